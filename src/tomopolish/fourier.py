@@ -1,0 +1,63 @@
+"""Fourier conventions: unitary transforms, half planes, shells (spec §4–§5).
+
+The half plane of an s×s image is what ``rfft2`` gives: shape (s, s//2 + 1), rows ky = 0 … s/2 − 1, −s/2 … −1,
+columns kx = 0 … s/2. Boxes are even. Radii are in Fourier px (1 px = 1/(box · pixel size) in 1/Å).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Array = np.ndarray
+
+
+def row_frequencies(box: int) -> Int[Array, "box"]:
+    """Signed ky of each row of the half plane, Fourier px."""
+    ky = np.arange(box)
+    return np.where(ky < (box + 1) // 2, ky, ky - box)
+
+
+def radius_half_plane(box: int) -> Float[Array, "box columns"]:
+    """Radius |k| of every pixel of the half plane, Fourier px."""
+    ky = row_frequencies(box).astype(np.float64)
+    kx = np.arange(box // 2 + 1, dtype=np.float64)
+    return np.hypot(ky[:, None], kx[None, :])
+
+
+def column_multiplicity(box: int) -> Float[Array, "columns"]:
+    """How often each half-plane column occurs in the full plane: 1 for kx = 0 and s/2, 2 between."""
+    weight = np.full(box // 2 + 1, 2.0)
+    weight[0] = 1.0
+    if box % 2 == 0:
+        weight[-1] = 1.0
+    return weight
+
+
+def shell_average(values: Float[Array, "box columns"], box: int) -> Float[Array, "shells"]:
+    """Radial average in which each pixel shares itself linearly between its two nearest shells (spec §4).
+
+    The half plane is averaged as stored: each stored pixel counts once.
+
+    Returns
+    -------
+    The mean of shells 0 … s/2; shells that received no pixel are 0.
+    """
+    n = box // 2 + 1
+    radius = radius_half_plane(box).ravel()
+    lower = np.floor(radius).astype(np.int64)
+    fraction = radius - lower
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    total = np.zeros(n + 1)
+    weight = np.zeros(n + 1)
+    for index, share in ((lower, 1 - fraction), (lower + 1, fraction)):
+        keep = index < n
+        total[:n] += np.bincount(index[keep], weights=(share * flat)[keep], minlength=n)[:n]
+        weight[:n] += np.bincount(index[keep], weights=share[keep], minlength=n)[:n]
+    return np.divide(total[:n], weight[:n], out=np.zeros(n), where=weight[:n] > 0)
+
+
+def shell_interpolate(shells: Float[Array, "shells"], box: int) -> Float[Array, "box columns"]:
+    """Spread a radial curve back over the half plane by linear interpolation; beyond the last shell, its value."""
+    radius = radius_half_plane(box)
+    return np.interp(radius, np.arange(len(shells)), shells)

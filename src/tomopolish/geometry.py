@@ -1,0 +1,173 @@
+"""Rotations and projections: how points of the tomogram reach the tilt images (spec §2).
+
+Frames. Images are indexed ``[y, x]``, volumes ``[z, y, x]``; vectors are ``(x, y, z)``. The tomogram frame
+counts pixels of the unbinned tilt images from the centre of the corner voxel. A projection is a 4×4 matrix
+that maps homogeneous tomogram coordinates to image coordinates, both in px; its third row is the depth.
+All geometry is float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+
+def rotation_x(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:
+    """Right-handed rotation about x (turns y towards z), as matrices that act on column vectors."""
+    return _axis_rotation(angle_degrees, 1, 2)
+
+
+def rotation_y(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:
+    """Right-handed rotation about y (turns z towards x)."""
+    return _axis_rotation(angle_degrees, 2, 0)
+
+
+def rotation_z(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:
+    """Right-handed rotation about z (turns x towards y)."""
+    return _axis_rotation(angle_degrees, 0, 1)
+
+
+def _axis_rotation(angle_degrees: Float[Array, "..."] | float, first: int, second: int) -> Array:
+    angle = np.deg2rad(np.asarray(angle_degrees, dtype=np.float64))
+    matrix = np.zeros((*angle.shape, 3, 3))
+    axis = 3 - first - second
+    matrix[..., axis, axis] = 1.0
+    matrix[..., first, first] = matrix[..., second, second] = np.cos(angle)
+    matrix[..., second, first] = np.sin(angle)
+    matrix[..., first, second] = -np.sin(angle)
+    return matrix
+
+
+def euler_zyz(
+    rot_degrees: Float[Array, "..."] | float,
+    tilt_degrees: Float[Array, "..."] | float,
+    psi_degrees: Float[Array, "..."] | float,
+) -> Float[Array, "... 3 3"]:
+    """RELION's Euler matrix E(rot, tilt, psi) of spec §2.
+
+    In terms of the right-handed rotations above, ``E = Rz(-psi) Ry(-tilt) Rz(-rot)``.
+    """
+    rot, tilt, psi = (np.asarray(a, dtype=np.float64) for a in (rot_degrees, tilt_degrees, psi_degrees))
+    return rotation_z(-psi) @ rotation_y(-tilt) @ rotation_z(-rot)
+
+
+def rotation_from_vector(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
+    """Rotation matrices of rotation vectors (axis times angle in radians), Rodrigues' formula."""
+    vector = np.asarray(vector, dtype=np.float64)
+    angle2 = np.sum(vector**2, axis=-1)[..., None, None]
+    angle = np.sqrt(angle2)
+    small = angle2 < 1e-8
+    safe = np.where(small, 1.0, angle)
+    a = np.where(small, 1 - angle2 / 6, np.sin(safe) / safe)
+    b = np.where(small, 0.5 - angle2 / 24, (1 - np.cos(safe)) / safe**2)
+    K = cross_matrix(vector)
+    return np.eye(3) + a * K + b * (K @ K)
+
+
+def left_jacobian(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
+    """J with ``d exp(v) = [J(v) dv]× exp(v)``: how a step in the rotation vector turns the rotated frame."""
+    vector = np.asarray(vector, dtype=np.float64)
+    angle2 = np.sum(vector**2, axis=-1)[..., None, None]
+    angle = np.sqrt(angle2)
+    small = angle2 < 1e-6
+    safe = np.where(small, 1.0, angle)
+    b = np.where(small, 0.5 - angle2 / 24, (1 - np.cos(safe)) / safe**2)
+    c = np.where(small, 1 / 6 - angle2 / 120, (safe - np.sin(safe)) / safe**3)
+    K = cross_matrix(vector)
+    return np.eye(3) + b * K + c * (K @ K)
+
+
+def cross_matrix(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
+    """Matrices K with ``K u = vector × u``."""
+    vector = np.asarray(vector, dtype=np.float64)
+    K = np.zeros((*vector.shape[:-1], 3, 3))
+    x, y, z = np.moveaxis(vector, -1, 0)
+    K[..., 0, 1], K[..., 0, 2] = -z, y
+    K[..., 1, 0], K[..., 1, 2] = z, -x
+    K[..., 2, 0], K[..., 2, 1] = -y, x
+    return K
+
+
+def rotation_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
+    """Rotation vectors (radians) of rotation matrices; the inverse of `rotation_from_vector`."""
+    from scipy.spatial.transform import Rotation  # noqa: PLC0415  scipy.spatial is slow to import
+
+    rotation = np.asarray(rotation, dtype=np.float64)
+    flat = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_rotvec()
+    return np.asarray(flat).reshape(*rotation.shape[:-2], 3)
+
+
+def tomogram_centre_px(tomogram_size_px: tuple[int, int, int]) -> Float[Array, "3"]:
+    """Return the point that defines zero depth and about which projections turn: (W, H, D)/2, not floored."""
+    return np.asarray(tomogram_size_px, dtype=np.float64) / 2
+
+
+def relion5_projections(
+    angles_degrees: Float[Array, "F 3"],
+    shifts_px: Float[Array, "F 2"],
+    image_size_px: tuple[int, int],
+    tomogram_size_px: tuple[int, int, int],
+) -> Float[Array, "F 4 4"]:
+    """Projection matrices from RELION 5's parameters (spec §2).
+
+    Parameters
+    ----------
+    angles_degrees
+        (XTilt, YTilt, ZRot) of each tilt image.
+    shifts_px
+        (x, y) shift of each tilt image, px.
+    image_size_px, tomogram_size_px
+        (w, h) and (W, H, D).
+    """
+    matrices = np.zeros((len(angles_degrees), 4, 4))
+    rotation = (
+        rotation_z(angles_degrees[:, 2]) @ rotation_y(angles_degrees[:, 1]) @ rotation_x(angles_degrees[:, 0])
+    )
+    tomogram_origin = np.asarray([n // 2 for n in tomogram_size_px], dtype=np.float64)
+    image_origin = np.asarray([n // 2 for n in image_size_px], dtype=np.float64)
+    matrices[:, :3, :3] = rotation
+    matrices[:, :3, 3] = -rotation @ tomogram_origin
+    matrices[:, :2, 3] += image_origin + shifts_px
+    matrices[:, 3, 3] = 1.0
+    return matrices
+
+
+def relion5_parameters(
+    projections_px: Float[Array, "F 4 4"],
+    image_size_px: tuple[int, int],
+    tomogram_size_px: tuple[int, int, int],
+) -> tuple[Float[Array, "F 3"], Float[Array, "F 2"]]:
+    """Angles (XTilt, YTilt, ZRot; degrees) and shifts (px) of projections; inverse of `relion5_projections`."""
+    R = projections_px[:, :3, :3]
+    gimbal = np.abs(R[:, 2, 0]) >= 1 - 1e-12
+    x_tilt = np.where(gimbal, 0.0, np.arctan2(R[:, 2, 1], R[:, 2, 2]))
+    y_tilt = np.arcsin(np.clip(-R[:, 2, 0], -1.0, 1.0))
+    z_rot = np.where(gimbal, np.arctan2(-R[:, 0, 1], R[:, 1, 1]), np.arctan2(R[:, 1, 0], R[:, 0, 0]))
+    tomogram_origin = np.asarray([n // 2 for n in tomogram_size_px], dtype=np.float64)
+    image_origin = np.asarray([n // 2 for n in image_size_px], dtype=np.float64)
+    shifts = projections_px[:, :2, 3] + (R @ tomogram_origin)[:, :2] - image_origin
+    return np.rad2deg(np.stack([x_tilt, y_tilt, z_rot], axis=-1)), shifts
+
+
+def project(projections_px: Float[Array, "F 4 4"], points_px: Float[Array, "P 3"]) -> Float[Array, "F P 3"]:
+    """Image coordinates (x, y) and depth z, px, of every point in every tilt image."""
+    return np.einsum("fij,pj->fpi", projections_px[:, :3, :3], points_px) + projections_px[:, None, :3, 3]
+
+
+def project_trajectories(
+    projections_px: Float[Array, "F 4 4"], points_px: Float[Array, "F P 3"]
+) -> Float[Array, "F P 3"]:
+    """Image coordinates and depth of points that have their own position in each tilt image."""
+    return np.einsum("fij,fpj->fpi", projections_px[:, :3, :3], points_px) + projections_px[:, None, :3, 3]
+
+
+def depth_px(
+    projections_px: Float[Array, "F 4 4"],
+    points_px: Float[Array, "P 3"],
+    tomogram_size_px: tuple[int, int, int],
+) -> Float[Array, "F P"]:
+    """Depth of points along the beam relative to the tomogram's centre, px: z of (M·X − M·centre)."""
+    centred = points_px - tomogram_centre_px(tomogram_size_px)
+    return np.einsum("fj,pj->fp", projections_px[:, 2, :3], centred)
