@@ -1,0 +1,1 @@
+"""From tilt images and references to correlation windows, the likelihood of displacements."""

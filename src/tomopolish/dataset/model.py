@@ -1,0 +1,191 @@
+"""The physical things of a data set, free of file formats: tilt series, particles, references.
+
+Everything here is in the project's own frames and units (docs/conventions.md); the modules beside this one
+convert from and to RELION's files. Tilt images are in the order of the files; `TiltSeries.chronological`
+gives the order of exposure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from tomopolish.optics import Microscope, TiltCtf
+
+Array = np.ndarray
+
+
+class TiltImages(Protocol):
+    """A source of tilt images that hands out one at a time."""
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(w, h) of every image."""
+
+    def __len__(self) -> int:
+        """Number of tilt images."""
+
+    def read(self, tilt: int) -> Float32[Array, "h w"]:
+        """Return one tilt image, file order, as float32; raises RunError when it cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Deformation:
+    """A 2D warp of tilt images in RELION's parameters (spec §6)."""
+
+    model: str  # "linear", "spline" or "Fourier"
+    grid: tuple[int, int]  # (gw, gh)
+    coefficients: Float[Array, "F n"]  # px; one row per tilt image, file order
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TiltSeries:
+    """One tilt series: geometry, optics and a source of its images.
+
+    Attributes
+    ----------
+    projections_px
+        Tomogram (px) → image (px) matrices, file order.
+    pre_exposure
+        Dose before each image, e⁻/Å².
+    bfactor_per_dose
+        B factor per unit dose, Å² per e⁻/Å²; 0 selects the critical-exposure curve.
+    fractional_dose
+        Dose of one image as the files state it, or None.
+    hand, defocus_slope
+        How defocus follows depth: defocus = nominal + hand · pixel size · slope · depth.
+    """
+
+    name: str
+    projections_px: Float[Array, "F 4 4"]
+    tomogram_size_px: tuple[int, int, int]
+    pixel_size_angstrom: float
+    hand: float
+    defocus_slope: float
+    microscope: Microscope
+    ctf: TiltCtf
+    pre_exposure: Float[Array, "F"]
+    bfactor_per_dose: Float[Array, "F"]
+    fractional_dose: float | None
+    images: TiltImages
+    deformation: Deformation | None = None
+
+    def __len__(self) -> int:
+        return len(self.projections_px)
+
+    @property
+    def image_size_px(self) -> tuple[int, int]:
+        """(w, h) of the tilt images."""
+        return self.images.size_px
+
+    @property
+    def chronological(self) -> Int[Array, "F"]:
+        """File index of the m-th exposed image; ties keep the file's order."""
+        return np.argsort(self.pre_exposure, kind="stable")
+
+    @property
+    def frame_dose(self) -> float:
+        """Dose of one image, e⁻/Å²: as stated, else the first step of the accumulated dose (spec §6)."""
+        if self.fractional_dose is not None and self.fractional_dose > 0:
+            return self.fractional_dose
+        dose = np.sort(self.pre_exposure)
+        return float(dose[1] - dose[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpticsGroup:
+    """Optics shared by a group of particles."""
+
+    name: str
+    pixel_size_angstrom: float
+    microscope: Microscope
+    even_zernike: tuple[float, ...] = ()
+    odd_zernike: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Particles:
+    """The particles of one tomogram.
+
+    Attributes
+    ----------
+    rows
+        Row of each particle in the particle table.
+    positions_px
+        Tomogram frame, px.
+    rotations
+        Particle → tomogram rotation A of each particle.
+    half_set
+        0 or 1: the half map a particle is compared with.
+    optics_group
+        Index into `optics_groups`.
+    trajectories_px
+        Offset from the static position in each tilt image (file order), px, or None; zero in the
+        chronologically first image.
+    """
+
+    rows: Int[Array, "P"]
+    names: tuple[str, ...]
+    positions_px: Float[Array, "P 3"]
+    rotations: Float[Array, "P 3 3"]
+    half_set: Int[Array, "P"]
+    optics_group: Int[Array, "P"]
+    optics_groups: tuple[OpticsGroup, ...]
+    trajectories_px: Float[Array, "P F 3"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions_px)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class References:
+    """What the particles are compared with, as read: half maps (unmasked), mask and FSC.
+
+    Attributes
+    ----------
+    half_maps
+        Both half maps, `[half, z, y, x]`, RELION's Reconstruct-particle intensities.
+    mask
+        Same shape as one map, or None.
+    fsc
+        Corrected FSC by shell of a box of `fsc_box` px, or None.
+    """
+
+    half_maps: Float32[Array, "2 s s s"]
+    pixel_size_angstrom: float
+    mask: Float32[Array, "s s s"] | None = None
+    fsc: Float[Array, "shells"] | None = None
+    fsc_box: int | None = None
+
+    @property
+    def size_px(self) -> int:
+        """Edge of the maps, px."""
+        return int(self.half_maps.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alignment:
+    """The refined geometry of one tomogram: what an alignment run hands to the writers.
+
+    Attributes
+    ----------
+    projections_px
+        Refined projections, file order.
+    rows, positions_px
+        Row in the particle table and refined position of each particle.
+    trajectories_px
+        Offsets in each tilt image (file order), px, zero in the chronologically first; None when static.
+    deformation
+        Refined warp, or None.
+    """
+
+    tomogram: str
+    projections_px: Float[Array, "F 4 4"]
+    rows: Int[Array, "P"]
+    positions_px: Float[Array, "P 3"]
+    trajectories_px: Float[Array, "P F 3"] | None = None
+    deformation: Deformation | None = None
+    warnings: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""What may move: projections, particle motion, image deformation."""

@@ -1,0 +1,1 @@
+"""Results as files: STAR sets, meshes, tables, reports."""

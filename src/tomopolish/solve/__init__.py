@@ -1,0 +1,1 @@
+"""From correlation windows to the most probable geometry."""

@@ -1,0 +1,37 @@
+"""Shared fixtures: the reference data sets, and run-time checks of array shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes in the annotations are checked in every call the suite makes. Modules that hold numba
+# kernels are compiled and cannot be wrapped, so they are not listed here.
+install_import_hook(
+    [
+        "tomopolish.geometry",
+        "tomopolish.fourier",
+        "tomopolish.optics",
+        "tomopolish.dataset",
+    ],
+    "beartype.beartype",
+)
+
+MINI = Path(__file__).parent / "reference" / "relion"
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+
+
+@pytest.fixture(scope="session")
+def mini() -> Path:
+    """Project folder of the small reference data set (see its README.md)."""
+    return MINI
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Project folder of the larger reference data set, where this machine has it."""
+    if not GOLDEN.is_dir():
+        pytest.skip("the larger reference data set is not beside this checkout")
+    return GOLDEN
