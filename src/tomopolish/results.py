@@ -1,0 +1,53 @@
+"""What refining one tomogram yields: its new geometry and the figures a user reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tomopolish.dataset.model import Alignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class TomogramStatistics:
+    """The figures of one refined tomogram.
+
+    Attributes
+    ----------
+    particles
+        Number of particles.
+    visible_pairs
+        Particle–tilt pairs far enough inside their image to contribute.
+    log_likelihood_gain
+        Log-likelihood at the solution minus that at the input geometry, same windows.
+    rms_shift_angstrom
+        RMS over tilt images of the length of the change of the projection's shift.
+    rms_angle_degrees
+        RMS over tilt images of the angle of the projection's rotation against its input.
+    rms_position_angstrom
+        RMS over particles of the length of the 3D displacement.
+    seconds_by_stage
+        Wall time of each stage, in the order they ran.
+    evaluations
+        Evaluations of the full objective.
+    warnings
+        One sentence each.
+    """
+
+    particles: int
+    visible_pairs: int
+    log_likelihood_gain: float
+    rms_shift_angstrom: float
+    rms_angle_degrees: float
+    rms_position_angstrom: float
+    seconds_by_stage: Mapping[str, float]
+    evaluations: int
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TomogramResult:
+    """One refined tomogram: the geometry to write and the figures to show."""
+
+    alignment: Alignment
+    statistics: TomogramStatistics
