@@ -1,0 +1,143 @@
+"""How much each frequency counts: reference weight, whitening, dose, and the frequencies in use (spec §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Complex64, Float, Int
+
+from tomopolish.correlation.reference import shell_signal_to_noise
+from tomopolish.dataset.model import References
+from tomopolish.fourier import radius_half_plane, shell_interpolate
+
+Array = np.ndarray
+
+FSC_THRESHOLD = 0.143
+SNR_THRESHOLD = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightOptions:
+    """How the frequencies are weighted; defaults are RELION's (spec §8)."""
+
+    freq_cutoff_angstrom: float = -1.0
+    fsc_flank_shells: float = 5.0
+    snr_weight: bool = False
+    whiten: bool = True
+    whiten_amplitude: bool = False
+    noise_per_tilt: bool = False
+    high_pass_sigma: float = -1.0
+    spectral_exponent: float = 0.0
+    cutoff_fraction: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReferenceWeight:
+    """Weight that the references' resolution gives each frequency of the half plane.
+
+    Attributes
+    ----------
+    half_plane
+        (s, s//2 + 1).
+    last_shell
+        Last shell L of full weight, Fourier px of the box.
+    last_frequency
+        Where the weight reaches zero.
+    """
+
+    half_plane: Float[Array, "box columns"]
+    last_shell: float
+    last_frequency: float
+
+
+def reference_weight(
+    references: References,
+    transforms: Complex64[Array, "2 box box m"],
+    options: WeightOptions,
+) -> ReferenceWeight:
+    """Weight from the FSC, or from the half maps' own SNR where no FSC is given (spec §4).
+
+    Parameters
+    ----------
+    references
+        Holds the FSC, if there is one.
+    transforms
+        Prepared transforms of both half maps (`reference.prepare_half_maps`).
+    """
+    box = transforms.shape[1]
+    shells = box // 2 + 1
+    if references.fsc is not None and references.fsc_box is not None:
+        scale = box / references.fsc_box
+        last = np.floor(_last_shell_above(references.fsc, FSC_THRESHOLD) * scale)
+        fsc = np.interp(np.arange(shells) / scale, np.arange(len(references.fsc)), references.fsc, right=0.0)
+        quality = 2 * fsc / (1 + fsc)
+    else:
+        quality = shell_signal_to_noise(transforms)
+        last = _last_shell_above(quality, SNR_THRESHOLD)
+    if options.freq_cutoff_angstrom > 0:
+        last = min(last, np.floor(box * references.pixel_size_angstrom / options.freq_cutoff_angstrom))
+    radius = radius_half_plane(box)
+    width = options.fsc_flank_shells
+    ramp = np.clip((radius - last) / width, 0, 1) if width > 0 else (radius > last).astype(np.float64)
+    weight = 0.5 + 0.5 * np.cos(np.pi * ramp)
+    if options.snr_weight:
+        weight = weight * np.maximum(shell_interpolate(quality, box), 0)
+    return ReferenceWeight(half_plane=weight, last_shell=float(last), last_frequency=float(last + width))
+
+
+def _last_shell_above(curve: Array, threshold: float) -> float:
+    below = np.flatnonzero(curve < threshold)
+    return float(below[0] - 1 if len(below) else len(curve) - 1)
+
+
+def whitening(shells: Float[Array, "shells"], box: int) -> Float[Array, "box columns"]:
+    """Spread 1/power over the half plane: inverted per shell, then interpolated linearly."""
+    inverse = np.divide(1.0, shells, out=np.zeros_like(shells), where=shells > 0)
+    return shell_interpolate(inverse, box)
+
+
+def frequency_weights(
+    noise_power: Float[Array, "F shells"], reference: ReferenceWeight, box: int, options: WeightOptions
+) -> Float[Array, "G box columns"]:
+    """Weight w(k) of every frequency: whitening × reference weight × filters (spec §4).
+
+    Parameters
+    ----------
+    noise_power
+        Mean periodogram by shell of each tilt image.
+
+    Returns
+    -------
+    One half plane per tilt image with `noise_per_tilt`, otherwise a single one for all.
+    """
+    radius = radius_half_plane(box)
+    shared = reference.half_plane.copy()
+    if options.spectral_exponent != 0:
+        shared *= (radius / (box // 2)) ** options.spectral_exponent
+    if options.high_pass_sigma > 0:
+        shared *= 1 - np.exp(-(radius**2) / (2 * options.high_pass_sigma**2))
+    if not options.whiten:
+        return shared[None]
+    white = np.stack([whitening(shells, box) for shells in noise_power])
+    if not options.noise_per_tilt:
+        with np.errstate(divide="ignore"):
+            white = 1 / np.mean(1 / white, axis=0, keepdims=True)
+    return (np.sqrt(white) if options.whiten_amplitude else white) * shared
+
+
+def used_columns(
+    weight: Float[Array, "box columns"],
+    dose_weight: Float[Array, "box columns"],
+    box: int,
+    cutoff_fraction: float,
+) -> Int[Array, "box"]:
+    """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image (spec §4)."""
+    radius = radius_half_plane(box)
+    use: Bool[Array, "box columns"] = (
+        (radius <= box / 2)
+        & (dose_weight > cutoff_fraction)
+        & (weight > cutoff_fraction * weight.mean())
+    )
+    last = weight.shape[1] - np.argmax(use[:, ::-1], axis=1)
+    return np.where(use.any(axis=1), last, 0)
