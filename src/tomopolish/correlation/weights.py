@@ -10,26 +10,12 @@ from jaxtyping import Bool, Complex64, Float, Int
 from tomopolish.correlation.reference import shell_signal_to_noise
 from tomopolish.dataset.model import References
 from tomopolish.fourier import radius_half_plane, shell_interpolate
+from tomopolish.settings import WeightSettings
 
 Array = np.ndarray
 
 FSC_THRESHOLD = 0.143
 SNR_THRESHOLD = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightOptions:
-    """How the frequencies are weighted; defaults are RELION's (spec §8)."""
-
-    freq_cutoff_angstrom: float = -1.0
-    fsc_flank_shells: float = 5.0
-    snr_weight: bool = False
-    whiten: bool = True
-    whiten_amplitude: bool = False
-    noise_per_tilt: bool = False
-    high_pass_sigma: float = -1.0
-    spectral_exponent: float = 0.0
-    cutoff_fraction: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +40,7 @@ class ReferenceWeight:
 def reference_weight(
     references: References,
     transforms: Complex64[Array, "2 box box m"],
-    options: WeightOptions,
+    settings: WeightSettings,
 ) -> ReferenceWeight:
     """Weight from the FSC, or from the half maps' own SNR where no FSC is given (spec §4).
 
@@ -75,13 +61,13 @@ def reference_weight(
     else:
         quality = shell_signal_to_noise(transforms)
         last = _last_shell_above(quality, SNR_THRESHOLD)
-    if options.freq_cutoff_angstrom > 0:
-        last = min(last, np.floor(box * references.pixel_size_angstrom / options.freq_cutoff_angstrom))
+    if settings.freq_cutoff_angstrom is not None:
+        last = min(last, np.floor(box * references.pixel_size_angstrom / settings.freq_cutoff_angstrom))
     radius = radius_half_plane(box)
-    width = options.fsc_flank_shells
+    width = settings.fsc_thresh_width
     ramp = np.clip((radius - last) / width, 0, 1) if width > 0 else (radius > last).astype(np.float64)
     weight = 0.5 + 0.5 * np.cos(np.pi * ramp)
-    if options.snr_weight:
+    if settings.use_snr_weight:
         weight = weight * np.maximum(shell_interpolate(quality, box), 0)
     return ReferenceWeight(half_plane=weight, last_shell=float(last), last_frequency=float(last + width))
 
@@ -98,7 +84,7 @@ def whitening(shells: Float[Array, "shells"], box: int) -> Float[Array, "box col
 
 
 def frequency_weights(
-    noise_power: Float[Array, "F shells"], reference: ReferenceWeight, box: int, options: WeightOptions
+    noise_power: Float[Array, "F shells"], reference: ReferenceWeight, box: int, settings: WeightSettings
 ) -> Float[Array, "G box columns"]:
     """Weight w(k) of every frequency: whitening × reference weight × filters (spec §4).
 
@@ -109,21 +95,21 @@ def frequency_weights(
 
     Returns
     -------
-    One half plane per tilt image with `noise_per_tilt`, otherwise a single one for all.
+    One half plane per tilt image with `per_frame_noise`, otherwise a single one for all.
     """
     radius = radius_half_plane(box)
     shared = reference.half_plane.copy()
-    if options.spectral_exponent != 0:
-        shared *= (radius / (box // 2)) ** options.spectral_exponent
-    if options.high_pass_sigma > 0:
-        shared *= 1 - np.exp(-(radius**2) / (2 * options.high_pass_sigma**2))
-    if not options.whiten:
+    if settings.srp != 0:
+        shared *= (radius / (box // 2)) ** settings.srp
+    if settings.hp_sigma is not None:
+        shared *= 1 - np.exp(-(radius**2) / (2 * settings.hp_sigma**2))
+    if not settings.whiten:
         return shared[None]
     white = np.stack([whitening(shells, box) for shells in noise_power])
-    if not options.noise_per_tilt:
+    if not settings.per_frame_noise:
         with np.errstate(divide="ignore"):
             white = 1 / np.mean(1 / white, axis=0, keepdims=True)
-    return (np.sqrt(white) if options.whiten_amplitude else white) * shared
+    return (np.sqrt(white) if settings.whiten_abs else white) * shared
 
 
 def used_columns(
