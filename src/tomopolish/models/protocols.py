@@ -1,0 +1,62 @@
+"""What a motion model and a deformation model must offer; null objects fulfil the same protocols (spec §6)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+
+class MotionModel(Protocol):
+    """3D motion of particles over the exposure: linear in its whitened coefficients.
+
+    Coefficients have prior ½Σc². All tilt axes are in file order; the chronologically first tilt image has
+    zero motion.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the coefficients; of size 0 for no motion."""
+
+    def offsets_px(self, coefficients: Float[Array, "..."]) -> Float[Array, "F P 3"]:
+        """Offset of every particle from its static position in every tilt image, px."""
+
+    def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "..."]:
+        """Gradient with respect to the coefficients, given that with respect to the offsets."""
+
+    def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
+        """Coefficients whose offsets are closest to those given (exact where the model can represent them)."""
+
+
+class DeformationModel(Protocol):
+    """2D warp of the tilt images, q → q + g(q): linear in its coefficients.
+
+    Coefficients have shape (1, n) for one warp of the whole series, or (F, n); the penalty is a weighted sum
+    of squares. Positions and displacements are (F, P, 2) arrays of (x, y), px.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the coefficients; (1, 0) for no deformation."""
+
+    @property
+    def penalty_weights(self) -> Float[Array, "n"]:
+        """Weight of each squared coefficient in the penalty: penalty = Σ weight · c²."""
+
+    def displacement_px(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2"]:
+        """g at the positions."""
+
+    def jacobian(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2 2"]:
+        """∂g_i/∂q_j at the positions."""
+
+    def adjoint(
+        self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
+    ) -> Float[Array, "G n"]:
+        """Gradient with respect to the coefficients, given that with respect to the displacements."""
