@@ -8,7 +8,7 @@ gives the order of exposure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -18,6 +18,7 @@ from tomopolish.optics import Microscope, TiltCtf
 Array = np.ndarray
 
 
+@runtime_checkable
 class TiltImages(Protocol):
     """A source of tilt images that hands out one at a time."""
 
