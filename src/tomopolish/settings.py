@@ -105,7 +105,7 @@ class WindowSettings:
         if self.max_frame is not None:
             _refuse(
                 self.max_frame <= self.min_frame,
-                f"--max_frame {self.max_frame} must lie beyond --min_frame {self.min_frame}: two frames at least",
+                f"--max_frame {self.max_frame} must exceed --min_frame {self.min_frame}: two frames at least",
             )
 
 

@@ -1,0 +1,21 @@
+"""`note.txt`: how a folder's results came about."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from tomopolish import __version__
+from tomopolish.output.files import write_text
+
+
+def write_note(folder: Path, *, command: Sequence[str], started: datetime) -> None:
+    """Write the command line, the program's version and the start time into `folder`/note.txt."""
+    write_text(
+        folder / "note.txt",
+        f"command: {shlex.join(command)}\n"
+        f"program: tomopolish {__version__}\n"
+        f"started: {started.astimezone().isoformat(timespec='seconds')}\n",
+    )

@@ -1,0 +1,112 @@
+"""What a run would do, and what it would need: for `--dry_run`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from tomopolish.correlation.windows import MARGIN_SAMPLES, pair_geometry
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.output.table import Table
+from tomopolish.run.local import Project
+from tomopolish.settings import AlignSettings
+
+COST_OVER_FFT = 4.0
+"""Time of a whole run over that of the two Fourier transforms of each pair, order of magnitude."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TomogramPlan:
+    """The size of one tomogram's computation."""
+
+    tomogram: str
+    particles: int
+    tilts: int
+    visible_pairs: int
+    memory_bytes: int
+    seconds: float
+
+
+def plan_run(project_: Project, settings: AlignSettings) -> list[TomogramPlan]:
+    """Estimate each tomogram's memory and time; takes a fraction of a second."""
+    box, threads = settings.windows.box_px, settings.run.threads
+    seconds_per_pair = COST_OVER_FFT * fft_seconds_per_pair(box, threads)
+    plans = []
+    for name in project_.tomogram_names:
+        series, particles = project_.series(name), project_.particles(name)
+        pairs = visible_pairs(series, particles, settings)
+        plans.append(
+            TomogramPlan(
+                tomogram=name,
+                particles=len(particles),
+                tilts=len(series),
+                visible_pairs=pairs,
+                memory_bytes=_memory_bytes(series, len(particles), settings),
+                seconds=pairs * seconds_per_pair,
+            )
+        )
+    return plans
+
+
+def plan_table(plans: list[TomogramPlan]) -> Table:
+    """Return the plans as a table, one row per tomogram."""
+    return Table(
+        title="What would be refined (memory and time are estimates)",
+        columns=("tomogram", "particles", "tilt images", "visible pairs", "memory (MB)", "time (s)"),
+        rows=[
+            (
+                plan.tomogram,
+                f"{plan.particles}",
+                f"{plan.tilts}",
+                f"{plan.visible_pairs}",
+                f"{plan.memory_bytes / 1e6:.0f}",
+                f"{plan.seconds:.1f}",
+            )
+            for plan in plans
+        ],
+    )
+
+
+def plan_summary(plans: list[TomogramPlan]) -> str:
+    """Sum the plans up in one sentence."""
+    pairs = sum(plan.visible_pairs for plan in plans)
+    memory = max((plan.memory_bytes for plan in plans), default=0)
+    seconds = sum(plan.seconds for plan in plans)
+    return (
+        f"Everything checked: {len(plans)} tomograms, {pairs} visible pairs, "
+        f"about {memory / 1e6:.0f} MB of memory and {seconds:.0f} s; nothing was written."
+    )
+
+
+def visible_pairs(series: TiltSeries, particles: Particles, settings: AlignSettings) -> int:
+    """Count the particle–tilt pairs that would be compared."""
+    first, last = settings.windows.min_frame, settings.windows.max_frame
+    taking_part = np.zeros(len(series), dtype=bool)
+    taking_part[series.chronological[first : None if last is None else last + 1]] = True
+    geometry = pair_geometry(series, particles, settings.windows.box_px, taking_part)
+    return int(np.count_nonzero(geometry.visible))
+
+
+def fft_seconds_per_pair(box_px: int, threads: int) -> float:
+    """Measure the two real Fourier transforms of one box, float32, on so many threads."""
+    batch = max(1, min(64, 2**20 // box_px**2))
+    boxes = np.random.default_rng(0).standard_normal((batch, box_px, box_px), dtype=np.float32)
+    fastest = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        scipy.fft.irfft2(scipy.fft.rfft2(boxes, workers=threads), s=(box_px, box_px), workers=threads)
+        fastest = min(fastest, time.perf_counter() - start)
+    return fastest / batch
+
+
+def _memory_bytes(series: TiltSeries, particles: int, settings: AlignSettings) -> int:
+    """Add up references' transforms, windows and two tilt images; the interpreter itself is left out."""
+    box, window = settings.windows.box_px, 2 * (settings.windows.range_px + MARGIN_SAMPLES) + 1
+    width, height = series.image_size_px
+    references = 2 * box * box * (box // 2 + 1) * np.dtype(np.complex64).itemsize
+    windows = len(series) * particles * window**2 * np.dtype(np.float32).itemsize
+    images = 2 * width * height * np.dtype(np.float32).itemsize
+    return int(references + windows + images)

@@ -1,0 +1,212 @@
+"""How a run shows itself: bars with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from tomopolish.output.table import Table
+from tomopolish.progress import Progress, SilentProgress, StageProgress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+class Reporter(Protocol):
+    """Receives all that a run has to say."""
+
+    def open(self, tomograms: int) -> AbstractContextManager[None]:
+        """Begin a run over so many tomograms; it ends when the context closes."""
+
+    def tomogram(self, name: str) -> AbstractContextManager[Progress]:
+        """Begin the next tomogram; its stages are shown until the context closes."""
+
+    def warn(self, sentence: str) -> None:
+        """Give a warning: one line on stderr."""
+
+    def say(self, sentence: str) -> None:
+        """Give a line of information."""
+
+    def show(self, table: Table) -> None:
+        """Show a table."""
+
+
+def reporter_for(stream: TextIO) -> Reporter:
+    """Choose bars for a terminal, plain lines for anything else."""
+    return TerminalReporter(stream) if stream.isatty() else PlainReporter(stream)
+
+
+class SilentReporter:
+    """Keeps warnings for the caller and shows nothing."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def open(self, tomograms: int) -> Iterator[None]:
+        """Begin a run unseen."""
+        yield
+
+    @contextmanager
+    def tomogram(self, name: str) -> Iterator[Progress]:
+        """Begin a tomogram unseen."""
+        yield SilentProgress()
+
+    def warn(self, sentence: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(sentence)
+
+    def say(self, sentence: str) -> None:
+        """Drop a line of information."""
+
+    def show(self, table: Table) -> None:
+        """Drop a table."""
+
+
+class PlainReporter:
+    """One line per stage and tomogram, without control characters: for log files and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tomograms = 0
+        self._begun = 0
+
+    @contextmanager
+    def open(self, tomograms: int) -> Iterator[None]:
+        """Begin a run."""
+        self._tomograms, self._begun = tomograms, 0
+        yield
+
+    @contextmanager
+    def tomogram(self, name: str) -> Iterator[Progress]:
+        """Begin the next tomogram."""
+        self._begun += 1
+        yield _PlainProgress(self, f"{name} ({self._begun}/{self._tomograms})")
+
+    def warn(self, sentence: str) -> None:
+        """Give a warning: one line on stderr."""
+        _warn(sentence)
+
+    def say(self, sentence: str) -> None:
+        """Print a line."""
+        print(sentence, file=self._stream, flush=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table."""
+        self.say(f"\n{table.plain()}")
+
+
+class _PlainProgress:
+    def __init__(self, reporter: PlainReporter, label: str) -> None:
+        self._reporter = reporter
+        self._label = label
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
+        start = time.perf_counter()
+        with SilentProgress().stage(name, total) as silent:
+            yield silent
+        self._reporter.say(f"{self._label}: {name}, {time.perf_counter() - start:.1f} s")
+
+
+class TerminalReporter:
+    """Bars with the time left: one for the run, one for the running stage."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console  # noqa: PLC0415  only a terminal needs rich
+
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._bars: Bars | None = None
+        self._whole: TaskID | None = None
+
+    @contextmanager
+    def open(self, tomograms: int) -> Iterator[None]:
+        """Begin a run: the bars stay until the context closes."""
+        from rich.progress import (  # noqa: PLC0415  only a terminal needs rich
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as bars:
+            self._bars, self._whole = bars, bars.add_task("tomograms", total=tomograms)
+            try:
+                yield
+            finally:
+                self._bars = None
+                bars.remove_task(self._whole)
+
+    @contextmanager
+    def tomogram(self, name: str) -> Iterator[Progress]:
+        """Begin the next tomogram."""
+        assert self._bars is not None and self._whole is not None, "open() comes first"
+        yield _TerminalProgress(self._bars, name)
+        self._bars.advance(self._whole)
+
+    def warn(self, sentence: str) -> None:
+        """Give a warning: one line on stderr, above the bars."""
+        if self._bars is None or not sys.stderr.isatty():
+            _warn(sentence)
+        else:
+            self._bars.console.print(f"warning: {sentence}", style="yellow", markup=False)
+
+    def say(self, sentence: str) -> None:
+        """Print a line."""
+        self._console.print(sentence, markup=False)
+
+    def show(self, table: Table) -> None:
+        """Print a table."""
+        from rich import box  # noqa: PLC0415  only a terminal needs rich
+        from rich.table import Table as RichTable  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        drawn = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
+        for index, column in enumerate(table.columns):
+            drawn.add_column(Text(column), justify="left" if index == 0 else "right")
+        for row in table.rows:
+            drawn.add_row(*map(Text, row))
+        self._console.print(drawn, soft_wrap=False)
+
+
+class _TerminalProgress:
+    def __init__(self, bars: Bars, label: str) -> None:
+        self._bars = bars
+        self._label = label
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
+        from rich.markup import escape  # noqa: PLC0415
+
+        task = self._bars.add_task(escape(f"{self._label}: {name}"), total=total)
+        try:
+            yield _TerminalStage(self._bars, task)
+        finally:
+            self._bars.remove_task(task)
+
+
+class _TerminalStage:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+
+    def advance(self, steps: int = 1) -> None:
+        self._bars.advance(self._task, steps)
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {' '.join(sentence.split())}", file=sys.stderr, flush=True)

@@ -1,0 +1,78 @@
+"""Closing tables and the note."""
+
+from __future__ import annotations
+
+import stat
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tomopolish import __version__
+from tomopolish.output.files import write_text
+from tomopolish.output.note import write_note
+from tomopolish.output.table import change_table, time_table
+from tomopolish.results import TomogramStatistics
+
+STATISTICS = TomogramStatistics(
+    particles=60,
+    visible_pairs=2345,
+    log_likelihood_gain=1234.56,
+    rms_shift_angstrom=3.21,
+    rms_angle_degrees=0.1234,
+    rms_position_angstrom=4.5,
+    seconds_by_stage={"windows": 12.0, "solve": 3.4},
+    evaluations=31,
+)
+
+
+def test_the_change_table_gives_every_figure_under_its_heading() -> None:
+    title, header, rule, row = change_table({"TS_01": STATISTICS}).plain().splitlines()
+    assert "root mean square" in title
+    assert set(rule) == {"-"}
+    for heading, figure in {
+        "particles": "60",
+        "visible pairs": "2345",
+        "log-likelihood gained": "1234.6",
+        "shifts (Å)": "3.21",
+        "angles (°)": "0.123",
+        "positions (Å)": "4.50",
+        "evaluations": "31",
+    }.items():
+        end = header.index(heading) + len(heading)
+        assert row[:end].endswith(f" {figure}"), heading
+
+
+def test_the_time_table_leaves_a_stage_empty_where_it_did_not_run() -> None:
+    other = TomogramStatistics(
+        **{**STATISTICS.__dict__, "seconds_by_stage": {"windows": 1.0, "gauge": 0.5}},
+    )
+    table = time_table({"TS_01": STATISTICS, "TS_02": other})
+    assert tuple(table.columns) == ("tomogram", "windows", "solve", "gauge", "all")
+    assert list(table.rows) == [
+        ("TS_01", "12.0", "3.4", "", "15.4"),
+        ("TS_02", "1.0", "", "0.5", "1.5"),
+    ]
+
+
+def test_the_note_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    started = datetime(2025, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    write_note(tmp_path, command=["tomopolish", "align", "--o", "my results"], started=started)
+    text = (tmp_path / "note.txt").read_text()
+    assert "tomopolish align --o 'my results'" in text
+    assert __version__ in text
+    line = next(line for line in text.splitlines() if line.startswith("started: "))
+    assert datetime.fromisoformat(line.removeprefix("started: ")) == started
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "note.txt", "lone surrogate \ud800")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "note.txt", "text")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1

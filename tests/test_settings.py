@@ -1,0 +1,151 @@
+"""Options: RELION's defaults, and a sentence for everything that cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+
+from tomopolish.errors import InputError
+from tomopolish.settings import (
+    UNAVAILABLE_OPTIONS,
+    AlignSettings,
+    DeformationSettings,
+    FitSettings,
+    InputPaths,
+    MotionSettings,
+    RunSettings,
+    WeightSettings,
+    WindowSettings,
+    refuse_unavailable,
+)
+
+SETTINGS = AlignSettings(
+    inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
+    windows=WindowSettings(box_px=96),
+    run=RunSettings(output_folder=Path("out")),
+)
+STAR = Path("some.star")
+
+
+def test_defaults_are_relions() -> None:
+    assert (SETTINGS.windows.range_px, SETTINGS.windows.padding, SETTINGS.windows.range_penalty) == (20, 1, 0)
+    assert (SETTINGS.windows.min_frame, SETTINGS.windows.max_frame) == (0, None)
+    assert SETTINGS.weights == WeightSettings(
+        freq_cutoff_angstrom=None, fsc_thresh_width=5, hp_sigma=None, srp=0, cutoff_fraction=0.02
+    )
+    assert SETTINGS.weights.whiten and not SETTINGS.weights.whiten_abs
+    assert (MotionSettings().velocity_scale, MotionSettings().distance_scale) == (0.5, 5000)
+    assert (DeformationSettings().model, DeformationSettings().grid) == ("spline", (3, 3))
+    assert SETTINGS.run.threads == 1
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        SETTINGS.run = RunSettings(output_folder=Path("elsewhere"))  # type: ignore[misc]
+
+
+REFUSED = {
+    "no input": (InputPaths, "--i"),
+    "parts without references": (lambda: InputPaths(particles=STAR, tomograms=STAR), "--ref1 and --ref2"),
+    "only half a reference": (
+        lambda: InputPaths(particles=STAR, tomograms=STAR, half_map1=STAR),
+        "--ref2 must be given",
+    ),
+    "odd box": (lambda: WindowSettings(box_px=97), "--b 97"),
+    "tiny box": (lambda: WindowSettings(box_px=8), "--b 8"),
+    "negative box": (lambda: WindowSettings(box_px=-96), "--b -96"),
+    "no range": (lambda: WindowSettings(box_px=96, range_px=0), "--r 0"),
+    "range beyond the box": (lambda: WindowSettings(box_px=32), "--r 20 does not fit into --b 32"),
+    "negative penalty": (lambda: WindowSettings(box_px=96, range_penalty=-1), "--range_reg"),
+    "NaN penalty": (lambda: WindowSettings(box_px=96, range_penalty=float("nan")), "--range_reg"),
+    "undersampling": (lambda: WindowSettings(box_px=96, padding=0.5), "--pad 0.5"),
+    "negative frame": (lambda: WindowSettings(box_px=96, min_frame=-1), "--min_frame -1"),
+    "no frame left": (lambda: WindowSettings(box_px=96, min_frame=5, max_frame=5), "--max_frame 5"),
+    "zero resolution": (lambda: WeightSettings(freq_cutoff_angstrom=0), "--freq_cutoff"),
+    "negative flank": (lambda: WeightSettings(fsc_thresh_width=-1), "--fsc_thresh_width"),
+    "zero high-pass": (lambda: WeightSettings(hp_sigma=0), "--hp"),
+    "no frequency left": (lambda: WeightSettings(cutoff_fraction=1), "--cutoff_fract"),
+    "whitening and not": (lambda: WeightSettings(whiten=False, whiten_abs=True), "--no_whiten"),
+    "negative iterations": (lambda: FitSettings(max_iterations=-3), "--it -3"),
+    "by particles alone": (lambda: FitSettings(shift_only_by_particles=True), "--shift_only"),
+    "only the fixed": (lambda: FitSettings(shift_only=True, const_shifts=True), "--const_s"),
+    "no motion": (lambda: MotionSettings(velocity_scale=0), "--s_vel"),
+    "no distance": (lambda: MotionSettings(distance_scale=-5), "--s_div"),
+    "no eigen-deformation": (lambda: MotionSettings(max_deformations=0), "--max_ed 0"),
+    "unknown warp": (lambda: DeformationSettings(model="cubic"), "linear, spline or Fourier"),
+    "no grid": (lambda: DeformationSettings(grid=(1, 3)), "--def_w 1"),
+    "negative regulariser": (lambda: DeformationSettings(regulariser=-1), "--def_reg"),
+    "no thread": (lambda: RunSettings(output_folder=Path("out"), threads=0), "--j 0"),
+    "output is a file": (lambda: RunSettings(output_folder=Path(__file__)), "is a file"),
+    "shifts and motion": (
+        lambda: replace(SETTINGS, fit=FitSettings(shift_only=True), motion=MotionSettings()),
+        "--shift_only and --motion",
+    ),
+    "shifts and warps": (
+        lambda: replace(SETTINGS, fit=FitSettings(shift_only=True), deformation=DeformationSettings()),
+        "--shift_only and --deformation",
+    ),
+    "motion of fixed particles": (
+        lambda: replace(SETTINGS, fit=FitSettings(const_positions=True), motion=MotionSettings()),
+        "--motion and --const_p",
+    ),
+    "all fixed": (
+        lambda: replace(
+            SETTINGS, fit=FitSettings(const_positions=True, const_angles=True, const_shifts=True)
+        ),
+        "nothing to refine",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_by_name(case: str) -> None:
+    construct, text = REFUSED[case]
+    with pytest.raises(InputError) as caught:
+        construct()
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_fixed_parameters_may_leave_a_warp_to_refine() -> None:
+    everything = FitSettings(const_positions=True, const_angles=True, const_shifts=True)
+    assert replace(SETTINGS, fit=everything, deformation=DeformationSettings()).deformation is not None
+
+
+UNAVAILABLE = {
+    "--motion": replace(SETTINGS, motion=MotionSettings()),
+    "--deformation": replace(SETTINGS, deformation=DeformationSettings()),
+    "--shift_only": replace(SETTINGS, fit=FitSettings(shift_only=True)),
+    "--shift_only_by_particles": replace(
+        SETTINGS, fit=FitSettings(shift_only=True, shift_only_by_particles=True)
+    ),
+    "--mot": replace(SETTINGS, inputs=replace(SETTINGS.inputs, trajectories=STAR)),
+    "--pad": replace(SETTINGS, windows=replace(SETTINGS.windows, padding=2)),
+    "--only_do_unfinished": replace(SETTINGS, run=replace(SETTINGS.run, only_do_unfinished=True)),
+    "--pipeline_control": replace(SETTINGS, run=replace(SETTINGS.run, pipeline_folder=Path("job"))),
+}
+
+
+@pytest.mark.parametrize("option", UNAVAILABLE_OPTIONS)
+def test_unavailable_options_are_refused_by_name(option: str) -> None:
+    with pytest.raises(InputError, match="not available yet") as caught:
+        refuse_unavailable(UNAVAILABLE[option])
+    assert option in str(caught.value)
+
+
+def test_several_unavailable_options_make_one_sentence() -> None:
+    with pytest.raises(InputError, match=r"^--motion and --pad are not available yet$"):
+        refuse_unavailable(replace(UNAVAILABLE["--pad"], motion=MotionSettings()))
+
+
+def test_available_options_pass() -> None:
+    refuse_unavailable(
+        replace(
+            SETTINGS,
+            windows=WindowSettings(box_px=96, range_penalty=10, min_frame=2, max_frame=9),
+            weights=WeightSettings(freq_cutoff_angstrom=14, whiten=False, hp_sigma=4, srp=1),
+            fit=FitSettings(const_angles=True, const_shifts=True, max_iterations=10_000),
+        )
+    )
