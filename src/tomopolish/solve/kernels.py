@@ -1,0 +1,206 @@
+"""Compiled loops over particle–tilt pairs: interpolation, and products with the Jacobian and its transpose.
+
+Serial and without Python's lock. All arrays are ``[tilt, particle, …]``; pairs that are not visible are
+skipped and yield zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def interpolate(coefficients, visible, index_x, index_y, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
+    """Value, gradient and Hessian of each pair's surface, per sample spacing.
+
+    Parameters
+    ----------
+    coefficients : (F, P, n, n) float32
+    visible : (F, P) bool
+    index_x, index_y : (F, P) float64, position in samples
+    basis : (4, 4) float64, polynomial coefficients of the four cubic weights, constant term first
+    value : (F, P), gradient : (F, P, 2), hessian : (F, P, 3) as xx, xy, yy; written
+    """
+    tilts, particles, size, _ = coefficients.shape
+    wx = np.empty((3, 4))
+    wy = np.empty((3, 4))
+    for f in range(tilts):
+        for p in range(particles):
+            v = gx = gy = hxx = hxy = hyy = 0.0
+            if visible[f, p]:
+                fx, fy = np.floor(index_x[f, p]), np.floor(index_y[f, p])
+                if -3 < fx < size + 1 and -3 < fy < size + 1:
+                    tx, ty = index_x[f, p] - fx, index_y[f, p] - fy
+                    for i in range(4):
+                        c0, c1, c2, c3 = basis[i, 0], basis[i, 1], basis[i, 2], basis[i, 3]
+                        wx[0, i] = c0 + tx * (c1 + tx * (c2 + tx * c3))
+                        wx[1, i] = c1 + tx * (2 * c2 + tx * 3 * c3)
+                        wx[2, i] = 2 * c2 + tx * 6 * c3
+                        wy[0, i] = c0 + ty * (c1 + ty * (c2 + ty * c3))
+                        wy[1, i] = c1 + ty * (2 * c2 + ty * 3 * c3)
+                        wy[2, i] = 2 * c2 + ty * 6 * c3
+                    ix, iy = int(fx) - 1, int(fy) - 1
+                    for j in range(max(0, -iy), min(4, size - iy)):
+                        row = coefficients[f, p, iy + j]
+                        r0 = r1 = r2 = 0.0
+                        for i in range(max(0, -ix), min(4, size - ix)):
+                            c = row[ix + i]
+                            r0 += wx[0, i] * c
+                            r1 += wx[1, i] * c
+                            r2 += wx[2, i] * c
+                        v += wy[0, j] * r0
+                        gx += wy[0, j] * r1
+                        gy += wy[1, j] * r0
+                        hxx += wy[0, j] * r2
+                        hxy += wy[1, j] * r1
+                        hyy += wy[2, j] * r0
+            value[f, p] = v
+            gradient[f, p, 0], gradient[f, p, 1] = gx, gy
+            hessian[f, p, 0], hessian[f, p, 1], hessian[f, p, 2] = hxx, hxy, hyy
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def push(visible, rotations, turned, turn_rate, d_angles, d_shifts, d_points, out):  # type: ignore[no-untyped-def]
+    """First-order change of the (unwarped) 2D positions.
+
+    Parameters
+    ----------
+    rotations : (F, 3, 3), current rotation of each projection
+    turned : (F, P, 3), points relative to the projected centre, in the image's frame
+    turn_rate : (F, 3, 3), infinitesimal rotation per step of the rotation vector
+    d_angles : (F, 3), d_shifts : (F, 2), d_points : (F, P, 3), the step
+    out : (F, P, 2), written
+    """
+    tilts, particles = visible.shape
+    for f in range(tilts):
+        wx = turn_rate[f, 0, 0] * d_angles[f, 0] + turn_rate[f, 0, 1] * d_angles[f, 1] + turn_rate[f, 0, 2] * d_angles[f, 2]
+        wy = turn_rate[f, 1, 0] * d_angles[f, 0] + turn_rate[f, 1, 1] * d_angles[f, 1] + turn_rate[f, 1, 2] * d_angles[f, 2]
+        wz = turn_rate[f, 2, 0] * d_angles[f, 0] + turn_rate[f, 2, 1] * d_angles[f, 1] + turn_rate[f, 2, 2] * d_angles[f, 2]
+        R = rotations[f]
+        for p in range(particles):
+            if not visible[f, p]:
+                out[f, p, 0] = 0.0
+                out[f, p, 1] = 0.0
+                continue
+            x, y, z = turned[f, p, 0], turned[f, p, 1], turned[f, p, 2]
+            dx, dy, dz = d_points[f, p, 0], d_points[f, p, 1], d_points[f, p, 2]
+            out[f, p, 0] = d_shifts[f, 0] + wy * z - wz * y + R[0, 0] * dx + R[0, 1] * dy + R[0, 2] * dz
+            out[f, p, 1] = d_shifts[f, 1] + wz * x - wx * z + R[1, 0] * dx + R[1, 1] * dy + R[1, 2] * dz
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def pull(visible, rotations, turned, turn_rate, force, g_angles, g_shifts, g_points):  # type: ignore[no-untyped-def]
+    """Transpose of `push`: collect per-pair forces (F, P, 2) into angles, shifts and points; all written."""
+    tilts, particles = visible.shape
+    for f in range(tilts):
+        tx = ty = tz = sx = sy = 0.0
+        R = rotations[f]
+        for p in range(particles):
+            if not visible[f, p]:
+                g_points[f, p, 0] = 0.0
+                g_points[f, p, 1] = 0.0
+                g_points[f, p, 2] = 0.0
+                continue
+            gx, gy = force[f, p, 0], force[f, p, 1]
+            x, y, z = turned[f, p, 0], turned[f, p, 1], turned[f, p, 2]
+            sx += gx
+            sy += gy
+            tx -= gy * z
+            ty += gx * z
+            tz += gy * x - gx * y
+            g_points[f, p, 0] = R[0, 0] * gx + R[1, 0] * gy
+            g_points[f, p, 1] = R[0, 1] * gx + R[1, 1] * gy
+            g_points[f, p, 2] = R[0, 2] * gx + R[1, 2] * gy
+        g_shifts[f, 0], g_shifts[f, 1] = sx, sy
+        J = turn_rate[f]
+        for i in range(3):
+            g_angles[f, i] = J[0, i] * tx + J[1, i] * ty + J[2, i] * tz
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks, point_blocks, cross):  # type: ignore[no-untyped-def]
+    """Blocks of Jᵀ H J for positive semidefinite per-pair curvature H (xx, xy, yy).
+
+    Writes tilt_blocks (F, 5, 5) over (angles, shifts), point_blocks (P, 3, 3) and cross (F, P, 5, 3).
+    """
+    tilts, particles = visible.shape
+    A = np.empty((2, 5))
+    HA = np.empty((2, 5))
+    tilt_blocks[:] = 0.0
+    point_blocks[:] = 0.0
+    for f in range(tilts):
+        R = rotations[f]
+        J = turn_rate[f]
+        for p in range(particles):
+            if not visible[f, p]:
+                cross[f, p] = 0.0
+                continue
+            x, y, z = turned[f, p, 0], turned[f, p, 1], turned[f, p, 2]
+            for i in range(3):
+                A[0, i] = J[1, i] * z - J[2, i] * y
+                A[1, i] = J[2, i] * x - J[0, i] * z
+            A[0, 3], A[0, 4], A[1, 3], A[1, 4] = 1.0, 0.0, 0.0, 1.0
+            a, b, c = curvature[f, p, 0], curvature[f, p, 1], curvature[f, p, 2]
+            for i in range(5):
+                HA[0, i] = a * A[0, i] + b * A[1, i]
+                HA[1, i] = b * A[0, i] + c * A[1, i]
+            for i in range(5):
+                for j in range(5):
+                    tilt_blocks[f, i, j] += A[0, i] * HA[0, j] + A[1, i] * HA[1, j]
+                for j in range(3):
+                    cross[f, p, i, j] = HA[0, i] * R[0, j] + HA[1, i] * R[1, j]
+            for i in range(3):
+                hx = a * R[0, i] + b * R[1, i]
+                hy = b * R[0, i] + c * R[1, i]
+                for j in range(3):
+                    point_blocks[p, i, j] += hx * R[0, j] + hy * R[1, j]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def add_shifted(values, offsets_x, offsets_y, visible, total):  # type: ignore[no-untyped-def]
+    """Sum one tilt image's windows over particles, each moved by a whole number of samples.
+
+    ``total[y, x] += values[p, y + oy, x + ox]`` where that lies inside; values (P, n, n), offsets (P,).
+    """
+    particles, size, _ = values.shape
+    for p in range(particles):
+        if not visible[p]:
+            continue
+        ox, oy = offsets_x[p], offsets_y[p]
+        for y in range(max(0, -oy), min(size, size - oy)):
+            for x in range(max(0, -ox), min(size, size - ox)):
+                total[y, x] += values[p, y + oy, x + ox]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def score_positions(windows, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
+    """Sum over tilt images of one particle's windows at each candidate 3D displacement (bilinear).
+
+    Parameters
+    ----------
+    windows : (F, n, n) float32, the particle's windows
+    visible : (F,) bool
+    index : (F, 2) float64, position (x, y) of zero displacement, in samples
+    rows : (F, 2, 3) float64, first two rows of each projection's rotation
+    candidates : (C, 3) float64, displacements in px
+    step : float, px per sample
+    score : (C,) float64, written
+    """
+    size = windows.shape[1]
+    scale = 1.0 / step
+    score[:] = 0.0
+    for f in range(windows.shape[0]):
+        if not visible[f]:
+            continue
+        window = windows[f]
+        for c in range(candidates.shape[0]):
+            dx, dy, dz = candidates[c, 0], candidates[c, 1], candidates[c, 2]
+            x = index[f, 0] + scale * (rows[f, 0, 0] * dx + rows[f, 0, 1] * dy + rows[f, 0, 2] * dz)
+            y = index[f, 1] + scale * (rows[f, 1, 0] * dx + rows[f, 1, 1] * dy + rows[f, 1, 2] * dz)
+            if 0 <= x < size - 1 and 0 <= y < size - 1:
+                ix, iy = int(x), int(y)
+                tx, ty = x - ix, y - iy
+                near = window[iy, ix] + tx * (window[iy, ix + 1] - window[iy, ix])
+                far = window[iy + 1, ix] + tx * (window[iy + 1, ix + 1] - window[iy + 1, ix])
+                score[c] += near + ty * (far - near)

@@ -1,0 +1,190 @@
+"""Trust-region Newton method with preconditioned, truncated conjugate gradients.
+
+Steihaug (1983), "The conjugate gradient method and trust regions in large scale optimization", SIAM J.
+Numer. Anal. 20:626; Conn, Gould & Toint (2000), "Trust-region methods", ch. 7. The trust region is measured
+in the preconditioner's norm, i.e. in nats of predicted change, so one radius serves angles, shifts and
+positions alike. Negative curvature is followed to the region's edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+
+class Evaluated(Protocol):
+    """What the method needs to know of a point."""
+
+    @property
+    def vector(self) -> Array:
+        """The point."""
+
+    @property
+    def objective(self) -> float:
+        """Value to be maximised."""
+
+    @property
+    def gradient(self) -> Array:
+        """Its gradient."""
+
+
+class Factor(Protocol):
+    """A positive-definite approximation of the negative Hessian."""
+
+    def solve(self, vector: Array) -> Array:
+        """Apply its inverse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewtonOptions:
+    """When to stop.
+
+    Attributes
+    ----------
+    relative_tolerance
+        Stop when a step is predicted to gain less than this fraction of |objective| + 1.
+    max_evaluations
+        Evaluations of the objective, the one at the start included.
+    max_products
+        Products with the Hessian in one step.
+    """
+
+    relative_tolerance: float = 1e-9
+    max_evaluations: int = 60
+    max_products: int = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """Where the method ended, and how it got there."""
+
+    state: Evaluated
+    converged: bool
+    evaluations: int
+    products: int
+    history: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """A trial step and the gain that the quadratic model predicts for it."""
+
+    vector: Float[Array, "N"]
+    predicted: float
+    length: float
+    at_edge: bool
+    products: int
+
+
+def maximise(
+    evaluate: Callable[[Array], Evaluated],
+    multiply: Callable[[Evaluated, Array], Array],
+    factorise: Callable[[Evaluated], Factor],
+    start: Float[Array, "N"],
+    options: NewtonOptions,
+) -> Solution:
+    """Maximise an objective from `start`.
+
+    Parameters
+    ----------
+    evaluate
+        Objective and gradient at a point.
+    multiply
+        Product of the negative Hessian at a state with a vector.
+    factorise
+        Positive-definite approximation of the negative Hessian at a state.
+    """
+    state = evaluate(start)
+    history = [state.objective]
+    evaluations, products = 1, 0
+    radius = np.inf
+    factor = factorise(state)
+    while evaluations < options.max_evaluations:
+        current = state
+        step = truncated_cg(
+            lambda v, at=current: multiply(at, v), factor, current.gradient, radius, options.max_products
+        )
+        products += step.products
+        if step.predicted <= options.relative_tolerance * (abs(state.objective) + 1):
+            return _solution(state, True, evaluations, products, history)
+        trial = evaluate(state.vector + step.vector)
+        evaluations += 1
+        ratio = (trial.objective - state.objective) / step.predicted
+        if ratio < 0.25:
+            radius = 0.25 * step.length
+        elif ratio > 0.75 and step.at_edge:
+            radius = 2 * radius
+        if ratio > 1e-4:
+            state = trial
+            history.append(state.objective)
+            factor = factorise(state)
+    return _solution(state, False, evaluations, products, history)
+
+
+def _solution(
+    state: Evaluated, converged: bool, evaluations: int, products: int, history: list[float]
+) -> Solution:
+    return Solution(
+        state=state, converged=converged, evaluations=evaluations, products=products, history=tuple(history)
+    )
+
+
+def truncated_cg(
+    product: Callable[[Array], Array],
+    factor: Factor,
+    gradient: Float[Array, "N"],
+    radius: float,
+    max_products: int,
+) -> Step:
+    """Maximise the quadratic model gᵀs − ½ sᵀHs within ‖s‖ ≤ radius (norm of the factor).
+
+    Stops when the residual has fallen far enough for superlinear convergence, at the region's edge, or on
+    negative curvature (then at the edge, or, while there is none, at the preconditioned gradient step).
+    """
+    step = np.zeros_like(gradient)
+    residual = gradient.copy()
+    z = factor.solve(residual)
+    direction = z.copy()
+    rz = start = float(residual @ z)
+    # Norms of step and direction in the factor's metric follow from recurrences (Conn et al., 7.5.1).
+    ss, sd, dd = 0.0, 0.0, rz
+    predicted = 0.0
+    tolerance = min(0.1, 0.01 * max(start, 0.0) ** 0.25) ** 2 * start
+    used = 0
+    while used < max_products and rz > tolerance:
+        Hd = product(direction)
+        used += 1
+        curvature = float(direction @ Hd)
+        bent_up = curvature <= 1e-12 * dd
+        if bent_up and not np.isfinite(radius):
+            if used == 1:
+                return Step(vector=z, predicted=start / 2, length=np.sqrt(dd), at_edge=True, products=used)
+            break
+        alpha = np.inf if bent_up else rz / curvature
+        if bent_up or ss + 2 * alpha * sd + alpha**2 * dd >= radius**2:
+            tau = _to_edge(ss, sd, dd, radius)
+            predicted += tau * float(residual @ direction) - 0.5 * tau**2 * curvature
+            edge = step + tau * direction
+            return Step(vector=edge, predicted=predicted, length=radius, at_edge=True, products=used)
+        step = step + alpha * direction
+        predicted += 0.5 * alpha * rz
+        ss, sd = ss + 2 * alpha * sd + alpha**2 * dd, sd + alpha * dd
+        residual = residual - alpha * Hd
+        z = factor.solve(residual)
+        rz_new = float(residual @ z)
+        beta = rz_new / rz
+        direction = z + beta * direction
+        sd, dd = beta * sd, rz_new + beta**2 * dd
+        rz = rz_new
+    return Step(vector=step, predicted=predicted, length=float(np.sqrt(ss)), at_edge=False, products=used)
+
+
+def _to_edge(ss: float, sd: float, dd: float, radius: float) -> float:
+    """Solve ‖s + τ d‖ = radius for τ > 0."""
+    return float((-sd + np.sqrt(sd**2 + dd * max(radius**2 - ss, 0.0))) / dd)

@@ -1,0 +1,222 @@
+"""The objective: log-posterior of the geometry, its gradient and curvature (spec §6).
+
+The sum over visible pairs of their displacement surfaces, minus Gaussian priors. Maximised; the solver works
+with its negative as a cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from tomopolish.geometry import left_jacobian, rotation_from_vector
+from tomopolish.models.parameters import Layout, Parameters
+from tomopolish.models.protocols import DeformationModel, MotionModel
+from tomopolish.solve import kernels
+from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """One tomogram's alignment problem.
+
+    Attributes
+    ----------
+    surface
+        Log-likelihood surfaces of the pairs.
+    anchors_px
+        2D positions at which the surfaces have displacement zero.
+    projections_px
+        Input projections.
+    centre_px
+        Point of the tomogram about which the projections turn.
+    points_px
+        Input positions of the particles in each tilt image: static position plus fixed trajectory.
+    motion, deformation
+        What else may move.
+    precision
+        Inverse variance of the Gaussian prior on every parameter, flat.
+    free
+        Which parameters may move, flat.
+    """
+
+    surface: DisplacementSurface
+    anchors_px: Float[Array, "F P 2"]
+    projections_px: Float[Array, "F 4 4"]
+    centre_px: Float[Array, "3"]
+    points_px: Float[Array, "F P 3"]
+    motion: MotionModel
+    deformation: DeformationModel
+    precision: Float[Array, "N"]
+    free: Bool[Array, "N"]
+
+    @property
+    def layout(self) -> Layout:
+        """Blocks of the flat vectors."""
+        tilts, particles = self.surface.visible.shape
+        return Layout(
+            tilts=tilts,
+            particles=particles,
+            motion_shape=self.motion.shape,
+            warp_shape=self.deformation.shape,
+        )
+
+    def with_surface(self, surface: DisplacementSurface) -> Problem:
+        """Return the same problem on other surfaces."""
+        return replace(self, surface=surface)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class State:
+    """The objective and its derivatives at one point; everything products with the Hessian need.
+
+    Attributes
+    ----------
+    log_likelihood, log_prior
+        Their sum is the objective.
+    gradient
+        Of the objective, flat; zero for what is not free.
+    curvature
+        Negative Hessian of each pair's surface with respect to its unwarped 2D position (xx, xy, yy).
+    """
+
+    vector: Float[Array, "N"]
+    log_likelihood: float
+    log_prior: float
+    gradient: Float[Array, "N"]
+    curvature: Float[Array, "F P 3"]
+    rotations: Float[Array, "F 3 3"]
+    turned: Float[Array, "F P 3"]
+    turn_rate: Float[Array, "F 3 3"]
+    positions_2d_px: Float[Array, "F P 2"]
+    warp_jacobian: Float[Array, "F P 2 2"] | None
+
+    @property
+    def objective(self) -> float:
+        """Log-posterior up to a constant."""
+        return self.log_likelihood + self.log_prior
+
+
+def unwarped_positions(
+    problem: Problem, parameters: Parameters
+) -> tuple[Float[Array, "F P 2"], Float[Array, "F P 3"], Float[Array, "F 3 3"]]:
+    """2D positions before the warp, points relative to the projected centre, and current rotations."""
+    R = rotation_from_vector(parameters.angles) @ problem.projections_px[:, :3, :3]
+    points = problem.points_px + parameters.positions_px
+    if parameters.motion.size:
+        points = points + problem.motion.offsets_px(parameters.motion)
+    turned = np.matmul(points - problem.centre_px, np.swapaxes(R, 1, 2))
+    pivot = problem.projections_px[:, :2, :3] @ problem.centre_px + problem.projections_px[:, :2, 3]
+    return turned[..., :2] + (pivot + parameters.shifts_px)[:, None], turned, R
+
+
+def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2"]:
+    """2D position of every particle in every tilt image, px, warp included."""
+    positions = unwarped_positions(problem, parameters)[0]
+    if parameters.warp.size:
+        positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
+    return positions
+
+
+def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
+    """Objective, gradient and pair curvatures at a point."""
+    parameters = problem.layout.unpack(vector)
+    positions, turned, R = unwarped_positions(problem, parameters)
+    warped, warp_jacobian = positions, None
+    if parameters.warp.size:
+        warped = positions + problem.deformation.displacement_px(positions, parameters.warp)
+        warp_jacobian = np.eye(2) + problem.deformation.jacobian(positions, parameters.warp)
+    surface = evaluate_surface(problem.surface, warped - problem.anchors_px)
+    force, curvature = surface.gradient, -surface.hessian
+    if warp_jacobian is not None:
+        force, curvature = _through_warp(warp_jacobian, force, curvature)
+    turn_rate = left_jacobian(parameters.angles)
+    gradient = _collect(problem, R, turned, turn_rate, positions, force, surface.gradient)
+    gradient -= problem.precision * vector
+    gradient[~problem.free] = 0
+    return State(
+        vector=vector,
+        log_likelihood=float(surface.value.sum()),
+        log_prior=-0.5 * float(np.sum(problem.precision * vector**2)),
+        gradient=gradient,
+        curvature=curvature,
+        rotations=R,
+        turned=turned,
+        turn_rate=turn_rate,
+        positions_2d_px=positions,
+        warp_jacobian=warp_jacobian,
+    )
+
+
+def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Array]:
+    """Pull gradient and curvature with respect to warped positions back to unwarped ones."""
+    a, b, c, d = J[..., 0, 0], J[..., 0, 1], J[..., 1, 0], J[..., 1, 1]
+    fx, fy = force[..., 0], force[..., 1]
+    xx, xy, yy = np.moveaxis(curvature, -1, 0)
+    pulled = np.stack([a * fx + c * fy, b * fx + d * fy], axis=-1)
+    bent = np.stack(
+        [
+            a * a * xx + 2 * a * c * xy + c * c * yy,
+            a * b * xx + (a * d + b * c) * xy + c * d * yy,
+            b * b * xx + 2 * b * d * xy + d * d * yy,
+        ],
+        axis=-1,
+    )
+    return pulled, bent
+
+
+def _collect(
+    problem: Problem, R: Array, turned: Array, turn_rate: Array, positions: Array, force: Array, warp_force: Array
+) -> Array:
+    """Transpose of the Jacobian times forces on the 2D positions (unwarped, and at the warp)."""
+    layout = problem.layout
+    vector = np.empty(layout.size)
+    blocks = layout.unpack(vector)
+    points = np.empty((layout.tilts, layout.particles, 3))
+    kernels.pull(
+        problem.surface.visible, R, turned, turn_rate, force, blocks.angles, blocks.shifts_px, points
+    )
+    blocks.positions_px[...] = points.sum(axis=0)
+    if blocks.motion.size:
+        blocks.motion[...] = problem.motion.adjoint(points)
+    if blocks.warp.size:
+        blocks.warp[...] = problem.deformation.adjoint(positions, warp_force)
+    return vector
+
+
+def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+    """Product of the negative Hessian of the objective with a vector.
+
+    The surfaces' true curvature through the first-order geometry; the (small) second derivatives of the
+    projection and of the warp are left out.
+    """
+    blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
+    tilts, particles = problem.surface.visible.shape
+    points = np.broadcast_to(blocks.positions_px, (tilts, particles, 3))
+    if blocks.motion.size:
+        points = points + problem.motion.offsets_px(blocks.motion)
+    moved = np.empty((tilts, particles, 2))
+    kernels.push(
+        problem.surface.visible, state.rotations, state.turned, state.turn_rate,
+        blocks.angles, blocks.shifts_px, np.ascontiguousarray(points), moved,
+    )  # fmt: skip
+    warp_force = moved
+    if state.warp_jacobian is not None:
+        # The curvature refers to unwarped positions: express the warp's own step there, too.
+        step = problem.deformation.displacement_px(state.positions_2d_px, blocks.warp)
+        step[~problem.surface.visible] = 0
+        moved = moved + np.linalg.solve(state.warp_jacobian, step[..., None])[..., 0]
+    xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
+    force = np.stack([xx * moved[..., 0] + xy * moved[..., 1], xy * moved[..., 0] + yy * moved[..., 1]], axis=-1)
+    if state.warp_jacobian is not None:
+        warp_force = np.linalg.solve(np.swapaxes(state.warp_jacobian, -1, -2), force[..., None])[..., 0]
+    product = _collect(
+        problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
+    )
+    product += problem.precision * vector
+    product[~problem.free] = 0
+    return product

@@ -1,0 +1,139 @@
+"""Displacement surfaces: correlation windows as smooth functions of displacement (spec §6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from tomopolish.correlation.windows import MARGIN_SAMPLES, CorrelationWindows
+from tomopolish.solve import kernels
+
+Array = np.ndarray
+
+CATMULL_ROM = np.array([[0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1, 1]]) / 2
+"""Weights of four samples as polynomials in the fraction; gradient continuous; RELION's choice."""
+
+B_SPLINE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
+"""Weights of four B-spline coefficients: curvature is continuous, too."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DisplacementSurface:
+    """A log-likelihood surface for every pair; zero outside its support.
+
+    Attributes
+    ----------
+    coefficients
+        ``[tilt, particle, y, x]``, for `basis`.
+    basis
+        `CATMULL_ROM` or `B_SPLINE`.
+    origin
+        Index of displacement zero.
+    range_px, range_penalty
+        Beyond |δ| = range, ``−penalty · (|δ| − range)²`` is added.
+    """
+
+    coefficients: Float32[Array, "F P n n"]
+    visible: Bool[Array, "F P"]
+    basis: Float[Array, "4 4"]
+    origin: int
+    step_px: float
+    range_px: float
+    range_penalty: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SurfaceValues:
+    """Value, gradient (per px) and Hessian (xx, xy, yy per px²) of each pair's surface."""
+
+    value: Float[Array, "F P"]
+    gradient: Float[Array, "F P 2"]
+    hessian: Float[Array, "F P 3"]
+
+
+def smooth_surface(
+    windows: CorrelationWindows, blur_px: float = 0.0, range_penalty: float = 0.0
+) -> DisplacementSurface:
+    """Interpolating cubic B-splines through the windows, on request blurred by a Gaussian.
+
+    Within the range the windows' own values hold; over the margin they fade to zero, so that nothing outside
+    is rewarded or punished. Fading, blur and spline filter are all separable and linear: one matrix on
+    either side of each window.
+    """
+    size = windows.values.shape[-1]
+    matrix = _filter_matrix(size, blur_px / windows.step_px)
+    coefficients = np.empty_like(windows.values)
+    for tilt in range(len(coefficients)):
+        coefficients[tilt] = matrix @ windows.values[tilt] @ matrix.T
+    return DisplacementSurface(
+        coefficients=coefficients,
+        visible=windows.visible,
+        basis=B_SPLINE,
+        origin=windows.origin,
+        step_px=windows.step_px,
+        range_px=windows.range_px,
+        range_penalty=range_penalty,
+    )
+
+
+@lru_cache(maxsize=32)
+def _filter_matrix(size: int, blur_samples: float) -> Array:
+    fade = np.ones(size)
+    ramp = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, MARGIN_SAMPLES) / (MARGIN_SAMPLES - 1))
+    # The window is even-sized: one more sample on the negative side.
+    fade[:MARGIN_SAMPLES] = np.concatenate([[0.0], ramp[::-1]])
+    fade[size - MARGIN_SAMPLES + 1 :] = ramp
+    index = np.arange(size)
+    distance = index[:, None] - index[None, :]
+    if blur_samples > 0:
+        blur = np.exp(-(distance**2) / (2 * blur_samples**2)) / (np.sqrt(2 * np.pi) * blur_samples)
+    else:
+        blur = np.eye(size)
+    spline = np.where(distance == 0, 4 / 6, np.where(np.abs(distance) == 1, 1 / 6, 0.0))
+    matrix: Array = np.linalg.solve(spline, blur * fade[None, :]).astype(np.float32)
+    return matrix
+
+
+def evaluate_surface(
+    surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"]
+) -> SurfaceValues:
+    """Interpolate every pair's surface at its displacement."""
+    index = displacements_px / surface.step_px + surface.origin
+    shape = surface.visible.shape
+    value, gradient, hessian = np.empty(shape), np.empty((*shape, 2)), np.empty((*shape, 3))
+    kernels.interpolate(
+        surface.coefficients,
+        surface.visible,
+        np.ascontiguousarray(index[..., 0]),
+        np.ascontiguousarray(index[..., 1]),
+        surface.basis,
+        value,
+        gradient,
+        hessian,
+    )
+    gradient /= surface.step_px
+    hessian /= surface.step_px**2
+    if surface.range_penalty > 0:
+        _add_range_penalty(surface, displacements_px, value, gradient, hessian)
+    return SurfaceValues(value=value, gradient=gradient, hessian=hessian)
+
+
+def _add_range_penalty(
+    surface: DisplacementSurface, displacements_px: Array, value: Array, gradient: Array, hessian: Array
+) -> None:
+    length = np.hypot(displacements_px[..., 0], displacements_px[..., 1])
+    far = surface.visible & (length > surface.range_px)
+    if not far.any():
+        return
+    length, rho = length[far], surface.range_penalty
+    excess = length - surface.range_px
+    ux, uy = (displacements_px[far] / length[:, None]).T
+    value[far] -= rho * excess**2
+    gradient[far] -= 2 * rho * excess[:, None] * np.stack([ux, uy], axis=-1)
+    across = excess / length
+    hessian[far] -= 2 * rho * np.stack(
+        [ux**2 + across * uy**2, (1 - across) * ux * uy, uy**2 + across * ux**2], axis=-1
+    )
