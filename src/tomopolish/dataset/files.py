@@ -1,0 +1,109 @@
+"""Files: finding what a STAR file names, and writing so that nothing half-written remains."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tomopolish.errors import InputError, RunError
+
+
+def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
+    """Find a file that a STAR file names (spec §7).
+
+    Relative names are taken from the working directory (RELION's project directory) or, when there is no
+    such file, from the STAR file's own folder. Where neither holds it, the former is returned.
+    """
+    path = Path(named)
+    if path.is_absolute():
+        return path
+    from_project = working_directory / path
+    if not _exists(from_project):
+        beside = working_directory / star_file.parent / path
+        if _exists(beside):
+            return beside
+    return from_project
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
+
+
+def require_file(path: Path, *, what: str, named_in: str) -> Path:
+    """Return the path of a file that can be read; raises InputError naming it and who asked for it."""
+    try:
+        with path.open("rb"):
+            return path
+    except FileNotFoundError:
+        reason = "does not exist"
+    except IsADirectoryError:
+        reason = "is a folder"
+    except (OSError, ValueError) as problem:
+        reason = f"cannot be read ({getattr(problem, 'strerror', None) or problem})"
+    raise InputError(
+        f"{named_in}: {what} {str(path)!r} {reason}; correct the path, or start in the project's folder"
+    )
+
+
+def shown_path(path: Path, working_directory: Path) -> str:
+    """Return a path as files and messages name it: relative to the working directory if it lies inside."""
+    try:
+        return str(path.relative_to(working_directory)) if path.is_absolute() else str(path)
+    except ValueError:
+        return str(path)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
+    """Open a temporary file beside `path`, which takes its place when the block ends without an error.
+
+    Raises RunError when the folder or the file cannot be written.
+    """
+    binary = "b" in mode
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent
+        )
+        with open(  # noqa: PTH123  an open descriptor, not a path
+            descriptor,
+            mode,
+            encoding=None if binary else "utf-8",
+            errors=None if binary else "surrogateescape",
+            newline=None if binary else "\n",
+        ) as handle:
+            yield handle
+        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
+        os.replace(temporary, path)  # noqa: PTH105
+        temporary = None
+    except OSError as problem:
+        raise RunError(
+            f"{path}: cannot be written ({problem.strerror or problem}); check the folder and the free space"
+        ) from problem
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+
+
+def _umask() -> int:
+    """Return the permissions that new files must not get (mkstemp makes them private)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def safe_file_name(name: str) -> str:
+    """Turn a name from a STAR file into one that stays inside its folder, on any file system."""
+    kept = "".join(c if c.isalnum() or c in "._-+=@" else "_" for c in name).lstrip(".")
+    while len(kept.encode("utf-8", "surrogateescape")) > 150:
+        kept = kept[:-1]
+    return kept or "unnamed"

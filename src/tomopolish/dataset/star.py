@@ -1,0 +1,90 @@
+"""STAR files: reading them whole, and writing them back with everything unknown untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tomopolish.dataset.files import atomic_write
+from tomopolish.dataset.star_syntax import parse_tables, print_table
+from tomopolish.dataset.star_table import StarTable, format_floats, format_vectors
+from tomopolish.errors import InputError
+
+__all__ = ["StarFile", "StarTable", "format_floats", "format_vectors", "read_star", "write_star"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StarFile:
+    """The tables of a STAR file in their order."""
+
+    tables: tuple[StarTable, ...]
+    source: str = "(new file)"
+
+    @cached_property
+    def _first_by_name(self) -> dict[str, StarTable]:
+        index: dict[str, StarTable] = {}
+        for table in self.tables:
+            index.setdefault(table.name, table)
+        return index
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._first_by_name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all tables, in order."""
+        return tuple(table.name for table in self.tables)
+
+    @property
+    def version(self) -> str | None:
+        """The first version tag, or None."""
+        return next((table.version for table in self.tables if table.version is not None), None)
+
+    def table(self, name: str) -> StarTable:
+        """Return the first table of that name; raises InputError when there is none."""
+        try:
+            return self._first_by_name[name]
+        except KeyError:
+            have = ", ".join(repr(n) for n in self.names[:5]) or "no table"
+            wanted = f"data_{name}"
+            raise InputError(
+                f"{self.source}: there is no table {wanted!r} (the file holds {have}); "
+                "check that this is the right file"
+            ) from None
+
+    def with_table(self, table: StarTable) -> StarFile:
+        """Return a copy in which the first table of that name is replaced, or the table appended."""
+        tables = list(self.tables)
+        for i, old in enumerate(tables):
+            if old.name == table.name:
+                tables[i] = replace(table, continues=old.continues)
+                return replace(self, tables=tuple(tables))
+        return replace(self, tables=(*tables, table))
+
+
+def read_star(path: Path | str) -> StarFile:
+    """Read a STAR file; raises InputError, which names the file, when it is missing or malformed."""
+    text = read_text(Path(path))
+    return StarFile(tables=parse_tables(text, str(path)), source=str(path))
+
+
+def read_text(path: Path) -> str:
+    """Text of a file; bytes that are not UTF-8 survive being written back."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        reason = "there is no such file; correct the path, or start in the project's folder"
+    except IsADirectoryError:
+        reason = "this is a folder; give a STAR file"
+    except (OSError, ValueError) as problem:
+        reason = f"cannot be read ({getattr(problem, 'strerror', None) or problem}); check the path"
+    raise InputError(f"{path}: {reason}")
+
+
+def write_star(path: Path | str, tables: StarFile | Iterable[StarTable]) -> None:
+    """Write a STAR file atomically; raises RunError when that is impossible."""
+    with atomic_write(Path(path)) as handle:
+        for table in tables.tables if isinstance(tables, StarFile) else tables:
+            handle.writelines(print_table(table))

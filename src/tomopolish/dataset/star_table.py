@@ -1,0 +1,164 @@
+"""One table of a STAR file: named columns of text, and their typed views.
+
+Cells stay the text of the file until somebody asks for numbers, so that whatever is not refined goes back
+as the very string it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tomopolish.errors import InputError
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StarTable:
+    """A loop, or a list of label–value pairs (then it has one row).
+
+    Attributes
+    ----------
+    name
+        What follows ``data_``; it may be empty.
+    columns
+        Label without its leading underscore → cells, one per row, in the file's order. Read only.
+    version
+        The number of RELION's ``# version`` comment above the block, or None.
+    continues
+        Whether this is a further part of the block that the table before it began.
+    source
+        The file, for messages.
+    """
+
+    name: str
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
+    is_loop: bool = True
+    version: str | None = None
+    continues: bool = False
+    source: str = "(new table)"
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+    def __contains__(self, label: str) -> bool:
+        return label in self.columns
+
+    def __repr__(self) -> str:
+        return f"StarTable({self.name!r}, {len(self.columns)} columns, {len(self)} rows, {self.source})"
+
+    @property
+    def place(self) -> str:
+        """File and table, as messages name them."""
+        return f"{self.source}, table {self.name or 'without a name'}"
+
+    def error(self, problem: str, *, row: int | None = None) -> InputError:
+        """Return the error for a problem in this table; `row` counts from 0, the message from 1."""
+        where = self.place if row is None else f"{self.place}, row {row + 1}"
+        return InputError(f"{where}: {problem}")
+
+    def strings(self, label: str) -> list[str]:
+        """Cells of a column; raises InputError when the column is missing."""
+        try:
+            return self.columns[label]
+        except KeyError:
+            raise self.error(f"the column {label} is missing; add it, or export the table again") from None
+
+    def floats(self, label: str, *, default: float | None = None) -> Float[Array, "rows"]:
+        """Column as finite numbers; a missing column is `default` throughout, or else an InputError."""
+        if label not in self.columns and default is not None:
+            return np.full(len(self), default, dtype=np.float64)
+        cells = self.strings(label)
+        try:
+            values = np.fromiter(map(float, cells), np.float64, len(cells))
+        except ValueError:
+            row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+            raise self._bad(label, row, "a number") from None
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise self._bad(label, int(np.argmin(finite)), "a finite number")
+        return values
+
+    def ints(self, label: str, *, default: int | None = None) -> Int[Array, "rows"]:
+        """Column as whole numbers (``3`` or ``3.000``)."""
+        values = self.floats(label, default=None if default is None else float(default))
+        rounded = np.rint(values)
+        wrong = (rounded != values) | (np.abs(rounded) > 2**53)
+        if wrong.any():
+            raise self._bad(label, int(np.argmax(wrong)), "a whole number")
+        whole: Array = rounded.astype(np.int64)
+        return whole
+
+    def vector(self, label: str, row: int) -> Float[Array, "n"]:
+        """Return one cell of the form ``[a,b,c]`` as numbers."""
+        cell = self.strings(label)[row].strip()
+        if not (cell.startswith("[") and cell.endswith("]")):
+            raise self._bad(label, row, "a vector of the form [a,b,c]")
+        inside = cell[1:-1].strip()
+        try:
+            values = np.array([float(part) for part in inside.split(",")] if inside else [], dtype=np.float64)
+        except ValueError:
+            raise self._bad(label, row, "a vector of numbers of the form [a,b,c]") from None
+        if not np.isfinite(values).all():
+            raise self._bad(label, row, "a vector of finite numbers")
+        return values
+
+    def vectors(self, label: str, length: int | None = None) -> Float[Array, "rows n"]:
+        """Column of vectors of one length (`length`, or that of the first row)."""
+        rows = [self.vector(label, row) for row in range(len(self))]
+        expected = length if length is not None else (len(rows[0]) if rows else 0)
+        for row, values in enumerate(rows):
+            if len(values) != expected:
+                raise self._bad(label, row, f"a vector of {expected} numbers")
+        return np.array(rows, dtype=np.float64).reshape(len(rows), expected)
+
+    def value(self, label: str, row: int = 0) -> str:
+        """Return one cell."""
+        return self.strings(label)[row]
+
+    def with_columns(self, updates: Mapping[str, Sequence[str]]) -> StarTable:
+        """Return a copy with columns replaced in place or, when new, appended."""
+        columns = dict(self.columns)
+        for label, cells in updates.items():
+            if self.columns and len(cells) != len(self):
+                raise ValueError(f"{self.place}: {label} has {len(cells)} cells for {len(self)} rows")
+            columns[label] = list(cells)
+        return replace(self, columns=columns)
+
+    def without_columns(self, labels: Iterable[str]) -> StarTable:
+        """Return a copy without some columns."""
+        drop = set(labels)
+        return replace(self, columns={k: v for k, v in self.columns.items() if k not in drop})
+
+    def _bad(self, label: str, row: int, wanted: str) -> InputError:
+        cell = self.columns[label][row]
+        shown = cell if len(cell) <= 60 else cell[:57] + "..."
+        return self.error(f"{label} is {shown!r}, which is not {wanted}; correct the cell", row=row)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def format_floats(values: Iterable[float], decimals: int = 6) -> list[str]:
+    """Fixed-point cells; a negative zero loses its sign."""
+    pattern = f"%.{decimals}f"
+    negative_zero = "-" + pattern % 0.0
+    cells = [pattern % value for value in values]
+    return [cell if cell != negative_zero else pattern % 0.0 for cell in cells]
+
+
+def format_vectors(
+    rows: Float[Array, "rows n"], formatter: Callable[[float], str] = "{:.12g}".format
+) -> list[str]:
+    """Cells of the form ``[a,b,c]``, without white space, 12 significant digits."""
+    return ["[" + ",".join(formatter(float(value)) for value in row) + "]" for row in rows]
