@@ -38,5 +38,7 @@ def noise_power(image: Float32[Array, "h w"], box: int, pool: Executor) -> Float
         power: Array = np.einsum("tyx->yx", transform.real**2 + transform.imag**2, dtype=np.float64)
         return power
 
-    total = sum(pool.map(row_power, range(len(rows))))
+    total = np.zeros((box, box // 2 + 1))
+    for power in pool.map(row_power, range(len(rows))):
+        total += power
     return shell_average(total / (len(rows) * columns), box)

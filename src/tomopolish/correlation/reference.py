@@ -72,7 +72,9 @@ def pad_to_box(maps: Float32[Array, "2 n n n"], box: int) -> Float32[Array, "2 b
     if size == box:
         return maps
     if size > box:
-        raise InputError(f"--b {box} is smaller than the reference maps ({size} px): give --b {size} or more.")
+        raise InputError(
+            f"--b {box} is smaller than the reference maps ({size} px): give --b {size} or more."
+        )
     start = box // 2 - size // 2
     padded = np.zeros((len(maps), box, box, box), dtype=np.float32)
     inside = slice(start, start + size)
@@ -113,7 +115,8 @@ def shell_signal_to_noise(transforms: Complex64[Array, "2 box box m"]) -> Float[
     """Signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ² (spec §4)."""
     box = transforms.shape[1]
     axis = np.fft.fftfreq(box, 1 / box) ** 2
-    radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + np.arange(box // 2 + 1)[None, None, :] ** 2)
+    last = np.arange(box // 2 + 1) ** 2
+    radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + last[None, None, :])
     shell = np.floor(radius + 0.5).astype(np.int64).ravel()
     shells = box // 2 + 1
     difference = np.abs(transforms[0] - transforms[1]).ravel() ** 2 / 2

@@ -121,9 +121,7 @@ def used_columns(
     """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image (spec §4)."""
     radius = radius_half_plane(box)
     use: Bool[Array, "box columns"] = (
-        (radius <= box / 2)
-        & (dose_weight > cutoff_fraction)
-        & (weight > cutoff_fraction * weight.mean())
+        (radius <= box / 2) & (dose_weight > cutoff_fraction) & (weight > cutoff_fraction * weight.mean())
     )
     last = weight.shape[1] - np.argmax(use[:, ::-1], axis=1)
     return np.where(use.any(axis=1), last, 0)

@@ -131,7 +131,7 @@ class WindowTransform:
 
 def window_samples(range_px: int, padding: float) -> Float[Array, "n"]:
     """Displacements of a window's samples, px."""
-    half = int(round(range_px * padding)) + MARGIN_SAMPLES
+    half = round(range_px * padding) + MARGIN_SAMPLES
     return np.arange(-half, half) / padding
 
 
@@ -205,7 +205,8 @@ def _correlate_chunk(
     spectra = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
     spectra = scipy.fft.fft(spectra, axis=1, workers=1)
     defocus = np.repeat(frequencies.defocus[None], len(chunk), axis=0)
-    defocus[:, (0, 2)] += frequencies.defocus_per_angstrom * geometry.defocus_offset_angstrom[tilt, chunk, None]
+    offset = geometry.defocus_offset_angstrom[tilt, chunk, None]
+    defocus[:, (0, 2)] += frequencies.defocus_per_angstrom * offset
     product = np.empty((len(chunk), *frequencies.weight.shape), dtype=np.complex64)
     kernels_cpu.correlate_spectra(
         spectra,

@@ -1,4 +1,4 @@
-"""What a motion model and a deformation model must offer; null objects fulfil the same protocols (spec §6)."""
+"""What a motion and a deformation model must offer; null objects fulfil the same protocols (spec §6)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MotionModel(Protocol):
         """Diagonal of the Hessian in the coefficients, given that in the offsets (diagonal, ≥ 0)."""
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
-        """Coefficients whose offsets are closest to those given (exact where the model can represent them)."""
+        """Coefficients whose offsets are closest to those given; exact where the model can represent them."""
 
 
 class DeformationModel(Protocol):
@@ -52,7 +52,7 @@ class DeformationModel(Protocol):
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:
-        """g at the positions."""
+        """Displacement g at the positions."""
 
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]

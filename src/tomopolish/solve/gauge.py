@@ -38,11 +38,13 @@ def net_rotation(
 
 
 def remove_rotation(
-    projections_px: Float[Array, "F 4 4"], positions_px: Float[Array, "P 3"], W: Float[Array, "3 3"]
+    projections_px: Float[Array, "F 4 4"],
+    positions_px: Float[Array, "P 3"],
+    W: Float[Array, "3 3"],
+    about_px: Float[Array, "3"],
 ) -> tuple[Float[Array, "F 4 4"], Float[Array, "P 3"]]:
-    """Turn positions back by W about their centroid and projections along, leaving every 2D position as it is."""
-    centre = positions_px.mean(axis=0)
+    """Turn positions back by W about a point and projections along, leaving every 2D position as it is."""
     forward = np.eye(4)
     forward[:3, :3] = W
-    forward[:3, 3] = centre - W @ centre
-    return projections_px @ forward, centre + (positions_px - centre) @ W
+    forward[:3, 3] = about_px - W @ about_px
+    return projections_px @ forward, about_px + (positions_px - about_px) @ W

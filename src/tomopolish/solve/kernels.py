@@ -74,10 +74,12 @@ def push(visible, rotations, turned, turn_rate, d_angles, d_shifts, d_points, ou
     """
     tilts, particles = visible.shape
     for f in range(tilts):
-        wx = turn_rate[f, 0, 0] * d_angles[f, 0] + turn_rate[f, 0, 1] * d_angles[f, 1] + turn_rate[f, 0, 2] * d_angles[f, 2]
-        wy = turn_rate[f, 1, 0] * d_angles[f, 0] + turn_rate[f, 1, 1] * d_angles[f, 1] + turn_rate[f, 1, 2] * d_angles[f, 2]
-        wz = turn_rate[f, 2, 0] * d_angles[f, 0] + turn_rate[f, 2, 1] * d_angles[f, 1] + turn_rate[f, 2, 2] * d_angles[f, 2]
         R = rotations[f]
+        J = turn_rate[f]
+        a, b, c = d_angles[f, 0], d_angles[f, 1], d_angles[f, 2]
+        wx = J[0, 0] * a + J[0, 1] * b + J[0, 2] * c
+        wy = J[1, 0] * a + J[1, 1] * b + J[1, 2] * c
+        wz = J[2, 0] * a + J[2, 1] * b + J[2, 2] * c
         for p in range(particles):
             if not visible[f, p]:
                 out[f, p, 0] = 0.0

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -32,6 +33,9 @@ class Evaluated(Protocol):
     @property
     def gradient(self) -> Array:
         """Its gradient."""
+
+
+EvaluatedT = TypeVar("EvaluatedT", bound=Evaluated)
 
 
 class Factor(Protocol):
@@ -61,10 +65,10 @@ class NewtonOptions:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Solution:
+class Solution(Generic[EvaluatedT]):
     """Where the method ended, and how it got there."""
 
-    state: Evaluated
+    state: EvaluatedT
     converged: bool
     evaluations: int
     products: int
@@ -83,12 +87,12 @@ class Step:
 
 
 def maximise(
-    evaluate: Callable[[Array], Evaluated],
-    multiply: Callable[[Evaluated, Array], Array],
-    factorise: Callable[[Evaluated], Factor],
+    evaluate: Callable[[Array], EvaluatedT],
+    multiply: Callable[[EvaluatedT, Array], Array],
+    factorise: Callable[[EvaluatedT], Factor],
     start: Float[Array, "N"],
     options: NewtonOptions,
-) -> Solution:
+) -> Solution[EvaluatedT]:
     """Maximise an objective from `start`.
 
     Parameters
@@ -103,16 +107,17 @@ def maximise(
     state = evaluate(start)
     history = [state.objective]
     evaluations, products = 1, 0
-    radius = np.inf
+    radius, converged = np.inf, False
     factor = factorise(state)
     while evaluations < options.max_evaluations:
         current = state
         step = truncated_cg(
-            lambda v, at=current: multiply(at, v), factor, current.gradient, radius, options.max_products
+            partial(multiply, current), factor, current.gradient, radius, options.max_products
         )
         products += step.products
         if step.predicted <= options.relative_tolerance * (abs(state.objective) + 1):
-            return _solution(state, True, evaluations, products, history)
+            converged = True
+            break
         trial = evaluate(state.vector + step.vector)
         evaluations += 1
         ratio = (trial.objective - state.objective) / step.predicted
@@ -124,14 +129,12 @@ def maximise(
             state = trial
             history.append(state.objective)
             factor = factorise(state)
-    return _solution(state, False, evaluations, products, history)
-
-
-def _solution(
-    state: Evaluated, converged: bool, evaluations: int, products: int, history: list[float]
-) -> Solution:
     return Solution(
-        state=state, converged=converged, evaluations=evaluations, products=products, history=tuple(history)
+        state=state,
+        converged=converged,
+        evaluations=evaluations,
+        products=products,
+        history=tuple(history),
     )
 
 

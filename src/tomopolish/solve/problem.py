@@ -170,7 +170,13 @@ def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Arra
 
 
 def _collect(
-    problem: Problem, R: Array, turned: Array, turn_rate: Array, positions: Array, force: Array, warp_force: Array
+    problem: Problem,
+    R: Array,
+    turned: Array,
+    turn_rate: Array,
+    positions: Array,
+    force: Array,
+    warp_force: Array,
 ) -> Array:
     """Transpose of the Jacobian times forces on the 2D positions (unwarped, and at the warp)."""
     layout = problem.layout
@@ -211,7 +217,8 @@ def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) 
         step[~problem.surface.visible] = 0
         moved = moved + np.linalg.solve(state.warp_jacobian, step[..., None])[..., 0]
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
-    force = np.stack([xx * moved[..., 0] + xy * moved[..., 1], xy * moved[..., 0] + yy * moved[..., 1]], axis=-1)
+    x, y = moved[..., 0], moved[..., 1]
+    force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
     if state.warp_jacobian is not None:
         warp_force = np.linalg.solve(np.swapaxes(state.warp_jacobian, -1, -2), force[..., None])[..., 0]
     product = _collect(

@@ -97,9 +97,7 @@ def _filter_matrix(size: int, blur_samples: float) -> Array:
     return matrix
 
 
-def evaluate_surface(
-    surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"]
-) -> SurfaceValues:
+def evaluate_surface(surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"]) -> SurfaceValues:
     """Interpolate every pair's surface at its displacement."""
     index = displacements_px / surface.step_px + surface.origin
     shape = surface.visible.shape
@@ -134,6 +132,6 @@ def _add_range_penalty(
     value[far] -= rho * excess**2
     gradient[far] -= 2 * rho * excess[:, None] * np.stack([ux, uy], axis=-1)
     across = excess / length
-    hessian[far] -= 2 * rho * np.stack(
-        [ux**2 + across * uy**2, (1 - across) * ux * uy, uy**2 + across * ux**2], axis=-1
+    hessian[far] -= (
+        2 * rho * np.stack([ux**2 + across * uy**2, (1 - across) * ux * uy, uy**2 + across * ux**2], axis=-1)
     )
