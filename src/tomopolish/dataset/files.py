@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 from tomopolish.errors import InputError, RunError
 
@@ -61,44 +60,34 @@ def shown_path(path: Path, working_directory: Path) -> str:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
-    """Open a temporary file beside `path`, which takes its place when the block ends without an error.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give the path of a temporary file that takes the place of `path` if the block ends without an error.
 
     Raises RunError when the folder or the file cannot be written.
     """
-    binary = "b" in mode
-    temporary: str | None = None
+    temporary = path.parent / f".{path.name[:60]}.{uuid.uuid4().hex}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent
-        )
-        with open(  # noqa: PTH123  an open descriptor, not a path
-            descriptor,
-            mode,
-            encoding=None if binary else "utf-8",
-            errors=None if binary else "surrogateescape",
-            newline=None if binary else "\n",
-        ) as handle:
-            yield handle
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
-        os.replace(temporary, path)  # noqa: PTH105
-        temporary = None
+        temporary.open("x").close()
+        yield temporary
+        temporary.replace(path)
     except OSError as problem:
         raise RunError(
             f"{path}: cannot be written ({problem.strerror or problem}); check the folder and the free space"
         ) from problem
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
-def _umask() -> int:
-    """Return the permissions that new files must not get (mkstemp makes them private)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing, which takes its place as a whole (see `atomic_path`)."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as handle,
+    ):
+        yield handle
 
 
 def safe_file_name(name: str) -> str:

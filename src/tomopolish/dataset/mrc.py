@@ -1,0 +1,191 @@
+"""MRC files: headers, single sections, whole volumes; writing stacks and volumes.
+
+Sections are read one at a time straight from their offset, so that threads and processes can share a
+description of a file without sharing a handle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+from jaxtyping import Float32, Shaped
+from mrcfile.dtypes import HEADER_DTYPE
+
+from tomopolish.dataset.files import atomic_path
+from tomopolish.errors import InputError, RunError
+
+Array = np.ndarray
+
+_HEADER_BYTES = 1024
+_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_MODE_OF_DTYPE = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
+_IMOD_STAMP = 1146844873
+_FORMAT_SUFFIX = re.compile(r":(mrcs?|st|ali|rec)\Z")
+_SECTION = re.compile(r"\s*(\d+)@(.+)\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MrcFile:
+    """What the header of an MRC file says.
+
+    Attributes
+    ----------
+    shape
+        (sections, rows, columns).
+    dtype
+        NumPy's name of the sample type, with its byte order.
+    offset
+        Where the samples begin, bytes.
+    pixel_size_angstrom
+        Along x; 0 when the header does not say.
+    axes
+        Which of x, y, z runs along columns, rows and sections: (1, 2, 3) as a rule.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: str
+    offset: int
+    pixel_size_angstrom: float
+    axes: tuple[int, int, int]
+
+    @property
+    def section_bytes(self) -> int:
+        """Size of one section."""
+        return self.shape[1] * self.shape[2] * np.dtype(self.dtype).itemsize
+
+    def read_section(self, section: int) -> Float32[Array, "h w"]:
+        """Read one section (from 0) as float32; raises RunError when the file is gone or shorter now."""
+        _, h, w = self.shape
+        return self._read(section, 0, h * w).reshape(h, w)
+
+    def read_row(self, section: int, row: int) -> Float32[Array, "w"]:
+        """Read a single row of a section; raises RunError as `read_section`."""
+        w = self.shape[2]
+        return self._read(section, row * w, w)
+
+    def read_volume(self) -> Float32[Array, "z y x"]:
+        """Read all sections; raises RunError as `read_section`."""
+        return self._read(0, 0, int(np.prod(self.shape))).reshape(self.shape)
+
+    def _read(self, section: int, first: int, count: int) -> Array:
+        dtype = np.dtype(self.dtype)
+        offset = self.offset + section * self.section_bytes + first * dtype.itemsize
+        try:
+            values = np.fromfile(self.path, dtype=dtype, count=count, offset=offset)
+        except OSError as problem:
+            reason = problem.strerror or problem
+            raise RunError(f"{self.path}: section {section + 1} cannot be read ({reason})") from problem
+        if len(values) != count:
+            raise RunError(f"{self.path}: section {section + 1} is cut off; copy the file again")
+        return values.astype(np.float32)
+
+
+def read_header(path: Path) -> MrcFile:
+    """Read and check the header of an MRC file; raises InputError, which names the file."""
+    try:
+        with path.open("rb") as handle:
+            raw = handle.read(_HEADER_BYTES)
+            size = handle.seek(0, 2)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; correct the path") from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
+    if len(raw) < _HEADER_BYTES:
+        raise InputError(f"{path}: this is not an MRC file (it has only {len(raw)} bytes); give an MRC file")
+    header = _decode_header(raw, path)
+    mode, extended = int(header["mode"]), int(header["nsymbt"])
+    shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
+    if mode not in _MODES:
+        raise InputError(
+            f"{path}: MRC mode {mode} is not supported; convert the file to mode 2 (float32), 12 (float16), "
+            "1 (int16), 6 (uint16) or 0 (bytes)"
+        )
+    integers = header.dtype["mode"]
+    kind = "u1" if mode == 0 and _is_unsigned_bytes(raw, integers) else _MODES[mode]
+    dtype = np.dtype(kind).newbyteorder(integers.byteorder)
+    offset = _HEADER_BYTES + max(extended, 0)
+    needed = offset + int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+    if size < needed:
+        raise InputError(
+            f"{path}: the file is cut off (it has {size} bytes, its header asks for {needed}); copy it again"
+        )
+    columns = int(header["mx"])
+    pixel_size = float(header["cella"]["x"]) / columns if columns > 0 else 0.0
+    return MrcFile(
+        path=path,
+        shape=shape,
+        dtype=dtype.str,
+        offset=offset,
+        pixel_size_angstrom=pixel_size if np.isfinite(pixel_size) and pixel_size > 0 else 0.0,
+        axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
+    )
+
+
+def _decode_header(raw: bytes, path: Path) -> np.void:
+    """Header in the byte order in which its size and mode make sense."""
+    first = ">" if raw[212:213] == b"\x11" else "<"
+    for order in (first, "<" if first == ">" else ">"):
+        header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
+        sizes = [int(header[n]) for n in ("nx", "ny", "nz")]
+        if all(0 < n < 1 << 24 for n in sizes) and 0 <= int(header["mode"]) < 1024:
+            return header
+    raise InputError(f"{path}: this is not an MRC file (its header makes no sense); give an MRC file")
+
+
+def _is_unsigned_bytes(raw: bytes, integers: np.dtype) -> bool:
+    """Whether IMOD wrote the bytes of a mode-0 file, and wrote them unsigned."""
+    stamp, flags = np.frombuffer(raw[152:160], dtype=integers)
+    return bool(stamp == _IMOD_STAMP and not flags & 1)
+
+
+def split_section(named: str) -> tuple[int | None, str]:
+    """Take ``000003@stack.mrcs`` apart: section (from 0; None where none is named) and file name."""
+    match = _SECTION.match(named)
+    section, name = (int(match.group(1)) - 1, match.group(2)) if match else (None, named)
+    return section, _FORMAT_SUFFIX.sub("", name)
+
+
+def write_stack(
+    path: Path,
+    images: Iterable[Shaped[Array, "h w"]],
+    *,
+    count: int,
+    size_px: tuple[int, int],
+    pixel_size_angstrom: float,
+    dtype: str = "float32",
+) -> None:
+    """Write images of (w, h) px as a stack, one at a time and atomically.
+
+    `dtype` is float32, float16, int16, uint16 or int8. Raises RunError when the file cannot be written.
+    """
+    w, h = size_px
+    with atomic_path(path) as temporary:
+        mode = _MODE_OF_DTYPE[dtype]
+        with mrcfile.new_mmap(temporary, shape=(count, h, w), mrc_mode=mode, overwrite=True) as stack:
+            statistics = np.zeros((count, 4))
+            for section, image in enumerate(images):
+                stack.data[section] = image
+                mean = np.mean(image, dtype=np.float64)
+                square = np.mean(np.square(image, dtype=np.float64))
+                statistics[section] = np.min(image), np.max(image), mean, square
+            stack.set_image_stack()
+            stack.voxel_size = pixel_size_angstrom
+            # One section at a time: mrcfile's own statistics need the whole stack in double precision.
+            _, _, mean, square = np.mean(statistics, axis=0)
+            stack.header.dmin, stack.header.dmax = np.min(statistics[:, 0]), np.max(statistics[:, 1])
+            stack.header.dmean, stack.header.rms = mean, np.sqrt(max(square - mean**2, 0.0))
+
+
+def write_volume(path: Path, volume: Float32[Array, "z y x"], pixel_size_angstrom: float) -> None:
+    """Write a float32 volume atomically; raises RunError when the file cannot be written."""
+    with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as map_file:
+        map_file.set_data(np.ascontiguousarray(volume, dtype=np.float32))
+        map_file.set_volume()
+        map_file.voxel_size = pixel_size_angstrom
