@@ -12,17 +12,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
-from tomopolish.correlation.frequencies import common_rows, tilt_frequencies
+from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.noise import noise_power
 from tomopolish.correlation.reference import ReferenceTransform, crop_transforms, prepare_half_maps
 from tomopolish.correlation.weights import ReferenceWeight, frequency_weights, reference_weight
 from tomopolish.correlation.windows import (
     CorrelationWindows,
+    TiltTask,
+    box_mask,
     correlate_tilt,
     pair_geometry,
     prefetch,
     window_samples,
-    window_transform,
 )
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
@@ -127,27 +128,30 @@ def correlation_windows(
                     power[tilt] = noise_power(image, box, pool)
                     stage.advance()
         weights = frequency_weights(power, references.weight, box, settings.weights)
-        rows, columns = common_rows(weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
-        transform = window_transform(box, rows, columns, samples)
+        mask = box_mask(box)
         geometry = pair_geometry(series, particles, box, taking_part)
         values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         with clock.stage("correlation", len(busy)) as stage:
             for tilt, image in prefetch(series, busy, reader):
-                frequencies = tilt_frequencies(
-                    series,
-                    tilt,
-                    weights[tilt if len(weights) > 1 else 0],
-                    particles.optics_groups,
-                    settings.weights.cutoff_fraction,
-                    rows,
-                    columns,
+                task = TiltTask(
+                    image=image,
+                    tilt=tilt,
+                    geometry=geometry,
+                    particles=particles,
+                    frequencies=tilt_frequencies(
+                        series,
+                        tilt,
+                        weights[tilt if len(weights) > 1 else 0],
+                        particles.optics_groups,
+                        settings.weights.cutoff_fraction,
+                    ),
+                    mask=mask,
+                    reference=references.transform,
+                    displacements_px=samples,
                 )
-                correlate_tilt(
-                    image, geometry, tilt, particles, frequencies, transform, references.transform, pool,
-                    values[tilt],
-                )  # fmt: skip
+                correlate_tilt(task, pool, values[tilt])
                 stage.advance()
     return CorrelationWindows(
         values=values,

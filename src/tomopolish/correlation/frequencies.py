@@ -19,12 +19,13 @@ Array = np.ndarray
 class TiltFrequencies:
     """Frequencies, weights and optics of one tilt image, in Fourier px of the box.
 
-    Rows run over the signed ky in use, columns over kx = 0 … C − 1.
+    The first axis holds rows ky and rows −ky, the second |ky| = 0 … R − 1, the last kx = 0 … C − 1; R and C
+    are the smallest that hold all frequencies in use.
 
     Attributes
     ----------
-    row_index, row_ky, row_columns
-        Row in the transform's layout, signed ky, and number of columns in use.
+    columns_used
+        Number of columns in use in each row.
     weight
         All real factors: frequency weight, dose weight, CTF scale and damping, transform normalisation.
     defocus
@@ -32,19 +33,18 @@ class TiltFrequencies:
     defocus_per_angstrom
         Phase per k² and Å of defocus.
     even, odd
-        Per optics group: phase added to γ, and complex factor of the prediction; no rows where all are none.
+        Per optics group: phase added to γ, and complex factor of the prediction; no columns where all are
+        none.
     """
 
-    row_index: Int[Array, "R"]
-    row_ky: Int[Array, "R"]
-    row_columns: Int[Array, "R"]
-    weight: Float32[Array, "R C"]
+    columns_used: Int[Array, "2 R"]
+    weight: Float32[Array, "2 R C"]
     defocus: Float[Array, "3"]
     defocus_per_angstrom: float
     quartic: float
     constant_phase: float
-    even: Float32[Array, "G A B"]
-    odd: Complex64[Array, "G A B"]
+    even: Float32[Array, "G 2 R A"]
+    odd: Complex64[Array, "G 2 R A"]
 
 
 def tilt_frequencies(
@@ -53,8 +53,6 @@ def tilt_frequencies(
     weight: Float[Array, "box columns"],
     groups: tuple[OpticsGroup, ...],
     cutoff_fraction: float,
-    rows: Int[Array, "R"],
-    columns: int,
 ) -> TiltFrequencies:
     """Gather what all particles of a tilt image share.
 
@@ -64,10 +62,6 @@ def tilt_frequencies(
         Frequency weight w(k), half plane.
     groups
         Optics groups of the particles.
-    rows
-        Signed ky of the rows to keep: a superset of those in use, the same for all tilt images.
-    columns
-        Columns to keep, likewise.
     """
     box = weight.shape[0]
     unit = 1 / (box * series.pixel_size_angstrom)
@@ -76,46 +70,33 @@ def tilt_frequencies(
     used = used_columns(weight, dose, box, cutoff_fraction)
     ctf, microscope = series.ctf, series.microscope
     damping = float(ctf.scale[tilt]) * np.exp(-ctf.bfactor_angstrom2[tilt] * k**2 / 4)
-    # The image's transform is unitary: 1/s. Two minus signs, of the CTF and of the contrast, cancel one of
-    # the three with cc = −Re…: the prediction is −slice·(−sin γ), so cc = −Re O·conj(−…) keeps sin γ with +.
-    total = (weight * dose * damping / box).astype(np.float32)
-    index = rows % box
+    rows = int(np.abs(row_frequencies(box)[used > 0]).max(initial=0)) + 1
+    columns = max(int(used.max()), 1)
+    ky = np.stack([np.arange(rows), -np.arange(rows)])
+    columns_used = used[ky % box]
+    # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin
+    # leave +sin γ.
+    total = (weight * dose * damping / box)[ky % box, :columns]
+    total[np.arange(columns) >= columns_used[..., None]] = 0
+    total[:, 0, 0] = 0  # DC is never used
     wavelength = microscope.wavelength_angstrom
     per_angstrom = -np.pi * wavelength * unit**2
     xx, xy, yy = ctf.astigmatism_angstrom()[tilt]
-    mask = np.zeros((len(rows), columns), dtype=bool)
-    for i, row in enumerate(index):
-        mask[i, : used[row]] = True
-    total = np.where(mask, total[index, :columns], 0)
-    # DC holds the box's mean, which the extraction has already altered; it is never used.
-    total[rows == 0, 0] = 0
-    kx = np.arange(columns)[None, :] * unit
-    ky = rows[:, None] * unit
+    frequency = (np.arange(columns) * unit, ky[..., None] * unit)
     return TiltFrequencies(
-        row_index=index,
-        row_ky=rows,
-        row_columns=np.minimum(used[index], columns),
+        columns_used=columns_used,
         weight=total.astype(np.float32),
         defocus=per_angstrom * np.array([xx, 2 * xy, yy]),
         defocus_per_angstrom=per_angstrom,
         quartic=0.5 * np.pi * microscope.spherical_aberration_angstrom * wavelength**3 * unit**4,
         constant_phase=-np.deg2rad(float(ctf.phase_shift_degrees[tilt])) - microscope.amplitude_phase,
-        even=_aberrations(groups, "even", kx, ky).astype(np.float32),
-        odd=np.exp(1j * _aberrations(groups, "odd", kx, ky)).astype(np.complex64),
+        even=_aberrations(groups, "even", *frequency).astype(np.float32),
+        odd=np.exp(1j * _aberrations(groups, "odd", *frequency)).astype(np.complex64),
     )
 
 
 def _aberrations(groups: tuple[OpticsGroup, ...], parity: str, kx: Array, ky: Array) -> Array:
     coefficients = [g.even_zernike if parity == "even" else g.odd_zernike for g in groups]
     if not any(any(c) for c in coefficients):
-        return np.zeros((len(groups), 0, 0))
+        return np.zeros((len(groups), *ky.shape[:2], 0))
     return np.stack([aberration_phase(c, parity, kx, ky) for c in coefficients])
-
-
-def common_rows(weight: Float[Array, "G box columns"]) -> tuple[Int[Array, "R"], int]:
-    """Rows (signed ky, ascending) and columns in which any tilt image may use frequencies."""
-    box = weight.shape[1]
-    inside = (weight > 0).any(axis=0) & (radius_half_plane(box) <= box / 2)
-    ky = row_frequencies(box)
-    rows = np.sort(ky[inside.any(axis=1)])
-    return rows, int(np.flatnonzero(inside.any(axis=0))[-1]) + 1

@@ -42,6 +42,30 @@ def ctf_phase(kx, ky2, row_phase, linear, quadratic, quartic):  # type: ignore[n
     return row_phase + kx * linear + kx2 * quadratic + k2 * k2 * quartic
 
 
-def lerp(a, b, t):  # type: ignore[no-untyped-def]
-    """Linear interpolation between a and b."""
-    return a + t * (b - a)
+def sample(reference, half, x, y, z):  # type: ignore[no-untyped-def]
+    """Trilinear value of a half map's transform at a 3D frequency (Fourier px), by Friedel symmetry for x < 0.
+
+    ``reference`` is `ReferenceTransform.values`: kx from 0, ky and kz from −reach.
+    """
+    reach = reference.shape[3] - 1
+    mirrored = x < np.float32(0)
+    if mirrored:
+        x, y, z = -x, -y, -z
+    ix = min(int(x), reach - 1)
+    iy = min(int(y + np.float32(reach)), 2 * reach - 1)
+    iz = min(int(z + np.float32(reach)), 2 * reach - 1)
+    tx = x - np.float32(ix)
+    ty = y + np.float32(reach) - np.float32(iy)
+    tz = z + np.float32(reach) - np.float32(iz)
+    a = reference[half, iz, iy, ix]
+    b = reference[half, iz, iy + 1, ix]
+    c = reference[half, iz + 1, iy, ix]
+    d = reference[half, iz + 1, iy + 1, ix]
+    a += tx * (reference[half, iz, iy, ix + 1] - a)
+    b += tx * (reference[half, iz, iy + 1, ix + 1] - b)
+    c += tx * (reference[half, iz + 1, iy, ix + 1] - c)
+    d += tx * (reference[half, iz + 1, iy + 1, ix + 1] - d)
+    a += ty * (b - a)
+    c += ty * (d - c)
+    a += tz * (c - a)
+    return a.real, -a.imag if mirrored else a.imag

@@ -119,14 +119,26 @@ def is_visible(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WindowTransform:
-    """The inverse transform onto the window's samples, as two small matrices, and the box's soft edge."""
+class BoxMask:
+    """Soft circular mask of a box, and the columns of each row that lie inside the inscribed circle."""
 
-    to_columns: Array  # (C, n) complex64: e^{2πi kx δ/s}, columns counted as often as the full plane has them
-    to_rows: Array  # (n, R) complex64: e^{2πi ky δ/s}
     falloff: Float32[Array, "s s"]
     inside_start: Int[Array, "s"]
     inside_stop: Int[Array, "s"]
+
+
+def box_mask(box: int) -> BoxMask:
+    """Mask that is 1 inside s/2 − 5 and falls as a raised cosine to 0 at s/2 (spec §5)."""
+    axis = np.arange(box) - box // 2
+    radius = np.hypot(axis[:, None], axis[None, :])
+    ramp = np.clip((radius - (box / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
+    outside = radius > box / 2
+    empty = outside.all(axis=1)
+    return BoxMask(
+        falloff=(0.5 + 0.5 * np.cos(np.pi * ramp)).astype(np.float32),
+        inside_start=np.where(empty, box, np.argmin(outside, axis=1)),
+        inside_stop=np.where(empty, box, box - np.argmin(outside[:, ::-1], axis=1)),
+    )
 
 
 def window_samples(range_px: int, padding: float) -> Float[Array, "n"]:
@@ -135,109 +147,105 @@ def window_samples(range_px: int, padding: float) -> Float[Array, "n"]:
     return np.arange(-half, half) / padding
 
 
-def window_transform(
-    box: int, row_ky: Int[Array, "R"], columns: int, displacements_px: Float[Array, "n"]
-) -> WindowTransform:
-    """Matrices and masks that all pairs of a tilt series share."""
-    turn = 2j * np.pi / box
-    to_columns = np.exp(turn * np.outer(np.arange(columns), displacements_px))
-    to_columns *= column_multiplicity(box)[:columns, None]
-    to_rows = np.exp(turn * np.outer(displacements_px, row_ky))
-    axis = np.arange(box) - box // 2
-    radius = np.hypot(axis[:, None], axis[None, :])
-    ramp = np.clip((radius - (box / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
-    outside = radius > box / 2
-    start = np.argmin(outside, axis=1)
-    stop = box - np.argmin(outside[:, ::-1], axis=1)
-    empty = outside.all(axis=1)
-    return WindowTransform(
-        to_columns=to_columns.astype(np.complex64),
-        to_rows=to_rows.astype(np.complex64),
-        falloff=(0.5 + 0.5 * np.cos(np.pi * ramp)).astype(np.float32),
-        inside_start=np.where(empty, box, start),
-        inside_stop=np.where(empty, box, stop),
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SmallInverse:
+    """The inverse transform onto a window's samples, as matrices for `small_inverse`.
+
+    With c and s the cosines and sines of 2π k δ/box:
+    cc = c_y (Re E c_x − Im E s_x) − s_y (Im D c_x + Re D s_x).
+    """
+
+    sum_columns: Float32[Array, "A n"]  # [c_x; −s_x], columns counted as often as the full plane has them
+    difference_columns: Float32[Array, "A n"]  # [c_x; s_x]
+    rows: Float32[Array, "n B"]  # [c_y | −s_y]
+
+
+def small_inverse_matrices(
+    box: int, rows: int, columns: int, displacements_px: Float[Array, "n"]
+) -> SmallInverse:
+    """Matrices for products of `rows` × `columns` frequencies."""
+    turn = 2 * np.pi / box
+    x_phase = turn * np.outer(np.arange(columns), displacements_px)
+    y_phase = turn * np.outer(displacements_px, np.arange(rows))
+    count = column_multiplicity(box)[:columns, None]
+    cosine, sine = count * np.cos(x_phase), count * np.sin(x_phase)
+    return SmallInverse(
+        sum_columns=np.concatenate([cosine, -sine]).astype(np.float32),
+        difference_columns=np.concatenate([cosine, sine]).astype(np.float32),
+        rows=np.concatenate([np.cos(y_phase), -np.sin(y_phase)], axis=1).astype(np.float32),
     )
 
 
-def correlate_tilt(
-    image: Float32[Array, "h w"],
-    geometry: PairGeometry,
-    tilt: int,
-    particles: Particles,
-    frequencies: TiltFrequencies,
-    transform: WindowTransform,
-    reference: ReferenceTransform,
-    pool: Executor,
-    out: Float32[Array, "P n n"],
-) -> None:
+def small_inverse(product: Float32[Array, "P 2 R A"], matrices: SmallInverse) -> Float32[Array, "P n n"]:
+    """Real part of the inverse transform at the window's samples only."""
+    count, _, rows, _ = product.shape
+    partial = np.empty((count, 2 * rows, matrices.rows.shape[0]), dtype=np.float32)
+    np.matmul(product[:, 0], matrices.sum_columns, out=partial[:, :rows])
+    np.matmul(product[:, 1], matrices.difference_columns, out=partial[:, rows:])
+    return np.matmul(matrices.rows, partial)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TiltTask:
+    """All that the pairs of one tilt image share."""
+
+    image: Float32[Array, "h w"]
+    tilt: int
+    geometry: PairGeometry
+    particles: Particles
+    frequencies: TiltFrequencies
+    mask: BoxMask
+    reference: ReferenceTransform
+    displacements_px: Float[Array, "n"]
+
+
+def correlate_tilt(task: TiltTask, pool: Executor, out: Float32[Array, "P n n"]) -> None:
     """Fill the windows of one tilt image's visible particles (spec §5); other windows are left alone."""
-    seen = np.flatnonzero(geometry.visible[tilt])
-    size = max(1, CHUNK_BYTES // (4 * reference.box**2))
-    chunks = [seen[i : i + size] for i in range(0, len(seen), size)]
+    seen = np.flatnonzero(task.geometry.visible[task.tilt])
+    box = task.reference.box
+    size = max(1, CHUNK_BYTES // (4 * box**2))
+    _, rows, columns = task.frequencies.weight.shape
+    matrices = small_inverse_matrices(box, rows, columns, task.displacements_px)
 
-    def work(chunk: Array) -> None:
-        out[chunk] = _correlate_chunk(
-            image, geometry, tilt, particles, chunk, frequencies, transform, reference
-        )
+    def work(start: int) -> None:
+        chunk = seen[start : start + size]
+        out[chunk] = small_inverse(_correlate_chunk(task, chunk), matrices)
 
-    for _ in pool.map(work, chunks):
+    for _ in pool.map(work, range(0, len(seen), size)):
         pass
 
 
-def _correlate_chunk(
-    image: Array,
-    geometry: PairGeometry,
-    tilt: int,
-    particles: Particles,
-    chunk: Array,
-    frequencies: TiltFrequencies,
-    transform: WindowTransform,
-    reference: ReferenceTransform,
-) -> Array:
-    box = reference.box
-    anchors = geometry.anchors_px[tilt, chunk]
+def _correlate_chunk(task: TiltTask, chunk: Array) -> Array:
+    """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
+    box, mask, geometry, shared = task.reference.box, task.mask, task.geometry, task.frequencies
+    anchors = geometry.anchors_px[task.tilt, chunk]
     corners = np.floor(anchors + 0.5).astype(np.int64) - box // 2
     boxes = np.empty((len(chunk), box, box), dtype=np.float32)
-    kernels_cpu.extract_boxes(
-        image, corners, transform.falloff, transform.inside_start, transform.inside_stop, boxes
-    )
-    columns = frequencies.weight.shape[1]
+    kernels_cpu.extract_boxes(task.image, corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes)
+    _, rows, columns = shared.weight.shape
     spectra = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
     spectra = scipy.fft.fft(spectra, axis=1, workers=1)
-    defocus = np.repeat(frequencies.defocus[None], len(chunk), axis=0)
-    offset = geometry.defocus_offset_angstrom[tilt, chunk, None]
-    defocus[:, (0, 2)] += frequencies.defocus_per_angstrom * offset
-    product = np.empty((len(chunk), *frequencies.weight.shape), dtype=np.complex64)
+    defocus = np.repeat(shared.defocus[None], len(chunk), axis=0)
+    offset = geometry.defocus_offset_angstrom[task.tilt, chunk, None]
+    defocus[:, (0, 2)] += shared.defocus_per_angstrom * offset
+    product = np.empty((len(chunk), 2, rows, 2 * columns), dtype=np.float32)
     kernels_cpu.correlate_spectra(
         spectra,
-        reference.values,
-        particles.half_set[chunk],
-        geometry.views[tilt, chunk],
+        task.reference.values,
+        task.particles.half_set[chunk],
+        geometry.views[task.tilt, chunk],
         (anchors - corners).astype(np.float32),
-        frequencies.row_index,
-        frequencies.row_ky,
-        frequencies.row_columns,
-        frequencies.weight,
+        shared.columns_used,
+        shared.weight,
         defocus.astype(np.float32),
-        np.float32(frequencies.quartic),
-        np.float32(frequencies.constant_phase),
-        frequencies.even,
-        frequencies.odd,
-        particles.optics_group[chunk],
+        np.float32(shared.quartic),
+        np.float32(shared.constant_phase),
+        shared.even,
+        shared.odd,
+        task.particles.optics_group[chunk],
         product,
     )
-    return small_inverse(product, transform)
-
-
-def small_inverse(product: Array, transform: WindowTransform) -> Array:
-    """Real part of the inverse transform at the window's samples only, as two matrix products."""
-    count, rows, columns = product.shape
-    partial = product.reshape(count * rows, columns) @ transform.to_columns
-    partial = partial.reshape(count, rows, -1)
-    # The real part needs only half of the complex product: two real ones over stacked parts.
-    stacked = np.concatenate([partial.real, partial.imag], axis=1)
-    rows_real = np.concatenate([transform.to_rows.real, -transform.to_rows.imag], axis=1)
-    return np.matmul(rows_real, stacked)
+    return product
 
 
 def prefetch(series: TiltSeries, tilts: Array, reader: Executor) -> Iterator[tuple[int, Array]]:
