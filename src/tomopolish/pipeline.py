@@ -121,17 +121,18 @@ def correlation_windows(
     taking_part = frames_taking_part(series, settings)
     tilts = np.arange(len(series))
     with ThreadPoolExecutor(1) as reader:
-        power = np.zeros((len(series), box // 2 + 1))
+        noise = np.zeros((len(series), box // 2 + 1))
         if settings.weights.whiten:
             with clock.stage("noise", len(tilts)) as stage:
                 for tilt, image in prefetch(series, tilts, reader):
-                    power[tilt] = noise_power(image, box, pool)
+                    noise[tilt] = noise_power(image, box, pool)
                     stage.advance()
-        weights = frequency_weights(power, references.weight, box, settings.weights)
+        weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
         geometry = pair_geometry(series, particles, box, taking_part)
         values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
+        power = np.zeros(geometry.visible.shape)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         with clock.stage("correlation", len(busy)) as stage:
             for tilt, image in prefetch(series, busy, reader):
@@ -151,12 +152,13 @@ def correlation_windows(
                     reference=references.transform,
                     displacements_px=samples,
                 )
-                correlate_tilt(task, pool, values[tilt])
+                correlate_tilt(task, pool, values[tilt], power[tilt])
                 stage.advance()
     return CorrelationWindows(
         values=values,
         anchors_px=geometry.anchors_px,
         visible=geometry.visible,
+        power=power,
         range_px=settings.windows.range_px,
         step_px=1 / settings.windows.padding,
     )

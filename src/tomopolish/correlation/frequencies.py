@@ -9,7 +9,7 @@ from jaxtyping import Complex64, Float, Float32, Int
 
 from tomopolish.correlation.weights import used_columns
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
-from tomopolish.fourier import radius_half_plane, row_frequencies
+from tomopolish.fourier import column_multiplicity, radius_half_plane, row_frequencies
 from tomopolish.optics import aberration_phase, dose_weight
 
 Array = np.ndarray
@@ -28,6 +28,8 @@ class TiltFrequencies:
         Number of columns in use in each row.
     weight
         All real factors: frequency weight, dose weight, CTF scale and damping, transform normalisation.
+    signal_weight
+        All real factors of the prediction's weighted power, with the full plane's multiplicity.
     defocus
         Phase per kx², kx·ky and ky² at the tomogram's centre.
     defocus_per_angstrom
@@ -39,6 +41,7 @@ class TiltFrequencies:
 
     columns_used: Int[Array, "2 R"]
     weight: Float32[Array, "2 R C"]
+    signal_weight: Float32[Array, "2 R C"]
     defocus: Float[Array, "3"]
     defocus_per_angstrom: float
     quartic: float
@@ -76,9 +79,12 @@ def tilt_frequencies(
     columns_used = used[ky % box]
     # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin
     # leave +sin γ.
-    total = (weight * dose * damping / box)[ky % box, :columns]
-    total[np.arange(columns) >= columns_used[..., None]] = 0
-    total[:, 0, 0] = 0  # DC is never used
+    envelope = dose * damping
+    signal = column_multiplicity(box) * weight * envelope**2
+    total, signal = ((plane[ky % box, :columns]) for plane in (weight * envelope / box, signal))
+    for plane in (total, signal):
+        plane[np.arange(columns) >= columns_used[..., None]] = 0
+        plane[:, 0, 0] = 0  # DC is never used
     wavelength = microscope.wavelength_angstrom
     per_angstrom = -np.pi * wavelength * unit**2
     xx, xy, yy = ctf.astigmatism_angstrom()[tilt]
@@ -86,6 +92,7 @@ def tilt_frequencies(
     return TiltFrequencies(
         columns_used=columns_used,
         weight=total.astype(np.float32),
+        signal_weight=signal.astype(np.float32),
         defocus=per_angstrom * np.array([xx, 2 * xy, yy]),
         defocus_per_angstrom=per_angstrom,
         quartic=0.5 * np.pi * microscope.spherical_aberration_angstrom * wavelength**3 * unit**4,

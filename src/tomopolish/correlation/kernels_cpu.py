@@ -60,10 +60,10 @@ def extract_boxes(image, corners, falloff, inside_start, inside_stop, boxes):  #
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def correlate_row(  # type: ignore[no-untyped-def]
-    source, reference, half, view, ky, used, weight, defocus, quartic, constant_phase,
+    source, reference, half, view, ky, used, weight, signal_weight, defocus, quartic, constant_phase,
     even, odd, shift, row_turn, slice_re, slice_im, out_re, out_im,
 ):  # fmt: skip
-    """One row of w · O · conj(S) · e^{2πi k·centre/s}, zero beyond the columns in use.
+    """One row of w · O · conj(S) · e^{2πi k·centre/s}, zero beyond the columns in use; returns Σ w |S|².
 
     Two passes: the slice of the reference, which jumps through memory, then everything else, which the
     compiler turns into vector instructions. Arguments as in `correlate_spectra`.
@@ -83,11 +83,14 @@ def correlate_row(  # type: ignore[no-untyped-def]
     row_phase = constant_phase + defocus[2] * ky2
     linear = defocus[1] * ky
     row_re, row_im = np.float32(np.cos(row_turn)), np.float32(np.sin(row_turn))
+    power = np.float32(0)
     for kx in range(used):
         gamma = _ctf_phase(np.float32(kx), ky2, row_phase, linear, defocus[0], quartic)
         if even.shape[0] > 0:
             gamma += even[kx]
-        factor = weight[kx] * _sine(gamma)
+        sine = _sine(gamma)
+        factor = weight[kx] * sine
+        power += signal_weight[kx] * sine * sine * (slice_re[kx] * slice_re[kx] + slice_im[kx] * slice_im[kx])
         o_re, o_im = source[kx].real, source[kx].imag
         p_re = factor * (o_re * slice_re[kx] + o_im * slice_im[kx])
         p_im = factor * (o_im * slice_re[kx] - o_re * slice_im[kx])
@@ -98,12 +101,13 @@ def correlate_row(  # type: ignore[no-untyped-def]
     for kx in range(used, out_re.shape[0]):
         out_re[kx] = 0
         out_im[kx] = 0
+    return power
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, reference, half_set, views, centre, columns_used, weight, defocus, quartic, constant_phase,
-    even, odd, group, product,
+    spectra, reference, half_set, views, centre, columns_used, weight, signal_weight, defocus, quartic,
+    constant_phase, even, odd, group, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
@@ -121,12 +125,13 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     views : (B, 2, 3) float32, first two rows of each view matrix
     centre : (B, 2) float32, position of the particle's centre in its box, px
     columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
-    weight : (2, R, C) float32, all real weights of this tilt, rows ky and −ky
+    weight, signal_weight : (2, R, C) float32, all real weights of this tilt in the product and in Σ w |S|²
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
     quartic, constant_phase : float32
     even : (G, 2, R, C) float32 added to γ; (G, 2, R, 0) when there is none
     odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
     product : (B, 2, R, 2C) float32, written: [Re E | Im E] and [Im D | Re D]
+    power : (B,) float64, written: Σ w |S|² over the full plane
     """
     size = spectra.shape[1]
     columns = spectra.shape[2]
@@ -142,11 +147,12 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             shift[1, kx] = np.sin(turn * kx)
         turn = 2 * np.pi * centre[b, 1] / size
         g = group[b]
+        power[b] = 0
         for r in range(weight.shape[1]):
-            correlate_row(
-                spectra[b, r], reference, half_set[b], views[b], r, columns_used[0, r], weight[0, r],
-                defocus[b], quartic, constant_phase, even[g, 0, r], odd[g, 0, r], shift, turn * r,
-                slice_re, slice_im, plus[0], plus[1],
+            power[b] += correlate_row(
+                spectra[b, r], reference, half_set[b], views[b], r, columns_used[0, r],
+                weight[0, r], signal_weight[0, r], defocus[b], quartic, constant_phase,
+                even[g, 0, r], odd[g, 0, r], shift, turn * r, slice_re, slice_im, plus[0], plus[1],
             )  # fmt: skip
             total, difference = product[b, 0, r], product[b, 1, r]
             if r == 0:
@@ -154,10 +160,10 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
                     total[kx], total[columns + kx] = plus[0, kx], plus[1, kx]
                     difference[kx], difference[columns + kx] = 0, 0
                 continue
-            correlate_row(
-                spectra[b, size - r], reference, half_set[b], views[b], -r, columns_used[1, r], weight[1, r],
-                defocus[b], quartic, constant_phase, even[g, 1, r], odd[g, 1, r], shift, -turn * r,
-                slice_re, slice_im, minus[0], minus[1],
+            power[b] += correlate_row(
+                spectra[b, size - r], reference, half_set[b], views[b], -r, columns_used[1, r],
+                weight[1, r], signal_weight[1, r], defocus[b], quartic, constant_phase,
+                even[g, 1, r], odd[g, 1, r], shift, -turn * r, slice_re, slice_im, minus[0], minus[1],
             )  # fmt: skip
             for kx in range(columns):
                 total[kx] = plus[0, kx] + minus[0, kx]

@@ -43,7 +43,7 @@ def ctf_phase(kx, ky2, row_phase, linear, quadratic, quartic):  # type: ignore[n
 
 
 def sample(reference, half, x, y, z):  # type: ignore[no-untyped-def]
-    """Trilinear value of a half map's transform at a 3D frequency (Fourier px), by Friedel symmetry for x < 0.
+    """Trilinear value of a half map's transform at a 3D frequency (Fourier px); Friedel symmetry for x < 0.
 
     ``reference`` is `ReferenceTransform.values`: kx from 0, ky and kz from −reach.
     """

@@ -42,11 +42,15 @@ class CorrelationWindows:
         2D position (x, y) of each pair for which displacement is zero.
     visible
         Pairs that take part.
+    power
+        Σ w |S|² of each pair's prediction S: the log-likelihood a pair gains at its true displacement when
+        the prediction has the right intensity, up to noise.
     """
 
     values: Float32[Array, "F P n n"]
     anchors_px: Float[Array, "F P 2"]
     visible: Bool[Array, "F P"]
+    power: Float[Array, "F P"]
     range_px: int
     step_px: float = 1.0
 
@@ -199,8 +203,10 @@ class TiltTask:
     displacements_px: Float[Array, "n"]
 
 
-def correlate_tilt(task: TiltTask, pool: Executor, out: Float32[Array, "P n n"]) -> None:
-    """Fill the windows of one tilt image's visible particles (spec §5); other windows are left alone."""
+def correlate_tilt(
+    task: TiltTask, pool: Executor, values: Float32[Array, "P n n"], power: Float[Array, "P"]
+) -> None:
+    """Fill windows and power of one tilt image's visible particles (spec §5); the others are left alone."""
     seen = np.flatnonzero(task.geometry.visible[task.tilt])
     box = task.reference.box
     size = max(1, CHUNK_BYTES // (4 * box**2))
@@ -209,13 +215,14 @@ def correlate_tilt(task: TiltTask, pool: Executor, out: Float32[Array, "P n n"])
 
     def work(start: int) -> None:
         chunk = seen[start : start + size]
-        out[chunk] = small_inverse(_correlate_chunk(task, chunk), matrices)
+        product, power[chunk] = _correlate_chunk(task, chunk)
+        values[chunk] = small_inverse(product, matrices)
 
     for _ in pool.map(work, range(0, len(seen), size)):
         pass
 
 
-def _correlate_chunk(task: TiltTask, chunk: Array) -> Array:
+def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
     """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
     box, mask, geometry, shared = task.reference.box, task.mask, task.geometry, task.frequencies
     anchors = geometry.anchors_px[task.tilt, chunk]
@@ -229,6 +236,7 @@ def _correlate_chunk(task: TiltTask, chunk: Array) -> Array:
     offset = geometry.defocus_offset_angstrom[task.tilt, chunk, None]
     defocus[:, (0, 2)] += shared.defocus_per_angstrom * offset
     product = np.empty((len(chunk), 2, rows, 2 * columns), dtype=np.float32)
+    power = np.empty(len(chunk))
     kernels_cpu.correlate_spectra(
         spectra,
         task.reference.values,
@@ -237,6 +245,7 @@ def _correlate_chunk(task: TiltTask, chunk: Array) -> Array:
         (anchors - corners).astype(np.float32),
         shared.columns_used,
         shared.weight,
+        shared.signal_weight,
         defocus.astype(np.float32),
         np.float32(shared.quartic),
         np.float32(shared.constant_phase),
@@ -244,8 +253,9 @@ def _correlate_chunk(task: TiltTask, chunk: Array) -> Array:
         shared.odd,
         task.particles.optics_group[chunk],
         product,
+        power,
     )
-    return product
+    return product, power
 
 
 def prefetch(series: TiltSeries, tilts: Array, reader: Executor) -> Iterator[tuple[int, Array]]:
