@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Shapes and dtypes in the annotations are checked in every call the suite makes. Modules that hold numba
@@ -18,6 +19,10 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# The same examples in every run, and no deadline: the first call may compile.
+settings.register_profile("tomopolish", derandomize=True, deadline=None)
+settings.load_profile("tomopolish")
 
 MINI = Path(__file__).parent / "reference" / "relion"
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
