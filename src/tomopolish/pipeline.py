@@ -125,7 +125,7 @@ def correlation_windows(
         if settings.weights.whiten:
             with clock.stage("noise", len(tilts)) as stage:
                 for tilt, image in prefetch(series, tilts, reader):
-                    noise[tilt] = noise_power(image, box, pool)
+                    noise[tilt] = noise_power(image, box, references.weight.last_frequency, pool)
                     stage.advance()
         weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)

@@ -170,3 +170,21 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
                 total[columns + kx] = plus[1, kx] + minus[1, kx]
                 difference[kx] = plus[1, kx] - minus[1, kx]
                 difference[columns + kx] = plus[0, kx] - minus[0, kx]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def add_power(parts, total):  # type: ignore[no-untyped-def]
+    """Add the power of many transforms: ``total[y, x] += Σ_t |transform[y, t, x]|²``.
+
+    ``parts`` (s, T, 2C) float32 holds real and imaginary parts in turn, so that the inner loop is one
+    vector operation; ``total`` is (s, C) float64.
+    """
+    rows, tiles, width = parts.shape
+    line = np.empty(width, np.float32)
+    for y in range(rows):
+        line[:] = 0
+        for t in range(tiles):
+            for x in range(width):
+                line[x] += parts[y, t, x] * parts[y, t, x]
+        for x in range(width // 2):
+            total[y, x] += line[2 * x] + line[2 * x + 1]

@@ -8,15 +8,22 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float, Float32
 
+from tomopolish.correlation import kernels_cpu
 from tomopolish.fourier import shell_average
 
 Array = np.ndarray
 
+TILE_ROWS_PER_TASK = 6
 
-def noise_power(image: Float32[Array, "h w"], box: int, pool: Executor) -> Float[Array, "shells"]:
+
+def noise_power(
+    image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor
+) -> Float[Array, "shells"]:
     """Radially averaged mean periodogram of all whole s×s tiles at multiples of ⌊s/2⌋.
 
     No window is applied and the mean is kept, so shell 0 holds the images' mean level; it is never used.
+    Tiles that overlap above each other share their transforms along rows, and columns beyond the last
+    frequency are left out.
 
     Parameters
     ----------
@@ -24,21 +31,36 @@ def noise_power(image: Float32[Array, "h w"], box: int, pool: Executor) -> Float
         One tilt image.
     box
         Edge s of the tiles, px.
+    last_frequency
+        Shells beyond it are not needed, and hold zero.
     pool
         Threads over which rows of tiles are spread; the sum does not depend on their number.
     """
     height, width = image.shape
     step = box // 2
-    rows = range(0, height - box + 1, step)
-    columns = len(range(0, width - box + 1, step))
-    tiles = np.lib.stride_tricks.sliding_window_view(image, (box, box))[::step, ::step]
+    tile_rows = (height - box) // step + 1
+    tiles = tile_rows * ((width - box) // step + 1)
+    columns = min(int(np.ceil(last_frequency)) + 2, box // 2 + 1)
 
-    def row_power(row: int) -> Array:
-        transform = scipy.fft.rfft2(tiles[row], norm="ortho", workers=1)
-        power: Array = np.einsum("tyx->yx", transform.real**2 + transform.imag**2, dtype=np.float64)
-        return power
+    def strip_power(first: int) -> Array:
+        count = min(TILE_ROWS_PER_TASK, tile_rows - first)
+        return _strip_power(image[first * step : (first + count - 1) * step + box], box, columns)
 
     total = np.zeros((box, box // 2 + 1))
-    for power in pool.map(row_power, range(len(rows))):
-        total += power
-    return shell_average(total / (len(rows) * columns), box)
+    for power in pool.map(strip_power, range(0, tile_rows, TILE_ROWS_PER_TASK)):
+        total[:, :columns] += power
+    shells = shell_average(total / (tiles * box**2), box)
+    shells[columns - 1 if columns <= box // 2 else columns :] = 0
+    return shells
+
+
+def _strip_power(strip: Array, box: int, columns: int) -> Array:
+    """Sum of the (unnormalised) periodograms of all tiles in a strip of the image, (s, columns)."""
+    step = box // 2
+    segments = np.lib.stride_tricks.sliding_window_view(strip, box, axis=1)[:, ::step]
+    rows = scipy.fft.rfft(segments, axis=2, workers=1)
+    total = np.zeros((box, columns))
+    for top in range(0, len(strip) - box + 1, step):
+        transform = scipy.fft.fft(rows[top : top + box, :, :columns], axis=0, workers=1)
+        kernels_cpu.add_power(transform.view(np.float32), total)
+    return total
