@@ -77,6 +77,7 @@ def tilt_frequencies(
     columns = max(int(used.max()), 1)
     ky = np.stack([np.arange(rows), -np.arange(rows)])
     columns_used = used[ky % box]
+    columns_used[1, box // 2 :] = 0  # ky = s/2 and −s/2 are one row of the full plane
     # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin
     # leave +sin γ.
     envelope = dose * damping

@@ -1,0 +1,153 @@
+"""Random tomograms made in memory: what tests of the computation start from."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
+from tomopolish.geometry import relion5_projections
+from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.pipeline import correlation_windows, prepare
+from tomopolish.progress import SilentProgress
+from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+
+MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Tilt images held in memory, `[tilt, y, x]`."""
+
+    values: np.ndarray
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        return int(self.values.shape[2]), int(self.values.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, tilt: int) -> np.ndarray:
+        return np.asarray(self.values[tilt], dtype=np.float32)
+
+
+def make_settings(box: int, reach: int, **parts: Any) -> AlignSettings:
+    """Settings that need no files."""
+    return AlignSettings(
+        inputs=InputPaths(optimisation_set=Path("set.star")),
+        windows=parts.pop("windows", None) or WindowSettings(box_px=box, range_px=reach),
+        run=parts.pop("run", None) or RunSettings(output_folder=Path("nowhere")),
+        **parts,
+    )
+
+
+def make_tilt_ctf(tilts: int, rng: np.random.Generator) -> TiltCtf:
+    return TiltCtf(
+        defocus_u_angstrom=rng.uniform(20000, 40000, tilts),
+        defocus_v_angstrom=rng.uniform(20000, 40000, tilts),
+        defocus_angle_degrees=rng.uniform(-90, 90, tilts),
+        phase_shift_degrees=rng.uniform(0, 90, tilts),
+        bfactor_angstrom2=rng.uniform(0, 50, tilts),
+        scale=rng.uniform(0.5, 1.5, tilts),
+    )
+
+
+def make_series(rng: np.random.Generator, images: np.ndarray, **changes: Any) -> TiltSeries:
+    """A tilt series with random tilts, about an axis of any angle, and random optics."""
+    tilts, height, width = images.shape
+    size = (width + 1, height, 41)
+    angles = np.stack(
+        [
+            rng.uniform(-3, 3, tilts),
+            np.linspace(-50, 50, tilts) if tilts > 1 else np.array([20.0]),
+            rng.uniform(-180, 180) + rng.uniform(-2, 2, tilts),
+        ],
+        axis=-1,
+    )
+    fields: dict[str, Any] = {
+        "name": "TS",
+        "projections_px": relion5_projections(angles, rng.normal(size=(tilts, 2)), (width, height), size),
+        "tomogram_size_px": size,
+        "pixel_size_angstrom": 3.0,
+        "hand": -1.0,
+        "defocus_slope": 1.0,
+        "microscope": MICROSCOPE,
+        "ctf": make_tilt_ctf(tilts, rng),
+        "pre_exposure": 3.0 * rng.permutation(tilts),
+        "bfactor_per_dose": np.zeros(tilts),
+        "fractional_dose": 3.0,
+        "images": Stack(images),
+    }
+    return TiltSeries(**(fields | changes))
+
+
+def random_rotations(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Rotation matrices, uniformly distributed."""
+    Q, R = np.linalg.qr(rng.normal(size=(count, 3, 3)))
+    Q = Q * np.sign(np.diagonal(R, axis1=1, axis2=2))[:, None, :]
+    Q[np.linalg.det(Q) < 0] *= -1
+    return Q
+
+
+def make_particles(
+    rng: np.random.Generator,
+    positions_px: np.ndarray,
+    groups: tuple[OpticsGroup, ...] | None = None,
+    trajectories_px: np.ndarray | None = None,
+) -> Particles:
+    count = len(positions_px)
+    groups = groups or (OpticsGroup(name="all", pixel_size_angstrom=3.0, microscope=MICROSCOPE),)
+    return Particles(
+        rows=np.arange(count),
+        names=tuple(f"TS/{i + 1}" for i in range(count)),
+        positions_px=positions_px,
+        rotations=random_rotations(rng, count),
+        half_set=np.arange(count) % 2,
+        optics_group=np.arange(count) % len(groups),
+        optics_groups=groups,
+        trajectories_px=trajectories_px,
+    )
+
+
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], width_px: float) -> np.ndarray:
+    """Gaussian random field of unit variance, blurred over `width_px`, periodic."""
+    white = np.fft.fftn(rng.normal(size=shape))
+    k2 = sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij"))
+    field = np.fft.ifftn(white * np.exp(-2 * np.pi**2 * k2 * width_px**2)).real
+    return field / field.std()
+
+
+def make_references(
+    rng: np.random.Generator, size: int, fsc: np.ndarray | None = None, masked: bool = True
+) -> References:
+    """Two half maps of one random blob, with noise of their own."""
+    axis = np.arange(size) - size // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
+    blob = smooth_noise(rng, (size,) * 3, 1.0) * np.exp(-((radius / (size / 4)) ** 2))
+    maps = np.stack([blob + 0.1 * smooth_noise(rng, (size,) * 3, 0.7) for _ in range(2)])
+    return References(
+        half_maps=maps.astype(np.float32),
+        pixel_size_angstrom=3.0,
+        mask=np.clip(size / 2 - 1 - radius, 0, 1).astype(np.float32) if masked else None,
+        fsc=fsc,
+        fsc_box=None if fsc is None else 2 * (len(fsc) - 1),
+    )
+
+
+def compute_windows(
+    series: TiltSeries,
+    particles: Particles,
+    references: References,
+    settings: AlignSettings,
+    threads: int = 1,
+) -> CorrelationWindows:
+    """The program's windows, all stages."""
+    with ThreadPoolExecutor(threads) as pool:
+        prepared = prepare(references, settings)
+        return correlation_windows(series, particles, prepared, settings, pool, SilentProgress())
