@@ -306,7 +306,12 @@ def test_replacing_columns_keeps_their_order_and_the_original() -> None:
 
 
 def test_numbers_become_text() -> None:
-    assert format_floats([1.0, -0.0, -1e-9, -2.5]) == ["1.000000", "0.000000", "0.000000", "-2.500000"]
+    assert format_floats(np.array([1.0, -0.0, -1e-9, -2.5])) == [
+        "1.000000",
+        "0.000000",
+        "0.000000",
+        "-2.500000",
+    ]
     assert format_vectors(np.array([[1.0, -0.25, 1 / 3]])) == ["[1,-0.25,0.333333333333]"]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from tomopolish.errors import InputError, RunError
+from tomopolish.errors import RunError
 
 
 def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
@@ -35,20 +35,15 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def require_file(path: Path, *, what: str, named_in: str) -> Path:
-    """Return the path of a file that can be read; raises InputError naming it and who asked for it."""
-    try:
-        with path.open("rb"):
-            return path
-    except FileNotFoundError:
-        reason = "does not exist"
-    except IsADirectoryError:
-        reason = "is a folder"
-    except (OSError, ValueError) as problem:
-        reason = f"cannot be read ({getattr(problem, 'strerror', None) or problem})"
-    raise InputError(
-        f"{named_in}: {what} {str(path)!r} {reason}; correct the path, or start in the project's folder"
-    )
+def rebased(named: str, star_file: Path, working_directory: Path) -> str:
+    """Name a file so that it is found from the working directory by a STAR file in any folder.
+
+    A name that already works from there stays the very string it is.
+    """
+    found = resolve_path(named, star_file, working_directory)
+    if found == working_directory / named or Path(named).is_absolute():
+        return named
+    return shown_path(found, working_directory)
 
 
 def shown_path(path: Path, working_directory: Path) -> str:

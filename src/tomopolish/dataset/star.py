@@ -64,13 +64,16 @@ class StarFile:
         return replace(self, tables=(*tables, table))
 
 
-def read_star(path: Path | str) -> StarFile:
-    """Read a STAR file; raises InputError, which names the file, when it is missing or malformed."""
-    text = read_text(Path(path))
-    return StarFile(tables=parse_tables(text, str(path)), source=str(path))
+def read_star(path: Path | str, *, shown_as: str | None = None) -> StarFile:
+    """Read a STAR file; raises InputError, which names the file, when it is missing or malformed.
+
+    `shown_as` is how messages name the file, where not by its path.
+    """
+    source = shown_as or str(path)
+    return StarFile(tables=parse_tables(_read_text(Path(path), source), source), source=source)
 
 
-def read_text(path: Path) -> str:
+def _read_text(path: Path, source: str) -> str:
     """Text of a file; bytes that are not UTF-8 survive being written back."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -80,7 +83,7 @@ def read_text(path: Path) -> str:
         reason = "this is a folder; give a STAR file"
     except (OSError, ValueError) as problem:
         reason = f"cannot be read ({getattr(problem, 'strerror', None) or problem}); check the path"
-    raise InputError(f"{path}: {reason}")
+    raise InputError(f"{source}: {reason}")
 
 
 def write_star(path: Path | str, tables: StarFile | Iterable[StarTable]) -> None:

@@ -149,12 +149,13 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def format_floats(values: Iterable[float], decimals: int = 6) -> list[str]:
+def format_floats(values: Float[Array, "n"], decimals: int = 6) -> list[str]:
     """Fixed-point cells; a negative zero loses its sign."""
     pattern = f"%.{decimals}f"
-    negative_zero = "-" + pattern % 0.0
-    cells = [pattern % value for value in values]
-    return [cell if cell != negative_zero else pattern % 0.0 for cell in cells]
+    rounded = (
+        np.round(np.asarray(values, dtype=np.float64), decimals) + 0.0
+    )  # adding zero takes the sign of -0
+    return [pattern % value for value in rounded.tolist()]
 
 
 def format_vectors(

@@ -1,0 +1,283 @@
+"""Checks of a data set before any heavy work: what cannot work is refused in one sentence (spec §7).
+
+What a single table shows is checked where it is read (`tilt_series`, `particles`, `references`); here is
+what shows only when the parts are put beside each other, or beside the options.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from tomopolish.dataset.dataset import Dataset
+from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
+from tomopolish.dataset.particles import NAME, PARTICLE_ANGLES, TOMOGRAM
+from tomopolish.errors import InputError
+from tomopolish.geometry import project
+
+_OPTICS_TOLERANCE = 1e-3
+_MAP_TOLERANCE = 0.01
+
+
+def check_dataset(
+    dataset: Dataset, box_px: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[str]:
+    """Check a data set as a whole.
+
+    Of the images only headers and three rows of each are read.
+
+    Parameters
+    ----------
+    box_px
+        Box in which particles are compared with the reference (``--b``).
+    progress
+        Called with the number of tomograms checked, and of all.
+
+    Returns
+    -------
+    Warnings, one sentence each.
+
+    Raises
+    ------
+    InputError
+        When the data set cannot be refined; it names file, table and row, and the remedy.
+    """
+    check_box(box_px)
+    warnings = check_particles(dataset)
+    warnings += check_references(dataset, box_px)
+    unseen = []
+    names = dataset.tomogram_names
+    for done, name in enumerate(names, start=1):
+        found, visible = check_tomogram(dataset, name, box_px)
+        warnings += found
+        if not visible:
+            unseen.append(name)
+        progress(done, len(names))
+    if len(unseen) == len(names):
+        raise InputError(
+            f"{dataset.files.shown('particles')}: no particle lies at least half a box ({box_px // 2} px) "
+            "inside any tilt image; check positions and pixel sizes, or give a smaller --b"
+        )
+    warnings += [
+        f"tomogram {name}: no particle lies half a box inside any tilt image; it keeps its input values"
+        for name in unseen
+    ]
+    return warnings
+
+
+def check_box(box_px: int) -> None:
+    """Check the box size by itself; raises InputError."""
+    if box_px < 24:
+        raise InputError(f"--b {box_px}: the box must have at least 24 px; give a larger one")
+    if box_px % 2:
+        raise InputError(f"--b {box_px}: the box must have an even size; give {box_px + 1}")
+
+
+def check_particles(dataset: Dataset) -> list[str]:
+    """Check the particle set as a whole and against the tomogram set; returns warnings.
+
+    Raises
+    ------
+    InputError
+        When a column is missing or wrong, a name occurs twice, or no particle has a known tomogram.
+    """
+    particles, tomograms = dataset.particles, dataset.tomograms
+    table = particles.table
+    _check_names(dataset)
+    warnings = []
+    rows = particles.rows_by_tomogram
+    unknown = [name for name in rows if name not in tomograms]
+    if len(unknown) == len(rows):
+        raise table.error(
+            f"none of the particles' tomograms ({unknown[0]!r}, …) is in {tomograms.general.place}; "
+            f"make {TOMOGRAM} the same in both sets",
+            row=0,
+        )
+    if unknown:
+        count = sum(len(rows[name]) for name in unknown)
+        listed = ", ".join(map(repr, unknown[:3])) + (", …" if len(unknown) > 3 else "")
+        warnings.append(
+            f"{table.place}: {count} particles lie in tomograms that {tomograms.general.source} does not "
+            f"list ({listed}); they are passed on unchanged"
+        )
+    halves = np.bincount(particles.half_sets, minlength=2)
+    if halves.min() == 0:
+        warnings.append(f"{table.place}: all particles are in half set {1 + int(np.argmax(halves))}")
+    _ = particles.optics_indices, particles.optics_groups
+    missing = [label for label in PARTICLE_ANGLES if label not in table]
+    if missing:
+        warnings.append(f"{table.place}: {', '.join(missing)} missing, taken as 0")
+    without = len(tomograms.names) - len(dataset.tomogram_names)
+    if without:
+        warnings.append(
+            f"{tomograms.general.place}: {without} tomograms have no particles and stay as they are"
+        )
+    return warnings
+
+
+def _check_names(dataset: Dataset) -> None:
+    table, names = dataset.particles.table, dataset.particles.names
+    if len(set(names)) != len(names):
+        first: dict[str, int] = {}
+        for row, name in enumerate(names):
+            if name in first:
+                raise table.error(
+                    f"the particle name {name!r} was used in row {first[name] + 1} already; "
+                    f"give every particle its own {NAME}, or remove the duplicate",
+                    row=row,
+                )
+            first[name] = row
+    for row, name in enumerate(names):
+        if not name or any(map(str.isspace, name)):
+            raise table.error(f"{NAME} is {name!r}, but must be a word without spaces; rename it", row=row)
+
+
+def check_references(dataset: Dataset, box_px: int) -> list[str]:
+    """Check maps, mask and FSC against each other, the box and the tilt series; returns warnings.
+
+    Raises
+    ------
+    InputError
+        As `read_references`, and when the box is smaller than the maps.
+    """
+    references = dataset.references()
+    shown = dataset.files.shown("half map 1")
+    size = references.size_px
+    if box_px < size:
+        raise InputError(
+            f"--b {box_px}: the box is smaller than the map {shown} ({size} px); give --b {size} or more, "
+            "or crop the maps"
+        )
+    return _reference_warnings(dataset, references)
+
+
+def _reference_warnings(dataset: Dataset, references: References) -> list[str]:
+    warnings = []
+    shown = dataset.files.shown("half map 1")
+    if np.array_equal(references.half_maps[0], references.half_maps[1]):
+        warnings.append(f"{shown}: both half maps are the same, so that nothing tells signal from noise")
+    if references.fsc is not None and references.fsc[1:3].min() < 0.143:
+        warnings.append(
+            f"{dataset.files.shown('fsc')}: the FSC is below 0.143 in its first shells; little signal counts"
+        )
+    return warnings
+
+
+def check_tomogram(dataset: Dataset, name: str, box_px: int) -> tuple[list[str], int]:
+    """Check one tomogram with its particles.
+
+    Returns
+    -------
+    Warnings, and the number of visible particle–tilt pairs.
+
+    Raises
+    ------
+    InputError
+        When the tilt series or its particles cannot be read, disagree, or do not fit the box.
+    """
+    tilt_series, particles = dataset.load(name)
+    place = f"{dataset.tomograms.general.place}, row {dataset.tomograms.row(name) + 1}"
+    _check_optics(dataset, place, tilt_series, particles)
+    _check_images(dataset, place, tilt_series, box_px)
+    warnings = _tomogram_warnings(dataset, place, tilt_series, particles)
+    return warnings, count_visible(tilt_series, particles, box_px)
+
+
+def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) -> int:
+    """Count particle–tilt pairs whose projection lies at least half a box inside the image."""
+    w, h = tilt_series.image_size_px
+    q = project(tilt_series.projections_px, particles.positions_px)
+    margin = box_px / 2
+    inside = (
+        (q[..., 0] >= margin) & (q[..., 0] <= w - margin) & (q[..., 1] >= margin) & (q[..., 1] <= h - margin)
+    )
+    return int(np.count_nonzero(inside))
+
+
+def _check_optics(dataset: Dataset, place: str, tilt_series: TiltSeries, particles: Particles) -> None:
+    """Pixel size and microscope of the tilt series and of its particles' optics groups."""
+    optics = dataset.particles.star.table("optics")
+    for index in np.unique(particles.optics_group):
+        for quantity, ours, theirs in _compared(tilt_series, particles.optics_groups[index]):
+            if not math.isclose(ours, theirs, rel_tol=0.0, abs_tol=_OPTICS_TOLERANCE):
+                raise InputError(
+                    f"{place}: the {quantity} of tomogram {tilt_series.name} is {ours:g}, but {theirs:g} in "
+                    f"{optics.place}, row {index + 1}; make both the same"
+                )
+    reference_px = dataset.pixel_size_angstrom
+    if not math.isclose(tilt_series.pixel_size_angstrom, reference_px, rel_tol=_MAP_TOLERANCE):
+        raise InputError(
+            f"{place}: tomogram {tilt_series.name} has {tilt_series.pixel_size_angstrom:g} Å/px, but others "
+            f"{reference_px:g}, so that one reference cannot fit all; split the set by pixel size"
+        )
+
+
+def _compared(tilt_series: TiltSeries, group: OpticsGroup) -> list[tuple[str, float, float]]:
+    one, other = tilt_series.microscope, group.microscope
+    return [
+        ("pixel size", tilt_series.pixel_size_angstrom, group.pixel_size_angstrom),
+        ("voltage", one.voltage_kv, other.voltage_kv),
+        ("spherical aberration", one.spherical_aberration_mm, other.spherical_aberration_mm),
+        ("amplitude contrast", one.amplitude_contrast, other.amplitude_contrast),
+    ]
+
+
+def _check_images(dataset: Dataset, place: str, tilt_series: TiltSeries, box_px: int) -> None:
+    images = tilt_series.images
+    w, h = images.size_px
+    if min(w, h) < 16:
+        raise InputError(
+            f"{place}: the tilt images have {w} x {h} px and are placeholders; name the real tilt images "
+            "(some exporters write dummies)"
+        )
+    if box_px > min(w, h):
+        raise InputError(
+            f"--b {box_px}: the box is larger than the tilt images ({w} x {h} px, {place}); reduce it"
+        )
+    if isinstance(images, MrcImages):
+        dummies = [tilt for tilt in range(len(images)) if images.is_dummy(tilt)]
+        if len(dummies) == len(images):
+            raise InputError(
+                f"{place}: all tilt images ({images.describe(0)}, …) are constant, so they are placeholders; "
+                "name the real tilt images (some exporters write dummies)"
+            )
+        if dummies:
+            series = dataset.tomograms.series(tilt_series.name)
+            raise series.error(
+                f"the tilt image ({images.describe(dummies[0])}) is constant or not finite; "
+                "remove the tilt from the series, or supply its image",
+                row=dummies[0],
+            )
+
+
+def _tomogram_warnings(
+    dataset: Dataset, place: str, tilt_series: TiltSeries, particles: Particles
+) -> list[str]:
+    name, warnings = tilt_series.name, []
+    size = np.array(tilt_series.tomogram_size_px)
+    outside = int(np.any((particles.positions_px < 0) | (particles.positions_px > size), axis=1).sum())
+    if outside:
+        warnings.append(
+            f"{place}: {outside} of {len(particles)} particles lie outside tomogram {name}; "
+            "check pixel sizes and positions"
+        )
+    if np.ptp(tilt_series.pre_exposure) == 0:
+        warnings.append(f"{place}: all tilt images of {name} have the same dose, so their order is unknown")
+    trajectories = particles.trajectories_px
+    if trajectories is not None and len(particles):
+        first = np.abs(trajectories[:, tilt_series.chronological[0]]).max()
+        if first > 1e-3:
+            warnings.append(
+                f"{place}: trajectories of {name} do not begin at zero, but up to {first:.3g} px off"
+            )
+    if isinstance(tilt_series.images, MrcImages):
+        stated = tilt_series.images.sections[0][0].pixel_size_angstrom
+        ours = tilt_series.pixel_size_angstrom
+        if stated and not math.isclose(stated, ours, rel_tol=_MAP_TOLERANCE):
+            warnings.append(
+                f"{place}: the images of {name} say {stated:.4g} Å/px, the set {ours:.4g}, which counts"
+            )
+    return warnings

@@ -1,0 +1,126 @@
+"""Optimisation sets: which files belong together (spec §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopolish.dataset.files import rebased, resolve_path, shown_path
+from tomopolish.dataset.star import StarTable, read_star, write_star
+from tomopolish.errors import InputError
+
+LABELS = {
+    "particles": "rlnTomoParticlesFile",
+    "tomograms": "rlnTomoTomogramsFile",
+    "trajectories": "rlnTomoTrajectoriesFile",
+    "manifolds": "rlnTomoManifoldsFile",
+    "half map 1": "rlnTomoReferenceMap1File",
+    "half map 2": "rlnTomoReferenceMap2File",
+    "mask": "rlnTomoReferenceMaskFile",
+    "fsc": "rlnTomoReferenceFscFile",
+}
+OPTIONS = {
+    "particles": "--p",
+    "tomograms": "--t",
+    "trajectories": "--mot",
+    "half map 1": "--ref1",
+    "half map 2": "--ref2",
+    "mask": "--mask",
+    "fsc": "--fsc",
+}
+_ABSENT = ("", "None", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationSet:
+    """The files of a data set.
+
+    Attributes
+    ----------
+    paths
+        Component (a key of `LABELS`) → the file found for it.
+    table
+        The optimisation set as read, with components given otherwise written into it.
+    working_directory
+        Where relative names begin: RELION's project folder.
+    source
+        The optimisation set's file, or None where all components were given one by one.
+    """
+
+    paths: Mapping[str, Path]
+    table: StarTable
+    working_directory: Path
+    source: str | None = None
+
+    def require(self, component: str) -> Path:
+        """Return the file of a component; raises InputError when the data set has none."""
+        if component in self.paths:
+            return self.paths[component]
+        option = OPTIONS.get(component, "--i")
+        if self.source is None:
+            raise InputError(
+                f"no file is given for the {component}; give {option}, or an optimisation set with --i"
+            )
+        raise InputError(
+            f"{self.source}: {LABELS[component]} is missing; add it to the optimisation set, or give {option}"
+        )
+
+    def shown(self, component: str) -> str:
+        """Return the file of a component as messages name it."""
+        return shown_path(self.require(component), self.working_directory)
+
+    def updated(self, files: Mapping[str, Path]) -> OptimisationSet:
+        """Return a copy with some components replaced."""
+        names = {c: shown_path(path, self.working_directory) for c, path in files.items()}
+        return OptimisationSet(
+            paths={**self.paths, **files},
+            table=self.table.with_columns({LABELS[c]: [name] for c, name in names.items()}),
+            working_directory=self.working_directory,
+            source=self.source,
+        )
+
+
+def read_optimisation_set(
+    path: Path | None, components: Mapping[str, Path | None], *, working_directory: Path
+) -> OptimisationSet:
+    """Read an optimisation set (if one is given); `components` that are not None override it.
+
+    Raises InputError when the file is missing, is no optimisation set, or lists more than one data set.
+    """
+    table, paths = StarTable(name="", is_loop=False), {}
+    if path is not None:
+        table = _read_table(path, working_directory)
+        for component, label in LABELS.items():
+            named = table.value(label) if label in table else ""
+            if named not in _ABSENT:
+                paths[component] = resolve_path(named, path, working_directory)
+                table = table.with_columns({label: [rebased(named, path, working_directory)]})
+    given = {c: working_directory / p for c, p in components.items() if p is not None}
+    found = OptimisationSet(
+        paths=paths,
+        table=table,
+        working_directory=working_directory,
+        source=None if path is None else str(path),
+    )
+    return found.updated(given)
+
+
+def _read_table(path: Path, working_directory: Path) -> StarTable:
+    star = read_star(working_directory / path, shown_as=str(path))
+    for table in star.tables:
+        if any(label in table for label in LABELS.values()):
+            if len(table) != 1:
+                raise table.error(
+                    f"an optimisation set has one row, this has {len(table)}; keep the one you want"
+                )
+            return table
+    raise InputError(
+        f"{path}: this is not an optimisation set (no table has {LABELS['tomograms']} or its companions); "
+        "give an optimisation_set.star, or the files one by one with --t, --p, --ref1 and --ref2"
+    )
+
+
+def write_optimisation_set(path: Path, optimisation_set: OptimisationSet) -> None:
+    """Write an optimisation set atomically; raises RunError when that is impossible."""
+    write_star(path, [optimisation_set.table])
