@@ -1,0 +1,34 @@
+"""Synthetic projects with known truth: whole RELION projects on disk, or single tilt series in memory."""
+
+from tomopolish.simulate.settings import (
+    AcquisitionSettings,
+    MoleculeSettings,
+    NoiseSettings,
+    PlantedErrors,
+    PlantedMotion,
+    PlantedWarp,
+    SimulationSettings,
+    SpecimenSettings,
+)
+from tomopolish.simulate.structure import Structure, build_structure
+from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tilt_series, simulate_tomogram
+from tomopolish.simulate.truth import Truth, read_truth, write_truth
+
+__all__ = [
+    "AcquisitionSettings",
+    "MoleculeSettings",
+    "NoiseSettings",
+    "PlantedErrors",
+    "PlantedMotion",
+    "PlantedWarp",
+    "SimulatedTomogram",
+    "SimulationSettings",
+    "SpecimenSettings",
+    "Structure",
+    "Truth",
+    "build_structure",
+    "read_truth",
+    "simulate_tilt_series",
+    "simulate_tomogram",
+    "write_truth",
+]

@@ -1,0 +1,235 @@
+"""The geometry of one simulated tomogram: what is true, and what the input believes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tomopolish.dataset.model import Deformation
+from tomopolish.errors import InputError
+from tomopolish.geometry import (
+    project,
+    project_trajectories,
+    relion5_projections,
+    rotation_from_vector,
+    tomogram_centre_px,
+)
+from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
+from tomopolish.simulate.motion import random_trajectories
+from tomopolish.simulate.settings import PlantedErrors, SimulationSettings
+from tomopolish.simulate.specimen import random_positions_px, random_rotations, tomogram_size_px
+from tomopolish.simulate.truth import visible_pairs
+from tomopolish.simulate.warp import random_warp, warp_displacement_px
+
+Array = np.ndarray
+
+# One random stream per purpose, so that changing one thing leaves the others as they are.
+STREAMS = ("tilts", "particles", "errors", "motion", "warp", "optics", "noise", "reference")
+
+
+def random_stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+    """Return the generator for one purpose; `indices` (tomogram, tilt) tell equal purposes apart."""
+    return np.random.default_rng([seed, STREAMS.index(purpose), *indices])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """Geometry of one tomogram, px; tilt axes in file order. See `Truth` for the fields' meaning."""
+
+    angles_degrees: Float[Array, "F"]
+    pre_exposure: Float[Array, "F"]
+    tomogram_size_px: tuple[int, int, int]
+    projections_px: Float[Array, "F 4 4"]
+    input_projections_px: Float[Array, "F 4 4"]
+    positions_px: Float[Array, "P 3"]
+    input_positions_px: Float[Array, "P 3"]
+    rotations: Float[Array, "P 3 3"]
+    trajectories_px: Float[Array, "P F 3"]
+    deformation: Deformation | None
+    positions_2d_px: Float[Array, "F P 2"]
+
+    @property
+    def chronological(self) -> Int[Array, "F"]:
+        """File index of the m-th exposed image."""
+        return np.argsort(self.pre_exposure, kind="stable")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ErrorDirections:
+    """Unit draws of all planted errors; a factor scales them together."""
+
+    rotation_vectors: Float[Array, "F 3"]
+    shifts_px: Float[Array, "F 2"]
+    positions_px: Float[Array, "P 3"]
+
+
+def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diameter_px: float) -> Scene:
+    """Draw the geometry of tomogram `index`.
+
+    Parameters
+    ----------
+    box_px
+        Edge of the map: margins and visibility.
+    diameter_px
+        Of the molecule: the distance that particles keep, unless the settings give one.
+
+    Raises
+    ------
+    InputError
+        When the particles do not fit, or a largest displacement cannot be reached.
+    """
+    acquisition, specimen = settings.acquisition, settings.specimen
+    tilts_rng = random_stream(settings.seed, "tilts", index)
+    rows = file_rows(acquisition, tilts_rng)
+    angles = tilt_angles_degrees(acquisition)[rows]
+    exposure = pre_exposures(acquisition)[rows]
+    pixel, image_size = acquisition.pixel_size_angstrom, acquisition.image_size_px
+    size = tomogram_size_px(specimen, image_size, box_px, pixel)
+    three_angles = np.stack(
+        [np.zeros(len(rows)), angles, np.full(len(rows), acquisition.tilt_axis_degrees)], axis=-1
+    )
+    known_shifts = tilts_rng.normal(scale=settings.errors.known_shift_px, size=(len(rows), 2))
+    stated = relion5_projections(three_angles, known_shifts, image_size, size)
+    particles_rng = random_stream(settings.seed, "particles", index)
+    positions = random_positions_px(
+        specimen,
+        size,
+        box_px=box_px,
+        min_distance_px=diameter_px if specimen.min_distance_px is None else specimen.min_distance_px,
+        pixel_size_angstrom=pixel,
+        rng=particles_rng,
+    )
+    trajectories = _trajectories(settings, index, positions, exposure)
+    deformation = _deformation(settings, index, len(rows))
+    directions = _draw_errors(
+        settings.errors, len(rows), len(positions), random_stream(settings.seed, "errors", index)
+    )
+    factor = _error_factor(settings, stated, positions, trajectories, deformation, directions, size, box_px)
+    true = perturbed_projections(stated, directions, factor, size)
+    return Scene(
+        angles_degrees=angles,
+        pre_exposure=exposure,
+        tomogram_size_px=size,
+        projections_px=true,
+        input_projections_px=stated,
+        positions_px=positions,
+        input_positions_px=positions + factor * directions.positions_px,
+        rotations=random_rotations(len(positions), particles_rng),
+        trajectories_px=trajectories,
+        deformation=deformation,
+        positions_2d_px=true_positions_2d_px(true, positions, trajectories, deformation, image_size),
+    )
+
+
+def true_positions_2d_px(
+    projections_px: Float[Array, "F 4 4"],
+    positions_px: Float[Array, "P 3"],
+    trajectories_px: Float[Array, "P F 3"],
+    deformation: Deformation | None,
+    image_size_px: tuple[int, int],
+) -> Float[Array, "F P 2"]:
+    """2D positions of moving particles in warped images: q + g(q), q the projection (spec §6)."""
+    moving = positions_px + np.swapaxes(trajectories_px, 0, 1)
+    q = project_trajectories(projections_px, moving)[..., :2]
+    return q if deformation is None else q + warp_displacement_px(deformation, q, image_size_px)
+
+
+def perturbed_projections(
+    projections_px: Float[Array, "F 4 4"],
+    directions: ErrorDirections,
+    factor: float,
+    tomogram_size_px: tuple[int, int, int],
+) -> Float[Array, "F 4 4"]:
+    """Turn projections about the projected tomogram centre, in the images' frames; shift them (spec §6)."""
+    turn = rotation_from_vector(factor * directions.rotation_vectors)
+    centre = tomogram_centre_px(tomogram_size_px)
+    rotation = projections_px[:, :3, :3]
+    projected_centre = rotation @ centre + projections_px[:, :3, 3]
+    result = projections_px.copy()
+    result[:, :3, :3] = turn @ rotation
+    result[:, :3, 3] = projected_centre - result[:, :3, :3] @ centre
+    result[:, :2, 3] += factor * directions.shifts_px
+    return result
+
+
+def _draw_errors(
+    errors: PlantedErrors, tilts: int, particles: int, rng: np.random.Generator
+) -> ErrorDirections:
+    return ErrorDirections(
+        rotation_vectors=np.deg2rad(errors.angle_degrees) * rng.normal(size=(tilts, 3)),
+        shifts_px=errors.shift_px * rng.normal(size=(tilts, 2)),
+        positions_px=errors.position_px * rng.normal(size=(particles, 3)),
+    )
+
+
+def _trajectories(
+    settings: SimulationSettings, index: int, positions: Float[Array, "P 3"], exposure: Float[Array, "F"]
+) -> Float[Array, "P F 3"]:
+    if settings.motion is None:
+        return np.zeros((len(positions), len(exposure), 3))
+    return random_trajectories(
+        settings.motion,
+        positions,
+        np.argsort(exposure, kind="stable"),
+        frame_dose=settings.acquisition.frame_dose,
+        pixel_size_angstrom=settings.acquisition.pixel_size_angstrom,
+        rng=random_stream(settings.seed, "motion", index),
+    )
+
+
+def _deformation(settings: SimulationSettings, index: int, tilts: int) -> Deformation | None:
+    warp = settings.warp
+    if warp is None:
+        return None
+    coefficients = random_warp(
+        warp.model,
+        warp.grid,
+        warp.amplitude_px,
+        settings.acquisition.image_size_px,
+        tilts if warp.per_frame else 1,
+        random_stream(settings.seed, "warp", index),
+    )
+    rows = np.broadcast_to(coefficients, (tilts, coefficients.shape[1])).copy()
+    return Deformation(model=warp.model, grid=warp.grid, coefficients=rows)
+
+
+def _error_factor(
+    settings: SimulationSettings,
+    stated: Float[Array, "F 4 4"],
+    positions: Float[Array, "P 3"],
+    trajectories: Float[Array, "P F 3"],
+    deformation: Deformation | None,
+    directions: ErrorDirections,
+    size: tuple[int, int, int],
+    box_px: int,
+) -> float:
+    """Return the factor on all errors that makes the largest visible displacement the one asked for."""
+    target = settings.errors.max_displacement_px
+    if target is None:
+        return 1.0
+    image_size = settings.acquisition.image_size_px
+
+    def largest(factor: float) -> float:
+        true = perturbed_projections(stated, directions, factor, size)
+        true_2d = true_positions_2d_px(true, positions, trajectories, deformation, image_size)
+        believed = project(stated, positions + factor * directions.positions_px)[..., :2]
+        visible = visible_pairs(true_2d, image_size, box_px)
+        return float(np.max(np.linalg.norm(true_2d - believed, axis=-1), initial=0.0, where=visible))
+
+    if largest(0.0) >= target:
+        raise InputError(
+            f"simulation: motion and warp alone displace particles by {largest(0.0):.3g} px, more than the "
+            f"{target:g} px asked for; make them smaller, or the largest displacement larger"
+        )
+    high = 1.0
+    while largest(high) < target:
+        high *= 2
+        if high > 1e6:
+            raise InputError("simulation: no visible particle can be displaced so far; enlarge the images")
+    low = 0.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if largest(middle) <= target else (low, middle)
+    return low

@@ -1,0 +1,92 @@
+"""Where particles lie and how they are turned."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+from tomopolish.errors import InputError
+from tomopolish.simulate.settings import SpecimenSettings
+
+Array = np.ndarray
+
+_ROUNDS = 400
+
+
+def tomogram_size_px(
+    settings: SpecimenSettings, image_size_px: tuple[int, int], box_px: int, pixel_size_angstrom: float
+) -> tuple[int, int, int]:
+    """(W, H, D) as the files state it."""
+    if settings.tomogram_size_px is not None:
+        return settings.tomogram_size_px
+    depth = int(np.ceil(settings.thickness_angstrom / pixel_size_angstrom)) + 2 * box_px
+    return (*image_size_px, depth)
+
+
+def random_positions_px(
+    settings: SpecimenSettings,
+    size_px: tuple[int, int, int],
+    *,
+    box_px: int,
+    min_distance_px: float,
+    pixel_size_angstrom: float,
+    rng: np.random.Generator,
+) -> Float[Array, "P 3"]:
+    """Draw positions within the specimen, each the minimal distance from all others.
+
+    Raises InputError when so many particles do not fit.
+    """
+    margin = box_px / 2 if settings.edge_margin_px is None else settings.edge_margin_px
+    half = np.asarray(size_px, dtype=np.float64) / 2
+    thickness = settings.thickness_angstrom / pixel_size_angstrom
+    reach = np.array([half[0] - margin, half[1] - margin, thickness / 2])
+    if np.min(reach) < 0:
+        raise InputError(
+            f"simulation: a margin of {margin:g} px leaves nothing of a tomogram of {size_px} px; "
+            "give a larger image or a smaller margin"
+        )
+    wanted = settings.particles
+    placed = np.empty((0, 3))
+    for _ in range(_ROUNDS):
+        candidates = half + reach * rng.uniform(-1, 1, (2 * (wanted - len(placed)) + 8, 3))
+        placed = _add_apart(placed, candidates, min_distance_px)[:wanted]
+        if len(placed) == wanted:
+            return placed
+    raise InputError(
+        f"simulation: only {len(placed)} of {wanted} particles fit {min_distance_px:g} px from each other; "
+        "ask for fewer, a smaller distance, larger images or a thicker specimen"
+    )
+
+
+def _add_apart(
+    placed: Float[Array, "P 3"], candidates: Float[Array, "C 3"], distance_px: float
+) -> Float[Array, "Q 3"]:
+    """Add those candidates, in their order, that keep the distance from all placed before."""
+    if len(placed):
+        nearest = cKDTree(placed).query(candidates)[0]
+        candidates = candidates[nearest >= distance_px]
+    conflicts = cKDTree(candidates).query_pairs(distance_px, output_type="ndarray") if len(candidates) else []
+    earlier: list[list[int]] = [[] for _ in candidates]
+    for i, j in conflicts:
+        earlier[max(i, j)].append(min(i, j))
+    kept = np.ones(len(candidates), dtype=bool)
+    for i, others in enumerate(earlier):
+        kept[i] = not any(kept[j] for j in others)
+    return np.concatenate([placed, candidates[kept]])
+
+
+def random_rotations(count: int, rng: np.random.Generator) -> Float[Array, "n 3 3"]:
+    """Draw rotation matrices uniformly, from normal quaternions."""
+    w, x, y, z = (q := rng.normal(size=(4, count))) / np.linalg.norm(q, axis=0)
+    return np.moveaxis(
+        np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+            ]
+        ),
+        -1,
+        0,
+    )

@@ -1,0 +1,239 @@
+"""One simulated tomogram, in memory: what an alignment sees of it, and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from tomopolish.dataset.model import Particles, References, TiltSeries
+from tomopolish.errors import InputError
+from tomopolish.geometry import tomogram_centre_px
+from tomopolish.simulate.acquisition import microscope, optics_groups, tilt_ctf
+from tomopolish.simulate.noise import noise_image
+from tomopolish.simulate.painter import TiltPainter, painting_box_px
+from tomopolish.simulate.scene import Scene, build_scene, random_stream
+from tomopolish.simulate.settings import SimulationSettings
+from tomopolish.simulate.structure import Structure, build_structure
+from tomopolish.simulate.truth import Truth
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageStack:
+    """Tilt images held in memory (a `TiltImages`)."""
+
+    stack: Float32[Array, "F h w"]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(w, h) of every image."""
+        _, h, w = self.stack.shape
+        return w, h
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def read(self, tilt: int) -> Float32[Array, "h w"]:
+        """Return one tilt image, file order."""
+        return self.stack[tilt]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RenderedImages:
+    """Tilt images that are simulated anew whenever they are read (a `TiltImages`); nothing is kept.
+
+    Every image has its own random stream, so that order and threads make no difference.
+    """
+
+    painter: TiltPainter
+    settings: SimulationSettings
+    angles_degrees: Float[Array, "F"]
+    index: int
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(w, h) of every image."""
+        return self.settings.acquisition.image_size_px
+
+    def __len__(self) -> int:
+        return len(self.angles_degrees)
+
+    def read(self, tilt: int) -> Float32[Array, "h w"]:
+        """Simulate one tilt image, file order."""
+        image = self.painter.paint(tilt)
+        if not self.settings.noise.is_silent:
+            rng = random_stream(self.settings.seed, "noise", self.index, tilt)
+            image += noise_image(self.settings, float(self.angles_degrees[tilt]), rng)
+        return image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SimulatedTomogram:
+    """A tomogram as its files would describe it, and its truth.
+
+    Attributes
+    ----------
+    series, particles
+        Input geometry, without trajectories and warp.
+    angles_degrees
+        Nominal tilt angles, file order.
+    images
+        Renders the images; `series.images` is the same object.
+    """
+
+    series: TiltSeries
+    particles: Particles
+    truth: Truth
+    angles_degrees: Float[Array, "F"]
+    images: RenderedImages
+
+
+@dataclass(frozen=True)
+class _NoImages:
+    """Stands in for the images while the painter that makes them is being built."""
+
+    size_px: tuple[int, int]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, tilt: int) -> Float32[Array, "h w"]:
+        raise NotImplementedError
+
+
+def simulate_tomogram(
+    settings: SimulationSettings, index: int = 0, structure: Structure | None = None
+) -> SimulatedTomogram:
+    """Simulate tomogram `index` (from 0); its images are rendered when they are read.
+
+    Parameters
+    ----------
+    structure
+        What `build_structure` makes of the settings; made here when not given.
+
+    Raises
+    ------
+    InputError
+        When the settings ask for something impossible: too many particles, box larger than the image, …
+    """
+    structure = structure or build_structure(settings)
+    w, h = settings.acquisition.image_size_px
+    if structure.box_px > min(w, h):
+        raise InputError(
+            f"simulation: the map's box of {structure.box_px} px is larger than the images ({w} x {h} px); "
+            "give larger images or a smaller box"
+        )
+    scene = build_scene(settings, index, box_px=structure.box_px, diameter_px=structure.diameter_px)
+    series = _input_series(settings, index, scene)
+    particles = _input_particles(settings, index, scene)
+    true_series = replace(series, projections_px=scene.projections_px)
+    images = RenderedImages(
+        painter=TiltPainter(
+            volume=structure.volume,
+            series=true_series,
+            particles=replace(particles, positions_px=scene.positions_px),
+            positions_2d_px=scene.positions_2d_px,
+            box_px=painting_box_px(structure.box_px, true_series),
+        ),
+        settings=settings,
+        angles_degrees=scene.angles_degrees,
+        index=index,
+    )
+    return SimulatedTomogram(
+        series=replace(series, images=images),
+        particles=particles,
+        truth=_truth(settings, index, scene, particles.names, structure.box_px),
+        angles_degrees=scene.angles_degrees,
+        images=images,
+    )
+
+
+def simulate_tilt_series(
+    settings: SimulationSettings, index: int = 0, *, threads: int = 1
+) -> tuple[TiltSeries, Particles, References, Truth]:
+    """Simulate a tomogram wholly in memory: what an alignment takes, and the truth.
+
+    Images are float32 whatever the settings' image type; the result does not depend on `threads`.
+    """
+    structure = build_structure(settings)
+    tomogram = simulate_tomogram(settings, index, structure)
+    with ThreadPoolExecutor(threads) as pool:
+        stack = np.stack(list(pool.map(tomogram.images.read, range(len(tomogram.series)))))
+    series = replace(tomogram.series, images=ImageStack(stack=stack))
+    return series, tomogram.particles, structure.references, tomogram.truth
+
+
+def settings_record(settings: SimulationSettings) -> Mapping[str, Any]:
+    """Return the settings as JSON values."""
+    record = asdict(settings)
+    if settings.molecule.map_path is not None:
+        record["molecule"]["map_path"] = str(settings.molecule.map_path)
+    if settings.noise.is_silent:
+        record["noise"]["pair_snr"] = None
+    return record
+
+
+def _input_series(settings: SimulationSettings, index: int, scene: Scene) -> TiltSeries:
+    acquisition = settings.acquisition
+    tilts = len(scene.angles_degrees)
+    defocus_rng = random_stream(settings.seed, "optics", index)
+    defocus_change = defocus_rng.normal(scale=acquisition.defocus_spread_angstrom, size=tilts)
+    return TiltSeries(
+        name=settings.tomogram_name(index),
+        projections_px=scene.input_projections_px,
+        tomogram_size_px=scene.tomogram_size_px,
+        pixel_size_angstrom=acquisition.pixel_size_angstrom,
+        hand=acquisition.hand,
+        defocus_slope=acquisition.defocus_slope,
+        microscope=microscope(acquisition),
+        ctf=tilt_ctf(acquisition, scene.angles_degrees, defocus_change),
+        pre_exposure=scene.pre_exposure,
+        bfactor_per_dose=np.full(tilts, acquisition.bfactor_per_dose),
+        fractional_dose=acquisition.frame_dose if acquisition.state_frame_dose else None,
+        images=_NoImages(acquisition.image_size_px, tilts),
+    )
+
+
+def _input_particles(settings: SimulationSettings, index: int, scene: Scene) -> Particles:
+    count = len(scene.positions_px)
+    groups = optics_groups(settings.acquisition)
+    number = np.arange(count)
+    return Particles(
+        rows=index * settings.specimen.particles + number,
+        names=tuple(f"{settings.tomogram_name(index)}/{i + 1}" for i in number),
+        positions_px=scene.input_positions_px,
+        rotations=scene.rotations,
+        half_set=number % 2,
+        optics_group=number % len(groups),
+        optics_groups=groups,
+    )
+
+
+def _truth(
+    settings: SimulationSettings, index: int, scene: Scene, names: tuple[str, ...], box_px: int
+) -> Truth:
+    return Truth(
+        name=settings.tomogram_name(index),
+        projections_px=scene.projections_px,
+        input_projections_px=scene.input_projections_px,
+        positions_px=scene.positions_px,
+        trajectories_px=scene.trajectories_px,
+        positions_2d_px=np.swapaxes(scene.positions_2d_px, 0, 1).copy(),
+        rotations=scene.rotations,
+        pre_exposure=scene.pre_exposure,
+        tomogram_centre_px=tomogram_centre_px(scene.tomogram_size_px),
+        pixel_size_angstrom=settings.acquisition.pixel_size_angstrom,
+        box_px=box_px,
+        image_size_px=settings.acquisition.image_size_px,
+        input_positions_px=scene.input_positions_px,
+        deformation=scene.deformation,
+        particle_names=names,
+        settings=settings_record(settings),
+    )

@@ -1,0 +1,161 @@
+"""The truth behind simulated images, in memory and as ``truth.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from tomopolish.dataset.files import atomic_write
+from tomopolish.dataset.model import Deformation
+from tomopolish.errors import InputError
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What really happened in one tomogram. Tilt axes are in file order; lengths in px, tomogram frame.
+
+    Attributes
+    ----------
+    projections_px, input_projections_px
+        True projections, and those that the files state.
+    positions_px, input_positions_px
+        True static positions, and those of the files (None where the truth's file does not tell).
+    trajectories_px
+        Offsets from the static position; zero in the chronologically first tilt image.
+    positions_2d_px
+        Where each particle really appears, trajectories and warp included.
+    rotations
+        Particle → tomogram rotation A.
+    box_px
+        Box that decides which pairs are visible.
+    deformation
+        The warp that was planted, or None.
+    particle_names
+        Names in the particle table; None where the truth's file does not tell.
+    settings
+        What was asked for, for the reader of the file.
+    """
+
+    name: str
+    projections_px: Float[Array, "F 4 4"]
+    input_projections_px: Float[Array, "F 4 4"]
+    positions_px: Float[Array, "P 3"]
+    trajectories_px: Float[Array, "P F 3"]
+    positions_2d_px: Float[Array, "P F 2"]
+    rotations: Float[Array, "P 3 3"]
+    pre_exposure: Float[Array, "F"]
+    tomogram_centre_px: Float[Array, "3"]
+    pixel_size_angstrom: float
+    box_px: int
+    image_size_px: tuple[int, int]
+    input_positions_px: Float[Array, "P 3"] | None = None
+    deformation: Deformation | None = None
+    particle_names: tuple[str, ...] | None = None
+    settings: Mapping[str, Any] | None = None
+
+    @property
+    def visible(self) -> Bool[Array, "P F"]:
+        """Whether the true 2D position is at least half a box from the image's border."""
+        return visible_pairs(self.positions_2d_px, self.image_size_px, self.box_px)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the truth as JSON values."""
+        content: dict[str, Any] = {
+            "P": self.projections_px.tolist(),
+            "Pi": self.input_projections_px.tolist(),
+            "pos": self.positions_px.tolist(),
+            "traj": self.trajectories_px.tolist(),
+            "uv": self.positions_2d_px.tolist(),
+            "A": self.rotations.tolist(),
+            "dose": self.pre_exposure.tolist(),
+            "centre": self.tomogram_centre_px.tolist(),
+            "pixel": self.pixel_size_angstrom,
+            "box": self.box_px,
+            "size": list(self.image_size_px),
+        }
+        if self.input_positions_px is not None:
+            content["pos_in"] = self.input_positions_px.tolist()
+        if self.particle_names is not None:
+            content["names"] = list(self.particle_names)
+        if self.deformation is not None:
+            content["deformation"] = {
+                "model": self.deformation.model,
+                "grid": list(self.deformation.grid),
+                "coefficients": self.deformation.coefficients.tolist(),
+            }
+        if self.settings is not None:
+            content["settings"] = dict(self.settings)
+        return content
+
+
+def visible_pairs(
+    positions_2d_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box_px: int
+) -> Bool[Array, "..."]:
+    """Whether positions are at least half a box from the image's border (spec §5)."""
+    far = np.asarray(image_size_px) - box_px / 2
+    inside: Array = np.all((positions_2d_px >= box_px / 2) & (positions_2d_px <= far), axis=-1)
+    return inside
+
+
+def write_truth(path: Path, truths: Iterable[Truth]) -> None:
+    """Write ``truth.json``, one tomogram after the other; raises RunError when that is impossible."""
+    with atomic_write(path) as handle:
+        separator = "{\n"
+        for truth in truths:
+            handle.write(f"{separator}{json.dumps(truth.name)}: {json.dumps(truth.to_json())}")
+            separator = ",\n"
+        handle.write("\n}\n")
+
+
+def read_truth(path: Path) -> dict[str, Truth]:
+    """Read ``truth.json``: tomogram name → truth; raises InputError when it is missing or malformed."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _truth_from_json(name, values) for name, values in content.items()}
+    except OSError as problem:
+        reason = f"it cannot be read ({problem.strerror or problem})"
+    except (ValueError, AttributeError, TypeError):
+        reason = "it is not made of JSON tables of numbers"
+    except KeyError as problem:
+        reason = f"it has no entry {problem.args[0]!r}"
+    raise InputError(f"{path}: this is no truth of a simulation: {reason}; give its truth.json")
+
+
+def _truth_from_json(name: str, values: Mapping[str, Any]) -> Truth:
+    def array(key: str) -> Array:
+        return np.asarray(values[key], dtype=np.float64)
+
+    width, height = (int(n) for n in values["size"])
+    warp = values.get("deformation")
+    return Truth(
+        name=name,
+        projections_px=array("P"),
+        input_projections_px=array("Pi"),
+        positions_px=array("pos"),
+        trajectories_px=array("traj"),
+        positions_2d_px=array("uv"),
+        rotations=array("A"),
+        pre_exposure=array("dose"),
+        tomogram_centre_px=array("centre"),
+        pixel_size_angstrom=float(array("pixel").item()),
+        box_px=int(array("box").item()),
+        image_size_px=(width, height),
+        input_positions_px=array("pos_in") if "pos_in" in values else None,
+        deformation=None if warp is None else _deformation_from_json(warp),
+        particle_names=tuple(values["names"]) if "names" in values else None,
+        settings=values.get("settings"),
+    )
+
+
+def _deformation_from_json(values: Mapping[str, Any]) -> Deformation:
+    width, height = (int(n) for n in values["grid"])
+    coefficients = np.asarray(values["coefficients"], dtype=np.float64)
+    return Deformation(model=str(values["model"]), grid=(width, height), coefficients=coefficients)
