@@ -11,7 +11,8 @@ from numba import njit
 
 from tomopolish.correlation import pixel
 
-_sine = njit(pixel.sine, fastmath=True, inline="always")
+# Reassociation would undo the sine's two-part reduction by π.
+_sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
 _ctf_phase = njit(pixel.ctf_phase, fastmath=True, inline="always")
 _sample = njit(pixel.sample, fastmath=True, inline="always")
 

@@ -1,0 +1,63 @@
+"""Noise power, against the mean periodogram tile by tile (spec §4)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import spec_windows
+
+from small_project import smooth_noise
+from tomopolish.correlation.noise import noise_power
+from tomopolish.correlation.weights import whitening
+
+
+def image(height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(height)
+    return (5 + smooth_noise(rng, (height, width), 1.5) + rng.normal(size=(height, width))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box"), [(48, 48, 48), (100, 131, 32), (131, 100, 32), (79, 80, 16), (95, 70, 18)]
+)
+def test_mean_periodogram(height: int, width: int, box: int) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = noise_power(image(height, width), box, box / 2, pool)
+    np.testing.assert_allclose(found, spec_windows.mean_periodogram(image(height, width), box), rtol=2e-5)
+
+
+@pytest.mark.parametrize("last", [0.0, 5.0, 7.4, 14.0, 15.0, 16.0])
+def test_shells_beyond_the_last_frequency_are_left_out(last: float) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        found = noise_power(image(100, 131), 32, last, pool)
+    expected = spec_windows.mean_periodogram(image(100, 131), 32)
+    needed = int(np.ceil(last)) + 1
+    np.testing.assert_allclose(found[:needed], expected[:needed], rtol=2e-5)
+    # a shell is whole or absent
+    assert all(v == 0 or abs(v / e - 1) < 2e-5 for v, e in zip(found, expected, strict=True))
+
+
+def test_white_noise_of_unit_variance_has_unit_power() -> None:
+    white = np.random.default_rng(3).normal(size=(400, 400)).astype(np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_allclose(noise_power(white, 32, 16.0, pool)[2:], 1, atol=0.05)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    results = []
+    for threads in (1, 2, 3):
+        with ThreadPoolExecutor(threads) as pool:
+            results.append(noise_power(image(300, 150), 32, 16.0, pool))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_whitening_inverts_shell_by_shell_and_leaves_empty_shells_alone() -> None:
+    shells = np.array([1.0, 4.0, 2.0, 0.0, 5.0, 5.0, 5.0, 5.0, 8.0])
+    plane = whitening(shells, 16)
+    assert plane[0, 1] == pytest.approx(1 / 4) and plane[0, 2] == pytest.approx(1 / 2)
+    r = np.hypot(1, 1)
+    # the inverses are interpolated, not the power
+    assert plane[1, 1] == pytest.approx((2 - r) / 4 + (r - 1) / 2)
+    assert plane[0, 3] == 0 and plane[8, 0] == pytest.approx(1 / 8)
