@@ -88,8 +88,8 @@ class WindowSettings:
 
     def __post_init__(self) -> None:
         _refuse(
-            self.box_px < 16 or self.box_px % 2 == 1,
-            f"--b {self.box_px} is no usable box size: give an even number of pixels, 16 or more",
+            self.box_px < 24 or self.box_px % 2 == 1,
+            f"--b {self.box_px} is no usable box size: give an even number of pixels, 24 or more",
         )
         _refuse(self.range_px < 1, f"--r {self.range_px} leaves nothing to search: give 1 px or more")
         _refuse(

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import pytest
-
 from tomopolish import __version__
-from tomopolish.output.files import write_text
 from tomopolish.output.note import write_note
 from tomopolish.output.table import change_table, time_table
 from tomopolish.results import TomogramStatistics
@@ -63,16 +59,3 @@ def test_the_note_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
     assert __version__ in text
     line = next(line for line in text.splitlines() if line.startswith("started: "))
     assert datetime.fromisoformat(line.removeprefix("started: ")) == started
-
-
-def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UnicodeEncodeError):
-        write_text(tmp_path / "note.txt", "lone surrogate \ud800")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    write_text(tmp_path / "note.txt", "text")
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert len(modes) == 1

@@ -8,14 +8,17 @@ from datetime import datetime
 from pathlib import Path
 
 from tomopolish import __version__
-from tomopolish.output.files import write_text
+from tomopolish.dataset.files import atomic_write
 
 
 def write_note(folder: Path, *, command: Sequence[str], started: datetime) -> None:
-    """Write the command line, the program's version and the start time into `folder`/note.txt."""
-    write_text(
-        folder / "note.txt",
-        f"command: {shlex.join(command)}\n"
-        f"program: tomopolish {__version__}\n"
-        f"started: {started.astimezone().isoformat(timespec='seconds')}\n",
-    )
+    """Write the command line, the program's version and the start time into `folder`/note.txt.
+
+    Raises RunError when that is impossible.
+    """
+    with atomic_write(folder / "note.txt") as stream:
+        stream.write(
+            f"command: {shlex.join(command)}\n"
+            f"program: tomopolish {__version__}\n"
+            f"started: {started.astimezone().isoformat(timespec='seconds')}\n"
+        )

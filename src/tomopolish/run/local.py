@@ -32,18 +32,11 @@ class Project(Protocol):
     def tomogram_names(self) -> Sequence[str]:
         """Tomograms that hold particles, in the order of the tomogram set."""
 
-    @property
     def references(self) -> References:
-        """What the particles are compared with."""
+        """Return what the particles are compared with."""
 
-    def series(self, tomogram: str) -> TiltSeries:
-        """Return one tilt series."""
-
-    def particles(self, tomogram: str) -> Particles:
-        """Return the particles of one tomogram."""
-
-    def write(self, folder: Path, alignments: Sequence[Alignment]) -> None:
-        """Write the sets; tomograms without an alignment keep their input values."""
+    def load(self, name: str) -> tuple[TiltSeries, Particles]:
+        """Return one tilt series and its particles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +60,9 @@ class RunReport:
         return {name: result.statistics for name, result in self.results.items()}
 
     @property
-    def alignments(self) -> list[Alignment]:
+    def alignments(self) -> dict[str, Alignment]:
         """The geometry of the tomograms that were refined."""
-        return [result.alignment for result in self.results.values()]
+        return {name: result.alignment for name, result in self.results.items()}
 
 
 def refine(
@@ -98,13 +91,12 @@ def refine(
     failures: dict[str, str] = {}
     names = project.tomogram_names
     with reporter.open(len(names)):
-        prepared = stages.prepare(project.references, settings)
+        prepared = stages.prepare(project.references(), settings)
         for name in names:
             try:
                 with reporter.tomogram(name) as progress:
-                    results[name] = stages.align_tomogram(
-                        project.series(name), project.particles(name), prepared, settings, progress
-                    )
+                    series, particles = project.load(name)
+                    results[name] = stages.align_tomogram(series, particles, prepared, settings, progress)
             except Exception as error:
                 failures[name] = reason(error)
                 reporter.warn(f"{name} failed: {failures[name]}")
@@ -112,7 +104,7 @@ def refine(
                     traceback.print_exc()
                 continue
             for sentence in results[name].statistics.warnings:
-                reporter.warn(f"{name}: {sentence}")
+                reporter.warn(sentence if name in sentence else f"{name}: {sentence}")
     if not results:
         raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")
     return RunReport(results=results, failures=failures)
@@ -128,14 +120,15 @@ def open_folder(settings: AlignSettings, inputs: Sequence[Path], command: Sequen
     """
     folder = settings.run.output_folder
     results = {(folder / name).resolve() for name in _OUTPUT_NAMES}
+    series_folder = (folder / "tilt_series").resolve()
     for path in inputs:
-        if path.resolve() in results:
+        found = path.resolve()
+        if found in results or found.parent == series_folder:
             raise InputError(f"--o {folder} would replace the input {path}: name another folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_note(folder, command=command, started=datetime.now().astimezone())
-    except OSError as error:
-        raise InputError(f"--o {folder} cannot be written ({error.strerror}): name another folder") from error
+    except RunError as error:
+        raise InputError(f"--o {folder} cannot be used; {error}") from error
 
 
 def show_closing(report: RunReport, folder: Path, reporter: Reporter) -> None:

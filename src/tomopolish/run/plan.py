@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from tomopolish.correlation.windows import MARGIN_SAMPLES, pair_geometry
+from tomopolish.correlation.windows import pair_geometry, window_samples
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.output.table import Table
+from tomopolish.pipeline import frames_taking_part
 from tomopolish.run.local import Project
 from tomopolish.settings import AlignSettings
 
@@ -36,7 +37,7 @@ def plan_run(project_: Project, settings: AlignSettings) -> list[TomogramPlan]:
     seconds_per_pair = COST_OVER_FFT * fft_seconds_per_pair(box, threads)
     plans = []
     for name in project_.tomogram_names:
-        series, particles = project_.series(name), project_.particles(name)
+        series, particles = project_.load(name)
         pairs = visible_pairs(series, particles, settings)
         plans.append(
             TomogramPlan(
@@ -76,16 +77,14 @@ def plan_summary(plans: list[TomogramPlan]) -> str:
     memory = max((plan.memory_bytes for plan in plans), default=0)
     seconds = sum(plan.seconds for plan in plans)
     return (
-        f"Everything checked: {len(plans)} tomograms, {pairs} visible pairs, "
+        f"Everything checked: {len(plans)} {'tomogram' if len(plans) == 1 else 'tomograms'}, {pairs} visible pairs, "
         f"about {memory / 1e6:.0f} MB of memory and {seconds:.0f} s; nothing was written."
     )
 
 
 def visible_pairs(series: TiltSeries, particles: Particles, settings: AlignSettings) -> int:
     """Count the particle–tilt pairs that would be compared."""
-    first, last = settings.windows.min_frame, settings.windows.max_frame
-    taking_part = np.zeros(len(series), dtype=bool)
-    taking_part[series.chronological[first : None if last is None else last + 1]] = True
+    taking_part = frames_taking_part(series, settings)
     geometry = pair_geometry(series, particles, settings.windows.box_px, taking_part)
     return int(np.count_nonzero(geometry.visible))
 
@@ -104,9 +103,10 @@ def fft_seconds_per_pair(box_px: int, threads: int) -> float:
 
 def _memory_bytes(series: TiltSeries, particles: int, settings: AlignSettings) -> int:
     """Add up references' transforms, windows and two tilt images; the interpreter itself is left out."""
-    box, window = settings.windows.box_px, 2 * (settings.windows.range_px + MARGIN_SAMPLES) + 1
+    box = settings.windows.box_px
+    samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = series.image_size_px
     references = 2 * box * box * (box // 2 + 1) * np.dtype(np.complex64).itemsize
-    windows = len(series) * particles * window**2 * np.dtype(np.float32).itemsize
+    windows = len(series) * particles * samples**2 * np.dtype(np.float32).itemsize
     images = 2 * width * height * np.dtype(np.float32).itemsize
     return int(references + windows + images)

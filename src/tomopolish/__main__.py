@@ -1,0 +1,6 @@
+"""`python -m tomopolish` is `tomopolish`."""
+
+from tomopolish.cli import main
+
+if __name__ == "__main__":
+    main()

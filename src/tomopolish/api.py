@@ -1,0 +1,186 @@
+"""The program from Python: load a project, align it, look at the results as arrays, write them.
+
+>>> import tomopolish
+>>> project = tomopolish.load("optimisation_set.star")      # doctest: +SKIP
+>>> run = tomopolish.align(project, box_px=128, range_px=12)  # doctest: +SKIP
+>>> run.results["TS_01"].alignment.positions_px               # doctest: +SKIP
+>>> run.write("out")                                          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.dataset import Dataset
+from tomopolish.results import TomogramResult
+from tomopolish.run.align import STAGES, open_inputs
+from tomopolish.run.local import RunReport, refine
+from tomopolish.run.reporter import Reporter, SilentReporter, reporter_for
+from tomopolish.settings import (
+    AlignSettings,
+    DeformationSettings,
+    FitSettings,
+    InputPaths,
+    MotionSettings,
+    RunSettings,
+    WeightSettings,
+    WindowSettings,
+    refuse_unavailable,
+)
+
+AnyPath = str | Path
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AlignedProject:
+    """A project after refinement.
+
+    Attributes
+    ----------
+    project
+        What was refined; it still holds the input values.
+    report
+        What became of each tomogram.
+    warnings
+        One sentence each.
+    """
+
+    project: Dataset
+    report: RunReport
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def results(self) -> Mapping[str, TomogramResult]:
+        """Tomogram → refined geometry (`alignment`) and figures (`statistics`)."""
+        return self.report.results
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Tomogram → why it could not be refined."""
+        return self.report.failures
+
+    def write(self, folder: AnyPath) -> Path:
+        """Write the refined sets and return the new optimisation set's path.
+
+        A relative `folder` begins where the project's paths begin. Raises RunError when a file cannot be
+        written.
+        """
+        self.project.write(Path(folder), self.report.alignments, motion=False)
+        return self.project.files.working_directory / folder / "optimisation_set.star"
+
+
+def load(
+    optimisation_set: AnyPath | None = None,
+    *,
+    particles: AnyPath | None = None,
+    tomograms: AnyPath | None = None,
+    trajectories: AnyPath | None = None,
+    half_map1: AnyPath | None = None,
+    half_map2: AnyPath | None = None,
+    mask: AnyPath | None = None,
+    fsc: AnyPath | None = None,
+) -> Dataset:
+    """Open a project: from an optimisation set, from its parts, or from both (parts win).
+
+    Relative paths, here and in the files, begin at the working directory. Images stay on disk;
+    ``project.load(name)`` returns the tilt series and the particles of one tomogram.
+
+    Raises
+    ------
+    InputError
+        When a file is missing or malformed.
+    """
+    return open_inputs(
+        InputPaths(
+            optimisation_set=_path(optimisation_set),
+            particles=_path(particles),
+            tomograms=_path(tomograms),
+            trajectories=_path(trajectories),
+            half_map1=_path(half_map1),
+            half_map2=_path(half_map2),
+            mask=_path(mask),
+            fsc=_path(fsc),
+        )
+    )
+
+
+def align(
+    project: Dataset,
+    *,
+    box_px: int,
+    range_px: int = 20,
+    threads: int = 1,
+    range_penalty: float = 0.0,
+    min_frame: int = 0,
+    max_frame: int | None = None,
+    weights: WeightSettings | None = None,
+    fit: FitSettings | None = None,
+    motion: MotionSettings | None = None,
+    deformation: DeformationSettings | None = None,
+    show_progress: bool = False,
+) -> AlignedProject:
+    """Refine all tomograms of a project; the same computation as `tomopolish align`.
+
+    Parameters
+    ----------
+    box_px, range_px
+        Box around each particle, and the largest displacement that is searched.
+    range_penalty, min_frame, max_frame
+        See `tomopolish.settings.WindowSettings`.
+    weights, fit, motion, deformation
+        Options that differ from the defaults.
+    show_progress
+        Report on stdout as the command does, and warnings on stderr.
+
+    Raises
+    ------
+    InputError
+        When options or data cannot work; nothing has been computed then.
+    RunError
+        When no tomogram could be refined.
+    """
+    settings = AlignSettings(
+        inputs=_inputs(project),
+        windows=WindowSettings(
+            box_px=box_px,
+            range_px=range_px,
+            range_penalty=range_penalty,
+            min_frame=min_frame,
+            max_frame=max_frame,
+        ),
+        run=RunSettings(output_folder=project.files.working_directory, threads=threads),
+        weights=weights or WeightSettings(),
+        fit=fit or FitSettings(),
+        motion=motion,
+        deformation=deformation,
+    )
+    refuse_unavailable(settings)
+    shown: Reporter = reporter_for(sys.stdout) if show_progress else SilentReporter()
+    warnings = check_dataset(project, settings.windows.box_px)
+    for sentence in warnings:
+        shown.warn(sentence)
+    report = refine(project, settings, STAGES, shown)
+    warnings += [sentence for result in report.results.values() for sentence in result.statistics.warnings]
+    return AlignedProject(project=project, report=report, warnings=tuple(warnings))
+
+
+def _inputs(project: Dataset) -> InputPaths:
+    found = project.files.paths
+    return InputPaths(
+        optimisation_set=None if project.files.source is None else Path(project.files.source),
+        particles=found.get("particles"),
+        tomograms=found.get("tomograms"),
+        trajectories=found.get("trajectories"),
+        half_map1=found.get("half map 1"),
+        half_map2=found.get("half map 2"),
+        mask=found.get("mask"),
+        fsc=found.get("fsc"),
+    )
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)

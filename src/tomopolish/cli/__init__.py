@@ -1,0 +1,84 @@
+"""The command line. Nothing heavy is imported here: `tomopolish --help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from tomopolish import __version__
+from tomopolish.cli.failures import explain
+from tomopolish.cli.grouped import CONTEXT, debug_option
+from tomopolish.run.invocation import Invocation
+
+SUMMARIES = {
+    "align": "Refine projections and particle positions of a RELION project.",
+    "simulate": "Write a complete project whose truth is known.",
+    "evaluate": "Compare a result with the truth of a simulation.",
+    "demo": "Simulate, align and evaluate, in about a minute.",
+}
+
+
+class Commands(click.Group):
+    """The commands; each lives in the module of its name, which is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the help."""
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command; None where there is none of that name."""
+        if cmd_name not in SUMMARIES:
+            return None
+        command: click.Command = importlib.import_module(f"tomopolish.cli.{cmd_name}").COMMAND
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+COMMANDS: click.Command = Commands(
+    "tomopolish",
+    help="Refine cryo-electron-tomography tilt series against a known structure: the projection of every "
+    "tilt image and the position of every particle, from RELION's sets to RELION's sets.",
+    epilog="'tomopolish COMMAND --help' describes a command.",
+    params=[debug_option()],
+    context_settings=CONTEXT,
+)
+COMMANDS = click.version_option(__version__, prog_name="tomopolish")(COMMANDS)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line; returns the exit status and raises nothing."""
+    invocation = Invocation(command=("tomopolish", *arguments), debug="--debug" in arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            status = COMMANDS.main(
+                list(arguments) or ["--help"], prog_name="tomopolish", standalone_mode=False, obj=invocation
+            )
+        except (Exception, KeyboardInterrupt) as error:
+            if invocation.debug:
+                traceback.print_exc()
+            return explain(error)
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Entry point of the `tomopolish` executable."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no Å shows a question mark
+    sys.exit(run(sys.argv[1:]))
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)

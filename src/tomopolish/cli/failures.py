@@ -1,0 +1,31 @@
+"""Every way a command can fail, as one sentence on stderr and an exit status."""
+
+from __future__ import annotations
+
+import click
+
+from tomopolish.errors import TomopolishError
+from tomopolish.run.failures import reason
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells report it."""
+
+
+def explain(error: BaseException) -> int:
+    """Say in one line on stderr what went wrong; returns the exit status."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return _say("interrupted; the output folder holds no result of this run", INTERRUPTED)
+    if isinstance(error, click.ClickException):
+        return _say(_usage_sentence(error), error.exit_code)
+    return _say(reason(error), error.exit_code if isinstance(error, TomopolishError) else 1)
+
+
+def _usage_sentence(error: click.ClickException) -> str:
+    sentence = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    return f"{sentence} ('{context.command_path} --help' lists the options)" if context else sentence
+
+
+def _say(sentence: str, status: int) -> int:
+    click.echo(f"tomopolish: {sentence}", err=True)
+    return status

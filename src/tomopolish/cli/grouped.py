@@ -1,0 +1,103 @@
+"""Commands whose help lists options under headings, and the few option types they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tomopolish.run.invocation import Invocation
+
+FILE = click.Path(path_type=Path)
+
+
+class FiniteFloat(click.types.FloatParamType):
+    """A float that is neither NaN nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse, and refuse what no computation can use."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+NUMBER = FiniteFloat()
+
+
+class GroupedOption(click.Option):
+    """An option that knows under which heading of the help it stands."""
+
+    def __init__(self, declarations: Sequence[str], *, heading: str, **attributes: Any) -> None:
+        super().__init__(declarations, **attributes)
+        self.heading = heading
+
+
+class GroupedCommand(click.Command):
+    """A command whose help shows its options under their headings, in the order of declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, one section per heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(param, "heading", "Other"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Section:
+    """Declares the options under one heading of a command's help."""
+
+    def __init__(self, heading: str) -> None:
+        self.heading = heading
+        self.options: list[GroupedOption] = []
+
+    def flag(self, name: str, text: str, **attributes: Any) -> None:
+        """Add an option without a value."""
+        self.options.append(
+            GroupedOption([name], heading=self.heading, is_flag=True, help=text, **attributes)
+        )
+
+    def value(self, name: str, metavar: str, text: str, **attributes: Any) -> None:
+        """Add an option with a value; its default, if there is one, is shown."""
+        attributes.setdefault("show_default", attributes.get("default") is not None)
+        self.options.append(
+            GroupedOption([name], heading=self.heading, metavar=metavar, help=text, **attributes)
+        )
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+"""Settings that all commands share."""
+
+
+def debug_option() -> GroupedOption:
+    """Declare `--debug`, which any command takes; `tomopolish.cli.run` reads it."""
+    return GroupedOption(
+        ["--debug"], heading="Other", is_flag=True, expose_value=False, help="Show tracebacks of failures."
+    )
+
+
+def command(
+    name: str, callback: Callable[..., int], sections: Sequence[Section], *, text: str, epilog: str = ""
+) -> GroupedCommand:
+    """Build a command from its sections of options; `callback` returns the exit status."""
+    options: list[click.Parameter] = [option for section in sections for option in section.options]
+    return GroupedCommand(
+        name,
+        callback=callback,
+        params=[*options, debug_option()],
+        help=text,
+        epilog=epilog,
+        context_settings=CONTEXT,
+    )
+
+
+def invocation() -> Invocation:
+    """Return the invocation of the running command."""
+    return click.get_current_context().ensure_object(Invocation)

@@ -1,0 +1,73 @@
+"""A whole alignment run: from settings to refined sets and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tomopolish import pipeline
+from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.dataset import Dataset, open_dataset
+from tomopolish.run.invocation import Invocation
+from tomopolish.run.local import Stages, open_folder, refine, show_closing
+from tomopolish.run.plan import plan_run, plan_summary, plan_table
+from tomopolish.run.reporter import Reporter, reporter_for
+from tomopolish.settings import AlignSettings, InputPaths
+
+STAGES = Stages(prepare=pipeline.prepare, align_tomogram=pipeline.align_tomogram)
+
+
+def open_inputs(paths: InputPaths) -> Dataset:
+    """Open the data set that the options name; raises InputError when it is missing or malformed."""
+    return open_dataset(
+        paths.optimisation_set,
+        tomograms=paths.tomograms,
+        particles=paths.particles,
+        trajectories=paths.trajectories,
+        ref1=paths.half_map1,
+        ref2=paths.half_map2,
+        mask=paths.mask,
+        fsc=paths.fsc,
+    )
+
+
+def checked_inputs(settings: AlignSettings, reporter: Reporter) -> Dataset:
+    """Open the data set and check all of it before anything is computed; raises InputError."""
+    dataset = open_inputs(settings.inputs)
+    for sentence in check_dataset(dataset, settings.windows.box_px):
+        reporter.warn(sentence)
+    return dataset
+
+
+def run_align(
+    settings: AlignSettings,
+    invocation: Invocation,
+    *,
+    reporter: Reporter | None = None,
+    stages: Stages[pipeline.PreparedReferences] = STAGES,
+) -> int:
+    """Carry out a run; returns the exit status: 1 when a tomogram failed, else 0.
+
+    Raises
+    ------
+    TomopolishError
+        When the inputs cannot be used, no tomogram could be refined, or the results cannot be written.
+    """
+    reporter = reporter or reporter_for(sys.stdout)
+    dataset = checked_inputs(settings, reporter)
+    if settings.run.dry_run:
+        plans = plan_run(dataset, settings)
+        reporter.show(plan_table(plans))
+        reporter.say(f"\n{plan_summary(plans)}")
+        return 0
+    folder = settings.run.output_folder
+    open_folder(settings, _input_files(dataset, settings), invocation.command)
+    report = refine(dataset, settings, stages, reporter, debug=invocation.debug)
+    dataset.write(folder, report.alignments, motion=settings.motion is not None)
+    show_closing(report, folder, reporter)
+    return 1 if report.failures else 0
+
+
+def _input_files(dataset: Dataset, settings: AlignSettings) -> list[Path]:
+    files = [*dataset.files.paths.values(), *map(dataset.tomograms.series_file, dataset.tomograms.names)]
+    return files if settings.inputs.optimisation_set is None else [settings.inputs.optimisation_set, *files]
