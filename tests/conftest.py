@@ -16,6 +16,12 @@ install_import_hook(
         "tomopolish.fourier",
         "tomopolish.optics",
         "tomopolish.dataset",
+        "tomopolish.models.motion",
+        "tomopolish.models.deformation",
+        "tomopolish.models.warps.linear",
+        "tomopolish.models.warps.compiled",
+        "tomopolish.models.warps.spline",
+        "tomopolish.models.warps.fourier",
     ],
     "beartype.beartype",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from jaxtyping import Float
 Array = np.ndarray
 
 
+@runtime_checkable
 class MotionModel(Protocol):
     """3D motion of particles over the exposure: linear in its whitened coefficients.
 
@@ -34,6 +35,7 @@ class MotionModel(Protocol):
         """Coefficients whose offsets are closest to those given; exact where the model can represent them."""
 
 
+@runtime_checkable
 class DeformationModel(Protocol):
     """2D warp of the tilt images, q → q + g(q): linear in its coefficients.
 

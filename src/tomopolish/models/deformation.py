@@ -1,0 +1,186 @@
+"""Deformation of the tilt images: none, fixed, or a warp; and the refit of one warp as another (spec §6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from tomopolish.dataset.model import Deformation, TiltSeries
+from tomopolish.errors import InputError
+from tomopolish.models.protocols import DeformationModel
+from tomopolish.models.warps.fourier import FourierWarp
+from tomopolish.models.warps.linear import LinearWarp
+from tomopolish.models.warps.spline import SplineWarp
+from tomopolish.settings import DEFORMATION_MODELS, DeformationSettings
+
+Array = np.ndarray
+
+_SAMPLES_PER_NODE = 4
+_MIN_SAMPLES = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDeformation:
+    """Images are not deformed; there are no coefficients."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(1, 0)."""
+        return (1, 0)
+
+    @property
+    def penalty_weights(self) -> Float[Array, "n"]:
+        """Nothing."""
+        return np.zeros(0)
+
+    def displacement_px(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2"]:
+        """Zeros."""
+        return np.zeros(positions_px.shape)
+
+    def jacobian(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2 2"]:
+        """Zeros."""
+        return np.zeros((*positions_px.shape, 2))
+
+    def adjoint(
+        self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
+    ) -> Float[Array, "G n"]:
+        """Nothing."""
+        return np.zeros(self.shape)
+
+    def curvature_diagonal(
+        self, positions_px: Float[Array, "F P 2"], curvature: Float[Array, "F P"]
+    ) -> Float[Array, "G n"]:
+        """Nothing."""
+        return np.zeros(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FixedDeformation(NoDeformation):
+    """A known warp that stays as it is; there are no coefficients to refine."""
+
+    warp: DeformationModel
+    known: Float[Array, "F n"]
+
+    def displacement_px(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2"]:
+        """Displacement by the known warp."""
+        return self.warp.displacement_px(positions_px, self.known)
+
+    def jacobian(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2 2"]:
+        """∂g_i/∂q_j of the known warp."""
+        return self.warp.jacobian(positions_px, self.known)
+
+
+def deformation_model(settings: DeformationSettings | None, series: TiltSeries) -> DeformationModel:
+    """Deformation of one tilt series as the settings ask.
+
+    Without settings, a deformation that came with the tilt series stays as it is.
+    """
+    if settings is not None:
+        warps = len(series) if settings.per_frame else 1
+        return _warp(settings.model, settings.grid, series.image_size_px, warps, settings.regulariser)
+    if series.deformation is None:
+        return NoDeformation()
+    warp, coefficients = deformation_from(series.deformation, series.image_size_px)
+    return FixedDeformation(warp=warp, known=coefficients)
+
+
+def deformation_from(
+    deformation: Deformation, image_size_px: tuple[int, int]
+) -> tuple[DeformationModel, Float[Array, "F n"]]:
+    """Model and coefficients of an input deformation, as they are; the model has no penalty.
+
+    Raises
+    ------
+    InputError
+        when the model is unknown or the number of coefficients does not fit its grid.
+    """
+    tilts, count = deformation.coefficients.shape
+    warp = _warp(deformation.model, deformation.grid, image_size_px, tilts)
+    if warp.shape[1] != count:
+        width, height = deformation.grid
+        raise InputError(
+            f"a {deformation.model} deformation on a grid of {width} × {height} has {warp.shape[1]} "
+            f"coefficients per tilt image, but {count} are given: correct the tilt series' grid or "
+            "coefficients"
+        )
+    return warp, deformation.coefficients
+
+
+def deformation_record(
+    settings: DeformationSettings, coefficients: Float[Array, "G n"], tilts: int
+) -> Deformation:
+    """Refined coefficients as the data set keeps them: one row per tilt image, file order."""
+    rows = np.broadcast_to(coefficients, (tilts, coefficients.shape[1]))
+    return Deformation(model=settings.model, grid=settings.grid, coefficients=rows.copy())
+
+
+def refit(
+    deformation: Deformation, target: DeformationModel, image_size_px: tuple[int, int]
+) -> tuple[Float[Array, "G n"], float]:
+    """Coefficients of another model that come closest to a deformation, over a dense sample of the image.
+
+    Parameters
+    ----------
+    deformation
+        Of any model and grid.
+    target
+        Model to fit. With one warp for the series, that warp approximates the mean over the tilt images.
+    image_size_px
+        (w, h) of the tilt images.
+
+    Returns
+    -------
+    Coefficients of `target`, and the largest distance (px) between the two warps at any sample.
+    """
+    source, known = deformation_from(deformation, image_size_px)
+    warps, count = target.shape
+    samples = _samples(image_size_px, max(_MIN_SAMPLES, _SAMPLES_PER_NODE * max(deformation.grid) + 1))
+    wanted = source.displacement_px(_repeated(samples, len(known)), known)
+    if not count:
+        return np.zeros(target.shape), _longest(wanted)
+    # Models take as many warps as they are given rows of coefficients: here one per unit vector.
+    design = target.displacement_px(_repeated(samples, count), np.eye(count)).reshape(count, -1).T
+    goal = wanted.reshape(len(known), -1)
+    if warps == 1:
+        goal = goal.mean(axis=0, keepdims=True)
+    # Waves of up to twice the image's size are far from orthogonal: no normal equations.
+    solution = scipy.linalg.lstsq(design, goal.T, lapack_driver="gelsy")[0]
+    fitted = (design @ solution).T.reshape(len(goal), -1, 2)
+    return np.ascontiguousarray(solution.T), _longest(fitted - wanted)
+
+
+def _warp(
+    model: str, grid: tuple[int, int], image_size_px: tuple[int, int], warps: int, regulariser: float = 0.0
+) -> DeformationModel:
+    if model == "linear":
+        return LinearWarp(image_size_px=image_size_px, warps=warps, regulariser=regulariser)
+    if model == "spline":
+        return SplineWarp(image_size_px=image_size_px, grid=grid, warps=warps, regulariser=regulariser)
+    if model == "Fourier":
+        return FourierWarp(image_size_px=image_size_px, grid=grid, warps=warps, regulariser=regulariser)
+    raise InputError(f"deformation model {model!r} is unknown: it is one of {', '.join(DEFORMATION_MODELS)}")
+
+
+def _samples(image_size_px: tuple[int, int], per_axis: int) -> Float[Array, "S 2"]:
+    """Regular grid of positions that reaches the image's borders, px."""
+    x, y = (np.linspace(0.0, size, per_axis) for size in image_size_px)
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def _repeated(samples: Float[Array, "S 2"], times: int) -> Float[Array, "F S 2"]:
+    return np.broadcast_to(samples, (times, *samples.shape))
+
+
+def _longest(vectors: Float[Array, "... 2"]) -> float:
+    return float(np.max(np.hypot(vectors[..., 0], vectors[..., 1])))

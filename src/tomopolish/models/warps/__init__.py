@@ -1,0 +1,1 @@
+"""The warps of tilt images, one model per file (spec §6)."""

@@ -1,0 +1,123 @@
+"""Compiled loops of the Fourier warp over particle–tilt pairs, serial and without Python's lock.
+
+In all of them `waves` is ``[warp, component, wave, cosine or sine]``; a single warp serves all tilt images.
+One cosine and sine per axis are computed; those of all waves follow by angle addition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(inline="always")
+def _reach(frequencies, axis):  # type: ignore[no-untyped-def]
+    """Largest |frequency| along an axis."""
+    reach = 0
+    for n in range(frequencies.shape[0]):
+        reach = max(reach, abs(frequencies[n, axis]))
+    return reach
+
+
+@njit(inline="always")
+def _multiples(angle, cosines, sines):  # type: ignore[no-untyped-def]
+    """Cosine and sine of 0, 1, 2, … times an angle."""
+    cosines[0], sines[0] = 1.0, 0.0
+    c, s = np.cos(angle), np.sin(angle)
+    for n in range(1, cosines.shape[0]):
+        cosines[n] = cosines[n - 1] * c - sines[n - 1] * s
+        sines[n] = cosines[n - 1] * s + sines[n - 1] * c
+
+
+@njit(inline="always")
+def _phase(x, y, cx, sx, cy, sy):  # type: ignore[no-untyped-def]
+    """Cosine and sine of a wave's phase, x ≥ 0."""
+    c, s = cy[abs(y)], sy[abs(y)]
+    if y < 0:
+        s = -s
+    return cx[x] * c - sx[x] * s, sx[x] * c + cx[x] * s
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
+    """Displacement of every pair.
+
+    Parameters
+    ----------
+    positions : (F, P, 2) float64, px
+    unit : (2,) float64, angular frequency of x = 1 and y = 1, radians per px
+    frequencies : (waves, 2) int64, x ≥ 0
+    waves : (G, 2, waves, 2) float64
+    out : (F, P, 2), written
+    """
+    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
+    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
+    for f in range(positions.shape[0]):
+        g = f if waves.shape[0] > 1 else 0
+        for p in range(positions.shape[1]):
+            _multiples(positions[f, p, 0] * unit[0], cx, sx)
+            _multiples(positions[f, p, 1] * unit[1], cy, sy)
+            gx = gy = 0.0
+            for n in range(frequencies.shape[0]):
+                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
+                gx += c * waves[g, 0, n, 0] + s * waves[g, 0, n, 1]
+                gy += c * waves[g, 1, n, 0] + s * waves[g, 1, n, 1]
+            out[f, p, 0], out[f, p, 1] = gx, gy
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
+    """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
+    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
+    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
+    for f in range(positions.shape[0]):
+        g = f if waves.shape[0] > 1 else 0
+        for p in range(positions.shape[1]):
+            _multiples(positions[f, p, 0] * unit[0], cx, sx)
+            _multiples(positions[f, p, 1] * unit[1], cy, sy)
+            for component in range(2):
+                along_x = along_y = 0.0
+                for n in range(frequencies.shape[0]):
+                    x, y = frequencies[n, 0], frequencies[n, 1]
+                    c, s = _phase(x, y, cx, sx, cy, sy)
+                    rate = c * waves[g, component, n, 1] - s * waves[g, component, n, 0]
+                    along_x += x * rate
+                    along_y += y * rate
+                out[f, p, component, 0] = along_x * unit[0]
+                out[f, p, component, 1] = along_y * unit[1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def collect(positions, unit, frequencies, gradient, waves):  # type: ignore[no-untyped-def]
+    """Transpose of `displace`: add every pair's gradient : (F, P, 2) to the waves."""
+    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
+    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
+    for f in range(positions.shape[0]):
+        g = f if waves.shape[0] > 1 else 0
+        for p in range(positions.shape[1]):
+            _multiples(positions[f, p, 0] * unit[0], cx, sx)
+            _multiples(positions[f, p, 1] * unit[1], cy, sy)
+            fx, fy = gradient[f, p, 0], gradient[f, p, 1]
+            for n in range(frequencies.shape[0]):
+                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
+                waves[g, 0, n, 0] += c * fx
+                waves[g, 0, n, 1] += s * fx
+                waves[g, 1, n, 0] += c * fy
+                waves[g, 1, n, 1] += s * fy
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def collect_squares(positions, unit, frequencies, curvature, waves):  # type: ignore[no-untyped-def]
+    """Add every pair's curvature : (F, P), times each squared wave, to the waves, for dx and dy alike."""
+    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
+    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
+    for f in range(positions.shape[0]):
+        g = f if waves.shape[0] > 1 else 0
+        for p in range(positions.shape[1]):
+            _multiples(positions[f, p, 0] * unit[0], cx, sx)
+            _multiples(positions[f, p, 1] * unit[1], cy, sy)
+            for n in range(frequencies.shape[0]):
+                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
+                for component in range(2):
+                    waves[g, component, n, 0] += c * c * curvature[f, p]
+                    waves[g, component, n, 1] += s * s * curvature[f, p]

@@ -1,0 +1,82 @@
+"""A linear warp about the image's centre (spec §6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearWarp:
+    """Displacement g = (a x', b x' + c y'), (x', y') the position relative to (w/2, h/2).
+
+    The missing fourth term would be a rotation of the image, which the projections carry.
+
+    Attributes
+    ----------
+    warps
+        1 for the whole series, or F.
+    regulariser
+        λ of the penalty λΣc².
+    """
+
+    image_size_px: tuple[int, int]
+    warps: int = 1
+    regulariser: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(warps, 3): a, b, c of each warp."""
+        return (self.warps, 3)
+
+    @property
+    def penalty_weights(self) -> Float[Array, "n"]:
+        """λ for every coefficient."""
+        return np.full(3, self.regulariser)
+
+    def displacement_px(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2"]:
+        """Displacement at the positions."""
+        x, y = self._centred(positions_px)
+        a, b, c = (coefficients[:, i, None] for i in range(3))
+        return np.stack([a * x, b * x + c * y], axis=-1)
+
+    def jacobian(
+        self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
+    ) -> Float[Array, "F P 2 2"]:
+        """∂g_i/∂q_j, the same everywhere in an image."""
+        result = np.zeros((*positions_px.shape, 2))
+        a, b, c = (coefficients[:, i, None] for i in range(3))
+        result[..., 0, 0] = a
+        result[..., 1, 0] = b
+        result[..., 1, 1] = c
+        return result
+
+    def adjoint(
+        self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
+    ) -> Float[Array, "G n"]:
+        """Gradient with respect to the coefficients, given that with respect to the displacements."""
+        x, y = self._centred(positions_px)
+        along_x, along_y = gradient[..., 0], gradient[..., 1]
+        return self._collect(x * along_x, x * along_y, y * along_y)
+
+    def curvature_diagonal(
+        self, positions_px: Float[Array, "F P 2"], curvature: Float[Array, "F P"]
+    ) -> Float[Array, "G n"]:
+        """Diagonal of the Hessian in the coefficients, given an isotropic one in the displacements."""
+        x, y = self._centred(positions_px)
+        along_x, along_y = x * x * curvature, y * y * curvature
+        return self._collect(along_x, along_x, along_y)
+
+    def _centred(self, positions_px: Array) -> tuple[Array, Array]:
+        width, height = self.image_size_px
+        return positions_px[..., 0] - width / 2, positions_px[..., 1] - height / 2
+
+    def _collect(self, *terms: Array) -> Array:
+        by_tilt = np.stack([term.sum(axis=1) for term in terms], axis=-1)
+        return by_tilt if self.warps > 1 else by_tilt.sum(axis=0, keepdims=True)
