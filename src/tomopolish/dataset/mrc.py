@@ -176,6 +176,7 @@ def write_stack(
                 square = np.mean(np.square(image, dtype=np.float64))
                 statistics[section] = np.min(image), np.max(image), mean, square
             stack.set_image_stack()
+            _sign(stack.header)
             stack.voxel_size = pixel_size_angstrom
             # One section at a time: mrcfile's own statistics need the whole stack in double precision.
             _, _, mean, square = np.mean(statistics, axis=0)
@@ -188,4 +189,12 @@ def write_volume(path: Path, volume: Float32[Array, "z y x"], pixel_size_angstro
     with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as map_file:
         map_file.set_data(np.ascontiguousarray(volume, dtype=np.float32))
         map_file.set_volume()
+        _sign(map_file.header)
         map_file.voxel_size = pixel_size_angstrom
+
+
+def _sign(header: np.recarray) -> None:
+    """Replace mrcfile's label, which holds the time, so that equal content makes equal files."""
+    header.label[:] = b""
+    header.label[0] = b"Written by tomopolish"
+    header.nlabl = 1

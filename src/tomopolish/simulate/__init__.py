@@ -1,5 +1,6 @@
 """Synthetic projects with known truth: whole RELION projects on disk, or single tilt series in memory."""
 
+from tomopolish.simulate.project import write_project
 from tomopolish.simulate.settings import (
     AcquisitionSettings,
     MoleculeSettings,
@@ -30,5 +31,6 @@ __all__ = [
     "read_truth",
     "simulate_tilt_series",
     "simulate_tomogram",
+    "write_project",
     "write_truth",
 ]

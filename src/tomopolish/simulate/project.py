@@ -1,0 +1,112 @@
+"""Whole projects on disk, with their truth."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from tomopolish.dataset.model import TiltImages
+from tomopolish.dataset.mrc import write_stack
+from tomopolish.dataset.new_project import STACK_NAME, NewProjectWriter
+from tomopolish.dataset.tomograms import Dialect
+from tomopolish.errors import InputError
+from tomopolish.progress import Progress, SilentProgress, StageProgress
+from tomopolish.simulate.settings import SimulationSettings
+from tomopolish.simulate.structure import build_structure
+from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tomogram
+from tomopolish.simulate.truth import Truth, write_truth
+
+Array = np.ndarray
+
+_DIALECTS = {"relion5": Dialect.RELION_5, "relion4": Dialect.RELION_4}
+TRUTH_NAME = "truth.json"
+
+
+def write_project(
+    folder: Path,
+    settings: SimulationSettings,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Simulate a project and write it, tilt image by tilt image.
+
+    The folder receives ``optimisation_set.star``, ``tomograms.star``, ``particles.star``, the half maps, mask
+    and FSC, ``tilt_series/`` and ``truth.json``. Names within are relative to it. The same settings give the
+    same bytes, whatever the number of threads.
+
+    Returns
+    -------
+    The optimisation set, written last.
+
+    Raises
+    ------
+    InputError
+        When the settings ask for something impossible.
+    RunError
+        When a file cannot be written.
+    """
+    progress = progress or SilentProgress()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: this is a file; name a folder for the simulated project")
+    structure = build_structure(settings)
+    tomograms = [simulate_tomogram(settings, index, structure) for index in range(settings.tomograms)]
+    writer = NewProjectWriter(folder, _DIALECTS[settings.dialect])
+    writer.write_references(structure.references)
+
+    def written_truths() -> Iterator[Truth]:
+        for tomogram in tomograms:
+            _write_images(folder, tomogram, settings, threads, progress)
+            writer.add(
+                tomogram.series,
+                tomogram.particles,
+                nominal_angles_degrees=tomogram.angles_degrees,
+                box_px=structure.box_px,
+            )
+            yield tomogram.truth
+
+    write_truth(folder / TRUTH_NAME, written_truths())
+    return writer.finish()
+
+
+def _write_images(
+    folder: Path, tomogram: SimulatedTomogram, settings: SimulationSettings, threads: int, progress: Progress
+) -> None:
+    series = tomogram.series
+    with progress.stage(f"images of {series.name}", total=len(series)) as stage:
+        write_stack(
+            folder / STACK_NAME.format(series.name),
+            _rendered(tomogram.images, settings.image_type, threads, stage),
+            count=len(series),
+            size_px=series.image_size_px,
+            pixel_size_angstrom=series.pixel_size_angstrom,
+            dtype=settings.image_type,
+        )
+
+
+def _rendered(
+    images: TiltImages, image_type: str, threads: int, stage: StageProgress
+) -> Iterator[Shaped[Array, "h w"]]:
+    """Yield the images in order; no more than one per thread is in the making or waiting."""
+    waiting: deque[Future[Array]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for tilt in range(len(images)):
+            waiting.append(pool.submit(images.read, tilt))
+            if len(waiting) > threads:
+                yield _converted(waiting.popleft().result(), image_type)
+                stage.advance()
+        while waiting:
+            yield _converted(waiting.popleft().result(), image_type)
+            stage.advance()
+
+
+def _converted(image: Array, image_type: str) -> Array:
+    if image_type != "int16":
+        return image.astype(image_type)
+    limits = np.iinfo(np.int16)
+    return np.clip(np.rint(image), limits.min, limits.max).astype(np.int16)
