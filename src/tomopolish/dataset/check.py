@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.dataset import Dataset
+from tomopolish.dataset.dataset import OUTPUT_NAMES, Dataset
+from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
 from tomopolish.dataset.particles import NAME, PARTICLE_ANGLES, TOMOGRAM
+from tomopolish.dataset.tomograms import Dialect
 from tomopolish.errors import InputError
 from tomopolish.geometry import project
 
@@ -74,6 +77,27 @@ def check_box(box_px: int) -> None:
         raise InputError(f"--b {box_px}: the box must have at least 24 px; give a larger one")
     if box_px % 2:
         raise InputError(f"--b {box_px}: the box must have an even size; give {box_px + 1}")
+
+
+def check_output_folder(dataset: Dataset, out_folder: Path) -> None:
+    """Refuse an output folder in which results would replace the files they come from; raises InputError."""
+    folder = dataset.files.working_directory
+    out = (folder / out_folder).resolve()
+    written = {out / name for name in OUTPUT_NAMES}
+    for path in dataset.files.paths.values():
+        if path.resolve() in written:
+            raise InputError(
+                f"--o {out_folder}: the results would replace the input {shown_path(path, folder)}; "
+                "give another folder"
+            )
+    if dataset.tomograms.dialect is Dialect.RELION_5:
+        for name in dataset.tomograms.names:
+            path = dataset.tomograms.series_file(name)
+            if path.resolve().parent == out / "tilt_series":
+                raise InputError(
+                    f"--o {out_folder}: the results would replace the input {shown_path(path, folder)}; "
+                    "give another folder"
+                )
 
 
 def check_particles(dataset: Dataset) -> list[str]:

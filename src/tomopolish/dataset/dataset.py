@@ -33,6 +33,8 @@ from tomopolish.errors import InputError
 
 Array = np.ndarray
 
+OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:

@@ -172,10 +172,13 @@ class ParticleUpdate:
             for row in indices:
                 column[row] = "0.000000"
 
+    def table(self) -> StarTable:
+        """Return the table ``particles`` with what was added."""
+        return self._particles.table.with_columns({**self._coordinates, **self._origins})
+
     def write(self, path: Path) -> None:
         """Write the particle set atomically; raises RunError when that is impossible."""
-        table = self._particles.table.with_columns({**self._coordinates, **self._origins})
-        write_star(path, self._particles.star.with_table(table))
+        write_star(path, self._particles.star.with_table(self.table()))
 
 
 def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable:

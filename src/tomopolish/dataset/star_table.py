@@ -149,7 +149,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def format_floats(values: Float[Array, "n"], decimals: int = 6) -> list[str]:
+def format_floats(values: Float[Array, "n"] | Sequence[float], decimals: int = 6) -> list[str]:
     """Fixed-point cells; a negative zero loses its sign."""
     pattern = f"%.{decimals}f"
     rounded = (

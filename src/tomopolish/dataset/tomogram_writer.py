@@ -101,13 +101,19 @@ class TomogramSetWriter:
     def _keep(self, name: str, table: StarTable) -> None:
         folder = self._set.working_directory
         if MICROGRAPH in table:
-            source = self._set.series_file(name)
-            names = [_rebased_section(cell, source, folder) for cell in table.strings(MICROGRAPH)]
+            beside = self._set.series_file(name)
+            names = [_rebased_section(cell, beside, folder) for cell in table.strings(MICROGRAPH)]
             table = table.with_columns({MICROGRAPH: names})
         if self._set.dialect is Dialect.RELION_4:
             self._series[name] = table
             return
         path = self._out / "tilt_series" / f"{self._unique_name(name)}.star"
+        source = self._set.series_file(name)
+        if path.exists() and path.samefile(source):
+            raise InputError(
+                f"{shown_path(path, folder)}: the refined tilt series would replace the one it came from; "
+                "give another output folder (--o)"
+            )
         star = self._set.series_star(name)
         tables = tuple(table if old.name == table.name else old for old in star.tables)
         write_star(path, replace(star, tables=tables))
