@@ -76,9 +76,10 @@ def plan_summary(plans: list[TomogramPlan]) -> str:
     pairs = sum(plan.visible_pairs for plan in plans)
     memory = max((plan.memory_bytes for plan in plans), default=0)
     seconds = sum(plan.seconds for plan in plans)
+    tomograms = f"{len(plans)} tomogram{'' if len(plans) == 1 else 's'}"
     return (
-        f"Everything checked: {len(plans)} {'tomogram' if len(plans) == 1 else 'tomograms'}, {pairs} visible pairs, "
-        f"about {memory / 1e6:.0f} MB of memory and {seconds:.0f} s; nothing was written."
+        f"Everything checked: {tomograms}, {pairs} visible pairs, about {memory / 1e6:.0f} MB of memory "
+        f"and {seconds:.0f} s; nothing was written."
     )
 
 

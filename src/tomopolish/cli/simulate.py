@@ -1,0 +1,221 @@
+"""`tomopolish simulate`: a complete project with known truth."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from tomopolish.cli.grouped import FILE, NUMBER, Section, command
+from tomopolish.simulate.settings import (
+    DOSE_SCHEMES,
+    FILE_ORDERS,
+    IMAGE_TYPES,
+    WARP_MODELS,
+    AcquisitionSettings,
+    MoleculeSettings,
+    NoiseSettings,
+    PlantedErrors,
+    PlantedMotion,
+    PlantedWarp,
+    SimulationSettings,
+    SpecimenSettings,
+)
+
+WHOLE = SimulationSettings()
+MOLECULE, ACQUISITION, SPECIMEN = WHOLE.molecule, WHOLE.acquisition, WHOLE.specimen
+ERRORS, NOISE, MOTION, WARP = WHOLE.errors, WHOLE.noise, PlantedMotion(), PlantedWarp()
+
+
+def _sections() -> list[Section]:
+    return [_project(), _specimen(), _acquisition(), _noise(), _planted_errors(), _motion(), _warp()]
+
+
+def _project() -> Section:
+    section = Section("Project")
+    section.value("--o", "FOLDER", "Folder to write the project into.", type=FILE, required=True)
+    section.value("--tomograms", "N", "Number of tomograms.", type=int, default=WHOLE.tomograms)
+    section.value("--seed", "N", "Same seed, same project.", type=int, default=WHOLE.seed)
+    section.value(
+        "--dialect",
+        "5|4",
+        "RELION version whose files are written.",
+        type=click.Choice(["5", "4"]),
+        default="5",
+    )
+    _choice(section, "--image_type", IMAGE_TYPES, "Number type of the images.", WHOLE.image_type)
+    section.value("--j", "N", "Threads.", type=int, default=1)
+    return section
+
+
+def _specimen() -> Section:
+    section = Section("Specimen")
+    section.value("--map", "MRC", "Structure to image, instead of a synthetic molecule.", type=FILE)
+    section.value(
+        "--box", "PX", "Box of the synthetic molecule's map; even.", type=int, default=MOLECULE.box_px
+    )
+    section.value("--molecule_seed", "N", "Which synthetic molecule.", type=int, default=MOLECULE.seed)
+    section.value("--particles", "N", "Particles in each tomogram.", type=int, default=SPECIMEN.particles)
+    section.value(
+        "--thickness", "ANGSTROM", "Thickness of the layer they lie in.",
+        type=NUMBER, default=SPECIMEN.thickness_angstrom,
+    )  # fmt: skip
+    section.value(
+        "--tomogram_size", "W H D", "Size of the tomogram, px.  [default: the images' size, and the layer's]",
+        type=int, nargs=3,
+    )  # fmt: skip
+    return section
+
+
+def _acquisition() -> Section:
+    section = Section("Acquisition")
+    section.value(
+        "--image_size", "W H", "Size of the tilt images, px.",
+        type=int, nargs=2, default=ACQUISITION.image_size_px,
+    )  # fmt: skip
+    for name, metavar, text, default in (
+        ("--pixel_size", "ANGSTROM", "Pixel size.", ACQUISITION.pixel_size_angstrom),
+        ("--tilt_range", "DEGREES", "Largest tilt, to both sides.", ACQUISITION.tilt_range_degrees),
+        ("--tilt_step", "DEGREES", "Tilt from image to image.", ACQUISITION.tilt_step_degrees),
+        ("--tilt_axis", "DEGREES", "Direction of the tilt axis in the image.", ACQUISITION.tilt_axis_degrees),
+        ("--dose", "DOSE", "Dose of each image, e⁻/Å².", ACQUISITION.frame_dose),
+        ("--hand", "1|-1", "How defocus follows depth.", ACQUISITION.hand),
+        ("--defocus", "ANGSTROM", "Mean defocus.", ACQUISITION.defocus_angstrom),
+    ):
+        section.value(name, metavar, text, type=NUMBER, default=default)
+    _choice(section, "--dose_scheme", DOSE_SCHEMES, "Order of the tilts.", ACQUISITION.dose_scheme)
+    _choice(section, "--file_order", FILE_ORDERS, "Order of the tilts in the files.", ACQUISITION.file_order)
+    return section
+
+
+def _noise() -> Section:
+    section = Section("Noise")
+    section.value(
+        "--snr", "RATIO", "Signal power over noise power of one particle in one tilt image, summed over "
+        "frequencies: below about 15 it cannot be found by itself.", type=NUMBER, default=NOISE.pair_snr,
+    )  # fmt: skip
+    section.value(
+        "--noise_excess", "RATIO", "Noise power at low frequencies over that at high ones, minus 1.",
+        type=NUMBER, default=NOISE.low_frequency_excess,
+    )  # fmt: skip
+    return section
+
+
+def _planted_errors() -> Section:
+    section = Section("Errors of the input alignment (standard deviations)")
+    for name, metavar, text, default in (
+        ("--shift_error", "PX", "Of the tilt images' shifts.", ERRORS.shift_px),
+        ("--angle_error", "DEGREES", "Of the tilt images' angles.", ERRORS.angle_degrees),
+        ("--position_error", "PX", "Of the particles' positions.", ERRORS.position_px),
+    ):
+        section.value(name, metavar, text, type=NUMBER, default=default)
+    section.value(
+        "--max_error", "PX", "Scale all errors, so that no particle is further off than this in an image.",
+        type=NUMBER,
+    )  # fmt: skip
+    return section
+
+
+def _motion() -> Section:
+    section = Section("Particle motion")
+    section.flag("--motion", "Let the particles move.")
+    section.value("--s_vel", "A_PER_DOSE", "Typical velocity.", type=NUMBER, default=MOTION.velocity_scale)
+    section.value(
+        "--s_div", "A_PER_DOSE", "Distance over which motion is alike.",
+        type=NUMBER, default=MOTION.distance_scale,
+    )  # fmt: skip
+    section.flag("--sq_exp_ker", "Square-exponential covariance instead of exponential.")
+    return section
+
+
+def _warp() -> Section:
+    section = Section("Image deformation")
+    section.flag("--deformation", "Warp the tilt images.")
+    _choice(section, "--def_model", WARP_MODELS, "Form of the warp.", WARP.model)
+    section.value("--def_w", "N", "Columns of its grid.", type=int, default=WARP.grid[0])
+    section.value("--def_h", "N", "Rows of its grid.", type=int, default=WARP.grid[1])
+    section.value(
+        "--def_amplitude", "PX", "Root mean square displacement.", type=NUMBER, default=WARP.amplitude_px
+    )
+    section.flag("--per_frame_deformation", "One warp per tilt image instead of one per series.")
+    return section
+
+
+def _choice(section: Section, name: str, choices: tuple[str, ...], text: str, default: str) -> None:
+    section.value(name, "|".join(choices), text, type=click.Choice(choices), default=default)
+
+
+def settings_from(values: Mapping[str, Any]) -> SimulationSettings:
+    """Turn parsed options into settings; raises InputError on what cannot be simulated."""
+    return SimulationSettings(
+        seed=values["seed"],
+        tomograms=values["tomograms"],
+        dialect=f"relion{values['dialect']}",
+        image_type=values["image_type"],
+        molecule=MoleculeSettings(map_path=values["map"], box_px=values["box"], seed=values["molecule_seed"]),
+        acquisition=AcquisitionSettings(
+            image_size_px=values["image_size"],
+            pixel_size_angstrom=values["pixel_size"],
+            tilt_range_degrees=values["tilt_range"],
+            tilt_step_degrees=values["tilt_step"],
+            tilt_axis_degrees=values["tilt_axis"],
+            dose_scheme=values["dose_scheme"],
+            file_order=values["file_order"],
+            frame_dose=values["dose"],
+            hand=values["hand"],
+            defocus_angstrom=values["defocus"],
+        ),
+        specimen=SpecimenSettings(
+            particles=values["particles"],
+            thickness_angstrom=values["thickness"],
+            tomogram_size_px=values["tomogram_size"],
+        ),
+        noise=NoiseSettings(pair_snr=values["snr"], low_frequency_excess=values["noise_excess"]),
+        errors=PlantedErrors(
+            shift_px=values["shift_error"],
+            angle_degrees=values["angle_error"],
+            position_px=values["position_error"],
+            max_displacement_px=values["max_error"],
+        ),
+        motion=_planted_motion(values) if values["motion"] else None,
+        warp=_planted_warp(values) if values["deformation"] else None,
+    )
+
+
+def _planted_motion(values: Mapping[str, Any]) -> PlantedMotion:
+    return PlantedMotion(
+        velocity_scale=values["s_vel"],
+        distance_scale=values["s_div"],
+        squared_exponential=values["sq_exp_ker"],
+    )
+
+
+def _planted_warp(values: Mapping[str, Any]) -> PlantedWarp:
+    return PlantedWarp(
+        model=values["def_model"],
+        grid=(values["def_w"], values["def_h"]),
+        amplitude_px=values["def_amplitude"],
+        per_frame=values["per_frame_deformation"],
+    )
+
+
+def _simulate(**values: Any) -> int:
+    settings = settings_from(values)
+
+    from tomopolish.run.reporter import reporter_for
+    from tomopolish.run.simulate import run_simulate
+
+    run_simulate(values["o"], settings, threads=values["j"], reporter=reporter_for(sys.stdout))
+    return 0
+
+
+COMMAND = command(
+    "simulate",
+    _simulate,
+    _sections(),
+    text="Write a complete RELION project of a synthetic molecule or a given map: tilt images with noise, an "
+    "alignment with errors, references, and the truth in truth.json.",
+    epilog="Example: tomopolish simulate --o project --tomograms 2 --particles 50 --snr 100 --j 4",
+)

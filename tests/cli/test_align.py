@@ -1,0 +1,185 @@
+"""`tomopolish align` from the command line to the files."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tomopolish
+from tomopolish import pipeline
+from tomopolish.cli import run
+from tomopolish.errors import RunError
+from tomopolish.run import align as whole_run
+
+ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--j", "2", "--o", "out/"]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def execute(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tomopolish", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_run_writes_the_sets_and_says_what_changed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(ALIGN) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert re.search(r"^TS_02 \(2/2\): .*\d s$", captured.out, re.MULTILINE)
+    rows = [line.split() for line in captured.out.splitlines() if line.startswith("TS_02  ")]
+    assert rows[0][1:3] == ["6", "66"]
+    assert float(rows[0][3]) > 10_000  # log-likelihood: the input is 10 Å off
+    assert files_in(project / "out") == [
+        "note.txt",
+        "optimisation_set.star",
+        "particles.star",
+        "tilt_series/TS_01.star",
+        "tilt_series/TS_02.star",
+        "tomograms.star",
+    ]
+    note = (project / "out/note.txt").read_text()
+    assert "tomopolish align --i optimisation_set.star --b 48" in note
+    written = tomopolish.load("out/optimisation_set.star")
+    before = tomopolish.load("optimisation_set.star").load("TS_02")
+    after = written.load("TS_02")
+    assert written.tomogram_names == ("TS_01", "TS_02")
+    assert np.abs(after[0].projections_px - before[0].projections_px).max() > 0.5
+    assert np.abs(after[1].positions_px - before[1].positions_px).max() > 0.5
+
+
+def test_a_failed_tomogram_keeps_its_input_and_sets_the_status(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = pipeline.align_tomogram
+
+    def failing(series, *rest):  # type: ignore[no-untyped-def]
+        if series.name == "TS_02":
+            raise RunError("TS_02.mrcs: section 3 cannot be read")
+        return sound(series, *rest)
+
+    stages = whole_run.Stages(prepare=pipeline.prepare, align_tomogram=failing)
+    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
+    assert run(ALIGN) == 1
+    captured = capsys.readouterr()
+    assert "warning: TS_02 failed: TS_02.mrcs: section 3 cannot be read\n" in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out.splitlines()[-1] == (
+        "TS_02 failed and keeps its input values: TS_02.mrcs: section 3 cannot be read"
+    )
+    before, after = (tomopolish.load(f"{f}optimisation_set.star").load("TS_02") for f in ("", "out/"))
+    np.testing.assert_allclose(after[0].projections_px, before[0].projections_px, atol=1e-6)
+    np.testing.assert_allclose(after[1].positions_px, before[1].positions_px, atol=1e-6)
+
+
+def test_a_dry_run_writes_nothing_and_estimates(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files_in(project)
+    assert run([*ALIGN, "--dry_run"]) == 0
+    captured = capsys.readouterr()
+    assert files_in(project) == before
+    rows = [line.split() for line in captured.out.splitlines() if line.startswith("TS_")]
+    assert [row[:4] for row in rows] == [["TS_01", "6", "11", "66"], ["TS_02", "6", "11", "66"]]
+    assert "2 tomograms, 132 visible pairs" in captured.out
+
+
+def test_a_dry_run_counts_only_the_frames_that_take_part(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*ALIGN, "--dry_run", "--min_frame", "2", "--max_frame", "5"]) == 0
+    assert "2 tomograms, 48 visible pairs" in capsys.readouterr().out
+
+
+BAD_INPUTS = {
+    "no such set": (["--i", "nowhere.star"], "nowhere.star"),
+    "box below the map": (["--b", "32"], "--b 32"),
+    "box beyond the images": (["--b", "512"], "--b 512"),
+    "no such particles": (["--p", "nowhere.star"], "nowhere.star"),
+    "output on input": (["--o", "."], "--o ."),
+    "output is a file": (["--o", "fsc.star"], "--o fsc.star"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_input_ends_in_one_sentence_before_anything_is_written(
+    case: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, text = BAD_INPUTS[case]
+    before = files_in(project)
+    assert run([*ALIGN, *options]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[-1].startswith("tomopolish: ")
+    assert text in lines[-1]
+    assert all(line.startswith("warning: ") for line in lines[:-1])
+    assert captured.out == ""
+    assert files_in(project) == before
+
+
+def test_the_executable_reports_bad_input_without_a_traceback(project: Path) -> None:
+    outcome = execute("align", "--i", "nowhere.star", "--b", "48", "--o", "out")
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("tomopolish: ")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(project: Path) -> None:
+    for arguments in (["--debug", *ALIGN], [*ALIGN, "--debug"]):
+        outcome = execute(*arguments, "--i", "nowhere.star")
+        assert outcome.returncode == 2
+        assert "Traceback" in outcome.stderr
+        assert outcome.stderr.splitlines()[-1].startswith("tomopolish: ")
+
+
+def test_an_unexpected_error_is_one_sentence(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise AssertionError("what no one thought of")
+
+    monkeypatch.setattr(whole_run, "check_dataset", broken)
+    assert run(ALIGN) == 1
+    assert capsys.readouterr().err == (
+        "tomopolish: unexpected AssertionError: what no one thought of (--debug shows where)\n"
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_an_interruption_ends_with_a_sentence_and_no_sets(project: Path) -> None:
+    code = (
+        "import time\n"
+        "from tomopolish import pipeline\n"
+        "def wait(*_):\n"
+        "    print('begun', flush=True)\n"
+        "    time.sleep(60)\n"
+        "pipeline.align_tomogram = wait\n"
+        "from tomopolish.cli import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *ALIGN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip().startswith("tomopolish: interrupted")
+    assert "Traceback" not in errors
+    assert files_in(project / "out") == ["note.txt"]

@@ -1,0 +1,74 @@
+"""The program as a whole: help, version, start-up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tomopolish import __version__
+from tomopolish.cli import SUMMARIES, run
+from tomopolish.cli.align import COMMAND
+from tomopolish.settings import UNAVAILABLE_OPTIONS
+
+
+def test_the_help_answers_at_once() -> None:
+    """At most 0.3 s, beyond what starting Python itself takes twice over on a busy machine."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "tomopolish", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) <= 0.3
+
+
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, summary in SUMMARIES.items():
+        assert f"{name} " in text
+        assert summary in text
+
+
+def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert "Usage: tomopolish" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"Usage: tomopolish {name}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["refine"], ["--frobnicate"], ["align", "--frobnicate"]])
+def test_unknown_words_are_refused_in_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("tomopolish: ")
+    assert arguments[-1] in errors
+    assert errors.count("\n") == 1
+
+
+def test_align_help_groups_options_and_marks_what_is_not_available(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    run(["align", "--help"])
+    text = capsys.readouterr().out
+    headings = ["Input", "Alignment", "Weights of frequencies", "Particle motion", "Image deformation", "Run"]
+    places = [text.index(f"\n{heading}") for heading in headings]
+    assert places == sorted(places)
+    assert "[default: 20]" in text
+    for option in COMMAND.params:
+        marked = "Not available yet." in (getattr(option, "help", None) or "")
+        assert marked == (option.opts[0] in UNAVAILABLE_OPTIONS), option.opts[0]

@@ -1,0 +1,179 @@
+"""The run loop, with a fake computation in place of the real one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tomopolish.dataset.model import Alignment
+from tomopolish.errors import InputError, RunError
+from tomopolish.progress import Progress
+from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.run.local import RunReport, Stages, open_folder, refine, show_closing
+from tomopolish.run.reporter import PlainReporter, SilentReporter
+from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+
+
+def settings_for(folder: Path) -> AlignSettings:
+    return AlignSettings(
+        inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
+        windows=WindowSettings(box_px=96),
+        run=RunSettings(output_folder=folder),
+    )
+
+
+SETTINGS = settings_for(Path("out"))
+
+
+class FakeProject:
+    """Tomograms whose series and particles are just their names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.tomogram_names = names
+        self.loaded: list[str] = []
+
+    def references(self) -> Any:
+        return "references"
+
+    def load(self, name: str) -> Any:
+        if name.startswith("unreadable"):
+            raise InputError(f"{name}.star: row 3 is bad, mend it")
+        self.loaded.append(name)
+        return name, name
+
+
+def result_of(name: str, *sentences: str) -> TomogramResult:
+    return TomogramResult(
+        alignment=Alignment(
+            tomogram=name,
+            projections_px=np.zeros((3, 4, 4)),
+            rows=np.arange(2),
+            positions_px=np.zeros((2, 3)),
+        ),
+        statistics=TomogramStatistics(
+            particles=2,
+            visible_pairs=6,
+            log_likelihood_gain=1.0,
+            rms_shift_angstrom=1.0,
+            rms_angle_degrees=1.0,
+            rms_position_angstrom=1.0,
+            seconds_by_stage={"windows": 1.0},
+            evaluations=3,
+            warnings=sentences,
+        ),
+    )
+
+
+def stages(failing: dict[str, BaseException] | None = None, *sentences: str) -> Stages[str]:
+    def align(
+        series: Any, particles: Any, prepared: str, settings: AlignSettings, progress: Progress
+    ) -> TomogramResult:
+        assert prepared == "prepared references"
+        with progress.stage("windows", total=3) as stage:
+            stage.advance(3)
+            if failing and series in failing:
+                raise failing[series]
+        return result_of(series, *sentences)
+
+    return Stages(prepare=lambda references, settings: f"prepared {references}", align_tomogram=align)
+
+
+def test_every_tomogram_is_refined_in_order() -> None:
+    project = FakeProject(["TS_03", "TS_01", "TS_02"])
+    report = refine(project, SETTINGS, stages(), SilentReporter())
+    assert project.loaded == ["TS_03", "TS_01", "TS_02"]
+    assert list(report.results) == list(report.alignments) == ["TS_03", "TS_01", "TS_02"]
+    assert {name: a.tomogram for name, a in report.alignments.items()} == {n: n for n in report.results}
+    assert report.failures == {}
+
+
+FAILURES: dict[str, tuple[BaseException, str]] = {
+    "known": (RunError("TS_02.mrc: section 3 cannot be read"), "TS_02.mrc: section 3 cannot be read"),
+    "unexpected": (ZeroDivisionError("division by zero"), "unexpected ZeroDivisionError: division by zero"),
+    "memory": (MemoryError(), "out of memory"),
+    "disk": (OSError(5, "Input/output error", "TS_02.mrc"), "TS_02.mrc: Input/output error"),
+    "several lines": (ValueError("one\ntwo"), "one two"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failing_tomogram_does_not_stop_the_others(case: str) -> None:
+    error, sentence = FAILURES[case]
+    reporter = SilentReporter()
+    report = refine(FakeProject(["TS_01", "TS_02", "TS_03"]), SETTINGS, stages({"TS_02": error}), reporter)
+    assert list(report.results) == ["TS_01", "TS_03"]
+    assert list(report.failures) == ["TS_02"]
+    assert sentence in report.failures["TS_02"]
+    assert "\n" not in report.failures["TS_02"]
+    assert [warning for warning in reporter.warnings if "TS_02 failed" in warning]
+
+
+def test_a_tomogram_that_cannot_be_loaded_counts_as_failed() -> None:
+    report = refine(FakeProject(["TS_01", "unreadable"]), SETTINGS, stages(), SilentReporter())
+    assert list(report.results) == ["TS_01"]
+    assert report.failures == {"unreadable": "unreadable.star: row 3 is bad, mend it"}
+
+
+def test_when_all_fail_the_run_fails() -> None:
+    with pytest.raises(RunError, match=r"no tomogram could be refined.*TS_01: disk on fire"):
+        refine(
+            FakeProject(["TS_01"]), SETTINGS, stages({"TS_01": RunError("disk on fire")}), SilentReporter()
+        )
+
+
+def test_an_interruption_ends_the_run() -> None:
+    project = FakeProject(["TS_01", "TS_02"])
+    with pytest.raises(KeyboardInterrupt):
+        refine(project, SETTINGS, stages({"TS_01": KeyboardInterrupt()}), SilentReporter())
+    assert project.loaded == ["TS_01"]
+
+
+def test_a_traceback_is_shown_on_request_only(capsys: pytest.CaptureFixture[str]) -> None:
+    failing = stages({"TS_01": ValueError("bad")})
+    project = FakeProject(["TS_01", "TS_02"])
+    refine(project, SETTINGS, failing, SilentReporter())
+    assert "Traceback" not in capsys.readouterr().err
+    refine(project, SETTINGS, failing, SilentReporter(), debug=True)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_warnings_name_their_tomogram_once() -> None:
+    reporter = SilentReporter()
+    refine(FakeProject(["TS_01"]), SETTINGS, stages(None, "tilt 3 is blind", "TS_01 is odd"), reporter)
+    assert reporter.warnings == ["TS_01: tilt 3 is blind", "TS_01 is odd"]
+
+
+def test_the_closing_lists_figures_then_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    report = RunReport(results={"TS_01": result_of("TS_01")}, failures={"TS_02": "disk on fire"})
+    show_closing(report, Path("out"), PlainReporter(sys.stdout))
+    lines = capsys.readouterr().out.splitlines()
+    assert any("out/optimisation_set.star" in line for line in lines)
+    assert lines[-1] == "TS_02 failed and keeps its input values: disk on fire"
+
+
+def test_the_output_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path / "Polish" / "job012")
+    open_folder(settings, [], ["tomopolish", "align"])
+    assert [path.name for path in settings.run.output_folder.iterdir()] == ["note.txt"]
+
+
+@pytest.mark.parametrize("name", ["tomograms.star", "particles.star", "tilt_series/TS_01.star"])
+def test_results_never_replace_inputs(tmp_path: Path, name: str) -> None:
+    source = tmp_path / name
+    source.parent.mkdir(exist_ok=True)
+    source.write_text("input")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="would replace the input"):
+        open_folder(settings_for(tmp_path / "link"), [source], ["tomopolish"])
+    assert not (tmp_path / "note.txt").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--o .* cannot be used"):
+        open_folder(settings_for(tmp_path / "file" / "out"), [], ["tomopolish"])
