@@ -125,8 +125,8 @@ class TrajectoryWriter:
     def add(self, names: Sequence[str], offsets_angstrom: Float[Array, "P F 3"]) -> None:
         """Write the offsets (file order) of some particles."""
         template = "%.6f %.6f %.6f\n" * offsets_angstrom.shape[1]
-        for name, offsets in zip(names, offsets_angstrom, strict=True):
-            numbers = (np.round(offsets, 6) + 0.0).ravel().tolist()  # adding zero takes the sign of -0
+        rounded = np.round(offsets_angstrom, 6) + 0.0  # adding zero takes the sign of -0
+        for name, numbers in zip(names, rounded.reshape(len(names), -1).tolist(), strict=True):
             rows = template % tuple(numbers)
             self._handle.write(f"{self._before_name}{name}{self._after_name}{rows}\n")
 
