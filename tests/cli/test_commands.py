@@ -15,7 +15,7 @@ from tomopolish.settings import UNAVAILABLE_OPTIONS
 
 
 def test_the_help_answers_at_once() -> None:
-    """At most 0.3 s, beyond what starting Python itself takes twice over on a busy machine."""
+    """In 0.3 s; the best of several, because other work may keep the processor busy."""
     times = []
     for _ in range(5):
         start = time.perf_counter()

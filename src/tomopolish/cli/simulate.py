@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tomopolish.cli.grouped import FILE, NUMBER, Section, command
+from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
 from tomopolish.simulate.settings import (
     DOSE_SCHEMES,
     FILE_ORDERS,
@@ -207,7 +207,7 @@ def _simulate(**values: Any) -> int:
     from tomopolish.run.reporter import reporter_for
     from tomopolish.run.simulate import run_simulate
 
-    run_simulate(values["o"], settings, threads=values["j"], reporter=reporter_for(sys.stdout))
+    run_simulate(values["o"], settings, invocation(), threads=values["j"], reporter=reporter_for(sys.stdout))
     return 0
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from tomopolish import __version__
 from tomopolish.dataset.files import atomic_write
 
+NOTE_NAME = "note.txt"
+
 
 def write_note(folder: Path, *, command: Sequence[str], started: datetime) -> None:
     """Write the command line, the program's version and the start time into `folder`/note.txt.
 
     Raises RunError when that is impossible.
     """
-    with atomic_write(folder / "note.txt") as stream:
+    with atomic_write(folder / NOTE_NAME) as stream:
         stream.write(
             f"command: {shlex.join(command)}\n"
             f"program: tomopolish {__version__}\n"

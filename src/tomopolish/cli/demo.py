@@ -1,0 +1,62 @@
+"""`tomopolish demo`: the other commands, one after the other, on a small project."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from tomopolish.cli import align, evaluate, simulate
+from tomopolish.cli.grouped import FILE, Section, command, invocation
+from tomopolish.run.invocation import Invocation
+
+SIMULATION = (
+    "--tomograms 2 --particles 40 --box 64 --image_size 512 480 --tilt_step 3 --snr 60 --max_error 9 --seed 1"
+)
+ALIGNMENT = "--b 64 --r 10"
+
+
+def _sections() -> list[Section]:
+    section = Section("Options")
+    section.value("--o", "FOLDER", "Folder for the project and the result.", type=FILE, default=Path("demo"))
+    section.value("--j", "N", "Threads.", type=int, default=os.cpu_count() or 1)
+    return [section]
+
+
+def _demo(o: Path, j: int) -> int:
+    project, result = o / "project", o / "aligned"
+    steps = (
+        (simulate.COMMAND, f"--o {_quoted(project)} {SIMULATION} --j {j}"),
+        (
+            align.COMMAND,
+            f"--i {_quoted(project / 'optimisation_set.star')} {ALIGNMENT} --j {j} --o {_quoted(result)}",
+        ),
+        (
+            evaluate.COMMAND,
+            f"--truth {_quoted(project / 'truth.json')} --i {_quoted(result / 'optimisation_set.star')}",
+        ),
+    )
+    debug = invocation().debug
+    for step, options in steps:
+        line = f"tomopolish {step.name} {options}"
+        click.echo(f"\n$ {line}")
+        arguments = Invocation(command=tuple(shlex.split(line)), debug=debug)
+        status = step.main(shlex.split(options), standalone_mode=False, obj=arguments)
+        if status:
+            return int(status)
+    return 0
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+COMMAND = command(
+    "demo",
+    _demo,
+    _sections(),
+    text="Simulate a small project whose truth is known, align it, and say in the last line what improved. "
+    "The commands that do it are shown. An earlier demo in the folder is replaced.",
+)

@@ -1,0 +1,50 @@
+"""`tomopolish evaluate`: a result against the truth of a simulation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tomopolish.cli.grouped import FILE, Section, command
+
+
+def _sections() -> list[Section]:
+    section = Section("Input")
+    section.value("--truth", "JSON", "Truth that the simulation wrote.", type=FILE, required=True)
+    section.value("--i", "STAR", "Optimisation set, or output folder, to judge.", type=FILE, required=True)
+    section.value(
+        "--before",
+        "STAR",
+        "Optimisation set before refinement.  [default: the one beside the truth]",
+        type=FILE,
+    )
+    output = Section("Output")
+    output.flag("--json", "Print JSON instead of a table.")
+    return [section, output]
+
+
+def _evaluate(truth: Path, i: Path, before: Path | None, json: bool) -> int:
+    from tomopolish.evaluate import evaluate_project
+    from tomopolish.output.evaluation import evaluation_json, evaluation_table
+    from tomopolish.run.reporter import reporter_for
+
+    evaluation = evaluate_project(i, truth, before=before)
+    if json:
+        click.echo(evaluation_json(evaluation))
+        return 0
+    reporter = reporter_for(sys.stdout)
+    reporter.show(evaluation_table(evaluation))
+    reporter.say(f"\n{evaluation.summary()}")
+    return 0
+
+
+COMMAND = command(
+    "evaluate",
+    _evaluate,
+    _sections(),
+    text="Compare a result with the truth of a simulation: where particles are expected in the images, "
+    "against where they are, and the refined parameters one by one.",
+    epilog="Example: tomopolish evaluate --truth project/truth.json --i out/optimisation_set.star",
+)
