@@ -51,7 +51,7 @@ def test_what_cannot_work_is_refused(project: Path) -> None:
         tomopolish.align(loaded, box_px=47)
     with pytest.raises(InputError, match="--motion is not available yet"):
         tomopolish.align(loaded, box_px=48, motion=MotionSettings())
-    with pytest.raises(InputError, match="nowhere.star"):
+    with pytest.raises(InputError, match=r"nowhere\.star"):
         tomopolish.load("nowhere.star")
 
 
