@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from star_edits import drop_column, rename_table, set_cell, set_column
 
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.dataset.mrc import write_stack
 from tomopolish.dataset.star import read_star
@@ -327,11 +326,3 @@ def test_a_set_with_both_geometries_keeps_them_equal(project: Path) -> None:
 def test_an_unknown_tomogram_is_named(project: Path) -> None:
     with pytest.raises(InputError, match="no tomogram named 'TS_99'"):
         read("tomograms.star").load("TS_99")
-
-
-def test_output_folder_may_not_be_an_input_folder(project: Path) -> None:
-    dataset = open_dataset(Path("optimisation_set.star"))
-    before = Path("tilt_series/TS_01.star").read_bytes()
-    with pytest.raises(InputError, match="would replace"):
-        dataset.write(Path(), {"TS_01": turned(dataset.tomograms, "TS_01")}, motion=False)
-    assert Path("tilt_series/TS_01.star").read_bytes() == before

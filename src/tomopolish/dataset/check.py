@@ -76,7 +76,7 @@ def check_box(box_px: int) -> None:
     if box_px < 24:
         raise InputError(f"--b {box_px}: the box must have at least 24 px; give a larger one")
     if box_px % 2:
-        raise InputError(f"--b {box_px}: the box must have an even size; give {box_px + 1}")
+        raise InputError(f"--b {box_px}: the box must have an even size; give --b {box_px + 1}")
 
 
 def check_output_folder(dataset: Dataset, out_folder: Path) -> None:
@@ -93,7 +93,7 @@ def check_output_folder(dataset: Dataset, out_folder: Path) -> None:
     if dataset.tomograms.dialect is Dialect.RELION_5:
         for name in dataset.tomograms.names:
             path = dataset.tomograms.series_file(name)
-            if path.resolve().parent == out / "tilt_series":
+            if path.resolve().parent == (out / "tilt_series").resolve():
                 raise InputError(
                     f"--o {out_folder}: the results would replace the input {shown_path(path, folder)}; "
                     "give another folder"
@@ -124,8 +124,8 @@ def check_particles(dataset: Dataset) -> list[str]:
         count = sum(len(rows[name]) for name in unknown)
         listed = ", ".join(map(repr, unknown[:3])) + (", …" if len(unknown) > 3 else "")
         warnings.append(
-            f"{table.place}: {count} particles lie in tomograms that {tomograms.general.source} does not "
-            f"list ({listed}); they are passed on unchanged"
+            f"{table.place}: {count} of {len(table)} particles belong to tomograms that "
+            f"{tomograms.general.source} does not list ({listed}); they are passed on unchanged"
         )
     halves = np.bincount(particles.half_sets, minlength=2)
     if halves.min() == 0:
@@ -137,7 +137,7 @@ def check_particles(dataset: Dataset) -> list[str]:
     without = len(tomograms.names) - len(dataset.tomogram_names)
     if without:
         warnings.append(
-            f"{tomograms.general.place}: {without} tomograms have no particles and stay as they are"
+            f"{tomograms.general.place}: tomograms without particles: {without}; they stay as they are"
         )
     return warnings
 

@@ -61,7 +61,8 @@ def open_stack(path: Path, tilts: int, *, named_in: str) -> MrcImages:
         hint = " and looks like a placeholder" if is_placeholder_size(file) else ""
         raise InputError(
             f"{named_in}: the tilt series has {tilts} rows, but its stack {file.path} has "
-            f"{file.shape[0]} sections of {file.shape[2]} x {file.shape[1]} px{hint}; "
+            f"{file.shape[0]} section{'' if file.shape[0] == 1 else 's'} of "
+            f"{file.shape[2]} x {file.shape[1]} px{hint}; "
             "give the stack that belongs to this table"
         )
     return MrcImages(sections=tuple((file, section) for section in range(tilts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -149,4 +150,4 @@ def _check_extent(table: StarTable, box: int, pixel_size_angstrom: float) -> Non
 
 
 def _agree(one: float, other: float) -> bool:
-    return abs(one - other) <= _TOLERANCE * other
+    return math.isclose(one, other, rel_tol=_TOLERANCE)

@@ -134,5 +134,5 @@ def read_tomogram_set(path: Path, *, working_directory: Path) -> TomogramSet:
             )
         seen[name] = row
     if not seen:
-        raise tomograms.general.error("there is no tomogram in this set; add one")
+        raise tomograms.general.error("there is no tomogram in this set; give one with tomograms")
     return tomograms

@@ -1,0 +1,552 @@
+"""Malformed input that a user can produce: refused before any work, in one sentence with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from star_edits import (
+    constant_map,
+    constant_stack,
+    copy_row,
+    drop_column,
+    drop_table,
+    edit,
+    keep_rows,
+    noise_map,
+    rename_table,
+    set_cell,
+    set_column,
+)
+
+from tomopolish.dataset.check import check_dataset, check_output_folder
+from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.mrc import read_header, write_stack
+from tomopolish.errors import InputError
+
+PARTICLES, TOMOGRAMS, SERIES = "particles.star", "tomograms.star", "tilt_series/TS_01.star"
+STACK = "tilt_series/TS_01.mrcs"
+MOTION = "relion/motion/motion.star"
+
+
+def replace_text(path: str, old: str, new: str) -> None:
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new, 1))
+
+
+def one_constant_tilt() -> None:
+    file = read_header(Path(STACK))
+    images = [file.read_section(i) * (i != 4) for i in range(11)]
+    write_stack(Path(STACK), images, count=11, size_px=(192, 192), pixel_size_angstrom=4.0)
+
+
+def one_nan_voxel() -> None:
+    raw = bytearray(Path("ref_half1.mrc").read_bytes())
+    raw[2024:2028] = np.float32("nan").tobytes()
+    Path("ref_half1.mrc").write_bytes(raw)
+
+
+def shear_matrices() -> None:
+    set_cell("tomograms_r4.star", "TS_01", "rlnTomoProjX", 2, "[2,0,0,100]")
+
+
+def two_sizes() -> None:
+    """Name a micrograph per tilt, one of another size."""
+    drop_column(TOMOGRAMS, "global", "rlnTomoTiltSeriesName")
+    set_cell(SERIES, "TS_01", "rlnMicrographName", 0, f"000001@{STACK}")
+    constant_stack("other.mrc", (1, 180, 192))
+    set_cell(SERIES, "TS_01", "rlnMicrographName", 6, "other.mrc")
+
+
+def micrograph_with_frames() -> None:
+    drop_column(TOMOGRAMS, "global", "rlnTomoTiltSeriesName")
+    set_cell(SERIES, "TS_01", "rlnMicrographName", 0, STACK)
+
+
+def missing_micrograph() -> None:
+    drop_column(TOMOGRAMS, "global", "rlnTomoTiltSeriesName")
+    set_cell(SERIES, "TS_01", "rlnMicrographName", 0, f"000001@{STACK}")
+    set_cell(SERIES, "TS_01", "rlnMicrographName", 3, "gone.mrc")
+
+
+def short_trajectory() -> None:
+    keep_rows(MOTION, "TS_01/4", slice(0, 5))
+
+
+def deformation_columns(model: str, cell: str, grid: str = "3") -> None:
+    for label, value in [("SizeX", grid), ("SizeY", "3")]:
+        set_column(TOMOGRAMS, "global", f"rlnTomoDeformationGrid{label}", value)
+    set_column(TOMOGRAMS, "global", "rlnTomoDeformationType", model)
+    set_column(SERIES, "TS_01", "rlnTomoDeformationCoefficients", cell)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What somebody did to the project, and what the sentence must say."""
+
+    change: Callable[[], object]
+    says: tuple[str, ...]
+    box: int = 48
+    start: str = "optimisation_set.star"
+    components: dict[str, str] = field(default_factory=dict)
+
+
+def nothing() -> None:
+    """The project is sound, the options are not."""
+
+
+CASES = {
+    # files
+    "no optimisation set": Case(nothing, ("gone.star", "no such file", "correct"), start="gone.star"),
+    "a folder as optimisation set": Case(nothing, ("tilt_series", "folder"), start="tilt_series"),
+    "another kind of file": Case(nothing, ("fsc.star", "not an optimisation set", "give"), start="fsc.star"),
+    "a map as optimisation set": Case(nothing, ("mask.mrc", "not a STAR file", "give"), start="mask.mrc"),
+    "two data sets in one": Case(
+        lambda: Path("optimisation_set.star").write_text(
+            "data_\nloop_\n_rlnTomoTomogramsFile\n_rlnTomoParticlesFile\na b\nc d\n"
+        ),
+        ("optimisation_set.star", "this has 2", "keep"),
+    ),
+    "no tomogram set named": Case(
+        lambda: drop_column("optimisation_set.star", "", "rlnTomoTomogramsFile"),
+        ("optimisation_set.star", "rlnTomoTomogramsFile is missing", "--t"),
+    ),
+    "no half map named": Case(
+        lambda: drop_column("optimisation_set.star", "", "rlnTomoReferenceMap2File"),
+        ("optimisation_set.star", "rlnTomoReferenceMap2File is missing", "--ref2"),
+    ),
+    "missing tomogram set": Case(Path(TOMOGRAMS).unlink, (TOMOGRAMS, "no such file", "correct")),
+    "missing particle set": Case(Path(PARTICLES).unlink, (PARTICLES, "no such file", "correct")),
+    "missing tilt series file": Case(
+        Path(SERIES).unlink, (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesStarFile", SERIES, "no such file")
+    ),
+    "missing stack": Case(
+        Path(STACK).unlink, (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesName", "TS_01.mrcs", "no such file")
+    ),
+    "missing micrograph": Case(missing_micrograph, (SERIES, "row 4", "gone.mrc", "no such file")),
+    "missing half map": Case(Path("ref_half1.mrc").unlink, ("half map 1", "ref_half1.mrc", "correct")),
+    "missing mask": Case(Path("mask.mrc").unlink, ("mask", "mask.mrc", "no such file")),
+    "missing FSC": Case(Path("fsc.star").unlink, ("fsc.star", "no such file")),
+    "missing trajectories": Case(
+        nothing, ("gone.star", "no such file"), components={"trajectories": "gone.star"}
+    ),
+    # tables, columns and cells
+    "no table particles": Case(
+        lambda: drop_table(PARTICLES, "particles"), (PARTICLES, "data_particles", "right file")
+    ),
+    "no table optics": Case(lambda: drop_table(PARTICLES, "optics"), (PARTICLES, "data_optics")),
+    "no table global": Case(lambda: drop_table(TOMOGRAMS, "global"), (TOMOGRAMS, "data_global")),
+    "no table for the tomogram": Case(
+        lambda: rename_table("tomograms_r4.star", "TS_01", "TS_1"),
+        ("tomograms_r4.star", "data_TS_01", "'TS_1'"),
+        start="optimisation_set_r4.star",
+    ),
+    "no table fsc": Case(lambda: rename_table("fsc.star", "fsc", "general"), ("fsc.star", "data_fsc")),
+    "no particle": Case(
+        lambda: keep_rows(PARTICLES, "particles", slice(0, 0)), (PARTICLES, "no particle in this set")
+    ),
+    "no tomogram": Case(
+        lambda: keep_rows(TOMOGRAMS, "global", slice(0, 0)), (TOMOGRAMS, "no tomogram in this set")
+    ),
+    "no half sets": Case(
+        lambda: drop_column(PARTICLES, "particles", "rlnRandomSubset"),
+        (PARTICLES, "rlnRandomSubset is missing", "refinement"),
+    ),
+    "half set 3": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnRandomSubset", 2, "3"),
+        (PARTICLES, "table particles", "row 3", "rlnRandomSubset is 3", "1 or 2"),
+    ),
+    "half set in words": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnRandomSubset", 1, "first"),
+        (PARTICLES, "row 2", "rlnRandomSubset is 'first'", "correct"),
+    ),
+    "no positions": Case(
+        lambda: drop_column(PARTICLES, "particles", "rlnCenteredCoordinateYAngst"),
+        (PARTICLES, "rlnCenteredCoordinateYAngst is missing", "add"),
+    ),
+    "a position that is no number": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnCenteredCoordinateZAngst", 3, "12,5"),
+        (PARTICLES, "row 4", "rlnCenteredCoordinateZAngst is '12,5'", "not a number"),
+    ),
+    "NaN position": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnCenteredCoordinateXAngst", 5, "nan"),
+        (PARTICLES, "row 6", "rlnCenteredCoordinateXAngst is 'nan'", "finite"),
+    ),
+    "infinite angle": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnAngleTilt", 0, "inf"),
+        (PARTICLES, "row 1", "rlnAngleTilt is 'inf'", "finite"),
+    ),
+    "no particle names": Case(
+        lambda: drop_column(PARTICLES, "particles", "rlnTomoParticleName"),
+        (PARTICLES, "rlnTomoParticleName is missing"),
+    ),
+    "two particles of one name": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnTomoParticleName", 4, "TS_01/2"),
+        (PARTICLES, "row 5", "'TS_01/2'", "row 2", "duplicate"),
+    ),
+    "particle name with spaces": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnTomoParticleName", 4, "my particle"),
+        (PARTICLES, "row 5", "'my particle'", "rename"),
+    ),
+    "unknown optics group": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnOpticsGroup", 1, "2"),
+        (PARTICLES, "row 2", "rlnOpticsGroup is 2", "add the group"),
+    ),
+    "row with too few values": Case(
+        lambda: replace_text(PARTICLES, "TS_01 TS_01/3 ", "TS_01/3 "),
+        (PARTICLES, "table particles, row 3", "12 values for 13 labels", "complete"),
+    ),
+    "aberrations that are no vector": Case(
+        lambda: set_column(PARTICLES, "optics", "rlnEvenZernike", "0.1,0.2"),
+        (PARTICLES, "optics", "rlnEvenZernike is '0.1,0.2'", "[a,b,c]"),
+    ),
+    "tomogram listed twice": Case(
+        lambda: copy_row(TOMOGRAMS, "global", 0), (TOMOGRAMS, "row 2", "'TS_01' is listed twice", "remove")
+    ),
+    "no particle in any tomogram": Case(
+        lambda: set_column(PARTICLES, "particles", "rlnTomoName", "TS_1"),
+        (PARTICLES, "'TS_1'", TOMOGRAMS, "rlnTomoName the same"),
+    ),
+    "no dose": Case(
+        lambda: drop_column(SERIES, "TS_01", "rlnMicrographPreExposure"),
+        (SERIES, "rlnMicrographPreExposure is missing"),
+    ),
+    "negative dose": Case(
+        lambda: set_cell(SERIES, "TS_01", "rlnMicrographPreExposure", 2, "-3"),
+        (SERIES, "row 3", "rlnMicrographPreExposure is -3", "correct"),
+    ),
+    "no defocus": Case(
+        lambda: drop_column(SERIES, "TS_01", "rlnDefocusV"), (SERIES, "rlnDefocusV is missing", "add")
+    ),
+    "defocus that is no number": Case(
+        lambda: set_cell(SERIES, "TS_01", "rlnDefocusU", 10, "2.5um"),
+        (SERIES, "row 11", "rlnDefocusU is '2.5um'"),
+    ),
+    "not aligned": Case(
+        lambda: drop_column(SERIES, "TS_01", "rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot"),
+        (SERIES, "neither angles", "align"),
+    ),
+    "no shifts": Case(
+        lambda: drop_column(SERIES, "TS_01", "rlnTomoYShiftAngst"), (SERIES, "rlnTomoYShiftAngst is missing")
+    ),
+    "matrix of three numbers": Case(
+        lambda: set_cell("tomograms_r4.star", "TS_01", "rlnTomoProjY", 5, "[0,1,0]"),
+        ("tomograms_r4.star", "table TS_01, row 6", "rlnTomoProjY", "4 numbers"),
+        start="optimisation_set_r4.star",
+    ),
+    "matrix that is no rotation": Case(
+        shear_matrices,
+        ("tomograms_r4.star", "row 3", "not a rotation", "unbinned"),
+        start="optimisation_set_r4.star",
+    ),
+    "hand 0": Case(
+        lambda: set_cell(TOMOGRAMS, "global", "rlnTomoHand", 0, "0"),
+        (TOMOGRAMS, "row 1", "rlnTomoHand is 0", "1 or -1"),
+    ),
+    "tomogram of no depth": Case(
+        lambda: set_cell(TOMOGRAMS, "global", "rlnTomoSizeZ", 0, "0"),
+        (TOMOGRAMS, "row 1", "rlnTomoSizeZ is 0"),
+    ),
+    "tomogram of half a pixel": Case(
+        lambda: set_cell(TOMOGRAMS, "global", "rlnTomoSizeX", 0, "191.5"),
+        (TOMOGRAMS, "row 1", "rlnTomoSizeX is 191.5", "whole"),
+    ),
+    "voltage in volts": Case(
+        lambda: set_cell(TOMOGRAMS, "global", "rlnVoltage", 0, "300000"),
+        (TOMOGRAMS, "row 1", "rlnVoltage is 300000", "kV"),
+    ),
+    "amplitude contrast in per cent": Case(
+        lambda: set_cell(TOMOGRAMS, "global", "rlnAmplitudeContrast", 0, "10"),
+        (TOMOGRAMS, "row 1", "rlnAmplitudeContrast is 10", "between 0 and 1"),
+    ),
+    "one tilt": Case(
+        lambda: keep_rows(SERIES, "TS_01", slice(0, 1)), (SERIES, "1 tilt image,", "at least 2", "remove")
+    ),
+    "no tilt": Case(lambda: keep_rows(SERIES, "TS_01", slice(0, 0)), (SERIES, "0 tilt images", "at least 2")),
+    "unknown kind of warp": Case(
+        lambda: deformation_columns("thin_plate", "[1,2,3]"),
+        (TOMOGRAMS, "row 1", "rlnTomoDeformationType is 'thin_plate'", "linear, spline or Fourier"),
+    ),
+    "warp of the wrong length": Case(
+        lambda: deformation_columns("linear", "[1,2]"),
+        (SERIES, "row 1", "rlnTomoDeformationCoefficients", "3 numbers"),
+    ),
+    "warp without grid": Case(
+        lambda: deformation_columns("spline", "[1,2]", grid="0"),
+        (TOMOGRAMS, "row 1", "rlnTomoDeformationGridSizeX is 0", "positive"),
+    ),
+    # parts that do not fit each other
+    "pixel sizes disagree": Case(
+        lambda: set_column(PARTICLES, "optics", "rlnTomoTiltSeriesPixelSize", "4.01"),
+        (TOMOGRAMS, "pixel size of tomogram TS_01 is 4", "4.01", PARTICLES, "make both the same"),
+    ),
+    "voltages disagree": Case(
+        lambda: set_column(PARTICLES, "optics", "rlnVoltage", "200"), ("voltage", "300", "200", PARTICLES)
+    ),
+    "Cs disagree": Case(
+        lambda: set_column(PARTICLES, "optics", "rlnSphericalAberration", "2.71"),
+        ("spherical", "2.7,", "2.71"),
+    ),
+    "amplitude contrasts disagree": Case(
+        lambda: set_column(PARTICLES, "optics", "rlnAmplitudeContrast", "0.07"),
+        ("amplitude contrast", "0.07"),
+    ),
+    "more rows than sections": Case(
+        lambda: copy_row(SERIES, "TS_01", 10), ("12 rows", "TS_01.mrcs", "11 sections", "give the stack")
+    ),
+    "fewer rows than sections": Case(
+        lambda: keep_rows(SERIES, "TS_01", slice(0, 9)), ("9 rows", "TS_01.mrcs", "11 sections")
+    ),
+    "placeholder stack of one pixel": Case(
+        lambda: constant_stack(STACK, (1, 1, 1)), (TOMOGRAMS, "1 section of 1 x 1 px", "placeholder")
+    ),
+    "placeholder stack of tiny images": Case(
+        lambda: constant_stack(STACK, (11, 8, 8)), (TOMOGRAMS, "row 1", "8 x 8 px", "placeholders", "real")
+    ),
+    "constant images": Case(
+        lambda: constant_stack(STACK, (11, 192, 192), 3.5),
+        (TOMOGRAMS, "row 1", "constant", "placeholders", "real"),
+    ),
+    "one constant image": Case(
+        one_constant_tilt, (SERIES, "row 5", "section 5", "constant", "remove the tilt")
+    ),
+    "images of two sizes": Case(two_sizes, (SERIES, "row 7", "other.mrc", "192 x 180 px", "one size")),
+    "unsummed movies": Case(micrograph_with_frames, (SERIES, "row 1", "11 sections", "motion-corrected")),
+    "no images named": Case(
+        lambda: drop_column(TOMOGRAMS, "global", "rlnTomoTiltSeriesName"),
+        (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesName", "rlnMicrographName"),
+    ),
+    "stack cut off": Case(
+        lambda: Path(STACK).write_bytes(Path(STACK).read_bytes()[:-1000]),
+        ("TS_01.mrcs", "cut off", "copy it again"),
+    ),
+    "stack that is no MRC file": Case(
+        lambda: Path(STACK).write_text("dear user, " * 1000), ("TS_01.mrcs", "not an MRC file", "give an MRC")
+    ),
+    "no particle visible": Case(
+        lambda: set_column(PARTICLES, "particles", "rlnCenteredCoordinateXAngst", "4000"),
+        (PARTICLES, "no particle lies at least half a box", "24 px", "check positions"),
+    ),
+    "trajectory missing": Case(
+        lambda: rename_table(MOTION, "TS_01/3", "TS_01/33"),
+        (MOTION, "'TS_01/3'", "no trajectory"),
+        components={"trajectories": MOTION},
+    ),
+    "trajectory of the wrong length": Case(
+        short_trajectory,
+        (MOTION, "table TS_01/4", "5 rows", "11 tilt images"),
+        components={"trajectories": MOTION},
+    ),
+    "trajectory with NaN": Case(
+        lambda: set_cell(MOTION, "TS_01/1", "rlnOriginYAngst", 7, "nan"),
+        (MOTION, "table TS_01/1, row 8", "rlnOriginYAngst is 'nan'"),
+        components={"trajectories": MOTION},
+    ),
+    "no trajectory at all": Case(
+        nothing, ("empty.star", "no trajectory in this file"), components={"trajectories": "empty.star"}
+    ),
+    # references and options
+    "half maps of two sizes": Case(
+        lambda: noise_map("ref_half2.mrc", (40, 40, 40)), ("ref_half2.mrc", "40^3", "48^3", "one size")
+    ),
+    "mask of another size": Case(lambda: noise_map("mask.mrc", (50, 50, 50)), ("mask.mrc", "50^3", "48^3")),
+    "map not cubic": Case(
+        lambda: noise_map("ref_half1.mrc", (48, 48, 40)), ("ref_half1.mrc", "40 x 48 x 48", "cubic")
+    ),
+    "map of odd size": Case(
+        lambda: noise_map("ref_half1.mrc", (47, 47, 47)), ("ref_half1.mrc", "47^3", "even")
+    ),
+    "half map of another pixel size": Case(
+        lambda: noise_map("ref_half2.mrc", (48, 48, 48), 8.0),
+        ("ref_half2.mrc", "8.0000", "4.0000", "unbinned"),
+    ),
+    "mask of another pixel size": Case(
+        lambda: noise_map("mask.mrc", (48, 48, 48), 2.0), ("mask.mrc", "2.0000", "4.0000")
+    ),
+    "FSC of another pixel size": Case(
+        lambda: edit("fsc.star", "fsc", lambda t: t.with_columns({"rlnAngstromResolution": ["9.6"] * 25})),
+        ("fsc.star", "rlnAngstromResolution", "48 px", "4.0000", "give the FSC"),
+    ),
+    "uncorrected FSC": Case(
+        lambda: drop_column("fsc.star", "fsc", "rlnFourierShellCorrelationCorrected"),
+        ("fsc.star", "rlnFourierShellCorrelationCorrected is missing", "postprocess.star"),
+    ),
+    "FSC beyond 1": Case(
+        lambda: set_cell("fsc.star", "fsc", "rlnFourierShellCorrelationCorrected", 3, "1.5"),
+        ("fsc.star", "row 4", "is 1.5", "between -1 and 1"),
+    ),
+    "FSC with a shell left out": Case(
+        lambda: set_cell("fsc.star", "fsc", "rlnSpectralIndex", 3, "4"), ("fsc.star", "row 4", "every shell")
+    ),
+    "FSC of two shells": Case(
+        lambda: keep_rows("fsc.star", "fsc", slice(0, 2)), ("fsc.star", "2 shells", "postprocess.star")
+    ),
+    "empty mask": Case(
+        lambda: constant_map("mask.mrc", 48, 0.0), ("mask.mrc", "from 0 to 0", "not be empty")
+    ),
+    "a map as mask": Case(lambda: noise_map("mask.mrc", (48, 48, 48)), ("mask.mrc", "between 0 and 1")),
+    "constant half map": Case(
+        lambda: constant_map("ref_half2.mrc", 48, 1.0), ("ref_half2.mrc", "constant", "refinement")
+    ),
+    "half map with NaN": Case(
+        one_nan_voxel,
+        ("ref_half1.mrc", "not finite", "make it again"),
+    ),
+    "box smaller than the map": Case(nothing, ("--b 40", "ref_half1.mrc", "48 px", "crop"), box=40),
+    "odd box": Case(nothing, ("--b 49", "even", "give --b 50"), box=49),
+    "box larger than the image": Case(nothing, ("--b 200", "192 x 192 px", "reduce"), box=200),
+    "box too small to be one": Case(nothing, ("--b 8", "at least 24", "larger"), box=8),
+}
+
+
+VERBS = {
+    "add",
+    "align",
+    "assign",
+    "check",
+    "complete",
+    "convert",
+    "copy",
+    "correct",
+    "crop",
+    "export",
+    "give",
+}
+VERBS |= {"keep", "make", "name", "put", "reduce", "remove", "rename", "rewrite", "split", "start", "supply"}
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 45
+
+
+def checked(case: Case) -> list[str]:
+    Path("empty.star").write_text("data_general\n_rlnParticleNumber 0\n")
+    components = {name: Path(path) for name, path in case.components.items()}
+    return check_dataset(open_dataset(Path(case.start), **components), case.box)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_malformed_input_is_refused_in_one_sentence(project: Path, name: str) -> None:
+    case = CASES[name]
+    case.change()
+    with pytest.raises(InputError) as caught:
+        checked(case)
+    sentence = str(caught.value)
+    for part in case.says:
+        assert part in sentence, sentence
+    assert "\n" not in sentence and len(sentence) < 450, sentence
+    remedy = sentence.rpartition("; ")[2]
+    assert remedy.split()[0] in VERBS and len(remedy.split()) > 1, sentence
+
+
+@pytest.mark.parametrize("start", ["optimisation_set.star", "optimisation_set_r4.star"])
+def test_sound_projects_pass_without_a_word(project: Path, start: str) -> None:
+    assert checked(Case(nothing, (), start=start)) == []
+    assert checked(Case(nothing, (), start=start, components={"trajectories": MOTION})) == []
+
+
+def test_the_larger_project_passes(in_golden: Path) -> None:
+    for start in ("optimisation_set.star", "optimisation_set_r4.star"):
+        done = []
+        dataset = open_dataset(Path(start))
+        assert check_dataset(dataset, 96, lambda i, n, done=done: done.append((i, n))) == []
+        assert done == [(1, 2), (2, 2)]
+
+
+def with_second_tomogram() -> None:
+    """Another tomogram over the same images, with one particle far outside."""
+    copy_row(TOMOGRAMS, "global", 0, rlnTomoName="TS_02")
+    copy_row(
+        PARTICLES,
+        "particles",
+        0,
+        rlnTomoName="TS_02",
+        rlnTomoParticleName="TS_02/1",
+        rlnCenteredCoordinateXAngst="5000",
+        rlnCenteredCoordinateYAngst="5000",
+    )
+
+
+def wrong_stack_pixel_size() -> None:
+    file = read_header(Path(STACK))
+    images = [file.read_section(i) for i in range(11)]
+    write_stack(Path(STACK), images, count=11, size_px=(192, 192), pixel_size_angstrom=1.0)
+
+
+def shifted_trajectory() -> None:
+    edit(MOTION, "TS_01/2", lambda t: t.with_columns({"rlnOriginXAngst": ["8.0"] * 11}))
+
+
+WARNINGS = {
+    "particles of an unknown tomogram": Case(
+        lambda: set_cell(PARTICLES, "particles", "rlnTomoName", 0, "TS_77"),
+        ("1 of 6 particles belong to tomograms that tomograms.star does not list ('TS_77')",),
+    ),
+    "a tomogram without visible particles": Case(
+        with_second_tomogram, ("1 of 1 particles lie outside tomogram TS_02", "TS_02: no particle lies")
+    ),
+    "a tomogram without particles": Case(
+        lambda: copy_row(TOMOGRAMS, "global", 0, rlnTomoName="TS_02"), ("tomograms without particles: 1",)
+    ),
+    "one half set": Case(
+        lambda: set_column(PARTICLES, "particles", "rlnRandomSubset", "2"),
+        ("all particles are in half set 2",),
+    ),
+    "no orientations": Case(
+        lambda: drop_column(PARTICLES, "particles", "rlnAngleRot"), ("rlnAngleRot missing, taken as 0",)
+    ),
+    "equal half maps": Case(
+        lambda: Path("ref_half2.mrc").write_bytes(Path("ref_half1.mrc").read_bytes()),
+        ("half maps are the same",),
+    ),
+    "an FSC without signal": Case(
+        lambda: set_cell("fsc.star", "fsc", "rlnFourierShellCorrelationCorrected", 1, "0.01"),
+        ("FSC is below 0.143",),
+    ),
+    "all doses equal": Case(
+        lambda: set_column(SERIES, "TS_01", "rlnMicrographPreExposure", "0"), ("TS_01 have the same dose",)
+    ),
+    "stack of another pixel size": Case(wrong_stack_pixel_size, ("TS_01 say 1 Å/px, the set 4",)),
+    "trajectories that begin elsewhere": Case(
+        shifted_trajectory,
+        ("TS_01 do not begin at zero, but up to 2 px off",),
+        components={"trajectories": MOTION},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_what_is_odd_but_possible_is_a_warning(project: Path, name: str) -> None:
+    case = WARNINGS[name]
+    case.change()
+    warnings = checked(case)
+    assert len(warnings) == len(case.says), warnings
+    for part, warning in zip(case.says, warnings, strict=True):
+        assert part in warning
+
+
+def test_visible_pairs_keep_half_a_box_from_the_border(project: Path) -> None:
+    from tomopolish.dataset.check import count_visible
+    from tomopolish.geometry import project as project_points
+
+    series, particles = open_dataset(Path("optimisation_set.star")).load("TS_01")
+    q = project_points(series.projections_px, particles.positions_px)[..., :2]
+    for box in (48, 100, 180):
+        by_hand = sum(bool(np.all(x >= box / 2) and np.all(x <= 192 - box / 2)) for f in q for x in f)
+        assert count_visible(series, particles, box) == by_hand
+    assert 0 < count_visible(series, particles, 100) < 66
+
+
+def test_an_output_folder_of_inputs_is_refused(project: Path) -> None:
+    dataset = open_dataset(Path("optimisation_set.star"))
+    check_output_folder(dataset, Path("out"))
+    with pytest.raises(InputError, match=r"would replace the input \w+.star; give another folder"):
+        check_output_folder(dataset, Path())
+    Path("sub").mkdir()
+    Path("sub/tilt_series").symlink_to(Path("tilt_series").resolve())
+    with pytest.raises(InputError, match=r"would replace the input .*tilt_series/TS_01.star"):
+        check_output_folder(dataset, Path("sub"))
