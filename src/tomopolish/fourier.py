@@ -58,6 +58,6 @@ def shell_average(values: Float[Array, "box columns"], box: int) -> Float[Array,
 
 
 def shell_interpolate(shells: Float[Array, "shells"], box: int) -> Float[Array, "box columns"]:
-    """Spread a radial curve back over the half plane by linear interpolation; beyond the last shell, its value."""
+    """Spread a radial curve over the half plane by linear interpolation; constant beyond the last shell."""
     radius = radius_half_plane(box)
     return np.interp(radius, np.arange(len(shells)), shells)

@@ -139,7 +139,7 @@ def relion5_parameters(
     image_size_px: tuple[int, int],
     tomogram_size_px: tuple[int, int, int],
 ) -> tuple[Float[Array, "F 3"], Float[Array, "F 2"]]:
-    """Angles (XTilt, YTilt, ZRot; degrees) and shifts (px) of projections; inverse of `relion5_projections`."""
+    """Angles (XTilt, YTilt, ZRot; degrees) and shifts (px); the inverse of `relion5_projections`."""
     R = projections_px[:, :3, :3]
     gimbal = np.abs(R[:, 2, 0]) >= 1 - 1e-12
     x_tilt = np.where(gimbal, 0.0, np.arctan2(R[:, 2, 1], R[:, 2, 2]))

@@ -27,7 +27,7 @@ class TiltImages(Protocol):
         """(w, h) of every image."""
 
     def __len__(self) -> int:
-        """Number of tilt images."""
+        """Return the number of tilt images."""
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
         """Return one tilt image, file order, as float32; raises RunError when it cannot be read."""
