@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
-from tomopolish.geometry import relion5_projections
+from tomopolish.geometry import project, relion5_projections
 from tomopolish.optics import Microscope, TiltCtf
-from tomopolish.pipeline import correlation_windows, prepare
+from tomopolish.pipeline import build_problem, correlation_windows, prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.solve.problem import Problem
 
 MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.1)
 
@@ -151,3 +152,64 @@ def compute_windows(
     with ThreadPoolExecutor(threads) as pool:
         prepared = prepare(references, settings)
         return correlation_windows(series, particles, prepared, settings, pool, SilentProgress())
+
+
+def make_windows(
+    rng: np.random.Generator, tilts: int, particles: int, range_px: int, step_px: float = 1.0
+) -> CorrelationWindows:
+    """Smooth random windows; about one pair in eight is not visible."""
+    half = round(range_px / step_px) + 4
+    values = smooth_noise(rng, (tilts, particles, 2 * half, 2 * half), 0.0)
+    axis = (np.arange(2 * half) - half) * step_px
+    kernel = np.exp(-((axis[:, None] - axis[None, :]) ** 2) / 4) / 1.5
+    values = (kernel @ values @ kernel).astype(np.float32)
+    visible = rng.random((tilts, particles)) > 0.125
+    values[~visible] = 0
+    return CorrelationWindows(
+        values=values,
+        anchors_px=rng.uniform(100, 200, (tilts, particles, 2)),
+        visible=visible,
+        power=visible.astype(np.float64),
+        range_px=range_px,
+        step_px=step_px,
+    )
+
+
+def make_problem(
+    rng: np.random.Generator,
+    tilts: int = 5,
+    particles: int = 4,
+    range_px: int = 6,
+    symmetric: bool = False,
+    **settings: Any,
+) -> tuple[Problem, CorrelationWindows]:
+    """An alignment problem on random windows, its particles up to 2 px away from their anchors.
+
+    `symmetric` makes every window even about displacement zero, and puts that at the predicted position: no
+    pair feels a force at the input geometry.
+    """
+    series = make_series(rng, np.zeros((tilts, 200, 220), dtype=np.float32))
+    spread = rng.uniform(-0.5, 0.5, (particles, 3)) * [100, 100, 40]
+    found = make_particles(rng, spread + np.array(series.tomogram_size_px) / 2)
+    windows = make_windows(rng, tilts, particles, range_px)
+    q = project(series.projections_px, found.positions_px)[..., :2]
+    if symmetric:
+        windows.values[..., 1:, 1:] += windows.values[..., :0:-1, :0:-1]
+    else:
+        q = q + rng.uniform(-2, 2, q.shape)
+    windows = replace(windows, anchors_px=q)
+    return build_problem(series, found, windows, make_settings(48, range_px, **settings)), windows
+
+
+def random_vector(problem: Problem, rng: np.random.Generator, size_px: float = 1.0) -> np.ndarray:
+    """Parameters that move particles by about `size_px` in the images."""
+    warp = rng.normal(size=problem.layout.warp_shape)
+    if warp.size:
+        warp /= np.sqrt(np.mean(problem.deformation.displacement_px(problem.anchors_px, warp) ** 2))
+    return problem.layout.fill(
+        angles=rng.normal(size=(problem.layout.tilts, 3)) * size_px / 60,
+        shifts_px=rng.normal(size=(problem.layout.tilts, 2)) * size_px,
+        positions_px=rng.normal(size=(problem.layout.particles, 3)) * size_px,
+        motion=rng.normal(size=problem.layout.motion_shape) * size_px,
+        warp=warp * size_px,
+    )

@@ -121,7 +121,7 @@ def maximise(
         trial = evaluate(state.vector + step.vector)
         evaluations += 1
         ratio = (trial.objective - state.objective) / step.predicted
-        if ratio < 0.25:
+        if not ratio >= 0.25:  # also where the objective is no number
             radius = 0.25 * step.length
         elif ratio > 0.75 and step.at_edge:
             radius = 2 * radius
