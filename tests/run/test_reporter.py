@@ -64,7 +64,7 @@ def test_a_terminal_gets_bars_that_name_the_stage(monkeypatch: pytest.MonkeyPatc
     assert "10/11" in shown
     assert "0/2" in shown
     run_two_tomograms(reporter)
-    assert "TS_[01]" in stream.getvalue().splitlines()[-2]
+    assert stream.getvalue().splitlines()[-1].split() == ["TS_[01]", "12"]
 
 
 def test_a_stage_that_fails_closes_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from tomopolish.evaluate import Evaluation, GeometryErrors
 from tomopolish.output.table import Table
 
 _COLUMNS = {
-    "rms_2d_angstrom": "in the images (Å)",
-    "rms_shift_angstrom": "shifts (Å)",
-    "rms_angle_degrees": "angles (°)",
-    "rms_position_angstrom": "positions (Å)",
-    "rms_trajectory_angstrom": "motion (Å)",
+    "rms_2d_angstrom": "in the images\n(Å)",
+    "rms_shift_angstrom": "shifts\n(Å)",
+    "rms_angle_degrees": "angles\n(°)",
+    "rms_position_angstrom": "positions\n(Å)",
+    "rms_trajectory_angstrom": "motion\n(Å)",
 }
 
 
@@ -23,7 +23,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     """Return the errors, one row per tomogram; before → after where the input is known."""
     return Table(
         title="Root mean square errors",
-        columns=("tomogram", "visible pairs", *_COLUMNS.values()),
+        columns=("tomogram", "visible\npairs", *_COLUMNS.values()),
         rows=[
             (
                 tomogram.tomogram,
@@ -53,8 +53,8 @@ def evaluation_json(evaluation: Evaluation) -> str:
 
 
 def _cell(before: GeometryErrors | None, after: GeometryErrors, name: str) -> str:
-    figure = f"{getattr(after, name):.3f}"
-    return figure if before is None else f"{getattr(before, name):.3f} → {figure}"
+    figure = f"{getattr(after, name):.2f}"
+    return figure if before is None else f"{getattr(before, name):.2f} → {figure}"
 
 
 def _without_nan(value: Any) -> Any:

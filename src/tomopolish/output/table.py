@@ -10,7 +10,10 @@ from tomopolish.results import TomogramStatistics
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A heading, column names and rows of cells; the first column is text, the others are figures."""
+    """A title, column headings and rows of cells.
+
+    The first column is text, the others are figures; a heading may have several lines.
+    """
 
     title: str
     columns: Sequence[str]
@@ -18,17 +21,23 @@ class Table:
 
     def plain(self) -> str:
         """Return the table as aligned text without control characters."""
-        lines = [list(self.columns), *[list(row) for row in self.rows]]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        text = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
+        headings = [column.split("\n") for column in self.columns]
+        height = max(map(len, headings))
+        padded = [[""] * (height - len(lines)) + lines for lines in headings]
+        header = list(zip(*padded, strict=True))
+        widths = [max(map(len, cells)) for cells in zip(*header, *self.rows, strict=True)]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        return "\n".join([self.title, text[0], rule, *text[1:]])
+        lines = [
+            *[_aligned(cells, widths) for cells in header],
+            rule,
+            *[_aligned(cells, widths) for cells in self.rows],
+        ]
+        return "\n".join([self.title, *lines])
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *figures = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *[cell.rjust(width) for cell, width in figures]]).rstrip()
 
 
 def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
@@ -38,12 +47,11 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
         columns=(
             "tomogram",
             "particles",
-            "visible pairs",
-            "log-likelihood gained",
-            "shifts (Å)",
-            "angles (°)",
-            "positions (Å)",
-            "evaluations",
+            "visible\npairs",
+            "log-likelihood\ngained",
+            "shifts\n(Å)",
+            "angles\n(°)",
+            "positions\n(Å)",
         ),
         rows=[
             (
@@ -54,7 +62,6 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
                 f"{s.rms_shift_angstrom:.2f}",
                 f"{s.rms_angle_degrees:.3f}",
                 f"{s.rms_position_angstrom:.2f}",
-                f"{s.evaluations}",
             )
             for name, s in statistics.items()
         ],

@@ -15,8 +15,14 @@ from tomopolish.pipeline import frames_taking_part
 from tomopolish.run.local import Project
 from tomopolish.settings import AlignSettings
 
-COST_OVER_FFT = 4.0
+COST_OVER_FFT = 8.0
 """Time of a whole run over that of the two Fourier transforms of each pair, order of magnitude."""
+
+PROGRAM_BYTES = 200_000_000
+"""Memory of the interpreter, the libraries and the compiled kernels, as measured."""
+
+WINDOW_COPIES = 7
+"""Copies of all windows that the solver's search levels hold at their peak, as measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +62,7 @@ def plan_table(plans: list[TomogramPlan]) -> Table:
     """Return the plans as a table, one row per tomogram."""
     return Table(
         title="What would be refined (memory and time are estimates)",
-        columns=("tomogram", "particles", "tilt images", "visible pairs", "memory (MB)", "time (s)"),
+        columns=("tomogram", "particles", "tilt\nimages", "visible\npairs", "memory\n(MB)", "time\n(s)"),
         rows=[
             (
                 plan.tomogram,
@@ -103,11 +109,11 @@ def fft_seconds_per_pair(box_px: int, threads: int) -> float:
 
 
 def _memory_bytes(series: TiltSeries, particles: int, settings: AlignSettings) -> int:
-    """Add up references' transforms, windows and two tilt images; the interpreter itself is left out."""
+    """Add up the program, the references' transforms, the windows of all pairs and two tilt images."""
     box = settings.windows.box_px
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = series.image_size_px
     references = 2 * box * box * (box // 2 + 1) * np.dtype(np.complex64).itemsize
     windows = len(series) * particles * samples**2 * np.dtype(np.float32).itemsize
     images = 2 * width * height * np.dtype(np.float32).itemsize
-    return int(references + windows + images)
+    return int(PROGRAM_BYTES + references + WINDOW_COPIES * windows + images)

@@ -171,16 +171,12 @@ class TerminalReporter:
 
     def show(self, table: Table) -> None:
         """Print a table."""
-        from rich import box  # noqa: PLC0415  only a terminal needs rich
-        from rich.table import Table as RichTable  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415  only a terminal needs rich
 
-        drawn = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
-        for index, column in enumerate(table.columns):
-            drawn.add_column(Text(column), justify="left" if index == 0 else "right")
-        for row in table.rows:
-            drawn.add_row(*map(Text, row))
-        self._console.print(drawn, soft_wrap=False)
+        title, *lines = table.plain().split("\n")
+        self._console.print()
+        self._console.print(Text(title, style="bold"))
+        self._console.print(Text("\n".join(lines)))
 
 
 class _TerminalProgress:
