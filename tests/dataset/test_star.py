@@ -234,6 +234,8 @@ BAD = {
     "label twice": ("data_x\nloop_\n_a\n_a\n1 2\n", "column a occurs twice"),
     "row without loop": ("data_x\n1 2\n", "belongs to no loop"),
     "row without labels": ("data_x\nloop_\n1 2\n", "belongs to no loop"),
+    "loop without labels": ("data_x\nloop_\n\ndata_y\n", "without labels"),
+    "nameless label": ("data_x\n_ 1\n", "label without a name"),
     "no block": ("_a 1\n", "before any 'data_'"),
     "prose": ("Dear RELION,\n", "before any 'data_'"),
     "text field": ("data_x\n_a\n;one\ntwo\n;\n", "text field"),

@@ -96,6 +96,8 @@ class _Parser:
     def _label(self, line: str) -> None:
         label, *values = _tokens(line)
         label = label[1:]
+        if not label:
+            raise self._error("has a label without a name; remove the line")
         if self._kind == "labels" and not values:
             self._add_column(label, [])
             return
@@ -147,7 +149,9 @@ class _Parser:
                 column.append(cell)
 
     def _close_part(self) -> None:
-        if self._columns or self._kind in ("labels", "rows"):
+        if self._kind == "labels" and not self._columns:
+            raise self._error("has a 'loop_' without labels; add the labels, or remove it")
+        if self._columns:
             self._tables.append(self._table())
             self._parts += 1
         self._columns, self._kind = {}, ""
