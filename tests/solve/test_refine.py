@@ -1,0 +1,142 @@
+"""From windows to geometry: planted displacements are found from afar, the weakly seen stay put (spec §6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from small_project import make_particles, make_series, make_settings, smooth_noise
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.geometry import project
+from tomopolish.pipeline import build_problem
+from tomopolish.solve.problem import Problem, evaluate, predicted_positions
+from tomopolish.solve.refine import RefineOptions, refine
+
+RANGE = 10
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Windows whose peaks lie where a known solution puts the particles."""
+
+    problem: Problem
+    windows: CorrelationWindows
+    truth: np.ndarray
+    true_displacements: np.ndarray
+
+    def rms_error_px(self, vector: np.ndarray) -> float:
+        problem, seen = self.problem, self.windows.visible
+        q = predicted_positions(problem, problem.layout.unpack(vector)) - problem.anchors_px
+        return float(np.sqrt(np.mean(np.sum((q - self.true_displacements)[seen] ** 2, axis=-1))))
+
+
+def planted(
+    seed: int,
+    largest_px: float,
+    tilts: int = 15,
+    particles: int = 12,
+    noise: float = 1.0,
+    hide: tuple[np.ndarray, ...] = (),
+) -> Planted:
+    """Peaks of 40 nats, oscillating like real ones, under correlated noise; largest displacement as given."""
+    rng = np.random.default_rng(seed)
+    series = make_series(rng, np.zeros((tilts, 300, 320), dtype=np.float32))
+    positions = (
+        rng.uniform(-0.5, 0.5, (particles, 3)) * [150, 150, 60] + np.array(series.tomogram_size_px) / 2
+    )
+    found = make_particles(rng, positions)
+    anchors = project(series.projections_px, positions)[..., :2]
+    half = RANGE + 4
+    windows = CorrelationWindows(
+        values=np.zeros((tilts, particles, 2 * half, 2 * half), dtype=np.float32),
+        anchors_px=anchors,
+        visible=np.ones((tilts, particles), dtype=bool),
+        power=np.full((tilts, particles), 40.0),
+        range_px=RANGE,
+    )
+    for pairs in hide:
+        windows.visible[tuple(pairs)] = False
+    problem = build_problem(series, found, windows, make_settings(48, RANGE))
+
+    def truth(scale: float) -> tuple[np.ndarray, np.ndarray]:
+        mine = np.random.default_rng(seed + 1)
+        vector = scale * problem.layout.fill(
+            angles=mine.normal(size=(tilts, 3)) * 0.01,
+            shifts_px=mine.normal(size=(tilts, 2)),
+            positions_px=mine.normal(size=(particles, 3)),
+        )
+        return vector, predicted_positions(problem, problem.layout.unpack(vector)) - anchors
+
+    scale = 1.0
+    for _ in range(30):
+        scale *= largest_px / np.linalg.norm(truth(scale)[1], axis=-1).max()
+    vector, d = truth(scale)
+    axis = np.arange(-half, half)
+    r2 = (axis[None, None, :, None] - d[..., 1, None, None]) ** 2
+    r2 = r2 + (axis[None, None, None, :] - d[..., 0, None, None]) ** 2
+    peak = 40 * np.exp(-r2 / (2 * 2.0**2)) * np.cos(0.9 * np.sqrt(r2))
+    waves = smooth_noise(rng, (tilts, particles, 2 * half, 2 * half), 0.0)
+    kernel = np.exp(-((axis[:, None] - axis[None, :]) ** 2) / 2)
+    waves = kernel @ waves @ kernel
+    values = (peak + noise * 6 * waves / waves.std()) * windows.visible[..., None, None]
+    windows = replace(windows, values=values.astype(np.float32))
+    problem = build_problem(series, found, windows, make_settings(48, RANGE))
+    return Planted(problem, windows, vector, d)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_displacements_up_to_the_range_are_found_as_if_started_at_the_truth(seed: int) -> None:
+    case = planted(seed, 0.9 * RANGE)
+    zero = np.zeros(case.problem.layout.size)
+    start = case.rms_error_px(zero)
+    found = refine(case.problem, case.windows, zero, RefineOptions())
+    ideal = refine(case.problem, case.windows, case.truth, RefineOptions(robust_start=False))
+    assert found.converged and ideal.converged
+    assert start > 3 and case.rms_error_px(found.vector) < 0.25
+    assert case.rms_error_px(found.vector) < 1.1 * case.rms_error_px(ideal.vector)
+    assert found.evaluations <= 60
+    assert found.log_likelihood > found.start_log_likelihood
+    assert found.log_likelihood == pytest.approx(evaluate(found.problem, found.vector).log_likelihood)
+
+
+def test_a_derivative_alone_does_not_get_there() -> None:
+    """What the search is for: without it the same windows end in a worse optimum."""
+    case = planted(0, 0.9 * RANGE)
+    zero = np.zeros(case.problem.layout.size)
+    options = RefineOptions(robust_start=False)
+    assert case.rms_error_px(refine(case.problem, case.windows, zero, options).vector) > 1
+
+
+def test_a_particle_seen_once_stays_near_its_input_along_the_beam() -> None:
+    tilts, particle = np.arange(15), 4
+    hidden = (np.delete(tilts, 7), np.full(14, particle))
+    case = planted(5, 5.0, hide=(hidden,))
+    found = refine(case.problem, case.windows, np.zeros(case.problem.layout.size), RefineOptions())
+    moved = case.problem.layout.unpack(found.vector).positions_px
+    R = case.problem.projections_px[7, :3, :3]
+    along = R @ moved[particle]
+    assert abs(along[2]) < 0.05
+    assert np.linalg.norm(moved, axis=1).max() < RANGE
+    assert case.rms_error_px(found.vector) < 0.35
+
+
+def test_a_tilt_image_that_shows_one_particle_hardly_turns() -> None:
+    hidden = (np.full(11, 3), np.delete(np.arange(12), 6))
+    case = planted(6, 5.0, hide=(hidden,))
+    found = refine(case.problem, case.windows, np.zeros(case.problem.layout.size), RefineOptions())
+    angles = case.problem.layout.unpack(found.vector).angles
+    others = np.linalg.norm(np.delete(angles, 3, axis=0), axis=1)
+    assert np.linalg.norm(angles[3]) < others.max()
+    # what one position cannot tell apart from a shift is left alone: rotation about the image's own axes
+    shifts = case.problem.layout.unpack(found.vector).shifts_px
+    assert np.linalg.norm(shifts[3]) < RANGE
+
+
+def test_a_tilt_image_that_shows_nothing_keeps_its_projection() -> None:
+    hidden = (np.full(12, 2), np.arange(12))
+    case = planted(7, 5.0, hide=(hidden,))
+    found = refine(case.problem, case.windows, np.zeros(case.problem.layout.size), RefineOptions())
+    parts = case.problem.layout.unpack(found.vector)
+    assert not parts.angles[2].any() and not parts.shifts_px[2].any()
