@@ -231,7 +231,7 @@ def _result(
     centre = tomogram_centre_px(series.tomogram_size_px)
     moved = (projections - series.projections_px)[:, :2] @ np.append(centre, 1.0)
     turned = rotation_vector(projections[:, :3, :3] @ np.swapaxes(series.projections_px[:, :3, :3], 1, 2))
-    warnings = _warnings(series, windows, refinement)
+    warnings = _warnings(series, windows, refinement, settings)
     return TomogramResult(
         alignment=Alignment(
             tomogram=series.name,
@@ -272,17 +272,23 @@ def refined_geometry(
     projections[:, :2, 3] += parameters.shifts_px
     positions = particles.positions_px + parameters.positions_px
     seen = windows.visible.any(axis=0)
-    if settings.fit.const_positions or settings.fit.const_angles or seen.sum() < 2:
-        return projections, positions
-    W = net_rotation(positions[seen], particles.positions_px[seen])
-    # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
-    about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)
-    return remove_rotation(projections, positions, W, about)
+    if not (settings.fit.const_positions or settings.fit.const_angles or seen.sum() < 2):
+        W = net_rotation(positions[seen], particles.positions_px[seen])
+        # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
+        about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)
+        projections, positions = remove_rotation(projections, positions, W, about)
+    # What no image shows has not turned either.
+    blind = ~windows.visible.any(axis=1)
+    projections[blind] = series.projections_px[blind]
+    positions[~seen] = particles.positions_px[~seen]
+    return projections, positions
 
 
-def _warnings(series: TiltSeries, windows: CorrelationWindows, refinement: Refinement) -> tuple[str, ...]:
+def _warnings(
+    series: TiltSeries, windows: CorrelationWindows, refinement: Refinement, settings: AlignSettings
+) -> tuple[str, ...]:
     warnings = []
-    blind = np.flatnonzero(~windows.visible.any(axis=1))
+    blind = np.flatnonzero(~windows.visible.any(axis=1) & frames_taking_part(series, settings))
     if len(blind):
         listed = ", ".join(str(i + 1) for i in blind)
         warnings.append(f"tilt images {listed} of {series.name} show no particle and keep their projections")
