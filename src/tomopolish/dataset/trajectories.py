@@ -126,8 +126,8 @@ class TrajectoryWriter:
         """Write the offsets (file order) of some particles."""
         template = "%.6f %.6f %.6f\n" * offsets_angstrom.shape[1]
         rounded = np.round(offsets_angstrom, 6) + 0.0  # adding zero takes the sign of -0
-        for name, numbers in zip(names, rounded.reshape(len(names), -1).tolist(), strict=True):
-            rows = template % tuple(numbers)
+        for name, offsets in zip(names, rounded, strict=True):
+            rows = template % tuple(offsets.ravel().tolist())
             self._handle.write(f"{self._before_name}{name}{self._after_name}{rows}\n")
 
 
