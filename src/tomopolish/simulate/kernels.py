@@ -46,7 +46,7 @@ def particle_spectrum(  # type: ignore[no-untyped-def]
     envelope : (B, B/2+1) float32, all real factors
     odd : (B, B/2+1) complex64, exp(i odd aberration)
     shift_x, shift_y : (B/2+1,), (B,) complex64, phase ramps that move the particle
-    last_column : (B,) int64, columns used in each row
+    last_column : (B,) int64, columns used in each row; all within the Nyquist circle, where the grid ends
     spectrum : (B, B/2+1) complex64, written; zero beyond the used columns
     """
     rows, columns = spectrum.shape

@@ -1,0 +1,79 @@
+"""Settings that cannot be simulated are refused with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tomopolish.errors import InputError
+from tomopolish.simulate import (
+    AcquisitionSettings,
+    MoleculeSettings,
+    NoiseSettings,
+    PlantedErrors,
+    PlantedMotion,
+    PlantedWarp,
+    SimulationSettings,
+    SpecimenSettings,
+)
+
+REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
+    (MoleculeSettings, {"box_px": 47}, "even number"),
+    (MoleculeSettings, {"box_px": 8}, "16 or more"),
+    (MoleculeSettings, {"diameter_fraction": 1.2}, "between 0.1 and 0.9"),
+    (MoleculeSettings, {"blobs": 2}, "10 or more"),
+    (MoleculeSettings, {"blob_sigma_px": 0.2}, "0.5 px or more"),
+    (MoleculeSettings, {"blob_sigma_px": 9.0}, "eighth"),
+    (MoleculeSettings, {"resolution_px": 1.9}, "Nyquist"),
+    (MoleculeSettings, {"resolution_px": 40.0}, "box / 4"),
+    (MoleculeSettings, {"mask": "cube"}, "molecule, sphere"),
+    (AcquisitionSettings, {"image_size_px": (512, 20)}, "too small"),
+    (AcquisitionSettings, {"pixel_size_angstrom": 0.0}, "positive"),
+    (AcquisitionSettings, {"tilt_range_degrees": 95.0}, "range < 90"),
+    (AcquisitionSettings, {"tilt_step_degrees": 0.0}, "0 < step"),
+    (AcquisitionSettings, {"dose_scheme": "random"}, "dose-symmetric"),
+    (AcquisitionSettings, {"file_order": "random"}, "shuffled"),
+    (AcquisitionSettings, {"frame_dose": 0.0}, "positive"),
+    (AcquisitionSettings, {"hand": 2.0}, "1 or -1"),
+    (AcquisitionSettings, {"amplitude_contrast": 1.0}, "below 1"),
+    (AcquisitionSettings, {"optics_groups": 0}, "at least one"),
+    (AcquisitionSettings, {"bfactor_per_dose": -1.0}, "negative"),
+    (SpecimenSettings, {"particles": 0}, "at least one"),
+    (SpecimenSettings, {"thickness_angstrom": -1.0}, "negative"),
+    (SpecimenSettings, {"tomogram_size_px": (10, 0, 10)}, "three positive"),
+    (SpecimenSettings, {"min_distance_px": -1.0}, "negative"),
+    (PlantedErrors, {"shift_px": -1.0}, "shift_px"),
+    (PlantedErrors, {"max_displacement_px": 0.0}, "positive"),
+    (
+        PlantedErrors,
+        {"max_displacement_px": 3.0, "shift_px": 0.0, "angle_degrees": 0.0, "position_px": 0.0},
+        "errors to scale",
+    ),
+    (NoiseSettings, {"pair_snr": 0.0}, "more than 0"),
+    (NoiseSettings, {"sigma": 0.0}, "positive"),
+    (NoiseSettings, {"low_frequency_excess": -1.0}, "negative"),
+    (NoiseSettings, {"corner_px": 0.0}, "positive"),
+    (PlantedMotion, {"velocity_scale": 0.0}, "positive"),
+    (PlantedMotion, {"distance_scale": 0.0}, "positive"),
+    (PlantedWarp, {"model": "cubic"}, "linear, spline, Fourier"),
+    (PlantedWarp, {"grid": (1, 3)}, "2 or more"),
+    (PlantedWarp, {"amplitude_px": 0.0}, "positive"),
+    (SimulationSettings, {"seed": -1}, "negative"),
+    (SimulationSettings, {"tomograms": 0}, "at least one"),
+    (SimulationSettings, {"dialect": "relion3"}, "relion5, relion4"),
+    (SimulationSettings, {"image_type": "uint8"}, "float16"),
+    (SimulationSettings, {"image_type": "int16", "noise": NoiseSettings(sigma=1.0)}, "whole numbers"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "words"), REFUSED)
+def test_impossible_settings_are_refused(kind: Callable[..., object], values: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        kind(**values)
+    assert str(caught.value).startswith("simulation: ")
+
+
+def test_whole_number_images_get_noise_that_survives_rounding() -> None:
+    assert SimulationSettings(image_type="int16").noise_sigma == 100
+    assert SimulationSettings().noise_sigma == 1
