@@ -35,7 +35,7 @@ from tomopolish.results import TomogramResult, TomogramStatistics
 from tomopolish.settings import AlignSettings
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 from tomopolish.solve.problem import Problem
-from tomopolish.solve.refine import Refinement, RefineOptions, initial_precision, refine, search_levels
+from tomopolish.solve.refine import Refinement, RefineOptions, initial_precision, refine
 from tomopolish.solve.surface import smooth_surface
 
 Array = np.ndarray
@@ -176,8 +176,7 @@ def _solve(
         range_penalty=settings.windows.range_penalty,
         max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
     )
-    levels = len(search_levels(windows.range_px, windows.step_px)) + 1
-    with clock.stage("refinement", levels) as stage:
+    with clock.stage("refinement", 2) as stage:
         return refine(problem, windows, np.zeros(problem.layout.size), options, stage.advance)
 
 

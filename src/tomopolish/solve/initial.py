@@ -1,175 +1,282 @@
-"""Robust start: where each tilt image and each particle sits, before any derivative is used.
+"""Robust start: where each tilt image and each particle probably sits, before any derivative.
 
-Correlation windows have many local maxima, and a local method started at the input ends in one of them. Here
-tilt images and particles take turns: given the particles, every tilt image tries all shifts in the range;
-given the tilt images, every particle tries all 3D displacements in the range. The windows are blurred at
-first, so that what is still unknown of the others does not smear the peak away, and sharpened level by level.
+Single windows may show nothing, and a local method started at the input ends in one of their many maxima.
+What does show is the sum over particles (for a tilt image) or over tilt images (for a particle) — once the
+others are known. The way out is a mean-field approximation of the posterior (Bishop 2006, "Pattern
+recognition and machine learning", ch. 10.1): every tilt image keeps a distribution over all shifts in the
+range, every particle one over all 3D displacements, and each is updated from the expected log-likelihood
+under the others. What is not yet certain then counts blurred, instead of wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tomopolish.models.parameters import Parameters
 from tomopolish.solve import kernels
+from tomopolish.solve.coarse import CoarseWindows
 from tomopolish.solve.problem import Problem, predicted_positions
 
 Array = np.ndarray
 
+MAX_SWEEPS = 10
+CLOUD = 40
+SHIFTS = 60
+DOUBTFUL_SHARE = 0.9
+CLEARLY_BETTER = 2.0
+"""Log-likelihood, on coarse windows, by which another place must beat the one that is held."""
+PRIOR_FRACTION = 0.25
+"""Prior spread of shifts and of displacements, each, as a fraction of the range."""
 
-@dataclass(frozen=True, kw_only=True)
-class SearchLevel:
-    """One level of the search.
+
+@dataclass(eq=False)
+class _Belief:
+    """Current distributions.
 
     Attributes
     ----------
-    blur_px
-        Gaussian blur of the windows.
-    reach_px
-        Largest change of a tilt image's shift or a particle's position against its current one.
-    sweeps
-        How often tilt images and particles take turns.
+    clouds, weights
+        Possible displacements of each particle, px, and their probabilities.
+    mean_shifts_px, mean_positions_px
+        Means of the distributions.
+    spread_px
+        Prior standard deviation of displacements, re-estimated in every sweep.
     """
 
-    blur_px: float
-    reach_px: float
-    sweeps: int
+    clouds: Float[Array, "P K 3"]
+    weights: Float[Array, "P K"]
+    mean_shifts_px: Float[Array, "F 2"]
+    mean_positions_px: Float[Array, "P 3"]
+    spread_px: float
 
 
-def blurred(values: Float[Array, "F P n n"], blur_samples: float) -> Float[Array, "F P n n"]:
-    """Gaussian blur of every window, nothing outside."""
-    if blur_samples <= 0:
-        return values
-    index = np.arange(values.shape[-1])
-    matrix = np.exp(-((index[:, None] - index[None, :]) ** 2) / (2 * blur_samples**2))
-    matrix = (matrix / matrix.sum(axis=1).mean()).astype(np.float32)
-    result = np.empty_like(values)
-    for tilt in range(len(values)):
-        result[tilt] = matrix @ values[tilt] @ matrix
-    return result
-
-
-def search(
+def mean_field_start(
     problem: Problem,
-    values: Float[Array, "F P n n"],
-    parameters: Parameters,
-    level: SearchLevel,
-    sample: tuple[int, float],
+    windows: CoarseWindows,
+    first: CoarseWindows,
+    start: Parameters,
+    range_px: float,
+    spacing_px: float,
 ) -> Parameters:
-    """Take turns between tilt images and particles on windows of one blur.
+    """Probable shifts and positions, from everything in the range.
 
     Parameters
     ----------
-    values
-        Windows, already blurred.
-    parameters
-        Where to start; angles, motion and warp stay as they are.
-    sample
-        Index of displacement zero, and px per sample.
+    windows
+        Coarse windows.
+    first
+        The same with the prior spread of the particles as extra blur: what a tilt image can expect to see
+        before any particle is located.
+    start
+        Parameters to start from; angles, motion and warp stay as they are.
+    spacing_px
+        Spacing of the 3D displacements tried.
     """
     free = problem.layout.unpack(problem.free)
-    for _ in range(level.sweeps):
-        if free.shifts_px.any():
-            parameters = _search_shifts(problem, values, parameters, level, sample)
-        if free.positions_px.any():
-            parameters = _search_positions(problem, values, parameters, level, sample)
-    return parameters
-
-
-def _search_shifts(
-    problem: Problem, values: Array, parameters: Parameters, level: SearchLevel, sample: tuple[int, float]
-) -> Parameters:
-    origin, step = sample
-    current = (predicted_positions(problem, parameters) - problem.anchors_px) / step
-    whole = np.rint(current).astype(np.int64)
-    free = problem.layout.unpack(problem.free).shifts_px
-    prior = problem.layout.unpack(problem.precision).shifts_px
-    shifts = parameters.shifts_px.copy()
-    size = values.shape[-1]
-    grid = (np.arange(size) - origin) * step
-    far = np.hypot(grid[:, None], grid[None, :]) > level.reach_px
-    for tilt in np.flatnonzero(free.all(axis=1)):
-        seen = problem.surface.visible[tilt]
-        if not seen.any():
-            continue
-        total = np.zeros((size, size))
-        kernels.add_shifted(values[tilt], whole[tilt, :, 0], whole[tilt, :, 1], seen, total)
-        x, y = shifts[tilt, 0] + grid[None, :], shifts[tilt, 1] + grid[:, None]
-        total -= 0.5 * (prior[tilt, 0] * x**2 + prior[tilt, 1] * y**2)
-        total[far] = -np.inf
-        iy, ix = np.unravel_index(int(np.argmax(total)), total.shape)
-        shifts[tilt] += _peak(total, int(iy), int(ix)) * step - origin * step
-    return Parameters(
-        angles=parameters.angles,
-        shifts_px=shifts,
-        positions_px=parameters.positions_px,
-        motion=parameters.motion,
-        warp=parameters.warp,
-    )
-
-
-def _peak(image: Array, iy: int, ix: int) -> Float[Array, "2"]:
-    """Sub-sample position (x, y) of a maximum: parabolas through its neighbours."""
-    position = np.array([ix, iy], dtype=np.float64)
-    for axis, (before, after) in enumerate([((iy, ix - 1), (iy, ix + 1)), ((iy - 1, ix), (iy + 1, ix))]):
-        if min(before) < 0 or max(after) >= len(image):
-            continue
-        low, mid, high = image[before], image[iy, ix], image[after]
-        bend = low - 2 * mid + high
-        if np.isfinite(bend) and bend < 0:
-            position[axis] += 0.5 * (low - high) / bend
-    return position
-
-
-def _search_positions(
-    problem: Problem, values: Array, parameters: Parameters, level: SearchLevel, sample: tuple[int, float]
-) -> Parameters:
-    origin, step = sample
-    index = (predicted_positions(problem, parameters) - problem.anchors_px) / step + origin
+    move_tilts, move_particles = bool(free.shifts_px.any()), bool(free.positions_px.any())
+    seen = problem.surface.visible
+    start_px = predicted_positions(problem, start) - problem.anchors_px
     rows = np.ascontiguousarray(problem.projections_px[:, :2, :3])
-    prior = problem.layout.unpack(problem.precision).positions_px
-    positions = parameters.positions_px.copy()
-    spacings = list(_spacings(level))
-    for p in np.flatnonzero(problem.surface.visible.any(axis=0)):
-        windows = np.ascontiguousarray(values[:, p])
-        seen = np.ascontiguousarray(problem.surface.visible[:, p])
-        start = np.ascontiguousarray(index[:, p])
-        best = np.zeros(3)
-        for reach, spacing in spacings:
-            candidates = best + _ball(reach, spacing)
-            score = np.empty(len(candidates))
-            kernels.score_positions(windows, seen, start, rows, candidates, step, score)
-            score -= 0.5 * np.sum(prior[p] * (positions[p] + candidates) ** 2, axis=1)
-            best = candidates[int(np.argmax(score))]
-        positions[p] += best
+    candidates = ball(range_px, spacing_px) if move_particles else np.zeros((1, 3))
+    belief = _Belief(
+        clouds=np.zeros((seen.shape[1], 1, 3)),
+        weights=np.ones((seen.shape[1], 1)),
+        mean_shifts_px=np.zeros((seen.shape[0], 2)),
+        mean_positions_px=np.zeros((seen.shape[1], 3)),
+        spread_px=PRIOR_FRACTION * range_px,
+    )
+    averaged = windows.values.copy()
+    for sweep in range(MAX_SWEEPS):
+        before = belief.mean_shifts_px.copy(), belief.mean_positions_px.copy()
+        if move_tilts:
+            source = first if sweep == 0 and move_particles else windows
+            for tilt in range(len(rows)):
+                _update_tilt(belief, tilt, source, windows, seen[tilt], start_px, rows, range_px, averaged)
+        if move_particles:
+            _update_particles(belief, candidates, windows, seen, start_px, rows, averaged)
+        change = max(
+            float(np.abs(now - old).max(initial=0))
+            for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
+        )
+        if change < 0.1 * windows.step_px or not (move_tilts and move_particles):
+            break
     return Parameters(
-        angles=parameters.angles,
-        shifts_px=parameters.shifts_px,
-        positions_px=positions,
-        motion=parameters.motion,
-        warp=parameters.warp,
+        angles=start.angles,
+        shifts_px=start.shifts_px + belief.mean_shifts_px,
+        positions_px=start.positions_px + belief.mean_positions_px,
+        motion=start.motion,
+        warp=start.warp,
     )
 
 
-def _spacings(level: SearchLevel) -> Iterator[tuple[float, float]]:
-    """Reach and spacing of successive grids: from the blur's own scale to a quarter of a pixel."""
-    spacing = max(level.blur_px, 1.0)
-    reach = level.reach_px
-    while True:
-        yield reach, spacing
-        if spacing <= 0.26:
-            return
-        reach, spacing = 1.5 * spacing, spacing / 2
+def _update_tilt(
+    belief: _Belief,
+    tilt: int,
+    source: CoarseWindows,
+    windows: CoarseWindows,
+    seen: Array,
+    start_px: Array,
+    rows: Array,
+    range_px: float,
+    averaged: Array,
+) -> None:
+    """Distribution over one tilt image's shifts, and its windows averaged over it."""
+    step, grid = source.step_px, source.grid_px
+    size = len(grid)
+    total = np.zeros((size, size))
+    kernels.add_clouds(
+        source.values[tilt], seen, start_px[tilt] / step, rows[tilt], belief.clouds, belief.weights,
+        1 / step, total,
+    )  # fmt: skip
+    square = grid[:, None] ** 2 + grid[None, :] ** 2
+    total -= square / (2 * (PRIOR_FRACTION * range_px) ** 2)
+    total[square > range_px**2] = -np.inf
+    best, weights = _likeliest(total.ravel(), SHIFTS)
+    iy, ix = np.unravel_index(best, total.shape)
+    belief.mean_shifts_px[tilt] = weights @ grid[ix], weights @ grid[iy]
+    kernels.average_shifts(
+        windows.values[tilt], seen, ix - source.origin, iy - source.origin, weights, averaged[tilt]
+    )
 
 
-def _ball(reach: float, spacing: float) -> Float[Array, "C 3"]:
-    half = int(np.floor(reach / spacing))
+def _update_particles(
+    belief: _Belief,
+    candidates: Array,
+    windows: CoarseWindows,
+    seen: Array,
+    start_px: Array,
+    rows: Array,
+    averaged: Array,
+) -> None:
+    """Distributions over the particles' displacements, and their common spread."""
+    square = np.sum(candidates**2, axis=1)
+    count = min(CLOUD, len(candidates))
+    clouds, weights = np.zeros((seen.shape[1], count, 3)), np.zeros((seen.shape[1], count))
+    score = np.empty(len(candidates))
+    for p in range(seen.shape[1]):
+        kernels.score_positions(
+            np.ascontiguousarray(averaged[:, p]),
+            np.ascontiguousarray(seen[:, p]),
+            start_px[:, p] / windows.step_px + windows.origin,
+            rows,
+            candidates,
+            windows.step_px,
+            score,
+        )
+        best, weights[p] = _likeliest(score - square / (2 * belief.spread_px**2), count)
+        clouds[p] = candidates[best]
+    belief.clouds, belief.weights = clouds, weights
+    belief.mean_positions_px = np.einsum("pk,pki->pi", weights, clouds)
+    mean_square = float(np.mean(np.einsum("pk,pki->p", weights, clouds**2)))
+    belief.spread_px = max(np.sqrt(mean_square / 3), windows.step_px / 2)
+
+
+def _likeliest(log_probability: Float[Array, "N"], count: int) -> tuple[Int[Array, "K"], Float[Array, "K"]]:
+    """Return indices and normalised probabilities of the `count` most probable entries."""
+    count = min(count, len(log_probability))
+    best = np.sort(np.argpartition(-log_probability, count - 1)[:count])
+    weights = np.exp(log_probability[best] - log_probability[best].max())
+    keep = weights > 1e-3
+    weights = np.where(keep, weights, 0.0)
+    return best, weights / weights.sum()
+
+
+def ball(radius: float, spacing: float) -> Float[Array, "C 3"]:
+    """Points of a cubic grid within a ball about 0, nearest first."""
+    half = int(np.floor(radius / spacing))
     axis = np.arange(-half, half + 1) * spacing
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    grid = grid[np.sum(grid**2, axis=1) <= reach**2 + 1e-9]
-    # Nearest first: among equals the smallest displacement wins.
-    return grid[np.argsort(np.sum(grid**2, axis=1), kind="stable")]
+    square = np.sum(grid**2, axis=1)
+    order = np.argsort(square, kind="stable")
+    return grid[order][square[order] <= radius**2 + 1e-9]
+
+
+def doubtful(
+    problem: Problem, pair_values: Float[Array, "F P"], power: Float[Array, "F P"], axis: int
+) -> Array:
+    """Tilt images (axis 1) or particles (axis 0) that explain less than the others do.
+
+    Each one's share of the log-likelihood that its predictions could gain is compared with the median share.
+    """
+    seen = problem.surface.visible
+    gained = np.sum(np.where(seen, pair_values, 0.0), axis=axis)
+    possible = np.sum(np.where(seen, power, 0.0), axis=axis)
+    counted = possible > 0
+    if not counted.any():
+        return np.zeros(0, dtype=np.int64)
+    share = np.divide(gained, possible, out=np.zeros_like(gained), where=counted)
+    return np.flatnonzero(counted & (share < DOUBTFUL_SHARE * np.median(share[counted])))
+
+
+def search_tilt(
+    problem: Problem, windows: CoarseWindows, parameters: Parameters, tilt: int, turns: Float[Array, "N 3"]
+) -> tuple[Float[Array, "3"], Float[Array, "2"]]:
+    """Best rotation vector and shift of one tilt image, over the given turns and all shifts in the range.
+
+    The particles are taken to be where `parameters` puts them. What the tilt image has is returned unless
+    something is better by `CLEARLY_BETTER`.
+    """
+    layout = problem.layout
+    trial = layout.unpack(layout.pack(parameters))
+    trial.shifts_px[tilt] = 0
+    seen = problem.surface.visible[tilt]
+    size = windows.values.shape[-1]
+
+    def scores(turn: Array) -> Array:
+        trial.angles[tilt] = turn
+        offset = (predicted_positions(problem, trial)[tilt] - problem.anchors_px[tilt]) / windows.step_px
+        whole = np.rint(offset).astype(np.int64)
+        total = np.zeros((size, size))
+        kernels.add_shifted(windows.values[tilt], whole[:, 0], whole[:, 1], seen, total)
+        return total
+
+    now_turn, now_shift = parameters.angles[tilt].copy(), parameters.shifts_px[tilt].copy()
+    ix, iy = np.clip(np.rint(now_shift / windows.step_px).astype(int) + windows.origin, 1, size - 2)
+    best = (scores(now_turn)[iy - 1 : iy + 2, ix - 1 : ix + 2].max() + CLEARLY_BETTER, now_turn, now_shift)
+    for turn in turns:
+        total = scores(turn)
+        iy, ix = np.unravel_index(int(np.argmax(total)), total.shape)
+        if total[iy, ix] > best[0]:
+            best = (total[iy, ix], turn, windows.grid_px[[ix, iy]])
+    return best[1], best[2]
+
+
+def search_particle(
+    problem: Problem,
+    windows: CoarseWindows,
+    parameters: Parameters,
+    particle: int,
+    candidates: Float[Array, "C 3"],
+) -> Float[Array, "3"]:
+    """Best displacement of one particle; the tilt images are where `parameters` puts them.
+
+    What the particle has is returned unless a candidate is better by `CLEARLY_BETTER`.
+    """
+    layout = problem.layout
+    now = parameters.positions_px[particle].copy()
+    trial = layout.unpack(layout.pack(parameters))
+    trial.positions_px[particle] = 0
+    start = predicted_positions(problem, trial)[:, particle] - problem.anchors_px[:, particle]
+    tried = np.concatenate([now[None], candidates])
+    score = np.empty(len(tried))
+    kernels.score_positions(
+        np.ascontiguousarray(windows.values[:, particle]),
+        np.ascontiguousarray(problem.surface.visible[:, particle]),
+        start / windows.step_px + windows.origin,
+        np.ascontiguousarray(problem.projections_px[:, :2, :3]),
+        tried,
+        windows.step_px,
+        score,
+    )
+    score[0] += CLEARLY_BETTER
+    result: Array = tried[int(np.argmax(score))]
+    return result
+
+
+def turns_around(spread_radians: float, finest_radians: float) -> Float[Array, "N 3"]:
+    """Rotation vectors that cover ±2.5 spreads about every axis in steps of at least `finest_radians`."""
+    spacing = max(finest_radians, spread_radians)
+    return ball(max(2.5 * spread_radians, spacing), spacing)

@@ -176,6 +176,55 @@ def add_shifted(values, offsets_x, offsets_y, visible, total):  # type: ignore[n
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def add_clouds(windows, visible, start, rows, clouds, weights, scale, total):  # type: ignore[no-untyped-def]
+    """Sum one tilt image's windows over particles, each averaged over its cloud of possible positions.
+
+    Parameters
+    ----------
+    windows : (P, n, n) float32
+    visible : (P,) bool
+    start : (P, 2) float64, displacement (x, y) of each particle as it stands, in samples
+    rows : (2, 3) float64, first two rows of the projection's rotation
+    clouds : (P, K, 3) float64, displacements in px; weights : (P, K) float64
+    scale : float, samples per px
+    total : (n, n) float64, added to
+    """
+    particles, size, _ = windows.shape
+    for p in range(particles):
+        if not visible[p]:
+            continue
+        for k in range(weights.shape[1]):
+            w = np.float32(weights[p, k])
+            if w < 1e-3:
+                continue
+            dx, dy, dz = clouds[p, k, 0], clouds[p, k, 1], clouds[p, k, 2]
+            ox = int(np.rint(start[p, 0] + scale * (rows[0, 0] * dx + rows[0, 1] * dy + rows[0, 2] * dz)))
+            oy = int(np.rint(start[p, 1] + scale * (rows[1, 0] * dx + rows[1, 1] * dy + rows[1, 2] * dz)))
+            for y in range(max(0, -oy), min(size, size - oy)):
+                for x in range(max(0, -ox), min(size, size - ox)):
+                    total[y, x] += w * windows[p, y + oy, x + ox]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def average_shifts(windows, visible, offsets_x, offsets_y, weights, averaged):  # type: ignore[no-untyped-def]
+    """Average one tilt image's windows over its possible shifts.
+
+    ``averaged[p, y, x] = Σ_k weights[k] · windows[p, y + offsets_y[k], x + offsets_x[k]]``; arrays (P, n, n).
+    """
+    particles, size, _ = windows.shape
+    for p in range(particles):
+        target = averaged[p]
+        target[:] = 0
+        if not visible[p]:
+            continue
+        for k in range(weights.shape[0]):
+            w, ox, oy = np.float32(weights[k]), offsets_x[k], offsets_y[k]
+            for y in range(max(0, -oy), min(size, size - oy)):
+                for x in range(max(0, -ox), min(size, size - ox)):
+                    target[y, x] += w * windows[p, y + oy, x + ox]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def score_positions(windows, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
     """Sum over tilt images of one particle's windows at each candidate 3D displacement (bilinear).
 

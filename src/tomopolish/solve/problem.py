@@ -122,6 +122,12 @@ def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array
     return positions
 
 
+def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F P"]:
+    """Log-likelihood of each pair at a point."""
+    positions = predicted_positions(problem, problem.layout.unpack(vector))
+    return evaluate_surface(problem.surface, positions - problem.anchors_px).value
+
+
 def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
     """Objective, gradient and pair curvatures at a point."""
     parameters = problem.layout.unpack(vector)

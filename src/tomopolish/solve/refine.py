@@ -6,20 +6,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
-from tomopolish.solve.initial import SearchLevel, blurred, search
+from tomopolish.solve.coarse import CoarseWindows, coarse_windows, correlation_length_px
+from tomopolish.solve.initial import (
+    PRIOR_FRACTION,
+    ball,
+    doubtful,
+    mean_field_start,
+    search_particle,
+    search_tilt,
+    turns_around,
+)
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
 from tomopolish.solve.preconditioner import factorise
-from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian
+from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, pair_values
 from tomopolish.solve.surface import smooth_surface
 
 Array = np.ndarray
 
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
+MENDING_ROUNDS = 3
+SAME_OPTIMUM = 0.5
+"""Objectives that differ by less, in nats, are taken to belong to the same optimum."""
+
 MIN_SPREAD_PX = 0.1
 
 
@@ -72,22 +85,17 @@ class Refinement:
     history: tuple[float, ...]
 
 
-def search_levels(range_px: float, step_px: float) -> tuple[SearchLevel, ...]:
-    """Blurs from a quarter of the range down to half a sample, each half of the last."""
-    levels = []
-    blur, reach = range_px / 4, float(range_px)
-    while blur > 0.4 * step_px:
-        levels.append(SearchLevel(blur_px=blur, reach_px=reach, sweeps=2))
-        blur, reach = blur / 2, max(reach / 2, 2 * step_px)
-    return tuple(levels)
-
-
 def initial_precision(layout: Layout, range_px: float, tomogram_size_px: tuple[int, int, int]) -> Array:
     """Prior before anything is known: the range itself as standard deviation, in the image, of everything."""
     arm = 0.25 * float(np.linalg.norm(tomogram_size_px))
     return layout.fill(
         angles=(arm / range_px) ** 2, shifts_px=1 / range_px**2, positions_px=1 / range_px**2, motion=1.0
     )
+
+
+def static_parameters(layout: Layout) -> Bool[Array, "N"]:
+    """Mask of projections and static positions: what is refined before motion and warps may move."""
+    return layout.fill(angles=1.0, shifts_px=1.0, positions_px=1.0).astype(bool)
 
 
 def refine(
@@ -110,18 +118,19 @@ def refine(
     """
     sharp = problem.with_surface(smooth_surface(windows, 0.0, options.range_penalty))
     start_log_likelihood = evaluate(sharp, start).log_likelihood
-    vector, coarse = start, 0
+    static = replace(sharp, free=problem.free & static_parameters(problem.layout))
+    tally = Tally()
+    vector = start
     if options.robust_start:
-        for level in search_levels(windows.range_px, windows.step_px):
-            vector, used = _coarse_level(problem, windows, vector, level)
-            coarse += used
-            advance()
+        vector = _search(static, windows, start, options, tally)
+        advance()
     solution = newton(sharp, vector, NewtonOptions(max_evaluations=options.max_evaluations))
-    evaluations, history = 1 + solution.evaluations, solution.history
+    tally.evaluations += 1 + solution.evaluations
+    history = solution.history
     # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
     informed = replace(sharp, precision=informed_precision(sharp, solution.state.vector))
-    left = max(2, options.max_evaluations - evaluations)
-    solution = newton(informed, solution.state.vector, NewtonOptions(max_evaluations=left))
+    solution = newton(informed, solution.state.vector, NewtonOptions(max_evaluations=options.max_evaluations))
+    tally.evaluations += solution.evaluations
     advance()
     return Refinement(
         vector=solution.state.vector,
@@ -129,8 +138,8 @@ def refine(
         start_log_likelihood=start_log_likelihood,
         log_likelihood=evaluate(informed, solution.state.vector).log_likelihood,
         converged=solution.converged,
-        evaluations=evaluations + solution.evaluations,
-        coarse_evaluations=coarse,
+        evaluations=tally.evaluations,
+        coarse_evaluations=tally.coarse_evaluations,
         history=history + solution.history[1:],
     )
 
@@ -146,17 +155,78 @@ def newton(problem: Problem, start: Float[Array, "N"], options: NewtonOptions) -
     )
 
 
-def _coarse_level(
-    problem: Problem, windows: CorrelationWindows, vector: Array, level: SearchLevel
-) -> tuple[Array, int]:
+@dataclass(eq=False)
+class Tally:
+    """Counts evaluations of the objective."""
+
+    evaluations: int = 0
+    coarse_evaluations: int = 0
+
+
+def _search(
+    problem: Problem, windows: CorrelationWindows, start: Array, options: RefineOptions, tally: Tally
+) -> Array:
+    """From the mean-field start through blurred windows to the sharp ones; then mend what does not fit in."""
     layout = problem.layout
-    values = blurred(windows.values, level.blur_px / windows.step_px)
-    found = search(problem, values, layout.unpack(vector), level, (windows.origin, windows.step_px))
-    del values
-    blurry = problem.with_surface(smooth_surface(windows, level.blur_px))
+    length = correlation_length_px(windows)
+    coarse = coarse_windows(windows, length)
+    first = coarse_windows(windows, length, PRIOR_FRACTION * windows.range_px)
+    found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length)
+    vector = layout.pack(found)
+    for blur_px in (length, length / 2):
+        vector = _blurred_newton(problem, windows, vector, blur_px, tally)
+    limits = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=options.max_evaluations)
+    best = newton(problem, vector, limits)
+    tally.evaluations += best.evaluations
+    for _ in range(MENDING_ROUNDS):
+        mended = mend(problem, windows, coarse, best.state)
+        if mended is None:
+            break
+        vector = _blurred_newton(problem, windows, mended, length / 2, tally)
+        again = newton(problem, vector, limits)
+        tally.evaluations += again.evaluations
+        if again.state.objective <= best.state.objective + SAME_OPTIMUM:
+            break
+        best = again
+    return best.state.vector
+
+
+def _blurred_newton(
+    problem: Problem, windows: CorrelationWindows, vector: Array, blur_px: float, tally: Tally
+) -> Array:
+    blurry = problem.with_surface(smooth_surface(windows, blur_px))
     options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=COARSE_EVALUATIONS)
-    solution = newton(blurry, layout.pack(found), options)
-    return solution.state.vector, solution.evaluations
+    solution = newton(blurry, vector, options)
+    tally.coarse_evaluations += solution.evaluations
+    return solution.state.vector
+
+
+def mend(problem: Problem, windows: CorrelationWindows, coarse: CoarseWindows, state: State) -> Array | None:
+    """Search again the tilt images and particles that explain less than the others do.
+
+    The others are well placed by now, so that shifts can be searched together with rotations. Returns None
+    when nothing better turned up.
+    """
+    layout = problem.layout
+    vector = state.vector.copy()
+    blocks, free = layout.unpack(vector), layout.unpack(problem.free)
+    values = pair_values(problem, state.vector)
+    particles = doubtful(problem, values, windows.power, axis=0)
+    tilts = doubtful(problem, values, windows.power, axis=1)
+    reach = ball(windows.range_px, coarse.step_px)
+    if free.positions_px.any():
+        for p in particles:
+            blocks.positions_px[p] = search_particle(problem, coarse, layout.unpack(vector), p, reach)
+    if free.shifts_px.any():
+        settled = np.setdiff1d(np.arange(layout.tilts), tilts)
+        spread = float(np.sqrt(np.mean(blocks.angles[settled] ** 2))) if len(settled) else 0.0
+        arm = float(np.sqrt(np.mean(np.sum(state.turned**2, axis=-1))))
+        turns = turns_around(spread, coarse.step_px / arm) if free.angles.any() else np.zeros((1, 3))
+        for tilt in tilts:
+            blocks.angles[tilt], blocks.shifts_px[tilt] = search_tilt(
+                problem, coarse, layout.unpack(vector), tilt, turns
+            )
+    return None if np.array_equal(vector, state.vector) else vector
 
 
 def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "N"]:
