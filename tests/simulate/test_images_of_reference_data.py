@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tomopolish.dataset.dataset import open_dataset
-from tomopolish.simulate import read_truth
+from tomopolish.simulate import AcquisitionSettings, read_truth
+from tomopolish.simulate.acquisition import inelastic_amplitude
 from tomopolish.simulate.painter import TiltPainter, painting_box_px
 from tomopolish.simulate.slices import slice_volume
 
@@ -39,5 +40,8 @@ def test_predictions_at_the_truth_match_the_reference_images(mini: Path, optimis
     # The peak is at zero displacement, and stands out.
     assert np.unravel_index(np.argmax(correlation), image.shape) == (0, 0)
     assert correlation[0, 0] > 20 * np.std(correlation[20:-20, 20:-20])
-    # Signs and intensities agree; the reference's high tilts are weaker, which no column of its files tells.
-    assert 0.8 < np.median(slopes) < 1.1
+    # Signs and intensities agree. The reference's high tilts are weaker, which its files do not tell;
+    # half maps with noise predict a little too much.
+    nominal = np.rad2deg(np.arcsin(-series.projections_px[:, 2, 0]))
+    left = inelastic_amplitude(AcquisitionSettings(inelastic_loss=0.5), nominal)
+    assert np.all((slopes / left > 0.83) & (slopes / left < 1.03))

@@ -180,8 +180,10 @@ def test_hand_says_whether_higher_particles_have_more_defocus() -> None:
     )
 
 
-def test_signal_to_noise_ratio_is_the_one_asked_for(small: SimulationSettings) -> None:
+@pytest.mark.parametrize("loss", [0.0, 0.8])
+def test_signal_to_noise_ratio_is_the_one_asked_for(small: SimulationSettings, loss: float) -> None:
     settings = varied(varied(small, "noise", pair_snr=7.0), "specimen", particles=12, min_distance_px=20.0)
+    settings = varied(settings, "acquisition", inelastic_loss=loss)
     tomogram = simulate_tomogram(settings)
     painter = tomogram.images.painter
     box = painter.box_px
@@ -224,3 +226,17 @@ def test_correlation_peak_has_the_height_and_scatter_that_the_ratio_promises(
     standardised = (np.array(peaks) - powers) / np.sqrt(powers)
     assert abs(standardised.mean()) < 0.6  # neighbours overlap a little
     assert 0.75 < standardised.std() < 1.4
+
+
+def test_inelastic_loss_is_in_the_images_but_not_in_the_files(small: SimulationSettings) -> None:
+    settings = varied(small, "acquisition", inelastic_loss=0.5)
+    tomogram = simulate_tomogram(settings)
+    np.testing.assert_array_equal(tomogram.series.ctf.scale, 1.0)
+    tilt = int(np.argmax(tomogram.angles_degrees))  # 60°
+    plain = replace(
+        tomogram.images.painter, series=replace(tomogram.images.painter.series, ctf=tomogram.series.ctf)
+    )
+    expected = np.exp(-0.5) * plain.paint(tilt)
+    np.testing.assert_allclose(
+        tomogram.images.painter.paint(tilt), expected, atol=1e-5 * np.abs(expected).max()
+    )

@@ -9,7 +9,7 @@ import pytest
 from simulation_cases import varied
 
 from tomopolish.errors import InputError
-from tomopolish.geometry import project, rotation_vector
+from tomopolish.geometry import project, project_trajectories, rotation_vector
 from tomopolish.simulate import (
     AcquisitionSettings,
     PlantedErrors,
@@ -17,6 +17,7 @@ from tomopolish.simulate import (
     PlantedWarp,
     SimulationSettings,
     simulate_tomogram,
+    with_true_geometry,
 )
 from tomopolish.simulate.acquisition import exposure_order, tilt_angles_degrees
 from tomopolish.simulate.motion import random_trajectories
@@ -191,3 +192,17 @@ def test_half_sets_and_optics_groups_alternate(small: SimulationSettings) -> Non
     particles = simulate_tomogram(varied(small, "acquisition", optics_groups=3)).particles
     np.testing.assert_array_equal(particles.half_set, [0, 1, 0, 1, 0, 1, 0, 1])
     np.testing.assert_array_equal(particles.optics_group, [0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def test_an_alignment_can_be_started_from_the_truth(small: SimulationSettings) -> None:
+    settings = replace(small, motion=PlantedMotion(velocity_scale=0.05), warp=PlantedWarp(amplitude_px=0.5))
+    tomogram = simulate_tomogram(settings)
+    series, particles = with_true_geometry(tomogram.series, tomogram.particles, tomogram.truth)
+    assert series.deformation is tomogram.truth.deformation
+    assert particles.trajectories_px is not None
+    moving = particles.positions_px + np.swapaxes(particles.trajectories_px, 0, 1)
+    q = project_trajectories(series.projections_px, moving)[..., :2]
+    warped = q + warp_displacement_px(series.deformation, q, series.image_size_px)
+    np.testing.assert_allclose(np.swapaxes(warped, 0, 1), tomogram.truth.positions_2d_px, atol=1e-9)
+    still = simulate_tomogram(small)
+    assert with_true_geometry(still.series, still.particles, still.truth)[1].trajectories_px is None

@@ -39,6 +39,7 @@ REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (AcquisitionSettings, {"amplitude_contrast": 1.0}, "below 1"),
     (AcquisitionSettings, {"optics_groups": 0}, "at least one"),
     (AcquisitionSettings, {"bfactor_per_dose": -1.0}, "negative"),
+    (AcquisitionSettings, {"inelastic_loss": -0.1}, "inelastic_loss must not be negative"),
     (SpecimenSettings, {"particles": 0}, "at least one"),
     (SpecimenSettings, {"thickness_angstrom": -1.0}, "negative"),
     (SpecimenSettings, {"tomogram_size_px": (10, 0, 10)}, "three positive"),

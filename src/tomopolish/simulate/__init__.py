@@ -13,7 +13,7 @@ from tomopolish.simulate.settings import (
 )
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tilt_series, simulate_tomogram
-from tomopolish.simulate.truth import Truth, read_truth, write_truth
+from tomopolish.simulate.truth import Truth, read_truth, with_true_geometry, write_truth
 
 __all__ = [
     "AcquisitionSettings",
@@ -31,6 +31,7 @@ __all__ = [
     "read_truth",
     "simulate_tilt_series",
     "simulate_tomogram",
+    "with_true_geometry",
     "write_project",
     "write_truth",
 ]

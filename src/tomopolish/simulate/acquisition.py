@@ -74,6 +74,14 @@ def tilt_ctf(
     )
 
 
+def inelastic_amplitude(
+    settings: AcquisitionSettings, angles_degrees: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Part of the signal that the longer way through a tilted specimen leaves, relative to no tilt."""
+    way = 1 / np.cos(np.deg2rad(angles_degrees))
+    return np.asarray(np.exp(-settings.inelastic_loss * (way - 1)))
+
+
 def optics_groups(settings: AcquisitionSettings) -> tuple[OpticsGroup, ...]:
     """Return the particles' optics groups: the first has the aberrations, the others have none."""
     return tuple(

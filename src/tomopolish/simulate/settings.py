@@ -111,7 +111,10 @@ class AcquisitionSettings:
     astigmatism_angstrom, astigmatism_degrees
         DefocusU − DefocusV, and the angle of U.
     scale_follows_tilt
-        CTF scale falls as the cosine of the tilt angle.
+        CTF scale falls as the cosine of the tilt angle, as the files state.
+    inelastic_loss
+        Signal falls as exp(−loss·(1/cos(tilt) − 1)) besides, which the files do not state: the longer way
+        through the ice.
     bfactor_angstrom2, bfactor_per_dose
         Damping exp(−B k²/4) of every image; radiation damage as a B factor per e⁻/Å² (0: critical exposure).
     optics_groups
@@ -140,6 +143,7 @@ class AcquisitionSettings:
     astigmatism_degrees: float = 40.0
     phase_shift_degrees: float = 0.0
     scale_follows_tilt: bool = False
+    inelastic_loss: float = 0.0
     bfactor_angstrom2: float = 0.0
     bfactor_per_dose: float = 0.0
     optics_groups: int = 1
@@ -164,7 +168,7 @@ class AcquisitionSettings:
         _require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
         _require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")
         _require(self.optics_groups >= 1, "there must be at least one optics group")
-        for name in ("defocus_spread_angstrom", "bfactor_per_dose"):
+        for name in ("defocus_spread_angstrom", "bfactor_per_dose", "inelastic_loss"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
 
 

@@ -13,7 +13,13 @@ from tomopolish.dataset.model import References
 from tomopolish.dataset.mrc import read_header
 from tomopolish.errors import InputError
 from tomopolish.optics import aberration_phase, ctf_phase, dose_weight
-from tomopolish.simulate.acquisition import microscope, pre_exposures, tilt_angles_degrees, tilt_ctf
+from tomopolish.simulate.acquisition import (
+    inelastic_amplitude,
+    microscope,
+    pre_exposures,
+    tilt_angles_degrees,
+    tilt_ctf,
+)
 from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.noise import noise_power
 from tomopolish.simulate.references import make_references, molecule_mask, shell_power
@@ -94,6 +100,7 @@ def _mean_transfer_over_noise(
     acquisition = settings.acquisition
     angles, doses = tilt_angles_degrees(acquisition), pre_exposures(acquisition)
     ctf = tilt_ctf(acquisition, angles, np.zeros(len(angles)))
+    scale = ctf.scale * inelastic_amplitude(acquisition, angles)
     even = aberration_phase(acquisition.even_zernike, "even", kx, ky)
     k2 = kx**2 + ky**2
     total = np.zeros_like(kx)
@@ -105,7 +112,7 @@ def _mean_transfer_over_noise(
             microscope(acquisition),
             acquisition.phase_shift_degrees,
         )
-        envelope = ctf.scale[tilt] * np.exp(-acquisition.bfactor_angstrom2 * k2 / 4)
+        envelope = scale[tilt] * np.exp(-acquisition.bfactor_angstrom2 * k2 / 4)
         envelope = envelope * dose_weight(np.sqrt(k2), doses[tilt], acquisition.bfactor_per_dose)
         total += (np.sin(phase) * envelope) ** 2 / noise_power(settings, k_per_px, float(angle))
     return total / len(angles)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.geometry import tomogram_centre_px
-from tomopolish.simulate.acquisition import microscope, optics_groups, tilt_ctf
+from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter, painting_box_px
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
@@ -133,7 +133,12 @@ def simulate_tomogram(
     scene = build_scene(settings, index, box_px=structure.box_px, diameter_px=structure.diameter_px)
     series = _input_series(settings, index, scene)
     particles = _input_particles(settings, index, scene)
-    true_series = replace(series, projections_px=scene.projections_px)
+    left = inelastic_amplitude(settings.acquisition, scene.angles_degrees)
+    true_series = replace(
+        series,
+        projections_px=scene.projections_px,
+        ctf=replace(series.ctf, scale=series.ctf.scale * left),
+    )
     images = RenderedImages(
         painter=TiltPainter(
             volume=structure.volume,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tomopolish.dataset.files import atomic_write
-from tomopolish.dataset.model import Deformation
+from tomopolish.dataset.model import Deformation, Particles, TiltSeries
 from tomopolish.errors import InputError
 
 Array = np.ndarray
@@ -103,6 +103,21 @@ def visible_pairs(
     far = np.asarray(image_size_px) - box_px / 2
     inside: Array = np.all((positions_2d_px >= box_px / 2) & (positions_2d_px <= far), axis=-1)
     return inside
+
+
+def with_true_geometry(
+    series: TiltSeries, particles: Particles, truth: Truth
+) -> tuple[TiltSeries, Particles]:
+    """Return a tomogram as known to one who knows the truth, trajectories and warp included."""
+    moves = bool(np.any(truth.trajectories_px))
+    return (
+        replace(series, projections_px=truth.projections_px, deformation=truth.deformation),
+        replace(
+            particles,
+            positions_px=truth.positions_px,
+            trajectories_px=truth.trajectories_px if moves else None,
+        ),
+    )
 
 
 def write_truth(path: Path, truths: Iterable[Truth]) -> None:
