@@ -232,10 +232,10 @@ def test_a_rotation_planted_in_the_input_angles_does_not_end_up_in_the_positions
     # the planted rotation has left the projections: they are those found without it
     one, other = (r.alignment.projections_px[:, :3, :3] for r in (result, reference_result.result))
     apart = np.rad2deg(np.linalg.norm(rotation_vector(one @ np.swapaxes(other, 1, 2)), axis=1))
-    assert np.sqrt(np.mean(apart**2)) < 0.25
+    assert np.sqrt(np.mean(apart**2)) < 0.1
     # left to itself, the solution would have shared it between projections and positions
     monkeypatch.setattr(pipeline, "net_rotation", lambda *_: np.eye(3))
-    assert net_angle(align(dataset, planted, particles)) > 0.1
+    assert net_angle(align(dataset, planted, particles)) > 0.5
 
 
 def test_refined_projections_can_be_written_as_relion_writes_them(

@@ -12,7 +12,7 @@ from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.geometry import project
 from tomopolish.pipeline import build_problem
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
-from tomopolish.solve.refine import RefineOptions, refine
+from tomopolish.solve.refine import RefineOptions, informed_precision, refine
 
 RANGE = 10
 
@@ -140,3 +140,16 @@ def test_a_tilt_image_that_shows_nothing_keeps_its_projection() -> None:
     found = refine(case.problem, case.windows, np.zeros(case.problem.layout.size), RefineOptions())
     parts = case.problem.layout.unpack(found.vector)
     assert not parts.angles[2].any() and not parts.shifts_px[2].any()
+
+
+def test_what_is_not_shown_says_nothing_about_how_far_the_rest_may_go() -> None:
+    """Most tilt images may be excluded: their zeros do not count as evidence of a good input."""
+    hidden = np.nonzero(np.repeat(np.arange(15) >= 6, 12).reshape(15, 12))
+    case = planted(8, 5.0, hide=(hidden,))
+    layout = case.problem.layout
+    parts = layout.unpack(case.truth.copy())
+    parts.angles[6:] = 0
+    parts.shifts_px[6:] = 0
+    precision = layout.unpack(informed_precision(case.problem, layout.pack(parts)))
+    assert precision.shifts_px[0, 0] == pytest.approx(1 / np.mean(parts.shifts_px[:6] ** 2))
+    assert precision.positions_px[0, 0] == pytest.approx(1 / np.mean(parts.positions_px**2))

@@ -246,7 +246,8 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
         ("positions_px", seen.sum(axis=0)),
     ):
         block, old = getattr(blocks, name), getattr(current, name)
-        sure = count >= 0.5 * np.median(count)
+        shown = count > 0 if count.any() else count == 0
+        sure = shown & (count >= 0.5 * np.median(count[shown]))
         arm = np.sqrt(old.mean() / current.shifts_px.mean())
         floor = MIN_SPREAD_PX / arm
         spread = max(float(np.sqrt(np.mean(block[sure] ** 2))), floor)
