@@ -93,7 +93,7 @@ def half_of_the_columns() -> Iterator[None]:
 @contextmanager
 def hollow_references() -> Iterator[None]:
     """Fault (c): the prepared maps' centre voxel is zero."""
-    honest = pipeline.prepare_half_maps
+    honest = pipeline.references.prepare_half_maps
 
     def hollow(references: References, box: int) -> np.ndarray:
         maps = scipy.fft.irfftn(honest(references, box), s=(box, box, box), axes=(1, 2, 3), norm="ortho")
@@ -101,7 +101,7 @@ def hollow_references() -> Iterator[None]:
         return scipy.fft.rfftn(maps, axes=(1, 2, 3), norm="ortho")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "prepare_half_maps", hollow)
+        patch.setattr(pipeline.references, "prepare_half_maps", hollow)
         yield
 
 
@@ -172,7 +172,7 @@ def solve_windows(
     prepared = pipeline.prepare(dataset.references(), settings)
     with pytest.MonkeyPatch.context() as patch:
         if windows is not None:
-            patch.setattr(pipeline, "correlation_windows", lambda *_, **__: windows)
+            patch.setattr(pipeline.align, "correlation_windows", lambda *_, **__: windows)
         result = pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
     refined = positions_2d(result.alignment.projections_px, result.alignment.positions_px)
     error = rms_error_angstrom(root, series, settings.windows.box_px, refined)

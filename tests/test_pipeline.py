@@ -234,7 +234,7 @@ def test_a_rotation_planted_in_the_input_angles_does_not_end_up_in_the_positions
     apart = np.rad2deg(np.linalg.norm(rotation_vector(one @ np.swapaxes(other, 1, 2)), axis=1))
     assert np.sqrt(np.mean(apart**2)) < 0.1
     # left to itself, the solution would have shared it between projections and positions
-    monkeypatch.setattr(pipeline, "net_rotation", lambda *_: np.eye(3))
+    monkeypatch.setattr(pipeline.result, "net_rotation", lambda *_: np.eye(3))
     assert net_angle(align(dataset, planted, particles)) > 0.5
 
 

@@ -30,6 +30,8 @@ class TomogramStatistics:
         Wall time of each stage, in the order they ran.
     evaluations
         Evaluations of the full objective.
+    intensity_scale
+        Factor by which the references had to be multiplied to fit the images best.
     warnings
         One sentence each.
     """
@@ -42,12 +44,18 @@ class TomogramStatistics:
     rms_position_angstrom: float
     seconds_by_stage: Mapping[str, float]
     evaluations: int
+    intensity_scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramResult:
-    """One refined tomogram: the geometry to write and the figures to show."""
+    """One refined tomogram: the geometry to write, for each species, and the figures to show."""
 
-    alignment: Alignment
+    alignments: tuple[Alignment, ...]
     statistics: TomogramStatistics
+
+    @property
+    def alignment(self) -> Alignment:
+        """The alignment of the first, usually the only, species."""
+        return self.alignments[0]

@@ -180,6 +180,9 @@ class FitSettings:
         `--shift_only`: one shift per tilt image from whole predicted micrographs.
     shift_only_by_particles
         `--shift_only_by_particles`: that shift from the summed windows of the particles.
+    reference_scale
+        `--ref_scale`: factor applied to the references; None (`auto`): estimated for each tomogram, and
+        applied when it is off by more than a factor of 1.5.
     max_iterations
         `--it`: most iterations of the solver; None (`--it 0`): until it has converged.
     """
@@ -189,9 +192,14 @@ class FitSettings:
     const_shifts: bool = False
     shift_only: bool = False
     shift_only_by_particles: bool = False
+    reference_scale: float | None = None
     max_iterations: int | None = None
 
     def __post_init__(self) -> None:
+        _refuse(
+            self.reference_scale is not None and not self.reference_scale > 0,
+            f"--ref_scale {self.reference_scale} is no factor: give auto, or a number above 0",
+        )
         _refuse(
             self.max_iterations is not None and self.max_iterations < 1,
             f"--it {self.max_iterations} allows no iteration: give 1 or more, or 0 for as many as it takes",

@@ -63,7 +63,8 @@ def run_align(
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
     report = refine(dataset, settings, stages, reporter, debug=invocation.debug)
-    dataset.write(folder, report.alignments, motion=settings.motion is not None)
+    moving = any(a.trajectories_px is not None for a in report.alignments.values())
+    dataset.write(folder, report.alignments, motion=moving)
     show_closing(report, folder, reporter)
     return 1 if report.failures else 0
 

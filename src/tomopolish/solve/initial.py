@@ -10,6 +10,7 @@ under the others. What is not yet certain then counts blurred, instead of wrong.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,7 @@ def mean_field_start(
     start: Parameters,
     range_px: float,
     spacing_px: float,
+    pool: Executor,
 ) -> Parameters:
     """Probable shifts and positions, from everything in the range.
 
@@ -74,6 +76,8 @@ def mean_field_start(
         Parameters to start from; angles, motion and warp stay as they are.
     spacing_px
         Spacing of the 3D displacements tried.
+    pool
+        Threads over which tilt images and particles are spread.
     """
     free = problem.layout.unpack(problem.free)
     move_tilts, move_particles = bool(free.shifts_px.any()), bool(free.positions_px.any())
@@ -93,15 +97,23 @@ def mean_field_start(
         before = belief.mean_shifts_px.copy(), belief.mean_positions_px.copy()
         if move_tilts:
             source = first if sweep == 0 and move_particles else windows
-            for tilt in range(len(rows)):
-                _update_tilt(belief, tilt, source, windows, seen[tilt], start_px, rows, range_px, averaged)
+            for _ in pool.map(
+                lambda tilt, source=source: _update_tilt(
+                    belief, tilt, source, windows, seen[tilt], start_px, rows, range_px, averaged
+                ),
+                range(len(rows)),
+            ):
+                pass
         if move_particles:
-            _update_particles(belief, candidates, windows, seen, start_px, rows, averaged)
+            # Displacements far beyond the spread that the particles show are not tried again.
+            near = np.sum(candidates**2, axis=1) <= max(4 * belief.spread_px, 2 * spacing_px) ** 2
+            tried = candidates if sweep == 0 else candidates[near]
+            _update_particles(belief, tried, windows, seen, start_px, rows, averaged, pool)
         change = max(
             float(np.abs(now - old).max(initial=0))
             for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
         )
-        if change < 0.1 * windows.step_px or not (move_tilts and move_particles):
+        if change < 0.25 * windows.step_px or not (move_tilts and move_particles):
             break
     return Parameters(
         angles=start.angles,
@@ -150,13 +162,15 @@ def _update_particles(
     start_px: Array,
     rows: Array,
     averaged: Array,
+    pool: Executor,
 ) -> None:
     """Distributions over the particles' displacements, and their common spread."""
     square = np.sum(candidates**2, axis=1)
     count = min(CLOUD, len(candidates))
     clouds, weights = np.zeros((seen.shape[1], count, 3)), np.zeros((seen.shape[1], count))
-    score = np.empty(len(candidates))
-    for p in range(seen.shape[1]):
+
+    def update(p: int) -> None:
+        score = np.empty(len(candidates))
         kernels.score_positions(
             np.ascontiguousarray(averaged[:, p]),
             np.ascontiguousarray(seen[:, p]),
@@ -168,6 +182,9 @@ def _update_particles(
         )
         best, weights[p] = _likeliest(score - square / (2 * belief.spread_px**2), count)
         clouds[p] = candidates[best]
+
+    for _ in pool.map(update, range(seen.shape[1])):
+        pass
     belief.clouds, belief.weights = clouds, weights
     belief.mean_positions_px = np.einsum("pk,pki->pi", weights, clouds)
     mean_square = float(np.mean(np.einsum("pk,pki->p", weights, clouds**2)))

@@ -219,6 +219,8 @@ def average_shifts(windows, visible, offsets_x, offsets_y, weights, averaged):  
             continue
         for k in range(weights.shape[0]):
             w, ox, oy = np.float32(weights[k]), offsets_x[k], offsets_y[k]
+            if w == 0:
+                continue
             for y in range(max(0, -oy), min(size, size - oy)):
                 for x in range(max(0, -ox), min(size, size - ox)):
                     target[y, x] += w * windows[p, y + oy, x + ox]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tomopolish.geometry import left_jacobian, rotation_from_vector
+from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
 from tomopolish.models.protocols import DeformationModel, MotionModel
 from tomopolish.solve import kernels
@@ -65,6 +66,11 @@ class Problem:
             warp_shape=self.deformation.shape,
         )
 
+    @property
+    def warps(self) -> bool:
+        """Whether there is a deformation, free or fixed."""
+        return type(self.deformation) is not NoDeformation
+
     def with_surface(self, surface: DisplacementSurface) -> Problem:
         """Return the same problem on other surfaces."""
         return replace(self, surface=surface)
@@ -117,7 +123,7 @@ def unwarped_positions(
 def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2"]:
     """2D position of every particle in every tilt image, px, warp included."""
     positions = unwarped_positions(problem, parameters)[0]
-    if parameters.warp.size:
+    if problem.warps:
         positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
     return positions
 
@@ -133,7 +139,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
     parameters = problem.layout.unpack(vector)
     positions, turned, R = unwarped_positions(problem, parameters)
     warped, warp_jacobian = positions, None
-    if parameters.warp.size:
+    if problem.warps:
         warped = positions + problem.deformation.displacement_px(positions, parameters.warp)
         warp_jacobian = np.eye(2) + problem.deformation.jacobian(positions, parameters.warp)
     surface = evaluate_surface(problem.surface, warped - problem.anchors_px)
@@ -217,7 +223,7 @@ def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) 
         blocks.angles, blocks.shifts_px, np.ascontiguousarray(points), moved,
     )  # fmt: skip
     warp_force = moved
-    if state.warp_jacobian is not None:
+    if state.warp_jacobian is not None and blocks.warp.size:
         # The curvature refers to unwarped positions: express the warp's own step there, too.
         step = problem.deformation.displacement_px(state.positions_2d_px, blocks.warp)
         step[~problem.surface.visible] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,16 +43,16 @@ class RefineOptions:
 
     Attributes
     ----------
-    range_penalty
-        Penalty beyond the windows' range, log-likelihood per px².
     robust_start
         Search tilt images and particles in turns before the derivatives take over.
+    threads
+        Threads of the search; the result does not depend on them.
     max_evaluations
         Most evaluations of the objective on the unblurred windows.
     """
 
-    range_penalty: float = 0.0
     robust_start: bool = True
+    threads: int = 1
     max_evaluations: int = 60
 
 
@@ -110,13 +111,13 @@ def refine(
     Parameters
     ----------
     problem
-        Its surface is replaced by that of `windows`.
+        Its surface is that of the unblurred windows.
     start
         Parameters to start from; zero is the input geometry.
     advance
         Called after each level.
     """
-    sharp = problem.with_surface(smooth_surface(windows, 0.0, options.range_penalty))
+    sharp = problem
     start_log_likelihood = evaluate(sharp, start).log_likelihood
     static = replace(sharp, free=problem.free & static_parameters(problem.layout))
     tally = Tally()
@@ -171,7 +172,9 @@ def _search(
     length = correlation_length_px(windows)
     coarse = coarse_windows(windows, length)
     first = coarse_windows(windows, length, PRIOR_FRACTION * windows.range_px)
-    found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length)
+    with ThreadPoolExecutor(options.threads) as pool:
+        found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length, pool)
+    del first
     vector = layout.pack(found)
     for blur_px in (length, length / 2):
         vector = _blurred_newton(problem, windows, vector, blur_px, tally)

@@ -1,0 +1,17 @@
+"""One tomogram, from tilt images to refined geometry."""
+
+from tomopolish.pipeline.align import Species, align_species, align_tomogram
+from tomopolish.pipeline.correlate import correlation_windows, frames_taking_part
+from tomopolish.pipeline.problem import build_problem
+from tomopolish.pipeline.references import PreparedReferences, prepare
+
+__all__ = [
+    "PreparedReferences",
+    "Species",
+    "align_species",
+    "align_tomogram",
+    "build_problem",
+    "correlation_windows",
+    "frames_taking_part",
+    "prepare",
+]

@@ -1,0 +1,159 @@
+"""One tomogram, from tilt images to refined geometry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.pipeline.correlate import correlation_windows
+from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.pipeline.result import summarise
+from tomopolish.progress import Progress, StageProgress
+from tomopolish.results import TomogramResult
+from tomopolish.settings import AlignSettings
+from tomopolish.solve.problem import pair_values
+from tomopolish.solve.refine import Refinement, RefineOptions, refine
+
+Array = np.ndarray
+
+LARGE_PROBLEM = 500
+"""Particles from which on the solver's matrix products gain from several threads."""
+
+SCALE_TOLERANCE = 1.5
+SCALE_ROUNDS = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Species:
+    """Particles of one structure in a tomogram, and what they are compared with."""
+
+    particles: Particles
+    references: PreparedReferences
+
+
+@dataclass(eq=False)
+class _Clock:
+    """Runs stages under the caller's progress display and adds up their times."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
+        begin = time.perf_counter()
+        with self.progress.stage(name, total) as handle:
+            yield handle
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def align_tomogram(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    progress: Progress,
+) -> TomogramResult:
+    """Refine one tomogram with particles of one structure; see `align_species`."""
+    return align_species(series, [Species(particles=particles, references=references)], settings, progress)
+
+
+def align_species(
+    series: TiltSeries, species: Sequence[Species], settings: AlignSettings, progress: Progress
+) -> TomogramResult:
+    """Refine one tomogram; all species pull on the same projections, motion and warp.
+
+    Parameters
+    ----------
+    series
+        Input geometry and images.
+    species
+        At least one; the references are prepared with the same settings, but for the box.
+
+    Raises
+    ------
+    RunError
+        when a tilt image cannot be read.
+    """
+    clock = _Clock(progress=progress)
+    with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
+        windows = join_windows(
+            [correlation_windows(series, s.particles, s.references, settings, pool, clock) for s in species]
+        )
+    joined = join_particles([s.particles for s in species], len(series))
+    threads = settings.run.threads if len(joined) >= LARGE_PROBLEM else 1
+    with threadpool_limits(threads), clock.stage("refinement") as stage:
+        windows, refinement, scale, warnings = _solve(series, joined, windows, settings, stage)
+    return summarise(
+        series,
+        [s.particles for s in species],
+        joined,
+        windows,
+        refinement,
+        settings,
+        scale,
+        clock.seconds,
+        warnings,
+    )
+
+
+def _solve(
+    series: TiltSeries,
+    particles: Particles,
+    windows: CorrelationWindows,
+    settings: AlignSettings,
+    stage: StageProgress,
+) -> tuple[CorrelationWindows, Refinement, float, tuple[str, ...]]:
+    """Refine; where the references' intensity turns out to be off, correct it and refine again.
+
+    Returns the windows as last scaled, the solution, the references' scale as estimated, and warnings.
+    """
+    options = RefineOptions(
+        threads=settings.run.threads,
+        max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
+    )
+    given = settings.fit.reference_scale
+    applied = 1.0 if given is None else given
+    windows = scaled(windows, applied)
+    for _ in range(SCALE_ROUNDS):
+        problem = build_problem(series, particles, windows, settings)
+        start, warnings = start_vector(series, particles, problem, settings)
+        refinement = refine(problem, windows, start, options, stage.advance)
+        scale = intensity_scale(windows, refinement)
+        off = max(scale, 1 / scale) > SCALE_TOLERANCE if scale > 0 else False
+        if given is not None or not settings.weights.whiten or not off:
+            break
+        windows, applied = scaled(windows, scale), applied * scale
+    if given is None and applied != 1.0:
+        sentence = (
+            f"the references of {series.name} are {applied:.3g} times too weak for its images and were "
+            "multiplied by that; give --ref_scale 1 to use them as they are"
+        )
+        warnings = (*warnings, sentence)
+    return windows, refinement, applied * scale, warnings
+
+
+def scaled(windows: CorrelationWindows, factor: float) -> CorrelationWindows:
+    """Windows for references multiplied by a factor."""
+    if factor == 1:
+        return windows
+    return replace(windows, values=windows.values * np.float32(factor), power=windows.power * factor**2)
+
+
+def intensity_scale(windows: CorrelationWindows, refinement: Refinement) -> float:
+    """Factor by which the predictions must be multiplied to fit the images best.
+
+    Weighted least squares of the images on the predictions at the solution: the log-likelihood gained over
+    the predictions' own weighted power.
+    """
+    gained = float(pair_values(refinement.problem, refinement.vector).sum())
+    power = float(windows.power[windows.visible].sum())
+    return gained / power if power > 0 else 1.0

@@ -1,0 +1,96 @@
+"""Tilt images to correlation windows, one image at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Bool
+
+from tomopolish.correlation.frequencies import tilt_frequencies
+from tomopolish.correlation.noise import noise_power
+from tomopolish.correlation.weights import frequency_weights
+from tomopolish.correlation.windows import (
+    CorrelationWindows,
+    TiltTask,
+    box_mask,
+    correlate_tilt,
+    pair_geometry,
+    prefetch,
+    window_samples,
+)
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.models.deformation import deformation_from
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.progress import Progress
+from tomopolish.settings import AlignSettings
+
+Array = np.ndarray
+
+
+def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Array, "F"]:
+    """Tilt images within --min_frame … --max_frame, counted in order of exposure."""
+    rank = np.argsort(series.chronological)
+    last = settings.windows.max_frame
+    taking_part: Array = rank >= settings.windows.min_frame
+    return taking_part if last is None else taking_part & (rank <= last)
+
+
+def correlation_windows(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    pool: Executor,
+    progress: Progress,
+) -> CorrelationWindows:
+    """Read the tilt images twice: for the noise, then for the windows."""
+    box = references.box_px
+    taking_part = frames_taking_part(series, settings)
+    tilts = np.arange(len(series))
+    with ThreadPoolExecutor(1) as reader:
+        noise = np.zeros((len(series), box // 2 + 1))
+        if settings.weights.whiten:
+            with progress.stage("noise", len(tilts)) as stage:
+                for tilt, image in prefetch(series, tilts, reader):
+                    noise[tilt] = noise_power(image, box, references.weight.last_frequency, pool)
+                    stage.advance()
+        weights = frequency_weights(noise, references.weight, box, settings.weights)
+        samples = window_samples(settings.windows.range_px, settings.windows.padding)
+        mask = box_mask(box)
+        geometry = pair_geometry(series, particles, box, taking_part)
+        if series.deformation is not None:
+            model, coefficients = deformation_from(series.deformation, series.image_size_px)
+            warp_px = model.displacement_px(geometry.anchors_px, coefficients)
+            geometry = pair_geometry(series, particles, box, taking_part, warp_px)
+        values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
+        power = np.zeros(geometry.visible.shape)
+        busy = np.flatnonzero(geometry.visible.any(axis=1))
+        with progress.stage("correlation", len(busy)) as stage:
+            for tilt, image in prefetch(series, busy, reader):
+                task = TiltTask(
+                    image=image,
+                    tilt=tilt,
+                    geometry=geometry,
+                    particles=particles,
+                    frequencies=tilt_frequencies(
+                        series,
+                        tilt,
+                        weights[tilt if len(weights) > 1 else 0],
+                        particles.optics_groups,
+                        settings.weights.cutoff_fraction,
+                    ),
+                    mask=mask,
+                    reference=references.transform,
+                    displacements_px=samples,
+                )
+                correlate_tilt(task, pool, values[tilt], power[tilt])
+                stage.advance()
+    return CorrelationWindows(
+        values=values,
+        anchors_px=geometry.anchors_px,
+        visible=geometry.visible,
+        power=power,
+        range_px=settings.windows.range_px,
+        step_px=1 / settings.windows.padding,
+    )

@@ -1,0 +1,123 @@
+"""The alignment problem of one tomogram, put together from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.geometry import tomogram_centre_px
+from tomopolish.models.deformation import deformation_model, refit
+from tomopolish.models.motion import motion_model
+from tomopolish.models.parameters import Layout
+from tomopolish.settings import AlignSettings
+from tomopolish.solve.problem import Problem
+from tomopolish.solve.refine import initial_precision
+from tomopolish.solve.surface import smooth_surface
+
+Array = np.ndarray
+
+REFIT_TOLERANCE_PX = 0.1
+
+
+def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
+    """Put the particles of several species one after the other, for the geometry alone.
+
+    Rows, half sets and optics groups lose their meaning and are those of each species by itself.
+    """
+    if len(species) == 1:
+        return species[0]
+    trajectories = None
+    if any(p.trajectories_px is not None for p in species):
+        trajectories = np.concatenate(
+            [
+                np.zeros((len(p), tilts, 3)) if p.trajectories_px is None else p.trajectories_px
+                for p in species
+            ]
+        )
+    return Particles(
+        rows=np.concatenate([p.rows for p in species]),
+        names=tuple(name for p in species for name in p.names),
+        positions_px=np.concatenate([p.positions_px for p in species]),
+        rotations=np.concatenate([p.rotations for p in species]),
+        half_set=np.concatenate([p.half_set for p in species]),
+        optics_group=np.concatenate([p.optics_group for p in species]),
+        optics_groups=species[0].optics_groups,
+        trajectories_px=trajectories,
+    )
+
+
+def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
+    """Put the windows of several species one after the other."""
+    if len(windows) == 1:
+        return windows[0]
+    return replace(
+        windows[0],
+        values=np.concatenate([w.values for w in windows], axis=1),
+        anchors_px=np.concatenate([w.anchors_px for w in windows], axis=1),
+        visible=np.concatenate([w.visible for w in windows], axis=1),
+        power=np.concatenate([w.power for w in windows], axis=1),
+    )
+
+
+def build_problem(
+    series: TiltSeries, particles: Particles, windows: CorrelationWindows, settings: AlignSettings
+) -> Problem:
+    """Assemble the alignment problem of one tomogram (spec §6)."""
+    motion = motion_model(settings.motion, series, particles)
+    deformation = deformation_model(settings.deformation, series)
+    layout = Layout(
+        tilts=len(series),
+        particles=len(particles),
+        motion_shape=motion.shape,
+        warp_shape=deformation.shape,
+    )
+    precision = initial_precision(layout, windows.range_px, series.tomogram_size_px)
+    layout.unpack(precision).warp[...] = 2 * deformation.penalty_weights
+    points = np.broadcast_to(particles.positions_px, (len(series), len(particles), 3))
+    if particles.trajectories_px is not None and settings.motion is None:
+        points = points + np.moveaxis(particles.trajectories_px, 1, 0)
+    fit = settings.fit
+    return Problem(
+        surface=smooth_surface(windows, range_penalty=settings.windows.range_penalty),
+        anchors_px=windows.anchors_px,
+        projections_px=series.projections_px,
+        centre_px=tomogram_centre_px(series.tomogram_size_px),
+        points_px=np.ascontiguousarray(points),
+        motion=motion,
+        deformation=deformation,
+        precision=precision,
+        free=layout.fill(
+            angles=not fit.const_angles,
+            shifts_px=not fit.const_shifts,
+            positions_px=not fit.const_positions,
+            motion=1.0,
+            warp=1.0,
+        ).astype(bool),
+    )
+
+
+def start_vector(
+    series: TiltSeries, particles: Particles, problem: Problem, settings: AlignSettings
+) -> tuple[Float[Array, "N"], tuple[str, ...]]:
+    """Parameters of the input geometry, and warnings where the models cannot hold it.
+
+    Input trajectories and warps become coefficients of the models that are about to refine them.
+    """
+    layout = problem.layout
+    vector, warnings = np.zeros(layout.size), []
+    blocks = layout.unpack(vector)
+    if settings.motion is not None and particles.trajectories_px is not None:
+        blocks.motion[...] = problem.motion.coefficients(np.moveaxis(particles.trajectories_px, 1, 0))
+    if settings.deformation is not None and series.deformation is not None:
+        blocks.warp[...], worst = refit(series.deformation, problem.deformation, series.image_size_px)
+        if worst > REFIT_TOLERANCE_PX:
+            warnings.append(
+                f"the input deformation of {series.name} ({series.deformation.model}) is refitted as "
+                f"{settings.deformation.model}, which is off by up to {worst:.2g} px before refinement"
+            )
+    return vector, tuple(warnings)

@@ -1,0 +1,145 @@
+"""What a solution means for the data set: projections, positions, trajectories, warps, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeries
+from tomopolish.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.models.deformation import deformation_record
+from tomopolish.pipeline.correlate import frames_taking_part
+from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.settings import AlignSettings
+from tomopolish.solve.gauge import net_rotation, remove_rotation
+from tomopolish.solve.refine import Refinement
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RefinedGeometry:
+    """Geometry of a solution, px; all species together."""
+
+    projections_px: Float[Array, "F 4 4"]
+    positions_px: Float[Array, "P 3"]
+    trajectories_px: Float[Array, "P F 3"] | None
+
+
+def refined_geometry(
+    series: TiltSeries,
+    particles: Particles,
+    refinement: Refinement,
+    windows: CorrelationWindows,
+    settings: AlignSettings,
+) -> RefinedGeometry:
+    """Projections, positions and trajectories, without net rotation of the positions (spec §6)."""
+    parameters = refinement.problem.layout.unpack(refinement.vector)
+    centre = tomogram_centre_px(series.tomogram_size_px)
+    projections = series.projections_px.copy()
+    Q = rotation_from_vector(parameters.angles)
+    projections[:, :3, :3] = Q @ series.projections_px[:, :3, :3]
+    pivot = series.projections_px[:, :3, :3] @ centre + series.projections_px[:, :3, 3]
+    projections[:, :3, 3] = pivot - projections[:, :3, :3] @ centre
+    projections[:, :2, 3] += parameters.shifts_px
+    positions = particles.positions_px + parameters.positions_px
+    trajectories = particles.trajectories_px
+    if settings.motion is not None:
+        offsets = refinement.problem.motion.offsets_px(parameters.motion)
+        trajectories = np.ascontiguousarray(np.moveaxis(offsets, 1, 0))
+    seen = windows.visible.any(axis=0)
+    if not (settings.fit.const_positions or settings.fit.const_angles or seen.sum() < 2):
+        W = net_rotation(positions[seen], particles.positions_px[seen])
+        # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
+        about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)
+        projections, positions = remove_rotation(projections, positions, W, about)
+        if trajectories is not None:
+            trajectories = trajectories @ W
+    # What no image shows has not turned either.
+    blind = ~windows.visible.any(axis=1)
+    projections[blind] = series.projections_px[blind]
+    positions[~seen] = particles.positions_px[~seen]
+    return RefinedGeometry(projections_px=projections, positions_px=positions, trajectories_px=trajectories)
+
+
+def summarise(
+    series: TiltSeries,
+    species: Sequence[Particles],
+    joined: Particles,
+    windows: CorrelationWindows,
+    refinement: Refinement,
+    settings: AlignSettings,
+    intensity_scale: float,
+    seconds_by_stage: Mapping[str, float],
+    warnings: Sequence[str],
+) -> TomogramResult:
+    """Gather geometry and figures of one tomogram; one alignment for each species."""
+    geometry = refined_geometry(series, joined, refinement, windows, settings)
+    pixel = series.pixel_size_angstrom
+    centre = np.append(tomogram_centre_px(series.tomogram_size_px), 1.0)
+    moved = (geometry.projections_px - series.projections_px)[:, :2] @ centre
+    before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
+    turned = rotation_vector(geometry.projections_px[:, :3, :3] @ before)
+    warnings = (*warnings, *_warnings(series, windows, refinement, settings))
+    alignments, start = [], 0
+    for particles in species:
+        part = slice(start, start + len(particles))
+        start += len(particles)
+        alignments.append(
+            Alignment(
+                tomogram=series.name,
+                projections_px=geometry.projections_px,
+                rows=particles.rows,
+                positions_px=geometry.positions_px[part],
+                trajectories_px=None if geometry.trajectories_px is None else geometry.trajectories_px[part],
+                deformation=_deformation(series, refinement, settings),
+                warnings=warnings,
+            )
+        )
+    return TomogramResult(
+        alignments=tuple(alignments),
+        statistics=TomogramStatistics(
+            particles=len(joined),
+            visible_pairs=int(windows.visible.sum()),
+            log_likelihood_gain=refinement.log_likelihood - refinement.start_log_likelihood,
+            rms_shift_angstrom=_rms(moved) * pixel,
+            rms_angle_degrees=float(np.rad2deg(_rms(turned))),
+            rms_position_angstrom=_rms(geometry.positions_px - joined.positions_px) * pixel,
+            seconds_by_stage=dict(seconds_by_stage),
+            evaluations=refinement.evaluations,
+            intensity_scale=intensity_scale,
+            warnings=warnings,
+        ),
+    )
+
+
+def _deformation(series: TiltSeries, refinement: Refinement, settings: AlignSettings) -> Deformation | None:
+    if settings.deformation is None:
+        return None
+    parameters = refinement.problem.layout.unpack(refinement.vector)
+    return deformation_record(settings.deformation, parameters.warp, len(series))
+
+
+def _warnings(
+    series: TiltSeries, windows: CorrelationWindows, refinement: Refinement, settings: AlignSettings
+) -> tuple[str, ...]:
+    warnings = []
+    blind = np.flatnonzero(~windows.visible.any(axis=1) & frames_taking_part(series, settings))
+    if len(blind):
+        listed = ", ".join(str(i + 1) for i in blind)
+        warnings.append(f"tilt images {listed} of {series.name} show no particle and keep their projections")
+    if not refinement.converged:
+        warnings.append(
+            f"{series.name} had not converged after {refinement.evaluations} evaluations: "
+            "allow more with --it"
+        )
+    return tuple(warnings)
+
+
+def _rms(vectors: Array) -> float:
+    """Root mean square length of vectors (N, k)."""
+    return float(np.sqrt(np.mean(np.sum(vectors**2, axis=-1))))
