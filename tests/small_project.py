@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from tomopolish.correlation.windows import CorrelationWindows
-from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
-from tomopolish.geometry import project, relion5_projections
+from tomopolish.dataset.model import Deformation, OpticsGroup, Particles, References, TiltSeries
+from tomopolish.geometry import relion5_projections
 from tomopolish.optics import Microscope, TiltCtf
 from tomopolish.pipeline import build_problem, correlation_windows, prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
-from tomopolish.solve.problem import Problem
+from tomopolish.solve.problem import Problem, predicted_positions
 
 MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.1)
 
@@ -181,24 +181,27 @@ def make_problem(
     particles: int = 4,
     range_px: int = 6,
     symmetric: bool = False,
+    input_warp: bool = False,
     **settings: Any,
 ) -> tuple[Problem, CorrelationWindows]:
     """An alignment problem on random windows, its particles up to 2 px away from their anchors.
 
     `symmetric` makes every window even about displacement zero, and puts that at the predicted position: no
-    pair feels a force at the input geometry.
+    pair feels a force at the input geometry. `input_warp` gives the tilt series a warp that it came with.
     """
-    series = make_series(rng, np.zeros((tilts, 200, 220), dtype=np.float32))
+    known = Deformation(model="linear", grid=(3, 3), coefficients=rng.normal(size=(tilts, 3)) * 0.02)
+    images = np.zeros((tilts, 200, 220), dtype=np.float32)
+    series = make_series(rng, images, deformation=known if input_warp else None)
     spread = rng.uniform(-0.5, 0.5, (particles, 3)) * [100, 100, 40]
     found = make_particles(rng, spread + np.array(series.tomogram_size_px) / 2)
     windows = make_windows(rng, tilts, particles, range_px)
-    q = project(series.projections_px, found.positions_px)[..., :2]
     if symmetric:
         windows.values[..., 1:, 1:] += windows.values[..., :0:-1, :0:-1]
-    else:
+    problem = build_problem(series, found, windows, make_settings(48, range_px, **settings))
+    q = predicted_positions(problem, problem.layout.unpack(np.zeros(problem.layout.size)))
+    if not symmetric:
         q = q + rng.uniform(-2, 2, q.shape)
-    windows = replace(windows, anchors_px=q)
-    return build_problem(series, found, windows, make_settings(48, range_px, **settings)), windows
+    return replace(problem, anchors_px=q), replace(windows, anchors_px=q)
 
 
 def random_vector(problem: Problem, rng: np.random.Generator, size_px: float = 1.0) -> np.ndarray:

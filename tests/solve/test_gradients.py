@@ -26,6 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "Fourier": {"deformation": warp("Fourier", per_frame=True)},
     "spline": {"deformation": warp("spline")},
     "motion and spline": {"motion": MOTION, "deformation": warp("spline", per_frame=True)},
+    "input warp": {"input_warp": True, "motion": MOTION},
     "const_p": {"fit": FitSettings(const_positions=True)},
     "const_a with motion": {"fit": FitSettings(const_angles=True), "motion": MOTION},
 }
