@@ -7,6 +7,7 @@ The prior is that of Zivanov, Nakane & Scheres (2019), IUCrJ 6:5, in three dimen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -50,6 +51,15 @@ class NoMotion:
     def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
         """Nothing."""
         return np.zeros(self.shape)
+
+    @property
+    def chronological(self) -> Int[Array, "F"]:
+        """Any order will do."""
+        return np.arange(self.tilts)
+
+    def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
+        """Nothing."""
+        return np.zeros(0), np.zeros((0, 0)), np.zeros(0)
 
     def curvature_diagonal(self, curvature: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
         """Nothing."""
@@ -122,6 +132,18 @@ class GaussianProcessMotion:
             factor, rows = _pivoted_cholesky(covariance)
         factor *= sigma_velocity_px
         return cls(factor=factor, rows=rows, chronological=chronological)
+
+    def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
+        """Eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all particles."""
+        return self._spectrum
+
+    @cached_property
+    def _spectrum(self) -> tuple[Array, Array, Array]:
+        values, modes = eigh(self.factor.T @ self.factor)
+        values = np.maximum(values, 0)
+        common = np.square(self.factor.sum(axis=0) @ modes)
+        total = values * len(self.factor)
+        return values, modes, np.divide(common, total, out=np.zeros_like(common), where=total > 0)
 
     @property
     def _triangular(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Array = np.ndarray
 
@@ -21,6 +21,16 @@ class MotionModel(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the coefficients; of size 0 for no motion."""
+
+    @property
+    def chronological(self) -> Int[Array, "F"]:
+        """File index of the m-th exposed tilt image."""
+
+    def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
+        """Eigenvalues and eigenvectors of LᵀL, L being the factor of the particles' covariance.
+
+        The third array holds each mode's share of motion that all particles have in common.
+        """
 
     def offsets_px(self, coefficients: Float[Array, "..."]) -> Float[Array, "F P 3"]:
         """Offset of every particle from its static position in every tilt image, px."""

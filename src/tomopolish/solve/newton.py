@@ -61,7 +61,7 @@ class NewtonOptions:
 
     relative_tolerance: float = 1e-9
     max_evaluations: int = 60
-    max_products: int = 200
+    max_products: int = 100
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

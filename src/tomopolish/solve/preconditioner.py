@@ -3,20 +3,28 @@
 Projections and particles form the two sides of a bundle adjustment (Triggs et al. 2000, "Bundle adjustment —
 a modern synthesis"): particles couple only through tilt images. With each pair's curvature made positive,
 eliminating the particles' 3×3 blocks leaves one dense system over the 5 F projection parameters. Motion and
-warp coefficients are scaled by the diagonal of their own curvature.
+warps join by block elimination: their coupling to the static parameters is exact, only the curvature that
+then remains of them is approximated (`elimination`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tomopolish.models.parameters import Layout
 from tomopolish.solve import kernels
-from tomopolish.solve.problem import Problem, State
+from tomopolish.solve.elimination import (
+    MotionFactor,
+    WarpFactor,
+    definite_cholesky,
+    motion_factor,
+    warp_factor,
+)
+from tomopolish.solve.problem import Problem, State, multiply_hessian
 
 Array = np.ndarray
 
@@ -34,7 +42,7 @@ def positive_curvature(curvature: Float[Array, "F P 3"]) -> Float[Array, "F P 3"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SchurFactor:
-    """Factorised positive-definite approximation of the cost's Hessian.
+    """Factorised positive-definite Hessian of the static parameters; motion and warp are left at zero.
 
     Attributes
     ----------
@@ -44,19 +52,19 @@ class SchurFactor:
         cross · point_inverse, as (5F, 3P).
     tilt_factor
         Cholesky factor of the Schur complement.
-    diagonal
-        Curvature of motion and warp coefficients, flat.
+    tilt_blocks
+        Blocks of angles and shifts, prior included.
     """
 
     layout: Layout
     point_inverse: Float[Array, "P 3 3"]
     elimination: Float[Array, "A B"]
     tilt_factor: tuple[Array, bool]
-    diagonal: Float[Array, "M"]
-    free: Array
+    tilt_blocks: Float[Array, "F 5 5"]
+    free: Bool[Array, "N"]
 
     def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Apply the inverse."""
+        """Apply the inverse to the static part."""
         result = np.zeros_like(vector)
         source, target = self.layout.unpack(vector), self.layout.unpack(result)
         tilt_part = np.concatenate([source.angles, source.shifts_px], axis=1).ravel()
@@ -67,22 +75,70 @@ class SchurFactor:
         target.positions_px[...] = np.einsum("pij,pj->pi", self.point_inverse, source.positions_px) - back
         target.angles[...] = tilt_step.reshape(-1, 5)[:, :3]
         target.shifts_px[...] = tilt_step.reshape(-1, 5)[:, 3:]
-        static = len(vector) - len(self.diagonal)
-        result[static:] = vector[static:] / self.diagonal
         result[~self.free] = 0
         return result
 
 
-def factorise(problem: Problem, state: State) -> SchurFactor:
-    """Build and factorise the approximation at a point."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoupledFactor:
+    """Static parameters and coefficients together, by block elimination.
+
+    Attributes
+    ----------
+    static
+        The static part.
+    state
+        State with positive pair curvatures, for products with the coupling.
+    motion, warp
+        Inverses of what remains for the coefficients; None where there are none.
+    """
+
+    problem: Problem
+    state: State
+    static: SchurFactor
+    motion: MotionFactor | None
+    warp: WarpFactor | None
+
+    def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+        """Apply the inverse."""
+        layout = self.problem.layout
+        first = self.static.solve(vector)
+        left = layout.unpack(vector - multiply_hessian(self.problem, self.state, first))
+        result = np.zeros_like(vector)
+        blocks = layout.unpack(result)
+        if self.motion is not None:
+            blocks.motion[...] = self.motion.solve(left.motion)
+        if self.warp is not None:
+            blocks.warp[...] = self.warp.solve(left.warp)
+        pulled = self.static.solve(multiply_hessian(self.problem, self.state, result))
+        total: Array = result + first - pulled
+        return total
+
+
+def factorise(problem: Problem, state: State) -> SchurFactor | CoupledFactor:
+    """Build and factorise a positive-definite approximation of the cost's Hessian at a point."""
+    positive = replace(state, curvature=positive_curvature(state.curvature))
+    static = _static_factor(problem, positive)
+    free, prior = problem.layout.unpack(problem.free), problem.layout.unpack(problem.precision)
+    motion = warp = None
+    if free.motion.any():
+        motion = motion_factor(problem, positive, float(prior.motion.mean()))
+    if free.warp.any():
+        warp = warp_factor(problem, positive, static.tilt_blocks, prior.warp)
+    if motion is None and warp is None:
+        return static
+    return CoupledFactor(problem=problem, state=positive, static=static, motion=motion, warp=warp)
+
+
+def _static_factor(problem: Problem, state: State) -> SchurFactor:
+    """Eliminate the particles; `state` has positive curvatures."""
     layout = problem.layout
     tilts, particles = layout.tilts, layout.particles
-    curvature = positive_curvature(state.curvature)
     tilt_blocks = np.empty((tilts, 5, 5))
     point_blocks = np.empty((particles, 3, 3))
     cross = np.empty((tilts, particles, 5, 3))
     kernels.normal_blocks(
-        problem.surface.visible, state.rotations, state.turned, state.turn_rate, curvature,
+        problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
         tilt_blocks, point_blocks, cross,
     )  # fmt: skip
     prior, free = layout.unpack(problem.precision), layout.unpack(problem.free)
@@ -99,8 +155,8 @@ def factorise(problem: Problem, state: State) -> SchurFactor:
         layout=layout,
         point_inverse=inverse,
         elimination=elimination,
-        tilt_factor=_cholesky(schur),
-        diagonal=_other_diagonal(problem, state, curvature),
+        tilt_factor=definite_cholesky(schur),
+        tilt_blocks=tilt_blocks,
         free=problem.free,
     )
 
@@ -112,37 +168,3 @@ def _constrain(blocks: Array, prior: Array, free: Array) -> None:
     blocks[:, index, index] += prior
     blocks *= free[:, :, None] * free[:, None, :]
     blocks[:, index, index] += ~free
-
-
-def _cholesky(matrix: Array) -> tuple[Array, bool]:
-    """Cholesky factor; a relative shift is added when rounding has cost definiteness."""
-    shift = 0.0
-    scale = float(np.mean(np.diag(matrix)))
-    while True:
-        try:
-            factor: tuple[Array, bool] = scipy.linalg.cho_factor(
-                matrix + shift * np.eye(len(matrix)), lower=True, check_finite=False
-            )
-        except np.linalg.LinAlgError:
-            shift = max(10 * shift, 1e-12 * scale)
-        else:
-            return factor
-
-
-def _other_diagonal(problem: Problem, state: State, curvature: Array) -> Array:
-    """Curvature of motion and warp coefficients: prior plus the diagonal of the likelihood's part."""
-    layout = problem.layout
-    precision = layout.unpack(problem.precision)
-    parts = []
-    if precision.motion.size:
-        R = state.rotations[:, None, :2, :]
-        xx, xy, yy = (curvature[..., i, None] for i in range(3))
-        along = R[..., 0, :] ** 2 * xx + 2 * R[..., 0, :] * R[..., 1, :] * xy + R[..., 1, :] ** 2 * yy
-        along = along * problem.surface.visible[..., None]
-        parts.append(np.ravel(precision.motion + problem.motion.curvature_diagonal(along)))
-    if precision.warp.size:
-        trace = 0.5 * (curvature[..., 0] + curvature[..., 2]) * problem.surface.visible
-        parts.append(
-            np.ravel(precision.warp + problem.deformation.curvature_diagonal(state.positions_2d_px, trace))
-        )
-    return np.concatenate(parts) if parts else np.zeros(0)

@@ -28,6 +28,7 @@ from tomopolish.solve.surface import smooth_surface
 
 Array = np.ndarray
 
+TOLERANCE = 1e-9
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
 MENDING_ROUNDS = 3
@@ -53,7 +54,7 @@ class RefineOptions:
 
     robust_start: bool = True
     threads: int = 1
-    max_evaluations: int = 60
+    max_evaluations: int = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,12 +126,12 @@ def refine(
     if options.robust_start:
         vector = _search(static, windows, start, options, tally)
         advance()
-    solution = newton(sharp, vector, NewtonOptions(max_evaluations=options.max_evaluations))
-    tally.evaluations += 1 + solution.evaluations
+    solution = newton(sharp, vector, _limits(options, tally))
+    tally.evaluations += solution.evaluations
     history = solution.history
     # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
     informed = replace(sharp, precision=informed_precision(sharp, solution.state.vector))
-    solution = newton(informed, solution.state.vector, NewtonOptions(max_evaluations=options.max_evaluations))
+    solution = newton(informed, solution.state.vector, _limits(options, tally))
     tally.evaluations += solution.evaluations
     advance()
     return Refinement(
@@ -164,6 +165,12 @@ class Tally:
     coarse_evaluations: int = 0
 
 
+def _limits(options: RefineOptions, tally: Tally, tolerance: float = TOLERANCE) -> NewtonOptions:
+    """What is left of the evaluations on unblurred windows; one at least, to know where one is."""
+    left = max(1, options.max_evaluations - tally.evaluations)
+    return NewtonOptions(relative_tolerance=tolerance, max_evaluations=left)
+
+
 def _search(
     problem: Problem, windows: CorrelationWindows, start: Array, options: RefineOptions, tally: Tally
 ) -> Array:
@@ -178,15 +185,14 @@ def _search(
     vector = layout.pack(found)
     for blur_px in (length, length / 2):
         vector = _blurred_newton(problem, windows, vector, blur_px, tally)
-    limits = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=options.max_evaluations)
-    best = newton(problem, vector, limits)
+    best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
     tally.evaluations += best.evaluations
     for _ in range(MENDING_ROUNDS):
         mended = mend(problem, windows, coarse, best.state)
         if mended is None:
             break
         vector = _blurred_newton(problem, windows, mended, length / 2, tally)
-        again = newton(problem, vector, limits)
+        again = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
         tally.evaluations += again.evaluations
         if again.state.objective <= best.state.objective + SAME_OPTIMUM:
             break

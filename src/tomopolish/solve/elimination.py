@@ -1,0 +1,160 @@
+"""Approximate inverses for motion and warp coefficients, once projections and positions are eliminated.
+
+Most of what such coefficients do to the images, projections and static positions can do as well; what
+counts for them is the curvature that remains. For motion it is close to a Kronecker product: deformation
+modes, which the covariance alone decides, times time, where an average particle decides. For warps it is a
+small dense matrix (one for each tilt image, where each has its own warp).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from tomopolish.errors import RunError
+from tomopolish.solve.problem import Problem, State
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MotionFactor:
+    """Inverse of prior + Λ ⊗ T in the eigenbases of both.
+
+    Attributes
+    ----------
+    modes
+        Eigenvectors of LᵀL, columns.
+    times
+        Eigenvectors of the curvature over time and component, columns.
+    curvature
+        Prior plus product of both eigenvalues.
+    """
+
+    modes: Float[Array, "K K"]
+    times: Float[Array, "T T"]
+    curvature: Float[Array, "K T"]
+
+    def solve(self, coefficients: Float[Array, "K steps 3"]) -> Float[Array, "K steps 3"]:
+        """Apply the inverse."""
+        flat = coefficients.reshape(len(self.modes), -1)
+        inner = (self.modes.T @ flat @ self.times) / self.curvature
+        result: Array = (self.modes @ inner @ self.times.T).reshape(coefficients.shape)
+        return result
+
+
+def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
+    """Build the factor from positive pair curvatures (`state.curvature`).
+
+    An average particle's curvature in each tilt image gives the one over time, less what a static shift of
+    the particle could do. Motion that all particles share is left to the projections' shifts.
+    """
+    values, modes, uniform = problem.motion.spectrum()
+    order = problem.motion.chronological
+    visible = problem.surface.visible
+    mean = np.einsum(
+        "fia,fij,fjb->fab",
+        state.rotations[:, :2],
+        _mean_curvature(state.curvature, visible),
+        state.rotations[:, :2],
+    )[order]
+    later = np.cumsum(mean[::-1], axis=0)[::-1]
+    steps = len(order) - 1
+    index = np.maximum.outer(np.arange(steps), np.arange(steps)) + 1
+    time = later[index].transpose(0, 2, 1, 3).reshape(3 * steps, 3 * steps)
+    onto_shift = later[1:].reshape(3 * steps, 3)
+    time = time - onto_shift @ np.linalg.pinv(later[0], hermitian=True) @ onto_shift.T
+    time_values, times = np.linalg.eigh(time)
+    remaining = values * (1 - uniform)
+    curvature = prior + np.outer(remaining, np.maximum(time_values, 0))
+    return MotionFactor(modes=modes, times=times, curvature=curvature)
+
+
+def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:
+    """Curvature of each tilt image's pairs, averaged over all particles, as matrices."""
+    total = np.einsum("fpi,fp->fi", curvature, visible) / visible.shape[1]
+    return total[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WarpFactor:
+    """Cholesky factors of the warps' remaining curvature, one for each warp."""
+
+    factors: tuple[tuple[Array, bool], ...]
+
+    def solve(self, coefficients: Float[Array, "G n"]) -> Float[Array, "G n"]:
+        """Apply the inverse."""
+        solved = [
+            scipy.linalg.cho_solve(factor, row, check_finite=False)
+            for factor, row in zip(self.factors, coefficients, strict=True)
+        ]
+        return np.stack(solved)
+
+
+def warp_factor(
+    problem: Problem, state: State, tilt_blocks: Float[Array, "F 5 5"], prior: Float[Array, "G n"]
+) -> WarpFactor:
+    """Build the factors from positive pair curvatures, less what the tilt images' own parameters could do.
+
+    Parameters
+    ----------
+    tilt_blocks
+        Curvature of each projection's angles and shifts, prior included.
+    prior
+        Precision of the coefficients.
+    """
+    layout = problem.layout
+    warps, size = layout.warp_shape
+    own = warps > 1
+    blocks = np.zeros((warps, size, size))
+    basis = np.empty((*problem.surface.visible.shape, 2, size))
+    for i, unit in enumerate(np.eye(size)):
+        step = problem.deformation.displacement_px(state.positions_2d_px, np.tile(unit, (warps, 1)))
+        if state.warp_jacobian is not None:
+            step = np.linalg.solve(state.warp_jacobian, step[..., None])[..., 0]
+        basis[..., i] = step
+    basis *= problem.surface.visible[..., None, None]
+    curvature = state.curvature[..., [0, 1, 1, 2]].reshape(*state.curvature.shape[:2], 2, 2)
+    for tilt, (B, H) in enumerate(zip(basis, curvature, strict=True)):
+        A = _tilt_jacobian(state.turned[tilt], state.turn_rate[tilt])
+        flat, weighted = B.reshape(-1, size), (H @ B).reshape(-1, size)
+        cross = A.reshape(-1, 5).T @ weighted
+        remaining = flat.T @ weighted - cross.T @ np.linalg.solve(tilt_blocks[tilt], cross)
+        blocks[tilt if own else 0] += remaining
+    index = np.arange(size)
+    blocks[:, index, index] += prior
+    return WarpFactor(factors=tuple(definite_cholesky(block) for block in blocks))
+
+
+def _tilt_jacobian(turned: Float[Array, "P 3"], turn_rate: Float[Array, "3 3"]) -> Float[Array, "P 2 5"]:
+    """Differentiate 2D positions with respect to one projection's angles and shifts."""
+    x, y, z = turned.T
+    zero = np.zeros_like(x)
+    cross = np.stack([np.stack([zero, z, -y], axis=-1), np.stack([-z, zero, x], axis=-1)], axis=1)
+    return np.concatenate([cross @ turn_rate, np.broadcast_to(np.eye(2), (len(turned), 2, 2))], axis=2)
+
+
+def definite_cholesky(matrix: Float[Array, "n n"]) -> tuple[Array, bool]:
+    """Cholesky factor; a relative shift is added where rounding has cost definiteness.
+
+    Raises
+    ------
+    RunError
+        when the matrix holds something that is no number.
+    """
+    if not np.isfinite(matrix).all():
+        raise RunError("the refinement met values that are no numbers; check the tilt images for such pixels")
+    shift = 0.0
+    scale = float(np.mean(np.diag(matrix)))
+    while True:
+        try:
+            factor: tuple[Array, bool] = scipy.linalg.cho_factor(
+                matrix + shift * np.eye(len(matrix)), lower=True, check_finite=False
+            )
+        except np.linalg.LinAlgError:
+            shift = max(10 * shift, 1e-12 * scale)
+        else:
+            return factor
