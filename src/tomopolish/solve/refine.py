@@ -166,7 +166,7 @@ class Tally:
 
 
 def _limits(options: RefineOptions, tally: Tally, tolerance: float = TOLERANCE) -> NewtonOptions:
-    """What is left of the evaluations on unblurred windows; one at least, to know where one is."""
+    """Allow what is left of the evaluations on unblurred windows; one at least, to know where one is."""
     left = max(1, options.max_evaluations - tally.evaluations)
     return NewtonOptions(relative_tolerance=tolerance, max_evaluations=left)
 
