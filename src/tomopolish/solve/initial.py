@@ -25,7 +25,9 @@ Array = np.ndarray
 
 MAX_SWEEPS = 10
 CLOUD = 40
-SHIFTS = 60
+SHIFTS = 40
+FIRST_SPACING = 1.5
+"""Spacing of the displacements tried in the first sweep, in which tilt images are blurred, over the later."""
 DOUBTFUL_SHARE = 0.9
 CLEARLY_BETTER = 2.0
 """Log-likelihood, on coarse windows, by which another place must beat the one that is held."""
@@ -85,6 +87,7 @@ def mean_field_start(
     start_px = predicted_positions(problem, start) - problem.anchors_px
     rows = np.ascontiguousarray(problem.projections_px[:, :2, :3])
     candidates = ball(range_px, spacing_px) if move_particles else np.zeros((1, 3))
+    sparse = ball(range_px, FIRST_SPACING * spacing_px) if move_particles else candidates
     belief = _Belief(
         clouds=np.zeros((seen.shape[1], 1, 3)),
         weights=np.ones((seen.shape[1], 1)),
@@ -107,7 +110,7 @@ def mean_field_start(
         if move_particles:
             # Displacements far beyond the spread that the particles show are not tried again.
             near = np.sum(candidates**2, axis=1) <= max(4 * belief.spread_px, 2 * spacing_px) ** 2
-            tried = candidates if sweep == 0 else candidates[near]
+            tried = sparse if sweep == 0 else candidates[near]
             _update_particles(belief, tried, windows, seen, start_px, rows, averaged, pool)
         change = max(
             float(np.abs(now - old).max(initial=0))
@@ -196,7 +199,7 @@ def _likeliest(log_probability: Float[Array, "N"], count: int) -> tuple[Int[Arra
     count = min(count, len(log_probability))
     best = np.sort(np.argpartition(-log_probability, count - 1)[:count])
     weights = np.exp(log_probability[best] - log_probability[best].max())
-    keep = weights > 1e-3
+    keep = weights > 3e-3
     weights = np.where(keep, weights, 0.0)
     return best, weights / weights.sum()
 
