@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 _INV_PI = np.float32(1 / np.pi)
+# Adding and subtracting 1.5·2²³ rounds a float32 to the nearest integer. np.floor is no help: numba has it for
+# the CPU only, and math.floor gives integers there, which leave the vector units.
+_ROUND = np.float32(1.5 * 2**23)
 # π in two parts: the first has 11 significant bits, so that multiples of it are exact in float32.
 _PI_HIGH = np.float32(3.140625)
 _PI_LOW = np.float32(np.pi - 3.140625)
@@ -24,12 +27,12 @@ def sine(x):  # type: ignore[no-untyped-def]
 
     Branch-free, so that loops over pixels vectorise: reduce by multiples of π, then an odd polynomial.
     """
-    turns = np.floor(x * _INV_PI + np.float32(0.5))
+    turns = (x * _INV_PI + _ROUND) - _ROUND
     rest = (x - turns * _PI_HIGH) - turns * _PI_LOW
     square = rest * rest
     value = rest + rest * square * (_S1 + square * (_S2 + square * (_S3 + square * _S4)))
-    parity = turns - np.float32(2) * np.floor(turns * np.float32(0.5))
-    return value * (np.float32(1) - np.float32(2) * parity)
+    odd = turns - np.float32(2) * ((turns * np.float32(0.5) + _ROUND) - _ROUND)  # −1, 0 or 1
+    return value * (np.float32(1) - np.float32(2) * odd * odd)
 
 
 def ctf_phase(kx, ky2, row_phase, linear, quadratic, quartic):  # type: ignore[no-untyped-def]
