@@ -29,6 +29,7 @@ from tomopolish.dataset.trajectories import (
     read_trajectory_set,
     trajectory_writer,
 )
+from tomopolish.dataset.uncertainty import UncertaintyFile
 from tomopolish.errors import InputError
 
 Array = np.ndarray
@@ -113,7 +114,8 @@ class Dataset:
         ----------
         out_folder
             Receives ``tomograms.star``, ``particles.star``, ``optimisation_set.star``, for RELION 5
-            ``tilt_series/*.star``, and with `motion` ``motion.star``.
+            ``tilt_series/*.star``, with `motion` ``motion.star``, and where alignments have errors
+            ``uncertainty.star``.
         alignments
             Tomogram → result. Each is looked up once, so that a mapping may load them from disk.
         motion
@@ -140,15 +142,18 @@ class Dataset:
                 trajectories = stack.enter_context(
                     trajectory_writer(paths["trajectories"], count=count, version=self.version)
                 )
+            uncertainty = UncertaintyFile(out / "uncertainty.star", self.version)
             for name in self.tomograms.names:
                 alignment = alignments.get(name)
                 if alignment is not None:
                     tilt_series = self.tomograms.load(name)
+                    uncertainty.add(tilt_series, [self.particles.names[r] for r in alignment.rows], alignment)
                     tomograms.add(tilt_series, alignment)
                     particles.add(tilt_series, alignment.rows, alignment.positions_px)
                 if trajectories is not None and name in self.particles.rows_by_tomogram:
                     self._write_trajectories(trajectories, name, alignment)
         tomograms.finish()
+        uncertainty.write()
         particles.write(paths["particles"])
         files = self.files.updated(paths)
         files = replace(files, table=replace(files.table, version=files.table.version or self.version))

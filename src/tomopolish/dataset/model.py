@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from tomopolish.optics import Microscope, TiltCtf
 
@@ -168,6 +168,52 @@ class References:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class AlignmentErrors:
+    """Standard errors of one tomogram's refined geometry; see `tomopolish.solve.uncertainty`.
+
+    Attributes
+    ----------
+    angles_degrees
+        Of each projection's rotation about the image's x, y and z axes.
+    shifts_angstrom, positions_angstrom
+        Of the projections' shifts and the particles' positions.
+    motion_angstrom
+        RMS over tilt images of the error of each particle's position there; None without motion.
+    visible_particles, visible_tilts
+        How many particles a tilt image shows, and how many tilt images show a particle.
+    dispersion
+        Squared misfit of the pairs over what the noise explains; 1 where the model holds.
+    """
+
+    angles_degrees: Float[Array, "F 3"]
+    shifts_angstrom: Float[Array, "F 2"]
+    positions_angstrom: Float[Array, "P 3"]
+    motion_angstrom: Float[Array, "P"] | None
+    visible_particles: Int[Array, "F"]
+    visible_tilts: Int[Array, "P"]
+    dispersion: float
+
+    def weak_tilts(self) -> Bool[Array, "F"]:
+        """Tilt images that the data hardly constrain."""
+        return _weak(self.shifts_angstrom, self.visible_particles)
+
+    def weak_particles(self) -> Bool[Array, "P"]:
+        """Particles whose position the data hardly constrain."""
+        return _weak(self.positions_angstrom, self.visible_tilts)
+
+
+WEAK_FACTOR = 4.0
+
+
+def _weak(sigma: Float[Array, "N k"], count: Int[Array, "N"]) -> Bool[Array, "N"]:
+    """Rows that nothing shows, or whose error is `WEAK_FACTOR` times that of the median row or more."""
+    length = np.sqrt(np.sum(sigma**2, axis=1))
+    seen = count > 0
+    typical = np.median(length[seen]) if seen.any() else 0.0
+    return ~seen | (length > WEAK_FACTOR * typical)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Alignment:
     """The refined geometry of one tomogram: what an alignment run hands to the writers.
 
@@ -181,6 +227,8 @@ class Alignment:
         Offsets in each tilt image (file order), px, zero in the chronologically first; None when static.
     deformation
         Refined warp, or None.
+    errors
+        Standard errors, or None where they were not estimated.
     """
 
     tomogram: str
@@ -189,4 +237,5 @@ class Alignment:
     positions_px: Float[Array, "P 3"]
     trajectories_px: Float[Array, "P F 3"] | None = None
     deformation: Deformation | None = None
+    errors: AlignmentErrors | None = None
     warnings: tuple[str, ...] = field(default=())

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tomopolish.correlation.windows import CorrelationWindows
-from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeries
+from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, Particles, TiltSeries
 from tomopolish.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.correlate import frames_taking_part
@@ -17,6 +17,7 @@ from tomopolish.results import TomogramResult, TomogramStatistics
 from tomopolish.settings import AlignSettings
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 from tomopolish.solve.refine import Refinement
+from tomopolish.solve.uncertainty import Uncertainty, estimate_uncertainty
 
 Array = np.ndarray
 
@@ -85,9 +86,10 @@ def summarise(
     before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
     turned = rotation_vector(geometry.projections_px[:, :3, :3] @ before)
     warnings = (*warnings, *_warnings(series, windows, refinement, settings))
+    uncertainty = estimate_uncertainty(refinement.problem, refinement.vector, windows.power)
     alignments, start = [], 0
     for particles in species:
-        part = slice(start, start + len(particles))
+        part = np.arange(start, start + len(particles))
         start += len(particles)
         alignments.append(
             Alignment(
@@ -97,6 +99,7 @@ def summarise(
                 positions_px=geometry.positions_px[part],
                 trajectories_px=None if geometry.trajectories_px is None else geometry.trajectories_px[part],
                 deformation=_deformation(series, refinement, settings),
+                errors=alignment_errors(series, windows, uncertainty, part),
                 warnings=warnings,
             )
         )
@@ -114,6 +117,26 @@ def summarise(
             intensity_scale=intensity_scale,
             warnings=warnings,
         ),
+    )
+
+
+def alignment_errors(
+    series: TiltSeries, windows: CorrelationWindows, uncertainty: Uncertainty, part: Int[Array, "Q"]
+) -> AlignmentErrors:
+    """Errors of one species' share of the particles, in Å and degrees."""
+    pixel = series.pixel_size_angstrom
+    motion = None
+    if uncertainty.trajectories_px is not None:
+        squares = np.sum(uncertainty.trajectories_px[part] ** 2, axis=-1)
+        motion = np.sqrt(squares.mean(axis=1)) * pixel
+    return AlignmentErrors(
+        angles_degrees=np.rad2deg(uncertainty.angles),
+        shifts_angstrom=uncertainty.shifts_px * pixel,
+        positions_angstrom=uncertainty.positions_px[part] * pixel,
+        motion_angstrom=motion,
+        visible_particles=windows.visible.sum(axis=1),
+        visible_tilts=windows.visible[:, part].sum(axis=0),
+        dispersion=uncertainty.dispersion,
     )
 
 

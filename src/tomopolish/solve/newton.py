@@ -144,6 +144,7 @@ def truncated_cg(
     gradient: Float[Array, "N"],
     radius: float,
     max_products: int,
+    accuracy: float | None = None,
 ) -> Step:
     """Maximise the quadratic model gᵀs − ½ sᵀHs within ‖s‖ ≤ radius (norm of the factor).
 
@@ -158,7 +159,9 @@ def truncated_cg(
     # Norms of step and direction in the factor's metric follow from recurrences (Conn et al., 7.5.1).
     ss, sd, dd = 0.0, 0.0, rz
     predicted = 0.0
-    tolerance = min(0.1, 0.01 * max(start, 0.0) ** 0.25) ** 2 * start
+    if accuracy is None:
+        accuracy = min(0.1, 0.01 * max(start, 0.0) ** 0.25)
+    tolerance = accuracy**2 * start
     used = 0
     while used < max_products and rz > tolerance:
         Hd = product(direction)

@@ -147,7 +147,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
     if warp_jacobian is not None:
         force, curvature = _through_warp(warp_jacobian, force, curvature)
     turn_rate = left_jacobian(parameters.angles)
-    gradient = _collect(problem, R, turned, turn_rate, positions, force, surface.gradient)
+    gradient = collect(problem, R, turned, turn_rate, positions, force, surface.gradient)
     gradient -= problem.precision * vector
     gradient[~problem.free] = 0
     return State(
@@ -181,7 +181,7 @@ def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Arra
     return pulled, bent
 
 
-def _collect(
+def collect(
     problem: Problem,
     R: Array,
     turned: Array,
@@ -233,7 +233,7 @@ def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) 
     force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
     if state.warp_jacobian is not None:
         warp_force = np.linalg.solve(np.swapaxes(state.warp_jacobian, -1, -2), force[..., None])[..., 0]
-    product = _collect(
+    product = collect(
         problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
     )
     product += problem.precision * vector

@@ -1,0 +1,80 @@
+"""The file of standard errors, ``uncertainty.star``: one table for tilt images, one for particles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.model import Alignment, TiltSeries
+from tomopolish.dataset.star import StarFile, StarTable, format_floats, write_star
+
+Array = np.ndarray
+
+
+class UncertaintyFile:
+    """Takes tomograms one at a time and writes the file at the end; nothing is written if none has errors."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path = path
+        self._version = version
+        self._tilts: list[dict[str, Sequence[str]]] = []
+        self._particles: list[dict[str, Sequence[str]]] = []
+
+    def add(self, series: TiltSeries, names: Sequence[str], alignment: Alignment) -> None:
+        """Take one tomogram's errors, if it has any.
+
+        Parameters
+        ----------
+        names
+            Of the particles, in the order of the alignment.
+        """
+        errors = alignment.errors
+        if errors is None:
+            return
+        self._tilts.append(
+            {
+                "rlnTomoName": [series.name] * len(series),
+                "rlnMicrographPreExposure": format_floats(series.pre_exposure),
+                "tomopolishVisibleParticles": [str(n) for n in errors.visible_particles],
+                **_columns("tomopolishSigmaAngle", "", errors.angles_degrees),
+                **_columns("tomopolishSigmaShift", "Angst", errors.shifts_angstrom),
+                "tomopolishWeaklyDetermined": _flags(errors.weak_tilts()),
+            }
+        )
+        particles = {
+            "rlnTomoName": [series.name] * len(names),
+            "rlnTomoParticleName": list(names),
+            "tomopolishVisibleTilts": [str(n) for n in errors.visible_tilts],
+            **_columns("tomopolishSigmaPosition", "Angst", errors.positions_angstrom),
+            "tomopolishWeaklyDetermined": _flags(errors.weak_particles()),
+        }
+        if errors.motion_angstrom is not None:
+            particles["tomopolishSigmaMotionAngst"] = format_floats(errors.motion_angstrom)
+        self._particles.append(particles)
+
+    def write(self) -> None:
+        """Write the file; raises RunError when it cannot be written."""
+        if not self._tilts:
+            return
+        tables = tuple(
+            StarTable(name=name, columns=_joined(parts), is_loop=True, version=self._version)
+            for name, parts in (("tilt_images", self._tilts), ("particles", self._particles))
+        )
+        write_star(self._path, StarFile(tables=tables))
+
+
+def _columns(stem: str, unit: str, values: Array) -> dict[str, Sequence[str]]:
+    return {
+        f"{stem}{axis}{unit}": format_floats(column) for axis, column in zip("XYZ", values.T, strict=False)
+    }
+
+
+def _flags(values: Array) -> list[str]:
+    return [str(int(v)) for v in values]
+
+
+def _joined(parts: list[dict[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """Stack columns; every tomogram of a run has the same ones."""
+    return {label: [cell for part in parts for cell in part[label]] for label in parts[0]}

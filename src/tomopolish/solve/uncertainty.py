@@ -1,0 +1,206 @@
+"""How sure the solution is: standard errors from the curvature of the posterior.
+
+The covariance of the estimate is φ·H⁻¹. H is the expected curvature at the solution: each pair's share of its
+tilt image's mean curvature, by the power of its prediction, which is far less noisy than the pair's own; plus
+the prior. φ is the dispersion (McCullagh & Nelder 1989, "Generalized linear models", ch. 9): how much larger
+the pairs' gradients are than their curvature says they should be. It corrects for noise that is not quite
+what the weights assume, and is 1 where the model holds.
+
+What no image can tell, moving or turning all particles and all projections together, has no error of its own:
+errors are those of the set whose positions carry no net shift or rotation (an S-transformation, Baarda 1973).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from tomopolish.solve.newton import truncated_cg
+from tomopolish.solve.preconditioner import factorise, positive_curvature
+from tomopolish.solve.problem import Problem, State, collect, evaluate, multiply_hessian
+from tomopolish.solve.surface import evaluate_surface
+
+Array = np.ndarray
+
+PROBES = 100
+PROBE_PRODUCTS = 60
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Uncertainty:
+    """Standard errors of the solution.
+
+    Attributes
+    ----------
+    angles
+        Of each projection's rotation about the image's x, y and z axes, radians.
+    shifts_px, positions_px
+        Of the projections' shifts and the particles' static positions.
+    trajectories_px
+        Of each particle's position in each tilt image, file order; None without motion.
+    warp
+        Of the warp's coefficients.
+    dispersion
+        φ.
+    """
+
+    angles: Float[Array, "F 3"]
+    shifts_px: Float[Array, "F 2"]
+    positions_px: Float[Array, "P 3"]
+    trajectories_px: Float[Array, "P F 3"] | None
+    warp: Float[Array, "G n"]
+    dispersion: float
+
+
+def estimate_uncertainty(
+    problem: Problem, vector: Float[Array, "N"], power: Float[Array, "F P"], seed: int = 0
+) -> Uncertainty:
+    """Estimate standard errors at a solution.
+
+    Draws from the posterior's Gaussian approximation: right-hand sides whose covariance is H, solved for by
+    conjugate gradients with the solver's own preconditioner. Deterministic for a given seed.
+
+    Parameters
+    ----------
+    power
+        Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    """
+    state = expected_state(problem, evaluate(problem, vector), power)
+    phi = dispersion(problem, vector, state)
+    layout = problem.layout
+    gauge = Gauge(problem, state)
+    factor = factorise(problem, state)
+    draw = _sampler(problem, state, np.random.default_rng(seed))
+    squares = np.zeros(layout.size)
+    moved = np.zeros((layout.tilts, layout.particles, 3))
+    for _ in range(PROBES):
+        step = truncated_cg(
+            lambda v: multiply_hessian(problem, state, v), factor, draw(), np.inf, PROBE_PRODUCTS, 1e-3
+        )
+        fixed = gauge.remove(step.vector)
+        squares += fixed**2
+        if layout.unpack(fixed).motion.size:
+            blocks = layout.unpack(fixed)
+            moved += (blocks.positions_px + problem.motion.offsets_px(blocks.motion)) ** 2
+    sigma = layout.unpack(np.sqrt(phi * squares / PROBES))
+    trajectories = np.moveaxis(np.sqrt(phi * moved / PROBES), 1, 0) if sigma.motion.size else None
+    return Uncertainty(
+        angles=sigma.angles,
+        shifts_px=sigma.shifts_px,
+        positions_px=sigma.positions_px,
+        trajectories_px=trajectories,
+        warp=sigma.warp,
+        dispersion=phi,
+    )
+
+
+def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -> State:
+    """Replace each pair's curvature by its share of its tilt image's, in proportion to its power."""
+    seen = problem.surface.visible
+    weight = np.where(seen, power, 0.0)
+    total = np.sum(weight, axis=1)[:, None]
+    mean = np.einsum("fpi,fp->fi", state.curvature, seen.astype(np.float64))
+    per_power = np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
+    return replace(state, curvature=positive_curvature(weight[..., None] * per_power[:, None, :]))
+
+
+def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> float:
+    """φ: mean squared gradient of the pairs over their expected curvature, per degree of freedom.
+
+    Only parameters that the data determine count as degrees of freedom: two coordinates per pair, less the
+    trace of the share that the fit explains, which for well-determined problems is the number of parameters.
+    """
+    positions = state.positions_2d_px
+    if problem.warps:
+        parameters = problem.layout.unpack(vector)
+        positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
+    gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
+    seen = problem.surface.visible
+    xx, xy, yy = state.curvature[seen].T
+    gx, gy = gradient[seen].T
+    det = xx * yy - xy**2
+    sound = det > 1e-12 * (xx + yy) ** 2
+    if not sound.any():
+        return 1.0
+    chi2 = np.sum(((yy * gx**2 - 2 * xy * gx * gy + xx * gy**2)[sound]) / det[sound])
+    layout = problem.layout
+    free = layout.unpack(problem.free)
+    fitted = sum(
+        int(block[rows].sum())
+        for block, rows in (
+            (free.angles, seen.any(axis=1)),
+            (free.shifts_px, seen.any(axis=1)),
+            (free.positions_px, seen.any(axis=0)),
+        )
+    )
+    freedom = 2 * int(sound.sum()) - fitted
+    return float(chi2 / max(freedom, 0.2 * 2 * sound.sum()))
+
+
+def _sampler(problem: Problem, state: State, rng: np.random.Generator) -> Callable[[], Array]:
+    """Right-hand sides with covariance H: square root of the pairs' curvature, and of the prior."""
+    layout = problem.layout
+    xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
+    # Lower Cholesky factor of each pair's 2×2 curvature.
+    a = np.sqrt(np.maximum(xx, 0))
+    b = np.divide(xy, a, out=np.zeros_like(xy), where=a > 0)
+    c = np.sqrt(np.maximum(yy - b**2, 0))
+    prior = np.sqrt(problem.precision)
+
+    def draw() -> Array:
+        e = rng.standard_normal((*xx.shape, 2))
+        force = np.stack([a * e[..., 0], b * e[..., 0] + c * e[..., 1]], axis=-1)
+        force[~problem.surface.visible] = 0
+        vector = transpose_jacobian(problem, state, force) + prior * rng.standard_normal(layout.size)
+        vector[~problem.free] = 0
+        return vector
+
+    return draw
+
+
+def transpose_jacobian(problem: Problem, state: State, force: Float[Array, "F P 2"]) -> Float[Array, "N"]:
+    """Collect forces on the unwarped 2D positions into the parameters."""
+    warp_force = force
+    if state.warp_jacobian is not None:
+        warp_force = np.linalg.solve(np.swapaxes(state.warp_jacobian, -1, -2), force[..., None])[..., 0]
+    return collect(
+        problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
+    )
+
+
+class Gauge:
+    """Directions in which nothing changes in the images, and how to leave them out."""
+
+    def __init__(self, problem: Problem, state: State) -> None:
+        layout = problem.layout
+        seen = np.asarray(problem.surface.visible.any(axis=0))
+        free = layout.unpack(problem.free)
+        points = problem.points_px.mean(axis=0) + layout.unpack(state.vector).positions_px
+        centre = points[seen].mean(axis=0) if seen.any() else problem.centre_px
+        arms = points - centre
+        directions, constraints = [], []
+        for axis in np.eye(3):
+            if free.shifts_px.any() and free.positions_px.any():
+                directions.append(layout.fill(positions_px=axis, shifts_px=-(state.rotations[:, :2] @ axis)))
+                constraints.append(layout.fill(positions_px=axis * seen[:, None]))
+            if free.angles.any() and free.positions_px.any() and seen.sum() > 2:
+                turned = state.rotations @ axis
+                about = np.cross(turned, state.rotations @ (problem.centre_px - centre))
+                rates = np.linalg.solve(state.turn_rate, -turned[..., None])[..., 0]
+                directions.append(
+                    layout.fill(angles=rates, shifts_px=-about[:, :2], positions_px=np.cross(axis, arms))
+                )
+                constraints.append(layout.fill(positions_px=np.where(seen[:, None], np.cross(axis, arms), 0)))
+        size = layout.size
+        self._directions = np.array(directions).reshape(-1, size)
+        self._constraints = np.array(constraints).reshape(-1, size)
+        self._inverse = np.linalg.pinv(self._constraints @ self._directions.T)
+
+    def remove(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+        """Take out the combination of gauge directions that leaves positions no net shift or rotation."""
+        amounts = self._inverse @ (self._constraints @ vector)
+        result: Array = vector - amounts @ self._directions
+        return result

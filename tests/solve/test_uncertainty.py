@@ -1,0 +1,131 @@
+"""Standard errors: calibrated against planted truths, and blind to what the images cannot tell (spec §6)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from small_project import make_particles, make_series, make_settings
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.geometry import project
+from tomopolish.pipeline import build_problem
+from tomopolish.settings import MotionSettings
+from tomopolish.solve.problem import Problem, evaluate, predicted_positions
+from tomopolish.solve.refine import RefineOptions, refine
+from tomopolish.solve.uncertainty import Gauge, estimate_uncertainty, expected_state
+
+RANGE, BOX, TILTS, PARTICLES, PEAK = 8, 48, 15, 24, 40.0
+
+
+def spectrum() -> np.ndarray:
+    """Share of each frequency in a pair's information: a band, as contrast transfer and damage leave it."""
+    k = np.fft.fftfreq(BOX)
+    square = k[:, None] ** 2 + k[None, :] ** 2
+    power = np.exp(-square / (2 * 0.12**2)) * np.sin(40 * square + 0.1) ** 2
+    return power / power.sum()
+
+
+def calibrated(seed: int, **parts: object) -> tuple[Problem, CorrelationWindows, np.ndarray]:
+    """Make windows whose noise is what their signal's weights let through, and the parameters behind them."""
+    rng = np.random.default_rng(seed)
+    series = make_series(rng, np.zeros((TILTS, 300, 320), dtype=np.float32))
+    positions = rng.uniform(-0.5, 0.5, (PARTICLES, 3)) * [150, 150, 60]
+    particles = make_particles(rng, positions + np.array(series.tomogram_size_px) / 2)
+    anchors = project(series.projections_px, particles.positions_px)[..., :2]
+    half = RANGE + 4
+    windows = CorrelationWindows(
+        values=np.zeros((TILTS, PARTICLES, 2 * half, 2 * half), dtype=np.float32),
+        anchors_px=anchors,
+        visible=np.ones((TILTS, PARTICLES), dtype=bool),
+        power=np.full((TILTS, PARTICLES), PEAK),
+        range_px=RANGE,
+    )
+    settings = make_settings(BOX, RANGE, **parts)
+    problem = build_problem(series, particles, windows, settings)
+    truth = problem.layout.fill(
+        angles=rng.normal(size=(TILTS, 3)) * 0.005,
+        shifts_px=rng.normal(size=(TILTS, 2)),
+        positions_px=rng.normal(size=(PARTICLES, 3)),
+        motion=rng.normal(size=problem.motion.shape),
+    )
+    d = predicted_positions(problem, problem.layout.unpack(truth)) - anchors
+    k = np.fft.fftfreq(BOX)
+    phase = d[..., 0, None, None] * k[None, :] + d[..., 1, None, None] * k[:, None]
+    signal = PEAK * spectrum() * np.exp(-2j * np.pi * phase)
+    white = np.fft.fft2(rng.normal(size=(TILTS, PARTICLES, BOX, BOX))) / BOX
+    noise = np.sqrt(PEAK * spectrum()) * white
+    index = np.arange(-half, half) % BOX
+    values = np.fft.ifft2(signal + noise).real * BOX**2
+    windows = replace(windows, values=values[..., index[:, None], index].astype(np.float32))
+    return build_problem(series, particles, windows, settings), windows, truth
+
+
+def scores(problem: Problem, windows: CorrelationWindows, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Errors of the solution over their standard errors, both in the gauge of the positions."""
+    found = refine(problem, windows, np.zeros(problem.layout.size), RefineOptions())
+    errors = estimate_uncertainty(found.problem, found.vector, windows.power)
+    state = expected_state(found.problem, evaluate(found.problem, found.vector), windows.power)
+    off = problem.layout.unpack(Gauge(found.problem, state).remove(found.vector - truth))
+    z = {name: getattr(off, name) / getattr(errors, name) for name in ("angles", "shifts_px", "positions_px")}
+    if errors.trajectories_px is not None:
+        moved = off.positions_px + problem.motion.offsets_px(off.motion)
+        z["trajectories_px"] = np.moveaxis(moved, 1, 0) / errors.trajectories_px
+    z["dispersion"] = np.array([errors.dispersion])
+    return {name: np.abs(value).ravel() for name, value in z.items()}
+
+
+@pytest.mark.parametrize("motion", [None, MotionSettings(velocity_scale=0.1, absolute=True)])
+def test_truth_lies_within_one_and_two_standard_errors_as_often_as_it_should(
+    motion: MotionSettings | None,
+) -> None:
+    found = [scores(*calibrated(seed, motion=motion)) for seed in range(6)]
+    for name in found[0].keys() - {"dispersion"}:
+        z = np.concatenate([f[name] for f in found])
+        assert 0.63 <= np.mean(z < 1) <= 0.73, name
+        assert 0.93 <= np.mean(z < 2) <= 0.97, name
+    assert np.mean([f["dispersion"] for f in found]) == pytest.approx(1, abs=0.06)
+
+
+def test_errors_scale_with_noise_that_the_weights_do_not_know() -> None:
+    problem, windows, _ = calibrated(1)
+    zero = np.zeros(problem.layout.size)
+    plain = estimate_uncertainty(
+        problem, refine(problem, windows, zero, RefineOptions()).vector, windows.power
+    )
+    # the same information, but every likelihood overstated by a factor of four
+    loud = replace(windows, values=4 * windows.values, power=4 * windows.power)
+    other = replace(problem, surface=replace(problem.surface, coefficients=4 * problem.surface.coefficients))
+    found = estimate_uncertainty(other, refine(other, loud, zero, RefineOptions()).vector, loud.power)
+    assert found.dispersion == pytest.approx(4 * plain.dispersion, rel=0.02)
+    np.testing.assert_allclose(np.median(found.shifts_px / plain.shifts_px), 1, atol=0.03)
+
+
+def test_turning_and_moving_everything_is_no_error() -> None:
+    problem, windows, _ = calibrated(2)
+    state = expected_state(problem, evaluate(problem, np.zeros(problem.layout.size)), windows.power)
+    gauge = Gauge(problem, state)
+    rng = np.random.default_rng(0)
+    vector = rng.normal(size=problem.layout.size)
+    once = gauge.remove(vector)
+    np.testing.assert_allclose(gauge.remove(once), once, atol=1e-9)
+    positions = problem.layout.unpack(once).positions_px
+    np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-9)
+    # what was removed moves nothing in the images
+    layout = problem.layout
+    step = 1e-6 * (vector - once)
+    before = predicted_positions(problem, layout.unpack(np.zeros(layout.size)))
+    after = predicted_positions(problem, layout.unpack(step))
+    np.testing.assert_allclose(after, before, atol=1e-8)
+
+
+def test_what_few_images_show_is_less_certain() -> None:
+    problem, windows, _ = calibrated(3)
+    visible = windows.visible.copy()
+    visible[4:, 5] = False
+    windows = replace(windows, visible=visible)
+    problem = replace(problem, surface=replace(problem.surface, visible=visible))
+    errors = estimate_uncertainty(problem, np.zeros(problem.layout.size), windows.power)
+    length = np.linalg.norm(errors.positions_px, axis=1)
+    assert length[5] > 2 * np.median(length)
