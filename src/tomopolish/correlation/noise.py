@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -36,20 +37,57 @@ def noise_power(
     pool
         Threads over which rows of tiles are spread; the sum does not depend on their number.
     """
-    height, width = image.shape
-    step = box // 2
-    tile_rows = (height - box) // step + 1
-    tiles = tile_rows * ((width - box) // step + 1)
-    columns = min(int(np.ceil(last_frequency)) + 2, box // 2 + 1)
+    grid = tile_grid(image.shape, box, last_frequency)
 
     def strip_power(first: int) -> Array:
-        count = min(TILE_ROWS_PER_TASK, tile_rows - first)
-        return _strip_power(image[first * step : (first + count - 1) * step + box], box, columns)
+        count = min(TILE_ROWS_PER_TASK, grid.rows - first)
+        strip = image[first * grid.step : (first + count - 1) * grid.step + box]
+        return _strip_power(strip, box, grid.frequencies)
 
+    total = np.zeros((box, grid.frequencies))
+    for power in pool.map(strip_power, range(0, grid.rows, TILE_ROWS_PER_TASK)):
+        total += power
+    return shells_of_tiles(total, grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileGrid:
+    """How an image is cut into tiles, and which of their frequencies are needed.
+
+    Attributes
+    ----------
+    step
+        Distance of tiles, px.
+    rows, columns
+        Number of tiles.
+    frequencies
+        Columns kx = 0 … frequencies − 1 of the transforms are needed.
+    """
+
+    step: int
+    rows: int
+    columns: int
+    frequencies: int
+
+
+def tile_grid(image_shape: tuple[int, ...], box: int, last_frequency: float) -> TileGrid:
+    """All whole tiles at multiples of ⌊s/2⌋."""
+    height, width = image_shape
+    step = box // 2
+    return TileGrid(
+        step=step,
+        rows=(height - box) // step + 1,
+        columns=(width - box) // step + 1,
+        frequencies=min(int(np.ceil(last_frequency)) + 2, box // 2 + 1),
+    )
+
+
+def shells_of_tiles(power: Float[Array, "box columns"], grid: TileGrid) -> Float[Array, "shells"]:
+    """Radial average of the tiles' summed power, with unnormalised transforms; zero beyond the last shell."""
+    box, columns = power.shape
     total = np.zeros((box, box // 2 + 1))
-    for power in pool.map(strip_power, range(0, tile_rows, TILE_ROWS_PER_TASK)):
-        total[:, :columns] += power
-    shells = shell_average(total / (tiles * box**2), box)
+    total[:, :columns] = power
+    shells = shell_average(total / (grid.rows * grid.columns * box**2), box)
     shells[columns - 1 if columns <= box // 2 else columns :] = 0
     return shells
 

@@ -222,36 +222,76 @@ def correlate_tilt(
         pass
 
 
-def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
-    """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
-    box, mask, geometry, shared = task.reference.box, task.mask, task.geometry, task.frequencies
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairBatch:
+    """What kernels need of some pairs of one tilt image, besides what all of its pairs share.
+
+    Attributes
+    ----------
+    corners
+        (x, y) of the first pixel of each box in the image.
+    centre
+        Position (x, y) of the particle in its box, px.
+    views
+        First two rows of the view matrices.
+    defocus
+        Phase per kx², kx·ky and ky².
+    """
+
+    corners: Int[Array, "B 2"]
+    centre: Float[Array, "B 2"]
+    views: Float32[Array, "B 2 3"]
+    defocus: Float32[Array, "B 3"]
+    half_set: Int[Array, "B"]
+    optics_group: Int[Array, "B"]
+
+
+def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
+    """Gather some of a tilt image's pairs, given by their particles."""
+    geometry, shared = task.geometry, task.frequencies
     anchors = geometry.anchors_px[task.tilt, chunk]
-    corners = np.floor(anchors + 0.5).astype(np.int64) - box // 2
-    boxes = np.empty((len(chunk), box, box), dtype=np.float32)
-    kernels_cpu.extract_boxes(task.image, corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes)
-    _, rows, columns = shared.weight.shape
-    spectra = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
-    spectra = scipy.fft.fft(spectra, axis=1, workers=1)
+    corners = np.floor(anchors + 0.5).astype(np.int64) - task.reference.box // 2
     defocus = np.repeat(shared.defocus[None], len(chunk), axis=0)
     offset = geometry.defocus_offset_angstrom[task.tilt, chunk, None]
     defocus[:, (0, 2)] += shared.defocus_per_angstrom * offset
+    return PairBatch(
+        corners=corners,
+        centre=anchors - corners,
+        views=geometry.views[task.tilt, chunk],
+        defocus=defocus.astype(np.float32),
+        half_set=task.particles.half_set[chunk],
+        optics_group=task.particles.optics_group[chunk],
+    )
+
+
+def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
+    """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
+    box, mask, shared = task.reference.box, task.mask, task.frequencies
+    batch = pair_batch(task, chunk)
+    boxes = np.empty((len(chunk), box, box), dtype=np.float32)
+    kernels_cpu.extract_boxes(
+        task.image, batch.corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes
+    )
+    _, rows, columns = shared.weight.shape
+    spectra = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
+    spectra = scipy.fft.fft(spectra, axis=1, workers=1)
     product = np.empty((len(chunk), 2, rows, 2 * columns), dtype=np.float32)
     power = np.empty(len(chunk))
     kernels_cpu.correlate_spectra(
         spectra,
         task.reference.values,
-        task.particles.half_set[chunk],
-        geometry.views[task.tilt, chunk],
-        (anchors - corners).astype(np.float32),
+        batch.half_set,
+        batch.views,
+        batch.centre.astype(np.float32),
         shared.columns_used,
         shared.weight,
         shared.signal_weight,
-        defocus.astype(np.float32),
+        batch.defocus,
         np.float32(shared.quartic),
         np.float32(shared.constant_phase),
         shared.even,
         shared.odd,
-        task.particles.optics_group[chunk],
+        batch.optics_group,
         product,
         power,
     )
