@@ -23,9 +23,12 @@ from tomopolish.solve.problem import Problem, predicted_positions
 
 Array = np.ndarray
 
-MAX_SWEEPS = 10
+MIN_SWEEPS = 4
+MAX_SWEEPS = 12
 CLOUD = 40
 SHIFTS = 40
+FIRST_SHARPNESS = 8.0
+SHARPENING = 1.3
 FIRST_SPACING = 1.5
 """Spacing of the displacements tried in the first sweep, in which tilt images are blurred, over the later."""
 DOUBTFUL_SHARE = 0.9
@@ -47,6 +50,9 @@ class _Belief:
         Means of the distributions.
     spread_px
         Prior standard deviation of displacements, re-estimated in every sweep.
+    sharpness
+        Log-likelihood ratio of the best place over the average one that is believed at most: early sums are
+        smeared by what is not yet known, and strong signals would make them more certain than they are.
     """
 
     clouds: Float[Array, "P K 3"]
@@ -54,6 +60,7 @@ class _Belief:
     mean_shifts_px: Float[Array, "F 2"]
     mean_positions_px: Float[Array, "P 3"]
     spread_px: float
+    sharpness: float = FIRST_SHARPNESS
 
 
 def mean_field_start(
@@ -112,11 +119,12 @@ def mean_field_start(
             near = np.sum(candidates**2, axis=1) <= max(4 * belief.spread_px, 2 * spacing_px) ** 2
             tried = sparse if sweep == 0 else candidates[near]
             _update_particles(belief, tried, windows, seen, start_px, rows, averaged, pool)
+        belief.sharpness *= SHARPENING
         change = max(
             float(np.abs(now - old).max(initial=0))
             for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
         )
-        if change < 0.25 * windows.step_px or not (move_tilts and move_particles):
+        if (sweep >= MIN_SWEEPS and change < 0.25 * windows.step_px) or not (move_tilts and move_particles):
             break
     return Parameters(
         angles=start.angles,
@@ -147,8 +155,10 @@ def _update_tilt(
         1 / step, total,
     )  # fmt: skip
     square = grid[:, None] ** 2 + grid[None, :] ** 2
+    inside = square <= range_px**2
+    total *= _tempering(total[inside], belief.sharpness)
     total -= square / (2 * (PRIOR_FRACTION * range_px) ** 2)
-    total[square > range_px**2] = -np.inf
+    total[~inside] = -np.inf
     best, weights = _likeliest(total.ravel(), SHIFTS)
     iy, ix = np.unravel_index(best, total.shape)
     belief.mean_shifts_px[tilt] = weights @ grid[ix], weights @ grid[iy]
@@ -183,6 +193,7 @@ def _update_particles(
             windows.step_px,
             score,
         )
+        score *= _tempering(score, belief.sharpness)
         best, weights[p] = _likeliest(score - square / (2 * belief.spread_px**2), count)
         clouds[p] = candidates[best]
 
@@ -192,6 +203,12 @@ def _update_particles(
     belief.mean_positions_px = np.einsum("pk,pki->pi", weights, clouds)
     mean_square = float(np.mean(np.einsum("pk,pki->p", weights, clouds**2)))
     belief.spread_px = max(np.sqrt(mean_square / 3), windows.step_px / 2)
+
+
+def _tempering(scores: Float[Array, "..."], sharpness: float) -> float:
+    """Factor, at most 1, that limits how far the best score stands out from the average one."""
+    contrast = float(scores.max() - scores.mean())
+    return min(1.0, sharpness / contrast) if contrast > 0 else 1.0
 
 
 def _likeliest(log_probability: Float[Array, "N"], count: int) -> tuple[Int[Array, "K"], Float[Array, "K"]]:
