@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 _INV_PI = np.float32(1 / np.pi)
-# Adding and subtracting 1.5·2²³ rounds a float32 to the nearest integer. np.floor is no help: numba knows it on
-# the CPU only, where math.floor in turn gives integers, which leave the vector units.
+# Adding and subtracting 1.5·2²³ rounds a float32 to the nearest integer. np.floor is no help: numba knows it
+# on the CPU only, where math.floor in turn gives integers, which leave the vector units.
 _ROUND = np.float32(1.5 * 2**23)
 # π in two parts: the first has 11 significant bits, so that multiples of it are exact in float32.
 _PI_HIGH = np.float32(3.140625)

@@ -1,0 +1,240 @@
+"""Correlation windows on a CUDA device: CuPy's transforms and matrix products around our own kernels.
+
+`CudaCorrelator` holds the computation and sees the device through `DeviceArrays` only. `CupyArrays` is a real
+device; numpy stands in for it where numba imitates the kernels.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from tomopolish.correlation import kernels_cuda
+from tomopolish.correlation.frequencies import TiltFrequencies
+from tomopolish.correlation.noise import shells_of_tiles, tile_grid
+from tomopolish.correlation.reference import ReferenceTransform
+from tomopolish.correlation.windows import (
+    BoxMask,
+    PairBatch,
+    SmallInverse,
+    TiltTask,
+    pair_batch,
+    small_inverse_matrices,
+)
+
+Array = np.ndarray
+DeviceArray = Any
+
+BATCH_BYTES = 2**28
+"""Boxes cut at once. With transforms, work space and products a batch takes about six times as much."""
+
+
+class DeviceArrays(Protocol):
+    """Arrays on one device, and how kernels and data get there.
+
+    Attributes
+    ----------
+    xp
+        Array module with numpy's interface.
+    """
+
+    xp: Any
+
+    def active(self) -> AbstractContextManager[object]:
+        """Make the device the calling thread's until the context closes."""
+
+    def upload(self, values: Array) -> DeviceArray:
+        """Copy to the device, with C-contiguous rows."""
+
+    def download(self, values: DeviceArray) -> Array:
+        """Wait for an array's values and copy them to the host."""
+
+    def launch(
+        self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
+    ) -> None:
+        """Run a kernel after everything that was asked of the device before."""
+
+
+class CupyArrays:
+    """A real device, through CuPy.
+
+    CuPy and numba both use the device's primary context and its default stream, on which everything happens
+    in order; the host waits in `download` alone.
+    """
+
+    def __init__(self, index: int) -> None:
+        import cupy  # noqa: PLC0415  nothing but a CUDA device needs it
+        from numba import config, cuda  # noqa: PLC0415
+
+        self.xp: Any = cupy
+        self._cuda = cuda
+        self._index = index
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small data sets are no mistake
+
+    def active(self) -> AbstractContextManager[object]:
+        """Make the device the calling thread's until the context closes."""
+        stack = ExitStack()
+        stack.enter_context(self.xp.cuda.Device(self._index))
+        stack.enter_context(self._cuda.gpus[self._index])
+        return stack
+
+    def upload(self, values: Array) -> DeviceArray:
+        """Copy to the device, with C-contiguous rows."""
+        return self.xp.asarray(np.ascontiguousarray(values))
+
+    def download(self, values: DeviceArray) -> Array:
+        """Wait for an array's values and copy them to the host."""
+        found: Array = self.xp.asnumpy(values)
+        return found
+
+    def launch(
+        self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
+    ) -> None:
+        """Run a kernel after everything that was asked of the device before."""
+        # Left to itself, numba would wait for the stream once per CuPy array.
+        seen = [
+            self._cuda.as_cuda_array(a, sync=False) if isinstance(a, self.xp.ndarray) else a
+            for a in arguments
+        ]
+        kernel[blocks, threads](*seen)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _TiltOnDevice:
+    """What all pairs of one tilt image share, uploaded."""
+
+    image: DeviceArray
+    mask: tuple[DeviceArray, DeviceArray, DeviceArray]
+    reference: DeviceArray
+    columns_used: DeviceArray
+    weights: tuple[DeviceArray, DeviceArray]
+    quartic: np.float32
+    constant_phase: np.float32
+    even: DeviceArray
+    odd: DeviceArray
+    inverse_columns: DeviceArray
+    inverse_rows: DeviceArray
+
+
+class CudaCorrelator:
+    """Compares tilt images with references on one CUDA device; see `devices.Correlator`."""
+
+    def __init__(self, arrays: DeviceArrays) -> None:
+        self._arrays = arrays
+        self._resident: WeakKeyDictionary[ReferenceTransform | BoxMask, Any] = WeakKeyDictionary()
+
+    def active(self) -> AbstractContextManager[object]:
+        """Make the device the calling thread's until the context closes."""
+        return self._arrays.active()
+
+    def noise_power(self, image: Array, box: int, last_frequency: float) -> Array:
+        """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
+        arrays, xp = self._arrays, self._arrays.xp
+        grid = tile_grid(image.shape, box, last_frequency)
+        on_device = arrays.upload(image)
+        down, right = on_device.strides
+        total = xp.zeros((box, grid.frequencies), dtype=np.float64)
+        at_once = max(1, BATCH_BYTES // (4 * grid.columns * box**2))
+        for first in range(0, grid.rows, at_once):
+            tiles = xp.lib.stride_tricks.as_strided(
+                on_device[first * grid.step :],
+                shape=(min(at_once, grid.rows - first), grid.columns, box, box),
+                strides=(grid.step * down, grid.step * right, down, right),
+            )
+            transforms = xp.fft.rfft2(tiles.reshape(-1, box, box))
+            blocks = _blocks(box * grid.frequencies)
+            arrays.launch(kernels_cuda.add_power, blocks, kernels_cuda.THREADS, transforms, total)
+        return shells_of_tiles(arrays.download(total), grid)
+
+    def correlate_tilt(self, task: TiltTask, values: Array, power: Array) -> None:
+        """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
+        seen = np.flatnonzero(task.geometry.visible[task.tilt])
+        size = max(1, BATCH_BYTES // (4 * task.reference.box**2))
+        shared = self._upload_shared(task)
+        for start in range(0, len(seen), size):
+            chunk = seen[start : start + size]
+            batch = pair_batch(task, chunk)
+            product, gained = self._correlate_batch(batch, shared, task.reference.box)
+            values[chunk] = self._arrays.download(self._small_inverse(product, shared))
+            power[chunk] = self._arrays.download(gained).sum(axis=1, dtype=np.float64)
+
+    def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
+        upload, mask = self._arrays.upload, task.mask
+        shared: TiltFrequencies = task.frequencies
+        _, rows, columns = shared.weight.shape
+        matrices: SmallInverse = small_inverse_matrices(
+            task.reference.box, rows, columns, task.displacements_px
+        )
+        if mask not in self._resident:
+            self._resident[mask] = tuple(
+                upload(part) for part in (mask.falloff, mask.inside_start, mask.inside_stop)
+            )
+        if task.reference not in self._resident:
+            self._resident[task.reference] = upload(task.reference.values)
+        return _TiltOnDevice(
+            image=upload(task.image),
+            mask=self._resident[mask],
+            reference=self._resident[task.reference],
+            columns_used=upload(shared.columns_used),
+            weights=(upload(shared.weight), upload(shared.signal_weight)),
+            quartic=np.float32(shared.quartic),
+            constant_phase=np.float32(shared.constant_phase),
+            even=upload(shared.even),
+            odd=upload(shared.odd),
+            inverse_columns=upload(np.stack([matrices.sum_columns, matrices.difference_columns])),
+            inverse_rows=upload(matrices.rows),
+        )
+
+    def _correlate_batch(
+        self, batch: PairBatch, shared: _TiltOnDevice, box: int
+    ) -> tuple[DeviceArray, DeviceArray]:
+        """Extract, transform and multiply with the prediction; see `kernels_cuda.correlate_spectra`."""
+        arrays, xp, threads = self._arrays, self._arrays.xp, kernels_cuda.THREADS
+        pairs = len(batch.corners)
+        boxes = xp.empty((pairs, box, box), dtype=np.float32)
+        corners = arrays.upload(batch.corners)
+        arrays.launch(kernels_cuda.extract_boxes, pairs, threads, shared.image, corners, *shared.mask, boxes)
+        spectra = xp.fft.rfft2(boxes)
+        weight, signal_weight = shared.weights
+        _, rows, columns = weight.shape
+        blocks = _blocks(rows * columns)
+        product = xp.empty((2, pairs, rows, 2 * columns), dtype=np.float32)
+        power = xp.empty((pairs, blocks), dtype=np.float32)
+        arrays.launch(
+            kernels_cuda.correlate_spectra,
+            (pairs, blocks),
+            threads,
+            spectra,
+            shared.reference,
+            arrays.upload(batch.half_set),
+            arrays.upload(batch.views),
+            arrays.upload((batch.centre - box // 2).astype(np.float32)),
+            shared.columns_used,
+            weight,
+            signal_weight,
+            arrays.upload(batch.defocus),
+            shared.quartic,
+            shared.constant_phase,
+            shared.even,
+            shared.odd,
+            arrays.upload(batch.optics_group),
+            product,
+            power,
+        )
+        return product, power
+
+    def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
+        """Two matrix products; see `windows.small_inverse`."""
+        xp = self._arrays.xp
+        _, pairs, rows, width = product.shape
+        partial = xp.matmul(product.reshape(2, pairs * rows, width), shared.inverse_columns)
+        partial = xp.moveaxis(partial.reshape(2, pairs, rows, -1), 0, 1).reshape(pairs, 2 * rows, -1)
+        return xp.matmul(shared.inverse_rows, partial)
+
+
+def _blocks(pixels: int) -> int:
+    return -(-pixels // kernels_cuda.THREADS)

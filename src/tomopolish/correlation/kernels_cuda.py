@@ -1,0 +1,175 @@
+"""Compiled kernels of the correlation stage, CUDA: the same per-pixel arithmetic as the CPU's (`pixel`).
+
+Nothing here imports CuPy: kernels take any arrays on the device. With NUMBA_ENABLE_CUDASIM=1 numba runs them
+in Python on numpy arrays, thread by thread. Sums are taken in a fixed order, without atomics, so that results
+do not depend on the scheduling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import cuda, float32
+
+from tomopolish.correlation import pixel
+
+# Reassociation would undo the sine's rounding and its two-part reduction by π.
+_sine = cuda.jit(pixel.sine, device=True)
+_ctf_phase = cuda.jit(pixel.ctf_phase, device=True, fastmath=True)
+_sample = cuda.jit(pixel.sample, device=True, fastmath=True)
+
+THREADS = 256
+"""Threads of a block of `extract_boxes` and `correlate_spectra`: a power of two, as `_block_sum` needs."""
+
+_HALF_TURN = np.float32(np.pi)
+_QUARTER_TURN = np.float32(np.pi / 2)
+
+
+@cuda.jit(device=True)
+def _block_sum(values):  # type: ignore[no-untyped-def]
+    """Sum of a block's shared array, one value per thread; the same on every thread."""
+    thread = cuda.threadIdx.x
+    width = THREADS // 2
+    cuda.syncthreads()
+    while width > 0:
+        if thread < width:
+            values[thread] += values[thread + width]
+        cuda.syncthreads()
+        width //= 2
+    return values[0]
+
+
+@cuda.jit
+def extract_boxes(image, corners, falloff, inside_start, inside_stop, boxes):  # type: ignore[no-untyped-def]
+    """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
+
+    One block of threads per box. Arguments as in `kernels_cpu.extract_boxes`.
+    """
+    shared = cuda.shared.array(THREADS, float32)
+    count = cuda.shared.array(THREADS, float32)
+    box, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    size = falloff.shape[0]
+    bottom, right = image.shape[0] - 1, image.shape[1] - 1
+    x0, y0 = corners[box, 0], corners[box, 1]
+    # Any pixel near the mean: differences to it lose no digits in float32.
+    pivot = image[min(max(y0, 0), bottom), min(max(x0, 0), right)]
+    total, outside = np.float32(0), 0
+    for p in range(thread, size * size, THREADS):
+        y, x = p // size, p % size
+        if x < inside_start[y] or x >= inside_stop[y]:
+            total += image[min(max(y0 + y, 0), bottom), min(max(x0 + x, 0), right)] - pivot
+            outside += 1
+    shared[thread] = total
+    count[thread] = np.float32(outside)
+    mean = pivot + _block_sum(shared) / _block_sum(count)
+    for p in range(thread, size * size, THREADS):
+        y, x = p // size, p % size
+        value = image[min(max(y0 + y, 0), bottom), min(max(x0 + x, 0), right)]
+        boxes[box, y, x] = (value - mean) * falloff[y, x]
+
+
+@cuda.jit(device=True, fastmath=True)
+def _correlate_pixel(  # type: ignore[no-untyped-def]
+    observed, reference, half, view, kx, ky, weight, signal_weight, defocus, quartic, constant_phase,
+    even, odd, centre, unit,
+):  # fmt: skip
+    """One pixel of w · O · conj(S) · e^{2πi k·centre/s} as (re, im), and of w |S|²."""
+    ky2 = ky * ky
+    re, im = _sample(
+        reference,
+        half,
+        kx * view[0, 0] + ky * view[1, 0],
+        kx * view[0, 1] + ky * view[1, 1],
+        kx * view[0, 2] + ky * view[1, 2],
+    )
+    re, im = re * odd.real - im * odd.imag, re * odd.imag + im * odd.real
+    row_phase = constant_phase + defocus[2] * ky2
+    sine = _sine(even + _ctf_phase(kx, ky2, row_phase, defocus[1] * ky, defocus[0], quartic))
+    factor = weight * sine
+    p_re = factor * (observed.real * re + observed.imag * im)
+    p_im = factor * (observed.imag * re - observed.real * im)
+    turn = unit * (kx * centre[0] + ky * centre[1])
+    q_re, q_im = _sine(turn + _QUARTER_TURN), _sine(turn)
+    power = signal_weight * sine * sine * (re * re + im * im)
+    return p_re * q_re - p_im * q_im, p_re * q_im + p_im * q_re, power
+
+
+@cuda.jit
+def correlate_spectra(  # type: ignore[no-untyped-def]
+    spectra, reference, half_set, views, centre, columns_used, weight, signal_weight, defocus, quartic,
+    constant_phase, even, odd, group, product, power,
+):  # fmt: skip
+    """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
+
+    A grid of (pairs, blocks): each thread does pixels (kx, ky) and (kx, −ky) of one pair, and writes their
+    sum E and difference D. Arguments as in `kernels_cpu.correlate_spectra`, except:
+
+    Parameters
+    ----------
+    spectra : (B, s, at least C) complex64, unnormalised transforms
+    centre : (B, 2) float32, position of the particle's centre relative to pixel s/2 of its box, px
+    product : (2, B, R, 2C) float32, written: [Re E | Im E] and [Im D | Re D]
+    power : (B, blocks) float32, written: parts of Σ w |S|² over the full plane
+    """
+    shared = cuda.shared.array(THREADS, float32)
+    pair, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    size, columns = spectra.shape[1], weight.shape[2]
+    position = cuda.blockIdx.y * THREADS + thread
+    gained = np.float32(0)
+    if position < weight.shape[1] * columns:
+        r, c = position // columns, position % columns
+        kx, ky = np.float32(c), np.float32(r)
+        half, g = half_set[pair], group[pair]
+        unit = np.float32(2) * _HALF_TURN / np.float32(size)
+        # e^{2πi k·(s/2)/s}: the box's own centre
+        sign = np.float32(1 - 2 * ((r + c) % 2))
+        plus_re, plus_im, minus_re, minus_im = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        gamma, factor = np.float32(0), np.complex64(1)
+        if c < columns_used[0, r]:
+            if even.shape[3] > 0:
+                gamma = even[g, 0, r, c]
+            if odd.shape[3] > 0:
+                factor = odd[g, 0, r, c]
+            plus_re, plus_im, part = _correlate_pixel(
+                spectra[pair, r, c], reference, half, views[pair], kx, ky, weight[0, r, c],
+                signal_weight[0, r, c], defocus[pair], quartic, constant_phase, gamma, factor,
+                centre[pair], unit,
+            )  # fmt: skip
+            gained += part
+        if r > 0 and c < columns_used[1, r]:
+            if even.shape[3] > 0:
+                gamma = even[g, 1, r, c]
+            if odd.shape[3] > 0:
+                factor = odd[g, 1, r, c]
+            minus_re, minus_im, part = _correlate_pixel(
+                spectra[pair, size - r, c], reference, half, views[pair], kx, -ky, weight[1, r, c],
+                signal_weight[1, r, c], defocus[pair], quartic, constant_phase, gamma, factor,
+                centre[pair], unit,
+            )  # fmt: skip
+            gained += part
+        product[0, pair, r, c] = sign * (plus_re + minus_re)
+        product[0, pair, r, columns + c] = sign * (plus_im + minus_im)
+        if r == 0:
+            plus_re, plus_im = np.float32(0), np.float32(0)
+        product[1, pair, r, c] = sign * (plus_im - minus_im)
+        product[1, pair, r, columns + c] = sign * (plus_re - minus_re)
+    shared[thread] = gained
+    total = _block_sum(shared)
+    if thread == 0:
+        power[pair, cuda.blockIdx.y] = total
+
+
+@cuda.jit
+def add_power(transforms, total):  # type: ignore[no-untyped-def]
+    """Add the power of many transforms: ``total[y, x] += Σ_t |transform[t, y, x]|²``, one thread per pixel.
+
+    ``transforms`` is (T, s, at least C) complex64, ``total`` (s, C) float64.
+    """
+    position = cuda.grid(1)
+    columns = total.shape[1]
+    if position < total.shape[0] * columns:
+        y, x = position // columns, position % columns
+        line = np.float32(0)
+        for t in range(transforms.shape[0]):
+            value = transforms[t, y, x]
+            line += value.real * value.real + value.imag * value.imag
+        total[y, x] += line
