@@ -6,6 +6,7 @@ is None here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from tomopolish.errors import InputError
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
+
+DEVICES = r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*"
 
 
 def _refuse(condition: bool, sentence: str) -> None:
@@ -294,6 +297,8 @@ class RunSettings:
         `--o`.
     threads
         `--j`.
+    device
+        `--device`: `auto`, `cpu`, `cuda`, `cuda:1`, or several as `cuda:0,cuda:1`.
     only_do_unfinished
         `--only_do_unfinished`: take finished tomograms from an earlier run.
     diagnostics
@@ -306,6 +311,7 @@ class RunSettings:
 
     output_folder: Path
     threads: int = 1
+    device: str = "auto"
     only_do_unfinished: bool = False
     diagnostics: bool = False
     dry_run: bool = False
@@ -313,6 +319,11 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         _refuse(self.threads < 1, f"--j {self.threads} gives no thread to work with: give 1 or more")
+        _refuse(
+            re.fullmatch(DEVICES, self.device) is None,
+            f"--device {self.device} is unknown: give auto, cpu, cuda, or devices such as cuda:0 or "
+            "cuda:0,cuda:1",
+        )
         _refuse(
             self.output_folder.exists() and not self.output_folder.is_dir(),
             f"--o {self.output_folder} is a file: name a folder for the output",

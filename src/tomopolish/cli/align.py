@@ -123,6 +123,10 @@ def _run() -> Section:
     section = Section("Run")
     section.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
     section.value("--j", "N", "Threads.", type=int, default=1)
+    section.value(
+        "--device", "NAME", "auto, cpu, cuda, or CUDA devices as cuda:0,cuda:1: a tomogram on each.",
+        type=str, default="auto",
+    )  # fmt: skip
     section.flag("--dry_run", "Check everything, say what would be done, and stop.")
     section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
     section.flag("--diag", "Write intermediate results for inspection.")
@@ -168,6 +172,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
         run=RunSettings(
             output_folder=values["o"],
             threads=values["j"],
+            device=values["device"],
             only_do_unfinished=values["only_do_unfinished"],
             diagnostics=values["diag"],
             dry_run=values["dry_run"],

@@ -7,14 +7,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Bool
 
+from tomopolish.correlation.devices import lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
-from tomopolish.correlation.noise import noise_power
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
     CorrelationWindows,
     TiltTask,
     box_mask,
-    correlate_tilt,
     pair_geometry,
     prefetch,
     window_samples,
@@ -48,12 +47,12 @@ def correlation_windows(
     box = references.box_px
     taking_part = frames_taking_part(series, settings)
     tilts = np.arange(len(series))
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1) as reader, lend_correlator(settings.run.device, pool) as correlator:
         noise = np.zeros((len(series), box // 2 + 1))
         if settings.weights.whiten:
             with progress.stage("noise", len(tilts)) as stage:
                 for tilt, image in prefetch(series, tilts, reader):
-                    noise[tilt] = noise_power(image, box, references.weight.last_frequency, pool)
+                    noise[tilt] = correlator.noise_power(image, box, references.weight.last_frequency)
                     stage.advance()
         weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
@@ -84,7 +83,7 @@ def correlation_windows(
                     reference=references.transform,
                     displacements_px=samples,
                 )
-                correlate_tilt(task, pool, values[tilt], power[tilt])
+                correlator.correlate_tilt(task, values[tilt], power[tilt])
                 stage.advance()
     return CorrelationWindows(
         values=values,
