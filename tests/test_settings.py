@@ -123,8 +123,6 @@ UNAVAILABLE = {
     ),
     "--mot": replace(SETTINGS, inputs=replace(SETTINGS.inputs, trajectories=STAR)),
     "--pad": replace(SETTINGS, windows=replace(SETTINGS.windows, padding=2)),
-    "--only_do_unfinished": replace(SETTINGS, run=replace(SETTINGS.run, only_do_unfinished=True)),
-    "--pipeline_control": replace(SETTINGS, run=replace(SETTINGS.run, pipeline_folder=Path("job"))),
 }
 
 

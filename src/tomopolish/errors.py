@@ -17,3 +17,9 @@ class RunError(TomopolishError):
     """A run on sound input failed."""
 
     exit_code = 1
+
+
+class RunStopped(TomopolishError):
+    """Somebody asked the run to end: no tomogram's failure, and no reason to go on with the next."""
+
+    exit_code = 1

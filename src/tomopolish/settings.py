@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tomopolish.cluster_settings import ClusterSettings
 from tomopolish.errors import InputError
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
@@ -307,6 +308,10 @@ class RunSettings:
         `--dry_run`: check everything and say what would be done.
     pipeline_folder
         `--pipeline_control`: job folder in which RELION's exit files are kept.
+    strict
+        `--strict`: the first tomogram that fails ends the run.
+    cluster
+        Where tomograms are refined; None: one after the other, in this process.
     """
 
     output_folder: Path
@@ -316,6 +321,8 @@ class RunSettings:
     diagnostics: bool = False
     dry_run: bool = False
     pipeline_folder: Path | None = None
+    strict: bool = False
+    cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:
         _refuse(self.threads < 1, f"--j {self.threads} gives no thread to work with: give 1 or more")
@@ -377,8 +384,6 @@ UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {
     "--shift_only_by_particles": lambda s: s.fit.shift_only_by_particles,
     "--mot": lambda s: s.inputs.trajectories is not None,
     "--pad": lambda s: s.windows.padding != 1,
-    "--only_do_unfinished": lambda s: s.run.only_do_unfinished,
-    "--pipeline_control": lambda s: s.run.pipeline_folder is not None,
 }
 """Options that are parsed and validated, but that no code carries out; each with its test."""
 

@@ -18,6 +18,7 @@ from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.errors import RunError
 from tomopolish.run import align as whole_run
+from tomopolish.run.work import Stages
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--j", "2", "--o", "out/"]
 
@@ -50,9 +51,12 @@ def test_a_run_writes_the_sets_and_says_what_changed(
         "note.txt",
         "optimisation_set.star",
         "particles.star",
+        "temp/TS_01.npz",
+        "temp/TS_02.npz",
         "tilt_series/TS_01.star",
         "tilt_series/TS_02.star",
         "tomograms.star",
+        "uncertainty.star",
     ]
     note = (project / "out/note.txt").read_text()
     assert "tomopolish align --i optimisation_set.star --b 48" in note
@@ -74,7 +78,7 @@ def test_a_failed_tomogram_keeps_its_input_and_sets_the_status(
             raise RunError("TS_02.mrcs: section 3 cannot be read")
         return sound(series, *rest)
 
-    stages = whole_run.Stages(prepare=pipeline.prepare, align_tomogram=failing)
+    stages = Stages(prepare=pipeline.prepare, align_tomogram=failing)
     monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
     assert run(ALIGN) == 1
     captured = capsys.readouterr()

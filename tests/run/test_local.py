@@ -14,8 +14,9 @@ from tomopolish.dataset.model import Alignment
 from tomopolish.errors import InputError, RunError
 from tomopolish.progress import Progress
 from tomopolish.results import TomogramResult, TomogramStatistics
-from tomopolish.run.local import RunReport, Stages, open_folder, refine, show_closing
+from tomopolish.run.local import RunReport, open_folder, refine, show_closing
 from tomopolish.run.reporter import PlainReporter, SilentReporter
+from tomopolish.run.work import Stages
 from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
 
 
@@ -49,11 +50,13 @@ class FakeProject:
 
 def result_of(name: str, *sentences: str) -> TomogramResult:
     return TomogramResult(
-        alignment=Alignment(
-            tomogram=name,
-            projections_px=np.zeros((3, 4, 4)),
-            rows=np.arange(2),
-            positions_px=np.zeros((2, 3)),
+        alignments=(
+            Alignment(
+                tomogram=name,
+                projections_px=np.zeros((3, 4, 4)),
+                rows=np.arange(2),
+                positions_px=np.zeros((2, 3)),
+            ),
         ),
         statistics=TomogramStatistics(
             particles=2,

@@ -15,7 +15,9 @@ import click
 from tomopolish import __version__
 from tomopolish.cli.failures import explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
+from tomopolish.errors import TomopolishError
 from tomopolish.run.invocation import Invocation
+from tomopolish.run.signals import ending_in_order
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a RELION project.",
@@ -57,9 +59,28 @@ COMMANDS = click.version_option(__version__, prog_name="tomopolish")(COMMANDS)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out one command line; returns the exit status and raises nothing."""
+    """Carry out one command line; returns the exit status and raises nothing.
+
+    Under RELION's pipeline the job's exit file tells how it ended, be it by an option that does not exist.
+    """
+    if not any(argument.startswith("--pipeline_control") for argument in arguments):
+        return _run(arguments)[0]
+    from tomopolish.run.pipeline_control import control_of
+
+    control = control_of(arguments)
+    try:
+        control.begin()
+        status, error = _run(arguments)
+        control.end(status, error)
+    except (OSError, TomopolishError) as problem:
+        return explain(problem)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> tuple[int, BaseException | None]:
+    """Return the exit status, and the error that ended the command, if one did."""
     invocation = Invocation(command=("tomopolish", *arguments), debug="--debug" in arguments)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ending_in_order():
         warnings.showwarning = _show_warning
         try:
             status = COMMANDS.main(
@@ -68,8 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         except (Exception, KeyboardInterrupt) as error:
             if invocation.debug:
                 traceback.print_exc()
-            return explain(error)
-    return status if isinstance(status, int) else 0
+            return explain(error), error
+    return (status if isinstance(status, int) else 0), None
 
 
 def main() -> None:

@@ -6,15 +6,21 @@ import click
 
 from tomopolish.errors import TomopolishError
 from tomopolish.run.failures import reason
+from tomopolish.run.signals import Terminated
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells report it."""
+TERMINATED = 143
+"""Exit status after Ctrl-C and after SIGTERM, as shells report them."""
+
+KEPT = "no refined set was written; --only_do_unfinished goes on from the tomograms that were finished"
 
 
 def explain(error: BaseException) -> int:
     """Say in one line on stderr what went wrong; returns the exit status."""
+    if isinstance(error, Terminated):
+        return _say(f"terminated; {KEPT}", TERMINATED)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return _say("interrupted; the output folder holds no result of this run", INTERRUPTED)
+        return _say(f"interrupted; {KEPT}", INTERRUPTED)
     if isinstance(error, click.ClickException):
         return _say(_usage_sentence(error), error.exit_code)
     return _say(reason(error), error.exit_code if isinstance(error, TomopolishError) else 1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from tomopolish.errors import RunError
+
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
+"""Names that `atomic_path` gives."""
 
 
 def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
@@ -73,6 +77,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder."""
+    for path in folder.glob(".*.part"):
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -8,10 +8,14 @@ from pathlib import Path
 from tomopolish import pipeline
 from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.dataset import Dataset, open_dataset
+from tomopolish.dataset.files import remove_leftovers
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.local import Stages, open_folder, refine, show_closing
+from tomopolish.run.local import open_folder, refine, show_closing
+from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
 from tomopolish.run.reporter import Reporter, reporter_for
+from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
+from tomopolish.run.work import Stages
 from tomopolish.settings import AlignSettings, InputPaths
 
 STAGES = Stages(prepare=pipeline.prepare, align_tomogram=pipeline.align_tomogram)
@@ -54,6 +58,7 @@ def run_align(
         When the inputs cannot be used, no tomogram could be refined, or the results cannot be written.
     """
     reporter = reporter or reporter_for(sys.stdout)
+    reporter = WatchedReporter(reporter, PipelineControl(folder=settings.run.pipeline_folder))
     dataset = checked_inputs(settings, reporter)
     if settings.run.dry_run:
         plans = plan_run(dataset, settings)
@@ -62,7 +67,10 @@ def run_align(
         return 0
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
-    report = refine(dataset, settings, stages, reporter, debug=invocation.debug)
+    store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
+    for leftovers in (folder, folder / "tilt_series", store.folder):
+        remove_leftovers(leftovers)
+    report = refine(dataset, settings, stages, reporter, debug=invocation.debug, store=store)
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
     show_closing(report, folder, reporter)

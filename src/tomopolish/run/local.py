@@ -6,45 +6,29 @@ The steps come in from outside (`Stages`), so that the loop can be tested, or ru
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
-from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
-from tomopolish.errors import InputError, RunError
+from tomopolish.dataset.model import Alignment
+from tomopolish.errors import InputError, RunError, RunStopped
 from tomopolish.output.note import write_note
 from tomopolish.output.table import change_table, time_table
-from tomopolish.progress import Progress
 from tomopolish.results import TomogramResult, TomogramStatistics
 from tomopolish.run.failures import reason
+from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
+from tomopolish.run.results_store import ResultsStore, StoredResults
+from tomopolish.run.work import Prepared, Project, Stages, Work, report_failure, report_warnings
 from tomopolish.settings import AlignSettings
 
-Prepared = TypeVar("Prepared")
+Outcomes = tuple[Mapping[str, TomogramResult], Mapping[str, str]]
+"""Results that no store keeps, and the reasons of failures."""
 
-
-class Project(Protocol):
-    """The data set as a run sees it."""
-
-    @property
-    def tomogram_names(self) -> Sequence[str]:
-        """Tomograms that hold particles, in the order of the tomogram set."""
-
-    def references(self) -> References:
-        """Return what the particles are compared with."""
-
-    def load(self, name: str) -> tuple[TiltSeries, Particles]:
-        """Return one tilt series and its particles."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stages(Generic[Prepared]):
-    """The computation: references once, then one tomogram at a time."""
-
-    prepare: Callable[[References, AlignSettings], Prepared]
-    align_tomogram: Callable[[TiltSeries, Particles, Prepared, AlignSettings, Progress], TomogramResult]
+Runner = Callable[[Work[Any], Sequence[str], Reporter], Outcomes]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,15 +38,29 @@ class RunReport:
     results: Mapping[str, TomogramResult]
     failures: Mapping[str, str]
 
-    @property
+    @cached_property
     def statistics(self) -> dict[str, TomogramStatistics]:
         """The figures of the tomograms that were refined."""
         return {name: result.statistics for name, result in self.results.items()}
 
     @property
-    def alignments(self) -> dict[str, Alignment]:
-        """The geometry of the tomograms that were refined."""
-        return {name: result.alignment for name, result in self.results.items()}
+    def alignments(self) -> Mapping[str, Alignment]:
+        """The geometry of the tomograms that were refined; looked up one at a time."""
+        return _Alignments(self.results)
+
+
+class _Alignments(Mapping[str, Alignment]):
+    def __init__(self, results: Mapping[str, TomogramResult]) -> None:
+        self._results = results
+
+    def __getitem__(self, name: str) -> Alignment:
+        return self._results[name].alignment
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
 
 
 def refine(
@@ -72,6 +70,8 @@ def refine(
     reporter: Reporter,
     *,
     debug: bool = False,
+    store: ResultsStore | None = None,
+    runner: Runner | None = None,
 ) -> RunReport:
     """Refine every tomogram of a checked project; one that fails does not stop the others.
 
@@ -79,35 +79,61 @@ def refine(
     ----------
     debug
         Print the traceback of each failure.
+    store
+        Where finished tomograms are kept, and where an earlier run's are found; None: in memory, all anew.
+    runner
+        Carries out the tomograms that are to be done; None: one after the other, in this process.
 
     Raises
     ------
     TomopolishError
-        When the references cannot be prepared.
+        When the references cannot be prepared, and with `strict` settings when a tomogram fails.
     RunError
         When no tomogram could be refined.
+    RunStopped
+        When somebody asked the run to end.
     """
+    names = project.tomogram_names
+    common = {} if store is None else common_fingerprint(settings, project.references())
+    work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
+    with reporter.open(len(names)):
+        finished = work.finished(reporter) if settings.run.only_do_unfinished else ()
+        for name in finished:
+            reporter.passed(name, "finished earlier")
+        todo = [name for name in names if name not in set(finished)]
+        held, failures = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
+    done = [name for name in names if name not in failures]
+    if not done:
+        raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")
+    results = held if store is None else StoredResults(store=store, names=done)
+    return RunReport(results=results, failures={name: failures[name] for name in names if name in failures})
+
+
+def one_after_another(
+    work: Work[Any], names: Sequence[str], reporter: Reporter, *, debug: bool = False
+) -> Outcomes:
+    """Refine tomograms in this process; returns the results that no store keeps, and the failures."""
     results: dict[str, TomogramResult] = {}
     failures: dict[str, str] = {}
-    names = project.tomogram_names
-    with reporter.open(len(names)):
-        prepared = stages.prepare(project.references(), settings)
-        for name in names:
-            try:
-                with reporter.tomogram(name) as progress:
-                    series, particles = project.load(name)
-                    results[name] = stages.align_tomogram(series, particles, prepared, settings, progress)
-            except Exception as error:
-                failures[name] = reason(error)
-                reporter.warn(f"{name} failed: {failures[name]}")
-                if debug:
-                    traceback.print_exc()
-                continue
-            for sentence in results[name].statistics.warnings:
-                reporter.warn(sentence if name in sentence else f"{name}: {sentence}")
-    if not results:
-        raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")
-    return RunReport(results=results, failures=failures)
+    if not names:
+        return results, failures
+    prepared = work.prepare()
+    for name in names:
+        try:
+            with reporter.tomogram(name) as progress:
+                result = work.compute(name, prepared, progress)
+        except RunStopped:
+            raise
+        except Exception as error:
+            failures[name] = reason(error)
+            if debug:
+                traceback.print_exc()
+            report_failure(name, failures[name], work.settings, reporter)
+            continue
+        report_warnings(name, result.statistics.warnings, reporter)
+        if work.store is None:
+            results[name] = result
+    return results, failures
 
 
 def open_folder(settings: AlignSettings, inputs: Sequence[Path], command: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from tomopolish.correlation.windows import pair_geometry, window_samples
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.output.table import Table
 from tomopolish.pipeline import frames_taking_part
-from tomopolish.run.local import Project
+from tomopolish.run.work import Project
 from tomopolish.settings import AlignSettings
 
 COST_OVER_FFT = 8.0

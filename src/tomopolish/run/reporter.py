@@ -25,6 +25,9 @@ class Reporter(Protocol):
     def tomogram(self, name: str) -> AbstractContextManager[Progress]:
         """Begin the next tomogram; its stages are shown until the context closes."""
 
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram that was done elsewhere, or earlier, and say how."""
+
     def warn(self, sentence: str) -> None:
         """Give a warning: one line on stderr."""
 
@@ -56,6 +59,9 @@ class SilentReporter:
         """Begin a tomogram unseen."""
         yield SilentProgress()
 
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram unseen."""
+
     def warn(self, sentence: str) -> None:
         """Keep a warning."""
         self.warnings.append(sentence)
@@ -86,6 +92,11 @@ class PlainReporter:
         """Begin the next tomogram."""
         self._begun += 1
         yield _PlainProgress(self, f"{name} ({self._begun}/{self._tomograms})")
+
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram and print a line."""
+        self._begun += 1
+        self.say(f"{name} ({self._begun}/{self._tomograms}): {sentence}")
 
     def warn(self, sentence: str) -> None:
         """Give a warning: one line on stderr."""
@@ -156,6 +167,12 @@ class TerminalReporter:
         """Begin the next tomogram."""
         assert self._bars is not None and self._whole is not None, "open() comes first"
         yield _TerminalProgress(self._bars, name)
+        self._bars.advance(self._whole)
+
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram and print a line above the bars."""
+        assert self._bars is not None and self._whole is not None, "open() comes first"
+        self._bars.console.print(f"{name}: {sentence}", markup=False)
         self._bars.advance(self._whole)
 
     def warn(self, sentence: str) -> None:

@@ -1,0 +1,81 @@
+"""The options that say where tomograms are refined when several are at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tomopolish.errors import InputError
+
+
+def _refuse(condition: bool, sentence: str) -> None:
+    if condition:
+        raise InputError(sentence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSettings:
+    """What each job asks of Slurm.
+
+    Attributes
+    ----------
+    partition, walltime, memory
+        `--slurm_partition`, `--slurm_walltime`, `--slurm_memory`.
+    gpus
+        `--slurm_gpus`: GPUs of each job.
+    directives
+        `--slurm_directive`: further lines after #SBATCH.
+    """
+
+    partition: str | None = None
+    walltime: str | None = None
+    memory: str = "8GB"
+    gpus: int = 0
+    directives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse(self.gpus < 0, f"--slurm_gpus {self.gpus} is negative: give 0 or more")
+        texts = (self.partition or "", self.walltime or "", self.memory, *self.directives)
+        _refuse(
+            any("\n" in text or "\r" in text for text in texts),
+            "an option for Slurm spans several lines: give one --slurm_directive for each line",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """Which processes refine the tomograms, several at a time.
+
+    Attributes
+    ----------
+    workers
+        `--workers`: processes on this machine, or jobs of Slurm.
+    scheduler
+        `--scheduler`: address of a Dask scheduler that is running already.
+    slurm
+        `--slurm` and its companions; None: no Slurm.
+    worker_memory
+        `--worker_memory`: a process on this machine that exceeds it is ended and replaced.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    slurm: SlurmSettings | None = None
+    worker_memory: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(
+            self.workers is not None and self.workers < 1,
+            f"--workers {self.workers} leaves nobody to do the work: give 1 or more",
+        )
+        _refuse(
+            self.scheduler is not None and self.slurm is not None,
+            "--scheduler and --slurm exclude each other: the running cluster has its workers already",
+        )
+        _refuse(
+            self.scheduler is not None and self.workers is not None,
+            "--scheduler and --workers exclude each other: the running cluster has its workers already",
+        )
+        _refuse(
+            self.scheduler is None and self.workers is None,
+            "--slurm needs --workers: how many jobs to start",
+        )

@@ -1,0 +1,82 @@
+"""Results as arrays and JSON, and back: no pickle, so that reading a file never runs code.
+
+Only the dataclasses of `tomopolish.results` and `tomopolish.dataset.model` are taken, with the fields they
+declare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tomopolish import results
+from tomopolish.dataset import model
+
+Array = np.ndarray
+
+
+def _dataclasses(module: ModuleType) -> dict[str, type[Any]]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
+    }
+
+
+_CLASSES = {**_dataclasses(model), **_dataclasses(results)}
+
+
+def encode(value: Any, arrays: dict[str, Array]) -> Any:
+    """Turn a result into what JSON can hold; its arrays go into `arrays`, under names that the JSON holds.
+
+    Raises TypeError for a value of another kind.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        name = f"array{len(arrays)}"
+        arrays[name] = value
+        return {"array": name}
+    return _encode_composite(value, arrays)
+
+
+def _encode_composite(value: Any, arrays: dict[str, Array]) -> Any:
+    if isinstance(value, tuple | list):
+        return {"tuple": [encode(item, arrays) for item in value]}
+    if isinstance(value, Mapping):
+        return {"mapping": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
+    name = type(value).__name__
+    if _CLASSES.get(name) is not type(value):
+        raise TypeError(f"a {name} has no place in stored results")
+    fields = {f.name: encode(getattr(value, f.name), arrays) for f in dataclasses.fields(value)}
+    return {"class": name, "fields": fields}
+
+
+def decode(content: Any, arrays: Mapping[str, Array]) -> Any:
+    """Turn the JSON and the arrays of a result back into it.
+
+    Raises ValueError, KeyError or TypeError when they do not hold one.
+    """
+    if content is None or isinstance(content, bool | int | float | str):
+        return content
+    match content:
+        case {"float": str(text)}:
+            return float(text)
+        case {"array": str(name)}:
+            return arrays[name]
+        case {"tuple": list(items)}:
+            return tuple(decode(item, arrays) for item in items)
+        case {"mapping": list(pairs)}:
+            return {decode(key, arrays): decode(value, arrays) for key, value in pairs}
+        case {"class": str(name), "fields": dict(fields)}:
+            return _CLASSES[name](**{key: decode(value, arrays) for key, value in fields.items()})
+    raise ValueError("this is no stored result")

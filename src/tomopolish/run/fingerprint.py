@@ -1,0 +1,110 @@
+"""What a tomogram's result depends on, as digests: whether an earlier result still holds, and if not, why.
+
+Tables count by their contents, as read; images, which are large, by path, size and time of change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tomopolish import __version__
+from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.settings import AlignSettings
+
+Fingerprint = Mapping[str, str]
+"""Part of what the result depends on → digest."""
+
+_NO_INFLUENCE = ("run", "inputs")
+"""Fields of the settings that do not change a result; what the inputs hold counts by itself."""
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
+    """Digest what all tomograms of a run share."""
+    options = [getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in _NO_INFLUENCE]
+    return {
+        "program's version": __version__,
+        "options": digest(options),
+        "references": digest(references),
+    }
+
+
+def tomogram_fingerprint(common: Fingerprint, series: TiltSeries, particles: Any) -> Fingerprint:
+    """Digest what one tomogram's result depends on.
+
+    `particles` are those of one structure or a sequence, one for each.
+    """
+    geometry = {f.name: getattr(series, f.name) for f in dataclasses.fields(series) if f.name != "images"}
+    return {
+        **common,
+        "tilt series": digest(geometry),
+        "tilt images": digest(_image_identities(series)),
+        "particles": digest(particles),
+    }
+
+
+def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """Name the parts in which two fingerprints differ."""
+    return [part for part in dict.fromkeys([*new, *old]) if old.get(part) != new.get(part)]
+
+
+def digest(value: Any) -> str:
+    """Digest plain values, arrays, dataclasses, and sequences and mappings of them; equal for equal ones.
+
+    Raises TypeError for a value of another kind.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    _feed(state, value)
+    return state.hexdigest()
+
+
+def _feed(state: _Hash, value: Any) -> None:
+    if isinstance(value, np.ndarray):
+        state.update(f"array {value.dtype.str} {value.shape} ".encode())
+        state.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, MrcImages):
+        _feed(state, _section_identities(value))
+    elif dataclasses.is_dataclass(value):
+        state.update(f"{type(value).__name__} ".encode())
+        _feed(state, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    elif isinstance(value, Mapping):
+        _feed(state, [item for pair in value.items() for item in pair])
+    elif isinstance(value, list | tuple):
+        state.update(f"sequence {len(value)} ".encode())
+        for item in value:
+            _feed(state, item)
+    elif value is None or isinstance(value, bool | int | float | str | Path | np.generic | Enum):
+        text = str(value) if isinstance(value, Path | np.generic) else repr(value)
+        state.update(f"{type(value).__name__} {len(text)} {text}".encode("utf-8", "surrogateescape"))
+    else:
+        raise TypeError(f"a {type(value).__name__} cannot be digested")
+
+
+def _image_identities(series: TiltSeries) -> list[Any]:
+    if isinstance(series.images, MrcImages):
+        return _section_identities(series.images)
+    return [series.images.read(tilt) for tilt in range(len(series))]
+
+
+def _section_identities(images: MrcImages) -> list[Any]:
+    files = _identities({file.path for file, _ in images.sections})
+    return [(section, *files[file.path]) for file, section in images.sections]
+
+
+def _identities(paths: Iterable[Path]) -> dict[Path, tuple[str, int, int]]:
+    identities = {}
+    for path in paths:
+        found = path.stat()
+        identities[path] = (str(path.resolve()), found.st_size, found.st_mtime_ns)
+    return identities

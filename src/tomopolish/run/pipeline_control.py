@@ -1,0 +1,128 @@
+"""The exit and abort files by which RELION's pipeline and its jobs talk (spec §9)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tomopolish.dataset.files import atomic_path
+from tomopolish.errors import RunStopped
+from tomopolish.output.table import Table
+from tomopolish.progress import Progress, StageProgress
+from tomopolish.run.reporter import Reporter
+
+EXIT_PREFIX = "RELION_JOB_EXIT_"
+ABORT_NAME = "RELION_JOB_ABORT_NOW"
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(kw_only=True)
+class PipelineControl:
+    """The job's folder; None: no pipeline, and nothing is written or looked for."""
+
+    folder: Path | None
+    _looked: float = field(default=float("-inf"), init=False)
+
+    def begin(self) -> None:
+        """Remove the exit files of an earlier run."""
+        if self.folder is None:
+            return
+        for path in self.folder.glob(f"{EXIT_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    def end(self, status: int, error: BaseException | None = None) -> None:
+        """Leave the file that tells how the run ended: by its exit status, or the error that ended it."""
+        if self.folder is None:
+            return
+        word = "FAILURE" if status else "SUCCESS"
+        if isinstance(error, RunStopped | KeyboardInterrupt):
+            (self.folder / ABORT_NAME).unlink(missing_ok=True)
+            word = "ABORTED"
+        with atomic_path(self.folder / f"{EXIT_PREFIX}{word}"):
+            pass
+
+    def look(self) -> None:
+        """Raise RunStopped when the abort file is there; looks about once a second."""
+        now = time.monotonic()
+        if self.folder is None or now - self._looked < SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = now
+        if (self.folder / ABORT_NAME).exists():
+            raise RunStopped(
+                f"{self.folder / ABORT_NAME} asks to abort; finished tomograms are kept for "
+                "--only_do_unfinished"
+            )
+
+
+class WatchedReporter:
+    """A reporter that looks for the abort file at every tomogram, stage and step."""
+
+    def __init__(self, reporter: Reporter, control: PipelineControl) -> None:
+        self._reporter = reporter
+        self._control = control
+
+    @contextlib.contextmanager
+    def open(self, tomograms: int) -> Iterator[None]:
+        """Begin a run."""
+        with self._reporter.open(tomograms):
+            yield
+
+    @contextlib.contextmanager
+    def tomogram(self, name: str) -> Iterator[Progress]:
+        """Begin a tomogram."""
+        self._control.look()
+        with self._reporter.tomogram(name) as progress:
+            yield _WatchedProgress(progress, self._control)
+
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram."""
+        self._reporter.passed(name, sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Pass a warning on."""
+        self._reporter.warn(sentence)
+
+    def say(self, sentence: str) -> None:
+        """Pass a line on."""
+        self._reporter.say(sentence)
+
+    def show(self, table: Table) -> None:
+        """Pass a table on."""
+        self._reporter.show(table)
+
+
+def control_of(arguments: Sequence[str]) -> PipelineControl:
+    """Find the job's folder in a command line, even in one that cannot be parsed."""
+    option = "--pipeline_control"
+    folder = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == option and following:
+            folder = Path(following)
+        elif argument.startswith(f"{option}="):
+            folder = Path(argument.removeprefix(f"{option}="))
+    return PipelineControl(folder=folder)
+
+
+class _WatchedProgress:
+    def __init__(self, progress: Progress, control: PipelineControl) -> None:
+        self._progress = progress
+        self._control = control
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
+        self._control.look()
+        with self._progress.stage(name, total) as stage:
+            yield _WatchedStage(stage, self._control)
+
+
+class _WatchedStage:
+    def __init__(self, stage: StageProgress, control: PipelineControl) -> None:
+        self._stage = stage
+        self._control = control
+
+    def advance(self, steps: int = 1) -> None:
+        self._control.look()
+        self._stage.advance(steps)
