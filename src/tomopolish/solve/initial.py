@@ -25,10 +25,12 @@ Array = np.ndarray
 
 MIN_SWEEPS = 4
 MAX_SWEEPS = 12
-CLOUD = 40
-SHIFTS = 40
-FIRST_SHARPNESS = 8.0
-SHARPENING = 1.3
+CLOUD = 24
+SHIFTS = 24
+FIRST_SHARPNESS = 5.0
+SETTLED = 0.5
+"""Largest change of a mean, in samples, with which a sweep ends the search."""
+SHARPENING = 1.8
 FIRST_SPACING = 1.5
 """Spacing of the displacements tried in the first sweep, in which tilt images are blurred, over the later."""
 DOUBTFUL_SHARE = 0.9
@@ -124,7 +126,7 @@ def mean_field_start(
             float(np.abs(now - old).max(initial=0))
             for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
         )
-        if (sweep >= MIN_SWEEPS and change < 0.25 * windows.step_px) or not (move_tilts and move_particles):
+        if (sweep >= MIN_SWEEPS and change < SETTLED * windows.step_px) or not (move_tilts and move_particles):
             break
     return Parameters(
         angles=start.angles,
