@@ -1,0 +1,352 @@
+"""Accuracy of alignments of simulated tomograms, against starts at the truth and against simpler models.
+
+``python benchmarks/accuracy.py run STUDY … --o FOLDER`` measures; every finished seed is a line of
+``FOLDER/STUDY.jsonl``, and seeds that are there already are not measured again, so that an interrupted run
+goes on where it stopped. ``python benchmarks/accuracy.py table FOLDER`` prints what they say as Markdown;
+``--into docs/accuracy.md`` puts it there, in place of the tables between the page's two marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accuracy_cases import (
+    Case,
+    faint_case,
+    motion_and_warp_case,
+    motion_case,
+    static_case,
+    warp_case,
+)
+from accuracy_tables import insert, markdown
+from tomopolish import pipeline
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import Alignment, Deformation, Particles, References, TiltSeries
+from tomopolish.evaluate import Geometry, evaluate_alignment, geometry_errors
+from tomopolish.geometry import rotation_vector
+from tomopolish.models.deformation import refit
+from tomopolish.models.parameters import Parameters
+from tomopolish.pipeline.result import refined_geometry
+from tomopolish.progress import SilentProgress
+from tomopolish.settings import AlignSettings
+from tomopolish.simulate import Truth, simulate_tilt_series, with_true_geometry
+from tomopolish.solve.problem import Problem, evaluate
+from tomopolish.solve.refine import Refinement, RefineOptions, refine
+
+Array = np.ndarray
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tomogram:
+    """A simulated tomogram and the references that belong to it."""
+
+    series: TiltSeries
+    particles: Particles
+    references: References
+    truth: Truth
+
+
+def simulate(case: Case) -> Tomogram:
+    series, particles, references, truth = simulate_tilt_series(case.simulation)
+    return Tomogram(series=series, particles=particles, references=references, truth=truth)
+
+
+def description(case: Case, tomogram: Tomogram) -> Record:
+    acquisition, noise = case.simulation.acquisition, case.simulation.noise
+    return {
+        "seed": case.seed,
+        "particles": len(tomogram.particles),
+        "tilts": len(tomogram.series),
+        "box_px": case.align.windows.box_px,
+        "range_px": case.align.windows.range_px,
+        "displacement_px": case.simulation.errors.max_displacement_px,
+        "pair_snr": noise.pair_snr,
+        "hand": acquisition.hand,
+        "image_px": acquisition.image_size_px,
+        "tomogram_px": case.simulation.specimen.tomogram_size_px,
+        "axis_degrees": acquisition.tilt_axis_degrees,
+        "dose_scheme": acquisition.dose_scheme,
+        "file_order": acquisition.file_order,
+        "molecule": case.simulation.molecule.seed,
+    }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """An alignment, its RMS 2D error over visible pairs, and figures for the record."""
+
+    alignment: Alignment
+    error_angstrom: float
+    input_error_angstrom: float
+    trajectory_error_angstrom: float
+    evaluations: int
+    scale: float
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
+    """Align as `tomopolish align` does."""
+    begin = time.perf_counter()
+    prepared = pipeline.prepare(tomogram.references, settings)
+    result = pipeline.align_tomogram(
+        tomogram.series, tomogram.particles, prepared, settings, SilentProgress()
+    )
+    seconds = time.perf_counter() - begin
+    evaluation = evaluate_alignment(tomogram.truth, result.alignment, tomogram.particles)
+    return Run(
+        alignment=result.alignment,
+        error_angstrom=evaluation.after.rms_2d_angstrom,
+        input_error_angstrom=evaluation.before.rms_2d_angstrom if evaluation.before else float("nan"),
+        trajectory_error_angstrom=evaluation.after.rms_trajectory_angstrom,
+        evaluations=result.statistics.evaluations,
+        scale=result.statistics.intensity_scale,
+        warnings=result.statistics.warnings,
+        seconds=seconds,
+    )
+
+
+def parameters_of(
+    problem: Problem,
+    tomogram: Tomogram,
+    projections_px: Array,
+    positions_px: Array,
+    trajectories_px: Array | None,
+    deformation: Deformation | None,
+) -> Array:
+    """Vector of a problem's parameters that stands for a geometry."""
+    before = tomogram.series.projections_px
+    centre = np.append(problem.centre_px, 1.0)
+    motion = np.zeros(problem.layout.motion_shape)
+    if trajectories_px is not None and motion.size:
+        motion = problem.motion.coefficients(np.moveaxis(trajectories_px, 1, 0))
+    warp = np.zeros(problem.layout.warp_shape)
+    if deformation is not None and warp.size:
+        warp, _ = refit(deformation, problem.deformation, tomogram.series.image_size_px)
+    turn = projections_px[:, :3, :3] @ np.swapaxes(before[:, :3, :3], 1, 2)
+    return problem.layout.pack(
+        Parameters(
+            angles=rotation_vector(turn),
+            shifts_px=((projections_px - before) @ centre)[:, :2],
+            positions_px=positions_px - tomogram.particles.positions_px,
+            motion=motion,
+            warp=warp,
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TruthStart:
+    """The same problem and priors, solved from the true parameters without any search."""
+
+    problem: Problem
+    windows: CorrelationWindows
+    refinement: Refinement
+    error_angstrom: float
+
+
+def start_at_truth(tomogram: Tomogram, settings: AlignSettings) -> TruthStart:
+    prepared = pipeline.prepare(tomogram.references, settings)
+    with ThreadPoolExecutor(1) as pool:
+        windows = pipeline.correlation_windows(
+            tomogram.series, tomogram.particles, prepared, settings, pool, SilentProgress()
+        )
+    problem = pipeline.build_problem(tomogram.series, tomogram.particles, windows, settings)
+    truth = tomogram.truth
+    vector = parameters_of(
+        problem,
+        tomogram,
+        truth.projections_px,
+        truth.positions_px,
+        truth.trajectories_px,
+        truth.deformation,
+    )
+    refinement = refine(problem, windows, vector, RefineOptions(robust_start=False, max_evaluations=400))
+    found = refined_geometry(tomogram.series, tomogram.particles, refinement, windows, settings)
+    warp = None
+    if settings.deformation is not None:
+        coefficients = problem.layout.unpack(refinement.vector).warp
+        warp = Deformation(
+            model=settings.deformation.model,
+            grid=settings.deformation.grid,
+            coefficients=np.broadcast_to(coefficients, (len(tomogram.series), coefficients.shape[1])).copy(),
+        )
+    geometry = Geometry(
+        projections_px=found.projections_px,
+        particles=np.arange(len(tomogram.particles)),
+        positions_px=found.positions_px,
+        trajectories_px=found.trajectories_px,
+        deformation=warp,
+    )
+    error = geometry_errors(truth, geometry).rms_2d_angstrom
+    return TruthStart(problem=problem, windows=windows, refinement=refinement, error_angstrom=error)
+
+
+def compare(tomogram: Tomogram, run: Run, ideal: TruthStart) -> Record:
+    """Figures of a run from the input, and of the start at the truth it is measured by."""
+    a = run.alignment
+    vector = parameters_of(
+        ideal.problem, tomogram, a.projections_px, a.positions_px, a.trajectories_px, a.deformation
+    )
+    gain = evaluate(ideal.problem, vector).log_likelihood - ideal.refinement.log_likelihood
+    return {
+        "input_angstrom": run.input_error_angstrom,
+        "run_angstrom": run.error_angstrom,
+        "truth_start_angstrom": ideal.error_angstrom,
+        "ratio": run.error_angstrom / ideal.error_angstrom,
+        "log_likelihood_over_truth_start": gain,
+        "evaluations": run.evaluations,
+        "scale": run.scale,
+        "warnings": list(run.warnings),
+        "seconds": run.seconds,
+    }
+
+
+def measure_static(case: Case) -> Record:
+    tomogram = simulate(case)
+    run = align(tomogram, case.align)
+    record = compare(tomogram, run, start_at_truth(tomogram, case.align))
+    series, particles = with_true_geometry(tomogram.series, tomogram.particles, tomogram.truth)
+    informed = align(replace(tomogram, series=series, particles=particles), case.align)
+    record["truth_as_input_angstrom"] = informed.error_angstrom
+    record["ratio_to_truth_as_input"] = run.error_angstrom / informed.error_angstrom
+    return description(case, tomogram) | record
+
+
+def measure_models(case: Case) -> Record:
+    """With motion and warp, and without each."""
+    tomogram, settings = simulate(case), case.align
+    run = align(tomogram, settings)
+    record = compare(tomogram, run, start_at_truth(tomogram, settings))
+    record["run_trajectory_angstrom"] = run.trajectory_error_angstrom
+    if settings.motion is not None:
+        without = align(tomogram, replace(settings, motion=None))
+        record["velocity_scale"] = settings.motion.velocity_scale
+        record["without_motion_angstrom"] = without.error_angstrom
+        record["without_motion_trajectory_angstrom"] = without.trajectory_error_angstrom
+    if settings.deformation is not None:
+        without = align(tomogram, replace(settings, deformation=None))
+        record["warp"] = settings.deformation.model
+        record["warp_per_tilt"] = settings.deformation.per_frame
+        record["without_warp_angstrom"] = without.error_angstrom
+    return description(case, tomogram) | record
+
+
+def measure_scale(case: Case) -> Record:
+    """Compare trajectories that weaker and stronger references lead to with those of the right ones."""
+    tomogram = simulate(case)
+    pixel = tomogram.series.pixel_size_angstrom
+    usual = align(tomogram, case.align)
+    record: Record = {
+        "run_angstrom": usual.error_angstrom,
+        "run_trajectory_angstrom": usual.trajectory_error_angstrom,
+        "trajectory_length_angstrom": pixel * _rms(usual.alignment.trajectories_px),
+        "scale": usual.scale,
+    }
+    trajectories = []
+    for factor in (0.1, 10.0):
+        maps = tomogram.references.half_maps * np.float32(factor)
+        run = align(replace(tomogram, references=replace(tomogram.references, half_maps=maps)), case.align)
+        trajectories.append(run.alignment.trajectories_px)
+        apart = trajectories[-1] - usual.alignment.trajectories_px
+        record[f"times_{factor:g}"] = {
+            "run_angstrom": run.error_angstrom,
+            "trajectory_difference_angstrom": pixel * _rms(apart),
+            "scale": run.scale,
+        }
+    record["weak_to_strong_angstrom"] = pixel * _rms(trajectories[0] - trajectories[1])
+    return description(case, tomogram) | record
+
+
+def _rms(vectors: Array) -> float:
+    return float(np.sqrt(np.mean(np.sum(np.square(vectors), axis=-1))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is measured over how many seeds."""
+
+    case: Callable[[int], Case]
+    measure: Callable[[Case], Record]
+    seeds: int
+
+
+STUDIES = {
+    "static": Study(case=static_case, measure=measure_static, seeds=56),
+    "faint": Study(case=faint_case, measure=measure_static, seeds=12),
+    "motion": Study(case=motion_case, measure=measure_models, seeds=16),
+    "warp": Study(case=warp_case, measure=measure_models, seeds=12),
+    "motion_and_warp": Study(case=motion_and_warp_case, measure=measure_models, seeds=6),
+    "scale": Study(case=motion_case, measure=measure_scale, seeds=4),
+}
+
+
+def read_records(path: Path) -> dict[int, Record]:
+    """Finished seeds; a line that an interruption cut short is not one of them."""
+    records: dict[int, Record] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            records[record["seed"]] = record
+    return records
+
+
+def run_study(
+    name: str, folder: Path, seeds: Sequence[int], say: Callable[[str], None] = print
+) -> dict[int, Record]:
+    """Measure the seeds that have no line yet; returns those asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, study = folder / f"{name}.jsonl", STUDIES[name]
+    done = read_records(path)
+    # Whole lines only: what an interruption left of the last one goes.
+    path.write_text("".join(json.dumps(r) + "\n" for r in done.values()), encoding="utf-8")
+    for seed in seeds:
+        if seed in done:
+            continue
+        done[seed] = study.measure(study.case(seed))
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(done[seed]) + "\n")
+        figures = {k: round(v, 3) for k, v in done[seed].items() if isinstance(v, float)}
+        say(f"{name} seed {seed}: {figures}")
+    return {seed: done[seed] for seed in seeds}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure")
+    run.add_argument("study", nargs="+", choices=[*STUDIES, "all"])
+    run.add_argument("--o", type=Path, required=True, help="folder of the results")
+    run.add_argument("--seeds", type=int, nargs="+", help="these seeds instead of the study's own")
+    table = commands.add_parser("table", help="print the tables")
+    table.add_argument("folder", type=Path)
+    table.add_argument("--into", type=Path, help="page to put them into")
+    options = parser.parse_args(arguments)
+    if options.command == "table":
+        records = {name: read_records(options.folder / f"{name}.jsonl") for name in STUDIES}
+        tables = markdown({name: [r[s] for s in sorted(r)] for name, r in records.items()})
+        if options.into is None:
+            print(tables)
+        else:
+            page = options.into.read_text(encoding="utf-8")
+            options.into.write_text(insert(page, tables), encoding="utf-8")
+        return
+    for name in STUDIES if "all" in options.study else options.study:
+        run_study(name, options.o, options.seeds or range(STUDIES[name].seeds))
+
+
+if __name__ == "__main__":
+    main()

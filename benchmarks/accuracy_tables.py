@@ -1,0 +1,212 @@
+"""Records of the accuracy studies as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Record = Mapping[str, Any]
+
+LIMIT = 1.1
+"""Most that a run's error may be, in units of that of a start at the truth."""
+
+MARKS = ("<!-- tables -->", "<!-- end of tables -->")
+
+
+def markdown(records: Mapping[str, Sequence[Record]]) -> str:
+    """All studies that have records, one section each."""
+    sections = {
+        "static": _static("Static", records.get("static", ())),
+        "faint": _static("Fainter still", records.get("faint", ())),
+        "motion": _models("Motion", records.get("motion", ()), ("motion",)),
+        "warp": _models("Warps", records.get("warp", ()), ("warp",)),
+        "motion_and_warp": _models("Motion and warp", records.get("motion_and_warp", ()), ("motion", "warp")),
+        "scale": _scale(records.get("scale", ())),
+    }
+    return "\n\n".join(text for name, text in sections.items() if records.get(name))
+
+
+def insert(page: str, tables: str) -> str:
+    """Put tables between a page's marks."""
+    before, rest = page.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    return f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _static(title: str, records: Sequence[Record]) -> str:
+    if not records:
+        return ""
+    groups = [("all", list(records))]
+    for snr in sorted({r["pair_snr"] for r in records}, reverse=True):
+        groups.append((f"{snr:g}", [r for r in records if r["pair_snr"] == snr]))
+    summary = table(
+        (
+            "pair SNR",
+            "seeds",
+            "input, Å",
+            "run, Å",
+            "from the truth, Å",
+            "ratio, median",
+            "largest",
+            f"≤ {LIMIT}",
+            "truth as input, Å",
+        ),
+        [
+            (
+                name,
+                str(len(group)),
+                _pooled(group, "input_angstrom"),
+                _pooled(group, "run_angstrom"),
+                _pooled(group, "truth_start_angstrom"),
+                f"{np.median([r['ratio'] for r in group]):.3f}",
+                f"{max(r['ratio'] for r in group):.3f}",
+                _share([r["ratio"] <= LIMIT for r in group]),
+                _pooled(group, "truth_as_input_angstrom"),
+            )
+            for name, group in groups
+        ],
+    )
+    seeds = table(
+        (
+            "seed",
+            "particles",
+            "tilts",
+            "box",
+            "r",
+            "displaced",
+            "SNR",
+            "hand",
+            "axis, °",
+            "exposure",
+            "images, px",
+            "tomogram, px",
+            "input, Å",
+            "run, Å",
+            "from the truth, Å",
+            "ratio",
+            "Δ log-likelihood",
+            "truth as input, Å",
+            "evaluations",
+            "s",
+        ),
+        [
+            (
+                str(r["seed"]),
+                str(r["particles"]),
+                str(r["tilts"]),
+                str(r["box_px"]),
+                str(r["range_px"]),
+                f"{r['displacement_px']:.1f}",
+                f"{r['pair_snr']:g}",
+                f"{r['hand']:+.0f}",
+                f"{r['axis_degrees']:.0f}",
+                r["dose_scheme"],
+                "×".join(map(str, r["image_px"])),
+                "×".join(map(str, r["tomogram_px"])),
+                f"{r['input_angstrom']:.2f}",
+                f"{r['run_angstrom']:.3f}",
+                f"{r['truth_start_angstrom']:.3f}",
+                _marked(r["ratio"]),
+                f"{r['log_likelihood_over_truth_start']:+.1f}",
+                f"{r['truth_as_input_angstrom']:.3f}",
+                str(r["evaluations"]),
+                f"{r['seconds']:.1f}",
+            )
+            for r in records
+        ],
+    )
+    return f"### {title}\n\n{summary}\n\n<details><summary>Seed by seed</summary>\n\n{seeds}\n\n</details>"
+
+
+def _models(title: str, records: Sequence[Record], without: Sequence[str]) -> str:
+    if not records:
+        return ""
+    verdict = [
+        f"{_share([r['ratio'] <= LIMIT for r in records])} seeds at most {LIMIT} × the error from the truth"
+    ]
+    verdict += [
+        f"{_share([r['run_angstrom'] < r[f'without_{what}_angstrom'] for r in records])} "
+        f"seeds more accurate than without {what}"
+        for what in without
+    ]
+    header = ["seed", "particles", "tilts", "SNR"]
+    header += ["`--s_vel`"] * ("motion" in without) + ["warp"] * ("warp" in without)
+    header += ["input, Å", *(f"without {what}, Å" for what in without)]
+    header += ["run, Å", "from the truth, Å", "ratio", "Δ log-likelihood", "evaluations", "s"]
+    rows = []
+    for r in records:
+        row = [str(r["seed"]), str(r["particles"]), str(r["tilts"]), f"{r['pair_snr']:g}"]
+        if "motion" in without:
+            row.append(f"{r['velocity_scale']:g}")
+        if "warp" in without:
+            row.append(f"{r['warp']}, {'one per tilt' if r['warp_per_tilt'] else 'one'}")
+        row.append(f"{r['input_angstrom']:.2f}")
+        row += [f"{r[f'without_{what}_angstrom']:.3f}" for what in without]
+        row += [
+            f"{r['run_angstrom']:.3f}",
+            f"{r['truth_start_angstrom']:.3f}",
+            _marked(r["ratio"]),
+            f"{r['log_likelihood_over_truth_start']:+.1f}",
+            str(r["evaluations"]),
+            f"{r['seconds']:.1f}",
+        ]
+        rows.append(row)
+    return f"### {title}\n\n{'; '.join(verdict)}.\n\n{table(header, rows)}"
+
+
+def _scale(records: Sequence[Record]) -> str:
+    if not records:
+        return ""
+    header = (
+        "seed",
+        "trajectories, RMS Å",
+        "their error, Å",
+        "estimated factor, ×1",
+        "×0.1",
+        "×10",
+        "trajectories off ×1, Å: ×0.1",
+        "×10",
+        "×0.1 off ×10, Å",
+        "2D error, Å: ×1",
+        "×0.1",
+        "×10",
+    )
+    rows = [
+        (
+            str(r["seed"]),
+            f"{r['trajectory_length_angstrom']:.3f}",
+            f"{r['run_trajectory_angstrom']:.3f}",
+            f"{r['scale']:.3f}",
+            f"{r['times_0.1']['scale']:.3f}",
+            f"{r['times_10']['scale']:.4f}",
+            f"{r['times_0.1']['trajectory_difference_angstrom']:.3f}",
+            f"{r['times_10']['trajectory_difference_angstrom']:.3f}",
+            f"{r['weak_to_strong_angstrom']:.4f}",
+            f"{r['run_angstrom']:.3f}",
+            f"{r['times_0.1']['run_angstrom']:.3f}",
+            f"{r['times_10']['run_angstrom']:.3f}",
+        )
+        for r in records
+    ]
+    return f"### References of another intensity\n\n{table(header, rows)}"
+
+
+def _pooled(records: Sequence[Record], key: str) -> str:
+    """Root of the mean square over seeds."""
+    return f"{np.sqrt(np.mean([r[key] ** 2 for r in records])):.3f}"
+
+
+def _share(passed: Sequence[bool]) -> str:
+    return f"{sum(passed)} of {len(passed)}"
+
+
+def _marked(ratio: float) -> str:
+    return f"**{ratio:.3f}**" if ratio > LIMIT else f"{ratio:.3f}"
