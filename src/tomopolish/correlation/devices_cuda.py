@@ -6,7 +6,7 @@ device; numpy stands in for it where numba imitates the kernels.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -77,10 +77,8 @@ class CupyArrays:
 
     def active(self) -> AbstractContextManager[object]:
         """Make the device the calling thread's until the context closes."""
-        stack = ExitStack()
-        stack.enter_context(self.xp.cuda.Device(self._index))
-        stack.enter_context(self._cuda.gpus[self._index])
-        return stack
+        device: AbstractContextManager[object] = self.xp.cuda.Device(self._index)
+        return device  # numba follows the thread's current context
 
     def upload(self, values: Array) -> DeviceArray:
         """Copy to the device, with C-contiguous rows."""
@@ -145,7 +143,7 @@ class CudaCorrelator:
                 shape=(min(at_once, grid.rows - first), grid.columns, box, box),
                 strides=(grid.step * down, grid.step * right, down, right),
             )
-            transforms = xp.fft.rfft2(tiles.reshape(-1, box, box))
+            transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box, box)))
             blocks = _blocks(box * grid.frequencies)
             arrays.launch(kernels_cuda.add_power, blocks, kernels_cuda.THREADS, transforms, total)
         return shells_of_tiles(arrays.download(total), grid)
