@@ -24,6 +24,8 @@ class SlurmSettings:
         `--slurm_gpus`: GPUs of each job.
     directives
         `--slurm_directive`: further lines after #SBATCH.
+    prologue
+        `--slurm_prologue`: lines that a job carries out first, such as ``module load``.
     """
 
     partition: str | None = None
@@ -31,6 +33,7 @@ class SlurmSettings:
     memory: str = "8GB"
     gpus: int = 0
     directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _refuse(self.gpus < 0, f"--slurm_gpus {self.gpus} is negative: give 0 or more")

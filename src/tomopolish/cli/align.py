@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from tomopolish.cli.cluster import cluster_from, cluster_section
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
 from tomopolish.errors import InputError
 from tomopolish.settings import (
@@ -32,7 +33,7 @@ ONLY_WITH = {
 
 
 def _sections() -> list[Section]:
-    return [_input(), _alignment(), _weights(), _motion(), _deformation(), _run()]
+    return [_input(), _alignment(), _weights(), _motion(), _deformation(), _run(), cluster_section()]
 
 
 def _input() -> Section:
@@ -129,6 +130,7 @@ def _run() -> Section:
     )  # fmt: skip
     section.flag("--dry_run", "Check everything, say what would be done, and stop.")
     section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
+    section.flag("--strict", "End at the first tomogram that fails.")
     section.flag("--diag", "Write intermediate results for inspection.")
     section.value("--pipeline_control", "FOLDER", "Job folder of RELION's pipeline.", type=FILE)
     section.value("--theme", "NAME", "Ignored; RELION's GUI passes it.", type=str)
@@ -177,6 +179,8 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             diagnostics=values["diag"],
             dry_run=values["dry_run"],
             pipeline_folder=values["pipeline_control"],
+            strict=values["strict"],
+            cluster=cluster_from(values),
         ),
     )
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from tomopolish import pipeline
 from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
+from tomopolish.run.cluster import check_installed
+from tomopolish.run.devices import runner_for
+from tomopolish.run.distributed import run_on_cluster
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.local import open_folder, refine, show_closing
+from tomopolish.run.local import Runner, open_folder, refine, show_closing
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
 from tomopolish.run.reporter import Reporter, reporter_for
@@ -58,7 +62,15 @@ def run_align(
         When the inputs cannot be used, no tomogram could be refined, or the results cannot be written.
     """
     reporter = reporter or reporter_for(sys.stdout)
-    reporter = WatchedReporter(reporter, PipelineControl(folder=settings.run.pipeline_folder))
+    control = PipelineControl(folder=settings.run.pipeline_folder)
+    reporter = WatchedReporter(reporter, control)
+    if settings.run.cluster is not None:
+        check_installed(settings.run.cluster)
+        runner: Runner = partial(
+            run_on_cluster, cluster=settings.run.cluster, look=control.look, debug=invocation.debug
+        )
+    else:
+        runner = runner_for(settings.run.device, debug=invocation.debug)
     dataset = checked_inputs(settings, reporter)
     if settings.run.dry_run:
         plans = plan_run(dataset, settings)
@@ -70,7 +82,7 @@ def run_align(
     store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
     for leftovers in (folder, folder / "tilt_series", store.folder):
         remove_leftovers(leftovers)
-    report = refine(dataset, settings, stages, reporter, debug=invocation.debug, store=store)
+    report = refine(dataset, settings, stages, reporter, debug=invocation.debug, store=store, runner=runner)
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
     show_closing(report, folder, reporter)

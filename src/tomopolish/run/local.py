@@ -119,21 +119,38 @@ def one_after_another(
         return results, failures
     prepared = work.prepare()
     for name in names:
-        try:
-            with reporter.tomogram(name) as progress:
-                result = work.compute(name, prepared, progress)
-        except RunStopped:
-            raise
-        except Exception as error:
-            failures[name] = reason(error)
-            if debug:
-                traceback.print_exc()
-            report_failure(name, failures[name], work.settings, reporter)
-            continue
-        report_warnings(name, result.statistics.warnings, reporter)
-        if work.store is None:
-            results[name] = result
+        outcome = refine_one(work, name, prepared, reporter, debug=debug)
+        if isinstance(outcome, str):
+            failures[name] = outcome
+        elif work.store is None:
+            results[name] = outcome
     return results, failures
+
+
+def refine_one(
+    work: Work[Prepared], name: str, prepared: Prepared, reporter: Reporter, *, debug: bool = False
+) -> TomogramResult | str:
+    """Refine and report one tomogram; returns its result, or the reason why there is none.
+
+    Raises
+    ------
+    RunError
+        When it fails and the settings are strict.
+    RunStopped
+        When somebody asked the run to end.
+    """
+    try:
+        with reporter.tomogram(name) as progress:
+            result = work.compute(name, prepared, progress)
+    except RunStopped:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        report_failure(name, reason(error), work.settings, reporter)
+        return reason(error)
+    report_warnings(name, result.statistics.warnings, reporter)
+    return result
 
 
 def open_folder(settings: AlignSettings, inputs: Sequence[Path], command: Sequence[str]) -> None:
