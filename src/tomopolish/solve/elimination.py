@@ -15,7 +15,7 @@ import scipy.linalg
 from jaxtyping import Float
 
 from tomopolish.errors import RunError
-from tomopolish.solve.problem import Problem, State
+from tomopolish.solve.problem import Problem, State, apply
 
 Array = np.ndarray
 
@@ -113,8 +113,8 @@ def warp_factor(
     basis = np.empty((*problem.surface.visible.shape, 2, size))
     for i, unit in enumerate(np.eye(size)):
         step = problem.deformation.displacement_px(state.positions_2d_px, np.tile(unit, (warps, 1)))
-        if state.warp_jacobian is not None:
-            step = np.linalg.solve(state.warp_jacobian, step[..., None])[..., 0]
+        if state.warp_inverse is not None:
+            step = apply(state.warp_inverse, step)
         basis[..., i] = step
     basis *= problem.surface.visible[..., None, None]
     curvature = state.curvature[..., [0, 1, 1, 2]].reshape(*state.curvature.shape[:2], 2, 2)

@@ -126,7 +126,9 @@ def mean_field_start(
             float(np.abs(now - old).max(initial=0))
             for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
         )
-        if (sweep >= MIN_SWEEPS and change < SETTLED * windows.step_px) or not (move_tilts and move_particles):
+        if (sweep >= MIN_SWEEPS and change < SETTLED * windows.step_px) or not (
+            move_tilts and move_particles
+        ):
             break
     return Parameters(
         angles=start.angles,

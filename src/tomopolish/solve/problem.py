@@ -99,7 +99,7 @@ class State:
     turned: Float[Array, "F P 3"]
     turn_rate: Float[Array, "F 3 3"]
     positions_2d_px: Float[Array, "F P 2"]
-    warp_jacobian: Float[Array, "F P 2 2"] | None
+    warp_inverse: Float[Array, "F P 2 2"] | None
 
     @property
     def objective(self) -> float:
@@ -160,8 +160,24 @@ def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
         turned=turned,
         turn_rate=turn_rate,
         positions_2d_px=positions,
-        warp_jacobian=warp_jacobian,
+        warp_inverse=None if warp_jacobian is None else _inverse(warp_jacobian),
     )
+
+
+def _inverse(matrices: Float[Array, "F P 2 2"]) -> Float[Array, "F P 2 2"]:
+    """Inverses of many 2×2 matrices."""
+    a, b, c, d = (matrices[..., i, j] for i in range(2) for j in range(2))
+    result = np.empty_like(matrices)
+    determinant = a * d - b * c
+    result[..., 0, 0], result[..., 0, 1] = d / determinant, -b / determinant
+    result[..., 1, 0], result[..., 1, 1] = -c / determinant, a / determinant
+    return result
+
+
+def apply(matrices: Float[Array, "F P 2 2"], vectors: Float[Array, "F P 2"]) -> Float[Array, "F P 2"]:
+    """Products of many 2×2 matrices with a vector each."""
+    x, y = vectors[..., 0], vectors[..., 1]
+    return np.stack([matrices[..., i, 0] * x + matrices[..., i, 1] * y for i in range(2)], axis=-1)
 
 
 def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Array]:
@@ -223,16 +239,16 @@ def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) 
         blocks.angles, blocks.shifts_px, np.ascontiguousarray(points), moved,
     )  # fmt: skip
     warp_force = moved
-    if state.warp_jacobian is not None and blocks.warp.size:
+    if state.warp_inverse is not None and blocks.warp.size:
         # The curvature refers to unwarped positions: express the warp's own step there, too.
         step = problem.deformation.displacement_px(state.positions_2d_px, blocks.warp)
         step[~problem.surface.visible] = 0
-        moved = moved + np.linalg.solve(state.warp_jacobian, step[..., None])[..., 0]
+        moved = moved + apply(state.warp_inverse, step)
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
     x, y = moved[..., 0], moved[..., 1]
     force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
-    if state.warp_jacobian is not None:
-        warp_force = np.linalg.solve(np.swapaxes(state.warp_jacobian, -1, -2), force[..., None])[..., 0]
+    if state.warp_inverse is not None:
+        warp_force = apply(np.swapaxes(state.warp_inverse, -1, -2), force)
     product = collect(
         problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
     )

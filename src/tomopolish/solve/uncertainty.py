@@ -20,13 +20,16 @@ from jaxtyping import Float
 
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.preconditioner import factorise, positive_curvature
-from tomopolish.solve.problem import Problem, State, collect, evaluate, multiply_hessian
+from tomopolish.solve.problem import Problem, State, apply, collect, evaluate, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
 
 Array = np.ndarray
 
 PROBES = 100
+PROBES_WITH_COEFFICIENTS = 40
+"""With motion or warps a draw takes several steps instead of one."""
 PROBE_PRODUCTS = 60
+PROBE_ACCURACY = 0.03
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,17 +79,24 @@ def estimate_uncertainty(
     draw = _sampler(problem, state, np.random.default_rng(seed))
     squares = np.zeros(layout.size)
     moved = np.zeros((layout.tilts, layout.particles, 3))
-    for _ in range(PROBES):
+    static = problem.motion.shape[0] == 0 and problem.deformation.shape[1] == 0
+    probes = PROBES if static else PROBES_WITH_COEFFICIENTS
+    for _ in range(probes):
         step = truncated_cg(
-            lambda v: multiply_hessian(problem, state, v), factor, draw(), np.inf, PROBE_PRODUCTS, 1e-3
+            lambda v: multiply_hessian(problem, state, v),
+            factor,
+            draw(),
+            np.inf,
+            PROBE_PRODUCTS,
+            PROBE_ACCURACY,
         )
         fixed = gauge.remove(step.vector)
         squares += fixed**2
         if layout.unpack(fixed).motion.size:
             blocks = layout.unpack(fixed)
             moved += (blocks.positions_px + problem.motion.offsets_px(blocks.motion)) ** 2
-    sigma = layout.unpack(np.sqrt(phi * squares / PROBES))
-    trajectories = np.moveaxis(np.sqrt(phi * moved / PROBES), 1, 0) if sigma.motion.size else None
+    sigma = layout.unpack(np.sqrt(phi * squares / probes))
+    trajectories = np.moveaxis(np.sqrt(phi * moved / probes), 1, 0) if sigma.motion.size else None
     return Uncertainty(
         angles=sigma.angles,
         shifts_px=sigma.shifts_px,
@@ -164,8 +174,8 @@ def _sampler(problem: Problem, state: State, rng: np.random.Generator) -> Callab
 def transpose_jacobian(problem: Problem, state: State, force: Float[Array, "F P 2"]) -> Float[Array, "N"]:
     """Collect forces on the unwarped 2D positions into the parameters."""
     warp_force = force
-    if state.warp_jacobian is not None:
-        warp_force = np.linalg.solve(np.swapaxes(state.warp_jacobian, -1, -2), force[..., None])[..., 0]
+    if state.warp_inverse is not None:
+        warp_force = apply(np.swapaxes(state.warp_inverse, -1, -2), force)
     return collect(
         problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
     )
