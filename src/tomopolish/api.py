@@ -18,6 +18,7 @@ from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.dataset import Dataset
 from tomopolish.results import TomogramResult
 from tomopolish.run.align import STAGES, open_inputs
+from tomopolish.run.devices import runner_for
 from tomopolish.run.local import RunReport, refine
 from tomopolish.run.reporter import Reporter, SilentReporter, reporter_for
 from tomopolish.settings import (
@@ -114,6 +115,7 @@ def align(
     box_px: int,
     range_px: int = 20,
     threads: int = 1,
+    device: str = "auto",
     range_penalty: float = 0.0,
     min_frame: int = 0,
     max_frame: int | None = None,
@@ -129,6 +131,8 @@ def align(
     ----------
     box_px, range_px
         Box around each particle, and the largest displacement that is searched.
+    device
+        Where windows are computed: ``auto``, ``cpu``, ``cuda``, or CUDA devices as ``cuda:0,cuda:1``.
     range_penalty, min_frame, max_frame
         See `tomopolish.settings.WindowSettings`.
     weights, fit, motion, deformation
@@ -152,18 +156,19 @@ def align(
             min_frame=min_frame,
             max_frame=max_frame,
         ),
-        run=RunSettings(output_folder=project.files.working_directory, threads=threads),
+        run=RunSettings(output_folder=project.files.working_directory, threads=threads, device=device),
         weights=weights or WeightSettings(),
         fit=fit or FitSettings(),
         motion=motion,
         deformation=deformation,
     )
     refuse_unavailable(settings)
+    runner = runner_for(device)
     shown: Reporter = reporter_for(sys.stdout) if show_progress else SilentReporter()
     warnings = check_dataset(project, settings.windows.box_px)
     for sentence in warnings:
         shown.warn(sentence)
-    report = refine(project, settings, STAGES, shown)
+    report = refine(project, settings, STAGES, shown, runner=runner)
     warnings += [sentence for result in report.results.values() for sentence in result.statistics.warnings]
     return AlignedProject(project=project, report=report, warnings=tuple(warnings))
 

@@ -19,7 +19,7 @@ import pytest
 
 from relion_runs import open_project
 from small_project import compute_windows, make_settings
-from tomopolish import pipeline
+from tomopolish import cli, pipeline
 from tomopolish.correlation import devices
 from tomopolish.correlation.devices import (
     CpuCorrelator,
@@ -91,6 +91,18 @@ def test_without_cupy_auto_is_the_cpu_and_cuda_says_what_is_missing() -> None:
     for device in ("cuda", "cuda:0,cuda:1"):
         with pytest.raises(InputError, match=rf"^--device {device} .*CuPy is not installed.*\[gpu\]"):
             cuda_devices(device)
+
+
+@pytest.mark.usefixtures("no_cupy")
+def test_a_command_that_asks_for_cuda_in_vain_ends_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    options = ["--i", "missing.star", "--b", "24", "--o", str(folder), "--device", "cuda:1"]
+    assert cli.run(["align", *options]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--device cuda:1 cannot be used: CuPy is not installed" in line
+    assert not folder.exists()
 
 
 def test_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
