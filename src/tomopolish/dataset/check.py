@@ -26,7 +26,10 @@ _MAP_TOLERANCE = 0.01
 
 
 def check_dataset(
-    dataset: Dataset, box_px: int, progress: Callable[[int, int], None] = lambda done, total: None
+    dataset: Dataset,
+    box_px: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    unusable: dict[str, str] | None = None,
 ) -> list[str]:
     """Check a data set as a whole.
 
@@ -38,6 +41,8 @@ def check_dataset(
         Box in which particles are compared with the reference (``--b``).
     progress
         Called with the number of tomograms checked, and of all.
+    unusable
+        Receives the tomograms that cannot be refined, with the reason; None: the first one is an error.
 
     Returns
     -------
@@ -51,19 +56,33 @@ def check_dataset(
     check_box(box_px)
     warnings = check_particles(dataset)
     warnings += check_references(dataset, box_px)
-    unseen = []
+    unseen, faults = [], {}
     names = dataset.tomogram_names
     for done, name in enumerate(names, start=1):
-        found, visible = check_tomogram(dataset, name, box_px)
+        try:
+            found, visible = check_tomogram(dataset, name, box_px)
+        except InputError as problem:
+            if unusable is None or len(names) == 1:
+                raise
+            faults[name] = problem
+            continue
+        finally:
+            progress(done, len(names))
         warnings += found
         if not visible:
             unseen.append(name)
-        progress(done, len(names))
-    if len(unseen) == len(names):
+    if faults and len(faults) == len(names):
+        raise next(iter(faults.values()))
+    if len(unseen) + len(faults) == len(names):
         raise InputError(
             f"{dataset.files.shown('particles')}: no particle lies at least half a box ({box_px // 2} px) "
             "inside any tilt image; check positions and pixel sizes, or give a smaller --b"
         )
+    if unusable is not None:
+        sentence = f"no particle lies half a box ({box_px // 2} px) inside any tilt image"
+        unusable.update(dict.fromkeys(unseen, sentence))
+        unusable.update({name: str(problem) for name, problem in faults.items()})
+        return warnings
     warnings += [
         f"tomogram {name}: no particle lies half a box inside any tilt image; it keeps its input values"
         for name in unseen

@@ -39,12 +39,18 @@ def open_inputs(paths: InputPaths) -> Dataset:
     )
 
 
-def checked_inputs(settings: AlignSettings, reporter: Reporter) -> Dataset:
-    """Open the data set and check all of it before anything is computed; raises InputError."""
+def checked_inputs(settings: AlignSettings, reporter: Reporter) -> tuple[Dataset, dict[str, str]]:
+    """Open the data set and check all of it before anything is computed; raises InputError.
+
+    Returns it with the tomograms that cannot be refined, and why; with `strict` settings there are none.
+    """
     dataset = open_inputs(settings.inputs)
-    for sentence in check_dataset(dataset, settings.windows.box_px):
+    unusable: dict[str, str] = {}
+    for sentence in check_dataset(
+        dataset, settings.windows.box_px, unusable=None if settings.run.strict else unusable
+    ):
         reporter.warn(sentence)
-    return dataset
+    return dataset, unusable
 
 
 def run_align(
@@ -71,7 +77,7 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
-    dataset = checked_inputs(settings, reporter)
+    dataset, unusable = checked_inputs(settings, reporter)
     if settings.run.dry_run:
         plans = plan_run(dataset, settings)
         reporter.show(plan_table(plans))
@@ -82,7 +88,16 @@ def run_align(
     store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
     for leftovers in (folder, folder / "tilt_series", store.folder):
         remove_leftovers(leftovers)
-    report = refine(dataset, settings, stages, reporter, debug=invocation.debug, store=store, runner=runner)
+    report = refine(
+        dataset,
+        settings,
+        stages,
+        reporter,
+        debug=invocation.debug,
+        store=store,
+        runner=runner,
+        unusable=unusable,
+    )
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
     show_closing(report, folder, reporter)

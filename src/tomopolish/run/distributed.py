@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.cluster_settings import ClusterSettings
+from tomopolish.correlation.devices import cuda_devices
 from tomopolish.errors import RunError
 from tomopolish.progress import SilentProgress
 from tomopolish.results import TomogramResult
@@ -20,6 +21,7 @@ from tomopolish.run.cluster import open_cluster, threads_of_worker
 from tomopolish.run.failures import reason
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
+from tomopolish.settings import RunSettings
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -70,17 +72,24 @@ def _held(token: str, work: Work[Any]) -> _Held:
     with _lock:
         if token not in _held_by_token:
             _held_by_token.clear()
-            run = replace(work.settings.run, threads=max(1, work.settings.run.threads // _concurrency()))
+            run = _share_of(work.settings.run)
             mine = replace(work, settings=replace(work.settings, run=run))
             _held_by_token[token] = _Held(work=mine, prepared=mine.prepare())
         return _held_by_token[token]
 
 
-def _concurrency() -> int:
-    """Tomograms that this process refines at a time; they share its threads."""
+def _share_of(run: RunSettings) -> RunSettings:
+    """Threads and device of one of the tomograms that this worker, one of several, refines at a time."""
     from distributed import get_worker  # noqa: PLC0415  only runs on a cluster have it
 
-    return int(get_worker().state.nthreads)
+    worker = get_worker()
+    devices = cuda_devices(run.device)
+    number = int("".join(filter(str.isdigit, str(worker.name))) or 0)
+    return replace(
+        run,
+        threads=max(1, run.threads // int(worker.state.nthreads)),
+        device=f"cuda:{devices[number % len(devices)]}" if devices else run.device,
+    )
 
 
 def run_on_cluster(

@@ -72,6 +72,7 @@ def refine(
     debug: bool = False,
     store: ResultsStore | None = None,
     runner: Runner | None = None,
+    unusable: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Refine every tomogram of a checked project; one that fails does not stop the others.
 
@@ -83,6 +84,8 @@ def refine(
         Where finished tomograms are kept, and where an earlier run's are found; None: in memory, all anew.
     runner
         Carries out the tomograms that are to be done; None: one after the other, in this process.
+    unusable
+        Tomograms that cannot be refined, with the reason: they count as failed.
 
     Raises
     ------
@@ -97,11 +100,17 @@ def refine(
     common = {} if store is None else common_fingerprint(settings, project.references())
     work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
     with reporter.open(len(names)):
-        finished = work.finished(reporter) if settings.run.only_do_unfinished else ()
+        stored = work.finished(reporter) if settings.run.only_do_unfinished else ()
+        finished = [name for name in stored if name not in (unusable or {})]
         for name in finished:
             reporter.passed(name, "finished earlier")
-        todo = [name for name in names if name not in set(finished)]
-        held, failures = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
+        failures = dict(unusable or {})
+        for name, sentence in failures.items():
+            reporter.passed(name, "cannot be refined")
+            reporter.warn(f"{name} failed: {sentence}")
+        todo = [name for name in names if name not in failures and name not in set(finished)]
+        held, failed = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
+        failures.update(failed)
     done = [name for name in names if name not in failures]
     if not done:
         raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")

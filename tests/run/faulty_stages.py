@@ -1,0 +1,91 @@
+"""A project without files, and a computation that goes wrong on demand; importable by workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopolish.dataset.model import Alignment
+from tomopolish.errors import RunError
+from tomopolish.progress import Progress
+from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.run.work import Stages
+from tomopolish.settings import AlignSettings
+
+
+@dataclass(frozen=True)
+class Project:
+    """The names of its tomograms say what becomes of them."""
+
+    tomogram_names: Sequence[str]
+    folder: Path
+
+    def references(self) -> Any:
+        return str(self.folder)
+
+    def load(self, name: str) -> Any:
+        from small_project import make_series
+
+        return make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name), name
+
+
+def result_of(name: str) -> TomogramResult:
+    statistics = TomogramStatistics(
+        particles=2,
+        visible_pairs=6,
+        log_likelihood_gain=1.0,
+        rms_shift_angstrom=1.0,
+        rms_angle_degrees=1.0,
+        rms_position_angstrom=1.0,
+        seconds_by_stage={"windows": 1.0},
+        evaluations=3,
+        warnings=(f"{name} is odd",) if name == "odd" else (),
+    )
+    alignment = Alignment(
+        tomogram=name,
+        projections_px=np.full((3, 4, 4), float(len(name))),
+        rows=np.arange(2),
+        positions_px=np.zeros((2, 3)),
+    )
+    return TomogramResult(alignments=(alignment,), statistics=statistics)
+
+
+def align(
+    series: Any, particles: Any, folder: str, settings: AlignSettings, progress: Progress
+) -> TomogramResult:
+    name = series.name
+    with progress.stage("windows") as stage:
+        stage.advance()
+        (Path(folder) / f"{name}.begun").touch()
+        if name == "killed once" and not (Path(folder) / "killed").exists():
+            (Path(folder) / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "killed always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "no memory":
+            raise MemoryError
+        if name == "unreadable":
+            raise RunError("TS.mrcs: section 3 cannot be read")
+        if name == "greedy":
+            hoard = [np.ones(2**24) for _ in range(12)]
+            time.sleep(20)
+            assert hoard
+        if name == "slow":
+            for _ in range(600):
+                time.sleep(0.1)
+                stage.advance()
+    return result_of(name)
+
+
+def prepare(references: Any, settings: AlignSettings) -> str:
+    return str(references)
+
+
+STAGES = Stages(prepare=prepare, align_tomogram=align)

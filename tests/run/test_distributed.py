@@ -1,0 +1,187 @@
+"""Tomograms on workers of their own, which die, run out of memory, or find bad data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_stages import STAGES, Project, result_of
+
+from tomopolish.cluster_settings import ClusterSettings, SlurmSettings
+from tomopolish.errors import InputError, RunError, RunStopped
+from tomopolish.run.cluster import open_cluster, slurm_options, threads_of_worker
+from tomopolish.run.distributed import refine_on_cluster
+from tomopolish.run.local import RunReport, refine
+from tomopolish.run.reporter import SilentReporter
+from tomopolish.run.results_store import ResultsStore
+from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with open_cluster(ClusterSettings(workers=2), 1, SilentReporter()) as client:
+        yield client
+
+
+def refined(
+    client: Any, folder: Path, names: Sequence[str], reporter: SilentReporter | None = None, **run: Any
+) -> RunReport:
+    settings = AlignSettings(
+        inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
+        windows=WindowSettings(box_px=96),
+        run=RunSettings(output_folder=folder, **run),
+    )
+    return refine(
+        Project(tuple(names), folder),
+        settings,
+        STAGES,
+        reporter or SilentReporter(),
+        store=ResultsStore(folder=folder / "temp"),
+        runner=partial(refine_on_cluster, client, look=lambda: None),
+    )
+
+
+def test_results_come_back_in_the_projects_order_whoever_was_first(client: Any, tmp_path: Path) -> None:
+    names = [f"TS_{i:02d}" for i in (7, 3, 5, 1, 2)]
+    report = refined(client, tmp_path, names)
+    assert list(report.results) == names
+    assert repr(report.results["TS_03"]) == repr(result_of("TS_03"))
+    assert report.failures == {}
+
+
+def test_a_killed_worker_costs_nothing_but_time(client: Any, tmp_path: Path) -> None:
+    report = refined(client, tmp_path, ["TS_01", "killed once", "TS_02"])
+    assert (tmp_path / "killed").exists()
+    assert list(report.results) == ["TS_01", "killed once", "TS_02"]
+    assert report.failures == {}
+    assert not list((tmp_path / "temp").glob("*.part"))
+
+
+def test_faults_stay_with_their_tomogram(client: Any, tmp_path: Path) -> None:
+    names = ["TS_01", "killed always", "TS_02", "no memory", "unreadable", "odd"]
+    reporter = SilentReporter()
+    report = refined(client, tmp_path, names, reporter)
+    assert list(report.results) == ["TS_01", "TS_02", "odd"]
+    assert list(report.failures) == ["killed always", "no memory", "unreadable"]
+    assert "died again and again" in report.failures["killed always"]
+    assert "out of memory" in report.failures["no memory"]
+    assert report.failures["unreadable"] == "TS.mrcs: section 3 cannot be read"
+    assert "odd is odd" in reporter.warnings
+    again = refined(client, tmp_path, ["TS_01", "TS_02", "odd"], only_do_unfinished=True)
+    assert list(again.results) == ["TS_01", "TS_02", "odd"]
+
+
+def test_strict_ends_at_the_first_failure(client: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="unreadable failed: TS"):
+        refined(client, tmp_path, ["unreadable", *[f"TS_{i}" for i in range(50)]], strict=True)
+    assert len(list(tmp_path.glob("TS_*.begun"))) < 50
+
+
+def test_an_abort_stops_tomograms_that_are_being_refined(client: Any, tmp_path: Path) -> None:
+    looks = iter(range(3))
+
+    def look() -> None:
+        if next(looks, None) is None:
+            raise RunStopped("aborted")
+
+    settings = AlignSettings(
+        inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
+        windows=WindowSettings(box_px=96),
+        run=RunSettings(output_folder=tmp_path),
+    )
+    with pytest.raises(RunStopped):
+        refine(
+            Project(("TS_01", "slow", "TS_02"), tmp_path),
+            settings,
+            STAGES,
+            SilentReporter(),
+            store=ResultsStore(folder=tmp_path / "temp"),
+            runner=partial(refine_on_cluster, client, look=look),
+        )
+
+
+@pytest.mark.slow
+def test_a_worker_beyond_its_memory_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
+    with open_cluster(ClusterSettings(workers=1, worker_memory="700MB"), 1, SilentReporter()) as client:
+        report = refined(client, tmp_path, ["greedy", "TS_01"])
+    assert list(report.results) == ["TS_01"]
+    assert "out of memory" in report.failures["greedy"]
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomopolish.run.cluster.SECONDS_TO_ANSWER", 0.5)
+    settings = ClusterSettings(scheduler="tcp://127.0.0.1:9")
+    with (
+        pytest.raises(InputError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers"),
+        open_cluster(settings, 1, SilentReporter()),
+    ):
+        pass
+
+
+def test_threads_never_outnumber_what_was_given() -> None:
+    assert threads_of_worker(ClusterSettings(workers=3), 8) == 2
+    assert threads_of_worker(ClusterSettings(workers=8), 4) == 1
+    assert threads_of_worker(ClusterSettings(workers=8, slurm=SlurmSettings()), 4) == 4
+    assert threads_of_worker(ClusterSettings(scheduler="tcp://x:1"), 4) == 4
+
+
+def test_slurm_jobs_ask_for_what_the_options_say() -> None:
+    from dask_jobqueue.slurm import SLURMJob
+
+    slurm = SlurmSettings(
+        partition="gpu",
+        walltime="12:00:00",
+        memory="32GB",
+        gpus=1,
+        directives=("--account=lab", "--exclusive"),
+        prologue=("module load cuda",),
+    )
+    options = slurm_options(slurm, threads=6)
+    options.pop("scheduler_options")
+    script = SLURMJob("tcp://head:8786", name="tomopolish", **options).job_script()
+    lines = script.splitlines()
+    for line in (
+        "#SBATCH -p gpu",
+        "#SBATCH -t 12:00:00",
+        "#SBATCH --mem=30G",
+        "#SBATCH --cpus-per-task=6",
+        "#SBATCH --gres=gpu:1",
+        "#SBATCH --account=lab",
+        "#SBATCH --exclusive",
+        "module load cuda",
+    ):
+        assert line in lines, script
+    assert "--nthreads 1" in script
+
+
+def test_without_dask_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with (
+        pytest.raises(InputError, match=r"distributed is missing: pip install 'tomopolish\[cluster\]'"),
+        open_cluster(ClusterSettings(workers=2), 1, SilentReporter()),
+    ):
+        pass
+
+
+def test_settings_that_exclude_each_other_are_refused() -> None:
+    sound = ClusterSettings(workers=2, slurm=SlurmSettings())
+    for change, text in (
+        ({"workers": 0}, "--workers 0"),
+        ({"workers": None}, "--slurm needs --workers"),
+        ({"workers": None, "scheduler": "tcp://x:1"}, "--scheduler and --slurm"),
+        ({"slurm": None, "scheduler": "tcp://x:1"}, "--scheduler and --workers"),
+    ):
+        with pytest.raises(InputError, match=text):
+            replace(sound, **change)
+    with pytest.raises(InputError, match="several lines"):
+        SlurmSettings(directives=("--a\nrm -rf x",))
