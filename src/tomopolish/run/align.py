@@ -15,6 +15,7 @@ from tomopolish.run.devices import runner_for
 from tomopolish.run.distributed import run_on_cluster
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.local import Runner, open_folder, refine, show_closing
+from tomopolish.run.meshes import write_meshes
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
 from tomopolish.run.reporter import Reporter, reporter_for
@@ -100,6 +101,7 @@ def run_align(
     )
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
+    write_meshes(folder, dataset, report.alignments)
     show_closing(report, folder, reporter)
     return 1 if report.failures else 0
 
