@@ -100,23 +100,23 @@ def compute(correlator: Any, task: TiltTask) -> tuple[np.ndarray, np.ndarray]:
 
 def check_windows(arrays: DeviceArrays) -> None:
     """Windows and power are the CPU's to 1e-5, with aberrations and without, whole or in batches."""
-    cases = ((GROUPS, 1.5, 2**28, 2), (GROUPS[1:], 1.0, 3 * 4 * BOX**2, 1))
-    for groups, padding, batch, tilts in cases:
+    cases = ((GROUPS, 1.5, 2**28, 0), (GROUPS[1:], 1.0, 2 * 4 * BOX**2, 1))
+    for groups, padding, batch, tilt in cases:
         cuda = CudaCorrelator(arrays)
         before, devices_cuda.BATCH_BYTES = devices_cuda.BATCH_BYTES, batch
         try:
-            for task in make_tasks(groups, padding)[:tilts]:
-                with ThreadPoolExecutor(1) as pool:
-                    expected, expected_power = compute(CpuCorrelator(pool), task)
-                with cuda.active():
-                    found, found_power = compute(cuda, task)
-                seen = task.geometry.visible[task.tilt]
-                scale = np.abs(expected[seen]).max()
-                assert scale > 0
-                np.testing.assert_allclose(found[seen], expected[seen], rtol=0, atol=1e-5 * scale)
-                np.testing.assert_allclose(found_power[seen], expected_power[seen], rtol=1e-5)
-                assert np.all(found[~seen] == -7), "pairs that are not visible are left alone"
-                assert np.all(found_power[~seen] == -7)
+            task = make_tasks(groups, padding)[tilt]
+            with ThreadPoolExecutor(1) as pool:
+                expected, expected_power = compute(CpuCorrelator(pool), task)
+            with cuda.active():
+                found, found_power = compute(cuda, task)
+            seen = task.geometry.visible[task.tilt]
+            scale = np.abs(expected[seen]).max()
+            assert scale > 0
+            np.testing.assert_allclose(found[seen], expected[seen], rtol=0, atol=1e-5 * scale)
+            np.testing.assert_allclose(found_power[seen], expected_power[seen], rtol=1e-5)
+            assert np.all(found[~seen] == -7), "pairs that are not visible are left alone"
+            assert np.all(found_power[~seen] == -7)
         finally:
             devices_cuda.BATCH_BYTES = before
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,18 @@ def test_simulated_device_gives_the_cpus_results() -> None:
     done = run_python(str(HERE / "cuda_checks.py"), NUMBA_ENABLE_CUDASIM="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("holds") == len(cuda_checks.CHECKS) + 1
+
+
+@pytest.mark.skipif(
+    find_spec("numba_cuda") is None,
+    reason="numba-cuda[cu12] is not installed",
+)
+def test_kernels_compile_for_a_device_without_double_precision_per_pixel() -> None:
+    done = run_python(str(HERE / "cuda_compile.py"))
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert found["extract_boxes"] == found["correlate_spectra"] == "0"
+    assert set(found) == {"extract_boxes", "correlate_spectra", "add_power"}
 
 
 @pytest.fixture
@@ -98,7 +111,7 @@ def test_a_command_that_asks_for_cuda_in_vain_ends_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
-    options = ["--i", "missing.star", "--b", "24", "--o", str(folder), "--device", "cuda:1"]
+    options = ["--i", "missing.star", "--b", "24", "--r", "6", "--o", str(folder), "--device", "cuda:1"]
     assert cli.run(["align", *options]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "--device cuda:1 cannot be used: CuPy is not installed" in line
