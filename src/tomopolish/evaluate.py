@@ -316,7 +316,7 @@ def evaluate_project(
     """
     truths = read_truth(truth_file)
     project = truth_file.absolute().parent
-    beside = project / "optimisation_set.star"
+    beside = project / truth_file.name.replace("truth.json", "optimisation_set.star")
     before = before or (beside if beside.exists() else None)
     stated = None
     if before is not None:

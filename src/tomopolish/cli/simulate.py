@@ -15,7 +15,6 @@ from tomopolish.simulate.settings import (
     IMAGE_TYPES,
     WARP_MODELS,
     AcquisitionSettings,
-    MoleculeSettings,
     NoiseSettings,
     PlantedErrors,
     PlantedMotion,
@@ -23,9 +22,11 @@ from tomopolish.simulate.settings import (
     SimulationSettings,
     SpecimenSettings,
 )
+from tomopolish.simulate.structure_settings import CompanionSettings, MoleculeSettings
 
 WHOLE = SimulationSettings()
 MOLECULE, ACQUISITION, SPECIMEN = WHOLE.molecule, WHOLE.acquisition, WHOLE.specimen
+SECOND = CompanionSettings(name="second", molecule=MoleculeSettings(seed=1))
 ERRORS, NOISE, MOTION, WARP = WHOLE.errors, WHOLE.noise, PlantedMotion(), PlantedWarp()
 
 
@@ -58,6 +59,14 @@ def _specimen() -> Section:
     )
     section.value("--molecule_seed", "N", "Which synthetic molecule.", type=int, default=MOLECULE.seed)
     section.value("--particles", "N", "Particles in each tomogram.", type=int, default=SPECIMEN.particles)
+    section.value(
+        "--second", "N", "Particles of a second structure in each tomogram; 0: none.", type=int, default=0
+    )
+    section.value("--second_box", "PX", "Box of its map; even.", type=int, default=SECOND.molecule.box_px)
+    section.value("--second_seed", "N", "Which molecule it is.", type=int, default=SECOND.molecule.seed)
+    section.value(
+        "--second_snr", "RATIO", "As --snr, for the second structure.", type=NUMBER, default=SECOND.pair_snr
+    )
     section.value(
         "--thickness", "ANGSTROM", "Thickness of the layer they lie in.",
         type=NUMBER, default=SPECIMEN.thickness_angstrom,
@@ -181,6 +190,16 @@ def settings_from(values: Mapping[str, Any]) -> SimulationSettings:
         ),
         motion=_planted_motion(values) if values["motion"] else None,
         warp=_planted_warp(values) if values["deformation"] else None,
+        companions=(_second_species(values),) if values["second"] else (),
+    )
+
+
+def _second_species(values: Mapping[str, Any]) -> CompanionSettings:
+    return CompanionSettings(
+        name=SECOND.name,
+        molecule=MoleculeSettings(box_px=values["second_box"], seed=values["second_seed"]),
+        particles=values["second"],
+        pair_snr=values["second_snr"],
     )
 
 

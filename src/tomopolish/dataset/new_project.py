@@ -42,11 +42,13 @@ class NewProjectWriter:
     """Writes the STAR files and maps of a new project; tomograms are added one at a time.
 
     Tomogram and particle sets are written by `finish`; the image stacks are the caller's affair and belong
-    at `STACK_NAME`.
+    at `STACK_NAME`. For a further `species` in the tomograms of a project, its particles and references are
+    written into a folder of their own; its optimisation set names the project's tomograms.
     """
 
-    def __init__(self, folder: Path, dialect: Dialect) -> None:
+    def __init__(self, folder: Path, dialect: Dialect, species: str | None = None) -> None:
         self._folder = folder
+        self._species = species
         self._dialect = dialect
         self._general: Columns = {}
         self._series: list[StarTable] = []  # RELION 4 only: they go into the set's own file
@@ -77,6 +79,10 @@ class NewProjectWriter:
         else:
             self._series.append(table)
         _extend(self._general, _general_columns(series, self._dialect))
+        self.add_particles(series, particles, box_px=box_px)
+
+    def add_particles(self, series: TiltSeries, particles: Particles, *, box_px: int) -> None:
+        """Take the particles alone, of a tomogram that the project's first species has added."""
         _extend(self._particles, _particle_columns(series, particles, self._dialect))
         self._optics = self._table("optics", _optics_columns(particles.optics_groups, box_px))
 
@@ -99,15 +105,20 @@ class NewProjectWriter:
         if self._dialect is Dialect.RELION_5:
             particle_tables.insert(0, self._pairs("general", {"rlnTomoSubTomosAre2DStacks": ["1"]}))
         write_star(self._path("particles"), particle_tables)
-        write_star(self._path("tomograms"), [self._table("global", self._general), *self._series])
-        path = self._folder / "optimisation_set.star"
+        if self._species is None:
+            write_star(self._path("tomograms"), [self._table("global", self._general), *self._series])
+            path = self._folder / "optimisation_set.star"
+        else:
+            self._named[LABELS["tomograms"]] = [f"./{_FILES['tomograms']}"]
+            path = self._folder / f"{self._species}_optimisation_set.star"
         write_star(path, [self._pairs("", self._named)])
         return path
 
     def _path(self, component: str) -> Path:
         """Return the file of a component, which the optimisation set will name."""
-        self._named[LABELS[component]] = [f"./{_FILES[component]}"]
-        return self._folder / _FILES[component]
+        name = _FILES[component] if self._species is None else f"{self._species}/{_FILES[component]}"
+        self._named[LABELS[component]] = [f"./{name}"]
+        return self._folder / name
 
     def _table(self, name: str, columns: Columns) -> StarTable:
         return StarTable(name=name, columns=columns, version=self._dialect.value)

@@ -1,9 +1,9 @@
 """Synthetic projects with known truth: whole RELION projects on disk, or single tilt series in memory."""
 
+from tomopolish.simulate.companions import SimulatedSpecies
 from tomopolish.simulate.project import write_project
 from tomopolish.simulate.settings import (
     AcquisitionSettings,
-    MoleculeSettings,
     NoiseSettings,
     PlantedErrors,
     PlantedMotion,
@@ -12,16 +12,24 @@ from tomopolish.simulate.settings import (
     SpecimenSettings,
 )
 from tomopolish.simulate.structure import Structure, build_structure
-from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tilt_series, simulate_tomogram
+from tomopolish.simulate.structure_settings import CompanionSettings, MoleculeSettings
+from tomopolish.simulate.tomogram import (
+    SimulatedTomogram,
+    simulate_species,
+    simulate_tilt_series,
+    simulate_tomogram,
+)
 from tomopolish.simulate.truth import Truth, read_truth, with_true_geometry, write_truth
 
 __all__ = [
     "AcquisitionSettings",
+    "CompanionSettings",
     "MoleculeSettings",
     "NoiseSettings",
     "PlantedErrors",
     "PlantedMotion",
     "PlantedWarp",
+    "SimulatedSpecies",
     "SimulatedTomogram",
     "SimulationSettings",
     "SpecimenSettings",
@@ -29,6 +37,7 @@ __all__ = [
     "Truth",
     "build_structure",
     "read_truth",
+    "simulate_species",
     "simulate_tilt_series",
     "simulate_tomogram",
     "with_true_geometry",

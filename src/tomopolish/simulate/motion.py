@@ -34,6 +34,41 @@ def random_trajectories(
     factor = vectors * np.sqrt(np.maximum(values, 0.0))
     frames = len(chronological)
     velocity = sigma_velocity * (factor @ rng.normal(size=(frames - 1, *positions_px.shape)))
-    trajectories = np.zeros((len(positions_px), frames, 3))
+    return _accumulated(velocity, chronological)
+
+
+def continued_trajectories(
+    motion: PlantedMotion,
+    positions_px: Float[Array, "P 3"],
+    chronological: Int[Array, "F"],
+    *,
+    others_px: Float[Array, "Q 3"],
+    others_trajectories_px: Float[Array, "Q F 3"],
+    frame_dose: float,
+    pixel_size_angstrom: float,
+    rng: np.random.Generator,
+) -> Float[Array, "P F 3"]:
+    """Draw the motion of further particles, given that of others in the same specimen.
+
+    All together they are a draw of the one Gaussian process that `random_trajectories` draws from.
+    """
+    sigma_velocity = frame_dose * motion.velocity_scale / pixel_size_angstrom
+    sigma_distance = frame_dose * motion.distance_scale / pixel_size_angstrom
+
+    def correlation(a: Array, b: Array) -> Array:
+        distance = cdist(a, b) / sigma_distance
+        return np.exp(-(distance**2) if motion.squared_exponential else -distance)
+
+    across = correlation(positions_px, others_px)
+    weights = across @ scipy.linalg.pinvh(correlation(others_px, others_px))
+    values, vectors = scipy.linalg.eigh(correlation(positions_px, positions_px) - weights @ across.T)
+    factor = vectors * np.sqrt(np.maximum(values, 0.0))
+    known = np.swapaxes(np.diff(others_trajectories_px[:, chronological], axis=1), 0, 1)
+    drawn = rng.normal(size=(len(chronological) - 1, *positions_px.shape))
+    return _accumulated(weights @ known + sigma_velocity * (factor @ drawn), chronological)
+
+
+def _accumulated(velocity: Float[Array, "V P 3"], chronological: Int[Array, "F"]) -> Float[Array, "P F 3"]:
+    trajectories = np.zeros((velocity.shape[1], len(chronological), 3))
     trajectories[:, chronological[1:]] = np.swapaxes(np.cumsum(velocity, axis=0), 0, 1)
     return trajectories

@@ -38,7 +38,8 @@ def write_project(
 
     The folder receives ``optimisation_set.star``, ``tomograms.star``, ``particles.star``, the half maps, mask
     and FSC, ``tilt_series/`` and ``truth.json``. Names within are relative to it. The same settings give the
-    same bytes, whatever the number of threads.
+    same bytes, whatever the number of threads. A further species adds ``<name>_optimisation_set.star`` and
+    ``<name>_truth.json``; its particles and references are in the folder ``<name>/``.
 
     Returns
     -------
@@ -58,6 +59,7 @@ def write_project(
     tomograms = [simulate_tomogram(settings, index, structure) for index in range(settings.tomograms)]
     writer = NewProjectWriter(folder, _DIALECTS[settings.dialect])
     writer.write_references(structure.references)
+    _write_companions(folder, settings, tomograms)
 
     def written_truths() -> Iterator[Truth]:
         for tomogram in tomograms:
@@ -72,6 +74,18 @@ def write_project(
 
     write_truth(folder / TRUTH_NAME, written_truths())
     return writer.finish()
+
+
+def _write_companions(folder: Path, settings: SimulationSettings, tomograms: list[SimulatedTomogram]) -> None:
+    """Write particles, references and truths of the species that share the first one's tomograms."""
+    for number, companion in enumerate(settings.companions):
+        writer = NewProjectWriter(folder, _DIALECTS[settings.dialect], species=companion.name)
+        found = [tomogram.companions[number] for tomogram in tomograms]
+        writer.write_references(found[0].references)
+        for tomogram, species in zip(tomograms, found, strict=True):
+            writer.add_particles(tomogram.series, species.particles, box_px=species.box_px)
+        write_truth(folder / f"{companion.name}_{TRUTH_NAME}", [species.truth for species in found])
+        writer.finish()
 
 
 def _write_images(

@@ -8,7 +8,7 @@ import scipy.ndimage
 from jaxtyping import Float, Float32
 
 from tomopolish.dataset.model import References
-from tomopolish.simulate.settings import MoleculeSettings
+from tomopolish.simulate.structure_settings import MoleculeSettings
 
 Array = np.ndarray
 

@@ -49,6 +49,7 @@ class Scene:
     trajectories_px: Float[Array, "P F 3"]
     deformation: Deformation | None
     positions_2d_px: Float[Array, "F P 2"]
+    error_factor: float = 1.0
 
     @property
     def chronological(self) -> Int[Array, "F"]:
@@ -120,6 +121,7 @@ def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diamet
         trajectories_px=trajectories,
         deformation=deformation,
         positions_2d_px=true_positions_2d_px(true, positions, trajectories, deformation, image_size),
+        error_factor=factor,
     )
 
 

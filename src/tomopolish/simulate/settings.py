@@ -4,83 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from tomopolish.errors import InputError
+from tomopolish.simulate.structure_settings import (
+    CompanionSettings,
+    MoleculeSettings,
+    require,
+    require_choice,
+)
 
 DOSE_SCHEMES = ("dose-symmetric", "bidirectional", "continuous")
 FILE_ORDERS = ("angle", "exposure", "shuffled")
 DIALECTS = ("relion5", "relion4")
 IMAGE_TYPES = ("float16", "float32", "int16")
-MASK_SHAPES = ("molecule", "sphere")
 WARP_MODELS = ("linear", "spline", "Fourier")
-
-
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise InputError(f"simulation: {sentence}")
-
-
-def _require_choice(value: str, choices: tuple[str, ...], what: str) -> None:
-    _require(value in choices, f"{what} {value!r} is unknown; choose one of {', '.join(choices)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoleculeSettings:
-    """The structure whose projections are in the images, and the reference maps made of it.
-
-    Attributes
-    ----------
-    map_path
-        An MRC map to take; None makes a synthetic molecule.
-    box_px
-        Edge of the synthetic molecule's map, px; a given map brings its own.
-    seed
-        Which synthetic molecule.
-    diameter_fraction
-        Diameter of the synthetic molecule in units of `box_px`.
-    blobs, blob_sigma_px
-        Number and mean width of its Gaussian blobs.
-    resolution_px
-        Resolution of the half maps (where their FSC falls below 0.143), in pixels per period.
-    mask
-        ``"molecule"`` (follows its shape) or ``"sphere"``.
-    """
-
-    map_path: Path | None = None
-    box_px: int = 96
-    seed: int = 0
-    diameter_fraction: float = 0.6
-    blobs: int = 250
-    blob_sigma_px: float = 0.9
-    resolution_px: float = 3.2
-    mask: str = "molecule"
-
-    def __post_init__(self) -> None:
-        _require(
-            self.box_px >= 16 and self.box_px % 2 == 0,
-            f"a box of {self.box_px} px cannot be used; give an even number, 16 or more",
-        )
-        _require(
-            0.1 <= self.diameter_fraction <= 0.9,
-            f"the molecule's diameter of {self.diameter_fraction:g} boxes must lie between 0.1 and 0.9",
-        )
-        _require(
-            self.diameter_fraction * self.box_px >= 8 * self.blob_sigma_px,
-            f"blobs of σ = {self.blob_sigma_px:g} px are too wide for a molecule of "
-            f"{self.diameter_fraction * self.box_px:g} px; give at most an eighth of its diameter",
-        )
-        _require(self.blobs >= 10, f"{self.blobs} blobs make no molecule; give 10 or more")
-        _require(
-            self.blob_sigma_px >= 0.5,
-            f"blobs of σ = {self.blob_sigma_px:g} px cannot be sampled; give 0.5 px or more",
-        )
-        _require(
-            2 < self.resolution_px < self.box_px / 4,
-            f"a reference resolution of {self.resolution_px:g} px cannot be used; "
-            f"give more than 2 px (Nyquist) and less than {self.box_px / 4:g} px (box / 4)",
-        )
-        _require_choice(self.mask, MASK_SHAPES, "the mask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,25 +87,25 @@ class AcquisitionSettings:
     odd_zernike: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.image_size_px) == 2 and min(self.image_size_px) >= 32,
             f"images of {self.image_size_px} px are too small; give 32 px or more",
         )
-        _require(self.pixel_size_angstrom > 0, "the pixel size must be positive")
-        _require(
+        require(self.pixel_size_angstrom > 0, "the pixel size must be positive")
+        require(
             0 < self.tilt_step_degrees <= self.tilt_range_degrees < 90,
             f"tilts of ±{self.tilt_range_degrees:g}° in steps of {self.tilt_step_degrees:g}° cannot be made; "
             "give 0 < step ≤ range < 90",
         )
-        _require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme")
-        _require_choice(self.file_order, FILE_ORDERS, "the file order")
-        _require(self.frame_dose > 0, "the dose of an image must be positive")
-        _require(self.voltage_kv > 0, "the voltage must be positive")
-        _require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
-        _require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")
-        _require(self.optics_groups >= 1, "there must be at least one optics group")
+        require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme")
+        require_choice(self.file_order, FILE_ORDERS, "the file order")
+        require(self.frame_dose > 0, "the dose of an image must be positive")
+        require(self.voltage_kv > 0, "the voltage must be positive")
+        require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
+        require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")
+        require(self.optics_groups >= 1, "there must be at least one optics group")
         for name in ("defocus_spread_angstrom", "bfactor_per_dose", "inelastic_loss"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative")
+            require(getattr(self, name) >= 0, f"{name} must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,14 +133,14 @@ class SpecimenSettings:
     edge_margin_px: float | None = None
 
     def __post_init__(self) -> None:
-        _require(self.particles >= 1, "there must be at least one particle")
-        _require(self.thickness_angstrom >= 0, "the specimen's thickness must not be negative")
-        _require(
+        require(self.particles >= 1, "there must be at least one particle")
+        require(self.thickness_angstrom >= 0, "the specimen's thickness must not be negative")
+        require(
             self.tomogram_size_px is None
             or (len(self.tomogram_size_px) == 3 and min(self.tomogram_size_px) >= 1),
             f"a tomogram of {self.tomogram_size_px} px is none; give three positive sizes",
         )
-        _require(
+        require(
             self.min_distance_px is None or self.min_distance_px >= 0,
             "the smallest distance between particles must not be negative",
         )
@@ -237,8 +173,8 @@ class PlantedErrors:
 
     def __post_init__(self) -> None:
         for name in ("shift_px", "angle_degrees", "position_px", "known_shift_px"):
-            _require(getattr(self, name) >= 0, f"the error {name} must not be negative")
-        _require(
+            require(getattr(self, name) >= 0, f"the error {name} must not be negative")
+        require(
             self.max_displacement_px is None
             or (self.max_displacement_px > 0 and self.shift_px + self.angle_degrees + self.position_px > 0),
             "a largest displacement needs to be positive and needs errors to scale",
@@ -273,10 +209,10 @@ class NoiseSettings:
     tilt_growth: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.pair_snr > 0, f"a signal-to-noise ratio of {self.pair_snr:g} is none; give more than 0")
-        _require(self.sigma is None or self.sigma > 0, "the noise's standard deviation must be positive")
-        _require(self.low_frequency_excess >= 0, "the noise's low-frequency excess must not be negative")
-        _require(self.corner_px > 0, "the noise's corner must be positive")
+        require(self.pair_snr > 0, f"a signal-to-noise ratio of {self.pair_snr:g} is none; give more than 0")
+        require(self.sigma is None or self.sigma > 0, "the noise's standard deviation must be positive")
+        require(self.low_frequency_excess >= 0, "the noise's low-frequency excess must not be negative")
+        require(self.corner_px > 0, "the noise's corner must be positive")
 
     @property
     def is_silent(self) -> bool:
@@ -303,8 +239,8 @@ class PlantedMotion:
     squared_exponential: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.velocity_scale > 0, "the velocity scale must be positive")
-        _require(self.distance_scale > 0, "the distance scale must be positive")
+        require(self.velocity_scale > 0, "the velocity scale must be positive")
+        require(self.distance_scale > 0, "the distance scale must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,9 +263,9 @@ class PlantedWarp:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        _require_choice(self.model, WARP_MODELS, "the warp model")
-        _require(min(self.grid) >= 2, f"a warp grid of {self.grid} is too small; give 2 or more for both")
-        _require(self.amplitude_px > 0, "the warp's amplitude must be positive")
+        require_choice(self.model, WARP_MODELS, "the warp model")
+        require(min(self.grid) >= 2, f"a warp grid of {self.grid} is too small; give 2 or more for both")
+        require(self.amplitude_px > 0, "the warp's amplitude must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +282,9 @@ class SimulationSettings:
         ``"relion5"`` or ``"relion4"``.
     image_type
         Number type of the image stacks.
+    companions
+        Further species; the first one's particles, and everything else but the images, are the same with
+        and without them.
     """
 
     seed: int = 0
@@ -359,13 +298,16 @@ class SimulationSettings:
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     motion: PlantedMotion | None = None
     warp: PlantedWarp | None = None
+    companions: tuple[CompanionSettings, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "the seed must not be negative")
-        _require(self.tomograms >= 1, "there must be at least one tomogram")
-        _require_choice(self.dialect, DIALECTS, "the dialect")
-        _require_choice(self.image_type, IMAGE_TYPES, "the image type")
-        _require(
+        names = [companion.name for companion in self.companions]
+        require(len(set(names)) == len(names), "every species needs a name of its own")
+        require(self.seed >= 0, "the seed must not be negative")
+        require(self.tomograms >= 1, "there must be at least one tomogram")
+        require_choice(self.dialect, DIALECTS, "the dialect")
+        require_choice(self.image_type, IMAGE_TYPES, "the image type")
+        require(
             self.image_type != "int16" or self.noise_sigma >= 10,
             "a noise of less than 10 grey values is lost in whole numbers; give a larger σ, or floats",
         )

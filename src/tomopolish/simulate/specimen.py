@@ -32,8 +32,9 @@ def random_positions_px(
     min_distance_px: float,
     pixel_size_angstrom: float,
     rng: np.random.Generator,
+    occupied_px: Float[Array, "Q 3"] | None = None,
 ) -> Float[Array, "P 3"]:
-    """Draw positions within the specimen, each the minimal distance from all others.
+    """Draw positions within the specimen, each the minimal distance from all others and from those occupied.
 
     Raises InputError when so many particles do not fit.
     """
@@ -50,6 +51,8 @@ def random_positions_px(
     placed = np.empty((0, 3))
     for _ in range(_ROUNDS):
         candidates = half + reach * rng.uniform(-1, 1, (2 * (wanted - len(placed)) + 8, 3))
+        if occupied_px is not None:
+            candidates = candidates[cKDTree(occupied_px).query(candidates)[0] >= min_distance_px]
         placed = _add_apart(placed, candidates, min_distance_px)[:wanted]
         if len(placed) == wanted:
             return placed

@@ -24,8 +24,9 @@ from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.noise import noise_power
 from tomopolish.simulate.references import make_references, molecule_mask, shell_power
 from tomopolish.simulate.scene import random_stream
-from tomopolish.simulate.settings import MoleculeSettings, NoiseSettings, SimulationSettings
+from tomopolish.simulate.settings import NoiseSettings, SimulationSettings
 from tomopolish.simulate.slices import SliceVolume, slice_volume
+from tomopolish.simulate.structure_settings import MoleculeSettings
 
 Array = np.ndarray
 
@@ -53,11 +54,11 @@ class Structure:
         return int(self.density.shape[0])
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def build_structure(settings: SimulationSettings) -> Structure:
     """Make the structure of a simulation; raises InputError when the given map cannot be used.
 
-    It does not depend on the number of tomograms; the latest is kept for the next tomogram.
+    It does not depend on the number of tomograms; the latest are kept for the next tomogram.
     """
     molecule, pixel = settings.molecule, settings.acquisition.pixel_size_angstrom
     raw = _read_map(molecule.map_path, pixel) if molecule.map_path else _synthetic_map(molecule)

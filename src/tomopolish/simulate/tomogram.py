@@ -14,6 +14,7 @@ from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.geometry import tomogram_centre_px
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
+from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter, painting_box_px
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
@@ -52,6 +53,7 @@ class RenderedImages:
     """
 
     painter: TiltPainter
+    companions: tuple[TiltPainter, ...] = ()
     settings: SimulationSettings
     angles_degrees: Float[Array, "F"]
     index: int
@@ -67,6 +69,8 @@ class RenderedImages:
     def read(self, tilt: int) -> Float32[Array, "h w"]:
         """Simulate one tilt image, file order."""
         image = self.painter.paint(tilt)
+        for painter in self.companions:
+            image += painter.paint(tilt)
         if not self.settings.noise.is_silent:
             rng = random_stream(self.settings.seed, "noise", self.index, tilt)
             image += noise_image(self.settings, float(self.angles_degrees[tilt]), rng)
@@ -80,11 +84,15 @@ class SimulatedTomogram:
     Attributes
     ----------
     series, particles
-        Input geometry, without trajectories and warp.
+        Input geometry, without trajectories and warp; particles of the first species.
+    truth
+        Of the first species.
     angles_degrees
         Nominal tilt angles, file order.
     images
         Renders the images; `series.images` is the same object.
+    companions
+        Further species, in the order of the settings.
     """
 
     series: TiltSeries
@@ -92,6 +100,7 @@ class SimulatedTomogram:
     truth: Truth
     angles_degrees: Float[Array, "F"]
     images: RenderedImages
+    companions: tuple[SimulatedSpecies, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,7 @@ def simulate_tomogram(
     scene = build_scene(settings, index, box_px=structure.box_px, diameter_px=structure.diameter_px)
     series = _input_series(settings, index, scene)
     particles = _input_particles(settings, index, scene)
+    companions = _companions(settings, index, scene, structure)
     left = inelastic_amplitude(settings.acquisition, scene.angles_degrees)
     true_series = replace(
         series,
@@ -140,12 +150,9 @@ def simulate_tomogram(
         ctf=replace(series.ctf, scale=series.ctf.scale * left),
     )
     images = RenderedImages(
-        painter=TiltPainter(
-            volume=structure.volume,
-            series=true_series,
-            particles=replace(particles, positions_px=scene.positions_px),
-            positions_2d_px=scene.positions_2d_px,
-            box_px=painting_box_px(structure.box_px, true_series),
+        painter=_painter(structure, true_series, particles, scene),
+        companions=tuple(
+            _painter(found.structure, true_series, found.particles, found.scene) for found in companions
         ),
         settings=settings,
         angles_degrees=scene.angles_degrees,
@@ -157,6 +164,7 @@ def simulate_tomogram(
         truth=_truth(settings, index, scene, particles.names, structure.box_px),
         angles_degrees=scene.angles_degrees,
         images=images,
+        companions=tuple(found.species for found in companions),
     )
 
 
@@ -165,14 +173,28 @@ def simulate_tilt_series(
 ) -> tuple[TiltSeries, Particles, References, Truth]:
     """Simulate a tomogram wholly in memory: what an alignment takes, and the truth.
 
-    Images are float32 whatever the settings' image type; the result does not depend on `threads`.
+    Images are float32 whatever the settings' image type; the result does not depend on `threads`. Of several
+    species, the first; see `simulate_species`.
     """
+    series, (first, *_) = simulate_species(settings, index, threads=threads)
+    return series, first.particles, first.references, first.truth
+
+
+def simulate_species(
+    settings: SimulationSettings, index: int = 0, *, threads: int = 1
+) -> tuple[TiltSeries, tuple[SimulatedSpecies, ...]]:
+    """Simulate a tomogram wholly in memory, with all its species; else as `simulate_tilt_series`."""
     structure = build_structure(settings)
     tomogram = simulate_tomogram(settings, index, structure)
     with ThreadPoolExecutor(threads) as pool:
         stack = np.stack(list(pool.map(tomogram.images.read, range(len(tomogram.series)))))
-    series = replace(tomogram.series, images=ImageStack(stack=stack))
-    return series, tomogram.particles, structure.references, tomogram.truth
+    first = SimulatedSpecies(
+        particles=tomogram.particles,
+        references=structure.references,
+        truth=tomogram.truth,
+        box_px=structure.box_px,
+    )
+    return replace(tomogram.series, images=ImageStack(stack=stack)), (first, *tomogram.companions)
 
 
 def settings_record(settings: SimulationSettings) -> Mapping[str, Any]:
@@ -182,7 +204,61 @@ def settings_record(settings: SimulationSettings) -> Mapping[str, Any]:
         record["molecule"]["map_path"] = str(settings.molecule.map_path)
     if settings.noise.is_silent:
         record["noise"]["pair_snr"] = None
+    for companion in record["companions"]:
+        if companion["molecule"]["map_path"] is not None:
+            companion["molecule"]["map_path"] = str(companion["molecule"]["map_path"])
+    if not settings.companions:
+        del record["companions"]
     return record
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Companion:
+    structure: Structure
+    scene: Scene
+    particles: Particles
+    species: SimulatedSpecies
+
+
+def _companions(
+    settings: SimulationSettings, index: int, first: Scene, structure: Structure
+) -> list[_Companion]:
+    """Place the further species, one after the other, around those that are there already."""
+    found: list[_Companion] = []
+    diameter = structure.diameter_px
+    for number, companion in enumerate(settings.companions, start=1):
+        theirs = companion_structure(settings, companion, number)
+        diameter = max(diameter, theirs.diameter_px)
+        scene = companion_scene(
+            settings,
+            companion,
+            [first, *[other.scene for other in found]],
+            streams=(index, number),
+            box_px=theirs.box_px,
+            diameter_px=diameter,
+        )
+        particles = _input_particles(settings, index, scene)
+        particles = replace(particles, rows=index * companion.particles + np.arange(companion.particles))
+        truth = _truth(settings, index, scene, particles.names, theirs.box_px)
+        species = SimulatedSpecies(
+            name=companion.name,
+            particles=particles,
+            references=theirs.references,
+            truth=truth,
+            box_px=theirs.box_px,
+        )
+        found.append(_Companion(structure=theirs, scene=scene, particles=particles, species=species))
+    return found
+
+
+def _painter(structure: Structure, series: TiltSeries, particles: Particles, scene: Scene) -> TiltPainter:
+    return TiltPainter(
+        volume=structure.volume,
+        series=series,
+        particles=replace(particles, positions_px=scene.positions_px),
+        positions_2d_px=scene.positions_2d_px,
+        box_px=painting_box_px(structure.box_px, series),
+    )
 
 
 def _input_series(settings: SimulationSettings, index: int, scene: Scene) -> TiltSeries:

@@ -1,0 +1,116 @@
+"""Further species in a simulated tomogram: they share its projections, errors, motion and warp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomopolish.dataset.model import Particles, References
+from tomopolish.simulate.motion import continued_trajectories
+from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
+from tomopolish.simulate.settings import SimulationSettings
+from tomopolish.simulate.specimen import random_positions_px, random_rotations
+from tomopolish.simulate.structure import Structure, build_structure
+from tomopolish.simulate.structure_settings import CompanionSettings
+from tomopolish.simulate.truth import Truth
+
+Array = np.ndarray
+
+_SEED_STEP = 1_000_003  # keeps the noise in the half maps of one species apart from another's
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SimulatedSpecies:
+    """Particles of one structure in a tomogram, what they are compared with, and their truth.
+
+    Attributes
+    ----------
+    name
+        Empty for the first species.
+    box_px
+        Edge of the structure's map.
+    """
+
+    name: str = ""
+    particles: Particles
+    references: References
+    truth: Truth
+    box_px: int
+
+
+def companion_structure(settings: SimulationSettings, companion: CompanionSettings, number: int) -> Structure:
+    """Make the structure of a further species, counted from 1; raises as `build_structure`."""
+    noise = settings.noise
+    return build_structure(
+        replace(
+            settings,
+            seed=settings.seed + number * _SEED_STEP,
+            molecule=companion.molecule,
+            noise=noise if noise.is_silent else replace(noise, pair_snr=companion.pair_snr),
+            companions=(),
+        )
+    )
+
+
+def companion_scene(
+    settings: SimulationSettings,
+    companion: CompanionSettings,
+    others: Sequence[Scene],
+    *,
+    streams: tuple[int, int],
+    box_px: int,
+    diameter_px: float,
+) -> Scene:
+    """Draw the geometry of a further species.
+
+    Parameters
+    ----------
+    others
+        The species that are there already, the first one first.
+    streams
+        Tomogram, and number of the species.
+    diameter_px
+        Of the largest molecule so far: the distance kept, unless the settings give one.
+
+    Raises
+    ------
+    InputError
+        When the particles do not fit.
+    """
+    first, acquisition, specimen = others[0], settings.acquisition, settings.specimen
+    occupied = np.concatenate([other.positions_px for other in others])
+    rng = random_stream(settings.seed, "particles", *streams)
+    positions = random_positions_px(
+        replace(specimen, particles=companion.particles),
+        first.tomogram_size_px,
+        box_px=box_px,
+        min_distance_px=diameter_px if specimen.min_distance_px is None else specimen.min_distance_px,
+        pixel_size_angstrom=acquisition.pixel_size_angstrom,
+        rng=rng,
+        occupied_px=occupied,
+    )
+    trajectories = np.zeros((len(positions), len(first.pre_exposure), 3))
+    if settings.motion is not None:
+        trajectories = continued_trajectories(
+            settings.motion,
+            positions,
+            first.chronological,
+            others_px=occupied,
+            others_trajectories_px=np.concatenate([other.trajectories_px for other in others]),
+            frame_dose=acquisition.frame_dose,
+            pixel_size_angstrom=acquisition.pixel_size_angstrom,
+            rng=random_stream(settings.seed, "motion", *streams),
+        )
+    errors = random_stream(settings.seed, "errors", *streams).normal(size=positions.shape)
+    return replace(
+        first,
+        positions_px=positions,
+        input_positions_px=positions + first.error_factor * settings.errors.position_px * errors,
+        rotations=random_rotations(len(positions), rng),
+        trajectories_px=trajectories,
+        positions_2d_px=true_positions_2d_px(
+            first.projections_px, positions, trajectories, first.deformation, acquisition.image_size_px
+        ),
+    )
