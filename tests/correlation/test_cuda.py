@@ -6,6 +6,7 @@ import importlib.machinery
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -144,6 +145,20 @@ def test_cupy_without_a_device(
     assert "\n" not in str(caught.value)
     if outcome != 0:
         assert "driver too old" in str(caught.value)
+
+
+def test_auto_is_silent_where_cupy_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> int:
+        warnings.warn("CUDA path could not be detected", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(devices, "find_spec", lambda name: object())
+    monkeypatch.setattr(devices, "_cuda_device_count", count)
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert cuda_devices("auto") == ()
+    assert seen == []
 
 
 def test_numba_without_a_device(

@@ -6,6 +6,7 @@ CuPy and numba's CUDA side are imported only once a CUDA device is asked for, or
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -74,9 +75,11 @@ def cuda_devices(device: str) -> tuple[int, ...]:
     """
     if device == "cpu":
         return ()
-    obstacle = cuda_obstacle()
     if device == "auto":
-        return () if obstacle else (0,)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy's own, when CUDA is incomplete
+            return () if cuda_obstacle() else (0,)
+    obstacle = cuda_obstacle()
     if obstacle:
         raise InputError(f"--device {device} cannot be used: {obstacle}")
     indices = tuple(int(name.partition(":")[2] or 0) for name in device.split(","))
