@@ -255,22 +255,25 @@ def doubtful(
 def search_tilt(
     problem: Problem, windows: CoarseWindows, parameters: Parameters, tilt: int, turns: Float[Array, "N 3"]
 ) -> tuple[Float[Array, "3"], Float[Array, "2"]]:
-    """Best rotation vector and shift of one tilt image, over the given turns and all shifts in the range.
+    """Most probable rotation vector and shift of one tilt image, over the given turns and shifts in range.
 
-    The particles are taken to be where `parameters` puts them. What the tilt image has is returned unless
-    something is better by `CLEARLY_BETTER`.
+    The particles are taken to be where `parameters` puts them; the problem's prior counts. What the tilt
+    image has is returned unless something is better by `CLEARLY_BETTER`.
     """
     layout = problem.layout
     trial = layout.unpack(layout.pack(parameters))
     trial.shifts_px[tilt] = 0
     seen = problem.surface.visible[tilt]
     size = windows.values.shape[-1]
+    precision = layout.unpack(problem.precision)
+    x, y = np.meshgrid(windows.grid_px, windows.grid_px)
+    shift_prior = -0.5 * (precision.shifts_px[tilt, 0] * x**2 + precision.shifts_px[tilt, 1] * y**2)
 
     def scores(turn: Array) -> Array:
         trial.angles[tilt] = turn
         offset = (predicted_positions(problem, trial)[tilt] - problem.anchors_px[tilt]) / windows.step_px
         whole = np.rint(offset).astype(np.int64)
-        total = np.zeros((size, size))
+        total = shift_prior - 0.5 * np.sum(precision.angles[tilt] * turn**2)
         kernels.add_shifted(windows.values[tilt], whole[:, 0], whole[:, 1], seen, total)
         return total
 
@@ -292,9 +295,10 @@ def search_particle(
     particle: int,
     candidates: Float[Array, "C 3"],
 ) -> Float[Array, "3"]:
-    """Best displacement of one particle; the tilt images are where `parameters` puts them.
+    """Most probable displacement of one particle; the tilt images are where `parameters` puts them.
 
-    What the particle has is returned unless a candidate is better by `CLEARLY_BETTER`.
+    The problem's prior counts. What the particle has is returned unless a candidate is better by
+    `CLEARLY_BETTER`.
     """
     layout = problem.layout
     now = parameters.positions_px[particle].copy()
@@ -312,6 +316,7 @@ def search_particle(
         windows.step_px,
         score,
     )
+    score -= 0.5 * np.sum(layout.unpack(problem.precision).positions_px[particle] * tried**2, axis=1)
     score[0] += CLEARLY_BETTER
     result: Array = tried[int(np.argmax(score))]
     return result

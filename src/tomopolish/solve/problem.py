@@ -71,6 +71,10 @@ class Problem:
         """Whether there is a deformation, free or fixed."""
         return type(self.deformation) is not NoDeformation
 
+    def log_prior(self, vector: Float[Array, "N"]) -> float:
+        """Logarithm of the Gaussian prior at a point, up to a constant."""
+        return -0.5 * float(np.sum(self.precision * vector**2))
+
     def with_surface(self, surface: DisplacementSurface) -> Problem:
         """Return the same problem on other surfaces."""
         return replace(self, surface=surface)
@@ -153,7 +157,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
     return State(
         vector=vector,
         log_likelihood=float(surface.value.sum()),
-        log_prior=-0.5 * float(np.sum(problem.precision * vector**2)),
+        log_prior=problem.log_prior(vector),
         gradient=gradient,
         curvature=curvature,
         rotations=R,

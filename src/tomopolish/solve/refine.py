@@ -188,13 +188,16 @@ def _search(
     best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
     tally.evaluations += best.evaluations
     for _ in range(MENDING_ROUNDS):
-        mended = mend(problem, windows, coarse, best.state)
+        # How far the others had to move tells how far one that shows little may be looked for.
+        informed = replace(problem, precision=informed_precision(problem, best.state.vector))
+        mended = mend(informed, windows, coarse, best.state)
         if mended is None:
             break
-        vector = _blurred_newton(problem, windows, mended, length / 2, tally)
-        again = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
+        vector = _blurred_newton(informed, windows, mended, length / 2, tally)
+        again = newton(informed, vector, _limits(options, tally, COARSE_TOLERANCE))
         tally.evaluations += again.evaluations
-        if again.state.objective <= best.state.objective + SAME_OPTIMUM:
+        held = best.state.log_likelihood + informed.log_prior(best.state.vector)
+        if again.state.objective <= held + SAME_OPTIMUM:
             break
         best = again
     return best.state.vector
