@@ -325,7 +325,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         _refuse(self.threads < 1, f"--j {self.threads} gives no thread to work with: give 1 or more")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*", self.device)
-        _refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda, cuda:1 or cuda:0,cuda:1")
+        _refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
         _refuse(
             self.output_folder.exists() and not self.output_folder.is_dir(),
             f"--o {self.output_folder} is a file: name a folder for the output",
