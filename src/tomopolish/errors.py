@@ -19,7 +19,7 @@ class RunError(TomopolishError):
     exit_code = 1
 
 
-class RunStopped(TomopolishError):
+class RunStopped(TomopolishError):  # noqa: N818  nothing went wrong
     """Somebody asked the run to end: no tomogram's failure, and no reason to go on with the next."""
 
     exit_code = 1

@@ -20,10 +20,13 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import ending_in_order
 
 SUMMARIES = {
-    "align": "Refine projections and particle positions of a RELION project.",
+    "align": "Refine projections and particle positions of a project.",
     "simulate": "Write a complete project whose truth is known.",
     "evaluate": "Compare a result with the truth of a simulation.",
     "demo": "Simulate, align and evaluate, in about a minute.",
+    "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
+    "relion-align": "What those wrappers call.",
+    "relion-external": "The executable of an External job of RELION's GUI.",
 }
 
 
@@ -38,7 +41,9 @@ class Commands(click.Group):
         """Import and return a command; None where there is none of that name."""
         if cmd_name not in SUMMARIES:
             return None
-        command: click.Command = importlib.import_module(f"tomopolish.cli.{cmd_name}").COMMAND
+        command: click.Command = importlib.import_module(
+            f"tomopolish.cli.{cmd_name.replace('-', '_')}"
+        ).COMMAND
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Under RELION's pipeline the job's exit file tells how it ended, be it by an option that does not exist.
     """
-    if not any(argument.startswith("--pipeline_control") for argument in arguments):
+    if "align" not in arguments[:2] or not any(a.startswith("--pipeline_control") for a in arguments):
         return _run(arguments)[0]
     from tomopolish.run.pipeline_control import control_of
 
@@ -86,9 +91,12 @@ def _run(arguments: Sequence[str]) -> tuple[int, BaseException | None]:
             status = COMMANDS.main(
                 list(arguments) or ["--help"], prog_name="tomopolish", standalone_mode=False, obj=invocation
             )
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as problem:
+            error: BaseException = problem
             if invocation.debug:
                 traceback.print_exc()
+            if isinstance(error, click.Abort):  # what click makes of a KeyboardInterrupt
+                error = error.__cause__ or KeyboardInterrupt()
             return explain(error), error
     return (status if isinstance(status, int) else 0), None
 

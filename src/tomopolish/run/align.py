@@ -14,6 +14,7 @@ from tomopolish.run.cluster import check_installed
 from tomopolish.run.devices import runner_for
 from tomopolish.run.distributed import run_on_cluster
 from tomopolish.run.invocation import Invocation
+from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, open_folder, refine, show_closing
 from tomopolish.run.meshes import write_meshes
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
@@ -102,6 +103,8 @@ def run_align(
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
     write_meshes(folder, dataset, report.alignments)
+    if settings.run.pipeline_folder is not None:
+        write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
     show_closing(report, folder, reporter)
     return 1 if report.failures else 0
 

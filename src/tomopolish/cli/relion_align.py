@@ -1,0 +1,51 @@
+"""`tomopolish relion-align`: what the wrappers call, with the command line that RELION's GUI builds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from tomopolish.cli.grouped import command, invocation
+from tomopolish.run.ranks import rank_and_size
+
+
+def workers_of(ranks: int) -> list[str]:
+    """Options by which a run takes the place of so many MPI ranks, each with `--j` threads."""
+    return ["--workers", str(ranks)] if ranks > 1 else []
+
+
+def with_workers(arguments: Sequence[str], ranks: int) -> list[str]:
+    """Add the workers; `--j`, which RELION means for each rank, becomes what they share."""
+    found = list(arguments)
+    if ranks < 2 or "--workers" in found or "--scheduler" in found:
+        return found
+    for i, argument in enumerate(found[:-1]):
+        if argument == "--j" and found[i + 1].isdigit():
+            found[i + 1] = str(int(found[i + 1]) * ranks)
+            return [*found, *workers_of(ranks)]
+    return [*found, "--j", str(ranks), *workers_of(ranks)]
+
+
+def _relion_align(mpi: bool, arguments: tuple[str, ...]) -> int:
+    from tomopolish.cli import run
+
+    rank, ranks = rank_and_size(os.environ) if mpi else (0, 1)
+    if rank:
+        return 0
+    return run(["align", *with_workers(arguments, ranks), *(["--debug"] if invocation().debug else [])])
+
+
+COMMAND = command(
+    "relion-align",
+    _relion_align,
+    [],
+    text="Run 'tomopolish align' as RELION's wrappers do: under mpirun (--mpi) only rank 0 works, with as "
+    "many workers as there are ranks.",
+)
+COMMAND.params[:0] = [
+    click.Option(["--mpi"], is_flag=True, help="Count the ranks of mpirun."),
+    click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
+]
+COMMAND.context_settings = {**COMMAND.context_settings, "ignore_unknown_options": True}

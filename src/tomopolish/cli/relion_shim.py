@@ -1,0 +1,54 @@
+"""`tomopolish relion-shim`: executables by which RELION's own job runs tomopolish."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from tomopolish.cli.grouped import FILE, command
+from tomopolish.dataset.files import atomic_write
+from tomopolish.errors import InputError
+
+NAMES = {"relion_tomo_align": "align", "relion_tomo_align_mpi": "align-mpi"}
+MARK = "# written by tomopolish relion-shim"
+
+
+def write_shims(folder: Path) -> list[Path]:
+    """Write the wrappers into a folder; raises InputError rather than replace anything else there."""
+    paths = []
+    for name in NAMES:
+        path = folder / name
+        if path.is_symlink() or (path.exists() and MARK not in path.read_text(errors="replace")):
+            raise InputError(f"{path}: this is not one of ours and stays as it is: name another folder")
+    for name in NAMES:
+        path = folder / name
+        ranks = " --mpi" if name.endswith("_mpi") else ""
+        with atomic_write(path) as stream:
+            stream.write(
+                f"#!/bin/sh\n{MARK}: RELION's Bayesian polishing runs tomopolish\n"
+                f'exec {shlex.quote(sys.executable)} -m tomopolish relion-align{ranks} "$@"\n'
+            )
+        path.chmod(0o755)
+        paths.append(path)
+    return paths
+
+
+def _relion_shim(folder: Path) -> int:
+    paths = write_shims(folder)
+    for path in paths:
+        click.echo(f"wrote {path}")
+    click.echo(f"Before RELION starts: export PATH={shlex.quote(str(folder.absolute()))}:$PATH")
+    return 0
+
+
+COMMAND = command(
+    "relion-shim",
+    _relion_shim,
+    [],
+    text="Write relion_tomo_align and relion_tomo_align_mpi into FOLDER. With that folder first on PATH, the "
+    "GUI's Bayesian polishing job and Schemes run tomopolish; without it nothing changes.",
+)
+COMMAND.params.insert(0, click.Argument(["folder"], type=FILE))

@@ -1,0 +1,42 @@
+"""What RELION's GUI expects in a job's folder beside the refined sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.dataset import Dataset
+from tomopolish.dataset.pipeline_nodes import NODE_TYPES, write_output_nodes
+from tomopolish.geometry import rotation_vector, tomogram_centre_px
+from tomopolish.output.logfile import FILE_NAME, TomogramPage, write_logfile
+from tomopolish.run.local import RunReport
+
+MOST_PAGES = 200
+"""Tomograms that have a page of their own: a PDF of thousands helps nobody."""
+
+
+def write_job_files(dataset: Dataset, report: RunReport, folder: Path, job_folder: Path) -> None:
+    """Write ``logfile.pdf`` and the list of results; raises RunError when that is impossible."""
+    pages = islice(_pages(dataset, report), MOST_PAGES)
+    write_logfile(folder / FILE_NAME, report.statistics, pages, report.failures)
+    results = [folder / name for name in NODE_TYPES if (folder / name).exists()]
+    write_output_nodes(job_folder, results, working_directory=Path.cwd())
+
+
+def _pages(dataset: Dataset, report: RunReport) -> Iterator[TomogramPage]:
+    for name, result in report.results.items():
+        series = dataset.tomograms.load(name)
+        refined = result.alignment.projections_px
+        centre = np.append(tomogram_centre_px(series.tomogram_size_px), 1.0)
+        moved = (refined - series.projections_px)[:, :2] @ centre * series.pixel_size_angstrom
+        turned = refined[:, :3, :3] @ np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
+        order = series.chronological
+        yield TomogramPage(
+            name=name,
+            statistics=result.statistics,
+            shifts_angstrom=moved[order],
+            angles_degrees=np.rad2deg(np.linalg.norm(rotation_vector(turned), axis=1))[order],
+        )
