@@ -93,12 +93,22 @@ def shells_of_tiles(power: Float[Array, "box columns"], grid: TileGrid) -> Float
 
 
 def _strip_power(strip: Array, box: int, columns: int) -> Array:
-    """Sum of the (unnormalised) periodograms of all tiles in a strip of the image, (s, columns)."""
+    """Sum of the (unnormalised) periodograms of all tiles in a strip of the image, (s, columns).
+
+    One row of tiles is at work at a time, in the same two buffers: fresh memory costs more than the sums.
+    """
     step = box // 2
     segments = np.lib.stride_tricks.sliding_window_view(strip, box, axis=1)[:, ::step]
-    rows = scipy.fft.rfft(segments, axis=2, workers=1)
+    rows = np.empty((box, segments.shape[1], columns), dtype=np.complex64)
+    work = np.empty_like(rows)
     total = np.zeros((box, columns))
+    shared = 0  # rows that the tiles above have transformed already
     for top in range(0, len(strip) - box + 1, step):
-        transform = scipy.fft.fft(rows[top : top + box, :, :columns], axis=0, workers=1)
+        fresh = segments[top + shared : top + box]
+        rows[shared:] = scipy.fft.rfft(fresh, axis=2, workers=1)[:, :, :columns]
+        np.copyto(work, rows)
+        transform = scipy.fft.fft(work, axis=0, overwrite_x=True, workers=1)
         kernels_cpu.add_power(transform.view(np.float32), total)
+        shared = box - step
+        rows[:shared] = rows[step:]
     return total
