@@ -1,0 +1,275 @@
+"""Wall time, processor time and memory of `tomopolish align`, as multiples of what no such program can avoid.
+
+That yardstick is two FFTs per visible pair: `scipy.fft` rfft2 and irfft2 of its box in float32, on as many
+threads. Command and yardstick take turns within one run, so that whatever else a machine does falls on both.
+
+    python benchmarks/speed.py case --cache FOLDER        # the standard case, static, --motion, --deformation
+    python benchmarks/speed.py scaling --cache FOLDER     # particles, tilts, box and threads, and a plot
+    python benchmarks/speed.py memory --cache FOLDER      # 41 images of 4096² px, 500 particles, box 256
+
+Simulated projects stay in the cache folder, and with them the figures (JSON) and the plot (SVG).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+
+from scaling_plot import scaling_plot
+
+RANGE_PX = 20
+STAGE = re.compile(r"\(1/1\): (.+), (?:(\d+) min )?([\d.]+) s$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One simulated tomogram and how it is aligned."""
+
+    particles: int = 200
+    tilts: int = 41
+    box_px: int = 128
+    image_px: int = 1536
+    threads: int = 2
+    options: tuple[str, ...] = ()
+
+    @property
+    def project_name(self) -> str:
+        """Folder of the project; cases that differ in options only share it."""
+        return f"p{self.particles}_f{self.tilts}_b{self.box_px}_i{self.image_px}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Medians over the repetitions.
+
+    Attributes
+    ----------
+    ratio
+        Wall time of the command over the yardstick's; ``cpu_ratio`` is the same of processor time, which
+        other programs on the machine disturb less.
+    stage_ratios
+        Wall time of each stage over the yardstick's.
+    """
+
+    case: Case
+    pairs: int
+    seconds: float
+    cpu_seconds: float
+    yardstick_seconds: float
+    ratio: float
+    cpu_ratio: float
+    peak_mib: float
+    stage_ratios: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildRun:
+    """What one command took."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    output: str
+
+
+def run_child(command: list[str], folder: Path) -> ChildRun:
+    """Run a command to its end; stops the benchmark when it fails."""
+    log = folder / "command.log"
+    with log.open("w") as stream:
+        start = time.perf_counter()
+        child = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+    output = log.read_text()
+    if child.returncode:
+        sys.exit(f"{' '.join(command)}\n{output}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return ChildRun(
+        seconds=seconds,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_mib=usage.ru_maxrss / unit,
+        output=output,
+    )
+
+
+def project(case: Case, cache: Path) -> Path:
+    """Folder of the case's project, simulated when it is not there yet."""
+    folder = cache / case.project_name
+    if not (folder / "optimisation_set.star").exists():
+        half_range = 1.5 * (case.tilts - 1)
+        step = 3.0 if half_range <= 60 else 120 / (case.tilts - 1)
+        arguments = {
+            "--particles": case.particles,
+            "--tilt_range": min(half_range, 60.0),
+            "--tilt_step": step,
+            "--box": case.box_px,
+            "--j": os.cpu_count() or 1,
+        }
+        words = [str(word) for pair in arguments.items() for word in pair]
+        cache.mkdir(parents=True, exist_ok=True)
+        size = ["--image_size", str(case.image_px), str(case.image_px)]
+        run_child([*PROGRAM, "simulate", "--o", str(folder.resolve()), *size, *words], cache)
+    return folder
+
+
+def yardstick(box_px: int, pairs: int, threads: int) -> tuple[float, float]:
+    """Wall and processor seconds of the FFTs that `pairs` pairs cannot do without; the median of some."""
+    batch = max(1, min(pairs, 2**22 // box_px**2))
+    boxes = np.random.default_rng(0).standard_normal((batch, box_px, box_px), dtype=np.float32)
+    times = []
+    end = time.perf_counter() + 1.5
+    while time.perf_counter() < end or len(times) < 6:
+        start = time.perf_counter(), time.process_time()
+        scipy.fft.irfft2(scipy.fft.rfft2(boxes, workers=threads), s=(box_px, box_px), workers=threads)
+        times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, cpu = np.median(times[1:], axis=0) / batch * pairs
+    return float(wall), float(cpu)
+
+
+def measure(case: Case, cache: Path, repetitions: int) -> Measurement:
+    """Run the command once to warm up, then in turn with the yardstick."""
+    folder = project(case, cache)
+    command = [
+        *PROGRAM, "align", "--i", "optimisation_set.star", "--o", "aligned", "--b", str(case.box_px),
+        "--r", str(RANGE_PX), "--j", str(case.threads), "--device", "cpu", *case.options,
+    ]  # fmt: skip
+    run_child(command, folder)
+    pairs = visible_pairs(folder, case)
+    runs, marks = [], []
+    for _ in range(repetitions):
+        marks.append(yardstick(case.box_px, pairs, case.threads))
+        runs.append(run_child(command, folder))
+    wall, cpu = np.median(marks, axis=0)
+    seconds = float(np.median([run.seconds for run in runs]))
+    cpu_seconds = float(np.median([run.cpu_seconds for run in runs]))
+    stages: dict[str, list[float]] = {}
+    for run in runs:
+        for name, minutes, rest in STAGE.findall(run.output):
+            stages.setdefault(name, []).append(60 * int(minutes or 0) + float(rest))
+    return Measurement(
+        case=case,
+        pairs=pairs,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        yardstick_seconds=float(wall),
+        ratio=seconds / float(wall),
+        cpu_ratio=cpu_seconds / float(cpu),
+        peak_mib=max(run.peak_mib for run in runs),
+        stage_ratios={name: float(np.median(times) / wall) for name, times in stages.items()},
+    )
+
+
+def visible_pairs(folder: Path, case: Case) -> int:
+    """Count the pairs that take part in the input alignment."""
+    from tomopolish.correlation.windows import pair_geometry  # noqa: PLC0415  scripts that only plot
+    from tomopolish.dataset.dataset import open_dataset  # noqa: PLC0415
+
+    here = Path.cwd()
+    os.chdir(folder)  # the set's paths are relative to it
+    try:
+        dataset = open_dataset(Path("optimisation_set.star"))
+        series, particles = dataset.load(dataset.tomogram_names[0])
+    finally:
+        os.chdir(here)
+    geometry = pair_geometry(series, particles, case.box_px, np.ones(len(series), dtype=bool))
+    return int(geometry.visible.sum())
+
+
+PROGRAM = [sys.executable, "-m", "tomopolish"]
+STANDARD = Case()
+STANDARD_CASES = [
+    STANDARD,
+    replace(STANDARD, options=("--motion",)),
+    replace(STANDARD, options=("--deformation", "--def_model", "Fourier")),
+]
+SCALING = {
+    "particles": [replace(STANDARD, particles=n) for n in (20, 60, 200, 600, 2000)],
+    "tilts": [replace(STANDARD, tilts=n) for n in (11, 21, 41, 81)],
+    "box_px": [replace(STANDARD, box_px=n) for n in (96, 128, 256, 384)],
+    "threads": [replace(STANDARD, threads=n) for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1)],
+}
+MEMORY_CASES = [STANDARD, Case(particles=500, box_px=256, image_px=4096)]
+
+
+def table(measurements: list[Measurement]) -> str:
+    """Markdown table of some measurements."""
+    names = [
+        "particles",
+        "tilts",
+        "box",
+        "threads",
+        "options",
+        "pairs",
+        "wall_s",
+        "CPU_s",
+        "FFTs_s",
+        "ratio",
+        "CPU_ratio",
+        "MiB",
+    ]
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---|" * len(names)]
+    for m in measurements:
+        c = m.case
+        cells = [
+            c.particles, c.tilts, c.box_px, c.threads, " ".join(c.options) or "static", m.pairs,
+            f"{m.seconds:.2f}", f"{m.cpu_seconds:.2f}", f"{m.yardstick_seconds:.2f}",
+            f"{m.ratio:.2f}", f"{m.cpu_ratio:.2f}", f"{m.peak_mib:.0f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def stage_table(measurements: list[Measurement]) -> str:
+    """Markdown table of the stages' ratios."""
+    lines = ["| options | " + "stages, as multiples of the FFTs |", "|---|---|"]
+    for m in measurements:
+        cells = ", ".join(f"{name} {ratio:.2f}" for name, ratio in m.stage_ratios.items())
+        lines.append(f"| {' '.join(m.case.options) or 'static'} | {cells} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["case", "scaling", "memory"])
+    parser.add_argument("--cache", type=Path, required=True, help="folder of projects and figures")
+    parser.add_argument("--repetitions", type=int, default=5)
+    arguments = parser.parse_args()
+    wanted = {
+        "case": {"case": STANDARD_CASES},
+        "scaling": SCALING,
+        "memory": {"memory": MEMORY_CASES},
+    }[arguments.what]
+    known: dict[Case, Measurement] = {}
+    found: dict[str, list[Measurement]] = {}
+    for axis, cases in wanted.items():
+        for case in cases:
+            if case not in known:
+                known[case] = measure(case, arguments.cache, arguments.repetitions)
+                print(table([known[case]]).splitlines()[-1], flush=True)
+        found[axis] = [known[case] for case in cases]
+        print(f"\n{axis}\n{table(found[axis])}\n\n{stage_table(found[axis])}\n", flush=True)
+    figures = {axis: [asdict(m) for m in measured] for axis, measured in found.items()}
+    (arguments.cache / f"{arguments.what}.json").write_text(json.dumps(figures, indent=1))
+    if arguments.what == "scaling":
+        plot = scaling_plot(
+            {
+                axis: [(getattr(m.case, axis), m.cpu_seconds, m.ratio) for m in measured]
+                for axis, measured in found.items()
+            }
+        )
+        (arguments.cache / "scaling.svg").write_text(plot)
+
+
+if __name__ == "__main__":
+    main()
