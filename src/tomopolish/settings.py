@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tomopolish.cluster_settings import ClusterSettings
 from tomopolish.errors import InputError
+from tomopolish.input_settings import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
@@ -20,46 +21,6 @@ DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 def _refuse(condition: bool, sentence: str) -> None:
     if condition:
         raise InputError(sentence)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputPaths:
-    """Where the data are; a path given here overrides the optimisation set's entry.
-
-    Attributes
-    ----------
-    optimisation_set
-        `--i`.
-    particles, tomograms, trajectories
-        `--p`, `--t`, `--mot`.
-    half_map1, half_map2, mask, fsc
-        `--ref1`, `--ref2`, `--mask`, `--fsc`.
-    """
-
-    optimisation_set: Path | None = None
-    particles: Path | None = None
-    tomograms: Path | None = None
-    trajectories: Path | None = None
-    half_map1: Path | None = None
-    half_map2: Path | None = None
-    mask: Path | None = None
-    fsc: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.optimisation_set is not None:
-            return
-        needed = {
-            "--p": self.particles,
-            "--t": self.tomograms,
-            "--ref1": self.half_map1,
-            "--ref2": self.half_map2,
-        }
-        missing = [option for option, path in needed.items() if path is None]
-        _refuse(
-            len(missing) == len(needed),
-            "no input given: name an optimisation set with --i, or its parts with --p, --t, --ref1, --ref2",
-        )
-        _refuse(bool(missing), f"without an optimisation set (--i), {_listing(missing)} must be given too")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from tomopolish.cli.cluster import cluster_from, cluster_section
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
+from tomopolish.cli.species import YAML, species_from
 from tomopolish.errors import InputError
 from tomopolish.settings import (
     DEFORMATION_MODELS,
@@ -38,7 +39,10 @@ def _sections() -> list[Section]:
 
 def _input() -> Section:
     section = Section("Input (paths are relative to the working directory)")
-    section.value("--i", "STAR", "Optimisation set.", type=FILE)
+    section.value(
+        "--i", "STAR", "Optimisation set; one for each of several species, or a YAML file that lists them.",
+        type=FILE, multiple=True,
+    )  # fmt: skip
     section.value("--p", "STAR", "Particle set, instead of the optimisation set's.", type=FILE)
     section.value("--t", "STAR", "Tomogram set, instead of the optimisation set's.", type=FILE)
     section.value("--mot", "STAR", "Particle trajectories to start from.", type=FILE)
@@ -51,7 +55,10 @@ def _input() -> Section:
 
 def _alignment() -> Section:
     section = Section("Alignment")
-    section.value("--b", "PX", "Box that is cut around each particle; even.", type=int, required=True)
+    section.value(
+        "--b", "PX", "Box that is cut around each particle; even. One, or one for each --i.",
+        type=int, multiple=True,
+    )  # fmt: skip
     section.value("--r", "PX", "Largest displacement that is searched.", type=int, default=20)
     section.flag("--const_p", "Keep the particles' positions.")
     section.flag("--const_a", "Keep the projections' angles.")
@@ -150,10 +157,11 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
     for name in ("aniso", "per_tilt_aniso"):
         if values[name]:
             raise InputError(f"--{name} does nothing in RELION and nothing here: leave it out")
+    inputs = _input_paths(values)
     return AlignSettings(
-        inputs=_input_paths(values),
+        inputs=inputs,
         windows=WindowSettings(
-            box_px=values["b"],
+            box_px=inputs.species[0].box_px if inputs.species else values["b"][0],
             range_px=values["r"],
             range_penalty=values["range_reg"],
             padding=values["pad"],
@@ -186,8 +194,13 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
 
 
 def _input_paths(values: Mapping[str, Any]) -> InputPaths:
+    sets, boxes = values["i"], values["b"]
+    if not boxes and not any(path.suffix.lower() in YAML for path in sets):
+        raise click.UsageError("Missing option '--b'.")
+    species = species_from(sets, boxes)
     return InputPaths(
-        optimisation_set=values["i"],
+        species=species,
+        optimisation_set=None if species or not sets else sets[0],
         particles=values["p"],
         tomograms=values["t"],
         trajectories=values["mot"],

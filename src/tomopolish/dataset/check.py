@@ -24,6 +24,8 @@ from tomopolish.geometry import project
 _OPTICS_TOLERANCE = 1e-3
 _MAP_TOLERANCE = 0.01
 
+WITHOUT_PARTICLES = "tomograms without particles"
+
 
 def check_dataset(
     dataset: Dataset,
@@ -156,7 +158,7 @@ def check_particles(dataset: Dataset) -> list[str]:
     without = len(tomograms.names) - len(dataset.tomogram_names)
     if without:
         warnings.append(
-            f"{tomograms.general.place}: tomograms without particles: {without}; they stay as they are"
+            f"{tomograms.general.place}: {WITHOUT_PARTICLES}: {without}; they stay as they are"
         )
     return warnings
 

@@ -106,7 +106,13 @@ class Dataset:
         return read_references(self.files, self.pixel_size_angstrom)
 
     def write(
-        self, out_folder: Path, alignments: Mapping[str, Alignment], *, motion: bool
+        self,
+        out_folder: Path,
+        alignments: Mapping[str, Alignment],
+        *,
+        motion: bool,
+        species: str | None = None,
+        with_tomograms: bool = True,
     ) -> OptimisationSet:
         """Write the refined sets; tomograms without an alignment keep their input values.
 
@@ -120,6 +126,10 @@ class Dataset:
             Tomogram → result. Each is looked up once, so that a mapping may load them from disk.
         motion
             Whether the trajectories were refined. Otherwise the input's, if any, stay part of the new set.
+        species
+            Where several species share the tomograms: the folder within `out_folder` for all but them.
+        with_tomograms
+            Whether to write the tomograms; False where another species' call does.
 
         Returns
         -------
@@ -130,9 +140,10 @@ class Dataset:
         RunError
             When a file cannot be written.
         """
-        out = self.files.working_directory / out_folder
-        paths = {"tomograms": out / "tomograms.star", "particles": out / "particles.star"}
-        tomograms = TomogramSetWriter(self.tomograms, out)
+        shared = self.files.working_directory / out_folder
+        out = shared if species is None else shared / species
+        paths = {"tomograms": shared / "tomograms.star", "particles": out / "particles.star"}
+        tomograms = TomogramSetWriter(self.tomograms, shared) if with_tomograms else None
         particles = ParticleUpdate(self.particles)
         with contextlib.ExitStack() as stack:
             trajectories: TrajectoryWriter | None = None
@@ -148,11 +159,13 @@ class Dataset:
                 if alignment is not None:
                     tilt_series = self.tomograms.load(name)
                     uncertainty.add(tilt_series, [self.particles.names[r] for r in alignment.rows], alignment)
-                    tomograms.add(tilt_series, alignment)
+                    if tomograms is not None:
+                        tomograms.add(tilt_series, alignment)
                     particles.add(tilt_series, alignment.rows, alignment.positions_px)
                 if trajectories is not None and name in self.particles.rows_by_tomogram:
                     self._write_trajectories(trajectories, name, alignment)
-        tomograms.finish()
+        if tomograms is not None:
+            tomograms.finish()
         uncertainty.write()
         particles.write(paths["particles"])
         files = self.files.updated(paths)

@@ -13,8 +13,8 @@ from tomopolish.dataset.files import atomic_write
 NOTE_NAME = "note.txt"
 
 
-def write_note(folder: Path, *, command: Sequence[str], started: datetime) -> None:
-    """Write the command line, the program's version and the start time into `folder`/note.txt.
+def write_note(folder: Path, *, command: Sequence[str], started: datetime, lines: Sequence[str] = ()) -> None:
+    """Write command line, program's version and start time, and further lines, into `folder`/note.txt.
 
     Raises RunError when that is impossible.
     """
@@ -24,3 +24,4 @@ def write_note(folder: Path, *, command: Sequence[str], started: datetime) -> No
             f"program: tomopolish {__version__}\n"
             f"started: {started.astimezone().isoformat(timespec='seconds')}\n"
         )
+        stream.writelines(f"{line}\n" for line in lines)

@@ -21,6 +21,14 @@ from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
+from tomopolish.run.species import (
+    SPECIES_STAGES,
+    checked_species,
+    species_files,
+    species_lines,
+    species_table,
+    write_species,
+)
 from tomopolish.run.work import Stages
 from tomopolish.settings import AlignSettings, InputPaths
 
@@ -79,6 +87,8 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
+    if settings.inputs.species:
+        return _run_species(settings, invocation, reporter, runner)
     dataset, unusable = checked_inputs(settings, reporter)
     if settings.run.dry_run:
         plans = plan_run(dataset, settings)
@@ -106,6 +116,39 @@ def run_align(
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
     show_closing(report, folder, reporter)
+    return 1 if report.failures else 0
+
+
+def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Reporter, runner: Runner) -> int:
+    """Carry out a run with several species in the same tomograms; see `run_align`."""
+    project, unusable = checked_species(settings, reporter)
+    if settings.run.dry_run:
+        plans = plan_run(project, settings, project.boxes_px)
+        reporter.show(plan_table(plans))
+        reporter.say(f"\n{plan_summary(plans)}")
+        return 0
+    folder = settings.run.output_folder
+    lines = species_lines(project, settings)
+    open_folder(settings, species_files(project, settings), invocation.command, lines)
+    store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
+    for leftovers in (folder, folder / "tilt_series", store.folder):
+        remove_leftovers(leftovers)
+    report = refine(
+        project,
+        settings,
+        SPECIES_STAGES,
+        reporter,
+        debug=invocation.debug,
+        store=store,
+        runner=runner,
+        unusable=unusable,
+    )
+    written = write_species(project, report, folder)
+    if settings.run.pipeline_folder is not None:
+        job = settings.run.pipeline_folder.absolute()
+        write_job_files(project.first, report, folder.absolute(), job)
+    reporter.show(species_table(project, report))
+    show_closing(report, folder, reporter, [folder / path.parent.name / path.name for path in written])
     return 1 if report.failures else 0
 
 

@@ -162,8 +162,10 @@ def refine_one(
     return result
 
 
-def open_folder(settings: AlignSettings, inputs: Sequence[Path], command: Sequence[str]) -> None:
-    """Create the output folder and its note, once all inputs are known to be good.
+def open_folder(
+    settings: AlignSettings, inputs: Sequence[Path], command: Sequence[str], lines: Sequence[str] = ()
+) -> None:
+    """Create the output folder and its note (with further `lines`), once all inputs are known to be good.
 
     Raises
     ------
@@ -178,16 +180,19 @@ def open_folder(settings: AlignSettings, inputs: Sequence[Path], command: Sequen
         if found in results or found.parent == series_folder:
             raise InputError(f"--o {folder} would replace the input {path}: name another folder")
     try:
-        write_note(folder, command=command, started=datetime.now().astimezone())
+        write_note(folder, command=command, started=datetime.now().astimezone(), lines=lines)
     except RunError as error:
         raise InputError(f"--o {folder} cannot be used; {error}") from error
 
 
-def show_closing(report: RunReport, folder: Path, reporter: Reporter) -> None:
-    """Show the closing tables, where the results are, and which tomograms failed."""
+def show_closing(
+    report: RunReport, folder: Path, reporter: Reporter, sets: Sequence[Path] | None = None
+) -> None:
+    """Show the closing tables, where the results are (`sets`, if not in the usual place), and what failed."""
     reporter.show(change_table(report.statistics))
     reporter.show(time_table(report.statistics))
-    reporter.say(f"\nRefined sets: {folder / 'optimisation_set.star'}")
+    shown = ", ".join(map(str, sets or [folder / "optimisation_set.star"]))
+    reporter.say(f"\nRefined sets: {shown}")
     for name, sentence in report.failures.items():
         reporter.say(f"{name} failed and keeps its input values: {sentence}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,22 +38,29 @@ class TomogramPlan:
     seconds: float
 
 
-def plan_run(project_: Project, settings: AlignSettings) -> list[TomogramPlan]:
-    """Estimate each tomogram's memory and time; takes a fraction of a second."""
-    box, threads = settings.windows.box_px, settings.run.threads
-    seconds_per_pair = COST_OVER_FFT * fft_seconds_per_pair(box, threads)
+def plan_run(
+    project_: Project, settings: AlignSettings, species_boxes_px: Sequence[int] | None = None
+) -> list[TomogramPlan]:
+    """Estimate each tomogram's memory and time; takes a fraction of a second.
+
+    `species_boxes_px` holds the box of each of several species; None: the project has one.
+    """
+    boxes, threads = species_boxes_px or (settings.windows.box_px,), settings.run.threads
+    seconds_per_pair = [COST_OVER_FFT * fft_seconds_per_pair(box, threads) for box in boxes]
     plans = []
     for name in project_.tomogram_names:
         series, particles = project_.load(name)
-        pairs = visible_pairs(series, particles, settings)
+        species = [particles] if species_boxes_px is None else particles
+        pairs = [visible_pairs(series, p, settings, box) for p, box in zip(species, boxes, strict=True)]
+        count = sum(map(len, species))
         plans.append(
             TomogramPlan(
                 tomogram=name,
-                particles=len(particles),
+                particles=count,
                 tilts=len(series),
-                visible_pairs=pairs,
-                memory_bytes=_memory_bytes(series, len(particles), settings),
-                seconds=pairs * seconds_per_pair,
+                visible_pairs=sum(pairs),
+                memory_bytes=_memory_bytes(series, count, settings, boxes),
+                seconds=float(np.dot(pairs, seconds_per_pair)),
             )
         )
     return plans
@@ -89,10 +97,10 @@ def plan_summary(plans: list[TomogramPlan]) -> str:
     )
 
 
-def visible_pairs(series: TiltSeries, particles: Particles, settings: AlignSettings) -> int:
+def visible_pairs(series: TiltSeries, particles: Particles, settings: AlignSettings, box_px: int) -> int:
     """Count the particle–tilt pairs that would be compared."""
     taking_part = frames_taking_part(series, settings)
-    geometry = pair_geometry(series, particles, settings.windows.box_px, taking_part)
+    geometry = pair_geometry(series, particles, box_px, taking_part)
     return int(np.count_nonzero(geometry.visible))
 
 
@@ -108,12 +116,13 @@ def fft_seconds_per_pair(box_px: int, threads: int) -> float:
     return fastest / batch
 
 
-def _memory_bytes(series: TiltSeries, particles: int, settings: AlignSettings) -> int:
+def _memory_bytes(
+    series: TiltSeries, particles: int, settings: AlignSettings, boxes_px: Sequence[int]
+) -> int:
     """Add up the program, the references' transforms, the windows of all pairs and two tilt images."""
-    box = settings.windows.box_px
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = series.image_size_px
-    references = 2 * box * box * (box // 2 + 1) * np.dtype(np.complex64).itemsize
+    references = sum(2 * b * b * (b // 2 + 1) for b in boxes_px) * np.dtype(np.complex64).itemsize
     windows = len(series) * particles * samples**2 * np.dtype(np.float32).itemsize
     images = 2 * width * height * np.dtype(np.float32).itemsize
     return int(PROGRAM_BYTES + references + WINDOW_COPIES * windows + images)

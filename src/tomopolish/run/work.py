@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from tomopolish.dataset.model import Particles, References, TiltSeries
+from tomopolish.dataset.model import TiltSeries
 from tomopolish.errors import RunError
 from tomopolish.progress import Progress
 from tomopolish.results import TomogramResult
@@ -25,19 +25,19 @@ class Project(Protocol):
     def tomogram_names(self) -> Sequence[str]:
         """Tomograms that hold particles, in the order of the tomogram set."""
 
-    def references(self) -> References:
-        """Return what the particles are compared with."""
+    def references(self) -> Any:
+        """Return what the particles are compared with: `References`, or those of each species."""
 
-    def load(self, name: str) -> tuple[TiltSeries, Particles]:
-        """Return one tilt series and its particles."""
+    def load(self, name: str) -> tuple[TiltSeries, Any]:
+        """Return one tilt series and its particles: `Particles`, or those of each species."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stages(Generic[Prepared]):
     """The computation: references once, then one tomogram at a time."""
 
-    prepare: Callable[[References, AlignSettings], Prepared]
-    align_tomogram: Callable[[TiltSeries, Particles, Prepared, AlignSettings, Progress], TomogramResult]
+    prepare: Callable[[Any, AlignSettings], Prepared]
+    align_tomogram: Callable[[TiltSeries, Any, Prepared, AlignSettings, Progress], TomogramResult]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

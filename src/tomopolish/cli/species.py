@@ -1,0 +1,90 @@
+"""`--i` and `--b` of `tomopolish align`: one optimisation set, several, or a YAML file that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopolish.errors import InputError
+from tomopolish.input_settings import SpeciesPaths
+
+YAML = (".yaml", ".yml")
+_STEM = "optimisation_set"
+_KEYS = ("name", "optimisation_set", "box")
+
+
+def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
+    """Return the species that the options name; none where there is one optimisation set, or its parts.
+
+    Raises
+    ------
+    InputError
+        When boxes and species do not correspond, or a YAML file is malformed.
+    """
+    if any(path.suffix.lower() in YAML for path in inputs):
+        if len(inputs) > 1:
+            raise InputError("a YAML file lists all species: give --i only once then")
+        return _from_yaml(inputs[0], boxes_px)
+    count = max(1, len(inputs))
+    if len(boxes_px) not in (1, count):
+        times = "once" if count == 1 else f"once, or once for each of the {count} species"
+        raise InputError(f"--b is given {len(boxes_px)} times: give it {times}")
+    if count == 1:
+        return ()
+    boxes = list(boxes_px) * (count // len(boxes_px))
+    return tuple(
+        SpeciesPaths(name=species_name(path), optimisation_set=path, box_px=box)
+        for path, box in zip(inputs, boxes, strict=True)
+    )
+
+
+def species_name(path: Path) -> str:
+    """Name a species after its optimisation set, or after the folder if the file is named as always."""
+    if path.stem == _STEM:
+        return path.absolute().parent.name
+    return path.stem.removesuffix(f"_{_STEM}")
+
+
+def _from_yaml(path: Path, boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
+    if len(boxes_px) > 1:
+        raise InputError(
+            f"--b is given {len(boxes_px)} times: with {path}, give one for all, or box in the file"
+        )
+    content = _read_yaml(path)
+    items = content.get("species") if isinstance(content, Mapping) else None
+    if not isinstance(items, list) or not items:
+        raise InputError(f"{path}: there is no list 'species'; give one, whose items hold {', '.join(_KEYS)}")
+    default = boxes_px[0] if boxes_px else None
+    return tuple(_species(f"{path}, item {n} of species", item, default) for n, item in enumerate(items, 1))
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(
+            f"{path}: this file cannot be read ({problem}); name the list of species"
+        ) from problem
+    except yaml.YAMLError as problem:
+        reason = " ".join(str(problem).split())
+        raise InputError(f"{path}: this is no YAML ({reason}); mend it") from problem
+
+
+def _species(place: str, item: Any, default_box: int | None) -> SpeciesPaths:
+    if not isinstance(item, Mapping):
+        raise InputError(f"{place}: this is no table; give {', '.join(_KEYS)}")
+    unknown = [str(key) for key in item if key not in _KEYS]
+    if unknown:
+        raise InputError(f"{place}: {unknown[0]!r} is unknown; give {', '.join(_KEYS)}")
+    file, box = item.get("optimisation_set"), item.get("box", default_box)
+    if not isinstance(file, str) or not file:
+        raise InputError(f"{place}: optimisation_set is missing; name the species' optimisation set")
+    if box is None:
+        raise InputError(f"{place}: box is missing; give it there, or one for all with --b")
+    if isinstance(box, bool) or not isinstance(box, int):
+        raise InputError(f"{place}: box is {box!r}, but must be a whole number of pixels")
+    name = item.get("name", species_name(Path(file)))
+    return SpeciesPaths(name=str(name), optimisation_set=Path(file), box_px=box)

@@ -1,0 +1,124 @@
+"""Where the data of a run are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopolish.errors import InputError
+
+_RESERVED = ("temp", "tilt_series", "trajectories")
+"""Folders of the output that are no species'."""
+
+
+def _refuse(condition: bool, sentence: str) -> None:
+    if condition:
+        raise InputError(sentence)
+
+
+def _listing(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeciesPaths:
+    """One of several structures in the same tomograms.
+
+    Attributes
+    ----------
+    name
+        Of the species, and of its folder in the output.
+    optimisation_set
+        Its particles and references, and the tomograms that all species share.
+    box_px
+        Edge of the square cut around each of its projected particles.
+    """
+
+    name: str
+    optimisation_set: Path
+    box_px: int
+
+    def __post_init__(self) -> None:
+        _refuse(
+            re.fullmatch(r"\w[\w.+-]*", self.name) is None or self.name.casefold() in _RESERVED,
+            f"{self.name!r} cannot be the name of a species (and of its folder): give letters, digits, "
+            "and . _ + -",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputPaths:
+    """Where the data are; a path given here overrides the optimisation set's entry.
+
+    Attributes
+    ----------
+    optimisation_set
+        `--i`.
+    particles, tomograms, trajectories
+        `--p`, `--t`, `--mot`.
+    half_map1, half_map2, mask, fsc
+        `--ref1`, `--ref2`, `--mask`, `--fsc`.
+    species
+        Several structures in the same tomograms, instead of one optimisation set; of the parts, only
+        `tomograms` may be given then, and is that of all.
+    """
+
+    optimisation_set: Path | None = None
+    particles: Path | None = None
+    tomograms: Path | None = None
+    trajectories: Path | None = None
+    half_map1: Path | None = None
+    half_map2: Path | None = None
+    mask: Path | None = None
+    fsc: Path | None = None
+    species: tuple[SpeciesPaths, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.species:
+            self._check_species()
+            return
+        if self.optimisation_set is not None:
+            return
+        needed = {
+            "--p": self.particles,
+            "--t": self.tomograms,
+            "--ref1": self.half_map1,
+            "--ref2": self.half_map2,
+        }
+        missing = [option for option, path in needed.items() if path is None]
+        _refuse(
+            len(missing) == len(needed),
+            "no input given: name an optimisation set with --i, or its parts with --p, --t, --ref1, --ref2",
+        )
+        if missing:
+            raise InputError(f"without an optimisation set (--i), {_listing(missing)} must be given too")
+
+    def _check_species(self) -> None:
+        given = {
+            "--p": self.particles,
+            "--mot": self.trajectories,
+            "--ref1": self.half_map1,
+            "--ref2": self.half_map2,
+            "--mask": self.mask,
+            "--fsc": self.fsc,
+        }
+        found = [option for option, path in given.items() if path is not None]
+        _refuse(
+            self.optimisation_set is not None,
+            "an optimisation set and a list of species exclude each other: give one of them",
+        )
+        if found:
+            raise InputError(
+                f"with several species nobody knows to which of them {_listing(found)} would belong: "
+                "name the files in the species' own optimisation sets"
+            )
+        sets: dict[str, Path] = {}
+        for species in self.species:
+            other = sets.get(species.name.casefold())
+            _refuse(
+                other is not None,
+                f"{other} and {species.optimisation_set} would both be the species {species.name}: name "
+                "them in a YAML file, whose items hold name, optimisation_set and box, and give it with --i",
+            )
+            sets[species.name.casefold()] = species.optimisation_set
