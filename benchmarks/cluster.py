@@ -1,0 +1,162 @@
+"""Throughput of several workers, and the cost of merging a thousand tomograms.
+
+python benchmarks/cluster.py throughput --tomograms 200
+python benchmarks/cluster.py merge --tomograms 1000 --particles 1000 --tilts 41
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.mrc import write_stack
+from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.run.local import RunReport
+from tomopolish.run.results_store import ResultsStore, StoredResults
+
+BOX = 48
+
+
+def tomopolish(*arguments: str, folder: Path) -> float:
+    """Seconds that a command takes."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "tomopolish", *arguments], cwd=folder, check=True)
+    return time.perf_counter() - start
+
+
+def throughput(folder: Path, tomograms: int, particles: int) -> None:
+    tomopolish(
+        *f"simulate --o project --tomograms {tomograms} --particles {particles} --box {BOX}".split(),
+        *["--image_size", "384", "384", "--tilt_step", "3", "--seed", "1", "--snr", "60", "--j", "2"],
+        folder=folder,
+    )
+    align = f"align --i optimisation_set.star --b {BOX} --r 8".split()
+    seconds = {}
+    for workers in (1, 2):
+        options = f"--workers {workers} --j {workers} --o out{workers}".split()
+        seconds[workers] = tomopolish(*align, *options, folder=folder / "project")
+    again = tomopolish(*align, *options, "--only_do_unfinished", folder=folder / "project")
+    same = all(
+        (folder / "project/out1" / name).read_bytes() == (folder / "project/out2" / name).read_bytes()
+        for name in ["particles.star", *[f"tilt_series/TS_{i + 1:02d}.star" for i in range(9)]]
+    )
+    print(f"1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s, ratio {seconds[1] / seconds[2]:.2f}")
+    print(f"rerun with --only_do_unfinished {again:.1f} s; sets identical: {same}")
+
+
+def merge(folder: Path, tomograms: int, particles: int, tilts: int) -> None:
+    write_inputs(folder, tomograms, particles, tilts)
+    dataset = open_dataset(folder / "optimisation_set.star", working_directory=folder)
+    store = ResultsStore(folder=folder / "out/temp")
+    rng = np.random.default_rng(1)
+    for name in dataset.tomogram_names:
+        series, found = dataset.load(name)
+        alignment = Alignment(
+            tomogram=name,
+            projections_px=series.projections_px,
+            rows=found.rows,
+            positions_px=found.positions_px,
+            trajectories_px=rng.normal(size=(particles, tilts, 3)),
+        )
+        store.save(name, TomogramResult(alignments=(alignment,), statistics=figures(particles)), {})
+    dataset = open_dataset(folder / "optimisation_set.star", working_directory=folder)
+    report = RunReport(results=StoredResults(store=store, names=dataset.tomogram_names), failures={})
+    start = time.perf_counter()
+    dataset.write(folder / "out", report.alignments, motion=True)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    size = (folder / "out/motion.star").stat().st_size / 1e9
+    print(
+        f"{tomograms} tomograms, {particles} particles, {tilts} tilts: {seconds:.1f} s, peak {peak:.2f} GiB"
+    )
+    print(f"motion.star {size:.2f} GB")
+
+
+def figures(particles: int) -> TomogramStatistics:
+    return TomogramStatistics(
+        particles=particles,
+        visible_pairs=particles,
+        log_likelihood_gain=1.0,
+        rms_shift_angstrom=1.0,
+        rms_angle_degrees=1.0,
+        rms_position_angstrom=1.0,
+        seconds_by_stage={},
+        evaluations=1,
+    )
+
+
+def write_inputs(folder: Path, tomograms: int, particles: int, tilts: int) -> None:
+    """Write a project of which only the tables are real: all tilt series share one stack."""
+    blank = (np.zeros((64, 64), dtype=np.float32) for _ in range(tilts))
+    write_stack(
+        folder / "stack.mrcs", blank, count=tilts, size_px=(64, 64), pixel_size_angstrom=3.0, dtype="float32"
+    )
+    (folder / "tilt_series").mkdir(parents=True)
+    names = [f"TS_{i:04d}" for i in range(tomograms)]
+    for name in names:
+        rows = "".join(
+            f"0 {3 * t - 60} 85 0 0 30000 30000 0 {3 * t} {t + 1:06d}@stack.mrcs\n" for t in range(tilts)
+        )
+        labels = (
+            "TomoXTilt TomoYTilt TomoZRot TomoXShiftAngst TomoYShiftAngst DefocusU DefocusV DefocusAngle "
+            "MicrographPreExposure MicrographName"
+        )
+        (folder / f"tilt_series/{name}.star").write_text(table(name, labels, rows))
+    rows = "".join(f"{name} tilt_series/{name}.star 300 2.7 0.1 3.0 -1 600 600 300\n" for name in names)
+    labels = (
+        "TomoName TomoTiltSeriesStarFile Voltage SphericalAberration AmplitudeContrast "
+        "TomoTiltSeriesPixelSize TomoHand TomoSizeX TomoSizeY TomoSizeZ"
+    )
+    (folder / "tomograms.star").write_text(table("global", labels, rows))
+    optics = table(
+        "optics",
+        "OpticsGroup OpticsGroupName Voltage SphericalAberration AmplitudeContrast TomoTiltSeriesPixelSize",
+        "1 all 300 2.7 0.1 3.0\n",
+    )
+    labels = (
+        "TomoName TomoParticleName CenteredCoordinateXAngst CenteredCoordinateYAngst "
+        "CenteredCoordinateZAngst AngleRot AngleTilt AnglePsi RandomSubset OpticsGroup OriginXAngst "
+        "OriginYAngst OriginZAngst"
+    )
+    with (folder / "particles.star").open("w") as stream:
+        stream.write(optics + table("particles", labels, ""))
+        for name in names:
+            stream.writelines(
+                f"{name} {name}/{p} {p % 7}.125 {p % 11}.5 {p % 13}.25 10 20 30 {1 + p % 2} 1 0 0 0\n"
+                for p in range(particles)
+            )
+    (folder / "optimisation_set.star").write_text(
+        "data_\n\n_rlnTomoParticlesFile particles.star\n_rlnTomoTomogramsFile tomograms.star\n"
+    )
+
+
+def table(name: str, labels: str, rows: str) -> str:
+    heading = "".join(f"_rln{label} #{i}\n" for i, label in enumerate(labels.split(), start=1))
+    return f"\n# version 50001\n\ndata_{name}\n\nloop_\n{heading}{rows}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["throughput", "merge"])
+    parser.add_argument("--tomograms", type=int, default=1000)
+    parser.add_argument("--particles", type=int, default=1000)
+    parser.add_argument("--tilts", type=int, default=41)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.what == "throughput":
+            throughput(Path(folder), given.tomograms, given.particles)
+        else:
+            merge(Path(folder), given.tomograms, given.particles, given.tilts)
+
+
+if __name__ == "__main__":
+    main()
