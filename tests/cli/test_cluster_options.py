@@ -1,0 +1,74 @@
+"""Options and profiles that spread tomograms over processes and machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tomopolish.cli.cluster import PROFILE_KEYS, cluster_from
+from tomopolish.cluster_settings import ClusterSettings, SlurmSettings
+from tomopolish.errors import InputError
+
+PROFILE = """slurm: true
+workers: 20
+slurm_partition: gpu
+slurm_walltime: "12:00:00"
+slurm_gpus: 1
+slurm_directive: ["--account=lab"]
+"""
+
+
+def values(**given: Any) -> dict[str, Any]:
+    """What the parser yields."""
+    lists = {"slurm_directive": (), "slurm_prologue": ()}
+    return {**dict.fromkeys(PROFILE_KEYS), "slurm": False, **lists, "cluster_profile": None, **given}
+
+
+def test_without_options_there_is_no_cluster() -> None:
+    assert cluster_from(values()) is None
+
+
+def test_workers_and_schedulers() -> None:
+    assert cluster_from(values(workers=3)) == ClusterSettings(workers=3)
+    assert cluster_from(values(scheduler="tcp://x:1")) == ClusterSettings(scheduler="tcp://x:1")
+
+
+def test_options_win_over_the_profile_and_add_to_its_lists(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(PROFILE)
+    slurm = SlurmSettings(partition="gpu", walltime="12:00:00", gpus=1, directives=("--account=lab",))
+    assert cluster_from(values(cluster_profile=path)) == ClusterSettings(workers=20, slurm=slurm)
+    found = cluster_from(values(cluster_profile=path, workers=2, slurm_directive=("--exclusive",)))
+    assert found is not None
+    assert found.slurm is not None
+    assert found.workers == 2
+    assert found.slurm.directives == ("--account=lab", "--exclusive")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("workers: many", "workers is 'many', but must be a number"),
+        ("worker: 3", "'worker' is unknown"),
+        ("slurm_directive: [1]", "must be a list of texts"),
+        ("- 3", "no options in it"),
+        ("{", "no YAML file"),
+        ("!!python/object/apply:os.mkdir [exploded]", "no YAML file"),
+    ],
+)
+def test_bad_profiles_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, part: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "lab.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=part):
+        cluster_from(values(cluster_profile=path))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_slurm_options_need_slurm() -> None:
+    with pytest.raises(InputError, match="without --slurm"):
+        cluster_from(values(workers=2, slurm_partition="gpu"))
