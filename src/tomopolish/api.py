@@ -13,14 +13,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.dataset import Dataset
+from tomopolish.dataset.species import SpeciesDataset, SpeciesSet, check_species, join_species
+from tomopolish.errors import InputError
 from tomopolish.results import TomogramResult
 from tomopolish.run.align import STAGES, open_inputs
 from tomopolish.run.devices import runner_for
 from tomopolish.run.local import RunReport, refine
 from tomopolish.run.reporter import Reporter, SilentReporter, reporter_for
+from tomopolish.run.species import SPECIES_STAGES, SpeciesAlignments
+from tomopolish.run.work import Stages
 from tomopolish.settings import (
     AlignSettings,
     DeformationSettings,
@@ -43,14 +48,15 @@ class AlignedProject:
     Attributes
     ----------
     project
-        What was refined; it still holds the input values.
+        What was refined; it still holds the input values. Of several species, their `SpeciesSet`; each
+        result has an alignment for each of them, in their order.
     report
         What became of each tomogram.
     warnings
         One sentence each.
     """
 
-    project: Dataset
+    project: Dataset | SpeciesSet
     report: RunReport
     warnings: tuple[str, ...] = field(default=())
 
@@ -67,9 +73,15 @@ class AlignedProject:
     def write(self, folder: AnyPath) -> Path:
         """Write the refined sets and return the new optimisation set's path.
 
+        Of several species, each has its set in a folder of its name; the first path is returned.
         A relative `folder` begins where the project's paths begin. Raises RunError when a file cannot be
         written.
         """
+        if isinstance(self.project, SpeciesSet):
+            count = range(len(self.project.species))
+            found = [SpeciesAlignments(results=self.results, number=number) for number in count]
+            moving = any(a.trajectories_px is not None for one in found for a in one.values())
+            return self.project.write(Path(folder), found, motion=moving)[0]
         self.project.write(Path(folder), self.report.alignments, motion=False)
         return self.project.files.working_directory / folder / "optimisation_set.star"
 
@@ -110,9 +122,9 @@ def load(
 
 
 def align(
-    project: Dataset,
+    project: Dataset | Mapping[str, Dataset],
     *,
-    box_px: int,
+    box_px: int | Mapping[str, int],
     range_px: int = 20,
     threads: int = 1,
     device: str = "auto",
@@ -129,8 +141,11 @@ def align(
 
     Parameters
     ----------
+    project
+        One project, or name → project of several species in the same tomograms, which then pull on the same
+        projections.
     box_px, range_px
-        Box around each particle, and the largest displacement that is searched.
+        Box around each particle (one, or name → box), and the largest displacement that is searched.
     device
         Where windows are computed: ``auto``, ``cpu``, ``cuda``, or CUDA devices as ``cuda:0,cuda:1``.
     range_penalty, min_frame, max_frame
@@ -147,8 +162,14 @@ def align(
     RunError
         When no tomogram could be refined.
     """
+    found = _joined(project, box_px) if isinstance(project, Mapping) else project
+    first = found.first if isinstance(found, SpeciesSet) else found
+    if isinstance(found, SpeciesSet):
+        box_px = found.boxes_px[0]
+    if isinstance(box_px, Mapping):
+        raise InputError("several boxes were given for one project: give one")
     settings = AlignSettings(
-        inputs=_inputs(project),
+        inputs=_inputs(first),
         windows=WindowSettings(
             box_px=box_px,
             range_px=range_px,
@@ -156,7 +177,7 @@ def align(
             min_frame=min_frame,
             max_frame=max_frame,
         ),
-        run=RunSettings(output_folder=project.files.working_directory, threads=threads, device=device),
+        run=RunSettings(output_folder=first.files.working_directory, threads=threads, device=device),
         weights=weights or WeightSettings(),
         fit=fit or FitSettings(),
         motion=motion,
@@ -165,12 +186,26 @@ def align(
     refuse_unavailable(settings)
     runner = runner_for(device)
     shown: Reporter = reporter_for(sys.stdout) if show_progress else SilentReporter()
-    warnings = check_dataset(project, settings.windows.box_px)
+    stages: Stages[Any] = STAGES
+    if isinstance(found, SpeciesSet):
+        stages, warnings = SPECIES_STAGES, check_species(found)
+    else:
+        warnings = check_dataset(found, settings.windows.box_px)
     for sentence in warnings:
         shown.warn(sentence)
-    report = refine(project, settings, STAGES, shown, runner=runner)
+    report = refine(found, settings, stages, shown, runner=runner)
     warnings += [sentence for result in report.results.values() for sentence in result.statistics.warnings]
-    return AlignedProject(project=project, report=report, warnings=tuple(warnings))
+    return AlignedProject(project=found, report=report, warnings=tuple(warnings))
+
+
+def _joined(projects: Mapping[str, Dataset], box_px: int | Mapping[str, int]) -> SpeciesSet:
+    boxes = dict.fromkeys(projects, box_px) if isinstance(box_px, int) else box_px
+    missing = [name for name in projects if name not in boxes]
+    if missing or not projects:
+        raise InputError(f"no box is given for {missing[0]}" if missing else "no species is given")
+    return join_species(
+        [SpeciesDataset(name=name, dataset=one, box_px=boxes[name]) for name, one in projects.items()]
+    )
 
 
 def _inputs(project: Dataset) -> InputPaths:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tomopolish
 from tomopolish.cli import run
 from tomopolish.dataset.dataset import open_dataset
+from tomopolish.errors import InputError
 from tomopolish.evaluate import evaluate_project
 from tomopolish.simulate import (
     AcquisitionSettings,
@@ -198,3 +200,16 @@ def test_tomograms_aligned_otherwise_are_refused(
     assert run([*command, "--dry_run"]) == 2
     sentence = "tomogram TS_02, with particles of fas, is not in renamed.star"
     assert sentence in capsys.readouterr().err
+
+
+def test_the_api_refines_species_together_as_the_command_does(project: Path, tmp_path: Path) -> None:
+    projects = {"ribosome": tomopolish.load(FIRST), "fas": tomopolish.load(SECOND)}
+    aligned = tomopolish.align(projects, box_px={"ribosome": 48, "fas": 40}, range_px=6, threads=2)
+    assert [len(a.rows) for a in aligned.results["TS_01"].alignments] == [5, 6]
+    assert aligned.write(tmp_path / "api") == tmp_path / "api/ribosome/optimisation_set.star"
+    assert run([*BOTH, "--o", str(tmp_path / "cli")]) == 0
+    for name in ("ribosome/particles.star", "fas/particles.star", "tomograms.star"):
+        one, other = ((tmp_path / f / name).read_text() for f in ("api", "cli"))
+        assert one.replace("/api/", "/cli/") == other
+    with pytest.raises(InputError, match="no box is given for fas"):
+        tomopolish.align(projects, box_px={"ribosome": 48})
