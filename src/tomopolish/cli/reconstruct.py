@@ -1,0 +1,58 @@
+"""`tomopolish reconstruct`: half maps and their FSC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tomopolish.cli.grouped import FILE, Section, command
+
+
+def _sections() -> list[Section]:
+    source = Section("Input")
+    source.value("--i", "STAR", "Optimisation set.", type=FILE)
+    source.value("--p", "STAR", "Particle set; overrides that of --i.", type=FILE)
+    source.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
+    source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
+    source.value("--mask", "MRC", "Mask of the FSC; overrides that of --i.", type=FILE)
+    maps = Section("Maps")
+    maps.value("--b", "PX", "Edge of the boxes cut from the images.", type=click.IntRange(16), required=True)
+    maps.value("--crop", "PX", "Edge of the maps.  [default: that of --b]", type=click.IntRange(8))
+    maps.value("--sym", "GROUP", "Point group: C1, C2 …, D2 …, T, O, I1, I2.", default="C1")
+    output = Section("Output")
+    output.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
+    output.value("--j", "N", "Threads.", type=click.IntRange(1), default=1)
+    return [source, maps, output]
+
+
+def _reconstruct(
+    i: Path | None,
+    p: Path | None,
+    t: Path | None,
+    mot: Path | None,
+    mask: Path | None,
+    b: int,
+    crop: int | None,
+    sym: str,
+    o: Path,
+    j: int,
+) -> int:
+    from tomopolish.dataset.dataset import open_dataset
+    from tomopolish.run.reconstruct import ReconstructSettings, reconstruct_dataset
+
+    settings = ReconstructSettings(output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j)
+    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, mask=mask)
+    fsc = reconstruct_dataset(dataset, settings)
+    resolution = fsc.resolution_angstrom(dataset.pixel_size_angstrom)
+    click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {resolution:.2f} Å.")
+    return 0
+
+
+COMMAND = command(
+    "reconstruct",
+    _reconstruct,
+    _sections(),
+    text="Reconstruct both half sets' maps by weighted back-projection of the tilt images, and their FSC.",
+    epilog="Example: tomopolish reconstruct --i out/optimisation_set.star --b 128 --o maps",
+)

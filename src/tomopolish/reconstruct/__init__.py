@@ -1,0 +1,1 @@
+"""Maps from tilt images: weighted back-projection, symmetry, FSC."""
