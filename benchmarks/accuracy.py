@@ -39,6 +39,7 @@ from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
 from tomopolish.settings import AlignSettings
 from tomopolish.simulate import Truth, simulate_tilt_series, with_true_geometry
+from tomopolish.solve import uncertainty
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 
@@ -344,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page = options.into.read_text(encoding="utf-8")
             options.into.write_text(insert(page, tables), encoding="utf-8")
         return
+    uncertainty.PROBES = 1  # standard errors are no part of these studies
     for name in STUDIES if "all" in options.study else options.study:
         run_study(name, options.o, options.seeds or range(STUDIES[name].seeds))
 
