@@ -334,12 +334,7 @@ def validate(settings: AlignSettings) -> None:
 
 
 UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {
-    "--motion": lambda s: s.motion is not None,
-    "--deformation": lambda s: s.deformation is not None,
     "--shift_only": lambda s: s.fit.shift_only and not s.fit.shift_only_by_particles,
-    "--shift_only_by_particles": lambda s: s.fit.shift_only_by_particles,
-    "--mot": lambda s: s.inputs.trajectories is not None,
-    "--pad": lambda s: s.windows.padding != 1,
 }
 """Options that are parsed and validated, but that no code carries out; each with its test."""
 

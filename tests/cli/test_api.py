@@ -49,8 +49,8 @@ def test_what_cannot_work_is_refused(project: Path) -> None:
     loaded = tomopolish.load("optimisation_set.star")
     with pytest.raises(InputError, match="--b 47"):
         tomopolish.align(loaded, box_px=47)
-    with pytest.raises(InputError, match="--motion is not available yet"):
-        tomopolish.align(loaded, box_px=48, motion=MotionSettings())
+    with pytest.raises(InputError, match="--motion and --const_p"):
+        tomopolish.align(loaded, box_px=48, motion=MotionSettings(), fit=FitSettings(const_positions=True))
     with pytest.raises(InputError, match=r"nowhere\.star"):
         tomopolish.load("nowhere.star")
 

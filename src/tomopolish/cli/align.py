@@ -72,6 +72,10 @@ def _alignment() -> Section:
     section.value("--min_frame", "N", "First tilt image used, by exposure.", type=int, default=0)
     section.value("--max_frame", "N", "Last tilt image used, by exposure; -1: all.", type=int, default=-1)
     section.value("--pad", "FACTOR", "Oversampling of the windows.", type=NUMBER, default=1.0)
+    section.value(
+        "--ref_scale", "FACTOR", "Factor applied to the references; auto: estimated where far off.",
+        type=str, default="auto",
+    )  # fmt: skip
     section.flag("--aniso", "Refused: it does nothing in RELION.")
     section.flag("--per_tilt_aniso", "Refused: it does nothing in RELION.")
     return section
@@ -175,6 +179,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             const_shifts=values["const_s"],
             shift_only=values["shift_only"],
             shift_only_by_particles=values["shift_only_by_particles"],
+            reference_scale=_reference_scale(values["ref_scale"]),
             max_iterations=values["it"] or None,
         ),
         motion=_motion_settings(values) if values["motion"] else None,
@@ -242,6 +247,16 @@ def _deformation_settings(values: Mapping[str, Any]) -> DeformationSettings:
         regulariser=values["def_reg"],
         per_frame=values["per_frame_deformation"],
     )
+
+
+def _reference_scale(given: str) -> float | None:
+    """Read --ref_scale: None for auto."""
+    if given == "auto":
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise InputError(f"--ref_scale {given} is no factor: give auto, or a number above 0") from None
 
 
 def _unless_negative(value: Any) -> Any:

@@ -17,6 +17,7 @@ from tomopolish.pipeline.correlate import correlation_windows
 from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.result import summarise
+from tomopolish.pipeline.shifts import refine_shifts, shifts_alone
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.results import TomogramResult
 from tomopolish.settings import AlignSettings
@@ -84,6 +85,7 @@ def align_species(
         when a tilt image cannot be read.
     """
     clock = _Clock(progress=progress)
+    settings = shifts_alone(settings)
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
         windows = join_windows(
             [correlation_windows(series, s.particles, s.references, settings, pool, clock) for s in species]
@@ -126,10 +128,14 @@ def _solve(
     for _ in range(SCALE_ROUNDS):
         problem = build_problem(series, particles, windows, settings)
         start, warnings = start_vector(series, particles, problem, settings)
-        refinement = refine(problem, windows, start, options, stage.advance)
+        if settings.fit.shift_only:
+            refinement, more = refine_shifts(series, problem, windows)
+            warnings = (*warnings, *more)
+        else:
+            refinement = refine(problem, windows, start, options, stage.advance)
         scale = intensity_scale(windows, refinement)
         off = max(scale, 1 / scale) > SCALE_TOLERANCE if scale > 0 else False
-        if given is not None or not settings.weights.whiten or not off:
+        if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off:
             break
         windows, applied = scaled(windows, scale), applied * scale
     if given is None and applied != 1.0:
