@@ -82,7 +82,8 @@ class AlignedProject:
             found = [SpeciesAlignments(results=self.results, number=number) for number in count]
             moving = any(a.trajectories_px is not None for one in found for a in one.values())
             return self.project.write(Path(folder), found, motion=moving)[0]
-        self.project.write(Path(folder), self.report.alignments, motion=False)
+        moving = any(a.trajectories_px is not None for a in self.report.alignments.values())
+        self.project.write(Path(folder), self.report.alignments, motion=moving)
         return self.project.files.working_directory / folder / "optimisation_set.star"
 
 

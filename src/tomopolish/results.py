@@ -31,7 +31,7 @@ class TomogramStatistics:
     evaluations
         Evaluations of the full objective.
     intensity_scale
-        Factor by which the references had to be multiplied to fit the images best.
+        Factor by which the references had to be multiplied to fit the images best (first species).
     warnings
         One sentence each.
     """

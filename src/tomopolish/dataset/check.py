@@ -157,9 +157,7 @@ def check_particles(dataset: Dataset) -> list[str]:
         warnings.append(f"{table.place}: {', '.join(missing)} missing, taken as 0")
     without = len(tomograms.names) - len(dataset.tomogram_names)
     if without:
-        warnings.append(
-            f"{tomograms.general.place}: {WITHOUT_PARTICLES}: {without}; they stay as they are"
-        )
+        warnings.append(f"{tomograms.general.place}: {WITHOUT_PARTICLES}: {without}; they stay as they are")
     return warnings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -59,7 +60,7 @@ class Layout:
     @property
     def size(self) -> int:
         """Length of the flat vector."""
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def pack(self, parameters: Parameters) -> Float[Array, "N"]:
         """Flat vector of the blocks."""
@@ -70,7 +71,7 @@ class Layout:
         blocks: dict[str, Array] = {}
         start = 0
         for name, shape in self.shapes.items():
-            stop = start + int(np.prod(shape))
+            stop = start + math.prod(shape)
             blocks[name] = vector[start:stop].reshape(shape)
             start = stop
         return Parameters(**blocks)

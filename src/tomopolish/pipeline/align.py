@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from tomopolish.correlation.windows import CorrelationWindows
@@ -93,7 +94,9 @@ def align_species(
     joined = join_particles([s.particles for s in species], len(series))
     threads = settings.run.threads if len(joined) >= LARGE_PROBLEM else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
-        windows, refinement, scale, warnings = _solve(series, joined, windows, settings, stage)
+        windows, refinement, scale, warnings = _solve(
+            series, joined, windows, _owners([s.particles for s in species]), settings, stage
+        )
     return summarise(
         series,
         [s.particles for s in species],
@@ -111,20 +114,28 @@ def _solve(
     series: TiltSeries,
     particles: Particles,
     windows: CorrelationWindows,
+    owner: Int[Array, "P"],
     settings: AlignSettings,
     stage: StageProgress,
-) -> tuple[CorrelationWindows, Refinement, float, tuple[str, ...]]:
+) -> tuple[CorrelationWindows, Refinement, tuple[float, ...], tuple[str, ...]]:
     """Refine; where the references' intensity turns out to be off, correct it and refine again.
 
-    Returns the windows as last scaled, the solution, the references' scale as estimated, and warnings.
+    Parameters
+    ----------
+    owner
+        Species of each particle; each has its own references, and so its own scale.
+
+    Returns
+    -------
+    The windows as last scaled, the solution, each species' scale as estimated, and warnings.
     """
     options = RefineOptions(
         threads=settings.run.threads,
         max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
     )
     given = settings.fit.reference_scale
-    applied = 1.0 if given is None else given
-    windows = scaled(windows, applied)
+    applied = np.full(int(owner.max(initial=0)) + 1, 1.0 if given is None else given)
+    windows = scaled(windows, applied[owner])
     for _ in range(SCALE_ROUNDS):
         problem = build_problem(series, particles, windows, settings)
         start, warnings = start_vector(series, particles, problem, settings)
@@ -133,33 +144,46 @@ def _solve(
             warnings = (*warnings, *more)
         else:
             refinement = refine(problem, windows, start, options, stage.advance)
-        scale = intensity_scale(windows, refinement)
-        off = max(scale, 1 / scale) > SCALE_TOLERANCE if scale > 0 else False
-        if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off:
+        scale = intensity_scales(windows, refinement, owner)
+        off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
+        if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off.any():
             break
-        windows, applied = scaled(windows, scale), applied * scale
-    if given is None and applied != 1.0:
-        sentence = (
-            f"the references of {series.name} are {applied:.3g} times too weak for its images and were "
-            "multiplied by that; give --ref_scale 1 to use them as they are"
+        change = np.where(off, scale, 1.0)
+        windows, applied = scaled(windows, change[owner]), applied * change
+    if given is None:
+        warnings = (
+            *warnings,
+            *(
+                f"the references were multiplied by {factor:.3g} to fit the images of {series.name}; "
+                "give --ref_scale 1 to use them as they are"
+                for factor in applied
+                if factor != 1
+            ),
         )
-        warnings = (*warnings, sentence)
-    return windows, refinement, applied * scale, warnings
+    return windows, refinement, tuple(float(v) for v in applied * scale), warnings
 
 
-def scaled(windows: CorrelationWindows, factor: float) -> CorrelationWindows:
-    """Windows for references multiplied by a factor."""
-    if factor == 1:
+def _owners(species: Sequence[Particles]) -> Int[Array, "P"]:
+    return np.repeat(np.arange(len(species)), [len(p) for p in species])
+
+
+def scaled(windows: CorrelationWindows, factors: Float[Array, "P"]) -> CorrelationWindows:
+    """Windows for references multiplied by a factor for each particle."""
+    if np.all(factors == 1):
         return windows
-    return replace(windows, values=windows.values * np.float32(factor), power=windows.power * factor**2)
+    values = windows.values * factors.astype(np.float32)[:, None, None]
+    return replace(windows, values=values, power=windows.power * factors**2)
 
 
-def intensity_scale(windows: CorrelationWindows, refinement: Refinement) -> float:
-    """Factor by which the predictions must be multiplied to fit the images best.
+def intensity_scales(
+    windows: CorrelationWindows, refinement: Refinement, owner: Int[Array, "P"]
+) -> Float[Array, "S"]:
+    """Factor by which each species' predictions must be multiplied to fit the images best.
 
     Weighted least squares of the images on the predictions at the solution: the log-likelihood gained over
     the predictions' own weighted power.
     """
-    gained = float(pair_values(refinement.problem, refinement.vector).sum())
-    power = float(windows.power[windows.visible].sum())
-    return gained / power if power > 0 else 1.0
+    gained = pair_values(refinement.problem, refinement.vector).sum(axis=0)
+    power = np.where(windows.visible, windows.power, 0.0).sum(axis=0)
+    gained, power = np.bincount(owner, weights=gained), np.bincount(owner, weights=power)
+    return np.divide(gained, power, out=np.ones_like(power), where=power > 0)

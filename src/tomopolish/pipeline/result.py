@@ -74,7 +74,7 @@ def summarise(
     windows: CorrelationWindows,
     refinement: Refinement,
     settings: AlignSettings,
-    intensity_scale: float,
+    intensity_scales: Sequence[float],
     seconds_by_stage: Mapping[str, float],
     warnings: Sequence[str],
 ) -> TomogramResult:
@@ -114,7 +114,7 @@ def summarise(
             rms_position_angstrom=_rms(geometry.positions_px - joined.positions_px) * pixel,
             seconds_by_stage=dict(seconds_by_stage),
             evaluations=refinement.evaluations,
-            intensity_scale=intensity_scale,
+            intensity_scale=intensity_scales[0],
             warnings=warnings,
         ),
     )

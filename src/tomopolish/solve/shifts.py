@@ -40,7 +40,7 @@ def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
         windows,
         values=total.astype(np.float32),
         anchors_px=np.zeros((len(total), 1, 2)),
-        visible=seen.any(axis=1)[:, None],
+        visible=np.asarray(seen.any(axis=1))[:, None],
         power=np.where(seen, windows.power, 0).sum(axis=1, keepdims=True),
     )
 
