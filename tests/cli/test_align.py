@@ -154,7 +154,7 @@ def test_debug_shows_the_traceback(project: Path) -> None:
 def test_an_unexpected_error_is_one_sentence(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise AssertionError("what no one thought of")
 
     monkeypatch.setattr(whole_run, "check_dataset", broken)

@@ -23,7 +23,7 @@ SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
     "simulate": "Write a complete project whose truth is known.",
     "evaluate": "Compare a result with the truth of a simulation.",
-    "reconstruct": "Half maps and their FSC, by back-projection of the tilt images.",
+    "reconstruct": "Half maps and their FSC from an optimisation set.",
     "demo": "Simulate, align and evaluate, in about a minute.",
     "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
     "relion-align": "What those wrappers call.",
