@@ -114,7 +114,10 @@ def test_fixed_parameters_may_leave_a_warp_to_refine() -> None:
     assert replace(SETTINGS, fit=everything, deformation=DeformationSettings()).deformation is not None
 
 
-UNAVAILABLE = {"--shift_only": replace(SETTINGS, fit=FitSettings(shift_only=True))}
+UNAVAILABLE = {
+    "--shift_only": replace(SETTINGS, fit=FitSettings(shift_only=True)),
+    "--diag": replace(SETTINGS, run=RunSettings(output_folder=Path("out"), diagnostics=True)),
+}
 
 
 @pytest.mark.parametrize("option", UNAVAILABLE_OPTIONS)
