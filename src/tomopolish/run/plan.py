@@ -16,13 +16,13 @@ from tomopolish.pipeline import frames_taking_part
 from tomopolish.run.work import Project
 from tomopolish.settings import AlignSettings
 
-COST_OVER_FFT = 8.0
+COST_OVER_FFT = 4.0
 """Time of a whole run over that of the two Fourier transforms of each pair, order of magnitude."""
 
 PROGRAM_BYTES = 200_000_000
 """Memory of the interpreter, the libraries and the compiled kernels, as measured."""
 
-WINDOW_COPIES = 7
+WINDOW_COPIES = 4
 """Copies of all windows that the solver's search levels hold at their peak, as measured."""
 
 
