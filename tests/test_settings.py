@@ -116,7 +116,6 @@ def test_fixed_parameters_may_leave_a_warp_to_refine() -> None:
 
 UNAVAILABLE = {
     "--shift_only": replace(SETTINGS, fit=FitSettings(shift_only=True)),
-    "--diag": replace(SETTINGS, run=RunSettings(output_folder=Path("out"), diagnostics=True)),
 }
 
 

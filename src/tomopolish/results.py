@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from jaxtyping import Float32
+
 from tomopolish.dataset.model import Alignment
+
+Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +54,33 @@ class TomogramStatistics:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Diagnostics:
+    """What `--diag` shows of one tomogram and species.
+
+    Attributes
+    ----------
+    summed_windows
+        Sum of all particles' correlation windows of each tilt image, by exposure, within a border of zeros
+        three samples wide; as RELION writes it.
+    frequency_weights
+        Weight of each frequency of the half plane in each tilt image, file order.
+    window_step_angstrom, frequency_step
+        Sample spacing of the windows, Å, and of the frequencies, as a pixel size of the box in Å.
+    """
+
+    summed_windows: Float32[Array, "F n n"]
+    frequency_weights: Float32[Array, "F s c"]
+    window_step_angstrom: float
+    frequency_step: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramResult:
     """One refined tomogram: the geometry to write, for each species, and the figures to show."""
 
     alignments: tuple[Alignment, ...]
     statistics: TomogramStatistics
+    diagnostics: tuple[Diagnostics, ...] = field(default=())
 
     @property
     def alignment(self) -> Alignment:

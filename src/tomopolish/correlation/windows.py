@@ -45,6 +45,8 @@ class CorrelationWindows:
     power
         Σ w |S|² of each pair's prediction S: the log-likelihood a pair gains at its true displacement when
         the prediction has the right intensity, up to noise.
+    frequency_weights
+        Weight w(k) of the half plane, for each tilt image or one for all; None where nobody asked for it.
     """
 
     values: Float32[Array, "F P n n"]
@@ -53,6 +55,7 @@ class CorrelationWindows:
     power: Float[Array, "F P"]
     range_px: int
     step_px: float = 1.0
+    frequency_weights: Float[Array, "G s c"] | None = None
 
     @property
     def origin(self) -> int:

@@ -17,7 +17,7 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.pipeline.correlate import correlation_windows
 from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
 from tomopolish.pipeline.references import PreparedReferences
-from tomopolish.pipeline.result import summarise
+from tomopolish.pipeline.result import diagnostics, summarise
 from tomopolish.pipeline.shifts import refine_shifts, shifts_alone
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.results import TomogramResult
@@ -88,16 +88,19 @@ def align_species(
     clock = _Clock(progress=progress)
     settings = shifts_alone(settings)
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
-        windows = join_windows(
-            [correlation_windows(series, s.particles, s.references, settings, pool, clock) for s in species]
-        )
+        found = [
+            correlation_windows(series, s.particles, s.references, settings, pool, clock) for s in species
+        ]
+    shown = tuple(diagnostics(series, w) for w in found) if settings.run.diagnostics else ()
+    windows = join_windows(found)
+    del found
     joined = join_particles([s.particles for s in species], len(series))
     threads = settings.run.threads if len(joined) >= LARGE_PROBLEM else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
         windows, refinement, scale, warnings = _solve(
             series, joined, windows, _owners([s.particles for s in species]), settings, stage
         )
-    return summarise(
+    result = summarise(
         series,
         [s.particles for s in species],
         joined,
@@ -108,6 +111,7 @@ def align_species(
         clock.seconds,
         warnings,
     )
+    return replace(result, diagnostics=shown)
 
 
 def _solve(

@@ -92,4 +92,5 @@ def correlation_windows(
         power=power,
         range_px=settings.windows.range_px,
         step_px=1 / settings.windows.padding,
+        frequency_weights=weights if settings.run.diagnostics else None,
     )

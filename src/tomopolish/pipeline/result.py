@@ -13,13 +13,15 @@ from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, Pa
 from tomopolish.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.correlate import frames_taking_part
-from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.results import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings import AlignSettings
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.uncertainty import Uncertainty, estimate_uncertainty
 
 Array = np.ndarray
+
+RELION_BORDER = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,6 +139,21 @@ def alignment_errors(
         visible_particles=windows.visible.sum(axis=1),
         visible_tilts=windows.visible[:, part].sum(axis=0),
         dispersion=uncertainty.dispersion,
+    )
+
+
+def diagnostics(series: TiltSeries, windows: CorrelationWindows) -> Diagnostics:
+    """Sum the windows as they were before any refinement, in RELION's layout."""
+    reach, origin = round(windows.range_px / windows.step_px), windows.origin
+    core = slice(origin - reach, origin + reach)
+    summed = windows.values[:, :, core, core].sum(axis=1)[series.chronological]
+    weights = windows.frequency_weights
+    assert weights is not None
+    return Diagnostics(
+        summed_windows=np.pad(summed, ((0, 0), (RELION_BORDER,) * 2, (RELION_BORDER,) * 2)),
+        frequency_weights=np.broadcast_to(weights, (len(series), *weights.shape[1:])).astype(np.float32),
+        window_step_angstrom=windows.step_px * series.pixel_size_angstrom,
+        frequency_step=series.pixel_size_angstrom,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.errors import RunError
+from tomopolish.output.diagnostics import write_diagnostics
 from tomopolish.progress import Progress
 from tomopolish.results import TomogramResult
 from tomopolish.run.fingerprint import Fingerprint, differences, tomogram_fingerprint
@@ -66,6 +67,9 @@ class Work(Generic[Prepared]):
         """Refine one tomogram and store the result; doing it twice changes nothing."""
         series, particles = self.project.load(name)
         result = self.stages.align_tomogram(series, particles, prepared, self.settings, progress)
+        if result.diagnostics:
+            write_diagnostics(self.settings.run.output_folder, name, result.diagnostics)
+            result = replace(result, diagnostics=())
         if self.store is not None:
             self.store.save(name, result, tomogram_fingerprint(self.common, series, particles))
         return result
