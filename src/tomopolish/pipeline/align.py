@@ -24,6 +24,7 @@ from tomopolish.results import TomogramResult
 from tomopolish.settings import AlignSettings
 from tomopolish.solve.problem import pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
+from tomopolish.solve.uncertainty import estimate_uncertainty
 
 Array = np.ndarray
 
@@ -100,12 +101,15 @@ def align_species(
         windows, refinement, scale, warnings = _solve(
             series, joined, windows, _owners([s.particles for s in species]), settings, stage
         )
+    with threadpool_limits(threads), clock.stage("uncertainty"):
+        uncertainty = estimate_uncertainty(refinement.problem, refinement.vector, windows.power)
     result = summarise(
         series,
         [s.particles for s in species],
         joined,
         windows,
         refinement,
+        uncertainty,
         settings,
         scale,
         clock.seconds,

@@ -17,7 +17,7 @@ from tomopolish.results import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings import AlignSettings
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 from tomopolish.solve.refine import Refinement
-from tomopolish.solve.uncertainty import Uncertainty, estimate_uncertainty
+from tomopolish.solve.uncertainty import Uncertainty
 
 Array = np.ndarray
 
@@ -75,6 +75,7 @@ def summarise(
     joined: Particles,
     windows: CorrelationWindows,
     refinement: Refinement,
+    uncertainty: Uncertainty,
     settings: AlignSettings,
     intensity_scales: Sequence[float],
     seconds_by_stage: Mapping[str, float],
@@ -88,7 +89,6 @@ def summarise(
     before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
     turned = rotation_vector(geometry.projections_px[:, :3, :3] @ before)
     warnings = (*warnings, *_warnings(series, windows, refinement, settings))
-    uncertainty = estimate_uncertainty(refinement.problem, refinement.vector, windows.power)
     alignments, start = [], 0
     for particles in species:
         part = np.arange(start, start + len(particles))
