@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Complex64, Float, Float32, Int
 
 from tomopolish.correlation import kernels_cpu
 from tomopolish.correlation.frequencies import TiltFrequencies
@@ -267,17 +267,24 @@ def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
     )
 
 
-def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
-    """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
-    box, mask, shared = task.reference.box, task.mask, task.frequencies
-    batch = pair_batch(task, chunk)
-    boxes = np.empty((len(chunk), box, box), dtype=np.float32)
+def box_spectra(task: TiltTask, batch: PairBatch) -> Complex64[Array, "B s C"]:
+    """Cut the boxes of a batch of pairs and transform them, unnormalised; only the columns in use."""
+    box, mask = task.reference.box, task.mask
+    boxes = np.empty((len(batch.corners), box, box), dtype=np.float32)
     kernels_cpu.extract_boxes(
         task.image, batch.corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes
     )
+    columns = task.frequencies.weight.shape[2]
+    rows = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
+    return scipy.fft.fft(rows, axis=1, workers=1)
+
+
+def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
+    """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
+    shared = task.frequencies
+    batch = pair_batch(task, chunk)
     _, rows, columns = shared.weight.shape
-    spectra = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
-    spectra = scipy.fft.fft(spectra, axis=1, workers=1)
+    spectra = box_spectra(task, batch)
     product = np.empty((len(chunk), 2, rows, 2 * columns), dtype=np.float32)
     power = np.empty(len(chunk))
     kernels_cpu.correlate_spectra(

@@ -15,7 +15,6 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float, Float32
 
-from tomopolish.correlation import kernels_cpu
 from tomopolish.correlation.frequencies import TiltFrequencies, tilt_frequencies
 from tomopolish.correlation.noise import noise_power
 from tomopolish.correlation.reference import ReferenceTransform
@@ -25,6 +24,7 @@ from tomopolish.correlation.windows import (
     PairGeometry,
     TiltTask,
     box_mask,
+    box_spectra,
     pair_batch,
     pair_geometry,
     prefetch,
@@ -157,16 +157,10 @@ def _task(
 
 
 def _add_chunk(task: TiltTask, chunk: Array, symmetry: Array, total: Array) -> None:
-    box, mask, shared = task.reference.box, task.mask, task.frequencies
+    shared = task.frequencies
     batch = pair_batch(task, chunk)
-    boxes = np.empty((len(chunk), box, box), dtype=np.float32)
-    kernels_cpu.extract_boxes(
-        task.image, batch.corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes
-    )
-    spectra = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, : shared.weight.shape[2]]
-    spectra = scipy.fft.fft(spectra, axis=1, workers=1)
     back_project(
-        spectra,
+        box_spectra(task, batch),
         symmetry,
         batch.views,
         batch.centre,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tomopolish import pipeline
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
 from tomopolish.run.cluster import check_installed
@@ -90,6 +90,7 @@ def run_align(
     if settings.inputs.species:
         return _run_species(settings, invocation, reporter, runner)
     dataset, unusable = checked_inputs(settings, reporter)
+    check_output_folder(dataset, settings.run.output_folder)
     if settings.run.dry_run:
         plans = plan_run(dataset, settings)
         reporter.show(plan_table(plans))
