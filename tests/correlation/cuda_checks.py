@@ -143,7 +143,7 @@ def check_boxes(arrays: DeviceArrays) -> None:
     image = (2000 + rng.normal(size=(40, 37))).astype(np.float32)
     corners = np.array([[-5, -30], [25, 30], [3, 4]], dtype=np.int64)
     mask = box_mask(BOX)
-    inside = (mask.falloff, mask.inside_start, mask.inside_stop)
+    inside = (mask.falloff, mask.outside)
     expected = np.empty((3, BOX, BOX), dtype=np.float32)
     kernels_cpu.extract_boxes(image, corners, *inside, expected)
     with arrays.active():

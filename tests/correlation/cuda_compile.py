@@ -15,7 +15,7 @@ from tomopolish.correlation import kernels_cuda
 
 CAPABILITY = (8, 0)
 
-BOXES = (float32[:, ::1], int64[:, ::1], float32[:, ::1], int64[::1], int64[::1], float32[:, :, ::1])
+BOXES = (float32[:, ::1], int64[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, :, ::1])
 SPECTRA = (
     *(complex64[:, :, ::1], complex64[:, :, :, ::1], int64[::1], float32[:, :, ::1], float32[:, ::1]),
     *(int64[:, ::1], float32[:, :, ::1], float32[:, :, ::1], float32[:, ::1], float32, float32),

@@ -18,7 +18,7 @@ def extract(image: np.ndarray, centres: np.ndarray, box: int) -> np.ndarray:
     mask = box_mask(box)
     corners = np.floor(centres + 0.5).astype(np.int64) - box // 2
     boxes = np.empty((len(centres), box, box), dtype=np.float32)
-    extract_boxes(image, corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes)
+    extract_boxes(image, corners, mask.falloff, mask.outside, boxes)
     return boxes
 
 

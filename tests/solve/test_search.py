@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,8 @@ def two_places(heights: tuple[float, float]) -> tuple[Problem, CoarseWindows, Pa
         values += (height * peak).astype(np.float32)
     values[~windows.visible] = 0
     windows = replace(windows, values=values, anchors_px=q)
-    return replace(problem, anchors_px=q), coarse_windows(windows, 1.25), start
+    with ThreadPoolExecutor(1) as pool:
+        return replace(problem, anchors_px=q), coarse_windows(windows, 1.25, pool), start
 
 
 @pytest.mark.parametrize(("spread_px", "found"), [(0.7, NEAR), (30.0, FAR)])

@@ -106,7 +106,7 @@ class _TiltOnDevice:
     """What all pairs of one tilt image share, uploaded."""
 
     image: DeviceArray
-    mask: tuple[DeviceArray, DeviceArray, DeviceArray]
+    mask: tuple[DeviceArray, DeviceArray]
     reference: DeviceArray
     columns_used: DeviceArray
     weights: tuple[DeviceArray, DeviceArray]
@@ -114,8 +114,8 @@ class _TiltOnDevice:
     constant_phase: np.float32
     even: DeviceArray
     odd: DeviceArray
+    inverse_rows: tuple[DeviceArray, DeviceArray]
     inverse_columns: DeviceArray
-    inverse_rows: DeviceArray
 
 
 class CudaCorrelator:
@@ -168,9 +168,7 @@ class CudaCorrelator:
             task.reference.box, rows, columns, task.displacements_px
         )
         if mask not in self._resident:
-            self._resident[mask] = tuple(
-                upload(part) for part in (mask.falloff, mask.inside_start, mask.inside_stop)
-            )
+            self._resident[mask] = upload(mask.falloff), upload(mask.outside)
         if task.reference not in self._resident:
             self._resident[task.reference] = upload(task.reference.values)
         return _TiltOnDevice(
@@ -183,8 +181,8 @@ class CudaCorrelator:
             constant_phase=np.float32(shared.constant_phase),
             even=upload(shared.even),
             odd=upload(shared.odd),
-            inverse_columns=upload(np.stack([matrices.sum_columns, matrices.difference_columns])),
-            inverse_rows=upload(matrices.rows),
+            inverse_rows=(upload(matrices.real_rows), upload(matrices.imaginary_rows)),
+            inverse_columns=upload(matrices.columns),
         )
 
     def _correlate_batch(
@@ -200,7 +198,7 @@ class CudaCorrelator:
         weight, signal_weight = shared.weights
         _, rows, columns = weight.shape
         blocks = _blocks(rows * columns)
-        product = xp.empty((2, pairs, rows, 2 * columns), dtype=np.float32)
+        product = xp.empty((pairs, 4, rows, columns), dtype=np.float32)
         power = xp.empty((pairs, blocks), dtype=np.float32)
         arrays.launch(
             kernels_cuda.correlate_spectra,
@@ -226,12 +224,14 @@ class CudaCorrelator:
         return product, power
 
     def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
-        """Two matrix products; see `windows.small_inverse`."""
+        """Three matrix products; see `windows.small_inverse`."""
         xp = self._arrays.xp
-        _, pairs, rows, width = product.shape
-        partial = xp.matmul(product.reshape(2, pairs * rows, width), shared.inverse_columns)
-        partial = xp.moveaxis(partial.reshape(2, pairs, rows, -1), 0, 1).reshape(pairs, 2 * rows, -1)
-        return xp.matmul(shared.inverse_rows, partial)
+        pairs, _, rows, columns = product.shape
+        halves = product.reshape(pairs, 2, 2 * rows, columns)
+        partial = xp.empty((pairs, len(shared.inverse_rows[0]), 2 * columns), dtype=np.float32)
+        for i, matrix in enumerate(shared.inverse_rows):
+            partial[:, :, i * columns : (i + 1) * columns] = xp.matmul(matrix, halves[:, i])
+        return xp.matmul(partial, shared.inverse_columns)
 
 
 def _blocks(pixels: int) -> int:

@@ -18,7 +18,7 @@ _sample = njit(pixel.sample, fastmath=True, inline="always")
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def extract_boxes(image, corners, falloff, inside_start, inside_stop, boxes):  # type: ignore[no-untyped-def]
+def extract_boxes(image, corners, falloff, outside, boxes):  # type: ignore[no-untyped-def]
     """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
 
     Parameters
@@ -26,82 +26,87 @@ def extract_boxes(image, corners, falloff, inside_start, inside_stop, boxes):  #
     image : (h, w) float32
     corners : (B, 2) int64, x and y of each box's first pixel; pixels beyond the image repeat its edge
     falloff : (s, s) float32 soft circular mask
-    inside_start, inside_stop : (s,) int64, columns of each row that lie inside the circle
+    outside : (s, s) float32, 1 outside the circle and 0 inside
     boxes : (B, s, s) float32, written
     """
     height, width = image.shape
     size = falloff.shape[0]
+    pixels, soft, ring = image.reshape(-1), falloff.reshape(-1), outside.reshape(-1)
+    count = np.float32(ring.sum())
     for b in range(boxes.shape[0]):
         x0, y0 = corners[b, 0], corners[b, 1]
         whole = x0 >= 0 and x0 + size <= width
-        total = 0.0
-        count = 0
+        # Any pixel near the mean: differences to it lose no digits in float32.
+        pivot = image[min(max(y0, 0), height - 1), min(max(x0, 0), width - 1)]
+        box = boxes[b].reshape(-1)
         for y in range(size):
-            source = image[min(max(y0 + y, 0), height - 1)]
-            row = boxes[b, y]
+            row = min(max(y0 + y, 0), height - 1)
             if whole:
-                for x in range(size):
-                    row[x] = source[x0 + x]
+                first, at = np.uint64(row * width + x0), np.uint64(y * size)
+                for x in range(np.uint64(size)):
+                    box[at + x] = pixels[first + x]
             else:
                 for x in range(size):
-                    row[x] = source[min(max(x0 + x, 0), width - 1)]
-            part = np.float32(0)
-            for x in range(inside_start[y]):
-                part += row[x]
-            for x in range(inside_stop[y], size):
-                part += row[x]
-            total += part
-            count += inside_start[y] + size - inside_stop[y]
-        mean = np.float32(total / count)
-        for y in range(size):
-            row = boxes[b, y]
-            for x in range(size):
-                row[x] = (row[x] - mean) * falloff[y, x]
+                    box[y * size + x] = image[row, min(max(x0 + x, 0), width - 1)]
+        total = np.float32(0)
+        for i in range(len(box)):
+            total += (box[i] - pivot) * ring[i]
+        mean = pivot + total / count
+        for i in range(len(box)):
+            box[i] = (box[i] - mean) * soft[i]
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def correlate_row(  # type: ignore[no-untyped-def]
-    source, reference, half, view, ky, used, weight, signal_weight, defocus, quartic, constant_phase,
-    even, odd, shift, row_turn, slice_re, slice_im, out_re, out_im,
-):  # fmt: skip
-    """One row of w · O · conj(S) · e^{2πi k·centre/s}, zero beyond the columns in use; returns Σ w |S|².
+def slice_reference(reference, half, view, columns_used, odd, slice_re, slice_im):  # type: ignore[no-untyped-def]
+    """Predicted spectrum of one pair before the CTF, over the frequencies in use; jumps through memory.
 
-    Two passes: the slice of the reference, which jumps through memory, then everything else, which the
-    compiler turns into vector instructions. Arguments as in `correlate_spectra`.
+    Parameters
+    ----------
+    odd : (2, R, C) complex64 factor; (2, R, 0) when there is none
+    slice_re, slice_im : (2, R, C) float32, written where frequencies are in use
     """
-    ky = np.float32(ky)
-    bx, by, bz = ky * view[1, 0], ky * view[1, 1], ky * view[1, 2]
-    ax, ay, az = view[0, 0], view[0, 1], view[0, 2]
-    for kx in range(used):
-        k = np.float32(kx)
-        slice_re[kx], slice_im[kx] = _sample(reference, half, bx + k * ax, by + k * ay, bz + k * az)
-    if odd.shape[0] > 0:
-        for kx in range(used):
-            re, im = slice_re[kx], slice_im[kx]
-            slice_re[kx] = re * odd[kx].real - im * odd[kx].imag
-            slice_im[kx] = re * odd[kx].imag + im * odd[kx].real
-    ky2 = ky * ky
-    row_phase = constant_phase + defocus[2] * ky2
-    linear = defocus[1] * ky
-    row_re, row_im = np.float32(np.cos(row_turn)), np.float32(np.sin(row_turn))
+    for sign in range(2):
+        for r in range(sign, columns_used.shape[1]):
+            ky = np.float32(r - 2 * sign * r)
+            bx, by, bz = ky * view[1, 0], ky * view[1, 1], ky * view[1, 2]
+            for kx in range(columns_used[sign, r]):
+                k = np.float32(kx)
+                re, im = _sample(
+                    reference, half, bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2]
+                )
+                if odd.shape[2] > 0:
+                    turn = odd[sign, r, kx]
+                    re, im = re * turn.real - im * turn.imag, re * turn.imag + im * turn.real
+                slice_re[sign, r, kx], slice_im[sign, r, kx] = re, im
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def compare(  # type: ignore[no-untyped-def]
+    observed, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, quartic, constant_phase, even,
+    turn_x, turn_y, re, im,
+):  # fmt: skip
+    """Compute w · O · conj(S) · e^{2πi k·centre/s} of one pair, in one long loop of vector instructions.
+
+    All arrays but `defocus` are flat over (2, R, C). `re` and `im` are written; returns Σ w |S|².
+    """
     power = np.float32(0)
-    for kx in range(used):
-        gamma = _ctf_phase(np.float32(kx), ky2, row_phase, linear, defocus[0], quartic)
-        if even.shape[0] > 0:
-            gamma += even[kx]
+    quarter = np.float32(np.pi / 2)
+    for i in range(len(kx)):
+        x, y = kx[i], ky[i]
+        y2 = y * y
+        gamma = _ctf_phase(x, y2, constant_phase + defocus[2] * y2, defocus[1] * y, defocus[0], quartic)
+        if len(even) > 0:
+            gamma += even[i]
         sine = _sine(gamma)
-        factor = weight[kx] * sine
-        power += signal_weight[kx] * sine * sine * (slice_re[kx] * slice_re[kx] + slice_im[kx] * slice_im[kx])
-        o_re, o_im = source[kx].real, source[kx].imag
-        p_re = factor * (o_re * slice_re[kx] + o_im * slice_im[kx])
-        p_im = factor * (o_im * slice_re[kx] - o_re * slice_im[kx])
-        q_re = shift[0, kx] * row_re - shift[1, kx] * row_im
-        q_im = shift[0, kx] * row_im + shift[1, kx] * row_re
-        out_re[kx] = p_re * q_re - p_im * q_im
-        out_im[kx] = p_re * q_im + p_im * q_re
-    for kx in range(used, out_re.shape[0]):
-        out_re[kx] = 0
-        out_im[kx] = 0
+        factor = weight[i] * sine
+        power += signal_weight[i] * sine * sine * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
+        o_re, o_im = observed[i].real, observed[i].imag
+        p_re = factor * (o_re * slice_re[i] + o_im * slice_im[i])
+        p_im = factor * (o_im * slice_re[i] - o_re * slice_im[i])
+        turn = x * turn_x + y * turn_y
+        q_re, q_im = _sine(turn + quarter), _sine(turn)
+        re[i] = p_re * q_re - p_im * q_im
+        im[i] = p_re * q_im + p_im * q_re
     return power
 
 
@@ -112,11 +117,11 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
-    One pass per pixel: slice of the reference, CTF, aberrations, weights, product, and the phase that moves
-    the particle's exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that
-    −sin γ and the negative contrast leave (spec §3, §5): positive correlation is a match. Rows ky and −ky are
-    done together, and their sum E and difference D written as real numbers, which halves the work of the
-    small inverse transform (`windows.small_inverse`).
+    Slice of the reference, then CTF, aberrations, weights, product, and the phase that moves the particle's
+    exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that −sin γ and the
+    negative contrast leave (spec §3, §5): positive correlation is a match. Rows ky and −ky are done together,
+    and their sum E and difference D written as real numbers, which halves the work of the small inverse
+    transform (`windows.small_inverse`).
 
     Parameters
     ----------
@@ -124,53 +129,45 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     reference : (2, n, n, m) complex64, `ReferenceTransform.values`
     half_set, group : (B,) int64
     views : (B, 2, 3) float32, first two rows of each view matrix
-    centre : (B, 2) float32, position of the particle's centre in its box, px
+    centre : (B, 2) float32, position of the particle's centre relative to pixel s/2 of its box, px
     columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
     weight, signal_weight : (2, R, C) float32, all real weights of this tilt in the product and in Σ w |S|²
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
     quartic, constant_phase : float32
     even : (G, 2, R, C) float32 added to γ; (G, 2, R, 0) when there is none
     odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
-    product : (B, 2, R, 2C) float32, written: [Re E | Im E] and [Im D | Re D]
+    product : (B, 4, R, C) float32, written: Re E, Im D, Im E, Re D
     power : (B,) float64, written: Σ w |S|² over the full plane
     """
-    size = spectra.shape[1]
-    columns = spectra.shape[2]
-    slice_re = np.empty(columns, np.float32)
-    slice_im = np.empty(columns, np.float32)
-    shift = np.empty((2, columns), np.float32)
-    plus = np.empty((2, columns), np.float32)
-    minus = np.empty((2, columns), np.float32)
+    size, rows, columns = spectra.shape[1], weight.shape[1], weight.shape[2]
+    plane = rows * columns
+    slice_re, slice_im = np.zeros((2, rows, columns), np.float32), np.zeros((2, rows, columns), np.float32)
+    kx, ky = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
+    signed = np.empty(2 * plane, np.float32)
+    for i in range(2 * plane):
+        r, c = (i % plane) // columns, i % columns
+        kx[i], ky[i] = c, r if i < plane else -r
+        signed[i] = (1 - 2 * ((r + c) % 2)) * weight[i // plane, r, c]  # e^{2πi k·(s/2)/s}, box centre
+    observed = np.zeros((2, rows, columns), np.complex64)
+    re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
+    unit = 2 * np.pi / size
     for b in range(spectra.shape[0]):
-        turn = 2 * np.pi * centre[b, 0] / size
-        for kx in range(columns):
-            shift[0, kx] = np.cos(turn * kx)
-            shift[1, kx] = np.sin(turn * kx)
-        turn = 2 * np.pi * centre[b, 1] / size
-        g = group[b]
-        power[b] = 0
-        for r in range(weight.shape[1]):
-            power[b] += correlate_row(
-                spectra[b, r], reference, half_set[b], views[b], r, columns_used[0, r],
-                weight[0, r], signal_weight[0, r], defocus[b], quartic, constant_phase,
-                even[g, 0, r], odd[g, 0, r], shift, turn * r, slice_re, slice_im, plus[0], plus[1],
-            )  # fmt: skip
-            total, difference = product[b, 0, r], product[b, 1, r]
-            if r == 0:
-                for kx in range(columns):
-                    total[kx], total[columns + kx] = plus[0, kx], plus[1, kx]
-                    difference[kx], difference[columns + kx] = 0, 0
-                continue
-            power[b] += correlate_row(
-                spectra[b, size - r], reference, half_set[b], views[b], -r, columns_used[1, r],
-                weight[1, r], signal_weight[1, r], defocus[b], quartic, constant_phase,
-                even[g, 1, r], odd[g, 1, r], shift, -turn * r, slice_re, slice_im, minus[0], minus[1],
-            )  # fmt: skip
-            for kx in range(columns):
-                total[kx] = plus[0, kx] + minus[0, kx]
-                total[columns + kx] = plus[1, kx] + minus[1, kx]
-                difference[kx] = plus[1, kx] - minus[1, kx]
-                difference[columns + kx] = plus[0, kx] - minus[0, kx]
+        for r in range(rows):
+            observed[0, r] = spectra[b, r]
+            if r > 0:
+                observed[1, r] = spectra[b, size - r]
+        slice_reference(reference, half_set[b], views[b], columns_used, odd[group[b]], slice_re, slice_im)
+        power[b] = compare(
+            observed.reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1), kx, ky, signed,
+            signal_weight.reshape(-1), defocus[b], quartic, constant_phase, even[group[b]].reshape(-1),
+            np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1]), re, im,
+        )  # fmt: skip
+        out = product[b].reshape(-1)
+        for i in range(plane):
+            out[i] = re[i] + re[plane + i]
+            out[plane + i] = im[i] - im[plane + i]
+            out[2 * plane + i] = im[i] + im[plane + i]
+            out[3 * plane + i] = re[i] - re[plane + i]
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

@@ -39,10 +39,10 @@ def _block_sum(values):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def extract_boxes(image, corners, falloff, inside_start, inside_stop, boxes):  # type: ignore[no-untyped-def]
+def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-untyped-def]
     """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
 
-    One block of threads per box. Arguments as in `kernels_cpu.extract_boxes`.
+    One block of threads per box. Arguments as in `kernels_cpu.extract_boxes`; `ring` is its `outside`.
     """
     shared = cuda.shared.array(THREADS, float32)
     count = cuda.shared.array(THREADS, float32)
@@ -55,7 +55,7 @@ def extract_boxes(image, corners, falloff, inside_start, inside_stop, boxes):  #
     total, outside = np.float32(0), 0
     for p in range(thread, size * size, THREADS):
         y, x = p // size, p % size
-        if x < inside_start[y] or x >= inside_stop[y]:
+        if ring[y, x] > 0:
             total += image[min(max(y0 + y, 0), bottom), min(max(x0 + x, 0), right)] - pivot
             outside += 1
     shared[thread] = total
@@ -106,8 +106,6 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     spectra : (B, s, at least C) complex64, unnormalised transforms
-    centre : (B, 2) float32, position of the particle's centre relative to pixel s/2 of its box, px
-    product : (2, B, R, 2C) float32, written: [Re E | Im E] and [Im D | Re D]
     power : (B, blocks) float32, written: parts of Σ w |S|² over the full plane
     """
     shared = cuda.shared.array(THREADS, float32)
@@ -146,12 +144,10 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
                 centre[pair], unit,
             )  # fmt: skip
             gained += part
-        product[0, pair, r, c] = sign * (plus_re + minus_re)
-        product[0, pair, r, columns + c] = sign * (plus_im + minus_im)
-        if r == 0:
-            plus_re, plus_im = np.float32(0), np.float32(0)
-        product[1, pair, r, c] = sign * (plus_im - minus_im)
-        product[1, pair, r, columns + c] = sign * (plus_re - minus_re)
+        product[pair, 0, r, c] = sign * (plus_re + minus_re)
+        product[pair, 1, r, c] = sign * (plus_im - minus_im)
+        product[pair, 2, r, c] = sign * (plus_im + minus_im)
+        product[pair, 3, r, c] = sign * (plus_re - minus_re)
     shared[thread] = gained
     total = _block_sum(shared)
     if thread == 0:

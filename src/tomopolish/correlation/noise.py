@@ -15,12 +15,14 @@ from tomopolish.fourier import shell_average
 Array = np.ndarray
 
 TILE_ROWS_PER_TASK = 6
+ENOUGH_TILES = 256
+"""Tiles that overlap by half are used unless they are more than this; then tiles that only touch."""
 
 
 def noise_power(
     image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor
 ) -> Float[Array, "shells"]:
-    """Radially averaged mean periodogram of all whole s×s tiles at multiples of ⌊s/2⌋.
+    """Radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
 
     No window is applied and the mean is kept, so shell 0 holds the images' mean level; it is never used.
     Tiles that overlap above each other share their transforms along rows, and columns beyond the last
@@ -42,7 +44,7 @@ def noise_power(
     def strip_power(first: int) -> Array:
         count = min(TILE_ROWS_PER_TASK, grid.rows - first)
         strip = image[first * grid.step : (first + count - 1) * grid.step + box]
-        return _strip_power(strip, box, grid.frequencies)
+        return _strip_power(strip, box, grid)
 
     total = np.zeros((box, grid.frequencies))
     for power in pool.map(strip_power, range(0, grid.rows, TILE_ROWS_PER_TASK)):
@@ -71,9 +73,15 @@ class TileGrid:
 
 
 def tile_grid(image_shape: tuple[int, ...], box: int, last_frequency: float) -> TileGrid:
-    """All whole tiles at multiples of ⌊s/2⌋."""
+    """All whole tiles at multiples of ⌊s/2⌋, or of s where there are plenty.
+
+    Tiles that overlap by half make the estimate's variance about a third smaller, for four times the work.
+    Where tiles are many, shells are known to a percent or two without that.
+    """
     height, width = image_shape
     step = box // 2
+    if ((height - box) // step + 1) * ((width - box) // step + 1) > ENOUGH_TILES:
+        step = box
     return TileGrid(
         step=step,
         rows=(height - box) // step + 1,
@@ -92,23 +100,22 @@ def shells_of_tiles(power: Float[Array, "box columns"], grid: TileGrid) -> Float
     return shells
 
 
-def _strip_power(strip: Array, box: int, columns: int) -> Array:
-    """Sum of the (unnormalised) periodograms of all tiles in a strip of the image, (s, columns).
+def _strip_power(strip: Array, box: int, grid: TileGrid) -> Array:
+    """Sum of the (unnormalised) periodograms of all tiles in a strip of the image, (s, frequencies).
 
     One row of tiles is at work at a time, in the same two buffers: fresh memory costs more than the sums.
     """
-    step = box // 2
-    segments = np.lib.stride_tricks.sliding_window_view(strip, box, axis=1)[:, ::step]
-    rows = np.empty((box, segments.shape[1], columns), dtype=np.complex64)
+    segments = np.lib.stride_tricks.sliding_window_view(strip, box, axis=1)[:, :: grid.step]
+    rows = np.empty((box, segments.shape[1], grid.frequencies), dtype=np.complex64)
     work = np.empty_like(rows)
-    total = np.zeros((box, columns))
+    total = np.zeros((box, grid.frequencies))
     shared = 0  # rows that the tiles above have transformed already
-    for top in range(0, len(strip) - box + 1, step):
+    for top in range(0, len(strip) - box + 1, grid.step):
         fresh = segments[top + shared : top + box]
-        rows[shared:] = scipy.fft.rfft(fresh, axis=2, workers=1)[:, :, :columns]
+        rows[shared:] = scipy.fft.rfft(fresh, axis=2, workers=1)[:, :, : grid.frequencies]
         np.copyto(work, rows)
         transform = scipy.fft.fft(work, axis=0, overwrite_x=True, workers=1)
         kernels_cpu.add_power(transform.view(np.float32), total)
-        shared = box - step
-        rows[:shared] = rows[step:]
+        shared = box - grid.step
+        rows[:shared] = rows[grid.step :][:shared]
     return total

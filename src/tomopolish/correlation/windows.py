@@ -7,6 +7,7 @@ one thread (spec §5).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -127,11 +128,10 @@ def is_visible(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoxMask:
-    """Soft circular mask of a box, and the columns of each row that lie inside the inscribed circle."""
+    """Soft circular mask of a box, and 1 at the pixels outside the inscribed circle."""
 
     falloff: Float32[Array, "s s"]
-    inside_start: Int[Array, "s"]
-    inside_stop: Int[Array, "s"]
+    outside: Float32[Array, "s s"]
 
 
 def box_mask(box: int) -> BoxMask:
@@ -139,12 +139,9 @@ def box_mask(box: int) -> BoxMask:
     axis = np.arange(box) - box // 2
     radius = np.hypot(axis[:, None], axis[None, :])
     ramp = np.clip((radius - (box / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
-    outside = radius > box / 2
-    empty = outside.all(axis=1)
     return BoxMask(
         falloff=(0.5 + 0.5 * np.cos(np.pi * ramp)).astype(np.float32),
-        inside_start=np.where(empty, box, np.argmin(outside, axis=1)),
-        inside_stop=np.where(empty, box, box - np.argmin(outside[:, ::-1], axis=1)),
+        outside=(radius > box / 2).astype(np.float32),
     )
 
 
@@ -159,12 +156,12 @@ class SmallInverse:
     """The inverse transform onto a window's samples, as matrices for `small_inverse`.
 
     With c and s the cosines and sines of 2π k δ/box:
-    cc = c_y (Re E c_x − Im E s_x) − s_y (Im D c_x + Re D s_x).
+    cc = (c_y Re E − s_y Im D) c_x − (c_y Im E + s_y Re D) s_x.
     """
 
-    sum_columns: Float32[Array, "A n"]  # [c_x; −s_x], columns counted as often as the full plane has them
-    difference_columns: Float32[Array, "A n"]  # [c_x; s_x]
-    rows: Float32[Array, "n B"]  # [c_y | −s_y]
+    real_rows: Float32[Array, "n B"]  # [c_y | −s_y]
+    imaginary_rows: Float32[Array, "n B"]  # [c_y | s_y]
+    columns: Float32[Array, "A n"]  # [c_x; −s_x], columns counted as often as the full plane has them
 
 
 def small_inverse_matrices(
@@ -175,21 +172,23 @@ def small_inverse_matrices(
     x_phase = turn * np.outer(np.arange(columns), displacements_px)
     y_phase = turn * np.outer(displacements_px, np.arange(rows))
     count = column_multiplicity(box)[:columns, None]
-    cosine, sine = count * np.cos(x_phase), count * np.sin(x_phase)
+    cosine, sine = np.cos(y_phase), np.sin(y_phase)
     return SmallInverse(
-        sum_columns=np.concatenate([cosine, -sine]).astype(np.float32),
-        difference_columns=np.concatenate([cosine, sine]).astype(np.float32),
-        rows=np.concatenate([np.cos(y_phase), -np.sin(y_phase)], axis=1).astype(np.float32),
+        real_rows=np.concatenate([cosine, -sine], axis=1).astype(np.float32),
+        imaginary_rows=np.concatenate([cosine, sine], axis=1).astype(np.float32),
+        columns=np.concatenate([count * np.cos(x_phase), -count * np.sin(x_phase)]).astype(np.float32),
     )
 
 
-def small_inverse(product: Float32[Array, "P 2 R A"], matrices: SmallInverse) -> Float32[Array, "P n n"]:
+def small_inverse(product: Float32[Array, "P 4 R C"], matrices: SmallInverse) -> Float32[Array, "P n n"]:
     """Real part of the inverse transform at the window's samples only."""
-    count, _, rows, _ = product.shape
-    partial = np.empty((count, 2 * rows, matrices.rows.shape[0]), dtype=np.float32)
-    np.matmul(product[:, 0], matrices.sum_columns, out=partial[:, :rows])
-    np.matmul(product[:, 1], matrices.difference_columns, out=partial[:, rows:])
-    return np.matmul(matrices.rows, partial)
+    count, _, rows, columns = product.shape
+    halves = product.reshape(count, 2, 2 * rows, columns)
+    partial = _scratch("partial", (count, len(matrices.real_rows), 2 * columns), np.float32)
+    np.matmul(matrices.real_rows, halves[:, 0], out=partial[:, :, :columns])
+    np.matmul(matrices.imaginary_rows, halves[:, 1], out=partial[:, :, columns:])
+    size = matrices.columns.shape[1]
+    return (partial.reshape(-1, 2 * columns) @ matrices.columns).reshape(count, -1, size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -268,15 +267,30 @@ def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
 
 
 def box_spectra(task: TiltTask, batch: PairBatch) -> Complex64[Array, "B s C"]:
-    """Cut the boxes of a batch of pairs and transform them, unnormalised; only the columns in use."""
-    box, mask = task.reference.box, task.mask
-    boxes = np.empty((len(batch.corners), box, box), dtype=np.float32)
-    kernels_cpu.extract_boxes(
-        task.image, batch.corners, mask.falloff, mask.inside_start, mask.inside_stop, boxes
-    )
+    """Cut the boxes of a batch of pairs and transform them, unnormalised; only the columns in use.
+
+    The result lies in memory that the thread's next call uses again.
+    """
+    box, mask, count = task.reference.box, task.mask, len(batch.corners)
     columns = task.frequencies.weight.shape[2]
-    rows = scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns]
-    return scipy.fft.fft(rows, axis=1, workers=1)
+    boxes = _scratch("boxes", (count, box, box), np.float32)
+    kernels_cpu.extract_boxes(task.image, batch.corners, mask.falloff, mask.outside, boxes)
+    spectra = _scratch("spectra", (count, box, columns), np.complex64)
+    np.copyto(spectra, scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns])
+    return scipy.fft.fft(spectra, axis=1, overwrite_x=True, workers=1)
+
+
+_thread = threading.local()
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
+    """Memory of this thread that stays from call to call: fresh pages cost as much as the work on them."""
+    size = int(np.prod(shape))
+    held: Array | None = getattr(_thread, name, None)
+    if held is None or held.size < size:
+        held = np.empty(size, dtype=dtype)
+        setattr(_thread, name, held)
+    return held[:size].reshape(shape)
 
 
 def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
@@ -285,14 +299,14 @@ def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
     batch = pair_batch(task, chunk)
     _, rows, columns = shared.weight.shape
     spectra = box_spectra(task, batch)
-    product = np.empty((len(chunk), 2, rows, 2 * columns), dtype=np.float32)
+    product = _scratch("product", (len(chunk), 4, rows, columns), np.float32)
     power = np.empty(len(chunk))
     kernels_cpu.correlate_spectra(
         spectra,
         task.reference.values,
         batch.half_set,
         batch.views,
-        batch.centre.astype(np.float32),
+        (batch.centre - task.reference.box // 2).astype(np.float32),
         shared.columns_used,
         shared.weight,
         shared.signal_weight,

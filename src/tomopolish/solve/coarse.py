@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.solve.surface import B_SPLINE, DisplacementSurface, both_sides, spline_filter
 
 Array = np.ndarray
 
@@ -18,16 +20,27 @@ LENGTH_SAMPLE = 500
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoarseWindows:
-    """Windows for searching: displacement zero at index `origin`, samples `step_px` apart."""
+    """Windows for searching: displacement zero at index `origin`, samples `step_px` apart.
 
-    values: Float32[Array, "F P m m"]
+    Attributes
+    ----------
+    values
+        Each row of m samples is followed by zeros, for the search's moves (`search_kernels`).
+    """
+
+    values: Float32[Array, "F P m width"]
     origin: int
     step_px: float
 
     @property
     def grid_px(self) -> Float[Array, "m"]:
         """Displacement of each sample along one axis, px."""
-        return (np.arange(self.values.shape[-1]) - self.origin) * self.step_px
+        return (np.arange(self.size) - self.origin) * self.step_px
+
+    @property
+    def size(self) -> int:
+        """Samples m along either axis."""
+        return int(self.values.shape[2])
 
 
 def correlation_length_px(windows: CorrelationWindows) -> float:
@@ -46,19 +59,65 @@ def correlation_length_px(windows: CorrelationWindows) -> float:
     return max(float(np.sqrt(2 * square / slope)) * windows.step_px, windows.step_px)
 
 
-def coarse_windows(
-    windows: CorrelationWindows, length_px: float, extra_blur_px: float = 0.0
-) -> CoarseWindows:
-    """Blur by half a correlation length (and `extra_blur_px`) and resample at 0.8 of it."""
+def coarse_windows(windows: CorrelationWindows, length_px: float, pool: Executor) -> CoarseWindows:
+    """Blur by half a correlation length and resample at 0.8 of it."""
     step = length_px / SAMPLES_PER_LENGTH
     half = int(np.ceil(windows.range_px / step)) + 1
     fine = (np.arange(windows.values.shape[-1]) - windows.origin) * windows.step_px
     coarse = np.arange(-half, half + 1) * step
-    blur = np.hypot(BLUR_PER_LENGTH * length_px, extra_blur_px)
+    blur = BLUR_PER_LENGTH * length_px
     matrix = np.exp(-((coarse[:, None] - fine[None, :]) ** 2) / (2 * blur**2))
-    matrix = (matrix * (windows.step_px / (np.sqrt(2 * np.pi) * blur))).astype(np.float32)
-    tilts, particles = windows.visible.shape
-    values = np.empty((tilts, particles, len(coarse), len(coarse)), dtype=np.float32)
-    for tilt in range(tilts):
-        values[tilt] = matrix @ windows.values[tilt] @ matrix.T
+    matrix *= windows.step_px / (np.sqrt(2 * np.pi) * blur)
+    width = _row_width(len(coarse))
+    values = np.zeros((*windows.visible.shape, len(coarse), width), dtype=np.float32)
+    both_sides(windows.values, matrix, values[..., : len(coarse)], pool)
     return CoarseWindows(values=values, origin=half, step_px=step)
+
+
+def blurred(windows: CoarseWindows, blur_px: float, pool: Executor) -> CoarseWindows:
+    """Blur windows further by a Gaussian; outside they count as zero."""
+    grid = windows.grid_px
+    matrix = np.exp(-((grid[:, None] - grid[None, :]) ** 2) / (2 * blur_px**2))
+    matrix *= windows.step_px / (np.sqrt(2 * np.pi) * blur_px)
+    values = np.zeros_like(windows.values)
+    size = windows.size
+    both_sides(windows.values[..., :size], matrix, values[..., :size], pool)
+    return CoarseWindows(values=values, origin=windows.origin, step_px=windows.step_px)
+
+
+def coarse_surface(
+    windows: CoarseWindows,
+    visible: Bool[Array, "F P"],
+    length_px: float,
+    blur_px: float,
+    range_px: float,
+    pool: Executor,
+) -> DisplacementSurface:
+    """Splines through coarse windows, blurred by `blur_px` altogether.
+
+    Parameters
+    ----------
+    length_px
+        Correlation length with which the windows were made.
+    blur_px
+        At least half of it, which the windows have already.
+    """
+    more = np.sqrt(max(blur_px**2 - (BLUR_PER_LENGTH * length_px) ** 2, 0.0))
+    size = windows.size
+    fade = np.ones(size)
+    fade[[0, -1]] = 0.5
+    coefficients = np.empty((*visible.shape, size, size), dtype=np.float32)
+    both_sides(windows.values[..., :size], spline_filter(fade, more / windows.step_px), coefficients, pool)
+    return DisplacementSurface(
+        coefficients=coefficients,
+        visible=visible,
+        basis=B_SPLINE,
+        origin=windows.origin,
+        step_px=windows.step_px,
+        range_px=range_px,
+    )
+
+
+def _row_width(size: int) -> int:
+    """Columns of a row: its samples and a gap of about a third of them, in whole vectors of 16."""
+    return -(-(size + size // 3) // 16) * 16

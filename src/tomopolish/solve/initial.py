@@ -14,12 +14,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from tomopolish.geometry import rotation_from_vector
 from tomopolish.models.parameters import Parameters
-from tomopolish.solve import kernels
+from tomopolish.solve import search_kernels
 from tomopolish.solve.coarse import CoarseWindows
-from tomopolish.solve.problem import Problem, predicted_positions
+from tomopolish.solve.problem import Problem, predicted_positions, unwarped_positions
 
 Array = np.ndarray
 
@@ -38,6 +39,9 @@ CLEARLY_BETTER = 2.0
 """Log-likelihood, on coarse windows, by which another place must beat the one that is held."""
 PRIOR_FRACTION = 0.25
 """Prior spread of shifts and of displacements, each, as a fraction of the range."""
+FAINTEST = 3e-3
+"""Probability, relative to the best place, below which a place is dropped."""
+PARTICLES_PER_TASK = 8
 
 
 @dataclass(eq=False)
@@ -104,7 +108,8 @@ def mean_field_start(
         mean_positions_px=np.zeros((seen.shape[1], 3)),
         spread_px=PRIOR_FRACTION * range_px,
     )
-    averaged = windows.values.copy()
+    # The first sweep is done with a tilt image of `first` when it writes what it has averaged.
+    averaged = first.values if move_tilts else windows.values
     for sweep in range(MAX_SWEEPS):
         before = belief.mean_shifts_px.copy(), belief.mean_positions_px.copy()
         if move_tilts:
@@ -151,23 +156,22 @@ def _update_tilt(
     averaged: Array,
 ) -> None:
     """Distribution over one tilt image's shifts, and its windows averaged over it."""
-    step, grid = source.step_px, source.grid_px
-    size = len(grid)
-    total = np.zeros((size, size))
-    kernels.add_clouds(
-        source.values[tilt], seen, start_px[tilt] / step, rows[tilt], belief.clouds, belief.weights,
-        1 / step, total,
+    grid, size = source.grid_px, source.size
+    total = np.zeros(source.values.shape[2:], dtype=np.float32)
+    search_kernels.add_clouds(
+        source.values[tilt], size, seen, start_px[tilt] / source.step_px, rows[tilt], belief.clouds,
+        belief.weights, 1 / source.step_px, total,
     )  # fmt: skip
-    square = grid[:, None] ** 2 + grid[None, :] ** 2
-    inside = square <= range_px**2
-    total *= _tempering(total[inside], belief.sharpness)
-    total -= square / (2 * (PRIOR_FRACTION * range_px) ** 2)
-    total[~inside] = -np.inf
-    best, weights = _likeliest(total.ravel(), SHIFTS)
-    iy, ix = np.unravel_index(best, total.shape)
+    iy, ix = np.nonzero(grid[:, None] ** 2 + grid[None, :] ** 2 <= range_px**2)
+    score = total[iy, ix].astype(np.float64)
+    score *= search_kernels.tempering(score, len(score), belief.sharpness)
+    score -= (grid[iy] ** 2 + grid[ix] ** 2) / (2 * (PRIOR_FRACTION * range_px) ** 2)
+    best, weights = np.empty(SHIFTS, dtype=np.int64), np.empty(SHIFTS)
+    search_kernels.likeliest(score, FAINTEST, best, weights)
+    ix, iy = ix[best], iy[best]
     belief.mean_shifts_px[tilt] = weights @ grid[ix], weights @ grid[iy]
-    kernels.average_shifts(
-        windows.values[tilt], seen, ix - source.origin, iy - source.origin, weights, averaged[tilt]
+    search_kernels.average_shifts(
+        windows.values[tilt], size, seen, ix - source.origin, iy - source.origin, weights, averaged[tilt]
     )
 
 
@@ -182,47 +186,23 @@ def _update_particles(
     pool: Executor,
 ) -> None:
     """Distributions over the particles' displacements, and their common spread."""
-    square = np.sum(candidates**2, axis=1)
-    count = min(CLOUD, len(candidates))
-    clouds, weights = np.zeros((seen.shape[1], count, 3)), np.zeros((seen.shape[1], count))
+    count, particles = min(CLOUD, len(candidates)), seen.shape[1]
+    clouds, weights = np.zeros((particles, count, 3)), np.zeros((particles, count))
+    index = start_px / windows.step_px + windows.origin
+    views, tried = rows.astype(np.float32), candidates.astype(np.float32)
 
-    def update(p: int) -> None:
-        score = np.empty(len(candidates))
-        kernels.score_positions(
-            np.ascontiguousarray(averaged[:, p]),
-            np.ascontiguousarray(seen[:, p]),
-            start_px[:, p] / windows.step_px + windows.origin,
-            rows,
-            candidates,
-            windows.step_px,
-            score,
-        )
-        score *= _tempering(score, belief.sharpness)
-        best, weights[p] = _likeliest(score - square / (2 * belief.spread_px**2), count)
-        clouds[p] = candidates[best]
+    def place(first: int) -> None:
+        search_kernels.place_particles(
+            averaged, windows.size, first, min(first + PARTICLES_PER_TASK, particles), seen, index, views,
+            tried, windows.step_px, belief.spread_px, belief.sharpness, FAINTEST, clouds, weights,
+        )  # fmt: skip
 
-    for _ in pool.map(update, range(seen.shape[1])):
+    for _ in pool.map(place, range(0, particles, PARTICLES_PER_TASK)):
         pass
     belief.clouds, belief.weights = clouds, weights
     belief.mean_positions_px = np.einsum("pk,pki->pi", weights, clouds)
     mean_square = float(np.mean(np.einsum("pk,pki->p", weights, clouds**2)))
     belief.spread_px = max(np.sqrt(mean_square / 3), windows.step_px / 2)
-
-
-def _tempering(scores: Float[Array, "..."], sharpness: float) -> float:
-    """Factor, at most 1, that limits how far the best score stands out from the average one."""
-    contrast = float(scores.max() - scores.mean())
-    return min(1.0, sharpness / contrast) if contrast > 0 else 1.0
-
-
-def _likeliest(log_probability: Float[Array, "N"], count: int) -> tuple[Int[Array, "K"], Float[Array, "K"]]:
-    """Return indices and normalised probabilities of the `count` most probable entries."""
-    count = min(count, len(log_probability))
-    best = np.sort(np.argpartition(-log_probability, count - 1)[:count])
-    weights = np.exp(log_probability[best] - log_probability[best].max())
-    keep = weights > 3e-3
-    weights = np.where(keep, weights, 0.0)
-    return best, weights / weights.sum()
 
 
 def ball(radius: float, spacing: float) -> Float[Array, "C 3"]:
@@ -260,22 +240,24 @@ def search_tilt(
     The particles are taken to be where `parameters` puts them; the problem's prior counts. What the tilt
     image has is returned unless something is better by `CLEARLY_BETTER`.
     """
-    layout = problem.layout
-    trial = layout.unpack(layout.pack(parameters))
-    trial.shifts_px[tilt] = 0
     seen = problem.surface.visible[tilt]
-    size = windows.values.shape[-1]
-    precision = layout.unpack(problem.precision)
+    size = windows.size
+    precision = problem.layout.unpack(problem.precision)
     x, y = np.meshgrid(windows.grid_px, windows.grid_px)
     shift_prior = -0.5 * (precision.shifts_px[tilt, 0] * x**2 + precision.shifts_px[tilt, 1] * y**2)
+    # What a warp adds hardly changes over the turns tried: it is left where it is.
+    unwarped, turned, R = (part[tilt] for part in unwarped_positions(problem, parameters))
+    warp = predicted_positions(problem, parameters)[tilt] - unwarped if problem.warps else 0.0
+    arms = turned @ R
+    fixed = unwarped - turned[:, :2] - parameters.shifts_px[tilt] + warp - problem.anchors_px[tilt]
+    nowhere, alone = np.zeros((len(arms), 1, 3)), np.ones((len(arms), 1))
 
     def scores(turn: Array) -> Array:
-        trial.angles[tilt] = turn
-        offset = (predicted_positions(problem, trial)[tilt] - problem.anchors_px[tilt]) / windows.step_px
-        whole = np.rint(offset).astype(np.int64)
-        total = shift_prior - 0.5 * np.sum(precision.angles[tilt] * turn**2)
-        kernels.add_shifted(windows.values[tilt], whole[:, 0], whole[:, 1], seen, total)
-        return total
+        rows = (rotation_from_vector(turn) @ problem.projections_px[tilt, :3, :3])[:2]
+        offset = (arms @ rows.T + fixed) / windows.step_px
+        total = np.zeros(windows.values.shape[2:], dtype=np.float32)
+        search_kernels.add_clouds(windows.values[tilt], size, seen, offset, rows, nowhere, alone, 1.0, total)
+        return total[:, :size] + shift_prior - 0.5 * np.sum(precision.angles[tilt] * turn**2)
 
     now_turn, now_shift = parameters.angles[tilt].copy(), parameters.shifts_px[tilt].copy()
     ix, iy = np.clip(np.rint(now_shift / windows.step_px).astype(int) + windows.origin, 1, size - 2)
@@ -304,15 +286,17 @@ def search_particle(
     now = parameters.positions_px[particle].copy()
     trial = layout.unpack(layout.pack(parameters))
     trial.positions_px[particle] = 0
-    start = predicted_positions(problem, trial)[:, particle] - problem.anchors_px[:, particle]
+    start = predicted_positions(problem, trial) - problem.anchors_px
     tried = np.concatenate([now[None], candidates])
-    score = np.empty(len(tried))
-    kernels.score_positions(
-        np.ascontiguousarray(windows.values[:, particle]),
-        np.ascontiguousarray(problem.surface.visible[:, particle]),
+    score = np.empty(len(tried), dtype=np.float32)
+    search_kernels.score_positions(
+        windows.values,
+        windows.size,
+        particle,
+        problem.surface.visible,
         start / windows.step_px + windows.origin,
-        np.ascontiguousarray(problem.projections_px[:, :2, :3]),
-        tried,
+        problem.projections_px[:, :2, :3].astype(np.float32),
+        tried.astype(np.float32),
         windows.step_px,
         score,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,13 @@ from jaxtyping import Bool, Float
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
-from tomopolish.solve.coarse import CoarseWindows, coarse_windows, correlation_length_px
+from tomopolish.solve.coarse import (
+    CoarseWindows,
+    blurred,
+    coarse_surface,
+    coarse_windows,
+    correlation_length_px,
+)
 from tomopolish.solve.initial import (
     PRIOR_FRACTION,
     ball,
@@ -24,7 +30,6 @@ from tomopolish.solve.initial import (
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
 from tomopolish.solve.preconditioner import factorise
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, pair_values
-from tomopolish.solve.surface import smooth_surface
 
 Array = np.ndarray
 
@@ -177,43 +182,43 @@ def _search(
     """From the mean-field start through blurred windows to the sharp ones; then mend what does not fit in."""
     layout = problem.layout
     length = correlation_length_px(windows)
-    coarse = coarse_windows(windows, length)
-    first = coarse_windows(windows, length, PRIOR_FRACTION * windows.range_px)
     with ThreadPoolExecutor(options.threads) as pool:
+        coarse = coarse_windows(windows, length, pool)
+        first = blurred(coarse, PRIOR_FRACTION * windows.range_px, pool)
         found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length, pool)
-    del first
-    vector = layout.pack(found)
-    for blur_px in (length, length / 2):
-        vector = _blurred_newton(problem, windows, vector, blur_px, tally)
-    best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
-    tally.evaluations += best.evaluations
-    for _ in range(MENDING_ROUNDS):
-        # How far the others had to move tells how far one that shows little may be looked for.
-        informed = replace(problem, precision=informed_precision(problem, best.state.vector))
-        mended = mend(informed, windows, coarse, best.state)
-        if mended is None:
-            break
-        vector = _blurred_newton(informed, windows, mended, length / 2, tally)
-        again = newton(informed, vector, _limits(options, tally, COARSE_TOLERANCE))
-        tally.evaluations += again.evaluations
-        held = best.state.log_likelihood + informed.log_prior(best.state.vector)
-        if again.state.objective <= held + SAME_OPTIMUM:
-            break
-        best = again
+        del first
+
+        def blurred_newton(problem: Problem, vector: Array, blur_px: float) -> Array:
+            surface = coarse_surface(coarse, windows.visible, length, blur_px, windows.range_px, pool)
+            options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=COARSE_EVALUATIONS)
+            solution = newton(problem.with_surface(surface), vector, options)
+            tally.coarse_evaluations += solution.evaluations
+            return solution.state.vector
+
+        vector = layout.pack(found)
+        for blur_px in (length, length / 2):
+            vector = blurred_newton(problem, vector, blur_px)
+        best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
+        tally.evaluations += best.evaluations
+        for _ in range(MENDING_ROUNDS):
+            # How far the others had to move tells how far one that shows little may be looked for.
+            informed = replace(problem, precision=informed_precision(problem, best.state.vector))
+            mended = mend(informed, windows, coarse, best.state, pool)
+            if mended is None:
+                break
+            vector = blurred_newton(informed, mended, length / 2)
+            again = newton(informed, vector, _limits(options, tally, COARSE_TOLERANCE))
+            tally.evaluations += again.evaluations
+            held = best.state.log_likelihood + informed.log_prior(best.state.vector)
+            if again.state.objective <= held + SAME_OPTIMUM:
+                break
+            best = again
     return best.state.vector
 
 
-def _blurred_newton(
-    problem: Problem, windows: CorrelationWindows, vector: Array, blur_px: float, tally: Tally
-) -> Array:
-    blurry = problem.with_surface(smooth_surface(windows, blur_px))
-    options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=COARSE_EVALUATIONS)
-    solution = newton(blurry, vector, options)
-    tally.coarse_evaluations += solution.evaluations
-    return solution.state.vector
-
-
-def mend(problem: Problem, windows: CorrelationWindows, coarse: CoarseWindows, state: State) -> Array | None:
+def mend(
+    problem: Problem, windows: CorrelationWindows, coarse: CoarseWindows, state: State, pool: Executor
+) -> Array | None:
     """Search again the tilt images and particles that explain less than the others do.
 
     The others are well placed by now, so that shifts can be searched together with rotations. Returns None
@@ -226,18 +231,20 @@ def mend(problem: Problem, windows: CorrelationWindows, coarse: CoarseWindows, s
     particles = doubtful(problem, values, windows.power, axis=0)
     tilts = doubtful(problem, values, windows.power, axis=1)
     reach = ball(windows.range_px, coarse.step_px)
+    held = layout.unpack(state.vector)
     if free.positions_px.any():
-        for p in particles:
-            blocks.positions_px[p] = search_particle(problem, coarse, layout.unpack(vector), p, reach)
+        places = pool.map(lambda p: search_particle(problem, coarse, held, p, reach), particles)
+        for p, place in zip(particles, places, strict=True):
+            blocks.positions_px[p] = place
     if free.shifts_px.any():
         settled = np.setdiff1d(np.arange(layout.tilts), tilts)
         spread = float(np.sqrt(np.mean(blocks.angles[settled] ** 2))) if len(settled) else 0.0
         arm = float(np.sqrt(np.mean(np.sum(state.turned**2, axis=-1))))
         turns = turns_around(spread, coarse.step_px / arm) if free.angles.any() else np.zeros((1, 3))
-        for tilt in tilts:
-            blocks.angles[tilt], blocks.shifts_px[tilt] = search_tilt(
-                problem, coarse, layout.unpack(vector), tilt, turns
-            )
+        moved = layout.unpack(layout.pack(blocks))
+        found = pool.map(lambda tilt: search_tilt(problem, coarse, moved, tilt, turns), tilts)
+        for tilt, (turn, shift) in zip(tilts, found, strict=True):
+            blocks.angles[tilt], blocks.shifts_px[tilt] = turn, shift
     return None if np.array_equal(vector, state.vector) else vector
 
 

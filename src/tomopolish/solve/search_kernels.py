@@ -1,0 +1,196 @@
+"""Compiled loops of the search: whole windows moved and added, and candidate places scored.
+
+Serial and without Python's lock; the caller spreads tilt images and particles over threads. Windows are those
+of `coarse.CoarseWindows`: n rows of n samples, followed by zeros up to the width of a row. A move by no more
+than that gap is one offset in memory, so that whole windows are added in one long loop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
+def add_moved(window, size, ox, oy, weight, total):  # type: ignore[no-untyped-def]
+    """``total[y, x] += weight · window[y + oy, x + ox]`` for the first `size` columns; (n, width) float32.
+
+    What the other columns of `total` hold afterwards means nothing.
+    """
+    width = window.shape[1]
+    if abs(ox) >= size or abs(oy) >= size:
+        return
+    if abs(ox) > width - size:
+        for y in range(max(0, -oy), min(size, size - oy)):
+            for x in range(max(0, -ox), min(size, size - ox)):
+                total[y, x] += weight * window[y + oy, x + ox]
+        return
+    offset = oy * width + ox
+    first, last = max(0, -offset), size * width - max(0, offset)
+    source = window.reshape(-1)[first + offset : last + offset]
+    target = total.reshape(-1)[first:last]
+    for i in range(last - first):
+        target[i] += weight * source[i]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, total):  # type: ignore[no-untyped-def]
+    """Sum one tilt image's windows over particles, each averaged over its cloud of possible positions.
+
+    Places that fall onto the same sample are added once.
+
+    Parameters
+    ----------
+    windows : (P, n, width) float32
+    visible : (P,) bool
+    start : (P, 2) float64, displacement (x, y) of each particle as it stands, in samples
+    rows : (2, 3) float64, first two rows of the projection's rotation
+    clouds : (P, K, 3) float64, displacements in px; weights : (P, K) float64
+    scale : float, samples per px
+    total : (n, width) float32, added to
+    """
+    places = weights.shape[1]
+    at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64)
+    share = np.empty(places, np.float32)
+    for p in range(windows.shape[0]):
+        if not visible[p]:
+            continue
+        found = 0
+        for k in range(places):
+            if weights[p, k] < 1e-3:
+                continue
+            dx, dy, dz = clouds[p, k, 0], clouds[p, k, 1], clouds[p, k, 2]
+            ox = int(np.rint(start[p, 0] + scale * (rows[0, 0] * dx + rows[0, 1] * dy + rows[0, 2] * dz)))
+            oy = int(np.rint(start[p, 1] + scale * (rows[1, 0] * dx + rows[1, 1] * dy + rows[1, 2] * dz)))
+            same = 0
+            while same < found and (at_x[same] != ox or at_y[same] != oy):
+                same += 1
+            if same == found:
+                at_x[found], at_y[found], share[found] = ox, oy, 0
+                found += 1
+            share[same] += np.float32(weights[p, k])
+        for k in range(found):
+            add_moved(windows[p], size, at_x[k], at_y[k], share[k], total)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def average_shifts(windows, size, visible, offsets_x, offsets_y, weights, averaged):  # type: ignore[no-untyped-def]
+    """Average one tilt image's windows over its possible shifts.
+
+    ``averaged[p, y, x] = Σ_k weights[k] · windows[p, y + offsets_y[k], x + offsets_x[k]]``, (P, n, width).
+    """
+    for p in range(windows.shape[0]):
+        averaged[p] = 0
+        if not visible[p]:
+            continue
+        for k in range(weights.shape[0]):
+            if weights[k] > 0:
+                add_moved(windows[p], size, offsets_x[k], offsets_y[k], np.float32(weights[k]), averaged[p])
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
+    """Sum over tilt images of one particle's windows at each candidate 3D displacement (bilinear).
+
+    Parameters
+    ----------
+    windows : (F, P, n, width) float32
+    visible : (F, P) bool
+    index : (F, P, 2) float64, position (x, y) of zero displacement, in samples
+    rows : (F, 2, 3) float32, first two rows of each projection's rotation
+    candidates : (C, 3) float32, displacements in px
+    step : float, px per sample
+    score : (C,) float32, written
+    """
+    scale = np.float32(1.0 / step)
+    width = windows.shape[3]
+    last = np.float32(size - 1)
+    score[:] = 0
+    for f in range(windows.shape[0]):
+        if not visible[f, particle]:
+            continue
+        window = windows[f, particle].reshape(-1)
+        x0, y0 = np.float32(index[f, particle, 0]), np.float32(index[f, particle, 1])
+        a, b = scale * rows[f, 0], scale * rows[f, 1]
+        for c in range(candidates.shape[0]):
+            dx, dy, dz = candidates[c, 0], candidates[c, 1], candidates[c, 2]
+            x = x0 + a[0] * dx + a[1] * dy + a[2] * dz
+            y = y0 + b[0] * dx + b[1] * dy + b[2] * dz
+            inside = np.float32((x >= 0) & (x < last) & (y >= 0) & (y < last))
+            x, y = x * inside, y * inside
+            ix, iy = np.int32(x), np.int32(y)
+            tx, ty = x - np.float32(ix), y - np.float32(iy)
+            at = np.uint32(iy * np.int32(width) + ix)
+            below = at + np.uint32(width)
+            near = window[at] + tx * (window[at + np.uint32(1)] - window[at])
+            far = window[below] + tx * (window[below + np.uint32(1)] - window[below])
+            score[c] += inside * (near + ty * (far - near))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
+    """Choose the most probable entries, in order, and their normalised probabilities.
+
+    Parameters
+    ----------
+    log_probability : (N,) float64
+    faintest : float, probability relative to the best one below which an entry is left out
+    chosen : (K,) int64, written; entries that are not used are 0
+    weights : (K,) float64, written; entries that are not used are 0
+    """
+    best = log_probability.max()
+    bound = best + np.log(faintest)
+    count = 0
+    for i in range(len(log_probability)):
+        count += log_probability[i] > bound
+    places = len(weights)
+    if count > places:
+        held = np.empty(count)
+        count = 0
+        for value in log_probability:
+            if value > bound:
+                held[count] = value
+                count += 1
+        held.sort()
+        bound = held[count - places - 1]
+    chosen[:], weights[:] = 0, 0
+    found = 0
+    for i in range(len(log_probability)):
+        if log_probability[i] > bound and found < places:
+            chosen[found], weights[found] = i, np.exp(log_probability[i] - best)
+            found += 1
+    weights /= weights.sum()
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def tempering(score, counted, sharpness):  # type: ignore[no-untyped-def]
+    """Factor, at most 1, that limits how far the best of the first scores stands out from their mean."""
+    contrast = score[:counted].max() - score[:counted].mean()
+    return min(1.0, sharpness / contrast) if contrast > 0 else 1.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def place_particles(  # type: ignore[no-untyped-def]
+    windows, size, first, last, visible, index, rows, candidates, step, spread, sharpness, faintest, clouds,
+    weights,
+):  # fmt: skip
+    """Distributions over the displacements of the particles first … last − 1.
+
+    As `score_positions`, made less certain by `tempering`, with a Gaussian prior of standard deviation
+    `spread` (px).
+
+    Parameters
+    ----------
+    clouds : (P, K, 3) float64, written: possible displacements, px; weights : (P, K) float64, written
+    """
+    score, belief = np.empty(len(candidates), np.float32), np.empty(len(candidates))
+    chosen = np.empty(weights.shape[1], np.int64)
+    for p in range(first, last):
+        score_positions(windows, size, p, visible, index, rows, candidates, step, score)
+        factor = tempering(score, len(score), sharpness)
+        for c in range(len(candidates)):
+            square = candidates[c, 0] ** 2 + candidates[c, 1] ** 2 + candidates[c, 2] ** 2
+            belief[c] = factor * score[c] - square / (2 * spread**2)
+        likeliest(belief, faintest, chosen, weights[p])
+        for k in range(len(chosen)):
+            clouds[p, k] = candidates[chosen[k]]
