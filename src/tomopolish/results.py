@@ -6,11 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from tomopolish.dataset.model import Alignment
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """How well pairs of particle and tilt image that had no part in a refinement agree with its geometry.
+
+    They are compared with the half map to which their particle did not contribute (docs/evidence.md).
+
+    Attributes
+    ----------
+    particles, pairs
+        Held-out pairs, and the particles they belong to.
+    gain
+        Log-likelihood of the held-out pairs at the geometry refined without them, minus that at the input
+        geometry.
+    standard_error
+        Of the gain, from its scatter over particles; NaN where one particle is all there is.
+    agreement_before, agreement_after
+        Held-out pairs' signal that the reference explains, as a fraction of the reference's own.
+    """
+
+    particles: int
+    pairs: int
+    gain: float
+    standard_error: float
+    agreement_before: float
+    agreement_after: float
+
+    @property
+    def gain_per_pair(self) -> float:
+        """Gain of one held-out pair, on average."""
+        return self.gain / max(self.pairs, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +71,9 @@ class TomogramStatistics:
         Factor by which the references had to be multiplied to fit the images best (first species).
     warnings
         One sentence each.
+    evidence
+        Whether pairs that had no part in it agree that the refinement helped; None where none could be
+        spared, or nobody asked.
     """
 
     particles: int
@@ -51,6 +86,31 @@ class TomogramStatistics:
     evaluations: int
     intensity_scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapComparison:
+    """Fourier shell correlation of two half maps before and after refinement, shell by shell.
+
+    Attributes
+    ----------
+    frequency_per_angstrom
+        Of each shell, 1/Å.
+    before, after
+        FSC of the half maps from the input's and from the refined geometry, corrected for the mask.
+    resolution_before_angstrom, resolution_after_angstrom
+        Threshold (0.143 and 0.5) → resolution at which the curve first falls below it.
+    masked
+        Whether the maps were masked.
+    """
+
+    frequency_per_angstrom: Float[Array, "shells"]
+    before: Float[Array, "shells"]
+    after: Float[Array, "shells"]
+    resolution_before_angstrom: Mapping[float, float]
+    resolution_after_angstrom: Mapping[float, float]
+    masked: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
