@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
-from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.model import Alignment, Deformation
 
 Array = np.ndarray
 
@@ -135,12 +135,98 @@ class Diagnostics:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class InputGeometry:
+    """What a tomogram's geometry was before it was refined; particles of all species, one after another.
+
+    Attributes
+    ----------
+    trajectories_px
+        Offsets in each tilt image, file order; None where the particles stood still.
+    """
+
+    projections_px: Float[Array, "F 4 4"]
+    positions_px: Float[Array, "P 3"]
+    tomogram_size_px: tuple[int, int, int]
+    image_size_px: tuple[int, int]
+    pixel_size_angstrom: float
+    pre_exposure: Float[Array, "F"]
+    particle_names: tuple[str, ...]
+    trajectories_px: Float[Array, "P F 3"] | None = None
+    deformation: Deformation | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitRecord:
+    """How a fit went, for reports; tilt axes in file order, particles as in `InputGeometry`.
+
+    Attributes
+    ----------
+    given
+        What the fit started from.
+    visible
+        Pairs that took part.
+    objective
+        Log-posterior after each accepted step on the unblurred windows.
+    tilt_log_likelihood, particle_log_likelihood
+        Log-likelihood of each tilt image's and each particle's pairs, before and after.
+    tilt_power, particle_power
+        What their predictions would gain at the truth if they had the right intensity, up to noise.
+    windows_before, windows_after
+        Σ over visible particles of the log-likelihood of displacements from where the input, and the
+        refined geometry, expect them; sample i lies at (i − n/2) · step.
+    window_step_angstrom
+        Spacing of their samples.
+    """
+
+    given: InputGeometry
+    visible: Bool[Array, "F P"]
+    objective: Float[Array, "K"]
+    tilt_log_likelihood: Float[Array, "F 2"]
+    particle_log_likelihood: Float[Array, "P 2"]
+    tilt_power: Float[Array, "F"]
+    particle_power: Float[Array, "P"]
+    windows_before: Float32[Array, "F n n"]
+    windows_after: Float32[Array, "F n n"]
+    window_step_angstrom: float
+
+    def poor_tilts(self) -> Bool[Array, "F"]:
+        """Tilt images that match the reference much worse than the others do."""
+        return _outliers(self.tilt_log_likelihood[:, 1], self.tilt_power)
+
+    def poor_particles(self) -> Bool[Array, "P"]:
+        """Particles that match the reference much worse than the others do."""
+        return _outliers(self.particle_log_likelihood[:, 1], self.particle_power)
+
+
+OUTLIER_FACTOR = 4.0
+
+
+def _outliers(gained: Float[Array, "N"], power: Float[Array, "N"]) -> Bool[Array, "N"]:
+    """Rows whose misfit lies `OUTLIER_FACTOR` robust standard deviations or more below the median.
+
+    A sum of pairs gains its prediction's power, times the intensity that all share, with noise whose
+    variance is that power.
+    """
+    seen = power > 0
+    if seen.sum() < 3:
+        return np.zeros(len(power), dtype=bool)
+    scale = gained[seen].sum() / power[seen].sum()
+    misfit = np.divide(
+        gained - scale * power, np.sqrt(np.maximum(power, 1e-300)), where=seen, out=power * 0.0
+    )
+    centre = np.median(misfit[seen])
+    spread = 1.4826 * np.median(np.abs(misfit[seen] - centre))
+    return seen & (misfit < centre - OUTLIER_FACTOR * spread)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramResult:
     """One refined tomogram: the geometry to write, for each species, and the figures to show."""
 
     alignments: tuple[Alignment, ...]
     statistics: TomogramStatistics
     diagnostics: tuple[Diagnostics, ...] = field(default=())
+    record: FitRecord | None = None
 
     @property
     def alignment(self) -> Alignment:

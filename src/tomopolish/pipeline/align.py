@@ -16,6 +16,7 @@ from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.pipeline.correlate import correlation_windows
 from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
+from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.result import diagnostics, summarise
 from tomopolish.pipeline.shifts import refine_shifts, shifts_alone
@@ -115,7 +116,8 @@ def align_species(
         clock.seconds,
         warnings,
     )
-    return replace(result, diagnostics=shown)
+    record = fit_record(series, [s.particles for s in species], joined, windows, refinement)
+    return replace(result, diagnostics=shown, record=record)
 
 
 def _solve(
