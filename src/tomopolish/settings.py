@@ -225,7 +225,7 @@ class DeformationSettings:
     grid
         `--def_w`, `--def_h`: columns and rows of the sampling grid.
     regulariser
-        `--def_reg`: λ.
+        `--def_reg`: λ of the penalty on the coefficients; 0: their spread is estimated from the images.
     per_frame
         `--per_frame_deformation`: one warp per tilt image instead of one per series.
     """

@@ -126,7 +126,7 @@ def _deformation() -> Section:
     section.value(
         "--def_model", "MODEL", f"Its form: {', '.join(DEFORMATION_MODELS)}.", type=str, default="spline"
     )
-    section.value("--def_reg", "WEIGHT", "Weight of its regulariser.", type=NUMBER, default=0.0)
+    section.value("--def_reg", "WEIGHT", "Weight of its regulariser; 0: estimated.", type=NUMBER, default=0.0)
     section.flag("--per_frame_deformation", "One warp per tilt image instead of one per series.")
     return section
 
