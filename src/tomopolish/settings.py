@@ -269,6 +269,8 @@ class RunSettings:
         `--pipeline_control`: job folder in which RELION's exit files are kept.
     strict
         `--strict`: the first tomogram that fails ends the run.
+    report
+        Whether to write ``report.html``; off with `--no_report`.
     cluster
         Where tomograms are refined; None: one after the other, in this process.
     """
@@ -281,6 +283,7 @@ class RunSettings:
     dry_run: bool = False
     pipeline_folder: Path | None = None
     strict: bool = False
+    report: bool = True
     cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:

@@ -143,6 +143,7 @@ def _run() -> Section:
     section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
     section.flag("--strict", "End at the first tomogram that fails.")
     section.flag("--diag", "Write intermediate results for inspection.")
+    section.flag("--no_report", "Leave out report.html.")
     section.value("--pipeline_control", "FOLDER", "Job folder of RELION's pipeline.", type=FILE)
     section.value("--theme", "NAME", "Ignored; RELION's GUI passes it.", type=str)
     return section
@@ -193,6 +194,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             dry_run=values["dry_run"],
             pipeline_folder=values["pipeline_control"],
             strict=values["strict"],
+            report=not values["no_report"],
             cluster=cluster_from(values),
         ),
     )
