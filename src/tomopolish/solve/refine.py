@@ -139,8 +139,8 @@ def refine(
         if settled or (informed is not sharp and tally.evaluations >= options.max_evaluations):
             break
         precision = _informed(sharp, informed, solution.state, windows.range_px)
-        warps = [problem.layout.unpack(p).warp for p in (precision, informed.precision)]
-        settled = np.allclose(*warps, rtol=PRIOR_TOLERANCE)
+        now, before = (problem.layout.unpack(p).warp for p in (precision, informed.precision))
+        settled = bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
         informed = replace(sharp, precision=precision)
         solution = newton(informed, solution.state.vector, _limits(options, tally))
         tally.evaluations += solution.evaluations
