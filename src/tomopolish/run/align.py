@@ -20,8 +20,8 @@ from tomopolish.run.meshes import write_meshes
 from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
-from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.report import report_run
+from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
 from tomopolish.run.species import (
     SPECIES_STAGES,
@@ -121,10 +121,10 @@ def run_align(
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
     show_closing(report, folder, reporter)
+    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return 1 if report.failures else 0
 
 
-    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
 def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Reporter, runner: Runner) -> int:
     """Carry out a run with several species in the same tomograms; see `run_align`."""
     project, unusable = checked_species(settings, reporter)
@@ -157,10 +157,10 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
         write_job_files(project.first, report, folder.absolute(), job)
     reporter.show(species_table(project, report))
     show_closing(report, folder, reporter, [folder / path.parent.name / path.name for path in written])
+    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return 1 if report.failures else 0
 
 
 def _input_files(dataset: Dataset, settings: AlignSettings) -> list[Path]:
     files = [*dataset.files.paths.values(), *map(dataset.tomograms.series_file, dataset.tomograms.names)]
-    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return files if settings.inputs.optimisation_set is None else [settings.inputs.optimisation_set, *files]
