@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -31,6 +31,13 @@ ONLY_WITH = {
     "--deformation": ("def_w", "def_h", "def_model", "def_reg", "per_frame_deformation"),
 }
 """Options that do nothing unless another one is given."""
+
+NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]] = {
+    "--def_model linear": (lambda v: v["deformation"] and v["def_model"] == "linear", ("def_w", "def_h")),
+    "--no_whiten": (lambda v: v["no_whiten"], ("per_frame_noise",)),
+    "--shift_only": (lambda v: v["shift_only"], ("const_p", "const_a", "it", "range_reg")),
+}
+"""Options that do nothing where another one is given: its name, whether it is, and theirs."""
 
 
 def _sections() -> list[Section]:
@@ -284,6 +291,10 @@ def _warn_of_idle_options(values: Mapping[str, Any]) -> None:
         for name in names:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 click.echo(f"warning: --{name} has no effect without {governor}", err=True)
+    for other, (given, names) in NOT_WITH.items():
+        for name in names if given(values) else ():
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                click.echo(f"warning: --{name} has no effect with {other}", err=True)
 
 
 COMMAND = command(
