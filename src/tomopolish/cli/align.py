@@ -291,8 +291,8 @@ def _warn_of_idle_options(values: Mapping[str, Any]) -> None:
         for name in names:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 click.echo(f"warning: --{name} has no effect without {governor}", err=True)
-    for other, (given, names) in NOT_WITH.items():
-        for name in names if given(values) else ():
+    for other, (given, idle) in NOT_WITH.items():
+        for name in idle if given(values) else ():
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 click.echo(f"warning: --{name} has no effect with {other}", err=True)
 
