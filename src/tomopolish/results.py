@@ -89,6 +89,10 @@ class TomogramStatistics:
     evidence: Evidence | None = None
 
 
+MAP_THRESHOLDS = (0.143, 0.5)
+"""FSC at which the resolution of maps is read."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MapComparison:
     """Fourier shell correlation of two half maps before and after refinement, shell by shell.
@@ -100,7 +104,7 @@ class MapComparison:
     before, after
         FSC of the half maps from the input's and from the refined geometry, corrected for the mask.
     resolution_before_angstrom, resolution_after_angstrom
-        Threshold (0.143 and 0.5) → resolution at which the curve first falls below it.
+        Threshold (`MAP_THRESHOLDS`) → resolution at which the curve first falls below it.
     masked
         Whether the maps were masked.
     """
@@ -205,18 +209,18 @@ def _outliers(gained: Float[Array, "N"], power: Float[Array, "N"]) -> Bool[Array
     """Rows whose misfit lies `OUTLIER_FACTOR` robust standard deviations or more below the median.
 
     A sum of pairs gains its prediction's power, times the intensity that all share, with noise whose
-    variance is that power.
+    variance is that power; rows of less power than the median one may scatter more.
     """
     seen = power > 0
     if seen.sum() < 3:
         return np.zeros(len(power), dtype=bool)
-    scale = gained[seen].sum() / power[seen].sum()
-    misfit = np.divide(
-        gained - scale * power, np.sqrt(np.maximum(power, 1e-300)), where=seen, out=power * 0.0
-    )
-    centre = np.median(misfit[seen])
-    spread = 1.4826 * np.median(np.abs(misfit[seen] - centre))
-    return seen & (misfit < centre - OUTLIER_FACTOR * spread)
+    agreement = gained[seen] / power[seen]
+    centre = np.median(agreement)
+    spread = 1.4826 * np.median(np.abs(agreement - centre))
+    more_noise = np.maximum(1 / power[seen] - np.median(1 / power[seen]), 0)
+    found = np.zeros(len(power), dtype=bool)
+    found[seen] = agreement < centre - OUTLIER_FACTOR * np.sqrt(spread**2 + more_noise)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

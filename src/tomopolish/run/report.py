@@ -16,7 +16,13 @@ from tomopolish.output.meshes import mesh_file_names
 from tomopolish.output.note import NOTE_NAME
 from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, standing
 from tomopolish.output.report.gather import tomogram_details, tomogram_summary
-from tomopolish.output.report.page import check_installed, write_overview, write_plotly, write_tomogram
+from tomopolish.output.report.page import (
+    GENERATOR,
+    check_installed,
+    write_overview,
+    write_plotly,
+    write_tomogram,
+)
 from tomopolish.results import MapComparison, TomogramResult
 from tomopolish.run.failures import reason
 from tomopolish.run.local import RunReport
@@ -56,6 +62,7 @@ def write_report(
         When a library is missing, or a file cannot be written.
     """
     check_installed()
+    remove_earlier(folder)
     evidence = {name: results[name].statistics.evidence for name in results}
     found = verdict({name: e for name, e in evidence.items() if e is not None})
     summaries: list[TomogramSummary] = []
@@ -94,6 +101,7 @@ def report_run(
     """Write the report of a run that has written its sets; a fault in it costs a warning, not the run."""
     try:
         write_list(folder, report)
+        remove_earlier(folder)
         if wanted:
             path = write_report(folder, report.results, report.failures)
             reporter.say(f"Report: {path}")
@@ -101,6 +109,18 @@ def report_run(
         if debug:
             traceback.print_exc()
         reporter.warn(f"{REPORT_NAME} was left out: {reason(error)}")
+
+
+def remove_earlier(folder: Path) -> None:
+    """Remove the pages of an earlier report, which would contradict new results; other files stay."""
+    for path in (folder / REPORT_NAME, *(folder / PAGES_NAME).glob("*.html")):
+        try:
+            with path.open("rb") as stream:
+                ours = GENERATOR.encode() in stream.read(2000)
+        except OSError:
+            continue
+        if ours:
+            path.unlink(missing_ok=True)
 
 
 def write_list(folder: Path, report: RunReport) -> None:

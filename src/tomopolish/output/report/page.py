@@ -19,6 +19,9 @@ from tomopolish.output.report.packing import page_json
 from tomopolish.output.report.payload import details_payload, overview_payload
 
 TEMPLATE = "page.html"
+GENERATOR = "tomopolish report "
+"""How a page names the program that wrote it; a version follows."""
+
 PLOTLY_NAME = "plotly.min.js"
 SCRIPTS = ("core.js", "figures.js", "space.js", "overview.js")
 MOST_FLAGS = 100
@@ -79,6 +82,7 @@ def _write(path: Path, **content: Any) -> None:
             template.generate(
                 **content,
                 version=__version__,
+                generator=GENERATOR,
                 most_flags=MOST_FLAGS,
                 plotly_name=PLOTLY_NAME,
                 style=_asset("style.css"),

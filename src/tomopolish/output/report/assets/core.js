@@ -32,7 +32,8 @@ report.layout = (more) => ({
   hovermode: "closest", ...more,
 });
 
-report.config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+// Nothing is ever sent anywhere.
+report.config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d"] };
 
 report.number = (value, digits) =>
   Number.isFinite(value) ? String(Number(value.toPrecision(digits || 3))).replace("-", "−") : "–";
@@ -139,13 +140,30 @@ document.addEventListener("DOMContentLoaded", () => {
   reveal();
 });
 
+// On paper figures take the width of the page, and what a graphics card drew becomes an image.
+const PAPER_PX = 690;
 const drawn = () => report.figures().filter((f) => f.dataset.state === "drawn").map((f) => f.querySelector(".canvas"));
+
+function photograph(canvas) {
+  const scene = canvas._fullLayout && canvas._fullLayout.scene && canvas._fullLayout.scene._scene;
+  const drawing = canvas.querySelector(".gl-container");
+  if (!drawing || !scene || !scene.toImage) return;
+  const image = new Image();
+  image.src = scene.toImage("png");
+  image.className = "photograph";
+  image.alt = "";
+  drawing.after(image);
+}
+
 window.addEventListener("beforeprint", () => {
-  document.body.classList.add("printing");
-  report.drawAll();
-  drawn().forEach((canvas) => Plotly.Plots.resize(canvas));
+  document.querySelectorAll("details").forEach((part) => { part.open = true; });
+  report.figures().forEach(report.draw);
+  for (const canvas of drawn()) {
+    Plotly.relayout(canvas, { width: PAPER_PX, autosize: false });
+    photograph(canvas);
+  }
 });
 window.addEventListener("afterprint", () => {
-  document.body.classList.remove("printing");
-  drawn().forEach((canvas) => Plotly.Plots.resize(canvas));
+  document.querySelectorAll(".photograph").forEach((image) => image.remove());
+  drawn().forEach((canvas) => Plotly.relayout(canvas, { width: null, autosize: true }));
 });

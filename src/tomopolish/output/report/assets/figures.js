@@ -7,7 +7,7 @@ report.against = function (figure, data, changed) {
     const key = get();
     const x = data.tilts[key];
     const order = x.map((_, i) => i).sort((a, b) => x[a] - x[b]);
-    const title = key === "exposure" ? "exposure before the image (e⁻/Å²)" : "tilt angle (°)";
+    const title = key === "exposure" ? "exposure (e⁻/Å²)" : "tilt angle (°)";
     return { title, x: order.map((i) => x[i]), order, rows: order.map((i) => `row ${data.tilts.rows[i]}`) };
   };
 };
@@ -23,7 +23,7 @@ report.panels = function (figure, data, plot, quantity, panels) {
     const width = 1 / panels.length;
     panels.forEach((panel, i) => {
       const above = 2 * i + 1, below = 2 * i + 2;
-      const domain = [i * width + (i ? 0.04 : 0), (i + 1) * width - (i + 1 < panels.length ? 0.04 : 0)];
+      const domain = [i * width + (i ? 0.05 : 0), (i + 1) * width - (i + 1 < panels.length ? 0.05 : 0)];
       const axes = (n) => ({ xaxis: `x${n}`, yaxis: `y${n}` });
       const common = { x, text: rows, legendrank: 1, showlegend: i === 0 };
       const colours = report.colours;
@@ -100,8 +100,8 @@ report.kinds.windows = function (figure, data, plot) {
     const layout = report.layout({ margin: { l: 60, r: 20, t: 40, b: 50 }, annotations: [] });
     const traces = maps.map((z, i) => {
       const domain = i ? [0.5, 0.9] : [0, 0.4];
-      layout[`xaxis${i + 1}`] = report.axis("displacement along x (Å)", { domain, anchor: `y${i + 1}`, showgrid: false });
-      layout[`yaxis${i + 1}`] = report.axis(i ? "" : "displacement along y (Å)", { anchor: `x${i + 1}`, scaleanchor: `x${i + 1}`, showgrid: false });
+      layout[`xaxis${i + 1}`] = report.axis("displacement along x (Å)", { domain, anchor: `y${i + 1}`, showgrid: false, constrain: "domain" });
+      layout[`yaxis${i + 1}`] = report.axis(i ? "" : "displacement along y (Å)", { anchor: `x${i + 1}`, scaleanchor: `x${i + 1}`, showgrid: false, constrain: "domain" });
       layout.annotations.push({ text: i ? "after" : "before", x: (domain[0] + domain[1]) / 2, y: 1.02, xref: "paper", yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 14 } });
       return { type: "heatmap", x: axis, y: axis, z, zmin, zmax, colorscale: "Viridis", xaxis: `x${i + 1}`, yaxis: `y${i + 1}`,
         showscale: i === 1, colorbar: { title: { text: "log-likelihood (nats)", side: "right" }, x: 0.93, thickness: 14, len: 0.9 },

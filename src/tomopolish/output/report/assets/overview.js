@@ -1,6 +1,9 @@
 "use strict";
 // The overview: figures over all tomograms; a table that sorts and filters.
 
+// Rows of the table as an axis; a few are counted one by one.
+report.numbers = (count) => report.axis("tomogram (row of the table)", count < 20 ? { dtick: 1, range: [0.5, count + 0.5] } : { tickformat: "d" });
+
 report.kinds.gains = function (figure, data, plot) {
   const t = data.tomograms;
   const names = t.name.map(report.plain), number = names.map((_, i) => i + 1);
@@ -9,7 +12,7 @@ report.kinds.gains = function (figure, data, plot) {
     traces.push({ x: number, y: t.held_out, text: names, name: "held-out pairs ± standard error", mode: "markers", marker: { size: 5, color: report.colours.after },
       error_y: { array: t.held_out_error.map((v) => v || 0), width: 0, thickness: 1, color: report.colours.after } });
   }
-  return plot(traces, report.layout({ xaxis: report.axis("tomogram (row of the table)"),
+  return plot(traces, report.layout({ xaxis: report.numbers(names.length),
     yaxis: report.axis("log-likelihood per pair (nats)", { zeroline: true, zerolinecolor: "#8c8c8c" }) }));
 };
 
@@ -21,7 +24,7 @@ report.kinds.changes = function (figure, data, plot) {
   return plot([
     trace(t.shift, "change of shifts", c.after, "circle"), trace(t.shift_error, "standard error of shifts", c.after, "circle-open"),
     trace(t.position, "change of positions", c.other, "diamond"), trace(t.position_error, "standard error of positions", c.other, "diamond-open"),
-  ], report.layout({ xaxis: report.axis("tomogram (row of the table)"), yaxis: report.axis("Å", { rangemode: "tozero" }) }));
+  ], report.layout({ xaxis: report.numbers(names.length), yaxis: report.axis("Å", { rangemode: "tozero" }) }));
 };
 
 report.kinds.fsc = function (figure, data, plot) {

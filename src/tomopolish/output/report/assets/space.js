@@ -84,7 +84,7 @@ report.kinds.space = function (figure, data, plot) {
       marker: { size: 2.5, color: "#5c5c5c" } };
     const axis = (title) => ({ title: { text: title }, backgroundcolor: "#fff", gridcolor: "#d5d5d5", showbackground: true, zeroline: false });
     return plot([line(), points], report.layout({ showlegend: false, margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: "kept",
-      scene: { aspectmode: "data", xaxis: axis("x (Å)"), yaxis: axis("y (Å)"), zaxis: axis("z (Å)"), uirevision: "kept" } }));
+      scene: { aspectmode: "data", camera: { eye: { x: 1.5, y: 1.5, z: 1.1 } }, xaxis: axis("x (Å)"), yaxis: axis("y (Å)"), zaxis: axis("z (Å)"), uirevision: "kept" } }));
   }
   return draw();
 };
