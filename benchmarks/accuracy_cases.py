@@ -45,8 +45,6 @@ DISTANCE_SCALE = 5000.0
 MOTION_RANGE_PX = 20
 """Motion that all particles share can carry them far."""
 MOTION_SNRS = (60.0, 100.0, 40.0)
-OWN_WARP_REGULARISER = 0.1
-"""`--def_reg` where every tilt image has its own warp: a few dozen particles cannot determine a free one."""
 WARP_MODELS = ("linear", "spline", "Fourier")
 
 
@@ -134,9 +132,7 @@ def warp_case(seed: int) -> Case:
     )
     align = replace(
         _align_settings(still.align.windows.box_px, reach),
-        deformation=DeformationSettings(
-            model=model, per_frame=own, regulariser=OWN_WARP_REGULARISER if own else 0.0
-        ),
+        deformation=DeformationSettings(model=model, per_frame=own),
     )
     return Case(seed=seed, simulation=simulation, align=align)
 

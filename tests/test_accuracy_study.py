@@ -166,13 +166,16 @@ def test_motion_lowers_the_error_of_moving_particles(accuracy: ModuleType, cases
     assert "1 of 1 seeds more accurate than without motion" in accuracy.markdown({"motion": [record]})
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["one warp", "one each"])
 @pytest.mark.parametrize("model", ["linear", "spline", "Fourier"])
-def test_the_planted_warp_is_found(accuracy: ModuleType, cases: ModuleType, model: str) -> None:
+def test_the_planted_warp_is_found(accuracy: ModuleType, cases: ModuleType, model: str, own: bool) -> None:
     case = tiny(cases.static_case(0), particles=24)
+    warp = PlantedWarp(model=model, grid=(2, 2), amplitude_px=1.5, per_frame=own)
+    asked = cases.DeformationSettings(model=model, grid=(2, 2), per_frame=own)
     case = replace(
         case,
-        simulation=replace(case.simulation, warp=PlantedWarp(model=model, grid=(2, 2), amplitude_px=1.5)),
-        align=replace(case.align, deformation=cases.DeformationSettings(model=model, grid=(2, 2))),
+        simulation=replace(case.simulation, warp=warp),
+        align=replace(case.align, deformation=asked),
     )
     record = accuracy.measure_models(case)
     assert record["run_angstrom"] < record["without_warp_angstrom"]

@@ -82,3 +82,11 @@ class ClusterSettings:
             self.scheduler is None and self.workers is None,
             "--slurm needs --workers: how many jobs to start",
         )
+        _refuse(
+            self.worker_memory is not None and self.slurm is not None,
+            "--worker_memory is for workers on this machine: with --slurm, give --slurm_memory",
+        )
+        _refuse(
+            self.worker_memory is not None and self.scheduler is not None,
+            "--worker_memory is for workers on this machine: those of a running cluster have their own",
+        )

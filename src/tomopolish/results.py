@@ -6,11 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 
-from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.model import Alignment, Deformation
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """How well pairs of particle and tilt image that had no part in a refinement agree with its geometry.
+
+    They are compared with the half map to which their particle did not contribute (docs/evidence.md).
+
+    Attributes
+    ----------
+    particles, pairs
+        Held-out pairs, and the particles they belong to.
+    gain
+        Log-likelihood of the held-out pairs at the geometry refined without them, minus that at the input
+        geometry.
+    standard_error
+        Of the gain, from its scatter over particles; NaN where one particle is all there is.
+    agreement_before, agreement_after
+        Held-out pairs' signal that the reference explains, as a fraction of the reference's own.
+    """
+
+    particles: int
+    pairs: int
+    gain: float
+    standard_error: float
+    agreement_before: float
+    agreement_after: float
+
+    @property
+    def gain_per_pair(self) -> float:
+        """Gain of one held-out pair, on average."""
+        return self.gain / max(self.pairs, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +71,9 @@ class TomogramStatistics:
         Factor by which the references had to be multiplied to fit the images best (first species).
     warnings
         One sentence each.
+    evidence
+        Whether pairs that had no part in it agree that the refinement helped; None where none could be
+        spared, or nobody asked.
     """
 
     particles: int
@@ -51,6 +86,35 @@ class TomogramStatistics:
     evaluations: int
     intensity_scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
+    evidence: Evidence | None = None
+
+
+MAP_THRESHOLDS = (0.143, 0.5)
+"""FSC at which the resolution of maps is read."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapComparison:
+    """Fourier shell correlation of two half maps before and after refinement, shell by shell.
+
+    Attributes
+    ----------
+    frequency_per_angstrom
+        Of each shell, 1/Å.
+    before, after
+        FSC of the half maps from the input's and from the refined geometry, corrected for the mask.
+    resolution_before_angstrom, resolution_after_angstrom
+        Threshold (`MAP_THRESHOLDS`) → resolution at which the curve first falls below it.
+    masked
+        Whether the maps were masked.
+    """
+
+    frequency_per_angstrom: Float[Array, "shells"]
+    before: Float[Array, "shells"]
+    after: Float[Array, "shells"]
+    resolution_before_angstrom: Mapping[float, float]
+    resolution_after_angstrom: Mapping[float, float]
+    masked: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,12 +139,98 @@ class Diagnostics:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class InputGeometry:
+    """What a tomogram's geometry was before it was refined; particles of all species, one after another.
+
+    Attributes
+    ----------
+    trajectories_px
+        Offsets in each tilt image, file order; None where the particles stood still.
+    """
+
+    projections_px: Float[Array, "F 4 4"]
+    positions_px: Float[Array, "P 3"]
+    tomogram_size_px: tuple[int, int, int]
+    image_size_px: tuple[int, int]
+    pixel_size_angstrom: float
+    pre_exposure: Float[Array, "F"]
+    particle_names: tuple[str, ...]
+    trajectories_px: Float[Array, "P F 3"] | None = None
+    deformation: Deformation | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitRecord:
+    """How a fit went, for reports; tilt axes in file order, particles as in `InputGeometry`.
+
+    Attributes
+    ----------
+    given
+        What the fit started from.
+    visible
+        Pairs that took part.
+    objective
+        Log-posterior after each accepted step on the unblurred windows.
+    tilt_log_likelihood, particle_log_likelihood
+        Log-likelihood of each tilt image's and each particle's pairs, before and after.
+    tilt_power, particle_power
+        What their predictions would gain at the truth if they had the right intensity, up to noise.
+    windows_before, windows_after
+        Σ over visible particles of the log-likelihood of displacements from where the input, and the
+        refined geometry, expect them; sample i lies at (i − n/2) · step.
+    window_step_angstrom
+        Spacing of their samples.
+    """
+
+    given: InputGeometry
+    visible: Bool[Array, "F P"]
+    objective: Float[Array, "K"]
+    tilt_log_likelihood: Float[Array, "F 2"]
+    particle_log_likelihood: Float[Array, "P 2"]
+    tilt_power: Float[Array, "F"]
+    particle_power: Float[Array, "P"]
+    windows_before: Float32[Array, "F n n"]
+    windows_after: Float32[Array, "F n n"]
+    window_step_angstrom: float
+
+    def poor_tilts(self) -> Bool[Array, "F"]:
+        """Tilt images that match the reference much worse than the others do."""
+        return _outliers(self.tilt_log_likelihood[:, 1], self.tilt_power)
+
+    def poor_particles(self) -> Bool[Array, "P"]:
+        """Particles that match the reference much worse than the others do."""
+        return _outliers(self.particle_log_likelihood[:, 1], self.particle_power)
+
+
+OUTLIER_FACTOR = 4.0
+
+
+def _outliers(gained: Float[Array, "N"], power: Float[Array, "N"]) -> Bool[Array, "N"]:
+    """Rows whose misfit lies `OUTLIER_FACTOR` robust standard deviations or more below the median.
+
+    A sum of pairs gains its prediction's power, times the intensity that all share, with noise whose
+    variance is that power; rows of less power than the median one may scatter more.
+    """
+    seen = power > 0
+    if seen.sum() < 3:
+        return np.zeros(len(power), dtype=bool)
+    agreement = gained[seen] / power[seen]
+    centre = np.median(agreement)
+    spread = 1.4826 * np.median(np.abs(agreement - centre))
+    more_noise = np.maximum(1 / power[seen] - np.median(1 / power[seen]), 0)
+    found = np.zeros(len(power), dtype=bool)
+    found[seen] = agreement < centre - OUTLIER_FACTOR * np.sqrt(spread**2 + more_noise)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramResult:
     """One refined tomogram: the geometry to write, for each species, and the figures to show."""
 
     alignments: tuple[Alignment, ...]
     statistics: TomogramStatistics
     diagnostics: tuple[Diagnostics, ...] = field(default=())
+    record: FitRecord | None = None
 
     @property
     def alignment(self) -> Alignment:

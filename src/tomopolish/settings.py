@@ -146,6 +146,10 @@ class FitSettings:
     reference_scale
         `--ref_scale`: factor applied to the references; None (`auto`): estimated for each tomogram, and
         applied when it is off by more than a factor of 1.5.
+    held_out_fraction
+        `--hold_out`: share of the particle images that a first fit does without, to be judged by them; the
+        final fit uses all of them. 0: no such fit, and no evidence. None (`auto`): a tenth, and up to a
+        quarter of few.
     max_iterations
         `--it`: most iterations of the solver; None (`--it 0`): until it has converged.
     """
@@ -156,12 +160,17 @@ class FitSettings:
     shift_only: bool = False
     shift_only_by_particles: bool = False
     reference_scale: float | None = None
+    held_out_fraction: float | None = None
     max_iterations: int | None = None
 
     def __post_init__(self) -> None:
         _refuse(
             self.reference_scale is not None and not self.reference_scale > 0,
             f"--ref_scale {self.reference_scale} is no factor: give auto, or a number above 0",
+        )
+        _refuse(
+            self.held_out_fraction is not None and not 0 <= self.held_out_fraction <= 0.5,
+            f"--hold_out {self.held_out_fraction} is no usable share: give auto, or 0 (none) to 0.5",
         )
         _refuse(
             self.max_iterations is not None and self.max_iterations < 1,
@@ -225,7 +234,7 @@ class DeformationSettings:
     grid
         `--def_w`, `--def_h`: columns and rows of the sampling grid.
     regulariser
-        `--def_reg`: λ.
+        `--def_reg`: λ of the penalty on the coefficients; 0: their spread is estimated from the images.
     per_frame
         `--per_frame_deformation`: one warp per tilt image instead of one per series.
     """
@@ -269,6 +278,8 @@ class RunSettings:
         `--pipeline_control`: job folder in which RELION's exit files are kept.
     strict
         `--strict`: the first tomogram that fails ends the run.
+    report
+        Whether to write ``report.html``; off with `--no_report`.
     cluster
         Where tomograms are refined; None: one after the other, in this process.
     """
@@ -281,6 +292,7 @@ class RunSettings:
     dry_run: bool = False
     pipeline_folder: Path | None = None
     strict: bool = False
+    report: bool = True
     cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:

@@ -53,6 +53,7 @@ def test_a_run_writes_the_sets_and_says_what_changed(
         "particles.star",
         "temp/TS_01.npz",
         "temp/TS_02.npz",
+        "temp/written.json",
         "tilt_series/TS_01.star",
         "tilt_series/TS_02.star",
         "tomograms.star",

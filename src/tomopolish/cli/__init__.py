@@ -22,6 +22,7 @@ from tomopolish.run.signals import ending_in_order
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
     "simulate": "Write a complete project whose truth is known.",
+    "report": "Write the report of an output folder once more.",
     "evaluate": "Compare a result with the truth of a simulation.",
     "reconstruct": "Half maps and their FSC from an optimisation set.",
     "demo": "Simulate, align and evaluate, in about a minute.",

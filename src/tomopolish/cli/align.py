@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -31,6 +31,13 @@ ONLY_WITH = {
     "--deformation": ("def_w", "def_h", "def_model", "def_reg", "per_frame_deformation"),
 }
 """Options that do nothing unless another one is given."""
+
+NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]] = {
+    "--def_model linear": (lambda v: v["deformation"] and v["def_model"] == "linear", ("def_w", "def_h")),
+    "--no_whiten": (lambda v: v["no_whiten"], ("per_frame_noise",)),
+    "--shift_only": (lambda v: v["shift_only"], ("const_p", "const_a", "it", "range_reg")),
+}
+"""Options that do nothing where another one is given: its name, whether it is, and theirs."""
 
 
 def _sections() -> list[Section]:
@@ -126,7 +133,7 @@ def _deformation() -> Section:
     section.value(
         "--def_model", "MODEL", f"Its form: {', '.join(DEFORMATION_MODELS)}.", type=str, default="spline"
     )
-    section.value("--def_reg", "WEIGHT", "Weight of its regulariser.", type=NUMBER, default=0.0)
+    section.value("--def_reg", "WEIGHT", "Weight of its regulariser; 0: estimated.", type=NUMBER, default=0.0)
     section.flag("--per_frame_deformation", "One warp per tilt image instead of one per series.")
     return section
 
@@ -143,6 +150,7 @@ def _run() -> Section:
     section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
     section.flag("--strict", "End at the first tomogram that fails.")
     section.flag("--diag", "Write intermediate results for inspection.")
+    section.flag("--no_report", "Leave out report.html.")
     section.value("--pipeline_control", "FOLDER", "Job folder of RELION's pipeline.", type=FILE)
     section.value("--theme", "NAME", "Ignored; RELION's GUI passes it.", type=str)
     return section
@@ -193,6 +201,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             dry_run=values["dry_run"],
             pipeline_folder=values["pipeline_control"],
             strict=values["strict"],
+            report=not values["no_report"],
             cluster=cluster_from(values),
         ),
     )
@@ -282,6 +291,10 @@ def _warn_of_idle_options(values: Mapping[str, Any]) -> None:
         for name in names:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 click.echo(f"warning: --{name} has no effect without {governor}", err=True)
+    for other, (given, idle) in NOT_WITH.items():
+        for name in idle if given(values) else ():
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                click.echo(f"warning: --{name} has no effect with {other}", err=True)
 
 
 COMMAND = command(

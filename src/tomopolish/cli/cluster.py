@@ -72,6 +72,8 @@ def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
     elif given:
         raise InputError("options for Slurm jobs do nothing without --slurm: add it, or drop them")
     if found["workers"] is None and found["scheduler"] is None and slurm is None:
+        if found["worker_memory"] is not None:
+            raise InputError("--worker_memory does nothing without --workers: add it, or drop it")
         return None
     return ClusterSettings(
         workers=found["workers"],

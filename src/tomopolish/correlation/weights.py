@@ -9,6 +9,7 @@ from jaxtyping import Bool, Complex64, Float, Int
 
 from tomopolish.correlation.reference import shell_signal_to_noise
 from tomopolish.dataset.model import References
+from tomopolish.errors import InputError
 from tomopolish.fourier import radius_half_plane, shell_interpolate
 from tomopolish.settings import WeightSettings
 
@@ -50,6 +51,11 @@ def reference_weight(
         Holds the FSC, if there is one.
     transforms
         Prepared transforms of both half maps (`reference.prepare_half_maps`).
+
+    Raises
+    ------
+    InputError
+        When no frequency is left.
     """
     box = transforms.shape[1]
     shells = box // 2 + 1
@@ -61,8 +67,20 @@ def reference_weight(
     else:
         quality = shell_signal_to_noise(transforms)
         last = _last_shell_above(quality, SNR_THRESHOLD)
+    if last < 1:
+        raise InputError(
+            "the references agree at no frequency "
+            + ("(--fsc: " if references.fsc is not None else "(without --fsc, their half maps tell: ")
+            + "the first shell is below the threshold already): give references and FSC that belong together"
+        )
     if settings.freq_cutoff_angstrom is not None:
-        last = min(last, np.floor(box * references.pixel_size_angstrom / settings.freq_cutoff_angstrom))
+        coarsest = box * references.pixel_size_angstrom
+        last = min(last, np.floor(coarsest / settings.freq_cutoff_angstrom))
+        if last < 1:
+            raise InputError(
+                f"--freq_cutoff {settings.freq_cutoff_angstrom:g} leaves no frequency: the coarsest of a "
+                f"box of {box} px is {coarsest:g} Å; give less than that"
+            )
     radius = radius_half_plane(box)
     width = settings.fsc_thresh_width
     ramp = np.clip((radius - last) / width, 0, 1) if width > 0 else (radius > last).astype(np.float64)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Complex64, Float, Float32, Int
 
 from tomopolish.correlation import kernels_cpu
 from tomopolish.correlation.frequencies import TiltFrequencies
+from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.fourier import column_multiplicity
@@ -48,6 +49,8 @@ class CorrelationWindows:
         the prediction has the right intensity, up to noise.
     frequency_weights
         Weight w(k) of the half plane, for each tilt image or one for all; None where nobody asked for it.
+    held_out
+        Pairs, among those that take part, that a first fit is judged by; None where there are none.
     """
 
     values: Float32[Array, "F P n n"]
@@ -57,6 +60,7 @@ class CorrelationWindows:
     range_px: int
     step_px: float = 1.0
     frequency_weights: Float[Array, "G s c"] | None = None
+    held_out: HeldOutWindows | None = None
 
     @property
     def origin(self) -> int:

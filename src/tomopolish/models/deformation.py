@@ -36,6 +36,11 @@ class NoDeformation:
         """Nothing."""
         return np.zeros(0)
 
+    @property
+    def unit_px(self) -> float:
+        """Nothing moves."""
+        return 1.0
+
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:

@@ -61,6 +61,10 @@ class DeformationModel(Protocol):
     def penalty_weights(self) -> Float[Array, "n"]:
         """Weight of each squared coefficient in the penalty: penalty = Σ weight · c²."""
 
+    @property
+    def unit_px(self) -> float:
+        """Order of magnitude of the displacement that a coefficient of 1 makes."""
+
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:

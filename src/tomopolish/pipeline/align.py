@@ -12,17 +12,20 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
+from tomopolish.correlation.held_out import is_small
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.pipeline.correlate import correlation_windows
+from tomopolish.pipeline.evidence import held_back, weigh
 from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
+from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.result import diagnostics, summarise
 from tomopolish.pipeline.shifts import refine_shifts, shifts_alone
 from tomopolish.progress import Progress, StageProgress
-from tomopolish.results import TomogramResult
+from tomopolish.results import Evidence, TomogramResult
 from tomopolish.settings import AlignSettings
-from tomopolish.solve.problem import pair_values
+from tomopolish.solve.problem import Problem, evaluate, pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 from tomopolish.solve.uncertainty import estimate_uncertainty
 
@@ -98,9 +101,8 @@ def align_species(
     joined = join_particles([s.particles for s in species], len(series))
     threads = settings.run.threads if len(joined) >= LARGE_PROBLEM else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
-        windows, refinement, scale, warnings = _solve(
-            series, joined, windows, _owners([s.particles for s in species]), settings, stage
-        )
+        solved = _solve(series, joined, windows, _owners([s.particles for s in species]), settings, stage)
+    windows, refinement = solved.windows, solved.refinement
     with threadpool_limits(threads), clock.stage("uncertainty"):
         uncertainty = estimate_uncertainty(refinement.problem, refinement.vector, windows.power)
     result = summarise(
@@ -111,11 +113,24 @@ def align_species(
         refinement,
         uncertainty,
         settings,
-        scale,
+        solved.scales,
         clock.seconds,
-        warnings,
+        solved.warnings,
     )
-    return replace(result, diagnostics=shown)
+    statistics = replace(result.statistics, evidence=solved.evidence)
+    record = fit_record(series, [s.particles for s in species], joined, windows, refinement)
+    return replace(result, statistics=statistics, diagnostics=shown, record=record)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Solved:
+    """Windows as last scaled, the solution, each species' scale as estimated, warnings, and the evidence."""
+
+    windows: CorrelationWindows
+    refinement: Refinement
+    scales: tuple[float, ...]
+    warnings: tuple[str, ...]
+    evidence: Evidence | None
 
 
 def _solve(
@@ -125,17 +140,15 @@ def _solve(
     owner: Int[Array, "P"],
     settings: AlignSettings,
     stage: StageProgress,
-) -> tuple[CorrelationWindows, Refinement, tuple[float, ...], tuple[str, ...]]:
+) -> _Solved:
     """Refine; where the references' intensity turns out to be off, correct it and refine again.
+
+    A first fit does without the held-out pairs, and is judged by them; the final one starts where it ended.
 
     Parameters
     ----------
     owner
         Species of each particle; each has its own references, and so its own scale.
-
-    Returns
-    -------
-    The windows as last scaled, the solution, each species' scale as estimated, and warnings.
     """
     options = RefineOptions(
         threads=settings.run.threads,
@@ -145,19 +158,23 @@ def _solve(
     applied = np.full(int(owner.max(initial=0)) + 1, 1.0 if given is None else given)
     windows = scaled(windows, applied[owner])
     for _ in range(SCALE_ROUNDS):
-        problem = build_problem(series, particles, windows, settings)
-        start, warnings = start_vector(series, particles, problem, settings)
-        if settings.fit.shift_only:
-            refinement, more = refine_shifts(series, problem, windows)
-            warnings = (*warnings, *more)
-        else:
-            refinement = refine(problem, windows, start, options, stage.advance)
-        scale = intensity_scales(windows, refinement, owner)
+        with held_back(windows) as known:
+            problem = build_problem(series, particles, known, settings)
+            start, warnings = start_vector(series, particles, problem, settings)
+            refinement, more = _fit(series, problem, known, start, settings, options, stage)
+            scale = intensity_scales(known, refinement, owner)
         off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
         if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off.any():
             break
         change = np.where(off, scale, 1.0)
         windows, applied = scaled(windows, change[owner]), applied * change
+    evidence = weigh(windows, refinement.problem, refinement.vector)
+    if evidence is not None:
+        del problem  # its surfaces are as large as the windows
+        problem = build_problem(series, particles, windows, settings)
+        refinement, more = _fit_on(series, problem, windows, start, refinement, settings, options, stage)
+        scale = intensity_scales(windows, refinement, owner)
+    warnings = (*warnings, *more)
     if given is None:
         warnings = (
             *warnings,
@@ -168,7 +185,57 @@ def _solve(
                 if factor != 1
             ),
         )
-    return windows, refinement, tuple(float(v) for v in applied * scale), warnings
+    return _Solved(
+        windows=windows,
+        refinement=refinement,
+        scales=tuple(float(v) for v in applied * scale),
+        warnings=warnings,
+        evidence=evidence,
+    )
+
+
+def _fit(
+    series: TiltSeries,
+    problem: Problem,
+    windows: CorrelationWindows,
+    start: Float[Array, "N"],
+    settings: AlignSettings,
+    options: RefineOptions,
+    stage: StageProgress,
+) -> tuple[Refinement, tuple[str, ...]]:
+    """Refine what the settings ask for; returns the solution and warnings."""
+    if settings.fit.shift_only:
+        return refine_shifts(series, problem, windows)
+    return refine(problem, windows, start, options, stage.advance), ()
+
+
+def _fit_on(
+    series: TiltSeries,
+    problem: Problem,
+    windows: CorrelationWindows,
+    start: Float[Array, "N"],
+    first: Refinement,
+    settings: AlignSettings,
+    options: RefineOptions,
+    stage: StageProgress,
+) -> tuple[Refinement, tuple[str, ...]]:
+    """Go on from a first fit with all pairs; figures of the whole count from the input geometry `start`.
+
+    Where pairs are few, those that were held out may be what finds the right optimum: then all is done anew.
+    """
+    given = evaluate(problem, start)
+    anew = is_small(int(windows.visible.sum()))
+    source = start if anew else first.vector
+    options = replace(options, robust_start=anew)
+    found, warnings = _fit(series, problem, windows, source, settings, options, stage)
+    whole = replace(
+        found,
+        start_log_likelihood=given.log_likelihood,
+        evaluations=first.evaluations + found.evaluations,
+        coarse_evaluations=first.coarse_evaluations + found.coarse_evaluations,
+        history=found.history if anew else (given.objective, *found.history),
+    )
+    return whole, warnings
 
 
 def _owners(species: Sequence[Particles]) -> Int[Array, "P"]:
@@ -180,7 +247,15 @@ def scaled(windows: CorrelationWindows, factors: Float[Array, "P"]) -> Correlati
     if np.all(factors == 1):
         return windows
     values = windows.values * factors.astype(np.float32)[:, None, None]
-    return replace(windows, values=values, power=windows.power * factors**2)
+    held = windows.held_out
+    if held is not None:
+        mine = factors[held.particles]
+        held = replace(
+            held,
+            values=held.values * mine.astype(np.float32)[:, None, None],
+            power=held.power * mine**2,
+        )
+    return replace(windows, values=values, power=windows.power * factors**2, held_out=held)
 
 
 def intensity_scales(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from tomopolish.correlation.held_out import join_held_out
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.geometry import tomogram_centre_px
@@ -18,6 +19,7 @@ from tomopolish.settings import AlignSettings
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.refine import initial_precision
 from tomopolish.solve.surface import smooth_surface
+from tomopolish.solve.warp_prior import initial_warp_precision
 
 Array = np.ndarray
 
@@ -61,6 +63,7 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
         anchors_px=np.concatenate([w.anchors_px for w in windows], axis=1),
         visible=np.concatenate([w.visible for w in windows], axis=1),
         power=np.concatenate([w.power for w in windows], axis=1),
+        held_out=join_held_out([w.held_out for w in windows], [w.power.shape[1] for w in windows]),
     )
 
 
@@ -77,7 +80,7 @@ def build_problem(
         warp_shape=deformation.shape,
     )
     precision = initial_precision(layout, windows.range_px, series.tomogram_size_px)
-    layout.unpack(precision).warp[...] = 2 * deformation.penalty_weights
+    layout.unpack(precision).warp[...] = initial_warp_precision(deformation, windows)
     points = np.broadcast_to(particles.positions_px, (len(series), len(particles), 3))
     if particles.trajectories_px is not None and settings.motion is None:
         points = points + np.moveaxis(particles.trajectories_px, 1, 0)

@@ -172,6 +172,12 @@ def _warnings(
     if len(blind):
         listed = ", ".join(str(i + 1) for i in blind)
         warnings.append(f"tilt images {listed} of {series.name} show no particle and keep their projections")
+    dark = np.flatnonzero(windows.visible.any(axis=1) & ~windows.power.any(axis=1))
+    if len(dark):
+        listed = ", ".join(str(i + 1) for i in dark)
+        warnings.append(
+            f"tilt images {listed} of {series.name} have no frequency left to compare (dose, --cutoff_fract)"
+        )
     if not refinement.converged:
         warnings.append(
             f"{series.name} had not converged after {refinement.evaluations} evaluations: "

@@ -17,8 +17,10 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, open_folder, refine, show_closing
 from tomopolish.run.meshes import write_meshes
+from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
+from tomopolish.run.report import report_run
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
 from tomopolish.run.species import (
@@ -98,6 +100,7 @@ def run_align(
         return 0
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
+    earlier = look_for_outputs(settings)
     store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
     for leftovers in (folder, folder / "tilt_series", store.folder):
         remove_leftovers(leftovers)
@@ -114,9 +117,11 @@ def run_align(
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
     write_meshes(folder, dataset, report.alignments)
+    earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
     show_closing(report, folder, reporter)
+    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return 1 if report.failures else 0
 
 
@@ -131,6 +136,7 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
     folder = settings.run.output_folder
     lines = species_lines(project, settings)
     open_folder(settings, species_files(project, settings), invocation.command, lines)
+    earlier = look_for_outputs(settings)
     store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
     for leftovers in (folder, folder / "tilt_series", store.folder):
         remove_leftovers(leftovers)
@@ -145,11 +151,13 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
         unusable=unusable,
     )
     written = write_species(project, report, folder)
+    earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         job = settings.run.pipeline_folder.absolute()
         write_job_files(project.first, report, folder.absolute(), job)
     reporter.show(species_table(project, report))
     show_closing(report, folder, reporter, [folder / path.parent.name / path.name for path in written])
+    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return 1 if report.failures else 0
 
 

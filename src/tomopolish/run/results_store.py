@@ -74,6 +74,19 @@ class ResultsStore:
             return None
         return found if isinstance(found, dict) else None
 
+    def names(self) -> list[str]:
+        """Return the tomograms whose results are here and can be read, sorted."""
+        found = []
+        for path in self.folder.glob("*.npz"):
+            try:
+                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                    name = str(json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))["tomogram"])
+                self.load(name)
+            except (*_UNREADABLE, RunError):
+                continue
+            found.append(name)
+        return sorted(found)
+
     def _header(self, file: Any, name: str) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))
         if header["tomogram"] != name:

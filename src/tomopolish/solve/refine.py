@@ -28,8 +28,9 @@ from tomopolish.solve.initial import (
     turns_around,
 )
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
-from tomopolish.solve.preconditioner import factorise
+from tomopolish.solve.preconditioner import CoupledFactor, factorise
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, pair_values
+from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estimated
 
 Array = np.ndarray
 
@@ -37,6 +38,10 @@ TOLERANCE = 1e-9
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
 MENDING_ROUNDS = 3
+PRIOR_ROUNDS = 5
+"""Most estimates of the prior's widths; the first one holds where no warp's spread is estimated."""
+PRIOR_TOLERANCE = 0.2
+"""Relative change of a warp's estimated precision that ends its estimation."""
 SAME_OPTIMUM = 0.5
 """Objectives that differ by less, in nats, are taken to belong to the same optimum."""
 
@@ -133,11 +138,18 @@ def refine(
         advance()
     solution = newton(sharp, vector, _limits(options, tally))
     tally.evaluations += solution.evaluations
-    history = solution.history
+    history, informed, settled = solution.history, sharp, False
     # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
-    informed = replace(sharp, precision=informed_precision(sharp, solution.state.vector))
-    solution = newton(informed, solution.state.vector, _limits(options, tally))
-    tally.evaluations += solution.evaluations
+    for _ in range(PRIOR_ROUNDS):
+        if settled or (informed is not sharp and tally.evaluations >= options.max_evaluations):
+            break
+        precision = _informed(sharp, informed, solution.state, windows.range_px)
+        now, before = (problem.layout.unpack(p).warp for p in (precision, informed.precision))
+        settled = bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
+        informed = replace(sharp, precision=precision)
+        solution = newton(informed, solution.state.vector, _limits(options, tally))
+        tally.evaluations += solution.evaluations
+        history += solution.history[1:]
     advance()
     return Refinement(
         vector=solution.state.vector,
@@ -147,8 +159,19 @@ def refine(
         converged=solution.converged,
         evaluations=tally.evaluations,
         coarse_evaluations=tally.coarse_evaluations,
-        history=history + solution.history[1:],
+        history=history,
     )
+
+
+def _informed(sharp: Problem, solved: Problem, state: State, range_px: float) -> Float[Array, "N"]:
+    """Prior widths as a solution of `solved` shows them; `sharp` holds the widest ones."""
+    precision = informed_precision(sharp, state.vector)
+    if spread_is_estimated(sharp.deformation):
+        factor = factorise(solved, state)
+        assert isinstance(factor, CoupledFactor) and factor.warp is not None
+        warp = informed_warp_precision(solved, state.vector, factor.warp, range_px)
+        sharp.layout.unpack(precision).warp[...] = warp
+    return precision
 
 
 def newton(problem: Problem, start: Float[Array, "N"], options: NewtonOptions) -> Solution[State]:

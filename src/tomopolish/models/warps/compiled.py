@@ -34,6 +34,11 @@ class CompiledWarp(ABC):
     def _view(self, coefficients: Array) -> Array:
         """View the coefficients as the kernels see them."""
 
+    @property
+    def unit_px(self) -> float:
+        """Coefficients are displacements, or (of splines) slopes over the distance of two nodes."""
+        return 1.0
+
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:

@@ -38,6 +38,11 @@ class LinearWarp:
         """λ for every coefficient."""
         return np.full(3, self.regulariser)
 
+    @property
+    def unit_px(self) -> float:
+        """Half of the image's diagonal."""
+        return float(np.hypot(*self.image_size_px)) / 2
+
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:

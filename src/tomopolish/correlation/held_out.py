@@ -1,0 +1,94 @@
+"""Pairs of particle and tilt image that are kept out of a fit, to judge it by (docs/evidence.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+Array = np.ndarray
+
+SHARE = 0.1
+LARGEST_SHARE = 0.25
+ENOUGH = 60
+"""Pairs that `SHARE` should come to; where it does not, more is held out, up to `LARGEST_SHARE`."""
+MOST_HELD_OUT = 2000
+"""More pairs than this would only cost memory."""
+
+LEFT_PER_PARTICLE = 3
+LEFT_PER_TILT = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutWindows:
+    """Windows of held-out pairs, made with the half map to which their particle did not contribute.
+
+    Attributes
+    ----------
+    tilts, particles
+        Tilt image and particle of each pair; ascending tilts.
+    values, power
+        As in `CorrelationWindows`, one row per pair.
+    """
+
+    tilts: Int[Array, "H"]
+    particles: Int[Array, "H"]
+    values: Float32[Array, "H n n"]
+    power: Float[Array, "H"]
+
+    def __len__(self) -> int:
+        return len(self.tilts)
+
+
+def is_small(pairs: int) -> bool:
+    """Whether a tomogram has so few visible pairs that more than the usual share is held out."""
+    return SHARE * pairs < ENOUGH
+
+
+def choose_held_out(visible: Bool[Array, "F P"], fraction: float | None, seed: int) -> Bool[Array, "F P"]:
+    """Draw pairs to hold out; every particle and every tilt image keeps enough to be placed without them.
+
+    Parameters
+    ----------
+    fraction
+        Share of the visible pairs, of which no more than `MOST_HELD_OUT` are taken; None: as it takes.
+    """
+    tilts, particles = np.nonzero(visible)
+    if fraction is None:
+        fraction = min(max(SHARE, ENOUGH / max(len(tilts), 1)), LARGEST_SHARE)
+    target = min(round(fraction * len(tilts)), MOST_HELD_OUT)
+    left_in_tilt, left_of_particle = visible.sum(axis=1), visible.sum(axis=0)
+    held = np.zeros_like(visible)
+    taken = 0
+    for pair in np.random.default_rng(seed).permutation(len(tilts)):
+        if taken == target:
+            break
+        tilt, particle = tilts[pair], particles[pair]
+        if left_in_tilt[tilt] > LEFT_PER_TILT and left_of_particle[particle] > LEFT_PER_PARTICLE:
+            held[tilt, particle] = True
+            left_in_tilt[tilt] -= 1
+            left_of_particle[particle] -= 1
+            taken += 1
+    return held
+
+
+def join_held_out(parts: Sequence[HeldOutWindows | None], counts: Sequence[int]) -> HeldOutWindows | None:
+    """Put the held-out pairs of several species together, whose particles follow each other.
+
+    Parameters
+    ----------
+    counts
+        Number of particles of each species.
+    """
+    start = np.cumsum([0, *counts[:-1]])
+    found = [(part, first) for part, first in zip(parts, start, strict=True) if part is not None]
+    if not found:
+        return None
+    return HeldOutWindows(
+        tilts=np.concatenate([part.tilts for part, _ in found]),
+        particles=np.concatenate([part.particles + first for part, first in found]),
+        values=np.concatenate([part.values for part, _ in found]),
+        power=np.concatenate([part.power for part, _ in found]),
+    )

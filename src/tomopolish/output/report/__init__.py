@@ -1,0 +1,1 @@
+"""`report.html`: what a run changed, how sure that is, and whether it helped; for any browser, offline."""

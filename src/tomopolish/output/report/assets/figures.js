@@ -1,0 +1,113 @@
+"use strict";
+// Figures of one tomogram in the plane: tilt images, agreement, convergence, windows.
+
+report.against = function (figure, data, changed) {
+  const get = report.choice(figure, "against", [["exposure", "exposure"], ["angle", "tilt angle"]], changed);
+  return () => {
+    const key = get();
+    const x = data.tilts[key];
+    const order = x.map((_, i) => i).sort((a, b) => x[a] - x[b]);
+    const title = key === "exposure" ? "exposure (e⁻/Å²)" : "tilt angle (°)";
+    return { title, x: order.map((i) => x[i]), order, rows: order.map((i) => `row ${data.tilts.rows[i]}`) };
+  };
+};
+
+// Panels side by side: values before and after above, the change with its errors below.
+report.panels = function (figure, data, plot, quantity, panels) {
+  const against = report.against(figure, data, () => draw());
+  function draw() {
+    const { title, x, order, rows } = against();
+    const pick = (values) => order.map((i) => values[i]);
+    const traces = [];
+    const layout = report.layout({ hovermode: "x" });
+    const width = 1 / panels.length;
+    panels.forEach((panel, i) => {
+      const above = 2 * i + 1, below = 2 * i + 2;
+      const domain = [i * width + (i ? 0.05 : 0), (i + 1) * width - (i + 1 < panels.length ? 0.05 : 0)];
+      const axes = (n) => ({ xaxis: `x${n}`, yaxis: `y${n}` });
+      const common = { x, text: rows, legendrank: 1, showlegend: i === 0 };
+      const colours = report.colours;
+      traces.push({ ...common, ...axes(above), y: pick(quantity.before[i]), name: "before", mode: "markers",
+        marker: { symbol: "circle-open", size: 7, color: colours.before }, legendgroup: "before" });
+      traces.push({ ...common, ...axes(above), y: pick(quantity.after[i]), name: "after", mode: "markers",
+        marker: { size: 4, color: colours.after }, legendgroup: "after" });
+      traces.push({ ...common, ...axes(below), y: pick(quantity.change[i]), name: "change ± standard error", mode: "lines+markers",
+        line: { width: 1, color: colours.after }, marker: { size: 5, color: colours.after }, legendgroup: "change",
+        error_y: { array: pick(quantity.sigma[i]).map((v) => (v === null ? 0 : v)), width: 2, thickness: 1.2, color: "#5c5c5c" } });
+      layout[`xaxis${above}`] = report.axis("", { domain, anchor: `y${above}`, matches: `x${below}`, showticklabels: false });
+      layout[`xaxis${below}`] = report.axis(title, { domain, anchor: `y${below}` });
+      layout[`yaxis${above}`] = report.axis(panel.value, { domain: [0.56, 1], anchor: `x${above}` });
+      layout[`yaxis${below}`] = report.axis(panel.change, { domain: [0, 0.44], anchor: `x${below}`, zeroline: true, zerolinecolor: "#8c8c8c" });
+    });
+    return plot(traces, layout);
+  }
+  return draw();
+};
+
+report.kinds.shifts = (figure, data, plot) => report.panels(figure, data, plot, data.shifts, [
+  { value: "shift along x (Å)", change: "change along x (Å)" },
+  { value: "shift along y (Å)", change: "change along y (Å)" },
+]);
+
+report.kinds.angles = (figure, data, plot) => report.panels(figure, data, plot, data.angles, [
+  { value: "X tilt (°)", change: "turn about x (°)" },
+  { value: "Y tilt (°)", change: "turn about y (°)" },
+  { value: "Z rotation (°)", change: "turn about z (°)" },
+]);
+
+report.kinds.agreement = function (figure, data, plot) {
+  const against = report.against(figure, data, () => draw());
+  function draw() {
+    const { title, x, order, rows } = against();
+    const trace = (values, name, marker, dash) => ({
+      x, y: order.map((i) => values[i]), text: rows, name, mode: "lines+markers", marker, line: { width: 1, dash, color: marker.color },
+    });
+    return plot([
+      trace(data.agreement[0], "before", { symbol: "circle-open", size: 7, color: report.colours.before }, "dot"),
+      trace(data.agreement[1], "after", { size: 5, color: report.colours.after }, "solid"),
+    ], report.layout({ xaxis: report.axis(title), yaxis: report.axis("agreement (fraction)", { zeroline: true, zerolinecolor: "#8c8c8c" }) }));
+  }
+  return draw();
+};
+
+report.kinds.objective = (figure, data, plot) => plot([{
+  x: data.objective.map((_, i) => i), y: data.objective, mode: "lines+markers", name: "objective",
+  line: { color: report.colours.after, width: 1 }, marker: { size: 6 },
+}], report.layout({
+  xaxis: report.axis("accepted step", { tickformat: "d" }), yaxis: report.axis("log-posterior (nats)", { tickformat: ",.6~g" }), showlegend: false,
+}));
+
+report.kinds.windows = function (figure, data, plot) {
+  const before = report.unpack(data.windows.before), after = report.unpack(data.windows.after);
+  const [tilts, n] = before.shape;
+  const axis = Array.from({ length: n }, (_, i) => Number(((i - n / 2) * data.windows.step).toPrecision(6)));
+  function window_(block, m) {
+    const rows = [];
+    for (let y = 0; y < n; y++) {
+      const row = new Array(n).fill(0);
+      for (let f = m < 0 ? 0 : m; f < (m < 0 ? tilts : m + 1); f++) {
+        for (let x = 0; x < n; x++) row[x] += block.values[(f * n + y) * n + x];
+      }
+      rows.push(row);
+    }
+    return rows;
+  }
+  const tilt = report.tiltSlider(figure, data, -1, () => draw());
+  function draw() {
+    const maps = [window_(before, tilt()), window_(after, tilt())];
+    const flat = maps.flat(2);
+    const zmin = flat.reduce((a, b) => Math.min(a, b)), zmax = flat.reduce((a, b) => Math.max(a, b));
+    const layout = report.layout({ margin: { l: 60, r: 20, t: 40, b: 50 }, annotations: [] });
+    const traces = maps.map((z, i) => {
+      const domain = i ? [0.5, 0.9] : [0, 0.4];
+      layout[`xaxis${i + 1}`] = report.axis("displacement along x (Å)", { domain, anchor: `y${i + 1}`, showgrid: false, constrain: "domain" });
+      layout[`yaxis${i + 1}`] = report.axis(i ? "" : "displacement along y (Å)", { anchor: `x${i + 1}`, scaleanchor: `x${i + 1}`, showgrid: false, constrain: "domain" });
+      layout.annotations.push({ text: i ? "after" : "before", x: (domain[0] + domain[1]) / 2, y: 1.02, xref: "paper", yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 14 } });
+      return { type: "heatmap", x: axis, y: axis, z, zmin, zmax, colorscale: "Viridis", xaxis: `x${i + 1}`, yaxis: `y${i + 1}`,
+        showscale: i === 1, colorbar: { title: { text: "log-likelihood (nats)", side: "right" }, x: 0.93, thickness: 14, len: 0.9 },
+        hovertemplate: "%{x} Å, %{y} Å: %{z:.4g}<extra></extra>" };
+    });
+    return plot(traces, layout);
+  }
+  return draw();
+};

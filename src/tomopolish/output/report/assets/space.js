@@ -1,0 +1,124 @@
+"use strict";
+// Figures with an exaggeration: displacements in an image, particles in space, warped grids.
+
+report.kinds.vectors = function (figure, data, plot) {
+  const p = data.particles;
+  const at = report.unpack(p.at).values, moved = report.unpack(p.moved).values;
+  const count = p.names.length, [width, height] = p.image;
+  const pixels = Math.hypot(width, height);
+  const lengths = new Float64Array(moved.length / 2).map((_, i) => Math.hypot(moved[2 * i], moved[2 * i + 1]));
+  // Lengths are in Å, and drawn so that a typical one is a fortieth of the image.
+  const typical = report.median(lengths) || 1;
+  const tilt = report.tiltSlider(figure, data, 0, () => draw());
+  const times = report.exaggeration(figure, (pixels / 40) / (typical / data.pixel), () => draw());
+  const residual = report.check(figure, "without what all particles have in common", () => draw());
+  const names = p.names.map(report.plain);
+  function draw() {
+    const m = tilt(), factor = times() / data.pixel;
+    const seen = Array.from({ length: count }, (_, i) => i).filter((i) => Number.isFinite(at[2 * (m * count + i)]));
+    const mean = [0, 1].map((c) => (residual() && seen.length ? seen.reduce((sum, i) => sum + moved[2 * (m * count + i) + c], 0) / seen.length : 0));
+    const x = [], y = [], text = [], size = [];
+    for (const i of seen) {
+      const k = 2 * (m * count + i);
+      const dx = moved[k] - mean[0], dy = moved[k + 1] - mean[1];
+      const label = `${names[i]}<br>${report.number(Math.hypot(dx, dy))} Å (x ${report.number(dx)}, y ${report.number(dy)})`;
+      x.push(at[k], at[k] + factor * dx, null);
+      y.push(at[k + 1], at[k + 1] + factor * dy, null);
+      text.push(label, label, "");
+      size.push(0, 9, 0);
+    }
+    const colour = report.colours.after;
+    const traces = [{ x, y, text, mode: "lines+markers", hoverinfo: "text", line: { width: 1.2, color: colour },
+      marker: { symbol: "arrow", angleref: "previous", size, color: colour, line: { width: 0 } } }];
+    const shown = report.layout({ showlegend: false, xaxis: report.axis("x in the image (px)", { range: [0, width], constrain: "domain" }),
+      yaxis: report.axis("y in the image (px)", { range: [0, height], scaleanchor: "x", constrain: "domain" }) });
+    if (!seen.length) shown.annotations = [{ text: "no particle of this tilt image takes part", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
+    return plot(traces, shown);
+  }
+  return draw();
+};
+
+report.kinds.space = function (figure, data, plot) {
+  const p = data.particles;
+  const position = report.unpack(p.position).values, change = report.unpack(p.change).values;
+  const motion = p.motion ? report.unpack(p.motion) : null;
+  const count = p.names.length, exposure = data.tilts.exposure;
+  const extent = Math.max(1, ...[0, 1].map((c) => {
+    const values = Array.from({ length: count }, (_, i) => position[3 * i + c]);
+    return values.reduce((a, b) => Math.max(a, b)) - values.reduce((a, b) => Math.min(a, b));
+  }));
+  const labels = p.names.map((name, i) => {
+    const length = Math.hypot(change[3 * i], change[3 * i + 1], change[3 * i + 2]);
+    return `${report.plain(name)}<br>moved ${report.number(length)} Å, standard error ${report.number(p.sigma[i])} Å`;
+  });
+  const modes = [["change", "displacement against the input"]];
+  if (motion) modes.unshift(["motion", "motion over the exposure"]);
+  const mode = report.choice(figure, "show", modes, () => draw());
+  const lengths = (values, last) => Array.from({ length: count }, (_, i) => {
+    const k = last ? 3 * ((i + 1) * last - 1) : 3 * i;
+    return Math.hypot(values[k], values[k + 1], values[k + 2]);
+  });
+  const typical = report.median(motion ? lengths(motion.values, exposure.length) : lengths(change, 0)) || 1;
+  const times = report.exaggeration(figure, extent / 30 / typical, () => draw());
+  function line() {
+    const factor = times(), xyz = [[], [], []], colour = [];
+    for (let i = 0; i < count; i++) {
+      const steps = mode() === "motion" ? exposure.length : 2;
+      for (let m = 0; m < steps; m++) {
+        for (let c = 0; c < 3; c++) {
+          const offset = mode() === "motion" ? motion.values[3 * (i * steps + m) + c] : m * change[3 * i + c];
+          xyz[c].push(position[3 * i + c] + factor * offset);
+        }
+        colour.push(mode() === "motion" ? exposure[m] : Math.hypot(change[3 * i], change[3 * i + 1], change[3 * i + 2]));
+      }
+      xyz.forEach((values) => values.push(null));
+      colour.push(colour[colour.length - 1]);
+    }
+    const title = mode() === "motion" ? "exposure (e⁻/Å²)" : "displacement (Å)";
+    return { type: "scatter3d", mode: "lines", x: xyz[0], y: xyz[1], z: xyz[2], hoverinfo: "skip",
+      line: { width: 4, color: colour, colorscale: "Viridis", showscale: true, colorbar: { title: { text: title, side: "right" }, thickness: 14, len: 0.7 } } };
+  }
+  function draw() {
+    const at = (c) => Array.from({ length: count }, (_, i) => position[3 * i + c]);
+    const points = { type: "scatter3d", mode: "markers", x: at(0), y: at(1), z: at(2), text: labels, hoverinfo: "text",
+      marker: { size: 2.5, color: "#5c5c5c" } };
+    const axis = (title) => ({ title: { text: title }, backgroundcolor: "#fff", gridcolor: "#d5d5d5", showbackground: true, zeroline: false });
+    return plot([line(), points], report.layout({ showlegend: false, margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: "kept",
+      scene: { aspectmode: "data", camera: { eye: { x: 1.5, y: 1.5, z: 1.1 } }, xaxis: axis("x (Å)"), yaxis: axis("y (Å)"), zaxis: axis("z (Å)"), uirevision: "kept" } }));
+  }
+  return draw();
+};
+
+report.kinds.warp = function (figure, data, plot) {
+  const { x, y } = data.warps;
+  const blocks = { before: data.warps.before && report.unpack(data.warps.before), after: data.warps.after && report.unpack(data.warps.after) };
+  const columns = x.length, rows = y.length, [width, height] = data.particles.image;
+  const each = Math.max(...Object.values(blocks).map((b) => (b ? b.shape[0] : 1)));
+  const tilt = each > 1 ? report.tiltSlider(figure, data, 0, () => draw()) : () => 0;
+  const strongest = blocks.after || blocks.before;
+  const typical = report.median(strongest.values.map(Math.abs)) || 1;
+  const times = report.exaggeration(figure, (width / columns / 4) / (typical / data.pixel), () => draw());
+  function grid(block, name, colour, dash) {
+    const gx = [], gy = [], text = [];
+    const start = block ? Math.min(tilt(), block.shape[0] - 1) * rows * columns : 0;
+    const node = (j, i) => {
+      const k = 2 * (start + j * columns + i);
+      const dx = block ? block.values[k] : 0, dy = block ? block.values[k + 1] : 0;
+      gx.push(x[i] + (times() * dx) / data.pixel);
+      gy.push(y[j] + (times() * dy) / data.pixel);
+      text.push(`${name}: x ${report.number(dx)} Å, y ${report.number(dy)} Å`);
+    };
+    const gap = () => { gx.push(null); gy.push(null); text.push(""); };
+    for (let j = 0; j < rows; j++) { for (let i = 0; i < columns; i++) node(j, i); gap(); }
+    for (let i = 0; i < columns; i++) { for (let j = 0; j < rows; j++) node(j, i); gap(); }
+    return { x: gx, y: gy, text, name, mode: "lines", hoverinfo: "text", line: { width: 1.4, color: colour, dash, shape: "spline" } };
+  }
+  function draw() {
+    const traces = [grid(null, "no warp", "#bdbdbd", "solid")];
+    if (blocks.before) traces.push(grid(blocks.before, "before", report.colours.before, "dot"));
+    if (blocks.after) traces.push(grid(blocks.after, "after", report.colours.after, "solid"));
+    return plot(traces, report.layout({ xaxis: report.axis("x in the image (px)", { constrain: "domain" }),
+      yaxis: report.axis("y in the image (px)", { scaleanchor: "x", constrain: "domain" }) }));
+  }
+  return draw();
+};

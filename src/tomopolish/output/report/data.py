@@ -1,0 +1,201 @@
+"""What a report shows, in physical terms and free of any page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from tomopolish.results import MapComparison, TomogramStatistics
+from tomopolish.verdict import Verdict
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TomogramSummary:
+    """One row of the overview.
+
+    Attributes
+    ----------
+    shift_error_angstrom, position_error_angstrom
+        Median length of the standard errors of the tilt images' shifts and of the particles' positions; NaN
+        where none were estimated.
+    dispersion
+        Squared misfit over what the noise explains; NaN as above.
+    flagged_tilts, flagged_particles
+        How many are marked (see `Flag`).
+    """
+
+    name: str
+    statistics: TomogramStatistics
+    tilts: int
+    shift_error_angstrom: float
+    position_error_angstrom: float
+    dispersion: float
+    flagged_tilts: int
+    flagged_particles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A tilt image or particle to look at, and why."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TiltCurves:
+    """Projections before and after, by exposure.
+
+    Attributes
+    ----------
+    rows
+        Number of each tilt image in its file, from 1.
+    angles_before_degrees, angles_after_degrees
+        XTilt, YTilt and ZRot as RELION 5 states them.
+    turned_degrees
+        Rotation against the input about the image's x, y and z axes.
+    shifts_before_angstrom, shifts_after_angstrom
+        Of the tomogram's projected centre from the image's centre.
+    agreement
+        Log-likelihood of the pairs before and after, over what their predictions promise; NaN where a tilt
+        image shows no particle.
+    """
+
+    rows: tuple[int, ...]
+    exposure: Float[Array, "F"]
+    angles_before_degrees: Float[Array, "F 3"]
+    angles_after_degrees: Float[Array, "F 3"]
+    turned_degrees: Float[Array, "F 3"]
+    angle_errors_degrees: Float[Array, "F 3"]
+    shifts_before_angstrom: Float[Array, "F 2"]
+    shifts_after_angstrom: Float[Array, "F 2"]
+    shift_errors_angstrom: Float[Array, "F 2"]
+    agreement: Float[Array, "F 2"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParticleMoves:
+    """Particles in the images and in space; tilt axes by exposure.
+
+    Attributes
+    ----------
+    names
+        Of the particles shown: all, or a sample of `total`.
+    image_positions_px, image_moves_angstrom
+        Where the input expects each particle in each image, and how far the refined geometry expects it
+        from there; NaN where it does not take part.
+    positions_angstrom
+        Input positions about the tomogram's centre.
+    moves_angstrom, errors_angstrom
+        Displacement against the input, and its standard errors (NaN where not estimated).
+    trajectories_angstrom
+        Motion over the exposure; None where particles stand still.
+    """
+
+    names: tuple[str, ...]
+    total: int
+    pixel_size_angstrom: float
+    image_size_px: tuple[int, int]
+    image_positions_px: Float[Array, "F P 2"]
+    image_moves_angstrom: Float[Array, "F P 2"]
+    positions_angstrom: Float[Array, "P 3"]
+    moves_angstrom: Float[Array, "P 3"]
+    errors_angstrom: Float[Array, "P 3"]
+    trajectories_angstrom: Float[Array, "P F 3"] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WarpGrids:
+    """Warps at the nodes of a regular grid over the image: one for all tilt images, or one each.
+
+    Attributes
+    ----------
+    x_px, y_px
+        Columns and rows of the grid.
+    before_angstrom, after_angstrom
+        Displacements; None where there is no warp.
+    """
+
+    x_px: Float[Array, "m"]
+    y_px: Float[Array, "n"]
+    before_angstrom: Float[Array, "G n m 2"] | None
+    after_angstrom: Float[Array, "G n m 2"] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Windows:
+    """Summed correlation windows before and after, by exposure; see `tomopolish.results.FitRecord`."""
+
+    step_angstrom: float
+    before: Float[Array, "F n n"]
+    after: Float[Array, "F n n"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TomogramDetails:
+    """All that a tomogram's own part of a report shows.
+
+    Attributes
+    ----------
+    standing
+        Better, worse, undecided or not tested.
+    warps
+        None where the images are not deformed.
+    objective
+        Log-posterior after each accepted step.
+    """
+
+    name: str
+    statistics: TomogramStatistics
+    standing: str
+    tilts: TiltCurves
+    particles: ParticleMoves
+    warps: WarpGrids | None
+    windows: Windows
+    objective: Float[Array, "K"]
+    flagged_tilts: tuple[Flag, ...]
+    flagged_particles: tuple[Flag, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """The run as a whole.
+
+    Attributes
+    ----------
+    sentence
+        Whether it helped, in plain words.
+    verdict
+        What the sentence rests on; None where nothing was tested.
+    failures
+        Tomogram → why it was not refined.
+    note
+        How the run came about, lines of text.
+    maps
+        Comparison of maps before and after, where there is one.
+    """
+
+    sentence: str
+    verdict: Verdict | None
+    tomograms: Sequence[TomogramSummary]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    note: Sequence[str] = ()
+    maps: MapComparison | None = None
+
+    def standing(self, name: str) -> str:
+        """Say where a tomogram stands: better, worse, undecided or not tested."""
+        return standing(self.verdict, name)
+
+
+def standing(verdict: Verdict | None, name: str) -> str:
+    """Say where a verdict puts a tomogram."""
+    if verdict is not None:
+        for word in ("better", "worse", "undecided"):
+            if name in getattr(verdict, word):
+                return word
+    return "not tested"

@@ -1,0 +1,48 @@
+"""Arrays as short text, and JSON that is safe within a page: what the page's scripts unpack."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+MISSING = -32768
+LARGEST = 32767
+
+
+def packed(values: Array) -> dict[str, Any]:
+    """Array as 16-bit integers with one common step, base64; 1/65,000 of the largest value is kept.
+
+    What is not finite comes out as not a number.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(values)
+    largest = float(np.max(np.abs(values), where=finite, initial=0.0))
+    step = largest / LARGEST if largest > 0 else 1.0
+    whole = np.full(values.shape, MISSING, dtype="<i2")
+    whole[finite] = np.round(values[finite] / step)
+    return {"shape": list(values.shape), "step": step, "i16": base64.b64encode(whole.tobytes()).decode()}
+
+
+def unpacked(block: dict[str, Any]) -> Array:
+    """Turn what `packed` returns back into an array."""
+    whole = np.frombuffer(base64.b64decode(block["i16"]), dtype="<i2").reshape(block["shape"])
+    return np.where(whole == MISSING, np.nan, whole * block["step"])
+
+
+def rounded(values: Array, digits: int = 5) -> Any:
+    """Array as nested lists of so many significant digits; None where a value is not finite."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim:
+        return [rounded(row, digits) for row in values]
+    return float(f"{float(values):.{digits}g}") if np.isfinite(values) else None
+
+
+def page_json(content: Any) -> str:
+    """JSON for a ``<script>`` element: nothing in it can end the element or begin another."""
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

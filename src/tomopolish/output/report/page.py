@@ -1,0 +1,136 @@
+"""Pages of a report from templates; every name in them is escaped, and nothing is fetched from a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tomopolish import __version__
+from tomopolish.dataset.files import atomic_path, atomic_write
+from tomopolish.errors import RunError
+from tomopolish.output.report.data import RunSummary, TomogramDetails
+from tomopolish.output.report.packing import page_json
+from tomopolish.output.report.payload import details_payload, overview_payload
+
+TEMPLATE = "page.html"
+GENERATOR = "tomopolish report "
+"""How a page names the program that wrote it; a version follows."""
+
+PLOTLY_NAME = "plotly.min.js"
+SCRIPTS = ("core.js", "figures.js", "space.js", "overview.js")
+MOST_FLAGS = 100
+"""Marked particles that a page lists before it counts the others."""
+
+INSTALL = "pip install 'tomopolish[report]'"
+
+
+def check_installed() -> None:
+    """Raise RunError, with what to install, when a report cannot be made here."""
+    for module in ("plotly", "jinja2"):
+        try:
+            import_module(module)
+        except ImportError:
+            raise RunError(f"report.html needs {module}: {INSTALL}") from None
+
+
+def write_plotly(folder: Path) -> None:
+    """Put the plotting library beside the pages that share it; raises RunError when that is impossible."""
+    with atomic_write(folder / PLOTLY_NAME) as stream:
+        stream.write(_plotly())
+
+
+def write_overview(
+    path: Path, run: RunSummary, details: Sequence[TomogramDetails], pages: dict[str, str]
+) -> None:
+    """Write the report: the overview, with the details of the tomograms that have no page of their own.
+
+    Parameters
+    ----------
+    details
+        Tomograms that are part of this file.
+    pages
+        Tomogram → its page, relative to this one.
+
+    Raises
+    ------
+    RunError
+        when the file cannot be written.
+    """
+    links = {name: _link(target) for name, target in pages.items()}
+    links |= {d.name: f"#tomogram-{number}" for number, d in enumerate(details)}
+    _write(path, run=run, details=details, links=links, plotly=_plotly(), overview=overview_payload(run))
+
+
+def write_tomogram(path: Path, details: TomogramDetails, overview: str) -> None:
+    """Write a tomogram's page beside the plotting library; `overview` leads back to the report.
+
+    Raises RunError when the file cannot be written.
+    """
+    _write(path, run=None, details=[details], links={"overview": _link(overview)}, plotly=None, overview=None)
+
+
+def _write(path: Path, **content: Any) -> None:
+    template = _environment().get_template(TEMPLATE)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as stream:
+        stream.writelines(
+            template.generate(
+                **content,
+                version=__version__,
+                generator=GENERATOR,
+                most_flags=MOST_FLAGS,
+                plotly_name=PLOTLY_NAME,
+                style=_asset("style.css"),
+                scripts=[_asset(name) for name in SCRIPTS],
+                payload=lambda d: page_json(details_payload(d)),
+                page_json=page_json,
+            )
+        )
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415  an extra
+
+    environment = Environment(
+        loader=DictLoader({TEMPLATE: _asset(TEMPLATE)}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figure
+    return environment
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """Format a number for a table: so many significant digits, never an exponent where one can do without."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -4 <= magnitude <= 9:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    return f"{value:.{max(0, digits - 1 - magnitude)}f}".replace("-", "−")
+
+
+def _asset(name: str) -> str:
+    return files("tomopolish.output.report").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra
+
+    # Within a page the text must not end the element that holds it.
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+
+def _link(target: str) -> str:
+    return quote(target, safe="/.", encoding="utf-8", errors="surrogateescape")

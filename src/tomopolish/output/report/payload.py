@@ -1,0 +1,100 @@
+"""A tomogram's details, and the overview, as the JSON that the page's scripts draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, WarpGrids
+from tomopolish.output.report.packing import packed, rounded
+from tomopolish.results import MapComparison
+
+Array = np.ndarray
+
+
+def details_payload(details: TomogramDetails) -> dict[str, Any]:
+    """Everything the figures of one tomogram need."""
+    tilts, particles, windows = details.tilts, details.particles, details.windows
+    return {
+        "pixel": details.particles.pixel_size_angstrom,
+        "tilts": {
+            "rows": list(tilts.rows),
+            "exposure": rounded(tilts.exposure),
+            "angle": rounded(tilts.angles_after_degrees[:, 1]),
+        },
+        "shifts": {
+            "before": rounded(tilts.shifts_before_angstrom.T),
+            "after": rounded(tilts.shifts_after_angstrom.T),
+            "change": rounded((tilts.shifts_after_angstrom - tilts.shifts_before_angstrom).T),
+            "sigma": rounded(tilts.shift_errors_angstrom.T, 3),
+        },
+        "angles": {
+            "before": rounded(tilts.angles_before_degrees.T, 6),
+            "after": rounded(tilts.angles_after_degrees.T, 6),
+            "change": rounded(tilts.turned_degrees.T),
+            "sigma": rounded(tilts.angle_errors_degrees.T, 3),
+        },
+        "agreement": rounded(tilts.agreement.T, 4),
+        "particles": {
+            "names": list(particles.names),
+            "total": particles.total,
+            "image": list(particles.image_size_px),
+            "at": packed(particles.image_positions_px),
+            "moved": packed(particles.image_moves_angstrom),
+            "position": packed(particles.positions_angstrom),
+            "change": packed(particles.moves_angstrom),
+            "sigma": rounded(np.linalg.norm(particles.errors_angstrom, axis=1), 3),
+            "motion": None
+            if particles.trajectories_angstrom is None
+            else packed(particles.trajectories_angstrom),
+        },
+        "warps": None if details.warps is None else _warps(details.warps),
+        "windows": {
+            "step": windows.step_angstrom,
+            "before": packed(windows.before),
+            "after": packed(windows.after),
+        },
+        "objective": rounded(details.objective, 12),
+    }
+
+
+def _warps(warps: WarpGrids) -> dict[str, Any]:
+    return {
+        "x": rounded(warps.x_px),
+        "y": rounded(warps.y_px),
+        "before": None if warps.before_angstrom is None else packed(warps.before_angstrom),
+        "after": None if warps.after_angstrom is None else packed(warps.after_angstrom),
+    }
+
+
+def overview_payload(run: RunSummary) -> dict[str, Any]:
+    """Everything the figures of the overview need."""
+    return {"tomograms": _columns(run.tomograms), "maps": None if run.maps is None else _maps(run.maps)}
+
+
+def _columns(tomograms: Sequence[TomogramSummary]) -> dict[str, Any]:
+    figures = [t.statistics for t in tomograms]
+    evidence = [s.evidence for s in figures]
+    nan = float("nan")
+    numbers = {
+        "gain": [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in figures],
+        "held_out": [nan if e is None else e.gain_per_pair for e in evidence],
+        "held_out_error": [nan if e is None else e.standard_error / max(e.pairs, 1) for e in evidence],
+        "shift": [s.rms_shift_angstrom for s in figures],
+        "position": [s.rms_position_angstrom for s in figures],
+        "angle": [s.rms_angle_degrees for s in figures],
+        "shift_error": [t.shift_error_angstrom for t in tomograms],
+        "position_error": [t.position_error_angstrom for t in tomograms],
+    }
+    columns = {key: rounded(np.asarray(values), 4) for key, values in numbers.items()}
+    return {"name": [t.name for t in tomograms], **columns}
+
+
+def _maps(maps: MapComparison) -> dict[str, Any]:
+    return {
+        "frequency": rounded(maps.frequency_per_angstrom),
+        "before": rounded(maps.before, 4),
+        "after": rounded(maps.after, 4),
+    }

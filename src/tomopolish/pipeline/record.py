@@ -1,0 +1,80 @@
+"""What a report needs to know of a fit: where it started, how it went, what the windows showed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.pipeline.record_kernels import add_shifted
+from tomopolish.results import FitRecord, InputGeometry
+from tomopolish.solve.problem import pair_values, predicted_positions
+from tomopolish.solve.refine import Refinement
+from tomopolish.solve.surface import DisplacementSurface
+
+Array = np.ndarray
+
+
+def fit_record(
+    series: TiltSeries,
+    species: Sequence[Particles],
+    joined: Particles,
+    windows: CorrelationWindows,
+    refinement: Refinement,
+) -> FitRecord:
+    """Gather what a report shows, from the windows as last scaled and the solution on them."""
+    problem = refinement.problem
+    positions = predicted_positions(problem, problem.layout.unpack(refinement.vector))
+    half = round(windows.range_px / windows.step_px)
+    core = slice(windows.origin - half, windows.origin + half)
+    before = np.where(windows.visible, windows.values[:, :, windows.origin, windows.origin], 0.0)
+    after = np.where(windows.visible, pair_values(problem, refinement.vector), 0.0)
+    power = np.where(windows.visible, windows.power, 0.0)
+    return FitRecord(
+        given=InputGeometry(
+            projections_px=series.projections_px,
+            positions_px=joined.positions_px,
+            tomogram_size_px=series.tomogram_size_px,
+            image_size_px=series.image_size_px,
+            pixel_size_angstrom=series.pixel_size_angstrom,
+            pre_exposure=series.pre_exposure,
+            particle_names=tuple(name for particles in species for name in particles.names),
+            trajectories_px=joined.trajectories_px,
+            deformation=series.deformation,
+        ),
+        visible=windows.visible,
+        objective=np.asarray(refinement.history, dtype=np.float64),
+        tilt_log_likelihood=np.stack([before.sum(axis=1), after.sum(axis=1)], axis=-1),
+        particle_log_likelihood=np.stack([before.sum(axis=0), after.sum(axis=0)], axis=-1),
+        tilt_power=power.sum(axis=1),
+        particle_power=power.sum(axis=0),
+        windows_before=windows.values[:, :, core, core].sum(axis=1),
+        windows_after=shifted_sums(problem.surface, positions - windows.anchors_px, half),
+        window_step_angstrom=windows.step_px * series.pixel_size_angstrom,
+    )
+
+
+def shifted_sums(
+    surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"], half: int
+) -> Float32[Array, "F n n"]:
+    """Σ over visible particles of their windows about given displacements, 2·`half` samples wide."""
+    index = displacements_px / surface.step_px + surface.origin - half
+    whole = np.floor(index)
+    powers = (index - whole)[..., None] ** np.arange(4)
+    weights = powers @ surface.basis.T
+    first = np.clip(whole, -(2**31), 2**31).astype(np.int64) - 1
+    sums = np.zeros((len(index), 2 * half, 2 * half))
+    for tilt, total in enumerate(sums):
+        add_shifted(
+            surface.coefficients[tilt],
+            surface.visible[tilt],
+            first[tilt, :, 0],
+            first[tilt, :, 1],
+            weights[tilt, :, 0],
+            weights[tilt, :, 1],
+            total,
+        )
+    return sums.astype(np.float32)

@@ -1,0 +1,68 @@
+"""How far a warp may go: the Gaussian prior of its coefficients.
+
+Tilt images show a warp only where particles are. Coefficients that nothing determines (a spline's beyond the
+particles, slopes and twists where they are few) would grow without limit, and lose particles from their peaks
+on the way. `--def_reg` λ is a prior of precision 2λ, as in RELION. Without it the coefficients' spread
+is estimated from the images: MacKay (1992), "Bayesian interpolation", Neural Comput. 4:415, the sum of their
+squares over the number of them that the images determine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.models.protocols import DeformationModel
+from tomopolish.solve.coarse import correlation_length_px
+from tomopolish.solve.elimination import WarpFactor
+from tomopolish.solve.problem import Problem
+
+Array = np.ndarray
+
+MIN_SPREAD_PX = 0.1
+
+
+def initial_warp_precision(model: DeformationModel, windows: CorrelationWindows) -> Float[Array, "n"]:
+    """Precision of a warp's coefficients before anything is known.
+
+    2λ, but a displacement by the range is the widest that is expected. Without λ, displacements by the
+    windows' correlation length: a warp that begins within the peaks finds the way to larger ones.
+    """
+    regulariser = 2 * model.penalty_weights
+    spread_px = float(windows.range_px)
+    if spread_is_estimated(model):
+        spread_px = min(spread_px, correlation_length_px(windows))
+    return np.maximum(regulariser, (model.unit_px / spread_px) ** 2)
+
+
+def spread_is_estimated(model: DeformationModel) -> bool:
+    """Whether there are coefficients, and nobody said how far they may go."""
+    return model.shape[1] > 0 and not model.penalty_weights.any()
+
+
+def informed_warp_precision(
+    problem: Problem, vector: Float[Array, "N"], factor: WarpFactor, range_px: float
+) -> Float[Array, "G n"]:
+    """Precision of all coefficients as a solution shows it, between the range and `MIN_SPREAD_PX`.
+
+    Parameters
+    ----------
+    problem
+        Its deformation's spread is estimated.
+    factor
+        Of the remaining curvature of the coefficients at the solution, prior included.
+    """
+    layout = problem.layout
+    coefficients, prior = layout.unpack(vector).warp, layout.unpack(problem.precision).warp
+    unit = np.eye(coefficients.shape[1])
+    determined = 0.0
+    for row, cholesky in zip(prior, factor.factors, strict=True):
+        variance = np.diag(scipy.linalg.cho_solve(cholesky, unit, check_finite=False))
+        determined += float(np.sum(1 - row * variance))
+    scale = problem.deformation.unit_px
+    total = float(np.sum((scale * coefficients) ** 2))
+    spread_px = np.sqrt(total / determined) if determined > 0 else 0.0
+    spread_px = float(np.clip(spread_px, MIN_SPREAD_PX, range_px))
+    return np.full(coefficients.shape, (scale / spread_px) ** 2)

@@ -1,0 +1,136 @@
+"""Evidence of a motion prior: how probable it makes the measurements, whatever the geometry.
+
+Particles are the state of a linear dynamical system, a random walk whose steps have the prior's covariance,
+seen through projections whose parameters are further noise, common to a tilt image. A Kalman filter (Kalman
+1960) integrates over all trajectories, positions and projections exactly, one tilt image at a time: O(F·P³)
+for F tilt images and P particles. Run backwards, it tells what it takes each measurement's error to be (de
+Jong & Penzer 1998, "Diagnosing shocks in time series", J. Am. Stat. Assoc. 93:796).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+from scipy.spatial.distance import cdist
+
+from tomopolish.settings import MotionSettings
+from tomopolish.tune.linear import LinearFrame, LinearTomogram
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilterStep:
+    """One tilt image in the filter.
+
+    Attributes
+    ----------
+    innovation
+        What the image adds to what was known, whitened.
+    factor
+        Cholesky factor of the innovation's covariance.
+    gain
+        Whitened: a unit of whitened innovation moves the state by a row of it.
+    """
+
+    frame: LinearFrame
+    innovation: Float[Array, "2V"]
+    factor: Float[Array, "2V 2V"]
+    gain: Float[Array, "2V 3P"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ErrorEstimate:
+    """What the filter makes of one tilt image's errors of measurement.
+
+    Attributes
+    ----------
+    squares
+        Of each pair's smoothed error over its expected square is ``squares / expected``; both sum over x, y.
+    """
+
+    squares: Float[Array, "V"]
+    expected: Float[Array, "V"]
+
+
+def log_evidence(tomogram: LinearTomogram, motion: MotionSettings) -> float:
+    """Log-evidence of a motion prior, nats, up to a constant of the tomogram's measurements."""
+    value = 0.0
+    for step in filter_steps(tomogram, motion):
+        value -= 0.5 * float(step.innovation @ step.innovation)
+        value -= float(np.log(np.diag(step.factor)).sum())
+    return value
+
+
+def filter_steps(tomogram: LinearTomogram, motion: MotionSettings) -> Iterator[FilterStep]:
+    """Run the filter forwards; tilt images without measurements are left out."""
+    count = len(tomogram.positions_px)
+    walk = np.kron(_step_covariance(tomogram, motion), np.eye(3))
+    V = tomogram.position_variance * np.eye(3 * count)
+    mean = np.zeros((count, 3))
+    for m, frame in enumerate(tomogram.frames):
+        if m > 0:
+            V += walk
+        if not len(frame.particles):
+            continue
+        seen, H = frame.particles, frame.design
+        rows = V.reshape(3 * count, count, 3)[:, seen]
+        across = np.matmul(H, rows.transpose(1, 2, 0)).reshape(-1, 3 * count)
+        part = across.reshape(-1, count, 3)[:, seen]
+        S = np.matmul(H, part.transpose(1, 2, 0)).reshape(len(across), -1)
+        B = frame.tilt_design.reshape(-1, 5)
+        S += B @ B.T
+        S[np.diag_indices_from(S)] += 1.0
+        factor = scipy.linalg.cholesky(S, lower=True, check_finite=False)
+        found = (frame.value - np.einsum("pij,pj->pi", H, mean[seen])).ravel()
+        innovation = scipy.linalg.solve_triangular(factor, found, lower=True, check_finite=False)
+        gain = scipy.linalg.solve_triangular(factor, across, lower=True, check_finite=False)
+        mean = mean + (innovation @ gain).reshape(count, 3)
+        V = V - gain.T @ gain
+        yield FilterStep(frame=frame, innovation=innovation, factor=factor, gain=gain)
+
+
+def smoothed_errors(tomogram: LinearTomogram, motion: MotionSettings) -> list[ErrorEstimate]:
+    """Estimate each measurement's error from all tilt images, in order of exposure."""
+    steps = list(filter_steps(tomogram, motion))
+    count = len(tomogram.positions_px)
+    r, N = np.zeros(3 * count), np.zeros((3 * count, 3 * count))
+    estimates = []
+    for step in reversed(steps):
+        frame = step.frame
+        inverse = scipy.linalg.solve_triangular(
+            step.factor, np.eye(len(step.factor)), lower=True, check_finite=False
+        )
+        K = step.gain.T @ inverse
+        M = N @ K
+        u = inverse.T @ step.innovation - K.T @ r
+        D = inverse.T @ inverse + K.T @ M
+        rows = (3 * frame.particles[:, None] + np.arange(3)).ravel()
+        Z = scipy.linalg.block_diag(*frame.design)
+        r[rows] += u @ Z
+        MZ = M @ Z
+        N[:, rows] -= MZ
+        N[rows] -= MZ.T
+        N[np.ix_(rows, rows)] += Z.T @ D @ Z
+        estimates.append(
+            ErrorEstimate(
+                squares=np.square(u).reshape(-1, 2).sum(axis=1),
+                expected=np.diag(D).reshape(-1, 2).sum(axis=1),
+            )
+        )
+    filled = iter(estimates[::-1])
+    empty = ErrorEstimate(squares=np.zeros(0), expected=np.zeros(0))
+    return [next(filled) if len(frame.particles) else empty for frame in tomogram.frames]
+
+
+def _step_covariance(tomogram: LinearTomogram, motion: MotionSettings) -> Float[Array, "P P"]:
+    """Covariance of the velocities of all particles, one component, px²."""
+    distances = cdist(tomogram.positions_px, tomogram.positions_px)
+    scaled = distances / (tomogram.scale_px * motion.distance_scale)
+    step = (tomogram.scale_px * motion.velocity_scale) ** 2
+    covariance: Array = step * np.exp(-(scaled**2) if motion.squared_exponential else -scaled)
+    return covariance

@@ -1,0 +1,158 @@
+"""A tomogram as linear measurements of where its particles are, around a solution (docs/tuning.md).
+
+Around the most probable geometry every pair's log-likelihood is a paraboloid of its 2D position: a position
+measured with a known error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tomopolish.solve.problem import Problem, State, evaluate
+from tomopolish.solve.surface import evaluate_surface
+from tomopolish.solve.uncertainty import expected_state
+
+Array = np.ndarray
+
+FLAT = 1e-6
+"""Pairs whose curvature in one direction is below this fraction of the other say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearFrame:
+    """One tilt image's measurements, in units of their standard errors.
+
+    ``value = design · x + tilt_design · t + noise`` with x a particle's 3D displacement from its static input
+    position, px, t the projection's parameters in units of their prior, and independent noise of variance 1.
+
+    Attributes
+    ----------
+    particles
+        Those measured.
+    """
+
+    particles: Int[Array, "V"]
+    design: Float[Array, "V 2 3"]
+    tilt_design: Float[Array, "V 2 5"]
+    value: Float[Array, "V 2"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearTomogram:
+    """A tomogram's measurements of where its particles are, tilt images in order of exposure.
+
+    Attributes
+    ----------
+    positions_px
+        Between which the prior takes distances.
+    position_variance
+        Of the static positions' prior, px².
+    scale_px
+        `--s_vel` times this are px per tilt image, `--s_div` times this are px.
+    """
+
+    name: str
+    positions_px: Float[Array, "P 3"]
+    frames: tuple[LinearFrame, ...]
+    position_variance: float
+    scale_px: float
+
+    def with_noise(self, variances: Sequence[Float[Array, "V"]]) -> LinearTomogram:
+        """Return the measurements where each pair's errors have these variances, by tilt image."""
+        frames = []
+        for frame, variance in zip(self.frames, variances, strict=True):
+            s = 1 / np.sqrt(variance)[:, None]
+            frames.append(
+                replace(
+                    frame,
+                    design=frame.design * s[..., None],
+                    tilt_design=frame.tilt_design * s[..., None],
+                    value=frame.value * s,
+                )
+            )
+        return replace(self, frames=tuple(frames))
+
+
+def linearise(
+    name: str,
+    problem: Problem,
+    vector: Float[Array, "N"],
+    power: Float[Array, "F P"],
+    positions_px: Float[Array, "P 3"],
+    scale_px: float,
+) -> LinearTomogram:
+    """Expand a problem with motion about a solution, with the pairs' expected curvature.
+
+    A pair's own curvature is larger where its noise happens to peak, which is where the solution is drawn to;
+    the expected one is not (see `solve.uncertainty`).
+
+    Parameters
+    ----------
+    problem
+        The projections' and positions' priors are taken about its input geometry; they should be wide.
+    power
+        Weighted power of each pair's prediction.
+    """
+    state = evaluate(problem, vector)
+    layout = problem.layout
+    C = expected_state(problem, state, power).curvature[..., [0, 1, 1, 2]]
+    C = C.reshape(*problem.surface.visible.shape, 2, 2)
+    trace = np.trace(C, axis1=-2, axis2=-1)
+    sound = problem.surface.visible & (trace > 0) & (np.linalg.det(C) > FLAT * trace**2)
+    forces = _forces(problem, state)
+    A = state.rotations[:, :2]
+    offsets = problem.motion.offsets_px(layout.unpack(vector).motion)
+    offsets = offsets + layout.unpack(vector).positions_px
+    B = _tilt_derivatives(state)
+    found = layout.unpack(vector)
+    tilt_parameters = np.concatenate([found.angles, found.shifts_px], axis=1)
+    prior, free = layout.unpack(problem.precision), layout.unpack(problem.free)
+    deviation = np.concatenate([free.angles, free.shifts_px], axis=1) / np.sqrt(
+        np.concatenate([prior.angles, prior.shifts_px], axis=1)
+    )
+    frames = []
+    for f in problem.motion.chronological:
+        seen = np.flatnonzero(sound[f])
+        L = np.linalg.cholesky(C[f, seen])
+        upper = np.swapaxes(L, 1, 2)
+        here = offsets[f, seen] @ A[f].T + B[f, seen] @ tilt_parameters[f]
+        frames.append(
+            LinearFrame(
+                particles=seen,
+                design=upper @ A[f],
+                tilt_design=(upper @ B[f, seen]) * deviation[f],
+                value=np.linalg.solve(L, forces[f, seen][..., None])[..., 0]
+                + np.einsum("pij,pj->pi", upper, here),
+            )
+        )
+    return LinearTomogram(
+        name=name,
+        positions_px=positions_px,
+        frames=tuple(frames),
+        position_variance=1.0 / float(prior.positions_px.mean()),
+        scale_px=scale_px,
+    )
+
+
+def _forces(problem: Problem, state: State) -> Float[Array, "F P 2"]:
+    """Gradient of each pair's log-likelihood by its unwarped 2D position."""
+    positions = state.positions_2d_px
+    if problem.warps:
+        warp = problem.layout.unpack(state.vector).warp
+        positions = positions + problem.deformation.displacement_px(positions, warp)
+    gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
+    if state.warp_inverse is None:
+        return gradient
+    return np.einsum("fpji,fpj->fpi", np.linalg.inv(state.warp_inverse), gradient)
+
+
+def _tilt_derivatives(state: State) -> Float[Array, "F P 2 5"]:
+    """Change of each unwarped 2D position with its projection's three angles and two shifts."""
+    axes = np.swapaxes(state.turn_rate, 1, 2)
+    turning = np.cross(axes[:, None], state.turned[:, :, None])[..., :2]
+    shifts = np.broadcast_to(np.eye(2), (*state.turned.shape[:2], 2, 2))
+    return np.concatenate([np.swapaxes(turning, 2, 3), shifts], axis=-1)

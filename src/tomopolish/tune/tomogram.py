@@ -1,0 +1,171 @@
+"""One tomogram of a tuning: windows computed once, solved again whenever the prior has changed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
+
+from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.errors import RunError
+from tomopolish.geometry import project
+from tomopolish.pipeline import PreparedReferences, build_problem, correlation_windows
+from tomopolish.pipeline.align import SCALE_TOLERANCE, intensity_scales, scaled
+from tomopolish.progress import Progress
+from tomopolish.settings import AlignSettings, MotionSettings
+from tomopolish.solve.newton import NewtonOptions
+from tomopolish.solve.refine import Refinement, RefineOptions, newton, refine
+from tomopolish.tune.linear import LinearTomogram, linearise
+from tomopolish.tune.noise import NoiseModel, crowding, fit_noise, no_crowding
+
+Array = np.ndarray
+
+NEWTON = NewtonOptions(relative_tolerance=1e-7, max_evaluations=40)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TunedTomogram:
+    """A tomogram's windows, and its solution with some motion prior.
+
+    Attributes
+    ----------
+    static
+        Angles, shifts and positions of the solution, flat.
+    offsets_px
+        Motion of the solution, file order.
+    crowding
+        Of every pair, file order.
+    noise
+        Noise of the measurements as last fitted; None: not yet.
+    """
+
+    series: TiltSeries
+    particles: Particles
+    windows: CorrelationWindows
+    settings: AlignSettings
+    static: Float[Array, "N"]
+    offsets_px: Float[Array, "F P 3"]
+    crowding: Float[Array, "F P"]
+    noise: NoiseModel | None = None
+
+    def measured(self, motion: MotionSettings) -> tuple[TunedTomogram, LinearTomogram]:
+        """Solve with a motion prior, from the last solution; returns the solution and the measurements."""
+        problem = build_problem(
+            self.series, self.particles, self.windows, replace(self.settings, motion=motion)
+        )
+        start = np.zeros(problem.layout.size)
+        start[: len(self.static)] = self.static
+        problem.layout.unpack(start).motion[...] = problem.motion.coefficients(self.offsets_px)
+        vector = newton(problem, start, NEWTON).state.vector
+        measurements = linearise(
+            self.series.name,
+            problem,
+            vector,
+            self.windows.power,
+            self.particles.positions_px,
+            scale_px(self.series, motion),
+        )
+        offsets = problem.motion.offsets_px(problem.layout.unpack(vector).motion)
+        return replace(self, static=vector[: len(self.static)], offsets_px=offsets), measurements
+
+    def with_fitted_noise(
+        self, measurements: LinearTomogram, motion: MotionSettings
+    ) -> tuple[TunedTomogram, LinearTomogram]:
+        """Fit the noise under a motion prior; returns measurements in units of the errors found."""
+        crowded = [
+            self.crowding[f, frame.particles]
+            for f, frame in zip(self.series.chronological, measurements.frames, strict=True)
+        ]
+        noise = fit_noise(measurements, crowded, motion, self.noise or no_crowding(measurements))
+        return replace(self, noise=noise), measurements.with_noise(noise.variances(crowded))
+
+
+def scale_px(series: TiltSeries, motion: MotionSettings) -> float:
+    """Pixels that are one unit of `--s_vel` and `--s_div`."""
+    return (1.0 if motion.absolute else series.frame_dose) / series.pixel_size_angstrom
+
+
+def open_tomogram(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    progress: Progress,
+    *,
+    max_particles: int,
+) -> TunedTomogram:
+    """Compute the windows of at most `max_particles` particles, chosen at random, and align with motion.
+
+    References of the wrong intensity are corrected as in an alignment.
+
+    Parameters
+    ----------
+    settings
+        With the motion prior to start from.
+
+    Raises
+    ------
+    RunError
+        when a tilt image cannot be read, or shows too little.
+    """
+    assert settings.motion is not None
+    everyone = particles.positions_px
+    particles = _subset(replace(particles, trajectories_px=None), max_particles)
+    with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
+        windows = correlation_windows(series, particles, references, settings, pool, progress)
+    if windows.visible.any(axis=0).sum() < 3 or windows.visible.any(axis=1).sum() < 3:
+        raise RunError(f"{series.name}: fewer than three particles or tilt images can be seen")
+    with threadpool_limits(1), progress.stage("alignment") as stage:
+        windows, refinement = _solution(series, particles, windows, settings)
+        stage.advance()
+    layout = refinement.problem.layout
+    found = layout.unpack(refinement.vector)
+    return TunedTomogram(
+        series=series,
+        particles=particles,
+        windows=windows,
+        settings=settings,
+        static=np.concatenate([found.angles.ravel(), found.shifts_px.ravel(), found.positions_px.ravel()]),
+        offsets_px=refinement.problem.motion.offsets_px(found.motion),
+        crowding=crowding(
+            project(series.projections_px, particles.positions_px)[..., :2],
+            project(series.projections_px, everyone)[..., :2],
+            references.box_px,
+        ),
+    )
+
+
+def _solution(
+    series: TiltSeries, particles: Particles, windows: CorrelationWindows, settings: AlignSettings
+) -> tuple[CorrelationWindows, Refinement]:
+    options = RefineOptions(threads=settings.run.threads)
+    given = settings.fit.reference_scale
+    owner = np.zeros(len(particles), dtype=np.int64)
+    windows = scaled(windows, np.full(len(particles), 1.0 if given is None else given))
+    problem = build_problem(series, particles, windows, settings)
+    refinement = refine(problem, windows, np.zeros(problem.layout.size), options)
+    scale = float(intensity_scales(windows, refinement, owner)[0])
+    if given is None and settings.weights.whiten and scale > 0 and max(scale, 1 / scale) > SCALE_TOLERANCE:
+        windows = scaled(windows, np.full(len(particles), scale))
+        problem = build_problem(series, particles, windows, settings)
+        refinement = refine(problem, windows, np.zeros(problem.layout.size), options)
+    return windows, refinement
+
+
+def _subset(particles: Particles, most: int) -> Particles:
+    if len(particles) <= most:
+        return particles
+    kept = np.sort(np.random.default_rng(0).choice(len(particles), most, replace=False))
+    return replace(
+        particles,
+        rows=particles.rows[kept],
+        names=tuple(particles.names[i] for i in kept),
+        positions_px=particles.positions_px[kept],
+        rotations=particles.rotations[kept],
+        half_set=particles.half_set[kept],
+        optics_group=particles.optics_group[kept],
+    )
