@@ -20,7 +20,7 @@ from tomopolish.correlation import kernels_cpu
 from tomopolish.correlation.frequencies import TiltFrequencies
 from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.reference import ReferenceTransform
-from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.model import Particles, ReusesMemory, TiltSeries
 from tomopolish.fourier import column_multiplicity
 from tomopolish.geometry import depth_px, project, project_trajectories
 
@@ -327,9 +327,19 @@ def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
 
 
 def prefetch(series: TiltSeries, tilts: Array, reader: Executor) -> Iterator[tuple[int, Array]]:
-    """Yield (tilt, image) while the next image is being read."""
+    """Yield (tilt, image) while the next image is being read; an image holds until the next is asked for."""
+    width, height = series.image_size_px
+    images = series.images
+    buffers = [np.empty((height, width), dtype=np.float32) for _ in range(min(2, len(tilts)))]
+
+    def read(i: int) -> Array:
+        if not isinstance(images, ReusesMemory):
+            return images.read(int(tilts[i]))
+        images.read_into(int(tilts[i]), buffers[i % 2])
+        return buffers[i % 2]
+
     pending = None
     for i, tilt in enumerate(tilts):
-        image = pending.result() if pending is not None else series.images.read(int(tilt))
-        pending = reader.submit(series.images.read, int(tilts[i + 1])) if i + 1 < len(tilts) else None
+        image = read(0) if pending is None else pending.result()
+        pending = reader.submit(read, i + 1) if i + 1 < len(tilts) else None
         yield int(tilt), image

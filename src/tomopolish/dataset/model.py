@@ -33,6 +33,14 @@ class TiltImages(Protocol):
         """Return one tilt image, file order, as float32; raises RunError when it cannot be read."""
 
 
+@runtime_checkable
+class ReusesMemory(Protocol):
+    """A source of tilt images that can write them to memory that is there already."""
+
+    def read_into(self, tilt: int, image: Float32[Array, "h w"]) -> None:
+        """Write one tilt image; raises RunError when it cannot be read."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Deformation:
     """A 2D warp of tilt images in RELION's parameters (spec §6)."""

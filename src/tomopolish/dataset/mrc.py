@@ -7,7 +7,8 @@ description of a file without sharing a handle.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,20 @@ class MrcFile:
         _, h, w = self.shape
         return self._read(section, 0, h * w).reshape(h, w)
 
+    def read_section_into(self, section: int, image: Float32[Array, "h w"]) -> None:
+        """As `read_section`, into memory that is there already."""
+        count = image.size
+        if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
+            image[...] = self._read(section, 0, count).reshape(image.shape)
+            return
+        with self._failing(section), self.path.open("rb", buffering=0) as handle:
+            handle.seek(self.offset + section * self.section_bytes)
+            target, done = memoryview(image).cast("B"), 0
+            while done < len(target) and (got := handle.readinto(target[done:])):
+                done += got
+        if done != len(target):
+            raise self._cut_off(section)
+
     def read_row(self, section: int, row: int) -> Float32[Array, "w"]:
         """Read a single row of a section; raises RunError as `read_section`."""
         w = self.shape[2]
@@ -76,14 +91,23 @@ class MrcFile:
     def _read(self, section: int, first: int, count: int) -> Array:
         dtype = np.dtype(self.dtype)
         offset = self.offset + section * self.section_bytes + first * dtype.itemsize
-        try:
+        with self._failing(section):
             values = np.fromfile(self.path, dtype=dtype, count=count, offset=offset)
+        if len(values) != count:
+            raise self._cut_off(section)
+        return values.astype(np.float32, copy=False)
+
+    @contextmanager
+    def _failing(self, section: int) -> Iterator[None]:
+        """Turn a failed read into a RunError that names the file."""
+        try:
+            yield
         except OSError as problem:
             reason = problem.strerror or problem
             raise RunError(f"{self.path}: section {section + 1} cannot be read ({reason})") from problem
-        if len(values) != count:
-            raise RunError(f"{self.path}: section {section + 1} is cut off; copy the file again")
-        return values.astype(np.float32)
+
+    def _cut_off(self, section: int) -> RunError:
+        return RunError(f"{self.path}: section {section + 1} is cut off; copy the file again")
 
 
 def read_header(path: Path) -> MrcFile:
