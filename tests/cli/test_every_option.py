@@ -208,6 +208,12 @@ def shift_only(options: str, beside: str) -> Check:
     return check
 
 
+def hold_out(bench: Bench) -> None:
+    found = bench("--hold_out 0")
+    assert "held out" in bench().out and "held out" not in found.out
+    assert "was not tested" in found.out and "was not tested" not in bench().out
+
+
 def no_report(bench: Bench) -> None:
     found = bench("--report")
     assert "report.html" in found.files and "report.html" not in bench().files
@@ -352,6 +358,7 @@ TABLE: dict[str, Check] = {
     "--max_frame": changes("--max_frame 7"),
     "--pad": changes("--pad 2"),
     "--ref_scale": changes("--ref_scale 0.5"),
+    "--hold_out": hold_out,
     "--aniso": refused("--aniso"),
     "--per_tilt_aniso": refused("--per_tilt_aniso"),
     # weights
@@ -385,6 +392,7 @@ TABLE: dict[str, Check] = {
     "--dry_run": dry_run,
     "--only_do_unfinished": only_do_unfinished,
     "--strict": strict,
+    "--evaluate": writes("--evaluate", "evaluation/fsc_before.star", "evaluation/fsc_after.star"),
     "--diag": writes("--diag", "CCsum_TS_01.mrc", "diag_TS_01_frq_weight.mrc"),
     "--no_report": no_report,
     "--pipeline_control": pipeline_control,
