@@ -6,7 +6,14 @@ import numpy as np
 
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation
 from tomopolish.geometry import relion5_projections, rotation_from_vector
-from tomopolish.results import Evidence, FitRecord, InputGeometry, TomogramResult, TomogramStatistics
+from tomopolish.results import (
+    Evidence,
+    FitRecord,
+    InputGeometry,
+    MapComparison,
+    TomogramResult,
+    TomogramStatistics,
+)
 
 PIXEL = 2.5
 IMAGE, TOMOGRAM = (600, 500), (640, 560, 200)
@@ -99,4 +106,16 @@ def statistics(seed: int, particles: int, visible: np.ndarray) -> TomogramStatis
             agreement_before=0.4,
             agreement_after=0.8,
         ),
+    )
+
+
+def make_maps() -> MapComparison:
+    frequency = np.arange(33) / (64 * PIXEL)
+    return MapComparison(
+        frequency_per_angstrom=frequency,
+        before=np.exp(-((frequency / 0.06) ** 2)),
+        after=np.exp(-((frequency / 0.09) ** 2)),
+        resolution_before_angstrom={0.143: 12.0, 0.5: 20.0},
+        resolution_after_angstrom={0.143: 8.0, 0.5: 13.0},
+        masked=True,
     )

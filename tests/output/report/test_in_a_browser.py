@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_results import make_result
+from made_results import make_maps, make_result
 from test_pages import HOSTILE, results
 
 from chromium import Page, chromium
@@ -38,10 +38,11 @@ def page(browser: Page) -> Iterator[Page]:
 
 
 def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Path) -> None:
-    page.open(write_report(tmp_path, {"TS_1": MOVING, "TS_2": make_result(2)}, {"TS_3": "no images"}))
+    everything = {"TS_1": MOVING, "TS_2": make_result(2)}
+    page.open(write_report(tmp_path, everything, {"TS_3": "no images"}, make_maps()))
     states = page.run(STATES)
     assert {state for _, state in states} == {"drawn"}
-    assert {kind for kind, _ in states} == KINDS | {"warp", "gains", "changes"}
+    assert {kind for kind, _ in states} == KINDS | {"warp", "gains", "changes", "fsc"}
     drawn = page.run(
         "report.figures().map((f) => f.querySelectorAll('.canvas .main-svg').length > 0"
         " && f.querySelector('.canvas').getBoundingClientRect().height > 100)"

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from made_results import make_result
+from made_results import make_maps, make_result
 
 from tomopolish.errors import RunError
 from tomopolish.output.report import page
@@ -111,12 +111,13 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_evidence_the_report_says_what_its_figure_is_worth(tmp_path: Path) -> None:
-    plain = {
-        name: replace(r, statistics=replace(r.statistics, evidence=None))
-        for name, r in results(["TS"]).items()
-    }
+    (result,) = results(["TS"]).values()
+    plain = {"TS": replace(result, statistics=replace(result.statistics, evidence=None))}
     text = text_of(write_report(tmp_path, plain, {}))
     assert "Whether the refinement helped was not tested." in text
     assert "which a fit to noise also does" in text
+    compared = text_of(write_report(tmp_path, plain, {}, make_maps()))
+    assert "Half maps reach 8.00 Å" in compared
+    assert "refinement, masked: 0.143 at 12.0 Å before, 8.00 Å after." in compared
     helped = text_of(write_report(tmp_path, results([f"TS_{i}" for i in range(5)]), {}))
     assert 'class="verdict helped">The refinement helped' in helped
