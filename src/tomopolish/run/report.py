@@ -104,6 +104,8 @@ def report_run(
         write_list(folder, report)
         remove_earlier(folder)
         if wanted:
+            if len(report.results) > ALL_IN_ONE:
+                reporter.say(f"Writing the report of {len(report.results)} tomograms")
             path = write_report(folder, report.results, report.failures, read_comparison(folder))
             reporter.say(f"Report: {path}")
     except Exception as error:

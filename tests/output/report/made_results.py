@@ -28,6 +28,7 @@ def make_result(
     warp: bool = False,
     name: str = "TS",
     samples: int = 12,
+    seen: float = 0.8,
 ) -> TomogramResult:
     rng = np.random.default_rng(seed)
     angles = np.stack([np.zeros(tilts), np.linspace(-50, 50, tilts), np.full(tilts, 85.0)], axis=-1)
@@ -36,7 +37,7 @@ def make_result(
     refined[:, :3, :3] = rotation_from_vector(rng.normal(size=(tilts, 3)) * 0.005) @ given[:, :3, :3]
     refined[:, :2, 3] += rng.normal(size=(tilts, 2))
     positions = rng.uniform(0.2, 0.8, (particles, 3)) * TOMOGRAM
-    visible = rng.random((tilts, particles)) > 0.2
+    visible = rng.random((tilts, particles)) < seen
     power = visible * rng.uniform(50, 60, visible.shape)
     after = 0.9 * power + visible * rng.normal(size=visible.shape)
     errors = AlignmentErrors(

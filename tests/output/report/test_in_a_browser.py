@@ -38,7 +38,8 @@ def page(browser: Page) -> Iterator[Page]:
 
 
 def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Path) -> None:
-    everything = {"TS_1": MOVING, "TS_2": make_result(2)}
+    blind = make_result(3, tilts=1, particles=1, seen=0.0)
+    everything = {"TS_1": MOVING, "TS_2": make_result(2), "TS_4": blind}
     page.open(write_report(tmp_path, everything, {"TS_3": "no images"}, make_maps()))
     states = page.run(STATES)
     assert {state for _, state in states} == {"drawn"}
