@@ -81,9 +81,14 @@ class Page:
         self._loaded = False
         start = time.perf_counter()
         self.call("Page.navigate", url=path.absolute().as_uri() + fragment)
+        self.wait_for_load()
+        return time.perf_counter() - start
+
+    def wait_for_load(self) -> None:
+        """Wait until the next page that is opened, or was since the last wait, is loaded."""
         while not self._loaded:
             self._receive()
-        return time.perf_counter() - start
+        self._loaded = False
 
     def run(self, script: str) -> Any:
         """Evaluate JavaScript, wait for what it promises, return its value."""
@@ -102,11 +107,9 @@ class Page:
         )
         path.write_bytes(base64.b64decode(image["data"]))
 
-    def print(self, path: Path) -> None:
-        """Save the page as it would be printed, as PDF."""
-        path.write_bytes(
-            base64.b64decode(self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.7)["data"])
-        )
+    def pdf(self) -> bytes:
+        """Return the page as it would be printed."""
+        return base64.b64decode(self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.7)["data"])
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the browser and wait for its answer."""
@@ -144,7 +147,7 @@ class Page:
             self.requests.append(parameters["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.console.append(str(parameters["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
             self.console.append(str(parameters["args"]))
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.console.append(parameters["entry"]["text"])

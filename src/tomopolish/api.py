@@ -23,6 +23,7 @@ from tomopolish.results import TomogramResult
 from tomopolish.run.align import STAGES, open_inputs
 from tomopolish.run.devices import runner_for
 from tomopolish.run.local import RunReport, refine
+from tomopolish.run.report import write_report
 from tomopolish.run.reporter import Reporter, SilentReporter, reporter_for
 from tomopolish.run.species import SPECIES_STAGES, SpeciesAlignments
 from tomopolish.run.work import Stages
@@ -85,6 +86,17 @@ class AlignedProject:
         moving = any(a.trajectories_px is not None for a in self.report.alignments.values())
         self.project.write(Path(folder), self.report.alignments, motion=moving)
         return self.project.files.working_directory / folder / "optimisation_set.star"
+
+    def write_report(self, folder: AnyPath) -> Path:
+        """Write ``report.html`` into a folder and return its path; see docs/report.md.
+
+        A relative `folder` begins where the project's paths begin. Raises RunError when a library is missing
+        or a file cannot be written.
+        """
+        first = self.project.first if isinstance(self.project, SpeciesSet) else self.project
+        out = first.files.working_directory / folder
+        out.mkdir(parents=True, exist_ok=True)
+        return write_report(out, self.results, self.failures)
 
 
 def load(

@@ -280,6 +280,8 @@ class RunSettings:
         `--strict`: the first tomogram that fails ends the run.
     report
         Whether to write ``report.html``; off with `--no_report`.
+    evaluate
+        `--evaluate`: reconstruct half maps before and after, and compare their FSC.
     cluster
         Where tomograms are refined; None: one after the other, in this process.
     """
@@ -293,6 +295,7 @@ class RunSettings:
     pipeline_folder: Path | None = None
     strict: bool = False
     report: bool = True
+    evaluate: bool = False
     cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ def test_results_are_arrays_and_can_be_written(project: Path) -> None:
     assert not aligned.failures
     written = aligned.write("from_python")
     assert written == project / "from_python" / "optimisation_set.star"
+    assert "TS_02" in aligned.write_report("from_python").read_text()
 
     run(["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--j", "2", "--o", "from_shell"])
     for name in ("particles.star", "tilt_series/TS_01.star"):

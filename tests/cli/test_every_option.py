@@ -82,6 +82,8 @@ class Bench:
                 words += ["--o", str(folder)]
             if "--report" not in words:
                 words += ["--no_report"]
+            if "--hold_out" not in words:
+                words += ["--hold_out", "0"]
             words = [w for w in words if w != "--report"]
             out, err = io.StringIO(), io.StringIO()
             with redirect_stdout(out), redirect_stderr(err):
@@ -206,6 +208,14 @@ def shift_only(options: str, beside: str) -> Check:
             changes(options, beside)(bench)
 
     return check
+
+
+def hold_out(bench: Bench) -> None:
+    """What the pairs that were held out say is shown; the final fit uses them all."""
+    found, without = bench("--hold_out 0.2"), bench()
+    assert "held out" in found.out and "held out" not in without.out
+    assert "was not tested" in without.out and "was not tested" not in found.out
+    assert distance(found, without) < 0.1
 
 
 def no_report(bench: Bench) -> None:
@@ -352,6 +362,7 @@ TABLE: dict[str, Check] = {
     "--max_frame": changes("--max_frame 7"),
     "--pad": changes("--pad 2"),
     "--ref_scale": changes("--ref_scale 0.5"),
+    "--hold_out": hold_out,
     "--aniso": refused("--aniso"),
     "--per_tilt_aniso": refused("--per_tilt_aniso"),
     # weights
@@ -385,6 +396,7 @@ TABLE: dict[str, Check] = {
     "--dry_run": dry_run,
     "--only_do_unfinished": only_do_unfinished,
     "--strict": strict,
+    "--evaluate": writes("--evaluate", "evaluation/fsc_before.star", "evaluation/fsc_after.star"),
     "--diag": writes("--diag", "CCsum_TS_01.mrc", "diag_TS_01_frq_weight.mrc"),
     "--no_report": no_report,
     "--pipeline_control": pipeline_control,

@@ -83,6 +83,11 @@ def _alignment() -> Section:
         "--ref_scale", "FACTOR", "Factor applied to the references; auto: estimated where far off.",
         type=str, default="auto",
     )  # fmt: skip
+    section.value(
+        "--hold_out", "FRACTION",
+        "Share of the particle images that a first fit does without, to judge it; 0: none; auto: a tenth.",
+        type=str, default="auto",
+    )  # fmt: skip
     section.flag("--aniso", "Refused: it does nothing in RELION.")
     section.flag("--per_tilt_aniso", "Refused: it does nothing in RELION.")
     return section
@@ -149,6 +154,7 @@ def _run() -> Section:
     section.flag("--dry_run", "Check everything, say what would be done, and stop.")
     section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
     section.flag("--strict", "End at the first tomogram that fails.")
+    section.flag("--evaluate", "Reconstruct half maps before and after, and compare their FSC.")
     section.flag("--diag", "Write intermediate results for inspection.")
     section.flag("--no_report", "Leave out report.html.")
     section.value("--pipeline_control", "FOLDER", "Job folder of RELION's pipeline.", type=FILE)
@@ -188,6 +194,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             shift_only=values["shift_only"],
             shift_only_by_particles=values["shift_only_by_particles"],
             reference_scale=_reference_scale(values["ref_scale"]),
+            held_out_fraction=_fraction(values["hold_out"]),
             max_iterations=values["it"] or None,
         ),
         motion=_motion_settings(values) if values["motion"] else None,
@@ -198,6 +205,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             device=values["device"],
             only_do_unfinished=values["only_do_unfinished"],
             diagnostics=values["diag"],
+            evaluate=values["evaluate"],
             dry_run=values["dry_run"],
             pipeline_folder=values["pipeline_control"],
             strict=values["strict"],
@@ -266,6 +274,16 @@ def _reference_scale(given: str) -> float | None:
         return float(given)
     except ValueError:
         raise InputError(f"--ref_scale {given} is no factor: give auto, or a number above 0") from None
+
+
+def _fraction(given: str) -> float | None:
+    """Read --hold_out: None for auto."""
+    if given == "auto":
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise InputError(f"--hold_out {given} is no share: give auto, or 0 (none) to 0.5") from None
 
 
 def _unless_negative(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -40,12 +41,13 @@ def _reconstruct(
 ) -> int:
     from tomopolish.dataset.dataset import open_dataset
     from tomopolish.run.reconstruct import ReconstructSettings, reconstruct_dataset
+    from tomopolish.run.reporter import reporter_for
 
     settings = ReconstructSettings(output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j)
     dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, mask=mask)
-    fsc = reconstruct_dataset(dataset, settings)
-    resolution = fsc.resolution_angstrom(dataset.pixel_size_angstrom)
-    click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {resolution:.2f} Å.")
+    fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout))
+    high, half = (fsc.resolution_angstrom(dataset.pixel_size_angstrom, t) for t in (0.143, 0.5))
+    click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å.")
     return 0
 
 

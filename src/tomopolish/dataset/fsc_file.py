@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tomopolish.dataset.references import CORRECTED_FSC, FSC_TABLE, RESOLUTION, SHELL
-from tomopolish.dataset.star import write_star
+from tomopolish.dataset.star import read_star, write_star
 from tomopolish.dataset.star_table import StarTable, format_floats
 
 Array = np.ndarray
@@ -20,6 +20,16 @@ _CURVES = {
     "masked": "rlnFourierShellCorrelationMaskedMaps",
     "randomised": "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps",
 }
+
+
+def read_curves(path: Path) -> tuple[dict[str, Float[Array, "shells"]], float]:
+    """Read the curves that `write_fsc` wrote, and the maps' pixel size in Å; raises InputError."""
+    table = read_star(path).table(FSC_TABLE)
+    curves = {name: table.floats(label) for name, label in _CURVES.items() if label in table}
+    shell = len(table) - 1
+    if shell < 1 or "corrected" not in curves:
+        raise table.error("this is no FSC curve: it needs several shells of corrected values")
+    return curves, float(table.floats(RESOLUTION)[shell]) * shell / (2 * shell)
 
 
 def write_fsc(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tomopolish.results import TomogramStatistics
+from tomopolish.results import MAP_THRESHOLDS, MapComparison, TomogramStatistics
+from tomopolish.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,45 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
                 f"{s.rms_position_angstrom:.2f}",
             )
             for name, s in statistics.items()
+        ],
+    )
+
+
+def evidence_table(statistics: Mapping[str, TomogramStatistics], found: Verdict) -> Table:
+    """Return how held-out particle images took the refinement, one row per tomogram that has some."""
+    standing = {name: word for word in ("better", "worse", "undecided") for name in getattr(found, word)}
+    return Table(
+        title="Particle images held out of a first fit, against the other half's map",
+        columns=("tomogram", "held\nout", "log-likelihood\ngained by each", "±", "agreement\n(%)", "verdict"),
+        rows=[
+            (
+                name,
+                f"{e.pairs}",
+                f"{e.gain_per_pair:.3g}",
+                f"{e.standard_error / max(e.pairs, 1):.2g}",
+                f"{100 * e.agreement_before:.0f} → {100 * e.agreement_after:.0f}",
+                standing[name],
+            )
+            for name, e in ((name, s.evidence) for name, s in statistics.items())
+            if e is not None
+        ],
+    )
+
+
+def maps_table(maps: Mapping[str, MapComparison]) -> Table:
+    """Return the resolution of half maps before and after, one row per structure."""
+    return Table(
+        title="Half maps: resolution where their FSC falls below a threshold (Å)",
+        columns=("structure", *[f"FSC {threshold:g}" for threshold in MAP_THRESHOLDS]),
+        rows=[
+            (
+                name,
+                *[
+                    f"{m.resolution_before_angstrom[t]:.2f} → {m.resolution_after_angstrom[t]:.2f}"
+                    for t in MAP_THRESHOLDS
+                ],
+            )
+            for name, m in maps.items()
         ],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,10 +32,29 @@ class ShellCorrelation:
     masked: Float[Array, "shells"]
     randomised: Float[Array, "shells"]
     box_px: int
+    is_masked: bool
 
-    def resolution_angstrom(self, pixel_size_angstrom: float) -> float:
-        """Resolution where the corrected curve first falls below 0.143."""
-        below = np.flatnonzero(self.corrected[1:] < THRESHOLD)
+    @classmethod
+    def from_curves(cls, curves: Mapping[str, Float[Array, "shells"]]) -> ShellCorrelation:
+        """Curves by name, of which all but ``corrected`` and ``unmasked`` may be absent."""
+        unmasked = curves.get("unmasked", curves["corrected"])
+        return cls(
+            corrected=curves["corrected"],
+            unmasked=unmasked,
+            masked=curves.get("masked", unmasked),
+            randomised=curves.get("randomised", 0 * unmasked),
+            box_px=2 * (len(unmasked) - 1),
+            is_masked="masked" in curves,
+        )
+
+    def by_name(self) -> dict[str, Float[Array, "shells"]]:
+        """Return the curves by name; without a mask, those that have nothing to do with one."""
+        curves = {"corrected": self.corrected, "unmasked": self.unmasked}
+        return curves | {"masked": self.masked, "randomised": self.randomised} if self.is_masked else curves
+
+    def resolution_angstrom(self, pixel_size_angstrom: float, threshold: float = THRESHOLD) -> float:
+        """Resolution where the corrected curve first falls below a threshold."""
+        below = np.flatnonzero(self.corrected[1:] < threshold)
         shell = int(below[0]) if len(below) else len(self.corrected) - 1
         return self.box_px * pixel_size_angstrom / max(shell, 1)
 
@@ -52,9 +72,7 @@ def shell_correlation(
     transforms = [scipy.fft.rfftn(volume) for volume in half_maps]
     unmasked = _correlation(transforms, shells, size)
     if mask is None:
-        return ShellCorrelation(
-            corrected=unmasked, unmasked=unmasked, masked=unmasked, randomised=0 * unmasked, box_px=size
-        )
+        return ShellCorrelation.from_curves({"corrected": unmasked, "unmasked": unmasked})
     masked = _correlation([scipy.fft.rfftn(volume * mask) for volume in half_maps], shells, size)
     below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW)
     first = int(below[0]) + 1 if len(below) else size
@@ -74,6 +92,7 @@ def shell_correlation(
         masked=masked,
         randomised=np.where(np.arange(len(masked)) >= first, randomised, 0),
         box_px=size,
+        is_masked=True,
     )
 
 

@@ -32,6 +32,7 @@ from tomopolish.correlation.windows import (
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.models.deformation import deformation_from
+from tomopolish.progress import Progress, SilentProgress
 from tomopolish.reconstruct.kernels import back_project
 
 Array = np.ndarray
@@ -57,7 +58,13 @@ class Reconstruction:
     symmetry: Float32[Array, "G 3 3"]
     totals: Float32[Array, "2 lanes n n m 3"]
 
-    def add(self, series: TiltSeries, particles: Particles, pool: Executor) -> None:
+    def add(
+        self,
+        series: TiltSeries,
+        particles: Particles,
+        pool: Executor,
+        progress: Progress | None = None,
+    ) -> None:
         """Add the visible particles of a tomogram, one tilt image at a time.
 
         Raises
@@ -68,13 +75,15 @@ class Reconstruction:
         box = self.box_px
         geometry = _geometry(series, particles, box)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
-        with ThreadPoolExecutor(1) as reader:
+        progress = progress or SilentProgress()
+        with ThreadPoolExecutor(1) as reader, progress.stage("back-projection", len(busy)) as stage:
             for tilt, image in prefetch(series, busy, reader):
                 power = noise_power(image, box, box / 2, pool)
                 frequencies = tilt_frequencies(
                     series, tilt, whitening(power, box), particles.optics_groups, 0.0
                 )
                 self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box), pool)
+                stage.advance()
 
     def _add_tilt(self, task: TiltTask, pool: Executor) -> None:
         half_set = task.particles.half_set

@@ -11,6 +11,7 @@ from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
 from tomopolish.run.cluster import check_installed
+from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
 from tomopolish.run.distributed import run_on_cluster
 from tomopolish.run.invocation import Invocation
@@ -117,10 +118,13 @@ def run_align(
     moving = any(a.trajectories_px is not None for a in report.alignments.values())
     dataset.write(folder, report.alignments, motion=moving)
     write_meshes(folder, dataset, report.alignments)
+    after, box = folder / "optimisation_set.star", settings.windows.box_px
+    structures = [Structure(name="particles", before=dataset, after=after, box_px=box)]
+    maps = evaluate_maps(structures, settings, reporter, debug=invocation.debug)
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
-    show_closing(report, folder, reporter)
+    show_closing(report, folder, reporter, maps=maps)
     report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return 1 if report.failures else 0
 
@@ -151,12 +155,18 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
         unusable=unusable,
     )
     written = write_species(project, report, folder)
+    structures = [
+        Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
+        for s, path in zip(project.species, written, strict=True)
+    ]
+    maps = evaluate_maps(structures, settings, reporter, debug=invocation.debug)
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         job = settings.run.pipeline_folder.absolute()
         write_job_files(project.first, report, folder.absolute(), job)
     reporter.show(species_table(project, report))
-    show_closing(report, folder, reporter, [folder / path.parent.name / path.name for path in written])
+    sets = [folder / path.parent.name / path.name for path in written]
+    show_closing(report, folder, reporter, sets, maps)
     report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     return 1 if report.failures else 0
 

@@ -16,14 +16,16 @@ from typing import Any
 from tomopolish.dataset.model import Alignment
 from tomopolish.errors import InputError, RunError, RunStopped
 from tomopolish.output.note import write_note
-from tomopolish.output.table import change_table, time_table
-from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
+from tomopolish.results import MapComparison, TomogramResult, TomogramStatistics
 from tomopolish.run.failures import reason
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.results_store import ResultsStore, StoredResults
 from tomopolish.run.work import Prepared, Project, Stages, Work, report_failure, report_warnings
 from tomopolish.settings import AlignSettings
+from tomopolish.verdict import Verdict, verdict
+from tomopolish.verdict import sentence as in_words
 
 Outcomes = tuple[Mapping[str, TomogramResult], Mapping[str, str]]
 """Results that no store keeps, and the reasons of failures."""
@@ -42,6 +44,12 @@ class RunReport:
     def statistics(self) -> dict[str, TomogramStatistics]:
         """The figures of the tomograms that were refined."""
         return {name: result.statistics for name, result in self.results.items()}
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What the evidence of all tomograms comes to; None where there is none."""
+        evidence = {name: s.evidence for name, s in self.statistics.items()}
+        return verdict({name: e for name, e in evidence.items() if e is not None})
 
     @property
     def alignments(self) -> Mapping[str, Alignment]:
@@ -186,11 +194,28 @@ def open_folder(
 
 
 def show_closing(
-    report: RunReport, folder: Path, reporter: Reporter, sets: Sequence[Path] | None = None
+    report: RunReport,
+    folder: Path,
+    reporter: Reporter,
+    sets: Sequence[Path] | None = None,
+    maps: Mapping[str, MapComparison] | None = None,
 ) -> None:
-    """Show the closing tables, where the results are (`sets`, if not in the usual place), and what failed."""
+    """Show the closing tables, whether it helped, where the results are, and what failed.
+
+    Parameters
+    ----------
+    sets
+        Refined optimisation sets, if not in the usual place.
+    maps
+        Structure → comparison of maps; the sentence speaks of the first.
+    """
     reporter.show(change_table(report.statistics))
+    if report.verdict is not None:
+        reporter.show(evidence_table(report.statistics, report.verdict))
+    if maps:
+        reporter.show(maps_table(maps))
     reporter.show(time_table(report.statistics))
+    reporter.say(f"\n{in_words(report.verdict, next(iter((maps or {}).values()), None))}")
     shown = ", ".join(map(str, sets or [folder / "optimisation_set.star"]))
     reporter.say(f"\nRefined sets: {shown}")
     for name, sentence in report.failures.items():

@@ -32,6 +32,7 @@ _DIAGNOSTICS = ("CCsum_*.mrc", "diag_*_frq_weight.mrc")
 _OF_RUN = (
     "tomograms.star",
     "tilt_series/*.star",
+    "evaluation/fsc_*.star",
     *_DIAGNOSTICS,
 )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
 
 from tomopolish.dataset.dataset import Dataset
 from tomopolish.dataset.fsc_file import write_fsc
@@ -11,8 +15,11 @@ from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.optimisation_set import write_optimisation_set
 from tomopolish.errors import InputError
 from tomopolish.reconstruct.fsc import ShellCorrelation, shell_correlation
-from tomopolish.reconstruct.halves import reconstruct
+from tomopolish.reconstruct.halves import Reconstruction, empty_reconstruction
 from tomopolish.reconstruct.symmetry import point_group
+from tomopolish.run.reporter import Reporter, SilentReporter
+
+Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,9 @@ class ReconstructSettings:
             raise InputError(f"--crop {self.crop_px} must be even, 8 or more, and at most --b {self.box_px}")
 
 
-def reconstruct_dataset(dataset: Dataset, settings: ReconstructSettings) -> ShellCorrelation:
+def reconstruct_dataset(
+    dataset: Dataset, settings: ReconstructSettings, reporter: Reporter | None = None
+) -> ShellCorrelation:
     """Write half1.mrc, half2.mrc, merged.mrc, fsc.star, and the optimisation set that names them.
 
     Raises
@@ -50,18 +59,10 @@ def reconstruct_dataset(dataset: Dataset, settings: ReconstructSettings) -> Shel
         when an image cannot be read, or a file not be written.
     """
     size = settings.crop_px or settings.box_px
-    mask = None
-    if "mask" in dataset.files.paths:
-        header = read_header(dataset.files.require("mask"))
-        if header.shape != (size,) * 3:
-            raise InputError(
-                f"{dataset.files.shown('mask')}: the mask has {header.shape[0]}^3 px, but the maps will have "
-                f"{size}^3; give --crop {header.shape[0]}, or another mask"
-            )
-        mask = header.read_volume()
-    symmetry = point_group(settings.symmetry)
-    tomograms = (dataset.load(name) for name in dataset.tomogram_names)
-    found = reconstruct(tomograms, settings.box_px, symmetry, settings.threads)
+    mask = _mask(dataset, size)
+    found = back_project(
+        dataset, settings.box_px, settings.symmetry, settings.threads, reporter or SilentReporter()
+    )
     halves = found.half_maps(settings.crop_px)
     fsc = shell_correlation(halves, mask)
     out = dataset.files.working_directory / settings.output_folder
@@ -71,11 +72,41 @@ def reconstruct_dataset(dataset: Dataset, settings: ReconstructSettings) -> Shel
     write_volume(paths["half map 1"], halves[0], pixel)
     write_volume(paths["half map 2"], halves[1], pixel)
     write_volume(out / "merged.mrc", found.merged_map(settings.crop_px), pixel)
-    curves = {"corrected": fsc.corrected, "unmasked": fsc.unmasked}
-    if mask is not None:
-        curves |= {"masked": fsc.masked, "randomised": fsc.randomised}
-    write_fsc(paths["fsc"], curves, box_px=size, pixel_size_angstrom=pixel, version=dataset.version)
+    write_fsc(paths["fsc"], fsc.by_name(), box_px=size, pixel_size_angstrom=pixel, version=dataset.version)
     files = dataset.files.updated(paths)
     files = replace(files, table=replace(files.table, version=files.table.version or dataset.version))
     write_optimisation_set(out / "optimisation_set.star", files)
     return fsc
+
+
+def back_project(
+    dataset: Dataset, box_px: int, symmetry: str, threads: int, reporter: Reporter
+) -> Reconstruction:
+    """Back-project all tomograms of a data set, shown tomogram by tomogram.
+
+    Raises
+    ------
+    InputError
+        when a set is malformed, or there is no such point group.
+    RunError
+        when an image cannot be read.
+    """
+    found = empty_reconstruction(box_px, point_group(symmetry))
+    names = dataset.tomogram_names
+    with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
+        for name in names:
+            with reporter.tomogram(name) as progress:
+                found.add(*dataset.load(name), pool, progress)
+    return found
+
+
+def _mask(dataset: Dataset, size: int) -> Float32[Array, "s s s"] | None:
+    if "mask" not in dataset.files.paths:
+        return None
+    header = read_header(dataset.files.require("mask"))
+    if header.shape != (size,) * 3:
+        raise InputError(
+            f"{dataset.files.shown('mask')}: the mask has {header.shape[0]}^3 px, but the maps will have "
+            f"{size}^3; give --crop {header.shape[0]}, or another mask"
+        )
+    return header.read_volume()

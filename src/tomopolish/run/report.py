@@ -24,6 +24,7 @@ from tomopolish.output.report.page import (
     write_tomogram,
 )
 from tomopolish.results import MapComparison, TomogramResult
+from tomopolish.run.comparison import read_comparison
 from tomopolish.run.failures import reason
 from tomopolish.run.local import RunReport
 from tomopolish.run.reporter import Reporter
@@ -103,7 +104,9 @@ def report_run(
         write_list(folder, report)
         remove_earlier(folder)
         if wanted:
-            path = write_report(folder, report.results, report.failures)
+            if len(report.results) > ALL_IN_ONE:
+                reporter.say(f"Writing the report of {len(report.results)} tomograms")
+            path = write_report(folder, report.results, report.failures, read_comparison(folder))
             reporter.say(f"Report: {path}")
     except Exception as error:
         if debug:
@@ -149,7 +152,8 @@ def report_of_folder(folder: Path) -> Path:
         raise RunError(f"{store.folder / LIST_NAME} cannot be read ({problem}); run align again") from problem
     if not names:
         raise InputError(f"{folder} holds no results: name the output folder of tomopolish align")
-    return write_report(folder, StoredResults(store=store, names=names), failures)
+    results = StoredResults(store=store, names=names)
+    return write_report(folder, results, failures, read_comparison(folder))
 
 
 def _sentence(found: Verdict | None, summaries: list[TomogramSummary], maps: MapComparison | None) -> str:

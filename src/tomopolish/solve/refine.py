@@ -39,7 +39,7 @@ COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
 MENDING_ROUNDS = 3
 PRIOR_ROUNDS = 5
-"""Most estimates of the prior's widths; the first one holds where no warp's spread is estimated."""
+"""Most estimates of the prior's widths where a warp's is one of them; otherwise the first one holds."""
 PRIOR_TOLERANCE = 0.2
 """Relative change of a warp's estimated precision that ends its estimation."""
 SAME_OPTIMUM = 0.5
@@ -136,20 +136,22 @@ def refine(
     if options.robust_start:
         vector = _search(static, windows, start, options, tally)
         advance()
-    solution = newton(sharp, vector, _limits(options, tally))
+    estimated = spread_is_estimated(problem.deformation)
+    solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE if estimated else TOLERANCE))
     tally.evaluations += solution.evaluations
-    history, informed, settled = solution.history, sharp, False
+    history, informed = solution.history, sharp
     # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
-    for _ in range(PRIOR_ROUNDS):
-        if settled or (informed is not sharp and tally.evaluations >= options.max_evaluations):
-            break
+    for left in reversed(range(PRIOR_ROUNDS if estimated else 1)):
         precision = _informed(sharp, informed, solution.state, windows.range_px)
         now, before = (problem.layout.unpack(p).warp for p in (precision, informed.precision))
-        settled = bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
+        last = not left or bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
         informed = replace(sharp, precision=precision)
-        solution = newton(informed, solution.state.vector, _limits(options, tally))
+        tolerance = TOLERANCE if last else COARSE_TOLERANCE
+        solution = newton(informed, solution.state.vector, _limits(options, tally, tolerance))
         tally.evaluations += solution.evaluations
         history += solution.history[1:]
+        if last or tally.evaluations >= options.max_evaluations:
+            break
     advance()
     return Refinement(
         vector=solution.state.vector,

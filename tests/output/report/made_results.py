@@ -6,7 +6,14 @@ import numpy as np
 
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation
 from tomopolish.geometry import relion5_projections, rotation_from_vector
-from tomopolish.results import Evidence, FitRecord, InputGeometry, TomogramResult, TomogramStatistics
+from tomopolish.results import (
+    Evidence,
+    FitRecord,
+    InputGeometry,
+    MapComparison,
+    TomogramResult,
+    TomogramStatistics,
+)
 
 PIXEL = 2.5
 IMAGE, TOMOGRAM = (600, 500), (640, 560, 200)
@@ -21,6 +28,7 @@ def make_result(
     warp: bool = False,
     name: str = "TS",
     samples: int = 12,
+    seen: float = 0.8,
 ) -> TomogramResult:
     rng = np.random.default_rng(seed)
     angles = np.stack([np.zeros(tilts), np.linspace(-50, 50, tilts), np.full(tilts, 85.0)], axis=-1)
@@ -29,7 +37,7 @@ def make_result(
     refined[:, :3, :3] = rotation_from_vector(rng.normal(size=(tilts, 3)) * 0.005) @ given[:, :3, :3]
     refined[:, :2, 3] += rng.normal(size=(tilts, 2))
     positions = rng.uniform(0.2, 0.8, (particles, 3)) * TOMOGRAM
-    visible = rng.random((tilts, particles)) > 0.2
+    visible = rng.random((tilts, particles)) < seen
     power = visible * rng.uniform(50, 60, visible.shape)
     after = 0.9 * power + visible * rng.normal(size=visible.shape)
     errors = AlignmentErrors(
@@ -99,4 +107,16 @@ def statistics(seed: int, particles: int, visible: np.ndarray) -> TomogramStatis
             agreement_before=0.4,
             agreement_after=0.8,
         ),
+    )
+
+
+def make_maps() -> MapComparison:
+    frequency = np.arange(33) / (64 * PIXEL)
+    return MapComparison(
+        frequency_per_angstrom=frequency,
+        before=np.exp(-((frequency / 0.06) ** 2)),
+        after=np.exp(-((frequency / 0.09) ** 2)),
+        resolution_before_angstrom={0.143: 12.0, 0.5: 20.0},
+        resolution_after_angstrom={0.143: 8.0, 0.5: 13.0},
+        masked=True,
     )

@@ -36,7 +36,7 @@ def check_installed() -> None:
         try:
             import_module(module)
         except ImportError:
-            raise RunError(f"report.html needs {module}: {INSTALL}") from None
+            raise RunError(f"it needs {module}: {INSTALL}") from None
 
 
 def write_plotly(folder: Path) -> None:

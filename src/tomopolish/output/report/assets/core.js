@@ -3,7 +3,7 @@
 const report = { kinds: {}, overview: [] };
 
 // Okabe & Ito's palette, which survives all common colour blindness.
-report.colours = { before: "#8a5a00", after: "#0072b2", third: "#009e73", other: "#d55e00", grey: "#8c8c8c" };
+report.colours = { before: "#d55e00", after: "#0072b2", other: "#009e73", grey: "#8c8c8c" };
 
 // 16-bit integers in base64 with a common step, as tomopolish.output.report.packing writes them.
 report.unpack = function (block) {

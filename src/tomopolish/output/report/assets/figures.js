@@ -70,12 +70,22 @@ report.kinds.agreement = function (figure, data, plot) {
   return draw();
 };
 
-report.kinds.objective = (figure, data, plot) => plot([{
-  x: data.objective.map((_, i) => i), y: data.objective, mode: "lines+markers", name: "objective",
-  line: { color: report.colours.after, width: 1 }, marker: { size: 6 },
-}], report.layout({
-  xaxis: report.axis("accepted step", { tickformat: "d" }), yaxis: report.axis("log-posterior (nats)", { tickformat: ",.6~g" }), showlegend: false,
-}));
+report.kinds.objective = function (figure, data, plot) {
+  const options = [["value", "objective"], ["gap", "distance from the last value, logarithmic"]];
+  const shown = report.choice(figure, "show", options, () => draw());
+  const last = data.objective[data.objective.length - 1];
+  function draw() {
+    const gap = shown() === "gap";
+    const y = gap ? data.objective.map((v) => (v === last ? null : Math.abs(v - last))) : data.objective;
+    return plot([{
+      x: data.objective.map((_, i) => i), y, mode: "lines+markers", line: { color: report.colours.after, width: 1 }, marker: { size: 6 },
+    }], report.layout({
+      xaxis: report.axis("accepted step", { tickformat: "d" }), showlegend: false,
+      yaxis: gap ? report.axis("distance (nats)", { type: "log", exponentformat: "power" }) : report.axis("log-posterior (nats)", { tickformat: ",.6~g" }),
+    }));
+  }
+  return draw();
+};
 
 report.kinds.windows = function (figure, data, plot) {
   const before = report.unpack(data.windows.before), after = report.unpack(data.windows.after);
@@ -100,8 +110,9 @@ report.kinds.windows = function (figure, data, plot) {
     const layout = report.layout({ margin: { l: 60, r: 20, t: 40, b: 50 }, annotations: [] });
     const traces = maps.map((z, i) => {
       const domain = i ? [0.5, 0.9] : [0, 0.4];
-      layout[`xaxis${i + 1}`] = report.axis("displacement along x (Å)", { domain, anchor: `y${i + 1}`, showgrid: false, constrain: "domain" });
-      layout[`yaxis${i + 1}`] = report.axis(i ? "" : "displacement along y (Å)", { anchor: `x${i + 1}`, scaleanchor: `x${i + 1}`, showgrid: false, constrain: "domain" });
+      const common = { showgrid: false, constrain: "domain" };
+      layout[`xaxis${i + 1}`] = report.axis("displacement along x (Å)", { ...common, domain, anchor: `y${i + 1}`, ...(i ? { matches: "x" } : {}) });
+      layout[`yaxis${i + 1}`] = report.axis(i ? "" : "displacement along y (Å)", { ...common, anchor: `x${i + 1}`, ...(i ? { matches: "y" } : { scaleanchor: "x" }) });
       layout.annotations.push({ text: i ? "after" : "before", x: (domain[0] + domain[1]) / 2, y: 1.02, xref: "paper", yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 14 } });
       return { type: "heatmap", x: axis, y: axis, z, zmin, zmax, colorscale: "Viridis", xaxis: `x${i + 1}`, yaxis: `y${i + 1}`,
         showscale: i === 1, colorbar: { title: { text: "log-likelihood (nats)", side: "right" }, x: 0.93, thickness: 14, len: 0.9 },

@@ -60,6 +60,11 @@ report.kinds.space = function (figure, data, plot) {
   });
   const typical = report.median(motion ? lengths(motion.values, exposure.length) : lengths(change, 0)) || 1;
   const times = report.exaggeration(figure, extent / 30 / typical, () => draw());
+  const eyes = { oblique: [1.5, 1.5, 1.1], z: [0, 0, 2.2], x: [2.2, 0, 0], y: [0, -2.2, 0] };
+  const camera = (from) => ({ eye: { x: eyes[from][0], y: eyes[from][1], z: eyes[from][2] }, up: from === "z" ? { x: 0, y: 1, z: 0 } : { x: 0, y: 0, z: 1 } });
+  const views = [["oblique", "obliquely"], ["z", "along z"], ["x", "along x"], ["y", "along y"]];
+  const view = report.choice(figure, "seen", views, () =>
+    Plotly.relayout(figure.querySelector(".canvas"), { "scene.camera": camera(view()) }));
   function line() {
     const factor = times(), xyz = [[], [], []], colour = [];
     for (let i = 0; i < count; i++) {
@@ -84,7 +89,7 @@ report.kinds.space = function (figure, data, plot) {
       marker: { size: 2.5, color: "#5c5c5c" } };
     const axis = (title) => ({ title: { text: title }, backgroundcolor: "#fff", gridcolor: "#d5d5d5", showbackground: true, zeroline: false });
     return plot([line(), points], report.layout({ showlegend: false, margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: "kept",
-      scene: { aspectmode: "data", camera: { eye: { x: 1.5, y: 1.5, z: 1.1 } }, xaxis: axis("x (Å)"), yaxis: axis("y (Å)"), zaxis: axis("z (Å)"), uirevision: "kept" } }));
+      scene: { aspectmode: "data", camera: camera(view()), xaxis: axis("x (Å)"), yaxis: axis("y (Å)"), zaxis: axis("z (Å)"), uirevision: "kept" } }));
   }
   return draw();
 };

@@ -1,0 +1,127 @@
+"""Maps before and after a refinement: half maps of both geometries, and their FSC (docs/evidence.md)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.dataset import Dataset, open_dataset
+from tomopolish.dataset.fsc_file import read_curves, write_fsc
+from tomopolish.errors import RunStopped, TomopolishError
+from tomopolish.reconstruct.fsc import ShellCorrelation, shell_correlation
+from tomopolish.results import MAP_THRESHOLDS, MapComparison
+from tomopolish.run.failures import reason
+from tomopolish.run.reconstruct import back_project
+from tomopolish.run.reporter import Reporter
+from tomopolish.settings import AlignSettings
+
+FOLDER_NAME = "evaluation"
+BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Structure:
+    """What is reconstructed of one structure: the input data set and the refined optimisation set."""
+
+    name: str
+    before: Dataset
+    after: Path
+    box_px: int
+
+
+def evaluate_maps(
+    structures: Sequence[Structure], settings: AlignSettings, reporter: Reporter, *, debug: bool = False
+) -> dict[str, MapComparison]:
+    """Compare the maps of each structure where `--evaluate` asks for it; curves go into ``evaluation/``.
+
+    A fault costs a warning, not the run, whose results have been written.
+
+    Raises
+    ------
+    RunStopped
+        When somebody asked the run to end.
+    """
+    found: dict[str, MapComparison] = {}
+    for one in structures if settings.run.evaluate else ():
+        suffix = f"_{one.name}" if found else ""
+        try:
+            folder = one.before.files.working_directory
+            found[one.name] = compare_maps(
+                settings.run.output_folder,
+                one.before,
+                open_dataset(one.after.absolute(), working_directory=folder),
+                one.box_px,
+                reporter,
+                threads=settings.run.threads,
+                suffix=suffix,
+            )
+        except RunStopped:
+            raise
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            reporter.warn(f"maps before and after were not compared: {reason(error)}")
+    return found
+
+
+def compare_maps(
+    folder: Path,
+    before: Dataset,
+    after: Dataset,
+    box_px: int,
+    reporter: Reporter,
+    *,
+    threads: int = 1,
+    suffix: str = "",
+) -> MapComparison:
+    """Reconstruct both data sets' half maps, without symmetry, and write both FSC curves.
+
+    Raises
+    ------
+    TomopolishError
+        When images cannot be read, or curves not be written.
+    """
+    references = before.references()
+    pixel = before.pixel_size_angstrom
+    curves = []
+    for what, dataset, file_name in (("before", before, BEFORE), ("after", after, AFTER)):
+        reporter.say(f"Reconstructing half maps {what} refinement")
+        halves = back_project(dataset, box_px, "C1", threads, reporter).half_maps(references.size_px)
+        curves.append(shell_correlation(halves, references.mask))
+        path = folder / FOLDER_NAME / file_name.format(suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_fsc(
+            path,
+            curves[-1].by_name(),
+            box_px=references.size_px,
+            pixel_size_angstrom=pixel,
+            version=before.version,
+        )
+    return _comparison(curves[0], curves[1], pixel)
+
+
+def read_comparison(folder: Path) -> MapComparison | None:
+    """Read the curves of a run's first structure from its output folder; None where there are none."""
+    try:
+        (one, pixel), (other, _) = (
+            read_curves(folder / FOLDER_NAME / name.format("")) for name in (BEFORE, AFTER)
+        )
+    except TomopolishError:
+        return None
+    before, after = ShellCorrelation.from_curves(one), ShellCorrelation.from_curves(other)
+    return _comparison(before, after, pixel) if before.box_px == after.box_px else None
+
+
+def _comparison(before: ShellCorrelation, after: ShellCorrelation, pixel: float) -> MapComparison:
+    return MapComparison(
+        frequency_per_angstrom=np.arange(len(before.corrected)) / (before.box_px * pixel),
+        before=before.corrected,
+        after=after.corrected,
+        resolution_before_angstrom={t: before.resolution_angstrom(pixel, t) for t in MAP_THRESHOLDS},
+        resolution_after_angstrom={t: after.resolution_angstrom(pixel, t) for t in MAP_THRESHOLDS},
+        masked=before.is_masked,
+    )

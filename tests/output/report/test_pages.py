@@ -1,0 +1,123 @@
+"""The pages themselves: one file or linked pages, hostile names, sizes, missing libraries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import pytest
+from made_results import make_maps, make_result
+
+from tomopolish.errors import RunError
+from tomopolish.output.report import page
+from tomopolish.results import TomogramResult
+from tomopolish.run.report import ALL_IN_ONE, remove_earlier, write_report
+
+HOSTILE = (
+    "<script>window.hacked = 1</script>",
+    '"><img src=x onerror="window.hacked=2">',
+    "</script><script>window.hacked=3</script>",
+    "../../escape",
+    "javascript:window.hacked=4",
+    "{{ 7 * 7 }}",
+    "TS\udcff\u2028 01",
+)
+
+
+def results(names: list[str] | tuple[str, ...], **options: bool) -> dict[str, TomogramResult]:
+    return {name: make_result(i, tilts=3, particles=4, name=name, **options) for i, name in enumerate(names)}
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def without_plotly(text: str) -> str:
+    return text.replace(page._plotly(), "")
+
+
+def test_a_few_tomograms_make_one_file(tmp_path: Path) -> None:
+    names = [f"TS_{i}" for i in range(ALL_IN_ONE)]
+    path = write_report(tmp_path, results(names), {"TS_bad": "no image"})
+    assert path == tmp_path / "report.html"
+    assert [p.name for p in tmp_path.rglob("*")] == ["report.html"]
+    text = text_of(path)
+    assert page._plotly() in text
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="', without_plotly(text))
+    for number, name in enumerate(names):
+        assert f'<a href="#tomogram-{number}">{name}</a>' in text
+        assert f'<details class="tomogram" id="tomogram-{number}"' in text
+    assert "TS_bad" in text and "no image" in text
+    assert "something is odd" in text
+
+
+def test_many_tomograms_have_pages_of_their_own(tmp_path: Path) -> None:
+    names = [f"TS_{i}" for i in range(ALL_IN_ONE)] + ["a/b", "A/B"]
+    text = text_of(write_report(tmp_path, results(names), {}))
+    links = re.findall(r'<a href="(report/[^"]+)">', text)
+    assert len(set(links)) == len(names)
+    assert {str(p.relative_to(tmp_path)) for p in (tmp_path / "report").iterdir()} == {
+        "report/plotly.min.js",
+        *links,
+    }
+    assert '<details class="tomogram"' not in text
+    for link in links:
+        one = text_of(tmp_path / link)
+        assert '<script src="plotly.min.js"></script>' in one
+        assert '<a href="../report.html">' in one
+        assert len(one) < 100_000
+
+
+def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
+    for folder, names in (("few", HOSTILE), ("many", (*HOSTILE, "a", "b", "c"))):
+        out = tmp_path / folder / "out"
+        write_report(out, results(names), {HOSTILE[0]: HOSTILE[1]})
+        for path in out.rglob("*.html"):
+            text = without_plotly(text_of(path))
+            assert (
+                "<script>window" not in text and "<img" not in text and re.findall(r"\{\{|49$", text) != "49"
+            )
+            assert not re.search(r'href="(javascript:|\.\./\.\./)', text)
+        assert escape(HOSTILE[0]) in text_of(out / "report.html")
+        assert "{{ 7 * 7 }}" in text_of(out / "report.html")
+        assert {p.parent.name for p in (tmp_path / folder).rglob("*") if p.is_file()} <= {"out", "report"}
+
+
+def test_the_overview_of_a_thousand_is_small(fleet_report: tuple[Path, list[Path]]) -> None:
+    path, pages = fleet_report
+    assert len(set(pages)) == 1000
+    assert path.stat().st_size < 20e6
+    assert text_of(path).count('<tr><th scope="row"><a href="report/TS_') == 1000
+
+
+def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
+    write_report(tmp_path, results([f"TS_{i}" for i in range(ALL_IN_ONE + 1)]), {})
+    mine = tmp_path / "report" / "notes.html"
+    mine.write_text("<html>my own</html>")
+    write_report(tmp_path, results(["TS_1"]), {})
+    assert {p.name for p in tmp_path.rglob("*.html")} == {"report.html", "notes.html"}
+    remove_earlier(tmp_path)
+    assert {p.name for p in tmp_path.rglob("*.html")} == {"notes.html"}
+
+
+@pytest.mark.parametrize("library", ["plotly", "jinja2"])
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(RunError, match=f"it needs {library}: pip install"):
+        write_report(tmp_path, results(["TS"]), {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_evidence_the_report_says_what_its_figure_is_worth(tmp_path: Path) -> None:
+    (result,) = results(["TS"]).values()
+    plain = {"TS": replace(result, statistics=replace(result.statistics, evidence=None))}
+    text = text_of(write_report(tmp_path, plain, {}))
+    assert "Whether the refinement helped was not tested." in text
+    assert "which a fit to noise also does" in text
+    compared = text_of(write_report(tmp_path, plain, {}, make_maps()))
+    assert "Half maps reach 8.00 Å" in compared
+    assert "refinement, masked: 0.143 at 12.0 Å before, 8.00 Å after." in compared
+    helped = text_of(write_report(tmp_path, results([f"TS_{i}" for i in range(5)]), {}))
+    assert 'class="verdict helped">The refinement helped' in helped
