@@ -13,8 +13,8 @@ from tomopolish.correlation import pixel
 
 # Reassociation would undo the sine's two-part reduction by π.
 _sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, fastmath=True, inline="always")
-_sample = njit(pixel.sample, fastmath=True, inline="always")
+_ctf_phase = njit(pixel.ctf_phase, fastmath=True)
+_sample = njit(pixel.sample, fastmath=True)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

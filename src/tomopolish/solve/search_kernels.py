@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def add_moved(window, size, ox, oy, weight, total):  # type: ignore[no-untyped-def]
     """``total[y, x] += weight · window[y + oy, x + ox]`` for the first `size` columns; (n, width) float32.
 
@@ -103,28 +103,39 @@ def score_positions(windows, size, particle, visible, index, rows, candidates, s
     score : (C,) float32, written
     """
     scale = np.float32(1.0 / step)
-    width = windows.shape[3]
+    width = np.int32(windows.shape[3])
     last = np.float32(size - 1)
+    count = candidates.shape[0]
+    cx, cy, cz = candidates[:, 0].copy(), candidates[:, 1].copy(), candidates[:, 2].copy()
+    place = np.empty(count, np.uint32)
+    part_x, part_y, inside = (
+        np.empty(count, np.float32),
+        np.empty(count, np.float32),
+        np.empty(count, np.float32),
+    )
     score[:] = 0
     for f in range(windows.shape[0]):
         if not visible[f, particle]:
             continue
         window = windows[f, particle].reshape(-1)
         x0, y0 = np.float32(index[f, particle, 0]), np.float32(index[f, particle, 1])
-        a, b = scale * rows[f, 0], scale * rows[f, 1]
-        for c in range(candidates.shape[0]):
-            dx, dy, dz = candidates[c, 0], candidates[c, 1], candidates[c, 2]
-            x = x0 + a[0] * dx + a[1] * dy + a[2] * dz
-            y = y0 + b[0] * dx + b[1] * dy + b[2] * dz
-            inside = np.float32((x >= 0) & (x < last) & (y >= 0) & (y < last))
-            x, y = x * inside, y * inside
+        ax, bx, dx = scale * rows[f, 0, 0], scale * rows[f, 0, 1], scale * rows[f, 0, 2]
+        ay, by, dy = scale * rows[f, 1, 0], scale * rows[f, 1, 1], scale * rows[f, 1, 2]
+        # Where, in vector instructions; then what is there, which jumps through memory.
+        for c in range(count):
+            x = x0 + ax * cx[c] + bx * cy[c] + dx * cz[c]
+            y = y0 + ay * cx[c] + by * cy[c] + dy * cz[c]
+            held = np.float32((x >= 0) & (x < last) & (y >= 0) & (y < last))
+            x, y = x * held, y * held
             ix, iy = np.int32(x), np.int32(y)
-            tx, ty = x - np.float32(ix), y - np.float32(iy)
-            at = np.uint32(iy * np.int32(width) + ix)
-            below = at + np.uint32(width)
-            near = window[at] + tx * (window[at + np.uint32(1)] - window[at])
-            far = window[below] + tx * (window[below + np.uint32(1)] - window[below])
-            score[c] += inside * (near + ty * (far - near))
+            part_x[c], part_y[c], inside[c] = x - np.float32(ix), y - np.float32(iy), held
+            place[c] = iy * width + ix
+        for c in range(count):
+            at, tx = np.uint64(place[c]), part_x[c]
+            below = at + np.uint64(width)
+            near = window[at] + tx * (window[at + np.uint64(1)] - window[at])
+            far = window[below] + tx * (window[below + np.uint64(1)] - window[below])
+            score[c] += inside[c] * (near + part_y[c] * (far - near))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
