@@ -36,7 +36,8 @@ def micrograph_weight(
 
     1/√(P + 3σ²) with the image's own mean periodogram P and its variance σ²: between no whitening and that
     by the noise's amplitude, since the image's power at low frequencies is mostly that of the particles
-    themselves. With that, shifts are RELION's within 0.03 px; full whitening, 1/P, is off by up to 0.4 px.
+    themselves. Form and constant were chosen to come close to RELION's shifts on the reference data: within
+    0.021 px there, where 1/P is off by up to 0.4 px (docs/conventions.md).
     All frequencies up to the end of the FSC's flank count alike, unless the reference's signal-to-noise ratio
     is to weight them.
 
