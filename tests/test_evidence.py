@@ -59,8 +59,8 @@ def simulated(
             image_size_px=(160, 160), tilt_step_degrees=9.0, tilt_range_degrees=54.0
         ),
         specimen=SpecimenSettings(
-            particles=particles, tomogram_size_px=(160, 160, 80), thickness_angstrom=200.0, edge_margin_px=18.0,
-            min_distance_px=8.0,
+            particles=particles, tomogram_size_px=(160, 160, 80), thickness_angstrom=200.0,
+            edge_margin_px=18.0, min_distance_px=8.0,
         ),
         errors=PlantedErrors(
             shift_px=error * planted.shift_px,
