@@ -114,9 +114,7 @@ def test_fixed_parameters_may_leave_a_warp_to_refine() -> None:
     assert replace(SETTINGS, fit=everything, deformation=DeformationSettings()).deformation is not None
 
 
-UNAVAILABLE = {
-    "--shift_only": replace(SETTINGS, fit=FitSettings(shift_only=True)),
-}
+UNAVAILABLE: dict[str, AlignSettings] = {}
 
 
 @pytest.mark.parametrize("option", UNAVAILABLE_OPTIONS)
@@ -138,4 +136,6 @@ def test_available_options_pass() -> None:
             deformation=DeformationSettings(),
         )
     )
-    refuse_unavailable(replace(SETTINGS, fit=FitSettings(shift_only=True, shift_only_by_particles=True)))
+    for by_particles in (False, True):
+        fit = FitSettings(shift_only=True, shift_only_by_particles=by_particles)
+        refuse_unavailable(replace(SETTINGS, fit=fit))

@@ -104,7 +104,7 @@ class MapComparison:
     before, after
         FSC of the half maps from the input's and from the refined geometry, corrected for the mask.
     resolution_before_angstrom, resolution_after_angstrom
-        Threshold (`MAP_THRESHOLDS`) → resolution at which the curve first falls below it.
+        Threshold (`MAP_THRESHOLDS`) → resolution of the last shell before the curve first falls below it.
     masked
         Whether the maps were masked.
     """

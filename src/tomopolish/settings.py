@@ -348,9 +348,7 @@ def validate(settings: AlignSettings) -> None:
     )
 
 
-UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {
-    "--shift_only": lambda s: s.fit.shift_only and not s.fit.shift_only_by_particles,
-}
+UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {}
 """Options that are parsed and validated, but that no code carries out; each with its test."""
 
 

@@ -121,13 +121,13 @@ def _on_pairs(found: Verdict) -> str:
     if found.helped:
         head = f"The refinement helped: {figure}."
     elif found.harmed:
-        head = f"The refinement did harm: {figure}."
+        head = f"The refinement did not help, and may have done harm: {figure}."
     else:
         head = f"There is no evidence that the refinement helped: {figure}."
     if found.tomograms == 1:
         return head
     tail = f"{len(found.better)} of {found.tomograms} tomograms got better beyond doubt"
-    tail += f", {len(found.undecided)} are undecided" if found.undecided else ""
+    tail += f", {len(found.undecided)} undecided" if found.undecided else ""
     return f"{head} {tail}, {_worse(found.worse)}."
 
 

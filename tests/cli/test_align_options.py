@@ -90,7 +90,8 @@ PARSED: dict[str, tuple[str, dict[str, Any]]] = {
     "fixed shifts": ("--const_s", {"fit": FitSettings(const_shifts=True)}),
     "iterations": ("--it 10000", {"fit": FitSettings(max_iterations=10_000)}),
     "no limit": ("--it 0", {"fit": FitSettings(max_iterations=None)}),
-    "shifts": (
+    "shifts": ("--shift_only", {"fit": FitSettings(shift_only=True)}),
+    "shifts by particles": (
         "--shift_only --shift_only_by_particles",
         {"fit": FitSettings(shift_only=True, shift_only_by_particles=True)},
     ),
@@ -193,16 +194,27 @@ def test_bad_command_lines_end_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_without_their_governor_draw_a_warning(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run(["align", *shlex.split(NEEDED), "--s_vel", "0.1", "--def_w", "4"])
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert warnings == [
+IDLE = {
+    "--s_vel 0.1 --def_w 4": [
         "warning: --s_vel has no effect without --motion",
         "warning: --def_w has no effect without --deformation",
-    ]
+    ],
+    "--shift_only --per_frame_noise --hold_out 0.1": [
+        "warning: --per_frame_noise has no effect with --shift_only without --shift_only_by_particles",
+        "warning: --hold_out has no effect with --shift_only without --shift_only_by_particles",
+    ],
+    "--shift_only --shift_only_by_particles --per_frame_noise --hold_out 0.1": [],
+}
+
+
+@pytest.mark.parametrize("options", IDLE)
+def test_options_that_do_nothing_beside_others_draw_a_warning(
+    options: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(["align", *shlex.split(NEEDED), *shlex.split(options)])
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == IDLE[options]
 
 
 def test_the_settings_are_refused_before_files_are_looked_at() -> None:

@@ -36,6 +36,10 @@ NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]]
     "--def_model linear": (lambda v: v["deformation"] and v["def_model"] == "linear", ("def_w", "def_h")),
     "--no_whiten": (lambda v: v["no_whiten"], ("per_frame_noise",)),
     "--shift_only": (lambda v: v["shift_only"], ("const_p", "const_a", "it", "range_reg")),
+    "--shift_only without --shift_only_by_particles": (
+        lambda v: v["shift_only"] and not v["shift_only_by_particles"],
+        ("per_frame_noise", "hold_out"),
+    ),
 }
 """Options that do nothing where another one is given: its name, whether it is, and theirs."""
 

@@ -101,6 +101,17 @@ def whitening(shells: Float[Array, "shells"], box: int) -> Float[Array, "box col
     return shell_interpolate(inverse, box)
 
 
+def shared_filters(box: int, settings: WeightSettings) -> Float[Array, "box columns"]:
+    """Factors that the user asks for: (r/s_h)^p and the high-pass 1 − exp(−r²/2σ²) (spec §4)."""
+    radius = radius_half_plane(box)
+    factor = np.ones_like(radius)
+    if settings.srp != 0:
+        factor *= (radius / (box // 2)) ** settings.srp
+    if settings.hp_sigma is not None:
+        factor *= 1 - np.exp(-(radius**2) / (2 * settings.hp_sigma**2))
+    return factor
+
+
 def frequency_weights(
     noise_power: Float[Array, "F shells"], reference: ReferenceWeight, box: int, settings: WeightSettings
 ) -> Float[Array, "G box columns"]:
@@ -115,12 +126,7 @@ def frequency_weights(
     -------
     One half plane per tilt image with `per_frame_noise`, otherwise a single one for all.
     """
-    radius = radius_half_plane(box)
-    shared = reference.half_plane.copy()
-    if settings.srp != 0:
-        shared *= (radius / (box // 2)) ** settings.srp
-    if settings.hp_sigma is not None:
-        shared *= 1 - np.exp(-(radius**2) / (2 * settings.hp_sigma**2))
+    shared = reference.half_plane * shared_filters(box, settings)
     if not settings.whiten:
         return shared[None]
     white = np.stack([whitening(shells, box) for shells in noise_power])

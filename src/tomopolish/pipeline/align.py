@@ -17,11 +17,12 @@ from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.pipeline.correlate import correlation_windows
 from tomopolish.pipeline.evidence import held_back, weigh
+from tomopolish.pipeline.micrographs import micrograph_windows
 from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.result import diagnostics, summarise
-from tomopolish.pipeline.shifts import refine_shifts, shifts_alone
+from tomopolish.pipeline.shifts import by_micrographs, refine_shifts, shifts_alone
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.results import Evidence, TomogramResult
 from tomopolish.settings import AlignSettings
@@ -95,13 +96,19 @@ def align_species(
         found = [
             correlation_windows(series, s.particles, s.references, settings, pool, clock) for s in species
         ]
+        micrographs = None
+        if by_micrographs(settings.fit):
+            models = [(s.particles, s.references) for s in species]
+            micrographs = micrograph_windows(series, models, settings, pool, clock)
     shown = tuple(diagnostics(series, w) for w in found) if settings.run.diagnostics else ()
     windows = join_windows(found)
     del found
     joined = join_particles([s.particles for s in species], len(series))
     threads = settings.run.threads if len(joined) >= LARGE_PROBLEM else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
-        solved = _solve(series, joined, windows, _owners([s.particles for s in species]), settings, stage)
+        solved = _solve(
+            series, joined, windows, _owners([s.particles for s in species]), settings, stage, micrographs
+        )
     windows, refinement = solved.windows, solved.refinement
     with threadpool_limits(threads), clock.stage("uncertainty"):
         uncertainty = estimate_uncertainty(refinement.problem, refinement.vector, windows.power)
@@ -140,6 +147,7 @@ def _solve(
     owner: Int[Array, "P"],
     settings: AlignSettings,
     stage: StageProgress,
+    micrographs: CorrelationWindows | None = None,
 ) -> _Solved:
     """Refine; where the references' intensity turns out to be off, correct it and refine again.
 
@@ -149,6 +157,8 @@ def _solve(
     ----------
     owner
         Species of each particle; each has its own references, and so its own scale.
+    micrographs
+        Windows of whole images, where shifts alone are to come from them.
     """
     options = RefineOptions(
         threads=settings.run.threads,
@@ -161,7 +171,7 @@ def _solve(
         with held_back(windows) as known:
             problem = build_problem(series, particles, known, settings)
             start, warnings = start_vector(series, particles, problem, settings)
-            refinement, more = _fit(series, problem, known, start, settings, options, stage)
+            refinement, more = _fit(series, problem, known, start, settings, options, stage, micrographs)
             scale = intensity_scales(known, refinement, owner)
         off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
         if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off.any():
@@ -202,10 +212,11 @@ def _fit(
     settings: AlignSettings,
     options: RefineOptions,
     stage: StageProgress,
+    micrographs: CorrelationWindows | None = None,
 ) -> tuple[Refinement, tuple[str, ...]]:
     """Refine what the settings ask for; returns the solution and warnings."""
     if settings.fit.shift_only:
-        return refine_shifts(series, problem, windows)
+        return refine_shifts(series, problem, windows, micrographs)
     return refine(problem, windows, start, options, stage.advance), ()
 
 

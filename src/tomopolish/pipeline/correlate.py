@@ -15,6 +15,7 @@ from tomopolish.correlation.held_out import HeldOutWindows, choose_held_out
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
     CorrelationWindows,
+    PairGeometry,
     TiltTask,
     box_mask,
     pair_geometry,
@@ -36,6 +37,18 @@ def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Arra
     last = settings.windows.max_frame
     taking_part: Array = rank >= settings.windows.min_frame
     return taking_part if last is None else taking_part & (rank <= last)
+
+
+def input_geometry(
+    series: TiltSeries, particles: Particles, box: int, taking_part: Bool[Array, "F"]
+) -> PairGeometry:
+    """Where the input geometry expects every particle, trajectories and deformation included."""
+    geometry = pair_geometry(series, particles, box, taking_part)
+    if series.deformation is None:
+        return geometry
+    model, coefficients = deformation_from(series.deformation, series.image_size_px)
+    warp_px = model.displacement_px(geometry.anchors_px, coefficients)
+    return pair_geometry(series, particles, box, taking_part, warp_px)
 
 
 def correlation_windows(
@@ -60,11 +73,7 @@ def correlation_windows(
         weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
-        geometry = pair_geometry(series, particles, box, taking_part)
-        if series.deformation is not None:
-            model, coefficients = deformation_from(series.deformation, series.image_size_px)
-            warp_px = model.displacement_px(geometry.anchors_px, coefficients)
-            geometry = pair_geometry(series, particles, box, taking_part, warp_px)
+        geometry = input_geometry(series, particles, box, taking_part)
         values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
         power = np.zeros(geometry.visible.shape)
         busy = np.flatnonzero(geometry.visible.any(axis=1))

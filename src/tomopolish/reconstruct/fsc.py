@@ -53,7 +53,7 @@ class ShellCorrelation:
         return curves | {"masked": self.masked, "randomised": self.randomised} if self.is_masked else curves
 
     def resolution_angstrom(self, pixel_size_angstrom: float, threshold: float = THRESHOLD) -> float:
-        """Resolution where the corrected curve first falls below a threshold."""
+        """Resolution of the last shell before the corrected curve first falls below a threshold."""
         below = np.flatnonzero(self.corrected[1:] < threshold)
         shell = int(below[0]) if len(below) else len(self.corrected) - 1
         return self.box_px * pixel_size_angstrom / max(shell, 1)

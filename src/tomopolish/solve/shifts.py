@@ -1,19 +1,15 @@
-"""One shift per tilt image: the highest point of its particles' summed windows (spec §8, `--shift_only`)."""
+"""One shift per tilt image: the peak of its particles' summed windows (spec §8, `--shift_only`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32, Int
 
 from tomopolish.correlation.windows import CorrelationWindows
-from tomopolish.solve.surface import evaluate_surface, smooth_surface
 
 Array = np.ndarray
-
-NEWTON_STEPS = 20
-CONVERGED_PX = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,39 +42,46 @@ def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
 
 
 def summed_peaks(windows: CorrelationWindows) -> SummedPeaks:
-    """Find each tilt image's best shift within [−range, range), by Newton steps on interpolating splines."""
+    """Find each tilt image's best shift within [−range, range), between samples as RELION does.
+
+    See `parabola_peaks`; the highest point of interpolating splines lies 0.04–0.05 px (RMS) from it on the
+    reference data, at most 0.18 px.
+    """
     total = summed_windows(windows)
-    surface = smooth_surface(total)
     half = round(windows.range_px / windows.step_px)
-    inside = slice(windows.origin - half, windows.origin + half)
-    searched = total.values[:, 0, inside, inside]
-    flat = searched.reshape(len(searched), -1).argmax(axis=1)
-    row, column = np.divmod(flat, 2 * half)
+    first = windows.origin - half
+    values = total.values[:, 0]
+    searched = values[:, first : first + 2 * half, first : first + 2 * half].reshape(len(values), -1)
+    row, column = np.divmod(searched.argmax(axis=1), 2 * half)
     best = np.stack([column, row], axis=-1)
-    start = (best - half) * windows.step_px
-    shift = start.astype(np.float64)
-    for _ in range(NEWTON_STEPS):
-        found = evaluate_surface(surface, shift[:, None])
-        step = _uphill(found.gradient[:, 0], found.hessian[:, 0], windows.step_px)
-        moved = np.clip(shift + step, start - windows.step_px, start + windows.step_px)
-        change = float(np.abs(moved - shift).max(initial=0))
-        shift = moved
-        if change < CONVERGED_PX:
-            break
-    blind = ~total.visible[:, 0]
-    shift[blind] = 0
+    shifts = (parabola_peaks(values, best + first) - windows.origin) * windows.step_px
+    blind = ~total.visible[:, 0] | (np.ptp(searched, axis=1) == 0)
+    shifts[blind] = 0
     edge = ((best == 0) | (best == 2 * half - 1)).any(axis=1) & ~blind
-    return SummedPeaks(shifts_px=shift, at_the_edge=edge)
+    return SummedPeaks(shifts_px=shifts, at_the_edge=edge)
 
 
-def _uphill(gradient: Array, hessian: Array, step_px: float) -> Array:
-    """Newton steps where the surface is concave, elsewhere half a sample along the gradient."""
-    xx, xy, yy = hessian.T
-    gx, gy = gradient.T
-    determinant = xx * yy - xy * xy
-    concave = (determinant > 0) & (xx < 0)
-    divisor = np.where(concave, determinant, 1.0)
-    newton = -np.stack([yy * gx - xy * gy, xx * gy - xy * gx], axis=-1) / divisor[:, None]
-    length = np.maximum(np.hypot(gx, gy), np.finfo(float).tiny)[:, None]
-    step: Array = np.where(concave[:, None], newton, 0.5 * step_px * gradient / length)
-    return step
+def parabola_peaks(values: Float32[Array, "F n n"], highest: Int[Array, "F 2"]) -> Float[Array, "F 2"]:
+    """Peaks between samples: in x and in y, the top of the parabola through three samples.
+
+    This is RELION's convention, to 5·10⁻⁷ px. It moves by no more than half a sample, and takes no account of
+    a peak whose axes are oblique.
+
+    Parameters
+    ----------
+    values
+        ``[tilt, y, x]``.
+    highest
+        Index (x, y) of each one's highest sample; none in the first or last row or column.
+    """
+    tilt = np.arange(len(values))
+    peaks = np.empty(highest.shape)
+    for axis, step in enumerate(((1, 0), (0, 1))):
+        low, here, high = (
+            values[tilt, highest[:, 1] + i * step[1], highest[:, 0] + i * step[0]].astype(np.float64)
+            for i in (-1, 0, 1)
+        )
+        curvature = 2 * here - low - high
+        top = np.divide(high - low, 2 * curvature, out=np.zeros(len(tilt)), where=curvature > 0)
+        peaks[:, axis] = highest[:, axis] + np.clip(top, -0.5, 0.5)
+    return peaks

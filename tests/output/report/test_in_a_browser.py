@@ -109,13 +109,21 @@ def test_on_paper_and_unexaggerated_figures_are_right(page: Page, tmp_path: Path
 
 
 def test_names_never_become_code_or_markup(page: Page, tmp_path: Path) -> None:
-    names = [HOSTILE[0] + HOSTILE[1], HOSTILE[2] + HOSTILE[3]]
+    names = ['<a href="https://x.y">z</a>', HOSTILE[0] + HOSTILE[1], HOSTILE[2] + HOSTILE[3]]
     write_report(tmp_path, results(names, motion=True), {HOSTILE[1]: HOSTILE[0]})
     page.open(tmp_path / "report.html")
     assert {state for _, state in page.run(STATES)} == {"drawn"}
     assert page.run("window.hacked") is None
     assert page.run("Array.from(document.querySelectorAll('details h2')).map((h) => h.textContent)") == names
-    assert page.run("document.querySelectorAll('img, .canvas a[href]').length") == 0
+    label = page.run(
+        """(() => {
+          const canvas = document.querySelector("figure[data-kind=vectors] .canvas");
+          Plotly.Fx.hover(canvas, [{ curveNumber: 0, pointNumber: 0 }]);
+          return canvas.querySelector(".hoverlayer").textContent;
+        })()"""
+    )
+    assert names[0] in label
+    assert page.run("document.querySelectorAll('img, .canvas a').length") == 0
 
 
 def test_a_page_of_its_own_is_drawn_and_leads_back(page: Page, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from made_results import make_maps, make_result
 
+from tomopolish.dataset.model import WEAK_FACTOR
 from tomopolish.errors import RunError
 from tomopolish.output.report import page
-from tomopolish.results import TomogramResult
+from tomopolish.output.report.gather import MOST_PARTICLES
+from tomopolish.results import OUTLIER_FACTOR, TomogramResult
 from tomopolish.run.report import ALL_IN_ONE, remove_earlier, write_report
 
 HOSTILE = (
@@ -90,6 +92,14 @@ def test_the_overview_of_a_thousand_is_small(fleet_report: tuple[Path, list[Path
     assert len(set(pages)) == 1000
     assert path.stat().st_size < 20e6
     assert text_of(path).count('<tr><th scope="row"><a href="report/TS_') == 1000
+
+
+def test_its_page_of_documentation_states_the_limits_that_hold() -> None:
+    text = " ".join((Path(__file__).parents[3] / "docs" / "report.md").read_text(encoding="utf-8").split())
+    assert f"Of up to {ALL_IN_ONE} tomograms, everything is in that one file" in text
+    assert f"Of more than {MOST_PARTICLES:,} particles the figures show a sample" in text
+    assert f"({OUTLIER_FACTOR:g} robust standard deviations below the median agreement)" in text
+    assert f"(standard error {WEAK_FACTOR:g} times the median's or more)" in text
 
 
 def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:

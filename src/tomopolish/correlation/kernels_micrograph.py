@@ -1,0 +1,68 @@
+"""Compiled kernel of predicted micrographs, CPU: spectra of predicted particle images."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from tomopolish.correlation import pixel
+
+_sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
+_ctf_phase = njit(pixel.ctf_phase, fastmath=True, inline="always")
+_sample = njit(pixel.sample, fastmath=True, inline="always")
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def predict_spectra(  # type: ignore[no-untyped-def]
+    reference, half_set, views, centre, columns_used, weight, defocus, quartic, constant_phase,
+    even, odd, group, spectra,
+):  # fmt: skip
+    """Predict boxes with one particle each, as they appear in the image: protein dark.
+
+    Slice of the reference × CTF × aberrations × weights, moved to the particle's exact place in its box; the
+    contrast's and the CTF's minus signs cancel (spec §3).
+
+    Parameters
+    ----------
+    reference : (2, n, n, m) complex64, `ReferenceTransform.values`
+    half_set, group : (B,) int64
+    views : (B, 2, 3) float32, first two rows of each view matrix
+    centre : (B, 2) float32, position of the particle's centre in its box, px
+    columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
+    weight : (2, R, C) float32, all real factors
+    defocus : (B, 3) float32, phase per kx², kx·ky and ky²
+    quartic, constant_phase : float32
+    even, odd : (G, 2, R, C) added to γ, and factor of the prediction; (G, 2, R, 0) when there is none
+    spectra : (B, s, C) complex64, written; columns kx = 0 … C − 1
+    """
+    size, columns = spectra.shape[1], spectra.shape[2]
+    shift = np.empty(columns, np.complex64)
+    spectra[:] = 0
+    for b in range(spectra.shape[0]):
+        g, half, view = group[b], half_set[b], views[b]
+        turn = -2 * np.pi * centre[b, 0] / size
+        for kx in range(columns):
+            shift[kx] = complex(np.cos(turn * kx), np.sin(turn * kx))
+        turn = -2 * np.pi * centre[b, 1] / size
+        for side in range(2):
+            for r in range(side, weight.shape[1]):
+                row = spectra[b, r if side == 0 else size - r]
+                ky = np.float32(r if side == 0 else -r)
+                ky2 = ky * ky
+                row_phase = constant_phase + defocus[b, 2] * ky2
+                row_turn = np.complex64(complex(np.cos(turn * ky), np.sin(turn * ky)))
+                for kx in range(columns_used[side, r]):
+                    k = np.float32(kx)
+                    re, im = _sample(
+                        reference, half,
+                        k * view[0, 0] + ky * view[1, 0],
+                        k * view[0, 1] + ky * view[1, 1],
+                        k * view[0, 2] + ky * view[1, 2],
+                    )  # fmt: skip
+                    gamma = _ctf_phase(k, ky2, row_phase, defocus[b, 1] * ky, defocus[b, 0], quartic)
+                    if even.shape[3] > 0:
+                        gamma += even[g, side, r, kx]
+                    value = np.complex64(complex(re, im)) * row_turn * shift[kx]
+                    if odd.shape[3] > 0:
+                        value *= odd[g, side, r, kx]
+                    row[kx] = value * (weight[side, r, kx] * _sine(gamma))
