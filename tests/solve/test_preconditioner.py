@@ -79,7 +79,7 @@ def test_with_more_models_it_stays_symmetric_and_positive(model: str) -> None:
     state = evaluate(problem, random_vector(problem, rng, 0.5))
     factor = factorise(problem, state)
     inverse = np.stack([factor.solve(e) for e in np.eye(problem.layout.size)])
-    np.testing.assert_allclose(inverse, inverse.T, rtol=1e-7, atol=1e-12 * np.abs(inverse).max())
+    np.testing.assert_allclose(inverse, inverse.T, rtol=0, atol=1e-6 * np.abs(inverse).max())  # float32
     assert np.linalg.eigvalsh((inverse + inverse.T) / 2).min() > 0
 
 

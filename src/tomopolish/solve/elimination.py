@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from tomopolish.errors import RunError
 from tomopolish.solve.problem import Problem, State, apply
@@ -22,7 +22,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MotionFactor:
-    """Inverse of prior + Λ ⊗ T in the eigenbases of both.
+    """Inverse of prior + Λ ⊗ T in the eigenbases of both; an approximation, for which float32 is enough.
 
     Attributes
     ----------
@@ -34,15 +34,15 @@ class MotionFactor:
         Prior plus product of both eigenvalues.
     """
 
-    modes: Float[Array, "K K"]
-    times: Float[Array, "T T"]
-    curvature: Float[Array, "K T"]
+    modes: Float32[Array, "K K"]
+    times: Float32[Array, "T T"]
+    curvature: Float32[Array, "K T"]
 
     def solve(self, coefficients: Float[Array, "K steps 3"]) -> Float[Array, "K steps 3"]:
         """Apply the inverse."""
-        flat = coefficients.reshape(len(self.modes), -1)
+        flat = coefficients.reshape(len(self.modes), -1).astype(np.float32)
         inner = (self.modes.T @ flat @ self.times) / self.curvature
-        result: Array = (self.modes @ inner @ self.times.T).reshape(coefficients.shape)
+        result: Array = (self.modes @ inner @ self.times.T).reshape(coefficients.shape).astype(np.float64)
         return result
 
 
@@ -70,7 +70,11 @@ def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
     time_values, times = np.linalg.eigh(time)
     remaining = values * (1 - uniform)
     curvature = prior + np.outer(remaining, np.maximum(time_values, 0))
-    return MotionFactor(modes=modes, times=times, curvature=curvature)
+    return MotionFactor(
+        modes=modes.astype(np.float32),
+        times=times.astype(np.float32),
+        curvature=curvature.astype(np.float32),
+    )
 
 
 def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:

@@ -19,6 +19,10 @@ from jaxtyping import Float
 Array = np.ndarray
 
 
+CAUTION = 0.2
+"""Share of the gain that is too small to matter down to which steps are computed: the factor only estimates it."""
+
+
 class Evaluated(Protocol):
     """What the method needs to know of a point."""
 
@@ -53,6 +57,8 @@ class NewtonOptions:
     ----------
     relative_tolerance
         Stop when a step is predicted to gain less than this fraction of |objective| + 1.
+    enough
+        Stop as well when it is predicted to gain less than this; steps are not computed more exactly either.
     max_evaluations
         Evaluations of the objective, the one at the start included.
     max_products
@@ -60,6 +66,7 @@ class NewtonOptions:
     """
 
     relative_tolerance: float = 1e-9
+    enough: float = 0.0
     max_evaluations: int = 60
     max_products: int = 100
 
@@ -111,11 +118,17 @@ def maximise(
     factor = factorise(state)
     while evaluations < options.max_evaluations:
         current = state
+        enough = max(options.enough, options.relative_tolerance * (abs(state.objective) + 1))
         step = truncated_cg(
-            partial(multiply, current), factor, current.gradient, radius, options.max_products
+            partial(multiply, current),
+            factor,
+            current.gradient,
+            radius,
+            options.max_products,
+            enough=CAUTION * enough,
         )
         products += step.products
-        if step.predicted <= options.relative_tolerance * (abs(state.objective) + 1):
+        if step.predicted <= enough:
             converged = True
             break
         trial = evaluate(state.vector + step.vector)
@@ -145,11 +158,13 @@ def truncated_cg(
     radius: float,
     max_products: int,
     accuracy: float | None = None,
+    enough: float = 0.0,
 ) -> Step:
     """Maximise the quadratic model gᵀs − ½ sᵀHs within ‖s‖ ≤ radius (norm of the factor).
 
-    Stops when the residual has fallen far enough for superlinear convergence, at the region's edge, or on
-    negative curvature (then at the edge, or, while there is none, at the preconditioned gradient step).
+    Stops when the residual has fallen far enough for superlinear convergence, when the factor says that what
+    is left to gain is below `enough`, at the region's edge, or on negative curvature (then at the edge, or,
+    while there is none, at the preconditioned gradient step).
     """
     step = np.zeros_like(gradient)
     residual = gradient.copy()
@@ -161,7 +176,7 @@ def truncated_cg(
     predicted = 0.0
     if accuracy is None:
         accuracy = min(0.1, 0.01 * max(start, 0.0) ** 0.25)
-    tolerance = accuracy**2 * start
+    tolerance = max(accuracy**2 * start, 2 * enough)
     used = 0
     while used < max_products and rz > tolerance:
         Hd = product(direction)

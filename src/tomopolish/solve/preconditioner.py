@@ -110,7 +110,7 @@ class CoupledFactor:
             blocks.motion[...] = self.motion.solve(left.motion)
         if self.warp is not None:
             blocks.warp[...] = self.warp.solve(left.warp)
-        pulled = self.static.solve(multiply_hessian(self.problem, self.state, result))
+        pulled = self.static.solve(multiply_hessian(self.problem, self.state, result, static_only=True))
         total: Array = result + first - pulled
         return total
 

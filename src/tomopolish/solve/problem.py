@@ -209,33 +209,41 @@ def collect(
     positions: Array,
     force: Array,
     warp_force: Array,
+    static_only: bool = False,
 ) -> Array:
     """Transpose of the Jacobian times forces on the 2D positions (unwarped, and at the warp)."""
     layout = problem.layout
-    vector = np.empty(layout.size)
+    vector = np.zeros(layout.size)
     blocks = layout.unpack(vector)
     points = np.empty((layout.tilts, layout.particles, 3))
     kernels.pull(
         problem.surface.visible, R, turned, turn_rate, force, blocks.angles, blocks.shifts_px, points
     )
     blocks.positions_px[...] = points.sum(axis=0)
-    if blocks.motion.size:
+    if blocks.motion.size and not static_only:
         blocks.motion[...] = problem.motion.adjoint(points)
-    if blocks.warp.size:
+    if blocks.warp.size and not static_only:
         blocks.warp[...] = problem.deformation.adjoint(positions, warp_force)
     return vector
 
 
-def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+def multiply_hessian(
+    problem: Problem, state: State, vector: Float[Array, "N"], static_only: bool = False
+) -> Float[Array, "N"]:
     """Product of the negative Hessian of the objective with a vector.
 
     The surfaces' true curvature through the first-order geometry; the (small) second derivatives of the
     projection and of the warp are left out.
+
+    Parameters
+    ----------
+    static_only
+        Leave out the product's motion and warp coefficients.
     """
     blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
     tilts, particles = problem.surface.visible.shape
     points = np.broadcast_to(blocks.positions_px, (tilts, particles, 3))
-    if blocks.motion.size:
+    if blocks.motion.any():
         points = points + problem.motion.offsets_px(blocks.motion)
     moved = np.empty((tilts, particles, 2))
     kernels.push(
@@ -243,7 +251,7 @@ def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) 
         blocks.angles, blocks.shifts_px, np.ascontiguousarray(points), moved,
     )  # fmt: skip
     warp_force = moved
-    if state.warp_inverse is not None and blocks.warp.size:
+    if state.warp_inverse is not None and blocks.warp.any():
         # The curvature refers to unwarped positions: express the warp's own step there, too.
         step = problem.deformation.displacement_px(state.positions_2d_px, blocks.warp)
         step[~problem.surface.visible] = 0
@@ -254,7 +262,14 @@ def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) 
     if state.warp_inverse is not None:
         warp_force = apply(np.swapaxes(state.warp_inverse, -1, -2), force)
     product = collect(
-        problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
+        problem,
+        state.rotations,
+        state.turned,
+        state.turn_rate,
+        state.positions_2d_px,
+        force,
+        warp_force,
+        static_only,
     )
     product += problem.precision * vector
     product[~problem.free] = 0

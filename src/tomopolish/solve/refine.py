@@ -35,6 +35,8 @@ from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estim
 Array = np.ndarray
 
 TOLERANCE = 1e-9
+ENOUGH = 1e-3
+"""Log-likelihood, in nats, not worth another step: far below what noise leaves open."""
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
 MENDING_ROUNDS = 3
@@ -137,7 +139,7 @@ def refine(
         vector = _search(static, windows, start, options, tally)
         advance()
     estimated = spread_is_estimated(problem.deformation)
-    solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE if estimated else TOLERANCE))
+    solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE))
     tally.evaluations += solution.evaluations
     history, informed = solution.history, sharp
     # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
@@ -198,7 +200,7 @@ class Tally:
 def _limits(options: RefineOptions, tally: Tally, tolerance: float = TOLERANCE) -> NewtonOptions:
     """Allow what is left of the evaluations on unblurred windows; one at least, to know where one is."""
     left = max(1, options.max_evaluations - tally.evaluations)
-    return NewtonOptions(relative_tolerance=tolerance, max_evaluations=left)
+    return NewtonOptions(relative_tolerance=tolerance, enough=ENOUGH, max_evaluations=left)
 
 
 def _search(

@@ -29,7 +29,7 @@ PROBES = 100
 PROBES_WITH_COEFFICIENTS = 40
 """With motion or warps a draw takes several steps instead of one."""
 PROBE_PRODUCTS = 60
-PROBE_ACCURACY = 0.03
+PROBE_ACCURACY = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
