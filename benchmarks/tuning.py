@@ -36,7 +36,7 @@ from tomopolish.tune.tuning import Tuning, distance_scales, tune
 
 Record = dict[str, Any]
 
-BOX_PX, RANGE_PX, MAX_PARTICLES = 48, 24, 100
+BOX_PX, RANGE_PX, MAX_PARTICLES = 48, 24, 60
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,10 +77,9 @@ def filter_steps(tomogram: LinearTomogram, prior: MotionPrior) -> Iterator[Filte
         if not len(frame.particles):
             continue
         seen, H = frame.particles, frame.design
-        rows = V.reshape(3 * count, count, 3)[:, seen]
-        across = np.matmul(H, rows.transpose(1, 2, 0)).reshape(-1, 3 * count)
-        part = across.reshape(-1, count, 3)[:, seen]
-        S = np.matmul(H, part.transpose(1, 2, 0)).reshape(len(across), -1)
+        across = np.matmul(H, V.reshape(count, 3, 3 * count)[seen]).reshape(-1, 3 * count)
+        part = across.reshape(-1, count, 3)[:, seen].transpose(1, 0, 2)
+        S = np.matmul(part, H.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(across), -1)
         B = frame.tilt_design.reshape(-1, 5)
         S += B @ B.T
         S[np.diag_indices_from(S)] += 1.0

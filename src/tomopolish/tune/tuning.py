@@ -165,7 +165,7 @@ class Search:
             near = min(found, key=lambda d: abs(np.log(d / distance)), default=None)
             velocity = prior.velocity_scale if near is None else found[near].scale
             # Close particles' relative motion stays the same.
-            guess = velocity * np.sqrt(distance / (near or prior.distance_scale))
+            guess = velocity * (distance / (near or prior.distance_scale)) ** (1.0 if kernel else 0.5)
             found[distance] = self.along_velocity(
                 replace(
                     prior,
