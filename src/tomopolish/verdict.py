@@ -121,7 +121,10 @@ def _on_pairs(found: Verdict) -> str:
     if found.helped:
         head = f"The refinement helped: {figure}."
     elif found.harmed:
-        head = f"The refinement did not help, and may have done harm: {figure}."
+        head = (
+            f"The refinement did not help, and may have done harm: {figure}. (An input that was itself "
+            "fitted to these images looks better than it is.)"
+        )
     else:
         head = f"There is no evidence that the refinement helped: {figure}."
     if found.tomograms == 1:

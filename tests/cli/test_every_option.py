@@ -435,6 +435,33 @@ def test_a_cutoff_that_leaves_no_frequency_is_refused(bench: Bench) -> None:
     assert re.search(r"warning: tilt images [\d, ]+ of TS_01 have no frequency left", warned)
 
 
+CONSTANT = {
+    "--const_p --const_a --const_s --deformation": ("positions", "projections"),
+    "--const_p --const_a --per_frame_deformation --deformation": ("positions",),
+    "--const_a --const_s --motion": ("projections",),
+    "--const_s --motion --deformation": (),
+}
+
+
+@pytest.mark.parametrize("options", CONSTANT)
+def test_what_is_constant_stays_beside_motion_and_warps(options: str, bench: Bench) -> None:
+    found = bench(options)
+    assert found.status == 0 and "had not converged" not in found.err
+    assert distance(found, bench()) > CHANGED_PX
+    series, particles = open_dataset(Path("optimisation_set.star")).load("TS_01")
+    before = {"projections": series.projections_px[:, :2], "positions": particles.positions_px}
+    for part in CONSTANT[options]:
+        np.testing.assert_allclose(found.geometry()[part], before[part], atol=2e-5)
+
+
+def test_frames_beyond_the_series_draw_a_warning(bench: Bench) -> None:
+    found = bench("--min_frame 11")
+    assert found.err.count("\n") == 1 and "leave none of the 11 tilt images of TS_01" in found.err
+    series, particles = open_dataset(Path("optimisation_set.star")).load("TS_01")
+    np.testing.assert_allclose(found.geometry()["positions"], particles.positions_px, atol=2e-5)
+    np.testing.assert_allclose(found.geometry()["projections"], series.projections_px[:, :2], atol=2e-5)
+
+
 IDLE = {
     "--worker_memory 3GB": "--worker_memory",
     "--slurm_gpus 2 --workers 2": "--slurm",

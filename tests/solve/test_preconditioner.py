@@ -107,6 +107,24 @@ def test_motion_and_warps_need_few_more_steps_than_the_static_problem(more: dict
     assert values[-1] / values[0] < 300
 
 
+@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("model", ["linear", "Fourier", "spline"])
+def test_beside_constant_parameters_a_warp_is_solved_exactly(model: str, per_frame: bool) -> None:
+    """What is not free cannot do what the warp does: nothing of its curvature is left to others."""
+    rng = np.random.default_rng(6)
+    fit = FitSettings(const_positions=True, const_angles=True, const_shifts=True)
+    asked = DeformationSettings(model=model, regulariser=0.1, per_frame=per_frame)
+    problem, _ = make_problem(rng, fit=fit, deformation=asked)
+    state = made_positive(evaluate(problem, problem.layout.fill()))
+    matrix, free = dense(problem, state), problem.free
+    assert free.sum() == problem.layout.unpack(free).warp.size
+    right = np.where(free, rng.normal(size=problem.layout.size), 0.0)
+    solution = factorise(problem, state).solve(right)
+    expected = np.linalg.solve(matrix[np.ix_(free, free)], right[free])
+    np.testing.assert_allclose(solution[free], expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+    assert not solution[~free].any()
+
+
 def test_nothing_to_see_leaves_the_prior_alone() -> None:
     rng = np.random.default_rng(5)
     problem, windows = make_problem(rng)

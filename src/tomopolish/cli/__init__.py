@@ -21,6 +21,7 @@ from tomopolish.run.signals import ending_in_order
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
+    "tune": "Find the motion prior that suits a project.",
     "simulate": "Write a complete project whose truth is known.",
     "report": "Write the report of an output folder once more.",
     "evaluate": "Compare a result with the truth of a simulation.",

@@ -168,7 +168,13 @@ def _warnings(
     series: TiltSeries, windows: CorrelationWindows, refinement: Refinement, settings: AlignSettings
 ) -> tuple[str, ...]:
     warnings = []
-    blind = np.flatnonzero(~windows.visible.any(axis=1) & frames_taking_part(series, settings))
+    taking_part = frames_taking_part(series, settings)
+    if not taking_part.any():
+        warnings.append(
+            f"--min_frame and --max_frame leave none of the {len(series)} tilt images of {series.name}, "
+            "which keeps its input"
+        )
+    blind = np.flatnonzero(~windows.visible.any(axis=1) & taking_part)
     if len(blind):
         listed = ", ".join(str(i + 1) for i in blind)
         warnings.append(f"tilt images {listed} of {series.name} show no particle and keep their projections")

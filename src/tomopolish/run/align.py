@@ -124,8 +124,8 @@ def run_align(
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
-    show_closing(report, folder, reporter, maps=maps)
-    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
+    page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
+    show_closing(report, folder, reporter, maps=maps, page=page)
     return 1 if report.failures else 0
 
 
@@ -164,10 +164,10 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
     if settings.run.pipeline_folder is not None:
         job = settings.run.pipeline_folder.absolute()
         write_job_files(project.first, report, folder.absolute(), job)
+    page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     reporter.show(species_table(project, report))
     sets = [folder / path.parent.name / path.name for path in written]
-    show_closing(report, folder, reporter, sets, maps)
-    report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
+    show_closing(report, folder, reporter, sets, maps, page)
     return 1 if report.failures else 0
 
 

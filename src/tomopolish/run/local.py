@@ -199,6 +199,7 @@ def show_closing(
     reporter: Reporter,
     sets: Sequence[Path] | None = None,
     maps: Mapping[str, MapComparison] | None = None,
+    page: Path | None = None,
 ) -> None:
     """Show the closing tables, whether it helped, where the results are, and what failed.
 
@@ -208,6 +209,8 @@ def show_closing(
         Refined optimisation sets, if not in the usual place.
     maps
         Structure → comparison of maps; the sentence speaks of the first.
+    page
+        The report, where there is one.
     """
     reporter.show(change_table(report.statistics))
     if report.verdict is not None:
@@ -218,6 +221,8 @@ def show_closing(
     reporter.say(f"\n{in_words(report.verdict, next(iter((maps or {}).values()), None))}")
     shown = ", ".join(map(str, sets or [folder / "optimisation_set.star"]))
     reporter.say(f"\nRefined sets: {shown}")
+    if page is not None:
+        reporter.say(f"Report: {page}")
     for name, sentence in report.failures.items():
         reporter.say(f"{name} failed and keeps its input values: {sentence}")
 

@@ -98,20 +98,24 @@ def write_report(
 
 def report_run(
     folder: Path, report: RunReport, reporter: Reporter, *, wanted: bool = True, debug: bool = False
-) -> None:
-    """Write the report of a run that has written its sets; a fault in it costs a warning, not the run."""
+) -> Path | None:
+    """Write the report of a run that has written its sets; a fault in it costs a warning, not the run.
+
+    Returns the path of the report, if there is one.
+    """
     try:
         write_list(folder, report)
         remove_earlier(folder)
-        if wanted:
-            if len(report.results) > ALL_IN_ONE:
-                reporter.say(f"Writing the report of {len(report.results)} tomograms")
-            path = write_report(folder, report.results, report.failures, read_comparison(folder))
-            reporter.say(f"Report: {path}")
+        if not wanted:
+            return None
+        if len(report.results) > ALL_IN_ONE:
+            reporter.say(f"Writing the report of {len(report.results)} tomograms")
+        return write_report(folder, report.results, report.failures, read_comparison(folder))
     except Exception as error:
         if debug:
             traceback.print_exc()
         reporter.warn(f"{REPORT_NAME} was left out: {reason(error)}")
+        return None
 
 
 def remove_earlier(folder: Path) -> None:

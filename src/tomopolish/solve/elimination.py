@@ -50,7 +50,8 @@ def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
     """Build the factor from positive pair curvatures (`state.curvature`).
 
     An average particle's curvature in each tilt image gives the one over time, less what a static shift of
-    the particle could do. Motion that all particles share is left to the projections' shifts.
+    the particle could do. Motion that all particles share is left to the projections' shifts where those are
+    free.
     """
     values, modes, uniform = problem.motion.spectrum()
     order = problem.motion.chronological
@@ -68,8 +69,9 @@ def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
     onto_shift = later[1:].reshape(3 * steps, 3)
     time = time - onto_shift @ np.linalg.pinv(later[0], hermitian=True) @ onto_shift.T
     time_values, times = np.linalg.eigh(time)
-    remaining = values * (1 - uniform)
-    curvature = prior + np.outer(remaining, np.maximum(time_values, 0))
+    if problem.layout.unpack(problem.free).shifts_px.any():
+        values = values * (1 - uniform)
+    curvature = prior + np.outer(values, np.maximum(time_values, 0))
     return MotionFactor(
         modes=modes.astype(np.float32),
         times=times.astype(np.float32),
@@ -113,6 +115,8 @@ def warp_factor(
     layout = problem.layout
     warps, size = layout.warp_shape
     own = warps > 1
+    free = layout.unpack(problem.free)
+    tilt_free = np.concatenate([free.angles, free.shifts_px], axis=1)
     blocks = np.zeros((warps, size, size))
     basis = np.empty((*problem.surface.visible.shape, 2, size))
     for i, unit in enumerate(np.eye(size)):
@@ -125,7 +129,8 @@ def warp_factor(
     for tilt, (B, H) in enumerate(zip(basis, curvature, strict=True)):
         A = _tilt_jacobian(state.turned[tilt], state.turn_rate[tilt])
         flat, weighted = B.reshape(-1, size), (H @ B).reshape(-1, size)
-        cross = A.reshape(-1, 5).T @ weighted
+        # What is not free cannot do anything in the warp's place.
+        cross = (A.reshape(-1, 5) * tilt_free[tilt]).T @ weighted
         remaining = flat.T @ weighted - cross.T @ np.linalg.solve(tilt_blocks[tilt], cross)
         blocks[tilt if own else 0] += remaining
     index = np.arange(size)
@@ -152,7 +157,7 @@ def definite_cholesky(matrix: Float[Array, "n n"]) -> tuple[Array, bool]:
     if not np.isfinite(matrix).all():
         raise RunError("the refinement met values that are no numbers; check the tilt images for such pixels")
     shift = 0.0
-    scale = float(np.mean(np.diag(matrix)))
+    scale = max(float(np.mean(np.abs(np.diag(matrix)))), np.finfo(float).tiny)
     while True:
         try:
             factor: tuple[Array, bool] = scipy.linalg.cho_factor(

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
-from scipy.spatial.distance import cdist
 
-from tomopolish.settings import MotionSettings
 from tomopolish.tune.linear import LinearFrame, LinearTomogram
+from tomopolish.tune.prior import MotionPrior
 
 Array = np.ndarray
 
@@ -57,19 +56,19 @@ class ErrorEstimate:
     expected: Float[Array, "V"]
 
 
-def log_evidence(tomogram: LinearTomogram, motion: MotionSettings) -> float:
+def log_evidence(tomogram: LinearTomogram, prior: MotionPrior) -> float:
     """Log-evidence of a motion prior, nats, up to a constant of the tomogram's measurements."""
     value = 0.0
-    for step in filter_steps(tomogram, motion):
+    for step in filter_steps(tomogram, prior):
         value -= 0.5 * float(step.innovation @ step.innovation)
         value -= float(np.log(np.diag(step.factor)).sum())
     return value
 
 
-def filter_steps(tomogram: LinearTomogram, motion: MotionSettings) -> Iterator[FilterStep]:
+def filter_steps(tomogram: LinearTomogram, prior: MotionPrior) -> Iterator[FilterStep]:
     """Run the filter forwards; tilt images without measurements are left out."""
     count = len(tomogram.positions_px)
-    walk = np.kron(_step_covariance(tomogram, motion), np.eye(3))
+    walk = np.kron(prior.covariance_px(tomogram.positions_px, tomogram.scale_px), np.eye(3))
     V = tomogram.position_variance * np.eye(3 * count)
     mean = np.zeros((count, 3))
     for m, frame in enumerate(tomogram.frames):
@@ -78,10 +77,9 @@ def filter_steps(tomogram: LinearTomogram, motion: MotionSettings) -> Iterator[F
         if not len(frame.particles):
             continue
         seen, H = frame.particles, frame.design
-        rows = V.reshape(3 * count, count, 3)[:, seen]
-        across = np.matmul(H, rows.transpose(1, 2, 0)).reshape(-1, 3 * count)
-        part = across.reshape(-1, count, 3)[:, seen]
-        S = np.matmul(H, part.transpose(1, 2, 0)).reshape(len(across), -1)
+        across = np.matmul(H, V.reshape(count, 3, 3 * count)[seen]).reshape(-1, 3 * count)
+        part = across.reshape(-1, count, 3)[:, seen].transpose(1, 0, 2)
+        S = np.matmul(part, H.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(len(across), -1)
         B = frame.tilt_design.reshape(-1, 5)
         S += B @ B.T
         S[np.diag_indices_from(S)] += 1.0
@@ -94,9 +92,9 @@ def filter_steps(tomogram: LinearTomogram, motion: MotionSettings) -> Iterator[F
         yield FilterStep(frame=frame, innovation=innovation, factor=factor, gain=gain)
 
 
-def smoothed_errors(tomogram: LinearTomogram, motion: MotionSettings) -> list[ErrorEstimate]:
+def smoothed_errors(tomogram: LinearTomogram, prior: MotionPrior) -> list[ErrorEstimate]:
     """Estimate each measurement's error from all tilt images, in order of exposure."""
-    steps = list(filter_steps(tomogram, motion))
+    steps = list(filter_steps(tomogram, prior))
     count = len(tomogram.positions_px)
     r, N = np.zeros(3 * count), np.zeros((3 * count, 3 * count))
     estimates = []
@@ -125,12 +123,3 @@ def smoothed_errors(tomogram: LinearTomogram, motion: MotionSettings) -> list[Er
     filled = iter(estimates[::-1])
     empty = ErrorEstimate(squares=np.zeros(0), expected=np.zeros(0))
     return [next(filled) if len(frame.particles) else empty for frame in tomogram.frames]
-
-
-def _step_covariance(tomogram: LinearTomogram, motion: MotionSettings) -> Float[Array, "P P"]:
-    """Covariance of the velocities of all particles, one component, px²."""
-    distances = cdist(tomogram.positions_px, tomogram.positions_px)
-    scaled = distances / (tomogram.scale_px * motion.distance_scale)
-    step = (tomogram.scale_px * motion.velocity_scale) ** 2
-    covariance: Array = step * np.exp(-(scaled**2) if motion.squared_exponential else -scaled)
-    return covariance

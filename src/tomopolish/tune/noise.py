@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import nnls
 
-from tomopolish.settings import MotionSettings
 from tomopolish.tune.kalman import smoothed_errors
 from tomopolish.tune.linear import LinearTomogram
+from tomopolish.tune.prior import MotionPrior
 
 Array = np.ndarray
 
@@ -30,7 +30,7 @@ REACH = 0.25
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseModel:
-    """Variance of the measurements' errors over what the weights take it to be: frame · (1 + slope · crowding).
+    """Variance of errors over what the weights take it to be: frame · (1 + slope · crowding).
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class NoiseModel:
 def crowding(
     positions_2d_px: Float[Array, "F P 2"], all_positions_2d_px: Float[Array, "F Q 2"], box_px: int
 ) -> Float[Array, "F P"]:
-    """Number of other particles that overlap with each one in each tilt image, by their distance.
+    """Count the other particles that overlap with each one in each tilt image, by their distance.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def no_crowding(tomogram: LinearTomogram) -> NoiseModel:
 def fit_noise(
     tomogram: LinearTomogram,
     crowded: Sequence[Float[Array, "V"]],
-    motion: MotionSettings,
+    prior: MotionPrior,
     start: NoiseModel,
     rounds: int = ROUNDS,
 ) -> NoiseModel:
@@ -89,7 +89,7 @@ def fit_noise(
     """
     model = start
     for _ in range(rounds):
-        found = smoothed_errors(tomogram.with_noise(model.variances(crowded)), motion)
+        found = smoothed_errors(tomogram.with_noise(model.variances(crowded)), prior)
         squares = np.array([e.squares.sum() for e in found])
         expected = np.array([e.expected.sum() for e in found])
         overall = squares.sum() / max(expected.sum(), 1e-12)

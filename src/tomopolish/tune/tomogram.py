@@ -15,12 +15,14 @@ from tomopolish.errors import RunError
 from tomopolish.geometry import project
 from tomopolish.pipeline import PreparedReferences, build_problem, correlation_windows
 from tomopolish.pipeline.align import SCALE_TOLERANCE, intensity_scales, scaled
+from tomopolish.pipeline.problem import start_vector
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings, MotionSettings
 from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.refine import Refinement, RefineOptions, newton, refine
 from tomopolish.tune.linear import LinearTomogram, linearise
 from tomopolish.tune.noise import NoiseModel, crowding, fit_noise, no_crowding
+from tomopolish.tune.prior import MotionPrior
 
 Array = np.ndarray
 
@@ -39,6 +41,8 @@ class TunedTomogram:
         Motion of the solution, file order.
     crowding
         Of every pair, file order.
+    resolution_px
+        Period of the finest detail that is compared.
     noise
         Noise of the measurements as last fitted; None: not yet.
     """
@@ -50,6 +54,7 @@ class TunedTomogram:
     static: Float[Array, "N"]
     offsets_px: Float[Array, "F P 3"]
     crowding: Float[Array, "F P"]
+    resolution_px: float
     noise: NoiseModel | None = None
 
     def measured(self, motion: MotionSettings) -> tuple[TunedTomogram, LinearTomogram]:
@@ -73,14 +78,14 @@ class TunedTomogram:
         return replace(self, static=vector[: len(self.static)], offsets_px=offsets), measurements
 
     def with_fitted_noise(
-        self, measurements: LinearTomogram, motion: MotionSettings
+        self, measurements: LinearTomogram, prior: MotionPrior
     ) -> tuple[TunedTomogram, LinearTomogram]:
         """Fit the noise under a motion prior; returns measurements in units of the errors found."""
         crowded = [
             self.crowding[f, frame.particles]
             for f, frame in zip(self.series.chronological, measurements.frames, strict=True)
         ]
-        noise = fit_noise(measurements, crowded, motion, self.noise or no_crowding(measurements))
+        noise = fit_noise(measurements, crowded, prior, self.noise or no_crowding(measurements))
         return replace(self, noise=noise), measurements.with_noise(noise.variances(crowded))
 
 
@@ -114,7 +119,7 @@ def open_tomogram(
     """
     assert settings.motion is not None
     everyone = particles.positions_px
-    particles = _subset(replace(particles, trajectories_px=None), max_particles)
+    particles = _subset(particles, max_particles)
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
         windows = correlation_windows(series, particles, references, settings, pool, progress)
     if windows.visible.any(axis=0).sum() < 3 or windows.visible.any(axis=1).sum() < 3:
@@ -136,24 +141,30 @@ def open_tomogram(
             project(series.projections_px, everyone)[..., :2],
             references.box_px,
         ),
+        resolution_px=references.box_px / references.weight.last_shell,
     )
 
 
 def _solution(
     series: TiltSeries, particles: Particles, windows: CorrelationWindows, settings: AlignSettings
 ) -> tuple[CorrelationWindows, Refinement]:
-    options = RefineOptions(threads=settings.run.threads)
     given = settings.fit.reference_scale
     owner = np.zeros(len(particles), dtype=np.int64)
     windows = scaled(windows, np.full(len(particles), 1.0 if given is None else given))
-    problem = build_problem(series, particles, windows, settings)
-    refinement = refine(problem, windows, np.zeros(problem.layout.size), options)
+    refinement = _refined(series, particles, windows, settings)
     scale = float(intensity_scales(windows, refinement, owner)[0])
     if given is None and settings.weights.whiten and scale > 0 and max(scale, 1 / scale) > SCALE_TOLERANCE:
         windows = scaled(windows, np.full(len(particles), scale))
-        problem = build_problem(series, particles, windows, settings)
-        refinement = refine(problem, windows, np.zeros(problem.layout.size), options)
+        refinement = _refined(series, particles, windows, settings)
     return windows, refinement
+
+
+def _refined(
+    series: TiltSeries, particles: Particles, windows: CorrelationWindows, settings: AlignSettings
+) -> Refinement:
+    problem = build_problem(series, particles, windows, settings)
+    start, _ = start_vector(series, particles, problem, settings)
+    return refine(problem, windows, start, RefineOptions(threads=settings.run.threads))
 
 
 def _subset(particles: Particles, most: int) -> Particles:
@@ -168,4 +179,5 @@ def _subset(particles: Particles, most: int) -> Particles:
         rotations=particles.rotations[kept],
         half_set=particles.half_set[kept],
         optics_group=particles.optics_group[kept],
+        trajectories_px=None if particles.trajectories_px is None else particles.trajectories_px[kept],
     )

@@ -41,6 +41,16 @@ def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Pa
     blind = make_result(3, tilts=1, particles=1, seen=0.0)
     everything = {"TS_1": MOVING, "TS_2": make_result(2), "TS_4": blind}
     page.open(write_report(tmp_path, everything, {"TS_3": "no images"}, make_maps()))
+    followed = page.run(
+        """new Promise((done) => {
+          document.querySelectorAll("#tomograms a")[1].click();  // opens the second tomogram, and goes there
+          const figure = document.querySelector("#tomogram-1 figure");
+          const look = () => (figure.dataset.state === "drawn" ? done(true) : setTimeout(look, 50));
+          setTimeout(() => { figure.scrollIntoView(); look(); }, 50);
+          setTimeout(() => done(false), 20000);
+        })"""
+    )
+    assert followed, "figures are drawn when they come into view"
     states = page.run(STATES)
     assert {state for _, state in states} == {"drawn"}
     assert {kind for kind, _ in states} == KINDS | {"warp", "gains", "changes", "fsc"}

@@ -1,0 +1,110 @@
+"""`tomopolish tune`: the motion prior that suits a project, and the command line to align with it."""
+
+from __future__ import annotations
+
+import copy
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from tomopolish.cli.align import COMMAND as ALIGN
+from tomopolish.cli.align import settings_from
+from tomopolish.cli.grouped import GroupedOption, Section, command, invocation
+from tomopolish.errors import InputError
+
+if TYPE_CHECKING:
+    from tomopolish.settings import MotionSettings
+
+KEPT = (
+    "i", "p", "t", "mot", "ref1", "ref2", "mask", "fsc",
+    "b", "r", "range_reg", "min_frame", "max_frame", "pad", "ref_scale",
+    "freq_cutoff", "fsc_thresh_width", "use_snr_weight", "per_frame_noise", "no_whiten", "whiten_abs",
+    "hp", "srp", "cutoff_fract",
+    "abs_params", "s_div", "sq_exp_ker",
+    "o", "j", "device", "strict",
+)  # fmt: skip
+"""Options of `align` that mean the same here."""
+
+REWORDED = {
+    "s_div": "Keep this distance scale instead of searching it.",
+    "sq_exp_ker": "Keep the square-exponential covariance instead of comparing both.",
+    "strict": "End at the first tomogram that fails instead of leaving it out.",
+}
+
+FOUND = ("s_vel", "s_div", "sq_exp_ker", "abs_params", "motion", "o")
+"""Options of the alignment that come from what was found."""
+
+
+def _borrowed() -> Iterator[GroupedOption]:
+    """Options of `align`; those that mean nothing here are hidden, and refused when given."""
+    for option in ALIGN.params:
+        if not isinstance(option, GroupedOption) or option.name == "debug":
+            continue
+        mine = copy.copy(option)
+        mine.hidden = option.name not in KEPT
+        mine.help = REWORDED.get(option.name or "", option.help)
+        yield mine
+
+
+def _sections() -> list[Section]:
+    subset = Section("Subset")
+    subset.value(
+        "--tomograms", "N", "Tomograms that are used: those with most particles.", type=int, default=5
+    )
+    subset.value("--max_particles", "N", "Particles that are used of each.", type=int, default=150)
+    borrowed = Section("align")
+    borrowed.options = list(_borrowed())
+    return [subset, borrowed]
+
+
+def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
+    context = click.get_current_context()
+    given = {
+        option.name: option
+        for option in ALIGN.params
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    }
+    for name, option in given.items():
+        if name not in KEPT and name != "motion":
+            raise InputError(f"{option.opts[0]} has no part in tuning: leave it out and give it to align")
+
+    from tomopolish.run.tune import TuneSettings, run_tune
+
+    settings = TuneSettings(
+        align=settings_from({**values, "motion": True}),
+        tomograms=tomograms,
+        max_particles=max_particles,
+        search_distance="s_div" not in given,
+        search_kernel="sq_exp_ker" not in given,
+    )
+    carried = [
+        word for name, option in given.items() if name not in FOUND for word in _words(option, values[name])
+    ]
+    return run_tune(settings, invocation(), lambda motion: _align_command(carried, motion))
+
+
+def _words(option: click.Parameter, value: Any) -> list[str]:
+    if isinstance(option, click.Option) and option.is_flag:
+        return [option.opts[0]]
+    several = value if isinstance(value, tuple) else (value,)
+    return [word for one in several for word in (option.opts[0], str(one))]
+
+
+def _align_command(carried: list[str], motion: MotionSettings) -> str:
+    found = ["--motion", "--s_vel", f"{motion.velocity_scale:.3g}", "--s_div", f"{motion.distance_scale:.4g}"]
+    found += ["--sq_exp_ker"] if motion.squared_exponential else []
+    found += ["--abs_params"] if motion.absolute else []
+    return f"{shlex.join(['tomopolish', 'align', *carried, *found])} --o FOLDER"
+
+
+COMMAND = command(
+    "tune",
+    _tune,
+    _sections(),
+    text="Find --s_vel, --s_div and the kernel of 'tomopolish align --motion' for which the images of some "
+    "tomograms are most probable, whatever the particles' motion and the projections.",
+    epilog="Example: tomopolish tune --i Extract/job010/optimisation_set.star --b 128 --r 12 --j 8 --o tune/",
+)

@@ -1,0 +1,52 @@
+"""The prior under comparison: an alignment's motion prior, and a drift of each particle by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.distance import cdist
+
+from tomopolish.settings import MotionSettings
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionPrior:
+    """Covariance of the particles' velocities.
+
+    Attributes
+    ----------
+    velocity_scale, distance_scale, squared_exponential, absolute
+        As in `MotionSettings`.
+    drift_scale
+        Standard deviation of velocities that no other particle shares, in the unit of the velocity scale. The
+        alignment knows no such thing. Here it takes up what looks like motion of single particles: errors of
+        the references and of overlapping neighbours, which change slowly from one tilt to the next.
+    """
+
+    velocity_scale: float
+    distance_scale: float
+    squared_exponential: bool
+    absolute: bool
+    drift_scale: float
+
+    def covariance_px(self, positions_px: Float[Array, "P 3"], scale_px: float) -> Float[Array, "P P"]:
+        """Covariance of all particles' velocities, one component, px² per tilt image."""
+        scaled = cdist(positions_px, positions_px) / (scale_px * self.distance_scale)
+        shape = np.exp(-(scaled**2) if self.squared_exponential else -scaled)
+        covariance: Array = (scale_px * self.velocity_scale) ** 2 * shape
+        covariance[np.diag_indices_from(covariance)] += (scale_px * self.drift_scale) ** 2
+        return covariance
+
+    @property
+    def settings(self) -> MotionSettings:
+        """The part that an alignment can use."""
+        return MotionSettings(
+            velocity_scale=self.velocity_scale,
+            distance_scale=self.distance_scale,
+            squared_exponential=self.squared_exponential,
+            absolute=self.absolute,
+        )
