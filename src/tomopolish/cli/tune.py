@@ -54,7 +54,7 @@ def _sections() -> list[Section]:
     subset.value(
         "--tomograms", "N", "Tomograms that are used: those with most particles.", type=int, default=5
     )
-    subset.value("--max_particles", "N", "Particles that are used of each.", type=int, default=150)
+    subset.value("--max_particles", "N", "Particles that are used of each.", type=int, default=100)
     borrowed = Section("align")
     borrowed.options = list(_borrowed())
     return [subset, borrowed]

@@ -24,6 +24,9 @@ from tomopolish.tune.tuning import Tuning, distance_scales, tune
 
 JSON_NAME, PLOT_NAME = "tune.json", "tune.svg"
 
+EVALUATIONS_OF_A_PROFILE, EVALUATIONS_BESIDES = 5, 70
+"""Evaluations of the evidence in one of usually two rounds, for the progress bar."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings:
@@ -43,7 +46,7 @@ class TuneSettings:
 
     align: AlignSettings
     tomograms: int = 5
-    max_particles: int = 150
+    max_particles: int = 100
     search_distance: bool = True
     search_kernel: bool = True
 
@@ -87,11 +90,12 @@ def run_tune(
     write_note(folder, command=invocation.command, started=datetime.now().astimezone())
     with reporter.open(len(names) + 1):
         tomograms = _opened(dataset, names, settings, reporter)
-        with reporter.tomogram("motion prior") as progress, progress.stage("evidence") as stage:
-            kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
-            distances = [settings.motion.distance_scale]
-            if settings.search_distance:
-                distances = distance_scales(tomograms, settings.motion)
+        kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
+        distances = [settings.motion.distance_scale]
+        if settings.search_distance:
+            distances = distance_scales(tomograms, settings.motion)
+        about = 2 * (len(kernels) * len(distances) * EVALUATIONS_OF_A_PROFILE + EVALUATIONS_BESIDES)
+        with reporter.tomogram("motion prior") as progress, progress.stage("evidence", about) as stage:
             tuning = tune(
                 tomograms,
                 settings.motion,
