@@ -38,6 +38,7 @@ from tomopolish.settings import (
     WindowSettings,
     refuse_unavailable,
 )
+from tomopolish.verdict import Verdict
 
 AnyPath = str | Path
 
@@ -70,6 +71,11 @@ class AlignedProject:
     def failures(self) -> Mapping[str, str]:
         """Tomogram → why it could not be refined."""
         return self.report.failures
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether it helped, from pairs held out of a first fit; None where there is no evidence."""
+        return self.report.verdict
 
     def write(self, folder: AnyPath) -> Path:
         """Write the refined sets and return the new optimisation set's path.

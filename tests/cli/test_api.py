@@ -22,6 +22,7 @@ def test_results_are_arrays_and_can_be_written(project: Path) -> None:
     assert result.alignment.positions_px.shape == particles.positions_px.shape
     assert result.statistics.log_likelihood_gain > 0
     assert not aligned.failures
+    assert aligned.verdict is not None and aligned.verdict.helped
     written = aligned.write("from_python")
     assert written == project / "from_python" / "optimisation_set.star"
     assert "TS_02" in aligned.write_report("from_python").read_text()

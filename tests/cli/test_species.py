@@ -91,6 +91,20 @@ def test_each_species_gets_its_own_set_and_all_share_the_tomograms(
         assert found.rms_2d_after_angstrom < 0.5 * found.rms_2d_before_angstrom
 
 
+def test_the_maps_of_each_species_are_compared(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run([*BOTH, "--no_report", "--evaluate", "--o", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and "The refinement helped" in captured.out
+    for name in ("ribosome", "fas"):
+        row = re.search(rf"^{name} +(\S+) → (\S+) ", captured.out, re.MULTILINE)
+        assert row is not None and float(row[2]) < float(row[1])
+    names = sorted(path.name for path in (out / "evaluation").iterdir())
+    assert names == ["fsc_after.star", "fsc_after_fas.star", "fsc_before.star", "fsc_before_fas.star"]
+
+
 def test_a_yaml_file_lists_species_and_a_tomogram_may_lack_one(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,17 @@ def test_several_species_are_refused(
     assert "one species" in capsys.readouterr().err
 
 
+def test_where_nothing_moves_the_command_line_asks_for_no_motion(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(mini)
+    options = ["--i", "optimisation_set.star", "--b", "48", "--r", "8", "--o", str(tmp_path / "out")]
+    assert run(["tune", *options]) == 0
+    text = capsys.readouterr().out
+    assert "no motion" in text
+    assert "--motion" not in text.strip().splitlines()[-1]
+
+
 def test_the_help_lists_only_what_has_a_part(capsys: pytest.CaptureFixture[str]) -> None:
     run(["tune", "--help"])
     text = capsys.readouterr().out

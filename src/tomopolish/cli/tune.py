@@ -54,7 +54,7 @@ def _sections() -> list[Section]:
     subset.value(
         "--tomograms", "N", "Tomograms that are used: those with most particles.", type=int, default=5
     )
-    subset.value("--max_particles", "N", "Particles that are used of each.", type=int, default=150)
+    subset.value("--max_particles", "N", "Particles that are used of each.", type=int, default=100)
     borrowed = Section("align")
     borrowed.options = list(_borrowed())
     return [subset, borrowed]
@@ -93,7 +93,9 @@ def _words(option: click.Parameter, value: Any) -> list[str]:
     return [word for one in several for word in (option.opts[0], str(one))]
 
 
-def _align_command(carried: list[str], motion: MotionSettings) -> str:
+def _align_command(carried: list[str], motion: MotionSettings | None) -> str:
+    if motion is None:
+        return f"{shlex.join(['tomopolish', 'align', *carried])} --o FOLDER"
     found = ["--motion", "--s_vel", f"{motion.velocity_scale:.3g}", "--s_div", f"{motion.distance_scale:.4g}"]
     found += ["--sq_exp_ker"] if motion.squared_exponential else []
     found += ["--abs_params"] if motion.absolute else []

@@ -206,7 +206,9 @@ def _interpolated(ridge: Ridge, logs: np.ndarray, middle: np.ndarray, centre: np
         near, far = ridge.profiles[k], ridge.profiles[min(k + 1, len(logs) - 1)]
         share = 0.0 if near is far else (x - logs[k]) / (logs[k + 1] - logs[k])
         offset = centre - along[i]
-        found[i] = (1 - share) * near.at(near.best_log + offset) + share * far.at(far.best_log + offset)
+        found[i] = (1 - share) * near.extended(near.best_log + offset) + share * far.extended(
+            far.best_log + offset
+        )
     return found
 
 

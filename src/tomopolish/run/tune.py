@@ -13,7 +13,14 @@ from tomopolish.dataset.dataset import Dataset
 from tomopolish.dataset.files import atomic_write
 from tomopolish.errors import InputError, RunError
 from tomopolish.output.note import write_note
-from tomopolish.output.tuning import candidates_table, distance_table, surface_svg, tuning_json, verdict
+from tomopolish.output.tuning import (
+    candidates_table,
+    distance_table,
+    is_still,
+    surface_svg,
+    tuning_json,
+    verdict,
+)
 from tomopolish.run.align import checked_inputs
 from tomopolish.run.failures import reason
 from tomopolish.run.invocation import Invocation
@@ -23,6 +30,9 @@ from tomopolish.tune.tomogram import TunedTomogram, open_tomogram
 from tomopolish.tune.tuning import Tuning, distance_scales, tune
 
 JSON_NAME, PLOT_NAME = "tune.json", "tune.svg"
+
+EVALUATIONS_OF_A_PROFILE, EVALUATIONS_BESIDES = 5, 70
+"""Evaluations of the evidence in one of usually two rounds, for the progress bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +53,7 @@ class TuneSettings:
 
     align: AlignSettings
     tomograms: int = 5
-    max_particles: int = 150
+    max_particles: int = 100
     search_distance: bool = True
     search_kernel: bool = True
 
@@ -64,7 +74,7 @@ class TuneSettings:
 def run_tune(
     settings: TuneSettings,
     invocation: Invocation,
-    align_command: Callable[[MotionSettings], str],
+    align_command: Callable[[MotionSettings | None], str],
     *,
     reporter: Reporter | None = None,
 ) -> int:
@@ -73,7 +83,7 @@ def run_tune(
     Parameters
     ----------
     align_command
-        Command line of an alignment with a motion prior.
+        Command line of an alignment with a motion prior, or without motion.
 
     Raises
     ------
@@ -87,11 +97,12 @@ def run_tune(
     write_note(folder, command=invocation.command, started=datetime.now().astimezone())
     with reporter.open(len(names) + 1):
         tomograms = _opened(dataset, names, settings, reporter)
-        with reporter.tomogram("motion prior") as progress, progress.stage("evidence") as stage:
-            kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
-            distances = [settings.motion.distance_scale]
-            if settings.search_distance:
-                distances = distance_scales(tomograms, settings.motion)
+        kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
+        distances = [settings.motion.distance_scale]
+        if settings.search_distance:
+            distances = distance_scales(tomograms, settings.motion)
+        about = 2 * (len(kernels) * len(distances) * EVALUATIONS_OF_A_PROFILE + EVALUATIONS_BESIDES)
+        with reporter.tomogram("motion prior") as progress, progress.stage("evidence", about) as stage:
             tuning = tune(
                 tomograms,
                 settings.motion,
@@ -100,8 +111,9 @@ def run_tune(
                 threads=settings.align.run.threads,
                 advance=stage.advance,
             )
-    _write(folder, tuning, [t.series.name for t in tomograms], align_command)
-    _show(folder, tuning, reporter, align_command(tuning.chosen.prior.settings))
+    ready = align_command(None if is_still(tuning) else tuning.chosen.prior.settings)
+    _write(folder, tuning, [t.series.name for t in tomograms], ready)
+    _show(folder, tuning, reporter, ready)
     return 0
 
 
@@ -142,11 +154,9 @@ def _opened(
     return tomograms
 
 
-def _write(
-    folder: Path, tuning: Tuning, names: Sequence[str], align_command: Callable[[MotionSettings], str]
-) -> None:
+def _write(folder: Path, tuning: Tuning, names: Sequence[str], command: str) -> None:
     with atomic_write(folder / JSON_NAME) as stream:
-        stream.write(tuning_json(tuning, names, align_command(tuning.chosen.prior.settings)))
+        stream.write(tuning_json(tuning, names, command))
     with atomic_write(folder / PLOT_NAME) as stream:
         stream.write(surface_svg(tuning))
 

@@ -46,6 +46,18 @@ class Profile:
         """Interpolate; NaN outside of what was computed."""
         return np.asarray(PchipInterpolator(self.logs, self.values, extrapolate=False)(logs))
 
+    def extended(self, logs: Float[Array, "m"]) -> Float[Array, "m"]:
+        """Interpolate; beyond what was computed, a parabola about the best through the last point."""
+        result = self.at(logs)
+        for end in (0, -1):
+            reach = self.logs[end] - self.best_log
+            if abs(reach) < 1e-9:
+                continue
+            beyond = np.isnan(result) & ((logs - self.best_log) * reach > 0)
+            fall = min(float(self.values[end]) - self.best, 0.0)
+            result[beyond] = self.best + fall * ((logs[beyond] - self.best_log) / reach) ** 2
+        return result
+
     def interval(self) -> tuple[float, float]:
         """Scales between which the log-evidence stays within `DROP` of the greatest.
 

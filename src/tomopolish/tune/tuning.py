@@ -278,9 +278,7 @@ def _settled(
                 )
             )
             known = [f[0] for f in fitted]
-            search = Search(
-                measured=[f[1] for f in fitted], expected_drift=drift, pool=pool, advance=advance
-            )
+            search = Search(measured=[f[1] for f in fitted], expected_drift=drift, pool=pool, advance=advance)
             before, prior = prior, search.summit(prior).prior
             if _alike(before, prior):
                 break
