@@ -73,7 +73,7 @@ class MrcFile:
             return
         with self._failing(section), self.path.open("rb", buffering=0) as handle:
             handle.seek(self.offset + section * self.section_bytes)
-            target, done = memoryview(image).cast("B"), 0
+            target, done = image.data.cast("B"), 0
             while done < len(target) and (got := handle.readinto(target[done:])):
                 done += got
         if done != len(target):
