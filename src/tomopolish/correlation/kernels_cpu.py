@@ -186,3 +186,8 @@ def add_power(parts, total):  # type: ignore[no-untyped-def]
                 line[x] += parts[y, t, x] * parts[y, t, x]
         for x in range(width // 2):
             total[y, x] += line[2 * x] + line[2 * x + 1]
+
+
+def wake() -> None:
+    """Have numba set itself up, which its first call does and which takes a tenth of a second."""
+    add_power(np.zeros((1, 1, 2), np.float32), np.zeros((1, 1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -85,8 +86,10 @@ def build_problem(
     if particles.trajectories_px is not None and settings.motion is None:
         points = points + np.moveaxis(particles.trajectories_px, 1, 0)
     fit = settings.fit
+    with ThreadPoolExecutor(settings.run.threads) as pool:
+        surface = smooth_surface(windows, range_penalty=settings.windows.range_penalty, pool=pool)
     return Problem(
-        surface=smooth_surface(windows, range_penalty=settings.windows.range_penalty),
+        surface=surface,
         anchors_px=windows.anchors_px,
         projections_px=series.projections_px,
         centre_px=tomogram_centre_px(series.tomogram_size_px),

@@ -64,9 +64,9 @@ def shifted_sums(
     index = displacements_px / surface.step_px + surface.origin - half
     whole = np.floor(index)
     powers = (index - whole)[..., None] ** np.arange(4)
-    weights = powers @ surface.basis.T
+    weights = (powers @ surface.basis.T).astype(np.float32)
     first = np.clip(whole, -(2**31), 2**31).astype(np.int64) - 1
-    sums = np.zeros((len(index), 2 * half, 2 * half))
+    sums = np.zeros((len(index), 2 * half, 2 * half), dtype=np.float32)
     for tilt, total in enumerate(sums):
         add_shifted(
             surface.coefficients[tilt],
@@ -77,4 +77,4 @@ def shifted_sums(
             weights[tilt, :, 1],
             total,
         )
-    return sums.astype(np.float32)
+    return sums

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from tomopolish import pipeline
+from tomopolish.correlation import kernels_cpu
 from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
@@ -83,6 +85,7 @@ def run_align(
     reporter = reporter or reporter_for(sys.stdout)
     control = PipelineControl(folder=settings.run.pipeline_folder)
     reporter = WatchedReporter(reporter, control)
+    Thread(target=kernels_cpu.wake, daemon=True).start()  # while the inputs are checked
     if settings.run.cluster is not None:
         check_installed(settings.run.cluster)
         runner: Runner = partial(
