@@ -22,6 +22,9 @@ SOLUTIONS = 4
 SETTLED = 0.03
 """Relative change of the velocity scale below which solving again would change nothing that matters."""
 
+SAME_DISTANCE = 0.2
+"""The same of the logarithm of the distance scale."""
+
 EXPECTED_DRIFT = 0.01
 """Drift per tilt image that imperfect references look like, in units of the resolution, as measured."""
 
@@ -57,6 +60,22 @@ class Ridge:
     def along_distance(self) -> Profile:
         """Greatest log-evidence along the distance scale."""
         return row([p.best for p in self.profiles], self.distance_scales)
+
+    @property
+    def best_distance(self) -> float:
+        """Distance scale of greatest log-evidence, by a parabola through the best and its neighbours."""
+        logs, values = np.log(self.distance_scales), [p.best for p in self.profiles]
+        best = int(np.argmax(values))
+        if best in (0, len(logs) - 1):
+            return self.distance_scales[best]
+        near = slice(best - 1, best + 2)
+        square, slope, _ = np.polyfit(logs[near] - logs[best], values[near], 2)
+        return float(np.exp(logs[best] - slope / (2 * square))) if square < 0 else self.distance_scales[best]
+
+    def velocity_at(self, distance_scale: float) -> float:
+        """Best velocity scale for a distance scale, interpolated."""
+        bests = [p.best_log for p in self.profiles]
+        return float(np.exp(np.interp(np.log(distance_scale), np.log(self.distance_scales), bests)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -292,11 +311,11 @@ def _candidates(
 ) -> tuple[Candidate, ...]:
     """Refine the default, which comes first, and each kernel's best."""
     wanted = [(default.squared_exponential, default.distance_scale)]
-    wanted += [(r.squared_exponential, r.along_distance.scale) for r in ridges]
+    wanted += [(r.squared_exponential, r.best_distance) for r in ridges]
     found = []
-    for kernel, distance in dict.fromkeys((k, _nearest(ridges[0].distance_scales, d)) for k, d in wanted):
+    for kernel, distance in dict.fromkeys(wanted):
         ridge = next(r for r in ridges if r.squared_exponential == kernel)
-        velocity = ridge.profiles[ridge.distance_scales.index(distance)].scale
+        velocity = ridge.velocity_at(distance)
         found.append(
             search.summit(
                 replace(
@@ -308,10 +327,6 @@ def _candidates(
             )
         )
     return tuple(found)
-
-
-def _nearest(scales: Sequence[float], scale: float) -> float:
-    return min(scales, key=lambda s: abs(np.log(s / scale)))
 
 
 def _choose(candidates: Sequence[Candidate]) -> Candidate:
@@ -328,7 +343,10 @@ def _choose(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _same_kind(one: MotionPrior, other: MotionPrior) -> bool:
-    return (one.distance_scale, one.squared_exponential) == (other.distance_scale, other.squared_exponential)
+    return (
+        one.squared_exponential == other.squared_exponential
+        and abs(np.log(one.distance_scale / other.distance_scale)) < SAME_DISTANCE
+    )
 
 
 def _alike(one: MotionPrior, other: MotionPrior) -> bool:
