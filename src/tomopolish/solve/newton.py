@@ -20,7 +20,7 @@ Array = np.ndarray
 
 
 CAUTION = 0.2
-"""Share of the gain that is too small to matter down to which steps are computed: the factor only estimates it."""
+"""Share of a gain that does not matter down to which steps are computed, as the factor only estimates it."""
 
 
 class Evaluated(Protocol):
