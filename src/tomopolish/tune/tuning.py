@@ -260,11 +260,17 @@ def tune(
             known, search, prior = _settled(known, prior, default.drift_scale, pool, advance)
             ridges = tuple(search.ridge(prior, distances, kernel) for kernel in kernels)
             candidates = _candidates(search, ridges, prior, default)
-            chosen = _choose(candidates)
-            unchanged = _same_kind(chosen.prior, prior)
-            prior = chosen.prior
-            if unchanged:
+            # Noise is fitted under a prior, which makes others look worse: begin again with a better one.
+            best = max(candidates, key=lambda c: c.log_evidence)
+            if _same_kind(best.prior, prior):
                 break
+            prior = best.prior
+        chosen = _choose(candidates)
+        if not _same_kind(chosen.prior, prior):
+            known, search, prior = _settled(known, chosen.prior, default.drift_scale, pool, advance)
+            found = replace(chosen, prior=prior)
+            candidates = tuple(found if c is chosen else c for c in candidates)
+            chosen = found
         velocity = search.velocity_profile(chosen)
     return Tuning(
         ridges=ridges,
