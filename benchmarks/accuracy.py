@@ -22,6 +22,7 @@ import numpy as np
 from accuracy_cases import (
     Case,
     faint_case,
+    faint_motion_case,
     motion_and_warp_case,
     motion_case,
     static_case,
@@ -285,7 +286,8 @@ class Study:
 STUDIES = {
     "static": Study(case=static_case, measure=measure_static, seeds=56),
     "faint": Study(case=faint_case, measure=measure_static, seeds=12),
-    "motion": Study(case=motion_case, measure=measure_models, seeds=16),
+    "motion": Study(case=motion_case, measure=measure_models, seeds=20),
+    "faint_motion": Study(case=faint_motion_case, measure=measure_models, seeds=12),
     "warp": Study(case=warp_case, measure=measure_models, seeds=12),
     "motion_and_warp": Study(case=motion_and_warp_case, measure=measure_models, seeds=6),
     "scale": Study(case=motion_case, measure=measure_scale, seeds=4),

@@ -40,7 +40,8 @@ REACHES = (0.9, 0.9, 0.6)
 """Largest displacement between true and input 2D position, in units of the range."""
 ERROR_SHARES = ((2.0, 0.2, 1.5), (3.0, 0.1, 0.5), (1.0, 0.1, 2.5), (1.5, 0.5, 1.0))
 """Shifts (px), angles (degrees) and positions (px), before all are scaled to the largest displacement."""
-VELOCITY_SCALES = (0.2, 0.3, 0.4, 0.5)
+VELOCITY_SCALES = (0.3, 0.4, 0.5, 0.6)
+FAINT_VELOCITY_SCALES = (0.1, 0.15, 0.2, 0.25)
 DISTANCE_SCALE = 5000.0
 MOTION_RANGE_PX = 20
 """Motion that all particles share can carry them far."""
@@ -102,10 +103,15 @@ def faint_case(seed: int) -> Case:
     return static_case(seed, FAINT_PAIR_SNRS)
 
 
-def motion_case(seed: int) -> Case:
+def faint_motion_case(seed: int) -> Case:
+    """As those in motion, with motion so small that noise may hide it."""
+    return motion_case(seed, FAINT_VELOCITY_SCALES)
+
+
+def motion_case(seed: int, velocity_scales: tuple[float, ...] = VELOCITY_SCALES) -> Case:
     """Particles in motion, strong enough signals to see it, and the alignment told the true scales."""
     still = static_case(seed)
-    velocity = VELOCITY_SCALES[seed % len(VELOCITY_SCALES)]
+    velocity = velocity_scales[seed % len(velocity_scales)]
     simulation = replace(
         still.simulation,
         errors=replace(still.simulation.errors, max_displacement_px=0.9 * MOTION_RANGE_PX),

@@ -21,6 +21,7 @@ def markdown(records: Mapping[str, Sequence[Record]]) -> str:
         "static": _static("Static", records.get("static", ())),
         "faint": _static("Fainter still", records.get("faint", ())),
         "motion": _models("Motion", records.get("motion", ()), ("motion",)),
+        "faint_motion": _models("Fainter motion", records.get("faint_motion", ()), ("motion",)),
         "warp": _models("Warps", records.get("warp", ()), ("warp",)),
         "motion_and_warp": _models("Motion and warp", records.get("motion_and_warp", ()), ("motion", "warp")),
         "scale": _scale(records.get("scale", ())),
