@@ -124,11 +124,11 @@ class TrajectoryWriter:
 
     def add(self, names: Sequence[str], offsets_angstrom: Float[Array, "P F 3"]) -> None:
         """Write the offsets (file order) of some particles."""
-        template = "%.6f %.6f %.6f\n" * offsets_angstrom.shape[1]
-        rounded = np.round(offsets_angstrom, 6) + 0.0  # adding zero takes the sign of -0
-        for name, offsets in zip(names, rounded, strict=True):
-            rows = template % tuple(offsets.ravel().tolist())
-            self._handle.write(f"{self._before_name}{name}{self._after_name}{rows}\n")
+        from tomopolish.fixed_point import print_rows  # noqa: PLC0415  numba is slow to import
+
+        before, after = self._before_name, self._after_name
+        blocks = zip(names, print_rows(offsets_angstrom), strict=True)
+        self._handle.write("".join(f"{before}{name}{after}{rows}\n" for name, rows in blocks))
 
 
 @contextlib.contextmanager
