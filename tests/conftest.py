@@ -36,6 +36,7 @@ install_import_hook(
         "tomopolish.simulate.truth",
         "tomopolish.simulate.warp",
         "tomopolish.evaluate",
+        "tomopolish.export",
     ],
     "beartype.beartype",
 )

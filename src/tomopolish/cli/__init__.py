@@ -26,6 +26,7 @@ SUMMARIES = {
     "report": "Write the report of an output folder once more.",
     "evaluate": "Compare a result with the truth of a simulation.",
     "reconstruct": "Half maps and their FSC from an optimisation set.",
+    "export": "Alignments and positions for other programs.",
     "demo": "Simulate, align and evaluate, in about a minute.",
     "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
     "relion-align": "What those wrappers call.",

@@ -1,0 +1,74 @@
+"""`tomopolish export`: alignments, positions and trajectories for other programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tomopolish.cli.grouped import FILE, NUMBER, Section, command
+
+FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax")
+
+
+def _sections() -> list[Section]:
+    source = Section("Input")
+    source.value("--i", "STAR", "Optimisation set.", type=FILE)
+    source.value("--p", "STAR", "Particle set; overrides that of --i.", type=FILE)
+    source.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
+    source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
+    output = Section("Output")
+    output.value("--o", "FOLDER", "Output folder; each format gets a folder in it.", type=FILE, required=True)
+    output.value(
+        "--format",
+        "NAME",
+        f"One of {', '.join(FORMATS)}; once for each that is wanted.  [default: all]",
+        type=click.Choice(FORMATS),
+        multiple=True,
+    )
+    output.value(
+        "--angpix",
+        "Å",
+        "Voxel size of the tomograms that napari shows: coordinates for it count in such voxels.  "
+        "[default: the tilt images' pixel]",
+        type=NUMBER,
+    )
+    output.value("--magnify", "FACTOR", "Of the motion in napari and ChimeraX.", type=NUMBER, default=1.0)
+    return [source, output]
+
+
+def _export(
+    i: Path | None,
+    p: Path | None,
+    t: Path | None,
+    mot: Path | None,
+    o: Path,
+    format: tuple[str, ...],
+    angpix: float | None,
+    magnify: float,
+) -> int:
+    from tomopolish.dataset.dataset import open_dataset
+    from tomopolish.run.export import ExportSettings, export_dataset, export_table
+    from tomopolish.run.reporter import reporter_for
+
+    formats = tuple(name for name in FORMATS if name in (format or FORMATS))
+    settings = ExportSettings(output_folder=o, formats=formats, voxel_angstrom=angpix, magnification=magnify)
+    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot)
+    reporter = reporter_for(sys.stdout)
+    export = export_dataset(dataset, settings, reporter)
+    reporter.show(export_table(export))
+    reporter.say(f"\nIn {o}: {', '.join(formats)}.")
+    if export.failures:
+        reporter.say(f"Left out: {', '.join(export.failures)}.")
+    return 1 if export.failures else 0
+
+
+COMMAND = command(
+    "export",
+    _export,
+    _sections(),
+    text="Write alignments for IMOD, AreTomo and Warp, and particle positions and trajectories for napari "
+    "and ChimeraX.",
+    epilog="Example: tomopolish export --i out/optimisation_set.star --format imod --o exported",
+)

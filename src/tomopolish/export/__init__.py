@@ -1,0 +1,1 @@
+"""A data set in the formats that other programs read: alignments, positions and trajectories."""
