@@ -244,12 +244,14 @@ def _left_out_px(series: TiltSeries, particles: Particles) -> tuple[float, float
 
 
 def _warnings(name: str, found: ExportedTomogram) -> list[str]:
-    sentences = [
-        f"{name}: {ALIGNMENTS[key]}'s files have no place for all of the projections; they misplace a "
-        f"particle's image by up to {residual:.2f} px"
-        for key, residual in found.residual_px.items()
-        if residual > NOTABLE_PX
-    ]
+    sentences = []
+    notable = {key: px for key, px in found.residual_px.items() if px > NOTABLE_PX}
+    if notable:
+        listing = " and ".join(ALIGNMENTS[key] for key in notable)
+        sentences.append(
+            f"{name}: the files for {listing} have no place for all of the projections; they misplace a "
+            f"particle's image by up to {max(notable.values()):.2f} px"
+        )
     if found.residual_px and found.motion_px > 0:
         sentences.append(
             f"{name}: the particles' motion, up to {found.motion_px:.2f} px, is no part of the exported "
