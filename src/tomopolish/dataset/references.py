@@ -107,7 +107,9 @@ def _read_cubic_header(path: Path, component: str, working_directory: Path) -> M
 
 def _finite(header: MrcFile, working_directory: Path) -> Float32[Array, "s s s"]:
     volume = header.read_volume()
-    if not np.isfinite(np.sum(volume, dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(volume, dtype=np.float64)
+    if not np.isfinite(total):
         shown = shown_path(header.path, working_directory)
         raise InputError(f"{shown}: the map holds values that are not finite; make it again")
     return volume

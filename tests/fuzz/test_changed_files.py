@@ -1,0 +1,49 @@
+"""Files of a sound project with a few changes end in the clean error or are used; nothing else happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations import CHANGES, Change, change_mrc, change_star
+from sound_project import IMAGES, STARS, SoundProject
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> SoundProject:
+    return SoundProject(tmp_path_factory.mktemp("sound") / "project")
+
+
+def test_without_changes_the_project_is_accepted(sound: SoundProject) -> None:
+    for name, content in sound.contents.items():
+        assert sound.survive(name, content) == "accepted"
+        assert sound.survive(name, b"").startswith("refused")
+
+
+def test_changed_star_files_are_survived(sound: SoundProject) -> None:
+    met: Counter[str] = Counter()
+
+    @settings(max_examples=400)
+    @given(st.sampled_from(STARS), CHANGES)
+    def search(name: str, changes: list[Change]) -> None:
+        met[sound.survive(name, change_star(sound.contents[name], changes))] += 1
+
+    search()
+    assert met["accepted"] > 40  # not all cases end at the first check
+    assert met["refused when opened"] > 40
+    assert met["refused by the checks"] > 40
+
+
+def test_changed_image_files_are_survived(sound: SoundProject) -> None:
+    met: Counter[str] = Counter()
+
+    @settings(max_examples=200)
+    @given(st.sampled_from(IMAGES), CHANGES)
+    def search(name: str, changes: list[Change]) -> None:
+        met[sound.survive(name, change_mrc(sound.contents[name], changes))] += 1
+
+    search()
+    assert met["accepted"] > 20
+    assert met["refused by the checks"] > 20
