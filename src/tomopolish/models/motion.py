@@ -17,7 +17,7 @@ from scipy.linalg.lapack import dpstrf
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
-from tomopolish.models.protocols import MotionModel
+from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings import MotionSettings
 
 Array = np.ndarray
@@ -124,12 +124,34 @@ class GaussianProcessMotion:
         max_deformations
             Number of the covariance's leading eigenvectors to keep; None: all.
         """
-        covariance = _correlation(positions_px, sigma_distance_px, squared_exponential)
-        count = len(positions_px)
+        return cls.of_correlation(
+            _correlation(positions_px, sigma_distance_px, squared_exponential),
+            chronological,
+            sigma_velocity_px=sigma_velocity_px,
+            max_deformations=max_deformations,
+        )
+
+    @classmethod
+    def of_correlation(
+        cls,
+        correlation: Float[Array, "P P"],
+        chronological: Int[Array, "F"],
+        *,
+        sigma_velocity_px: float,
+        max_deformations: int | None = None,
+    ) -> GaussianProcessMotion:
+        """Factorise any correlation of the particles' velocities; see `build`.
+
+        Parameters
+        ----------
+        correlation
+            Positive semidefinite, 1 on the diagonal. Its memory is used for the factor: it is lost.
+        """
+        count = len(correlation)
         if max_deformations is not None and max_deformations < count:
-            factor, rows = _leading_modes(covariance, max_deformations), np.arange(count)
+            factor, rows = _leading_modes(correlation, max_deformations), np.arange(count)
         else:
-            factor, rows = _pivoted_cholesky(covariance)
+            factor, rows = _pivoted_cholesky(correlation)
         factor *= sigma_velocity_px
         return cls(factor=factor, rows=rows, chronological=chronological)
 
@@ -213,6 +235,7 @@ class GaussianProcessMotion:
 def motion_model(settings: MotionSettings | None, series: TiltSeries, particles: Particles) -> MotionModel:
     """Motion of one tomogram's particles as the settings ask.
 
+    Settings of another model, which a caller from Python may give, build it themselves (`BuildsMotion`).
     Settings of None, or a single tilt image, leave nothing to move; trajectories that came with the
     particles are then part of their fixed positions.
 
@@ -223,6 +246,8 @@ def motion_model(settings: MotionSettings | None, series: TiltSeries, particles:
     """
     if settings is None or len(series) < 2:
         return NoMotion(tilts=len(series), particles=len(particles))
+    if isinstance(settings, BuildsMotion):
+        return settings.motion_model(series, particles)
     dose = 1.0 if settings.absolute else series.frame_dose
     if not dose > 0:
         raise InputError(

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from tomopolish.dataset.model import Particles, TiltSeries
+
 Array = np.ndarray
 
 
@@ -43,6 +45,14 @@ class MotionModel(Protocol):
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
         """Coefficients whose offsets are closest to those given; exact where the model can represent them."""
+
+
+@runtime_checkable
+class BuildsMotion(Protocol):
+    """Settings of a motion model that is defined elsewhere; derived from `MotionSettings`."""
+
+    def motion_model(self, series: TiltSeries, particles: Particles) -> MotionModel:
+        """Return the model for one tomogram's particles; called for two and more tilt images."""
 
 
 @runtime_checkable
