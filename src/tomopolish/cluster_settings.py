@@ -65,6 +65,11 @@ class ClusterSettings:
     slurm: SlurmSettings | None = None
     worker_memory: str | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are processes of this machine."""
+        return self.scheduler is None and self.slurm is None
+
     def __post_init__(self) -> None:
         _refuse(
             self.workers is not None and self.workers < 1,

@@ -147,7 +147,10 @@ REFUSED = {
     "same name": (["--i", FIRST, "--i", FIRST, "--b", "48"], "would both be the species ribosome"),
     "parts": (["--i", FIRST, "--i", SECOND, "--b", "48", "--p", "p.star"], "which of them --p would belong"),
     "missing": (["--i", FIRST, "--i", "none.star", "--b", "48"], "none.star"),
-    "into the input": (["--i", FIRST, "--i", SECOND, "--b", "48", "--o", "."], "name another folder"),
+    "into the input": (
+        ["--i", FIRST, "--i", SECOND, "--b", "48", "--o", "."],
+        "replace the input particles.star",
+    ),
 }
 
 

@@ -64,6 +64,9 @@ def align(
     with progress.stage("windows") as stage:
         stage.advance()
         (Path(folder) / f"{name}.begun").touch()
+        if name.startswith("where"):
+            (Path(folder) / f"{name}.device").write_text(f"{os.getpid()} {settings.run.device}")
+            time.sleep(0.3)
         if name == "killed once" and not (Path(folder) / "killed").exists():
             (Path(folder) / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -118,6 +118,26 @@ def test_a_worker_beyond_its_memory_is_ended_and_the_others_go_on(tmp_path: Path
     assert "out of memory" in report.failures["greedy"]
 
 
+def _fake_devices() -> None:
+    """In a worker: have the machine seem to hold two CUDA devices."""
+    from tomopolish.correlation import devices
+
+    devices.cuda_obstacle = lambda: None
+    devices._cuda_device_count = lambda: 2
+
+
+def test_workers_compute_on_devices_of_their_own(tmp_path: Path) -> None:
+    names = [f"where {i}" for i in range(8)]
+    with open_cluster(ClusterSettings(workers=2), 1, SilentReporter()) as client:
+        client.run(_fake_devices)
+        refined(client, tmp_path, names)
+    told = [(tmp_path / f"{name}.device").read_text().split() for name in names]
+    by_process = dict(told)
+    assert len(by_process) == 2
+    assert set(by_process.values()) == {"cuda:0", "cuda:1"}
+    assert all(by_process[process] == device for process, device in told)
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tomopolish.run.cluster.SECONDS_TO_ANSWER", 0.5)
     settings = ClusterSettings(scheduler="tcp://127.0.0.1:9")
@@ -132,6 +152,7 @@ def test_threads_never_outnumber_what_was_given() -> None:
     assert threads_of_worker(ClusterSettings(workers=3), 8) == 2
     assert threads_of_worker(ClusterSettings(workers=8), 4) == 1
     assert threads_of_worker(ClusterSettings(workers=8, slurm=SlurmSettings()), 4) == 4
+    assert threads_of_worker(ClusterSettings(workers=8, slurm=SlurmSettings(gpus=2)), 4) == 2
     assert threads_of_worker(ClusterSettings(scheduler="tcp://x:1"), 4) == 4
 
 
@@ -162,6 +183,16 @@ def test_slurm_jobs_ask_for_what_the_options_say() -> None:
     ):
         assert line in lines, script
     assert "--nthreads 1" in script
+
+
+def test_a_job_with_several_gpus_has_a_worker_for_each() -> None:
+    from dask_jobqueue.slurm import SLURMJob
+
+    options = slurm_options(SlurmSettings(gpus=4, memory="64GB"), threads=3)
+    options.pop("scheduler_options")
+    script = SLURMJob("tcp://head:8786", name="tomopolish", **options).job_script()
+    assert "#SBATCH --gres=gpu:4" in script and "#SBATCH --cpus-per-task=12" in script
+    assert "--nworkers 4" in script and "--nthreads 1" in script
 
 
 def test_without_dask_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

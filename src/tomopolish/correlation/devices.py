@@ -111,6 +111,11 @@ def cuda_obstacle() -> str | None:
     return None
 
 
+def cuda_device_count() -> int:
+    """Return how many CUDA devices this process sees; raises whatever CuPy does where it finds no driver."""
+    return _cuda_device_count()
+
+
 def _cuda_device_count() -> int:
     import cupy  # noqa: PLC0415  only where CUDA is used
 

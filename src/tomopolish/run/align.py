@@ -9,6 +9,7 @@ from threading import Thread
 
 from tomopolish import pipeline
 from tomopolish.correlation import kernels_cpu
+from tomopolish.correlation.devices import cuda_devices
 from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
@@ -88,6 +89,8 @@ def run_align(
     Thread(target=kernels_cpu.wake, daemon=True).start()  # while the inputs are checked
     if settings.run.cluster is not None:
         check_installed(settings.run.cluster)
+        if settings.run.cluster.is_local:
+            cuda_devices(settings.run.device)  # refuses one that this machine does not have
         runner: Runner = partial(
             run_on_cluster, cluster=settings.run.cluster, look=control.look, debug=invocation.debug
         )
@@ -166,7 +169,8 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         job = settings.run.pipeline_folder.absolute()
-        write_job_files(project.first, report, folder.absolute(), job)
+        names = [s.name for s in project.species]
+        write_job_files(project.first, report, folder.absolute(), job, names)
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     reporter.show(species_table(project, report))
     sets = [folder / path.parent.name / path.name for path in written]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ CONFIGURATION = {
 
 
 def check_installed(settings: ClusterSettings) -> None:
-    """Refuse, before any work, what needs packages that are missing; raises InputError."""
+    """Refuse, before any work, what needs packages or commands that are missing; raises InputError."""
     try:
         import distributed  # noqa: F401, PLC0415
 
@@ -39,6 +41,11 @@ def check_installed(settings: ClusterSettings) -> None:
             f"--workers, --scheduler and --slurm need Dask, and {error.name} is missing: "
             "pip install 'tomopolish[cluster]'"
         ) from error
+    if settings.slurm is not None and shutil.which("sbatch") is None:
+        raise InputError(
+            "--slurm: the command sbatch is not there; start tomopolish where Slurm takes jobs, "
+            "or drop --slurm"
+        )
 
 
 @contextlib.contextmanager
@@ -81,7 +88,7 @@ def _started(settings: ClusterSettings, threads: int) -> Iterator[Any]:
     try:
         cluster = make(settings, threads)
     except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"the workers cannot be started: {error}") from error
+        raise InputError(f"the workers cannot be started: {' '.join(str(error).split())}") from error
     try:
         yield cluster
     finally:
@@ -102,15 +109,22 @@ def _local_cluster(settings: ClusterSettings, threads: int) -> Any:
 
 
 def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
-    """Return the options of dask-jobqueue's SLURMCluster: one tomogram at a time in each job."""
+    """Return the options of dask-jobqueue's SLURMCluster: each job has a worker, or one for each of its GPUs.
+
+    Parameters
+    ----------
+    threads
+        Of each worker, which refines one tomogram at a time.
+    """
+    workers = max(1, slurm.gpus)
     gpus = [f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else []
     options = {
         "queue": slurm.partition,
         "walltime": slurm.walltime,
         "memory": slurm.memory,
-        "cores": 1,
-        "processes": 1,
-        "job_cpu": threads,
+        "cores": workers,
+        "processes": workers,
+        "job_cpu": threads * workers,
         "job_name": "tomopolish",
         "job_extra_directives": [*gpus, *slurm.directives],
         "job_script_prologue": list(slurm.prologue),
@@ -124,12 +138,35 @@ def _slurm_cluster(settings: ClusterSettings, threads: int) -> Any:
 
     assert settings.slurm is not None
     cluster = SLURMCluster(**slurm_options(settings.slurm, threads))
-    cluster.scale(jobs=settings.workers)
+    try:
+        cluster.scale(jobs=settings.workers)
+        cluster.sync(_submitted, cluster)
+    except BaseException:
+        _mark_refused(cluster)
+        cluster.close(timeout=5)
+        raise
     return cluster
 
 
+def _mark_refused(cluster: Any) -> None:
+    """Tell Dask which jobs were refused: it would not close a cluster with jobs that never started."""
+    from distributed.core import Status  # noqa: PLC0415
+
+    for job in cluster.workers.values():
+        if job.status == Status.created:
+            job.status = Status.failed
+
+
+async def _submitted(cluster: Any) -> None:
+    """Wait until all jobs are submitted; raises what dask-jobqueue does when Slurm refuses one."""
+    await cluster
+    await asyncio.gather(*cluster.workers.values())
+
+
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:
-    """Threads of each worker: on one machine they share `--j`, elsewhere each has that many."""
-    if settings.scheduler is None and settings.slurm is None and settings.workers is not None:
+    """Threads of each worker: those of one machine, or of one Slurm job, share `--j`."""
+    if settings.is_local and settings.workers is not None:
         return max(1, threads // settings.workers)
+    if settings.slurm is not None:
+        return max(1, threads // max(1, settings.slurm.gpus))
     return threads

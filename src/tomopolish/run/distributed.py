@@ -13,7 +13,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.cluster_settings import ClusterSettings
-from tomopolish.correlation.devices import cuda_devices
 from tomopolish.errors import RunError
 from tomopolish.progress import SilentProgress
 from tomopolish.results import TomogramResult
@@ -21,6 +20,7 @@ from tomopolish.run.cluster import open_cluster, threads_of_worker
 from tomopolish.run.failures import reason
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
+from tomopolish.run.worker_device import DeviceClaim, claim_device
 from tomopolish.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def refine_in_worker(token: str, work: Work[Any], name: str, debug: bool) -> Don
 class _Held:
     work: Work[Any]
     prepared: Any
+    claim: DeviceClaim
 
 
 _held_by_token: dict[str, _Held] = {}
@@ -71,25 +72,25 @@ def _held(token: str, work: Work[Any]) -> _Held:
     """Return a run's data set and references, of which a process keeps the latest run's."""
     with _lock:
         if token not in _held_by_token:
+            for earlier in _held_by_token.values():
+                earlier.claim.release()
             _held_by_token.clear()
-            run = _share_of(work.settings.run)
+            claim = claim_device(work.settings.run.device)
+            run = replace(work.settings.run, threads=_threads(work.settings.run), device=claim.device)
             mine = replace(work, settings=replace(work.settings, run=run))
-            _held_by_token[token] = _Held(work=mine, prepared=mine.prepare())
+            try:
+                _held_by_token[token] = _Held(work=mine, prepared=mine.prepare(), claim=claim)
+            except BaseException:
+                claim.release()
+                raise
         return _held_by_token[token]
 
 
-def _share_of(run: RunSettings) -> RunSettings:
-    """Threads and device of one of the tomograms that this worker, one of several, refines at a time."""
+def _threads(run: RunSettings) -> int:
+    """Threads of one of the tomograms that this worker, one of several, refines at a time."""
     from distributed import get_worker  # noqa: PLC0415  only runs on a cluster have it
 
-    worker = get_worker()
-    devices = cuda_devices(run.device)
-    number = int("".join(filter(str.isdigit, str(worker.name))) or 0)
-    return replace(
-        run,
-        threads=max(1, run.threads // int(worker.state.nthreads)),
-        device=f"cuda:{devices[number % len(devices)]}" if devices else run.device,
-    )
+    return max(1, run.threads // int(get_worker().state.nthreads))
 
 
 def run_on_cluster(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,11 +18,20 @@ MOST_PAGES = 200
 """Tomograms that have a page of their own: a PDF of thousands helps nobody."""
 
 
-def write_job_files(dataset: Dataset, report: RunReport, folder: Path, job_folder: Path) -> None:
-    """Write ``logfile.pdf`` and the list of results; raises RunError when that is impossible."""
+def write_job_files(
+    dataset: Dataset, report: RunReport, folder: Path, job_folder: Path, species: Sequence[str] = ()
+) -> None:
+    """Write ``logfile.pdf`` and the list of results; raises RunError when that is impossible.
+
+    Parameters
+    ----------
+    species
+        Where there are several: their folders, within the output `folder`.
+    """
     pages = islice(_pages(dataset, report), MOST_PAGES)
     write_logfile(folder / FILE_NAME, report.statistics, pages, report.failures)
-    results = [folder / name for name in NODE_TYPES if (folder / name).exists()]
+    places = [folder, *(folder / name for name in species)]
+    results = [place / name for place in places for name in NODE_TYPES if (place / name).exists()]
     write_output_nodes(job_folder, results, working_directory=Path.cwd())
 
 

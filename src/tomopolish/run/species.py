@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish import pipeline
+from tomopolish.dataset.check import check_output_folder
 from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.files import remove_leftovers
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries
@@ -100,7 +101,9 @@ def species_files(project: SpeciesSet, settings: AlignSettings) -> list[Path]:
 
 
 def _check_output(project: SpeciesSet, settings: AlignSettings) -> None:
-    """Refuse an output in which a species' results would replace inputs; raises InputError."""
+    """Refuse an output in which results would replace inputs of any species; raises InputError."""
+    for species in project.species:
+        check_output_folder(species.dataset, settings.run.output_folder)
     folders = {(settings.run.output_folder / s.name).resolve(): s.name for s in project.species}
     for path in species_files(project, settings):
         name = folders.get(path.resolve().parent)

@@ -1,0 +1,82 @@
+"""Commands of Slurm that run a job's script on this machine at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+_SBATCH = """#!/bin/bash
+set -e
+cd {folder}
+number=1
+while ! mkdir "$number.taken" 2> /dev/null; do number=$((number + 1)); done
+cp "${{@: -1}}" "$number.script"
+cd {working_directory}
+SLURM_JOB_ID=$number setsid bash {folder}/$number.script > {folder}/$number.out 2>&1 < /dev/null &
+echo $! > {folder}/$number.pid
+echo "Submitted batch job $number"
+"""
+_SCANCEL = """#!/bin/bash
+for number in "$@"; do
+    echo $number >> {folder}/cancelled
+    kill -- -$(cat {folder}/$number.pid) 2> /dev/null || true
+done
+"""
+_REFUSING = """#!/bin/bash
+echo "sbatch: error: invalid partition specified: none" >&2
+exit 1
+"""
+
+
+class SlurmStandIn:
+    """A folder with the commands, and what became of the jobs."""
+
+    def __init__(self, folder: Path, *, refuses: bool = False) -> None:
+        self.commands, self._jobs = folder / "bin", folder / "jobs"
+        for made in (self.commands, self._jobs):
+            made.mkdir(parents=True)
+        texts = {"sbatch": _REFUSING if refuses else _SBATCH, "scancel": _SCANCEL}
+        for name, text in texts.items():
+            path = self.commands / name
+            path.write_text(text if refuses else text.format(folder=self._jobs, working_directory=Path.cwd()))
+            path.chmod(0o755)
+
+    @property
+    def scripts(self) -> list[str]:
+        """The scripts of the jobs."""
+        return [path.read_text() for path in sorted(self._jobs.glob("*.script"))]
+
+    @property
+    def cancelled(self) -> list[str]:
+        """Numbers of the jobs that were given back."""
+        path = self._jobs / "cancelled"
+        return sorted(path.read_text().split()) if path.exists() else []
+
+    def all_ended(self, seconds: float = 20.0) -> bool:
+        """Whether the processes of all jobs end within a time."""
+        end = time.monotonic() + seconds
+        while any(map(_lives, self._groups())):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def end(self) -> None:
+        """End what still runs."""
+        for group in self._groups():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+    def _groups(self) -> list[int]:
+        return [int(path.read_text()) for path in self._jobs.glob("*.pid")]
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
