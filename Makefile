@@ -1,10 +1,10 @@
-# `make demo` and `make test` build their own environment in .venv; Python >= 3.10 is all they need.
+# `make demo`, `make test` and `make docs` build their own environment in .venv; Python >= 3.10 is all they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(STAMP)
 	$(BIN)/tomopolish demo --o demo
@@ -18,6 +18,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(STAMP)
+	$(BIN)/python -m mkdocs build --strict
+
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
@@ -25,4 +28,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

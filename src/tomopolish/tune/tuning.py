@@ -18,7 +18,8 @@ from tomopolish.tune.search import Profile, profile, row
 from tomopolish.tune.tomogram import TunedTomogram, scale_px
 
 ROUNDS = 3
-SOLUTIONS = 4
+SOLUTIONS = 3
+NOISE_FITS = 2
 SETTLED = 0.03
 """Relative change of the velocity scale below which solving again would change nothing that matters."""
 
@@ -295,7 +296,7 @@ def _settled(
         solved = list(pool.map(lambda t: t.measured(motion), known))  # noqa: B023
         known = [s[0] for s in solved]
         at_start = prior
-        for _ in range(SOLUTIONS):
+        for _ in range(NOISE_FITS):
             fitted = list(
                 pool.map(
                     lambda pair: pair[0].with_fitted_noise(pair[1][1], prior),  # noqa: B023

@@ -1,0 +1,81 @@
+"""Every command in the pages works: it is run as it stands, in a small project."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from pages import PAGES, ROOT, blocks, commands
+
+from tomopolish.cli import run
+
+NOT_HERE = {
+    r"make (demo|test|docs)": "makes an environment from the package registry",
+    r"pip install .*": "installs from the package registry",
+    r"\.venv/bin/python -m pytest .*": "part of the suite, in the environment of `make`",
+    r"python benchmarks/.*": "takes minutes to hours",
+    r"relion_tomo_align .*": "RELION's own program",
+    r"tomopolish demo .*": "three steps, which quick-start.md shows and which run here one by one",
+    r"tomopolish .* --slurm .*": "needs a Slurm cluster",
+    r"tomopolish .* --scheduler .*": "needs a running Dask scheduler",
+    r"tomopolish .* --device cuda.*": "needs a GPU",
+    r"dask .*": "goes on until it is stopped",
+}
+"""Commands that cannot run here, and why."""
+
+COMMANDS = commands()
+HERE = [line for line in COMMANDS if not any(re.fullmatch(pattern, line) for pattern in NOT_HERE)]
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_it_runs(
+    line: str, small_project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_project)
+    program, *arguments = shlex.split(line)
+    assert program == "tomopolish", f"{COMMANDS[line]}: neither run nor listed as impossible to run here"
+    assert run(arguments) == 0, capfd.readouterr().err
+
+
+@pytest.mark.parametrize("pattern", NOT_HERE)
+def test_what_is_said_not_to_run_here_stands_in_a_page(pattern: str) -> None:
+    assert any(re.fullmatch(pattern, line) for line in COMMANDS)
+
+
+def test_scripts_and_targets_that_are_not_run_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in COMMANDS:
+        words = line.split()
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), line
+        if words[0] == "python":
+            assert (ROOT / words[1]).is_file(), line
+
+
+def test_no_command_hides_in_another_kind_of_block() -> None:
+    command = re.compile(
+        r"^ *(\$ )?(tomopolish|relion_tomo_align|make|pip|python|mpirun|dask) +\S", re.MULTILINE
+    )
+    for block in blocks():
+        if block.language not in ("sh", "python", "text"):
+            assert not command.search(block.text), f"{block.page.name}: {block.text}"
+    for page in PAGES:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.startswith("    ") and command.match(line):
+                assert line.strip() in COMMANDS, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name in ("api.md", "contributing.md")], ids=str)
+def test_its_python_runs(page: Path, small_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_project)
+    monkeypatch.syspath_prepend(str(small_project))
+    names: dict[str, object] = {}
+    for block in blocks():
+        if block.page == page and block.language == "python":
+            title = re.match(r'title="(\w+\.py)"', block.attributes)
+            if title:
+                (small_project / title[1]).write_text(block.text, encoding="utf-8")
+            else:
+                exec(block.text, names)

@@ -1,0 +1,56 @@
+"""The documentation builds without a warning, loads nothing from elsewhere, and names every option."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import click
+import pytest
+from pages import Site
+
+from tomopolish.cli import COMMANDS, SUMMARIES
+
+
+def test_it_builds_without_a_warning(site: Site) -> None:
+    assert "WARNING -" not in site.said
+    assert {"index.html", "options.html", "changelog.html", "guide.html"} <= set(site.pages)
+
+
+def test_pages_load_nothing_from_elsewhere(site: Site) -> None:
+    loading = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(?:https?:)?//", re.IGNORECASE)
+    linked = re.compile(r"<link[^>]*\shref=[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE)
+    for name, page in site.pages.items():
+        assert not loading.search(page), name
+        assert not [link for link in linked.findall(page) if "canonical" not in link], name
+    for sheet in site.folder.rglob("*.css"):
+        assert not re.search(r"(url\([\"']?|@import [\"'])(https?:)?//", sheet.read_text(encoding="utf-8")), (
+            sheet
+        )
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_every_option_is_in_the_reference(site: Site, name: str) -> None:
+    assert isinstance(COMMANDS, click.Group)
+    command = COMMANDS.get_command(click.Context(COMMANDS), name)
+    assert command is not None
+    page = site.pages["options.html"]
+    (section,) = [p for p in page.split("<h2 ") if p.startswith(f'id="tomopolish-{name}"')]
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", "", section)).split())
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            for option in parameter.opts:
+                assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), option
+            assert " ".join((parameter.help or "").split()) in text, parameter.opts
+
+
+def test_equations_are_drawn_without_scripts(site: Site) -> None:
+    page = site.pages["method.html"]
+    assert page.count("<math") > 30
+    assert "$`" not in page and "EQUATION0" not in page
+    assert "mathjax" not in page.lower() and "katex" not in page.lower()
+
+
+def test_folded_tables_are_tables(site: Site) -> None:
+    folded = re.findall(r"<details>(.*?)</details>", site.pages["accuracy.html"], re.DOTALL)
+    assert folded and all("<table>" in part for part in folded)
