@@ -69,8 +69,8 @@ def coarse_windows(windows: CorrelationWindows, length_px: float, pool: Executor
     matrix = np.exp(-((coarse[:, None] - fine[None, :]) ** 2) / (2 * blur**2))
     matrix *= windows.step_px / (np.sqrt(2 * np.pi) * blur)
     width = _row_width(len(coarse))
-    values = np.zeros((*windows.visible.shape, len(coarse), width), dtype=np.float32)
-    both_sides(windows.values, matrix, values[..., : len(coarse)], pool)
+    values = np.empty((*windows.visible.shape, len(coarse), width), dtype=np.float32)
+    both_sides(windows.values, matrix, values, pool)
     return CoarseWindows(values=values, origin=half, step_px=step)
 
 
@@ -79,9 +79,8 @@ def blurred(windows: CoarseWindows, blur_px: float, pool: Executor) -> CoarseWin
     grid = windows.grid_px
     matrix = np.exp(-((grid[:, None] - grid[None, :]) ** 2) / (2 * blur_px**2))
     matrix *= windows.step_px / (np.sqrt(2 * np.pi) * blur_px)
-    values = np.zeros_like(windows.values)
-    size = windows.size
-    both_sides(windows.values[..., :size], matrix, values[..., :size], pool)
+    values = np.empty(windows.values.shape, dtype=np.float32)
+    both_sides(windows.values[..., : windows.size], matrix, values, pool)
     return CoarseWindows(values=values, origin=windows.origin, step_px=windows.step_px)
 
 

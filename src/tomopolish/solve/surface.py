@@ -19,6 +19,9 @@ CATMULL_ROM = np.array([[0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1,
 B_SPLINE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
 """Weights of four B-spline coefficients: curvature is continuous, too."""
 
+NEGLIGIBLE = 1e-12
+"""Weight of a sample, relative to the largest, below which it counts as zero."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DisplacementSurface:
@@ -72,7 +75,7 @@ def smooth_surface(
     # The window is even-sized: one more sample on the negative side.
     fade[:MARGIN_SAMPLES] = np.concatenate([[0.0], ramp[::-1]])
     fade[size - MARGIN_SAMPLES + 1 :] = ramp
-    coefficients = np.empty_like(windows.values)
+    coefficients = np.empty(windows.values.shape, dtype=np.float32)
     both_sides(windows.values, spline_filter(fade, blur_px / windows.step_px), coefficients, pool)
     return DisplacementSurface(
         coefficients=coefficients,
@@ -88,18 +91,27 @@ def smooth_surface(
 def both_sides(
     windows: Float32[Array, "F P n n"],
     matrix: Float[Array, "m n"],
-    result: Float32[Array, "F P m m"],
+    result: Float32[Array, "F P m width"],
     pool: Executor | None = None,
 ) -> None:
-    """Multiply each window by a matrix along both axes, ``M W Mᵀ``; tilt images over threads."""
-    left = matrix.astype(np.float32)
-    right = np.ascontiguousarray(left.T)
+    """Multiply each window by a matrix along both axes, ``M W Mᵀ``; tilt images over threads.
+
+    Parameters
+    ----------
+    result
+        Written; contiguous. Columns beyond the first m become zero.
+    """
+    assert result.flags.c_contiguous  # else the products would go into copies
+    # Products of what is negligible would be subnormal numbers, each of which costs a hundred cycles.
+    left = np.where(np.abs(matrix) > NEGLIGIBLE * np.abs(matrix).max(), matrix, 0.0).astype(np.float32)
+    right = np.zeros((matrix.shape[1], result.shape[-1]), dtype=np.float32)
+    right[:, : len(matrix)] = left.T
 
     def one(tilt: int) -> None:
-        # All rows at once first: one large product is faster than as many small ones.
-        particles, rows, columns = windows[tilt].shape
-        along_x = (windows[tilt].reshape(-1, columns) @ right).reshape(particles, rows, -1)
-        np.matmul(left, along_x, out=result[tilt])
+        along_y = np.matmul(left, windows[tilt])
+        # All rows at once: one large product is faster than as many small ones.
+        rows = result[tilt].reshape(-1, result.shape[-1])
+        np.matmul(along_y.reshape(len(rows), -1), right, out=rows)
 
     for _ in map(one, range(len(windows))) if pool is None else pool.map(one, range(len(windows))):
         pass
