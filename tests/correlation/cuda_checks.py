@@ -158,7 +158,7 @@ def check_references_stay(arrays: NumpyArrays) -> None:
     cuda = CudaCorrelator(arrays)
     first, second = make_tasks(GROUPS[1:], 1.0)
     first.geometry.visible[:, 1:] = False  # which both share
-    shape = first.reference.values.shape
+    shape = first.reference.flat.shape
     arrays.uploaded.clear()
     one, _ = compute(cuda, first)
     compute(cuda, second)

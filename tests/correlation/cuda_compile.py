@@ -17,7 +17,7 @@ CAPABILITY = (8, 0)
 
 BOXES = (float32[:, ::1], int64[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, :, ::1])
 SPECTRA = (
-    *(complex64[:, :, ::1], complex64[:, :, :, ::1], int64[::1], float32[:, :, ::1], float32[:, ::1]),
+    *(complex64[:, :, ::1], float32[::1], int64, int64[::1], float32[:, :, ::1], float32[:, ::1]),
     *(int64[:, ::1], float32[:, :, ::1], float32[:, :, ::1], float32[:, ::1], float32, float32),
     *(float32[:, :, :, ::1], complex64[:, :, :, ::1], int64[::1], float32[:, :, :, ::1], float32[:, ::1]),
 )

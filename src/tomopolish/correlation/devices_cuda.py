@@ -108,6 +108,7 @@ class _TiltOnDevice:
     image: DeviceArray
     mask: tuple[DeviceArray, DeviceArray]
     reference: DeviceArray
+    reach: int
     columns_used: DeviceArray
     weights: tuple[DeviceArray, DeviceArray]
     quartic: np.float32
@@ -170,11 +171,12 @@ class CudaCorrelator:
         if mask not in self._resident:
             self._resident[mask] = upload(mask.falloff), upload(mask.outside)
         if task.reference not in self._resident:
-            self._resident[task.reference] = upload(task.reference.values)
+            self._resident[task.reference] = upload(task.reference.flat)
         return _TiltOnDevice(
             image=upload(task.image),
             mask=self._resident[mask],
             reference=self._resident[task.reference],
+            reach=task.reference.reach,
             columns_used=upload(shared.columns_used),
             weights=(upload(shared.weight), upload(shared.signal_weight)),
             quartic=np.float32(shared.quartic),
@@ -206,6 +208,7 @@ class CudaCorrelator:
             threads,
             spectra,
             shared.reference,
+            shared.reach,
             arrays.upload(batch.half_set),
             arrays.upload(batch.views),
             arrays.upload((batch.centre - box // 2).astype(np.float32)),

@@ -11,10 +11,14 @@ from numba import njit
 
 from tomopolish.correlation import pixel
 
+VECTOR = 16
+"""Floats that one instruction takes at most."""
+
 # Reassociation would undo the sine's two-part reduction by π.
 _sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
 _ctf_phase = njit(pixel.ctf_phase, fastmath=True)
-_sample = njit(pixel.sample, fastmath=True)
+_locate = njit(pixel.locate, fastmath=True, error_model="numpy")
+_blend = njit(pixel.blend, fastmath=True)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -57,27 +61,43 @@ def extract_boxes(image, corners, falloff, outside, boxes):  # type: ignore[no-u
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def slice_reference(reference, half, view, columns_used, odd, slice_re, slice_im):  # type: ignore[no-untyped-def]
-    """Predicted spectrum of one pair before the CTF, over the frequencies in use; jumps through memory.
+def slice_reference(  # type: ignore[no-untyped-def]
+    reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
+):  # fmt: skip
+    """Predicted spectrum of one pair before the CTF, over the frequencies in use.
+
+    In each row all places are found first, in vector instructions; then what is there, which jumps through
+    memory.
 
     Parameters
     ----------
+    reference, reach : `ReferenceTransform.flat`, `.reach`
     odd : (2, R, C) complex64 factor; (2, R, 0) when there is none
+    places, within : (W,) uint32 and (4, W) float32, scratch; W is C rounded up to `VECTOR`
     slice_re, slice_im : (2, R, C) float32, written where frequencies are in use
     """
+    width, height = 2 * (reach + 1), 2 * reach + 1
+    row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height**2)
+    tx, ty, tz, side = within[0], within[1], within[2], within[3]
     for sign in range(2):
         for r in range(sign, columns_used.shape[1]):
             ky = np.float32(r - 2 * sign * r)
             bx, by, bz = ky * view[1, 0], ky * view[1, 1], ky * view[1, 2]
-            for kx in range(columns_used[sign, r]):
-                k = np.float32(kx)
-                re, im = _sample(
-                    reference, half, bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2]
+            count = columns_used[sign, r]
+            # Whole vectors: what is left over would be done one by one.
+            for i in range((count + VECTOR - 1) // VECTOR * VECTOR):
+                k = np.float32(i)
+                places[i], tx[i], ty[i], tz[i], side[i] = _locate(
+                    bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2], reach
+                )
+            for i in range(count):
+                re, im = _blend(
+                    reference, first + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
                 )
                 if odd.shape[2] > 0:
-                    turn = odd[sign, r, kx]
+                    turn = odd[sign, r, i]
                     re, im = re * turn.real - im * turn.imag, re * turn.imag + im * turn.real
-                slice_re[sign, r, kx], slice_im[sign, r, kx] = re, im
+                slice_re[sign, r, i], slice_im[sign, r, i] = re, im
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -112,8 +132,8 @@ def compare(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, reference, half_set, views, centre, columns_used, weight, signal_weight, defocus, quartic,
-    constant_phase, even, odd, group, product, power,
+    spectra, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
+    quartic, constant_phase, even, odd, group, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
@@ -126,7 +146,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     spectra : (B, s, C) complex64, unnormalised transforms, columns kx = 0 … C − 1
-    reference : (2, n, n, m) complex64, `ReferenceTransform.values`
+    reference, reach : (N,) float32 and int, `ReferenceTransform.flat`, `.reach`
     half_set, group : (B,) int64
     views : (B, 2, 3) float32, first two rows of each view matrix
     centre : (B, 2) float32, position of the particle's centre relative to pixel s/2 of its box, px
@@ -148,6 +168,8 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         r, c = (i % plane) // columns, i % columns
         kx[i], ky[i] = c, r if i < plane else -r
         signed[i] = (1 - 2 * ((r + c) % 2)) * weight[i // plane, r, c]  # e^{2πi k·(s/2)/s}, box centre
+    padded = (columns + VECTOR - 1) // VECTOR * VECTOR
+    places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
     observed = np.zeros((2, rows, columns), np.complex64)
     re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
     unit = 2 * np.pi / size
@@ -156,7 +178,10 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             observed[0, r] = spectra[b, r]
             if r > 0:
                 observed[1, r] = spectra[b, size - r]
-        slice_reference(reference, half_set[b], views[b], columns_used, odd[group[b]], slice_re, slice_im)
+        slice_reference(
+            reference, reach, half_set[b], views[b], columns_used, odd[group[b]], places, within,
+            slice_re, slice_im,
+        )  # fmt: skip
         power[b] = compare(
             observed.reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1), kx, ky, signed,
             signal_weight.reshape(-1), defocus[b], quartic, constant_phase, even[group[b]].reshape(-1),

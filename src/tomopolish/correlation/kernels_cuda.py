@@ -15,7 +15,8 @@ from tomopolish.correlation import pixel
 # Reassociation would undo the sine's rounding and its two-part reduction by π.
 _sine = cuda.jit(pixel.sine, device=True)
 _ctf_phase = cuda.jit(pixel.ctf_phase, device=True, fastmath=True)
-_sample = cuda.jit(pixel.sample, device=True, fastmath=True)
+_locate = cuda.jit(pixel.locate, device=True, fastmath=True)
+_blend = cuda.jit(pixel.blend, device=True, fastmath=True)
 
 THREADS = 256
 """Threads of a block of `extract_boxes` and `correlate_spectra`: a power of two, as `_block_sum` needs."""
@@ -69,18 +70,20 @@ def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-unty
 
 @cuda.jit(device=True, fastmath=True)
 def _correlate_pixel(  # type: ignore[no-untyped-def]
-    observed, reference, half, view, kx, ky, weight, signal_weight, defocus, quartic, constant_phase,
+    observed, reference, reach, half, view, kx, ky, weight, signal_weight, defocus, quartic, constant_phase,
     even, odd, centre, unit,
 ):  # fmt: skip
     """One pixel of w · O · conj(S) · e^{2πi k·centre/s} as (re, im), and of w |S|²."""
     ky2 = ky * ky
-    re, im = _sample(
-        reference,
-        half,
+    place, tx, ty, tz, side = _locate(
         kx * view[0, 0] + ky * view[1, 0],
         kx * view[0, 1] + ky * view[1, 1],
         kx * view[0, 2] + ky * view[1, 2],
+        reach,
     )
+    width, height = 2 * (reach + 1), 2 * reach + 1
+    row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height**2)
+    re, im = _blend(reference, first + np.uint64(place), row, layer, tx, ty, tz, side)
     re, im = re * odd.real - im * odd.imag, re * odd.imag + im * odd.real
     row_phase = constant_phase + defocus[2] * ky2
     sine = _sine(even + _ctf_phase(kx, ky2, row_phase, defocus[1] * ky, defocus[0], quartic))
@@ -95,8 +98,8 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, reference, half_set, views, centre, columns_used, weight, signal_weight, defocus, quartic,
-    constant_phase, even, odd, group, product, power,
+    spectra, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
+    quartic, constant_phase, even, odd, group, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
@@ -128,7 +131,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             if odd.shape[3] > 0:
                 factor = odd[g, 0, r, c]
             plus_re, plus_im, part = _correlate_pixel(
-                spectra[pair, r, c], reference, half, views[pair], kx, ky, weight[0, r, c],
+                spectra[pair, r, c], reference, reach, half, views[pair], kx, ky, weight[0, r, c],
                 signal_weight[0, r, c], defocus[pair], quartic, constant_phase, gamma, factor,
                 centre[pair], unit,
             )  # fmt: skip
@@ -139,7 +142,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             if odd.shape[3] > 0:
                 factor = odd[g, 1, r, c]
             minus_re, minus_im, part = _correlate_pixel(
-                spectra[pair, size - r, c], reference, half, views[pair], kx, -ky, weight[1, r, c],
+                spectra[pair, size - r, c], reference, reach, half, views[pair], kx, -ky, weight[1, r, c],
                 signal_weight[1, r, c], defocus[pair], quartic, constant_phase, gamma, factor,
                 centre[pair], unit,
             )  # fmt: skip

@@ -9,12 +9,13 @@ from tomopolish.correlation import pixel
 
 _sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
 _ctf_phase = njit(pixel.ctf_phase, fastmath=True, inline="always")
-_sample = njit(pixel.sample, fastmath=True, inline="always")
+_locate = njit(pixel.locate, fastmath=True, error_model="numpy")
+_blend = njit(pixel.blend, fastmath=True)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def predict_spectra(  # type: ignore[no-untyped-def]
-    reference, half_set, views, centre, columns_used, weight, defocus, quartic, constant_phase,
+    reference, reach, half_set, views, centre, columns_used, weight, defocus, quartic, constant_phase,
     even, odd, group, spectra,
 ):  # fmt: skip
     """Predict boxes with one particle each, as they appear in the image: protein dark.
@@ -24,7 +25,7 @@ def predict_spectra(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    reference : (2, n, n, m) complex64, `ReferenceTransform.values`
+    reference, reach : (N,) float32 and int, `ReferenceTransform.flat`, `.reach`
     half_set, group : (B,) int64
     views : (B, 2, 3) float32, first two rows of each view matrix
     centre : (B, 2) float32, position of the particle's centre in its box, px
@@ -38,8 +39,11 @@ def predict_spectra(  # type: ignore[no-untyped-def]
     size, columns = spectra.shape[1], spectra.shape[2]
     shift = np.empty(columns, np.complex64)
     spectra[:] = 0
+    width, height = 2 * (reach + 1), 2 * reach + 1
+    line, layer = np.uint64(width), np.uint64(width * height)
     for b in range(spectra.shape[0]):
-        g, half, view = group[b], half_set[b], views[b]
+        g, view = group[b], views[b]
+        first = np.uint64(half_set[b] * width * height**2)
         turn = -2 * np.pi * centre[b, 0] / size
         for kx in range(columns):
             shift[kx] = complex(np.cos(turn * kx), np.sin(turn * kx))
@@ -53,12 +57,13 @@ def predict_spectra(  # type: ignore[no-untyped-def]
                 row_turn = np.complex64(complex(np.cos(turn * ky), np.sin(turn * ky)))
                 for kx in range(columns_used[side, r]):
                     k = np.float32(kx)
-                    re, im = _sample(
-                        reference, half,
+                    place, tx, ty, tz, mate = _locate(
                         k * view[0, 0] + ky * view[1, 0],
                         k * view[0, 1] + ky * view[1, 1],
                         k * view[0, 2] + ky * view[1, 2],
-                    )  # fmt: skip
+                        reach,
+                    )
+                    re, im = _blend(reference, first + np.uint64(place), line, layer, tx, ty, tz, mate)
                     gamma = _ctf_phase(k, ky2, row_phase, defocus[b, 1] * ky, defocus[b, 0], quartic)
                     if even.shape[3] > 0:
                         gamma += even[g, side, r, kx]

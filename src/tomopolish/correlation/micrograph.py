@@ -95,7 +95,8 @@ def _predict_boxes(task: TiltTask, chunk: Int[Array, "B"]) -> tuple[Float32[Arra
     batch = pair_batch(task, chunk)
     spectra = np.empty((len(chunk), box, shared.weight.shape[2]), dtype=np.complex64)
     kernels_micrograph.predict_spectra(
-        task.reference.values,
+        task.reference.flat,
+        task.reference.reach,
         batch.half_set,
         batch.views,
         batch.centre.astype(np.float32),

@@ -45,30 +45,39 @@ def ctf_phase(kx, ky2, row_phase, linear, quadratic, quartic):  # type: ignore[n
     return row_phase + kx * linear + kx2 * quadratic + k2 * k2 * quartic
 
 
-def sample(reference, half, x, y, z):  # type: ignore[no-untyped-def]
-    """Trilinear value of a half map's transform at a 3D frequency (Fourier px); Friedel symmetry for x < 0.
+def locate(x, y, z, reach):  # type: ignore[no-untyped-def]
+    """Cell of a half map's transform that holds a 3D frequency (Fourier px): its place, and where within it.
 
-    ``reference`` is `ReferenceTransform.values`: kx from 0, ky and kz from −reach.
+    Returns the number of floats before the cell's first corner in `ReferenceTransform.flat`, counted from
+    the half map's first; the position within the cell along x, y and z; and −1 where Friedel's mate at −k
+    was taken, since kx < 0 is not stored, else 1. ``reach`` is `ReferenceTransform.reach`.
     """
-    reach = reference.shape[3] - 1
-    mirrored = x < np.float32(0)
-    if mirrored:
-        x, y, z = -x, -y, -z
-    ix = min(int(x), reach - 1)
-    iy = min(int(y + np.float32(reach)), 2 * reach - 1)
-    iz = min(int(z + np.float32(reach)), 2 * reach - 1)
-    tx = x - np.float32(ix)
-    ty = y + np.float32(reach) - np.float32(iy)
-    tz = z + np.float32(reach) - np.float32(iz)
-    a = reference[half, iz, iy, ix]
-    b = reference[half, iz, iy + 1, ix]
-    c = reference[half, iz + 1, iy, ix]
-    d = reference[half, iz + 1, iy + 1, ix]
-    a += tx * (reference[half, iz, iy, ix + 1] - a)
-    b += tx * (reference[half, iz, iy + 1, ix + 1] - b)
-    c += tx * (reference[half, iz + 1, iy, ix + 1] - c)
-    d += tx * (reference[half, iz + 1, iy + 1, ix + 1] - d)
-    a += ty * (b - a)
-    c += ty * (d - c)
-    a += tz * (c - a)
-    return a.real, -a.imag if mirrored else a.imag
+    side = np.float32(1) if x >= np.float32(0) else np.float32(-1)
+    low = np.float32(reach)
+    x, y, z = side * x, side * y + low, side * z + low
+    last = np.int32(2 * reach - 1)
+    ix, iy, iz = min(np.int32(x), np.int32(reach - 1)), min(np.int32(y), last), min(np.int32(z), last)
+    cell = (iz * np.int32(2 * reach + 1) + iy) * np.int32(reach + 1) + ix
+    return np.uint32(2 * cell), x - np.float32(ix), y - np.float32(iy), z - np.float32(iz), side
+
+
+def blend(reference, place, row, layer, tx, ty, tz, side):  # type: ignore[no-untyped-def]
+    """Trilinear value at the place that `locate` found, as (re, im).
+
+    ``reference`` is `ReferenceTransform.flat`: real and imaginary parts in turn, so that along y and z four
+    neighbouring floats are blended alike, which compilers turn into one vector operation. ``place`` counts
+    from the first half map; ``row`` and ``layer`` are the floats from a corner to the next along y and z.
+    All are uint64: signed numbers would be looked at for wrapping around.
+    """
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    a0, a1, a2, a3 = reference[place], reference[place + one], reference[place + two], reference[place + three]
+    at = place + row
+    b0, b1, b2, b3 = reference[at], reference[at + one], reference[at + two], reference[at + three]
+    at = place + layer
+    c0, c1, c2, c3 = reference[at], reference[at + one], reference[at + two], reference[at + three]
+    at = place + layer + row
+    d0, d1, d2, d3 = reference[at], reference[at + one], reference[at + two], reference[at + three]
+    a0, a1, a2, a3 = a0 + ty * (b0 - a0), a1 + ty * (b1 - a1), a2 + ty * (b2 - a2), a3 + ty * (b3 - a3)
+    c0, c1, c2, c3 = c0 + ty * (d0 - c0), c1 + ty * (d1 - c1), c2 + ty * (d2 - c2), c3 + ty * (d3 - c3)
+    a0, a1, a2, a3 = a0 + tz * (c0 - a0), a1 + tz * (c1 - a1), a2 + tz * (c2 - a2), a3 + tz * (c3 - a3)
+    return a0 + tx * (a2 - a0), side * (a1 + tx * (a3 - a1))

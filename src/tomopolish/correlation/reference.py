@@ -36,6 +36,11 @@ class ReferenceTransform:
     reach: int
     box: int
 
+    @property
+    def flat(self) -> Float32[Array, "N"]:
+        """The values as the kernels take them: one row of real and imaginary parts in turn."""
+        return self.values.view(np.float32).reshape(-1)
+
 
 def taper(box: int) -> Float32[Array, "box box box"]:
     """Spherical window t(r): 1 inside s/2 − 10, raised cosine to 0 at s/2."""

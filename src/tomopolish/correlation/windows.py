@@ -309,7 +309,8 @@ def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
     power = np.empty(len(chunk))
     kernels_cpu.correlate_spectra(
         spectra,
-        task.reference.values,
+        task.reference.flat,
+        task.reference.reach,
         batch.half_set,
         batch.views,
         (batch.centre - task.reference.box // 2).astype(np.float32),
