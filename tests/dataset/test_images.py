@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from tomopolish.dataset.half_precision import widen
 from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
 from tomopolish.dataset.mrc import read_header, split_section, write_stack, write_volume
 from tomopolish.errors import InputError, RunError
@@ -39,6 +40,13 @@ def test_stacks_of_every_type(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(image, data[tilt].astype(np.float32))
     assert not images.is_dummy(1)
     assert read_header(tmp_path / "a.mrcs").pixel_size_angstrom == pytest.approx(2.5)
+
+
+def test_every_half_there_is_is_read_exactly() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    found = np.empty(halves.shape, dtype=np.float32)
+    widen(halves, found)
+    np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

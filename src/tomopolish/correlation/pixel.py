@@ -70,7 +70,12 @@ def blend(reference, place, row, layer, tx, ty, tz, side):  # type: ignore[no-un
     All are uint64: signed numbers would be looked at for wrapping around.
     """
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
-    a0, a1, a2, a3 = reference[place], reference[place + one], reference[place + two], reference[place + three]
+    a0, a1, a2, a3 = (
+        reference[place],
+        reference[place + one],
+        reference[place + two],
+        reference[place + three],
+    )
     at = place + row
     b0, b1, b2, b3 = reference[at], reference[at + one], reference[at + two], reference[at + three]
     at = place + layer

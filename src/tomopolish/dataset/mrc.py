@@ -18,6 +18,7 @@ from jaxtyping import Float32, Shaped
 from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.dataset.half_precision import widen
 from tomopolish.errors import InputError, RunError
 
 Array = np.ndarray
@@ -67,9 +68,12 @@ class MrcFile:
 
     def read_section_into(self, section: int, image: Float32[Array, "h w"]) -> None:
         """As `read_section`, into memory that is there already."""
-        count = image.size
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
-            image[...] = self._read(section, 0, count).reshape(image.shape)
+            values = self._samples(section, 0, image.size).reshape(image.shape)
+            if values.dtype == np.float16 and image.flags.c_contiguous:
+                widen(values, image)
+            else:
+                image[...] = values
             return
         with self._failing(section), self.path.open("rb", buffering=0) as handle:
             handle.seek(self.offset + section * self.section_bytes)
@@ -89,13 +93,17 @@ class MrcFile:
         return self._read(0, 0, int(np.prod(self.shape))).reshape(self.shape)
 
     def _read(self, section: int, first: int, count: int) -> Array:
+        return self._samples(section, first, count).astype(np.float32, copy=False)
+
+    def _samples(self, section: int, first: int, count: int) -> Array:
+        """Samples as the file has them, byte order included."""
         dtype = np.dtype(self.dtype)
         offset = self.offset + section * self.section_bytes + first * dtype.itemsize
         with self._failing(section):
             values = np.fromfile(self.path, dtype=dtype, count=count, offset=offset)
         if len(values) != count:
             raise self._cut_off(section)
-        return values.astype(np.float32, copy=False)
+        return values
 
     @contextmanager
     def _failing(self, section: int) -> Iterator[None]:

@@ -1,0 +1,27 @@
+"""Half-precision images (MRC mode 12) as float32, several times faster than numpy converts them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+Array = np.ndarray
+
+
+def widen(halves: Array, out: Array) -> None:
+    """Convert float16 in the machine's byte order to float32, exactly; both contiguous, of equal size."""
+    _look_up(halves.view(np.uint16).reshape(-1), _table(), out.reshape(-1))
+
+
+@cache
+def _table() -> Array:
+    """All halves there are: they fit into the second cache."""
+    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+@njit(nogil=True, cache=True)
+def _look_up(bits, table, out):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(len(bits))):
+        out[i] = table[np.uint64(bits[i])]
