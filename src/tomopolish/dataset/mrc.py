@@ -18,8 +18,8 @@ from jaxtyping import Float32, Shaped
 from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
-from tomopolish.dataset.half_precision import widen
 from tomopolish.errors import InputError, RunError
+from tomopolish.half_precision import widen
 
 Array = np.ndarray
 
@@ -96,7 +96,7 @@ class MrcFile:
         return self._samples(section, first, count).astype(np.float32, copy=False)
 
     def _samples(self, section: int, first: int, count: int) -> Array:
-        """Samples as the file has them, byte order included."""
+        """Read samples as the file has them, byte order included."""
         dtype = np.dtype(self.dtype)
         offset = self.offset + section * self.section_bytes + first * dtype.itemsize
         with self._failing(section):
