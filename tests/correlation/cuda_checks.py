@@ -19,6 +19,7 @@ from tomopolish.correlation import devices_cuda, kernels_cpu, kernels_cuda
 from tomopolish.correlation.devices import CpuCorrelator
 from tomopolish.correlation.devices_cuda import CudaCorrelator, DeviceArrays
 from tomopolish.correlation.frequencies import tilt_frequencies
+from tomopolish.correlation.noise import Turn
 from tomopolish.correlation.windows import TiltTask, box_mask, pair_geometry, window_samples
 from tomopolish.dataset.model import OpticsGroup
 from tomopolish.pipeline import prepare
@@ -135,6 +136,11 @@ def check_noise(arrays: DeviceArrays) -> None:
             devices_cuda.BATCH_BYTES = before
         np.testing.assert_allclose(found, expected, rtol=1e-5)
         assert np.count_nonzero(found) == min(int(np.ceil(last)) + 1, box // 2) + (last == box / 2)
+    many = np.random.default_rng(5).normal(size=(290, 275)).astype(np.float32)
+    turn = Turn(index=3, count=41)
+    with cuda.active(), ThreadPoolExecutor(1) as pool:
+        expected = CpuCorrelator(pool).noise_power(many, 16, 8.0, turn)
+        np.testing.assert_allclose(cuda.noise_power(many, 16, 8.0, turn), expected, rtol=1e-5)
 
 
 def check_boxes(arrays: DeviceArrays) -> None:

@@ -9,7 +9,7 @@ import pytest
 import spec_windows
 
 from small_project import smooth_noise
-from tomopolish.correlation.noise import noise_power
+from tomopolish.correlation.noise import ENOUGH_IN_SERIES, Turn, noise_power, tile_grid
 from tomopolish.correlation.weights import whitening
 
 
@@ -42,6 +42,22 @@ def test_white_noise_of_unit_variance_has_unit_power() -> None:
     white = np.random.default_rng(3).normal(size=(400, 400)).astype(np.float32)
     with ThreadPoolExecutor(1) as pool:
         np.testing.assert_allclose(noise_power(white, 32, 16.0, pool)[2:], 1, atol=0.05)
+
+
+@pytest.mark.parametrize(("side", "count"), [(300, 41), (520, 7), (520, 41)])
+def test_images_that_are_averaged_share_the_work(side: int, count: int) -> None:
+    """Their mean is that of all tiles of all images, to what the number of tiles leaves open."""
+    grids = [tile_grid((side, side), 16, 8.0, Turn(index=i, count=count)) for i in range(count)]
+    tiles = sum(g.rows * g.columns for g in grids)
+    whole = tile_grid((side, side), 16, 8.0)
+    assert ENOUGH_IN_SERIES <= tiles < count * whole.rows * whole.columns
+    rows = {g.top + i * g.step_down for g in grids for i in range(g.rows)}
+    assert rows == {16 * i for i in range(whole.rows)}  # no part of the images goes unseen
+    series = [image(side, side + i) for i in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        shared = [noise_power(x, 16, 8.0, pool, Turn(index=i, count=count)) for i, x in enumerate(series)]
+        all_of_it = [noise_power(x, 16, 8.0, pool) for x in series]
+    np.testing.assert_allclose(np.mean(shared, axis=0)[1:], np.mean(all_of_it, axis=0)[1:], rtol=0.2)
 
 
 def test_the_number_of_threads_changes_no_bit() -> None:

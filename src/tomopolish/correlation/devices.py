@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from jaxtyping import Float, Float32
 
-from tomopolish.correlation.noise import noise_power
+from tomopolish.correlation.noise import ALONE, Turn, noise_power
 from tomopolish.correlation.windows import TiltTask, correlate_tilt
 from tomopolish.errors import InputError
 
@@ -34,7 +34,7 @@ class Correlator(Protocol):
     """Compares one tilt image at a time with the references."""
 
     def noise_power(
-        self, image: Float32[Array, "h w"], box: int, last_frequency: float
+        self, image: Float32[Array, "h w"], box: int, last_frequency: float, turn: Turn = ALONE
     ) -> Float[Array, "shells"]:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
 
@@ -50,9 +50,9 @@ class CpuCorrelator:
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
 
-    def noise_power(self, image: Array, box: int, last_frequency: float) -> Array:
+    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn = ALONE) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
-        return noise_power(image, box, last_frequency, self._pool)
+        return noise_power(image, box, last_frequency, self._pool, turn)
 
     def correlate_tilt(self, task: TiltTask, values: Array, power: Array) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from tomopolish.correlation import kernels_cuda
 from tomopolish.correlation.frequencies import TiltFrequencies
-from tomopolish.correlation.noise import shells_of_tiles, tile_grid
+from tomopolish.correlation.noise import ALONE, Turn, shells_of_tiles, tile_grid
 from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.correlation.windows import (
     BoxMask,
@@ -130,19 +130,19 @@ class CudaCorrelator:
         """Make the device the calling thread's until the context closes."""
         return self._arrays.active()
 
-    def noise_power(self, image: Array, box: int, last_frequency: float) -> Array:
+    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn = ALONE) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
         arrays, xp = self._arrays, self._arrays.xp
-        grid = tile_grid(image.shape, box, last_frequency)
+        grid = tile_grid(image.shape, box, last_frequency, turn)
         on_device = arrays.upload(image)
         down, right = on_device.strides
         total = xp.zeros((box, grid.frequencies), dtype=np.float64)
         at_once = max(1, BATCH_BYTES // (4 * grid.columns * box**2))
         for first in range(0, grid.rows, at_once):
             tiles = xp.lib.stride_tricks.as_strided(
-                on_device[first * grid.step :],
+                on_device[grid.top + first * grid.step_down :],
                 shape=(min(at_once, grid.rows - first), grid.columns, box, box),
-                strides=(grid.step * down, grid.step * right, down, right),
+                strides=(grid.step_down * down, grid.step * right, down, right),
             )
             transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box, box)))
             blocks = _blocks(box * grid.frequencies)

@@ -17,10 +17,29 @@ Array = np.ndarray
 TILE_ROWS_PER_TASK = 6
 ENOUGH_TILES = 256
 """Tiles that overlap by half are used unless they are more than this; then tiles that only touch."""
+ENOUGH_IN_SERIES = 1500
+"""Of tiles that only touch, so many of a whole series tell its mean: every shell to a percent or better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """An image's place among those whose noise is averaged.
+
+    Attributes
+    ----------
+    index, count
+        Place from 0, and number of images.
+    """
+
+    index: int
+    count: int
+
+
+ALONE = Turn(index=0, count=1)
 
 
 def noise_power(
-    image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor
+    image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor, turn: Turn = ALONE
 ) -> Float[Array, "shells"]:
     """Radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
 
@@ -38,16 +57,19 @@ def noise_power(
         Shells beyond it are not needed, and hold zero.
     pool
         Threads over which rows of tiles are spread; the sum does not depend on their number.
+    turn
+        Where the result is averaged with that of other images: its place among them.
     """
-    grid = tile_grid(image.shape, box, last_frequency)
+    grid = tile_grid(image.shape, box, last_frequency, turn)
+    at_once = TILE_ROWS_PER_TASK if grid.shares_rows else 1
 
     def strip_power(first: int) -> Array:
-        count = min(TILE_ROWS_PER_TASK, grid.rows - first)
-        strip = image[first * grid.step : (first + count - 1) * grid.step + box]
-        return _strip_power(strip, box, grid)
+        count = min(at_once, grid.rows - first)
+        top = grid.top + first * grid.step_down
+        return _strip_power(image[top : top + (count - 1) * grid.step_down + box], box, grid)
 
     total = np.zeros((box, grid.frequencies))
-    for power in pool.map(strip_power, range(0, grid.rows, TILE_ROWS_PER_TASK)):
+    for power in pool.map(strip_power, range(0, grid.rows, at_once)):
         total += power
     return shells_of_tiles(total, grid)
 
@@ -58,35 +80,50 @@ class TileGrid:
 
     Attributes
     ----------
-    step
-        Distance of tiles, px.
+    top
+        First row of pixels.
+    step, step_down
+        Distance of tiles along a row, and of rows of tiles, px.
     rows, columns
         Number of tiles.
     frequencies
         Columns kx = 0 … frequencies − 1 of the transforms are needed.
+    shares_rows
+        Whether tiles overlap those above them.
     """
 
+    top: int
     step: int
+    step_down: int
     rows: int
     columns: int
     frequencies: int
+    shares_rows: bool
 
 
-def tile_grid(image_shape: tuple[int, ...], box: int, last_frequency: float) -> TileGrid:
-    """All whole tiles at multiples of ⌊s/2⌋, or of s where there are plenty.
+def tile_grid(image_shape: tuple[int, ...], box: int, last_frequency: float, turn: Turn = ALONE) -> TileGrid:
+    """All whole tiles at multiples of ⌊s/2⌋; where there are plenty, fewer.
 
     Tiles that overlap by half make the estimate's variance about a third smaller, for four times the work.
-    Where tiles are many, shells are known to a percent or two without that.
+    Where tiles are many (`ENOUGH_TILES`), shells are known to a percent or two without that; and where
+    images are averaged, their `turn` says which rows of tiles are left to the others.
     """
     height, width = image_shape
     step = box // 2
-    if ((height - box) // step + 1) * ((width - box) // step + 1) > ENOUGH_TILES:
+    every, plenty = 1, ((height - box) // step + 1) * ((width - box) // step + 1) > ENOUGH_TILES
+    if plenty:
         step = box
+        rows, columns = (height - box) // step + 1, (width - box) // step + 1
+        every = min(max(1, rows * columns * turn.count // ENOUGH_IN_SERIES), rows)
+    first = turn.index % every
     return TileGrid(
+        top=first * step,
         step=step,
-        rows=(height - box) // step + 1,
+        step_down=every * step,
+        rows=((height - box) // step - first) // every + 1,
         columns=(width - box) // step + 1,
         frequencies=min(int(np.ceil(last_frequency)) + 2, box // 2 + 1),
+        shares_rows=not plenty,
     )
 
 
@@ -110,12 +147,13 @@ def _strip_power(strip: Array, box: int, grid: TileGrid) -> Array:
     work = np.empty_like(rows)
     total = np.zeros((box, grid.frequencies))
     shared = 0  # rows that the tiles above have transformed already
-    for top in range(0, len(strip) - box + 1, grid.step):
+    for top in range(0, len(strip) - box + 1, grid.step_down):
         fresh = segments[top + shared : top + box]
         rows[shared:] = scipy.fft.rfft(fresh, axis=2, workers=1)[:, :, : grid.frequencies]
         np.copyto(work, rows)
         transform = scipy.fft.fft(work, axis=0, overwrite_x=True, workers=1)
         kernels_cpu.add_power(transform.view(np.float32), total)
-        shared = box - grid.step
-        rows[:shared] = rows[grid.step :][:shared]
+        if grid.shares_rows:
+            shared = box - grid.step
+            rows[:shared] = rows[grid.step :][:shared]
     return total

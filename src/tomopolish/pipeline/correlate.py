@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from tomopolish.correlation.devices import Correlator, lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.held_out import HeldOutWindows, choose_held_out
+from tomopolish.correlation.noise import Turn
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
     CorrelationWindows,
@@ -66,9 +67,11 @@ def correlation_windows(
     with ThreadPoolExecutor(1) as reader, lend_correlator(settings.run.device, pool) as correlator:
         noise = np.zeros((len(series), box // 2 + 1))
         if settings.weights.whiten:
+            averaged = 1 if settings.weights.per_frame_noise else len(tilts)
             with progress.stage("noise", len(tilts)) as stage:
                 for tilt, image in prefetch(series, tilts, reader):
-                    noise[tilt] = correlator.noise_power(image, box, references.weight.last_frequency)
+                    turn = Turn(index=tilt % averaged, count=averaged)
+                    noise[tilt] = correlator.noise_power(image, box, references.weight.last_frequency, turn)
                     stage.advance()
         weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
