@@ -19,6 +19,7 @@ from tomopolish.correlation import devices_cuda, kernels_cpu, kernels_cuda
 from tomopolish.correlation.devices import CpuCorrelator
 from tomopolish.correlation.devices_cuda import CudaCorrelator, DeviceArrays
 from tomopolish.correlation.frequencies import tilt_frequencies
+from tomopolish.correlation.held_out import empty_windows
 from tomopolish.correlation.noise import Turn
 from tomopolish.correlation.windows import TiltTask, box_mask, pair_geometry, window_samples
 from tomopolish.dataset.model import OpticsGroup
@@ -91,12 +92,13 @@ def make_tasks(groups: tuple[OpticsGroup, ...], padding: float) -> list[TiltTask
 
 
 def compute(correlator: Any, task: TiltTask) -> tuple[np.ndarray, np.ndarray]:
-    """Windows and power of one image's particles; what is not written stays at −7."""
+    """Windows and power of one image's particles, then of those held out; what is not written stays at −7."""
     samples = len(task.displacements_px)
     values = np.full((len(task.particles), samples, samples), -7, dtype=np.float32)
     power = np.full(len(task.particles), -7.0)
-    correlator.correlate_tilt(task, values, power)
-    return values, power
+    held = empty_windows(task.tilt, np.array([0, 3]), samples)
+    correlator.correlate_tilt(task, values, power, held)
+    return np.concatenate([values, held.values]), np.concatenate([power, held.power])
 
 
 def check_windows(arrays: DeviceArrays) -> None:
@@ -111,7 +113,7 @@ def check_windows(arrays: DeviceArrays) -> None:
                 expected, expected_power = compute(CpuCorrelator(pool), task)
             with cuda.active():
                 found, found_power = compute(cuda, task)
-            seen = task.geometry.visible[task.tilt]
+            seen = np.append(task.geometry.visible[task.tilt], [True, True])
             scale = np.abs(expected[seen]).max()
             assert scale > 0
             np.testing.assert_allclose(found[seen], expected[seen], rtol=0, atol=1e-5 * scale)

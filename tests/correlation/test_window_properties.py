@@ -21,8 +21,9 @@ from small_project import (
 )
 from tomopolish.correlation import windows as windows_module
 from tomopolish.correlation.frequencies import tilt_frequencies
+from tomopolish.correlation.held_out import empty_windows
 from tomopolish.correlation.windows import TiltTask, box_mask, correlate_tilt, pair_geometry, window_samples
-from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.optics import TiltCtf
 from tomopolish.pipeline import prepare
 from tomopolish.settings import WeightSettings
@@ -46,18 +47,25 @@ def moved(series: TiltSeries, shift: tuple[float, float], image: np.ndarray | No
     return replace(series, projections_px=M, images=series.images if image is None else Stack(image[None]))
 
 
-def windows(series: TiltSeries, displacements_px: np.ndarray = SAMPLES) -> np.ndarray:
-    """Windows of the first tilt image, all particles, at displacements of choice."""
-    task = TiltTask(
+def first_image(
+    series: TiltSeries, displacements_px: np.ndarray = SAMPLES, particles: Particles = PARTICLES
+) -> TiltTask:
+    """The first tilt image, all particles, at displacements of choice."""
+    return TiltTask(
         image=series.images.read(0),
         tilt=0,
-        geometry=pair_geometry(series, PARTICLES, BOX, np.ones(len(series), dtype=bool)),
-        particles=PARTICLES,
-        frequencies=tilt_frequencies(series, 0, PREPARED.weight.half_plane, PARTICLES.optics_groups, 0.0),
+        geometry=pair_geometry(series, particles, BOX, np.ones(len(series), dtype=bool)),
+        particles=particles,
+        frequencies=tilt_frequencies(series, 0, PREPARED.weight.half_plane, particles.optics_groups, 0.0),
         mask=box_mask(BOX),
         reference=PREPARED.transform,
         displacements_px=displacements_px,
     )
+
+
+def windows(series: TiltSeries, displacements_px: np.ndarray = SAMPLES) -> np.ndarray:
+    """Windows of the first tilt image, all particles, at displacements of choice."""
+    task = first_image(series, displacements_px)
     assert task.geometry.visible.all()
     values = np.zeros((len(PARTICLES), len(displacements_px), len(displacements_px)), dtype=np.float32)
     with ThreadPoolExecutor(1) as pool:
@@ -68,6 +76,20 @@ def windows(series: TiltSeries, displacements_px: np.ndarray = SAMPLES) -> np.nd
 BASE = windows(SERIES)
 SCALE = np.abs(BASE).max()
 whole = st.integers(-9, 9)
+
+
+def test_held_out_pairs_have_the_windows_of_the_other_half_map() -> None:
+    other = replace(PARTICLES, half_set=1 - PARTICLES.half_set)
+    usual, expected = np.zeros_like(BASE), np.zeros_like(BASE)
+    power, expected_power = np.zeros(len(BASE)), np.zeros(len(BASE))
+    held = empty_windows(0, np.array([0, 2]), len(SAMPLES))
+    with ThreadPoolExecutor(1) as pool:
+        correlate_tilt(first_image(SERIES), pool, usual, power, held)
+        correlate_tilt(first_image(SERIES, particles=other), pool, expected, expected_power)
+    np.testing.assert_array_equal(usual, BASE)
+    np.testing.assert_allclose(held.values, expected[[0, 2]], atol=1e-6 * SCALE)
+    np.testing.assert_allclose(held.power, expected_power[[0, 2]], rtol=1e-6)
+    assert np.abs(held.values - BASE[[0, 2]]).max() > 0.01 * SCALE
 
 
 @given(x=whole, y=whole)

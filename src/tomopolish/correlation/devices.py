@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from jaxtyping import Float, Float32
 
+from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.noise import ALONE, Turn, noise_power
 from tomopolish.correlation.windows import TiltTask, correlate_tilt
 from tomopolish.errors import InputError
@@ -39,7 +40,11 @@ class Correlator(Protocol):
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
 
     def correlate_tilt(
-        self, task: TiltTask, values: Float32[Array, "P n n"], power: Float[Array, "P"]
+        self,
+        task: TiltTask,
+        values: Float32[Array, "P n n"],
+        power: Float[Array, "P"],
+        held: HeldOutWindows | None = None,
     ) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
 
@@ -54,9 +59,11 @@ class CpuCorrelator:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
         return noise_power(image, box, last_frequency, self._pool, turn)
 
-    def correlate_tilt(self, task: TiltTask, values: Array, power: Array) -> None:
+    def correlate_tilt(
+        self, task: TiltTask, values: Array, power: Array, held: HeldOutWindows | None = None
+    ) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
-        correlate_tilt(task, self._pool, values, power)
+        correlate_tilt(task, self._pool, values, power, held)
 
 
 def cuda_devices(device: str) -> tuple[int, ...]:

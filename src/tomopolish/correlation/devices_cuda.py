@@ -15,6 +15,7 @@ import numpy as np
 
 from tomopolish.correlation import kernels_cuda
 from tomopolish.correlation.frequencies import TiltFrequencies
+from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.noise import ALONE, Turn, shells_of_tiles, tile_grid
 from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.correlation.windows import (
@@ -149,7 +150,9 @@ class CudaCorrelator:
             arrays.launch(kernels_cuda.add_power, blocks, kernels_cuda.THREADS, transforms, total)
         return shells_of_tiles(arrays.download(total), grid)
 
-    def correlate_tilt(self, task: TiltTask, values: Array, power: Array) -> None:
+    def correlate_tilt(
+        self, task: TiltTask, values: Array, power: Array, held: HeldOutWindows | None = None
+    ) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
         seen = np.flatnonzero(task.geometry.visible[task.tilt])
         size = max(1, BATCH_BYTES // (4 * task.reference.box**2))
@@ -157,9 +160,13 @@ class CudaCorrelator:
         for start in range(0, len(seen), size):
             chunk = seen[start : start + size]
             batch = pair_batch(task, chunk)
-            product, gained = self._correlate_batch(batch, shared, task.reference.box)
-            values[chunk] = self._arrays.download(self._small_inverse(product, shared))
-            power[chunk] = self._arrays.download(gained).sum(axis=1, dtype=np.float64)
+            spectra = self._spectra(batch, shared, task.reference.box)
+            values[chunk], power[chunk] = self._compare(batch, spectra, shared)
+            if held is not None:
+                mine, place = held.among(chunk)
+                if len(mine):
+                    other, chosen = batch.of_other_half(mine), spectra[self._arrays.upload(mine)]
+                    held.values[place], held.power[place] = self._compare(other, chosen, shared)
 
     def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
         upload, mask = self._arrays.upload, task.mask
@@ -187,16 +194,19 @@ class CudaCorrelator:
             inverse_columns=upload(matrices.columns),
         )
 
-    def _correlate_batch(
-        self, batch: PairBatch, shared: _TiltOnDevice, box: int
-    ) -> tuple[DeviceArray, DeviceArray]:
-        """Extract, transform and multiply with the prediction; see `kernels_cuda.correlate_spectra`."""
+    def _spectra(self, batch: PairBatch, shared: _TiltOnDevice, box: int) -> DeviceArray:
+        """Cut the boxes of a batch of pairs and transform them, unnormalised."""
         arrays, xp, threads = self._arrays, self._arrays.xp, kernels_cuda.THREADS
         pairs = len(batch.corners)
         boxes = xp.empty((pairs, box, box), dtype=np.float32)
         corners = arrays.upload(batch.corners)
         arrays.launch(kernels_cuda.extract_boxes, pairs, threads, shared.image, corners, *shared.mask, boxes)
-        spectra = xp.fft.rfft2(boxes)
+        return xp.fft.rfft2(boxes)
+
+    def _compare(self, batch: PairBatch, spectra: DeviceArray, shared: _TiltOnDevice) -> tuple[Array, Array]:
+        """Windows and power of a batch; see `kernels_cuda.correlate_spectra`."""
+        arrays, xp, threads = self._arrays, self._arrays.xp, kernels_cuda.THREADS
+        pairs, box = spectra.shape[:2]
         weight, signal_weight = shared.weights
         _, rows, columns = weight.shape
         blocks = _blocks(rows * columns)
@@ -224,7 +234,8 @@ class CudaCorrelator:
             product,
             power,
         )
-        return product, power
+        gained = arrays.download(power).sum(axis=1, dtype=np.float64)
+        return arrays.download(self._small_inverse(product, shared)), gained
 
     def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
         """Three matrix products; see `windows.small_inverse`."""

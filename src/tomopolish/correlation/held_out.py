@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -40,6 +40,33 @@ class HeldOutWindows:
 
     def __len__(self) -> int:
         return len(self.tilts)
+
+    def among(self, chunk: Int[Array, "B"]) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
+        """Which of some particles are held out: their places in the chunk, and here; for one tilt image."""
+        _, there, here = np.intersect1d(chunk, self.particles, assume_unique=True, return_indices=True)
+        return there, here
+
+
+def empty_windows(tilt: int, particles: Int[Array, "H"], side: int) -> HeldOutWindows:
+    """Room for the held-out pairs of one tilt image, with windows of side × side samples."""
+    return HeldOutWindows(
+        tilts=np.full(len(particles), tilt),
+        particles=particles,
+        values=np.zeros((len(particles), side, side), dtype=np.float32),
+        power=np.zeros(len(particles)),
+    )
+
+
+def in_one(parts: Sequence[HeldOutWindows]) -> HeldOutWindows | None:
+    """Windows of several tilt images, in their order; None where there are none."""
+    if not any(map(len, parts)):
+        return None
+    return HeldOutWindows(
+        tilts=np.concatenate([part.tilts for part in parts]),
+        particles=np.concatenate([part.particles for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        power=np.concatenate([part.power for part in parts]),
+    )
 
 
 def is_small(pairs: int) -> bool:
@@ -83,12 +110,10 @@ def join_held_out(parts: Sequence[HeldOutWindows | None], counts: Sequence[int])
         Number of particles of each species.
     """
     start = np.cumsum([0, *counts[:-1]])
-    found = [(part, first) for part, first in zip(parts, start, strict=True) if part is not None]
-    if not found:
-        return None
-    return HeldOutWindows(
-        tilts=np.concatenate([part.tilts for part, _ in found]),
-        particles=np.concatenate([part.particles + first for part, first in found]),
-        values=np.concatenate([part.values for part, _ in found]),
-        power=np.concatenate([part.power for part, _ in found]),
+    return in_one(
+        [
+            replace(part, particles=part.particles + first)
+            for part, first in zip(parts, start, strict=True)
+            if part is not None
+        ]
     )

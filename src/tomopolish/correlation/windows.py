@@ -210,21 +210,37 @@ class TiltTask:
 
 
 def correlate_tilt(
-    task: TiltTask, pool: Executor, values: Float32[Array, "P n n"], power: Float[Array, "P"]
+    task: TiltTask,
+    pool: Executor,
+    values: Float32[Array, "P n n"],
+    power: Float[Array, "P"],
+    held: HeldOutWindows | None = None,
 ) -> None:
-    """Fill windows and power of one tilt image's visible particles (spec §5); the others are left alone."""
+    """Fill windows and power of one tilt image's visible particles (spec §5); the others are left alone.
+
+    Parameters
+    ----------
+    held
+        This image's held-out pairs, some of the visible ones; filled as well, with the other half's map.
+    """
     seen = np.flatnonzero(task.geometry.visible[task.tilt])
     # One half map after the other: what a chunk slices stays closer to the processor.
     seen = seen[np.argsort(task.particles.half_set[seen], kind="stable")]
-    box = task.reference.box
-    size = max(1, CHUNK_BYTES // (4 * box**2))
+    size = max(1, CHUNK_BYTES // (4 * task.reference.box**2))
     _, rows, columns = task.frequencies.weight.shape
-    matrices = small_inverse_matrices(box, rows, columns, task.displacements_px)
+    matrices = small_inverse_matrices(task.reference.box, rows, columns, task.displacements_px)
 
     def work(start: int) -> None:
         chunk = seen[start : start + size]
-        product, power[chunk] = _correlate_chunk(task, chunk)
+        batch = pair_batch(task, chunk)
+        spectra = box_spectra(task, batch)
+        product, power[chunk] = _compare(task, batch, spectra)
         values[chunk] = small_inverse(product, matrices)
+        if held is not None:
+            mine, place = held.among(chunk)
+            if len(mine):
+                product, held.power[place] = _compare(task, batch.of_other_half(mine), spectra[mine])
+                held.values[place] = small_inverse(product, matrices)
 
     for _ in pool.map(work, range(0, len(seen), size)):
         pass
@@ -252,6 +268,17 @@ class PairBatch:
     defocus: Float32[Array, "B 3"]
     half_set: Int[Array, "B"]
     optics_group: Int[Array, "B"]
+
+    def of_other_half(self, index: Int[Array, "H"]) -> PairBatch:
+        """Choose some pairs, to be compared with the half map that their particle is no part of."""
+        return PairBatch(
+            corners=self.corners[index],
+            centre=self.centre[index],
+            views=self.views[index],
+            defocus=self.defocus[index],
+            half_set=1 - self.half_set[index],
+            optics_group=self.optics_group[index],
+        )
 
 
 def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
@@ -299,14 +326,12 @@ def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
     return held[:size].reshape(shape)
 
 
-def _correlate_chunk(task: TiltTask, chunk: Array) -> tuple[Array, Array]:
-    """Extract, transform and multiply with the prediction; see `kernels_cpu.correlate_spectra`."""
+def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:
+    """Multiply boxes' spectra with the predictions; see `kernels_cpu.correlate_spectra`."""
     shared = task.frequencies
-    batch = pair_batch(task, chunk)
     _, rows, columns = shared.weight.shape
-    spectra = box_spectra(task, batch)
-    product = _scratch("product", (len(chunk), 4, rows, columns), np.float32)
-    power = np.empty(len(chunk))
+    product = _scratch("product", (len(spectra), 4, rows, columns), np.float32)
+    power = np.empty(len(spectra))
     kernels_cpu.correlate_spectra(
         spectra,
         task.reference.flat,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import zlib
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
 
-from tomopolish.correlation.devices import Correlator, lend_correlator
+from tomopolish.correlation.devices import lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
-from tomopolish.correlation.held_out import HeldOutWindows, choose_held_out
+from tomopolish.correlation.held_out import choose_held_out, empty_windows, in_one
 from tomopolish.correlation.noise import Turn
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
@@ -80,7 +79,8 @@ def correlation_windows(
         values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
         power = np.zeros(geometry.visible.shape)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
-        aside = _Aside(choose_held_out(geometry.visible, settings.fit.held_out_fraction, _seed(series)))
+        chosen = choose_held_out(geometry.visible, settings.fit.held_out_fraction, _seed(series))
+        held = [empty_windows(int(tilt), np.flatnonzero(chosen[tilt]), len(samples)) for tilt in tilts]
         with progress.stage("correlation", len(busy)) as stage:
             for tilt, image in prefetch(series, busy, reader):
                 task = TiltTask(
@@ -99,8 +99,7 @@ def correlation_windows(
                     reference=references.transform,
                     displacements_px=samples,
                 )
-                correlator.correlate_tilt(task, values[tilt], power[tilt])
-                aside.correlate(task, correlator)
+                correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
                 stage.advance()
     return CorrelationWindows(
         values=values,
@@ -110,49 +109,8 @@ def correlation_windows(
         range_px=settings.windows.range_px,
         step_px=1 / settings.windows.padding,
         frequency_weights=weights if settings.run.diagnostics else None,
-        held_out=aside.windows(),
+        held_out=in_one(held),
     )
-
-
-class _Aside:
-    """Collects the held-out pairs' windows, made with the other half set's map."""
-
-    def __init__(self, held: Bool[Array, "F P"]) -> None:
-        self._held = held
-        self._parts: list[HeldOutWindows] = []
-
-    def correlate(self, task: TiltTask, correlator: Correlator) -> None:
-        """Add the held-out pairs of a tilt image."""
-        (mine,) = np.nonzero(self._held[task.tilt])
-        if not len(mine):
-            return
-        geometry, particles = task.geometry, task.particles
-        other = replace(
-            task,
-            geometry=replace(geometry, visible=self._held),
-            particles=replace(particles, half_set=1 - particles.half_set),
-        )
-        side = len(task.displacements_px)
-        values = np.zeros((len(particles), side, side), dtype=np.float32)
-        power = np.zeros(len(particles))
-        correlator.correlate_tilt(other, values, power)
-        self._parts.append(
-            HeldOutWindows(
-                tilts=np.full(len(mine), task.tilt), particles=mine, values=values[mine], power=power[mine]
-            )
-        )
-
-    def windows(self) -> HeldOutWindows | None:
-        """Return the windows of all tilt images, or None when no pair was held out."""
-        if not self._parts:
-            return None
-        parts = self._parts
-        return HeldOutWindows(
-            tilts=np.concatenate([part.tilts for part in parts]),
-            particles=np.concatenate([part.particles for part in parts]),
-            values=np.concatenate([part.values for part in parts]),
-            power=np.concatenate([part.power for part in parts]),
-        )
 
 
 def _seed(series: TiltSeries) -> int:
