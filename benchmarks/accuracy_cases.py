@@ -43,7 +43,7 @@ ERROR_SHARES = ((2.0, 0.2, 1.5), (3.0, 0.1, 0.5), (1.0, 0.1, 2.5), (1.5, 0.5, 1.
 VELOCITY_SCALES = (0.3, 0.4, 0.5, 0.6)
 FAINT_VELOCITY_SCALES = (0.1, 0.15, 0.2, 0.25)
 DISTANCE_SCALE = 5000.0
-MOTION_RANGE_PX = 20
+MOTION_RANGE_PX = 24
 """Motion that all particles share can carry them far."""
 MOTION_SNRS = (60.0, 100.0, 40.0)
 WARP_MODELS = ("linear", "spline", "Fourier")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
@@ -230,9 +230,10 @@ def correlate_tilt(
     _, rows, columns = task.frequencies.weight.shape
     matrices = small_inverse_matrices(task.reference.box, rows, columns, task.displacements_px)
 
+    whole = pair_batch(task, seen)
+
     def work(start: int) -> None:
-        chunk = seen[start : start + size]
-        batch = pair_batch(task, chunk)
+        chunk, batch = seen[start : start + size], whole.part(slice(start, start + size))
         spectra = box_spectra(task, batch)
         product, power[chunk] = _compare(task, batch, spectra)
         values[chunk] = small_inverse(product, matrices)
@@ -269,16 +270,21 @@ class PairBatch:
     half_set: Int[Array, "B"]
     optics_group: Int[Array, "B"]
 
-    def of_other_half(self, index: Int[Array, "H"]) -> PairBatch:
-        """Choose some pairs, to be compared with the half map that their particle is no part of."""
+    def part(self, index: slice | Int[Array, "H"]) -> PairBatch:
+        """Choose some of the pairs."""
         return PairBatch(
             corners=self.corners[index],
             centre=self.centre[index],
             views=self.views[index],
             defocus=self.defocus[index],
-            half_set=1 - self.half_set[index],
+            half_set=self.half_set[index],
             optics_group=self.optics_group[index],
         )
+
+    def of_other_half(self, index: Int[Array, "H"]) -> PairBatch:
+        """Choose some pairs, to be compared with the half map that their particle is no part of."""
+        chosen = self.part(index)
+        return replace(chosen, half_set=1 - chosen.half_set)
 
 
 def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
