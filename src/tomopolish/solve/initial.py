@@ -29,8 +29,9 @@ MAX_SWEEPS = 12
 CLOUD = 24
 SHIFTS = 24
 FIRST_SHARPNESS = 5.0
-SETTLED = 0.5
-"""Largest change of a mean, in samples, with which a sweep ends the search."""
+SETTLED = 0.25
+"""Root mean square change of the means, in samples, with which a sweep ends the search; the few that still
+jump are mended later."""
 SHARPENING = 1.8
 FIRST_SPACING = 1.5
 """Spacing of the displacements tried in the first sweep, in which tilt images are blurred, over the later."""
@@ -128,7 +129,7 @@ def mean_field_start(
             _update_particles(belief, tried, windows, seen, start_px, rows, averaged, pool)
         belief.sharpness *= SHARPENING
         change = max(
-            float(np.abs(now - old).max(initial=0))
+            float(np.sqrt(np.sum((now - old) ** 2) / max(len(now), 1)))
             for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
         )
         if (sweep >= MIN_SWEEPS and change < SETTLED * windows.step_px) or not (
