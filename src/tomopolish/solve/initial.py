@@ -26,8 +26,8 @@ Array = np.ndarray
 
 MIN_SWEEPS = 4
 MAX_SWEEPS = 12
-CLOUD = 24
-SHIFTS = 24
+CLOUD = 16
+SHIFTS = 16
 FIRST_SHARPNESS = 5.0
 SETTLED = 0.25
 """Root mean square change of the means, in samples, with which a sweep ends the search; the few that still
