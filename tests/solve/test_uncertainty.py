@@ -80,7 +80,7 @@ def scores(problem: Problem, windows: CorrelationWindows, truth: np.ndarray) -> 
 def test_truth_lies_within_one_and_two_standard_errors_as_often_as_it_should(
     motion: MotionSettings | None,
 ) -> None:
-    found = [scores(*calibrated(seed, motion=motion)) for seed in range(6)]
+    found = [scores(*calibrated(seed, motion=motion)) for seed in range(10)]
     for name in found[0].keys() - {"dispersion"}:
         z = np.concatenate([f[name] for f in found])
         assert 0.63 <= np.mean(z < 1) <= 0.73, name

@@ -28,12 +28,16 @@ from tomopolish.results import Evidence, TomogramResult
 from tomopolish.settings import AlignSettings
 from tomopolish.solve.problem import Problem, evaluate, pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
+from tomopolish.solve.surface import add_pairs
 from tomopolish.solve.uncertainty import estimate_uncertainty
 
 Array = np.ndarray
 
 LARGE_PROBLEM = 500
 """Particles from which on the solver's matrix products gain from several threads."""
+
+ENOUGH_TO_JUDGE = 0.05
+"""Log-likelihood, in nats, not worth another step of a first fit, which is only judged and gone on from."""
 
 SCALE_TOLERANCE = 1.5
 SCALE_ROUNDS = 3
@@ -111,7 +115,12 @@ def align_species(
         )
     windows, refinement = solved.windows, solved.refinement
     with threadpool_limits(threads), clock.stage("uncertainty"):
-        uncertainty = estimate_uncertainty(refinement.problem, refinement.vector, windows.power)
+        uncertainty = estimate_uncertainty(
+            refinement.problem,
+            refinement.vector,
+            windows.power,
+            threads=1 if threads > 1 else settings.run.threads,  # BLAS's threads and ours never nest
+        )
     result = summarise(
         series,
         [s.particles for s in species],
@@ -164,6 +173,7 @@ def _solve(
         threads=settings.run.threads,
         max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
     )
+    first = options if windows.held_out is None else replace(options, enough=ENOUGH_TO_JUDGE)
     given = settings.fit.reference_scale
     applied = np.full(int(owner.max(initial=0)) + 1, 1.0 if given is None else given)
     windows = scaled(windows, applied[owner])
@@ -171,7 +181,7 @@ def _solve(
         with held_back(windows) as known:
             problem = build_problem(series, particles, known, settings)
             start, warnings = start_vector(series, particles, problem, settings)
-            refinement, more = _fit(series, problem, known, start, settings, options, stage, micrographs)
+            refinement, more = _fit(series, problem, known, start, settings, first, stage, micrographs)
             scale = intensity_scales(known, refinement, owner)
         off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
         if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off.any():
@@ -180,8 +190,9 @@ def _solve(
         windows, applied = scaled(windows, change[owner]), applied * change
     evidence = weigh(windows, refinement.problem, refinement.vector)
     if evidence is not None:
-        del problem  # its surfaces are as large as the windows
-        problem = build_problem(series, particles, windows, settings)
+        held = windows.held_out
+        assert held is not None
+        problem = problem.with_surface(add_pairs(problem.surface, windows, held.tilts, held.particles))
         refinement, more = _fit_on(series, problem, windows, start, refinement, settings, options, stage)
         scale = intensity_scales(windows, refinement, owner)
     warnings = (*warnings, *more)

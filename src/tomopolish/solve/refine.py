@@ -36,7 +36,7 @@ Array = np.ndarray
 
 TOLERANCE = 1e-9
 ENOUGH = 1e-3
-"""Log-likelihood, in nats, not worth another step: far below what noise leaves open."""
+"""What as a rule is not worth another step: far below what noise leaves open."""
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
 MENDING_ROUNDS = 3
@@ -62,11 +62,14 @@ class RefineOptions:
         Threads of the search; the result does not depend on them.
     max_evaluations
         Most evaluations of the objective on the unblurred windows.
+    enough
+        Log-likelihood, in nats, that is not worth another step.
     """
 
     robust_start: bool = True
     threads: int = 1
     max_evaluations: int = 200
+    enough: float = ENOUGH
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,7 +203,7 @@ class Tally:
 def _limits(options: RefineOptions, tally: Tally, tolerance: float = TOLERANCE) -> NewtonOptions:
     """Allow what is left of the evaluations on unblurred windows; one at least, to know where one is."""
     left = max(1, options.max_evaluations - tally.evaluations)
-    return NewtonOptions(relative_tolerance=tolerance, enough=ENOUGH, max_evaluations=left)
+    return NewtonOptions(relative_tolerance=tolerance, enough=options.enough, max_evaluations=left)
 
 
 def _search(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
 from tomopolish.correlation.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.solve import kernels
@@ -69,14 +69,9 @@ def smooth_surface(
     is rewarded or punished. Fading, blur and spline filter are all separable and linear: one matrix on
     either side of each window.
     """
-    size = windows.values.shape[-1]
-    fade = np.ones(size)
-    ramp = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, MARGIN_SAMPLES) / (MARGIN_SAMPLES - 1))
-    # The window is even-sized: one more sample on the negative side.
-    fade[:MARGIN_SAMPLES] = np.concatenate([[0.0], ramp[::-1]])
-    fade[size - MARGIN_SAMPLES + 1 :] = ramp
     coefficients = np.empty(windows.values.shape, dtype=np.float32)
-    both_sides(windows.values, spline_filter(fade, blur_px / windows.step_px), coefficients, pool)
+    matrix = spline_filter(_fade(windows.values.shape[-1]), blur_px / windows.step_px)
+    both_sides(windows.values, matrix, coefficients, pool)
     return DisplacementSurface(
         coefficients=coefficients,
         visible=windows.visible,
@@ -86,6 +81,35 @@ def smooth_surface(
         range_px=windows.range_px,
         range_penalty=range_penalty,
     )
+
+
+def _fade(size: int) -> Float[Array, "n"]:
+    ramp = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, MARGIN_SAMPLES) / (MARGIN_SAMPLES - 1))
+    fade = np.ones(size)
+    # The window is even-sized: one more sample on the negative side.
+    fade[:MARGIN_SAMPLES] = np.concatenate([[0.0], ramp[::-1]])
+    fade[size - MARGIN_SAMPLES + 1 :] = ramp
+    return fade
+
+
+def add_pairs(
+    surface: DisplacementSurface,
+    windows: CorrelationWindows,
+    tilts: Int[Array, "H"],
+    particles: Int[Array, "H"],
+) -> DisplacementSurface:
+    """Return `smooth_surface` of `windows`, from one that lacks some of the pairs; its memory is used.
+
+    Parameters
+    ----------
+    surface
+        Unblurred.
+    """
+    fresh = windows.values[tilts, particles][None]
+    coefficients = np.empty(fresh.shape, dtype=np.float32)
+    both_sides(fresh, spline_filter(_fade(fresh.shape[-1]), 0.0), coefficients)
+    surface.coefficients[tilts, particles] = coefficients[0]
+    return replace(surface, visible=windows.visible)
 
 
 def both_sides(

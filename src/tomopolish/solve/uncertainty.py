@@ -13,6 +13,7 @@ errors are those of the set whose positions carry no net shift or rotation (an S
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +27,10 @@ from tomopolish.solve.surface import evaluate_surface
 Array = np.ndarray
 
 PROBES = 100
+MANY_COEFFICIENTS = 10_000
 PROBES_WITH_COEFFICIENTS = 40
-"""With motion or warps a draw takes several steps instead of one."""
+"""Where motion or warps have many coefficients, a draw takes several long steps instead of one; errors are
+then known to a ninth instead of a fourteenth."""
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
 
@@ -59,7 +62,7 @@ class Uncertainty:
 
 
 def estimate_uncertainty(
-    problem: Problem, vector: Float[Array, "N"], power: Float[Array, "F P"], seed: int = 0
+    problem: Problem, vector: Float[Array, "N"], power: Float[Array, "F P"], seed: int = 0, threads: int = 1
 ) -> Uncertainty:
     """Estimate standard errors at a solution.
 
@@ -70,31 +73,39 @@ def estimate_uncertainty(
     ----------
     power
         Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    threads
+        Draws that are made at a time; each has random numbers of its own.
     """
     state = expected_state(problem, evaluate(problem, vector), power)
     phi = dispersion(problem, vector, state)
     layout = problem.layout
     gauge = Gauge(problem, state)
     factor = factorise(problem, state)
-    draw = _sampler(problem, state, np.random.default_rng(seed))
-    squares = np.zeros(layout.size)
-    moved = np.zeros((layout.tilts, layout.particles, 3))
-    static = problem.motion.shape[0] == 0 and problem.deformation.shape[1] == 0
-    probes = PROBES if static else PROBES_WITH_COEFFICIENTS
-    for _ in range(probes):
+    draw = _sampler(problem, state)
+
+    def sample(number: int) -> Array:
+        right = draw(np.random.default_rng([seed, number]))
         step = truncated_cg(
             lambda v: multiply_hessian(problem, state, v),
             factor,
-            draw(),
+            right,
             np.inf,
             PROBE_PRODUCTS,
             PROBE_ACCURACY,
         )
-        fixed = gauge.remove(step.vector)
-        squares += fixed**2
-        if layout.unpack(fixed).motion.size:
-            blocks = layout.unpack(fixed)
-            moved += (blocks.positions_px + problem.motion.offsets_px(blocks.motion)) ** 2
+        return gauge.remove(step.vector)
+
+    squares = np.zeros(layout.size)
+    moved = np.zeros((layout.tilts, layout.particles, 3))
+    coefficients = int(np.prod(layout.motion_shape)) + int(np.prod(layout.warp_shape))
+    probes = PROBES if coefficients < MANY_COEFFICIENTS else PROBES_WITH_COEFFICIENTS
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, probes, threads):  # no more at a time than memory is meant for
+            for fixed in pool.map(sample, range(first, min(first + threads, probes))):
+                squares += fixed**2
+                blocks = layout.unpack(fixed)
+                if blocks.motion.size:
+                    moved += (blocks.positions_px + problem.motion.offsets_px(blocks.motion)) ** 2
     sigma = layout.unpack(np.sqrt(phi * squares / probes))
     trajectories = np.moveaxis(np.sqrt(phi * moved / probes), 1, 0) if sigma.motion.size else None
     return Uncertainty(
@@ -150,7 +161,7 @@ def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> flo
     return float(chi2 / max(freedom, 0.2 * 2 * sound.sum()))
 
 
-def _sampler(problem: Problem, state: State, rng: np.random.Generator) -> Callable[[], Array]:
+def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], Array]:
     """Right-hand sides with covariance H: square root of the pairs' curvature, and of the prior."""
     layout = problem.layout
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
@@ -160,7 +171,7 @@ def _sampler(problem: Problem, state: State, rng: np.random.Generator) -> Callab
     c = np.sqrt(np.maximum(yy - b**2, 0))
     prior = np.sqrt(problem.precision)
 
-    def draw() -> Array:
+    def draw(rng: np.random.Generator) -> Array:
         e = rng.standard_normal((*xx.shape, 2))
         force = np.stack([a * e[..., 0], b * e[..., 0] + c * e[..., 1]], axis=-1)
         force[~problem.surface.visible] = 0
