@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from jaxtyping import Float, Float32
 
-from tomopolish.correlation.noise import noise_power
-from tomopolish.correlation.windows import TiltTask, correlate_tilt
 from tomopolish.errors import InputError
 
 if TYPE_CHECKING:
     from tomopolish.correlation.devices_cuda import CudaCorrelator
+    from tomopolish.correlation.windows import TiltTask
 
 Array = np.ndarray
 
@@ -52,10 +51,14 @@ class CpuCorrelator:
 
     def noise_power(self, image: Array, box: int, last_frequency: float) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
+        from tomopolish.correlation.noise import noise_power  # noqa: PLC0415  a run looks for devices first
+
         return noise_power(image, box, last_frequency, self._pool)
 
     def correlate_tilt(self, task: TiltTask, values: Array, power: Array) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
+        from tomopolish.correlation.windows import correlate_tilt  # noqa: PLC0415  as above
+
         correlate_tilt(task, self._pool, values, power)
 
 
