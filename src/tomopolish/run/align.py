@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tomopolish import pipeline
 from tomopolish.correlation.devices import cuda_devices
 from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.dataset import Dataset, open_dataset
@@ -28,30 +29,26 @@ from tomopolish.settings import AlignSettings, InputPaths
 
 if TYPE_CHECKING:
     from tomopolish.dataset.model import Particles, References, TiltSeries
-    from tomopolish.pipeline import PreparedReferences
     from tomopolish.progress import Progress
     from tomopolish.results import TomogramResult
 
 
-def _prepare(references: References, settings: AlignSettings) -> PreparedReferences:
-    from tomopolish.pipeline.references import prepare  # noqa: PLC0415  see `startup`
-
-    return prepare(references, settings)
+def _prepare(references: References, settings: AlignSettings) -> pipeline.PreparedReferences:
+    return pipeline.prepare(references, settings)
 
 
 def _align_tomogram(
     series: TiltSeries,
     particles: Particles,
-    references: PreparedReferences,
+    references: pipeline.PreparedReferences,
     settings: AlignSettings,
     progress: Progress,
 ) -> TomogramResult:
-    from tomopolish.pipeline.align import align_tomogram  # noqa: PLC0415  see `startup`
-
-    return align_tomogram(series, particles, references, settings, progress)
+    return pipeline.align_tomogram(series, particles, references, settings, progress)
 
 
 STAGES = Stages(prepare=_prepare, align_tomogram=_align_tomogram)
+"""What `pipeline` does; it is imported when it is called, see `startup`."""
 
 
 def open_inputs(paths: InputPaths) -> Dataset:
@@ -87,7 +84,7 @@ def run_align(
     invocation: Invocation,
     *,
     reporter: Reporter | None = None,
-    stages: Stages[PreparedReferences] = STAGES,
+    stages: Stages[pipeline.PreparedReferences] = STAGES,
 ) -> int:
     """Carry out a run; returns the exit status: 1 when a tomogram failed, else 0.
 
