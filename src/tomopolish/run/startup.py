@@ -8,6 +8,7 @@ them; an import that has begun here is waited for there.
 from __future__ import annotations
 
 import contextlib
+import gc
 from threading import Thread
 
 from tomopolish.settings import AlignSettings
@@ -19,15 +20,26 @@ def load_ahead(settings: AlignSettings) -> None:
     The interpreter waits for the thread before it ends: to end amid the set-up of a library may crash it.
     """
     if not settings.run.dry_run and settings.run.cluster is None:
-        Thread(target=_load, name="imports").start()
+        Thread(target=_load, args=(settings.run.report,), name="imports").start()
 
 
-def _load() -> None:
-    with contextlib.suppress(Exception):  # whoever needs what cannot be imported says so
-        import scipy.fft  # noqa: F401, PLC0415  first, since the references wait for it
+def _load(report: bool) -> None:
+    collecting = gc.isenabled()
+    gc.disable()  # each collection would go through all that has been imported, of which nothing is garbage
+    try:
+        with contextlib.suppress(Exception):  # whoever needs what cannot be imported says so
+            import scipy.fft  # noqa: F401, PLC0415  first, since the references wait for it
 
-        from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
+            from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
 
-        kernels_cpu.wake()
-        import tomopolish.pipeline.align  # noqa: PLC0415
-        import tomopolish.run.report  # noqa: F401, PLC0415
+            kernels_cpu.wake()
+            import tomopolish.pipeline.align  # noqa: PLC0415
+            import tomopolish.run.report  # noqa: F401, PLC0415
+    finally:
+        if collecting:
+            gc.enable()
+    if report:
+        with contextlib.suppress(Exception):  # as above
+            from tomopolish.output.report.page import compile_template  # noqa: PLC0415
+
+            compile_template()
