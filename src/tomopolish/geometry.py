@@ -9,7 +9,8 @@ All geometry is float64.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

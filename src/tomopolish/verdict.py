@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.results import Evidence, MapComparison
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

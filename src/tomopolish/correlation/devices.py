@@ -16,9 +16,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Float32
 
 if TYPE_CHECKING:
     from tomopolish.correlation.devices_cuda import CudaCorrelator

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32
 
 from tomopolish.correlation import kernels_cpu
 from tomopolish.fourier import shell_average
+from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex64, Float, Float32
 
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
+from tomopolish.shapes import Complex64, Float, Float32
 
 Array = np.ndarray
 

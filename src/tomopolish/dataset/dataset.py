@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.dataset.optimisation_set import (
@@ -31,6 +30,7 @@ from tomopolish.dataset.trajectories import (
 )
 from tomopolish.dataset.uncertainty import UncertaintyFile
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-from jaxtyping import Float32, Shaped
 from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
 from tomopolish.errors import InputError, RunError
+from tomopolish.shapes import Float32, Shaped
 
 Array = np.ndarray
 
