@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from threading import Thread
+from collections.abc import Callable, Sequence
+from threading import Thread, main_thread
 
 from tomopolish.settings import AlignSettings
 
@@ -17,29 +18,45 @@ from tomopolish.settings import AlignSettings
 def load_ahead(settings: AlignSettings) -> None:
     """Begin to import, in a thread, what a run on this machine will need.
 
-    The interpreter waits for the thread before it ends: to end amid the set-up of a library may crash it.
+    The interpreter waits for the thread before it ends, since to end amid the set-up of a library may crash
+    it; the thread goes no further then.
     """
-    if not settings.run.dry_run and settings.run.cluster is None:
-        Thread(target=_load, args=(settings.run.report,), name="imports").start()
+    if settings.run.dry_run or settings.run.cluster is not None:
+        return
+    steps = [_fourier, _kernels, _solvers, *([_report] if settings.run.report else [])]
+    Thread(target=_load, args=(steps,), name="imports").start()
 
 
-def _load(report: bool) -> None:
+def _load(steps: Sequence[Callable[[], None]]) -> None:
     collecting = gc.isenabled()
     gc.disable()  # each collection would go through all that has been imported, of which nothing is garbage
     try:
-        with contextlib.suppress(Exception):  # whoever needs what cannot be imported says so
-            import scipy.fft  # noqa: F401, PLC0415  first, since the references wait for it
-
-            from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
-
-            kernels_cpu.wake()
-            import tomopolish.pipeline.align  # noqa: PLC0415
-            import tomopolish.run.report  # noqa: F401, PLC0415
+        for step in steps:
+            if not main_thread().is_alive():  # an input was refused
+                break
+            with contextlib.suppress(Exception):  # whoever needs what cannot be imported says so
+                step()
     finally:
         if collecting:
             gc.enable()
-    if report:
-        with contextlib.suppress(Exception):  # as above
-            from tomopolish.output.report.page import compile_template  # noqa: PLC0415
 
-            compile_template()
+
+def _fourier() -> None:
+    """Import what the references wait for."""
+    import scipy.fft  # noqa: F401, PLC0415
+
+
+def _kernels() -> None:
+    from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
+
+    kernels_cpu.wake()
+
+
+def _solvers() -> None:
+    import tomopolish.pipeline.align  # noqa: F401, PLC0415
+
+
+def _report() -> None:
+    from tomopolish.output.report.page import compile_template  # noqa: PLC0415
+
+    compile_template()
