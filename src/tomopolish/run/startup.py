@@ -57,6 +57,7 @@ def _solvers() -> None:
 
 
 def _report() -> None:
+    import tomopolish.run.report  # noqa: F401, PLC0415
     from tomopolish.output.report.page import compile_template  # noqa: PLC0415
 
     compile_template()
