@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.geometry import project_trajectories, rotation_vector
+from tomopolish.shapes import Float, Int
 from tomopolish.simulate.truth import Truth, read_truth
 from tomopolish.simulate.warp import warp_displacement_px
 

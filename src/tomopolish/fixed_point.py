@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
 from numba import njit
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

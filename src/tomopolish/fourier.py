@@ -7,7 +7,8 @@ columns kx = 0 â€¦ s/2. Boxes are even. Radii are in Fourier px (1 px = 1/(box Â
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

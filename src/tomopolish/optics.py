@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
 
 from tomopolish.dataset.model import Alignment, Deformation
+from tomopolish.shapes import Bool, Float, Float32
 
 Array = np.ndarray
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
-from scipy.special import stdtr
 
 from tomopolish.results import Evidence, MapComparison
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 
@@ -154,6 +153,8 @@ def _worse(names: tuple[str, ...]) -> str:
 def _chance(gain: float, standard_error: float, freedom: float) -> float:
     if standard_error == 0:
         return 0.5 if gain == 0 else float(gain < 0)
+    from scipy.special import stdtr  # noqa: PLC0415  slow to import, and needed last
+
     return float(stdtr(freedom, -gain / standard_error))
 
 

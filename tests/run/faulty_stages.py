@@ -27,7 +27,7 @@ class Project:
     tomogram_names: Sequence[str]
     folder: Path
 
-    def references(self) -> Any:
+    def references(self, *, keep: bool = False) -> Any:
         return str(self.folder)
 
     def load(self, name: str) -> Any:

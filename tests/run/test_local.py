@@ -38,7 +38,7 @@ class FakeProject:
         self.tomogram_names = names
         self.loaded: list[str] = []
 
-    def references(self) -> Any:
+    def references(self, *, keep: bool = False) -> Any:
         return "references"
 
     def load(self, name: str) -> Any:

@@ -16,15 +16,15 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32
 
-from tomopolish.correlation.held_out import HeldOutWindows
-from tomopolish.correlation.noise import ALONE, Turn, noise_power
-from tomopolish.correlation.windows import TiltTask, correlate_tilt
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Float32
 
 if TYPE_CHECKING:
     from tomopolish.correlation.devices_cuda import CudaCorrelator
+    from tomopolish.correlation.held_out import HeldOutWindows
+    from tomopolish.correlation.noise import Turn
+    from tomopolish.correlation.windows import TiltTask
 
 Array = np.ndarray
 
@@ -35,7 +35,7 @@ class Correlator(Protocol):
     """Compares one tilt image at a time with the references."""
 
     def noise_power(
-        self, image: Float32[Array, "h w"], box: int, last_frequency: float, turn: Turn = ALONE
+        self, image: Float32[Array, "h w"], box: int, last_frequency: float, turn: Turn | None = None
     ) -> Float[Array, "shells"]:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
 
@@ -55,14 +55,18 @@ class CpuCorrelator:
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
 
-    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn = ALONE) -> Array:
+    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
+        from tomopolish.correlation.noise import noise_power  # noqa: PLC0415  a run looks for devices first
+
         return noise_power(image, box, last_frequency, self._pool, turn)
 
     def correlate_tilt(
         self, task: TiltTask, values: Array, power: Array, held: HeldOutWindows | None = None
     ) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
+        from tomopolish.correlation.windows import correlate_tilt  # noqa: PLC0415  as above
+
         correlate_tilt(task, self._pool, values, power, held)
 
 

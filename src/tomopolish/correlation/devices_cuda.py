@@ -16,7 +16,7 @@ import numpy as np
 from tomopolish.correlation import kernels_cuda
 from tomopolish.correlation.frequencies import TiltFrequencies
 from tomopolish.correlation.held_out import HeldOutWindows
-from tomopolish.correlation.noise import ALONE, Turn, shells_of_tiles, tile_grid
+from tomopolish.correlation.noise import Turn, shells_of_tiles, tile_grid
 from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.correlation.windows import (
     BoxMask,
@@ -131,7 +131,7 @@ class CudaCorrelator:
         """Make the device the calling thread's until the context closes."""
         return self._arrays.active()
 
-    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn = ALONE) -> Array:
+    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
         arrays, xp = self._arrays, self._arrays.xp
         grid = tile_grid(image.shape, box, last_frequency, turn)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Complex64, Float, Float32, Int
 
 from tomopolish.correlation.weights import used_columns
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
 from tomopolish.fourier import column_multiplicity, radius_half_plane, row_frequencies
 from tomopolish.optics import aberration_phase, dose_weight
+from tomopolish.shapes import Complex64, Float, Float32, Int
 
 Array = np.ndarray
 

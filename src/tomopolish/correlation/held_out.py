@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+
+from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray
 

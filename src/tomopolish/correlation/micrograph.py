@@ -11,13 +11,13 @@ from concurrent.futures import Executor
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32, Int
 
 from tomopolish.correlation import kernels_micrograph
 from tomopolish.correlation.weights import ReferenceWeight, shared_filters, whitening
 from tomopolish.correlation.windows import CHUNK_BYTES, PairBatch, TiltTask, pair_batch
 from tomopolish.fourier import column_multiplicity
 from tomopolish.settings import WeightSettings
+from tomopolish.shapes import Float, Float32, Int
 
 Array = np.ndarray
 

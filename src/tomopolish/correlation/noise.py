@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32
 
 from tomopolish.correlation import kernels_cpu
 from tomopolish.fourier import shell_average
+from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 
@@ -35,11 +35,8 @@ class Turn:
     count: int
 
 
-ALONE = Turn(index=0, count=1)
-
-
 def noise_power(
-    image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor, turn: Turn = ALONE
+    image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor, turn: Turn | None = None
 ) -> Float[Array, "shells"]:
     """Radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
 
@@ -58,7 +55,7 @@ def noise_power(
     pool
         Threads over which rows of tiles are spread; the sum does not depend on their number.
     turn
-        Where the result is averaged with that of other images: its place among them.
+        Where the result is averaged with that of other images: its place among them. None: it stands alone.
     """
     grid = tile_grid(image.shape, box, last_frequency, turn)
     at_once = TILE_ROWS_PER_TASK if grid.shares_rows else 1
@@ -101,7 +98,9 @@ class TileGrid:
     shares_rows: bool
 
 
-def tile_grid(image_shape: tuple[int, ...], box: int, last_frequency: float, turn: Turn = ALONE) -> TileGrid:
+def tile_grid(
+    image_shape: tuple[int, ...], box: int, last_frequency: float, turn: Turn | None = None
+) -> TileGrid:
     """All whole tiles at multiples of ⌊s/2⌋; where there are plenty, fewer.
 
     Tiles that overlap by half make the estimate's variance about a third smaller, for four times the work.
@@ -114,8 +113,8 @@ def tile_grid(image_shape: tuple[int, ...], box: int, last_frequency: float, tur
     if plenty:
         step = box
         rows, columns = (height - box) // step + 1, (width - box) // step + 1
-        every = min(max(1, rows * columns * turn.count // ENOUGH_IN_SERIES), rows)
-    first = turn.index % every
+        every = min(max(1, rows * columns * (turn.count if turn else 1) // ENOUGH_IN_SERIES), rows)
+    first = turn.index % every if turn else 0
     return TileGrid(
         top=first * step,
         step=step,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex64, Float, Float32
 
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
+from tomopolish.shapes import Complex64, Float, Float32
 
 Array = np.ndarray
 
@@ -58,6 +58,12 @@ def _falloff(radius2: Array, inner: float, outer: float) -> Array:
     return 0.5 + 0.5 * np.cos(np.float32(np.pi) * ramp)
 
 
+def _mirrored(octant: Array, box: int) -> Array:
+    """Cube of values that depend on |x|, |y| and |z|, from those at 0 … ⌊s/2⌋ each."""
+    distance = np.abs(np.arange(box) - box // 2)
+    return octant.take(distance, axis=2).take(distance, axis=1).take(distance, axis=0)
+
+
 def masked_half_maps(references: References) -> Float32[Array, "2 s s s"]:
     """Both half maps, multiplied by the mask where there is one."""
     if references.mask is None:
@@ -95,14 +101,21 @@ def prepare_half_maps(references: References, box: int) -> Complex64[Array, "2 b
     Unitary transforms in rfftn's layout, phase origin at the map's voxel ⌊s/2⌋.
     """
     maps = pad_to_box(masked_half_maps(references), box)
-    radius2 = _radius_squared(box)
-    window = _falloff(radius2, box / 2 - TAPER_WIDTH_PX, box / 2)
-    correction = np.sinc(np.sqrt(radius2) / np.float32(box)) ** 2 + np.float32(GRIDDING_FLOOR)
+    # Functions of the radius are evaluated in one octant and mirrored.
+    distance2 = np.arange(box // 2 + 1, dtype=np.float32) ** 2
+    octant = distance2[:, None, None] + distance2[None, :, None] + distance2[None, None, :]
+    window = _mirrored(_falloff(octant, box / 2 - TAPER_WIDTH_PX, box / 2), box)
+    correction = np.sinc(np.sqrt(octant) / np.float32(box)) ** 2 + np.float32(GRIDDING_FLOOR)
+    correction = _mirrored(correction, box)
     weight = np.sum(window, dtype=np.float64)
     transforms = np.empty((2, box, box, box // 2 + 1), dtype=np.complex64)
+    tapered = np.empty((box, box, box), dtype=np.float32)
     for half, volume in enumerate(maps):
-        mean = np.float32(np.sum(window * volume, dtype=np.float64) / weight)
-        tapered = (volume - mean) * window / correction
+        np.multiply(window, volume, out=tapered)
+        mean = np.float32(np.sum(tapered, dtype=np.float64) / weight)
+        np.subtract(volume, mean, out=tapered)
+        tapered *= window
+        tapered /= correction
         transforms[half] = scipy.fft.rfftn(np.fft.ifftshift(tapered), norm="ortho")
     return transforms
 

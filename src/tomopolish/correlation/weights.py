@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Complex64, Float, Int
 
 from tomopolish.correlation.reference import shell_signal_to_noise
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.fourier import radius_half_plane, shell_interpolate
 from tomopolish.settings import WeightSettings
+from tomopolish.shapes import Bool, Complex64, Float, Int
 
 Array = np.ndarray
 

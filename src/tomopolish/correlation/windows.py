@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Bool, Complex64, Float, Float32, Int
 
 from tomopolish.correlation import kernels_cpu
 from tomopolish.correlation.frequencies import TiltFrequencies
@@ -23,6 +22,7 @@ from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.dataset.model import Particles, ReusesMemory, TiltSeries
 from tomopolish.fourier import column_multiplicity
 from tomopolish.geometry import depth_px, project, project_trajectories
+from tomopolish.shapes import Bool, Complex64, Float, Float32, Int
 
 Array = np.ndarray
 

@@ -186,7 +186,7 @@ def check_references(dataset: Dataset, box_px: int) -> list[str]:
     InputError
         As `read_references`, and when the box is smaller than the maps.
     """
-    references = dataset.references()
+    references = dataset.references(keep=True)
     shown = dataset.files.shown("half map 1")
     size = references.size_px
     if box_px < size:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.dataset.optimisation_set import (
@@ -31,9 +30,11 @@ from tomopolish.dataset.trajectories import (
 )
 from tomopolish.dataset.uncertainty import UncertaintyFile
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
+_KEPT = "_kept_references"
 OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")
 
 
@@ -101,9 +102,25 @@ class Dataset:
         offsets = self.trajectories.load(particles.names, len(tilt_series))
         return tilt_series, replace(particles, trajectories_px=offsets / tilt_series.pixel_size_angstrom)
 
-    def references(self) -> References:
-        """Half maps, mask and FSC; raises InputError when one is missing, malformed or does not fit."""
-        return read_references(self.files, self.pixel_size_angstrom)
+    def references(self, *, keep: bool = False) -> References:
+        """Half maps, mask and FSC.
+
+        Parameters
+        ----------
+        keep
+            Whether they are asked for again soon: the next call returns the same ones without reading. They
+            are large, and not kept longer than that.
+
+        Raises
+        ------
+        InputError
+            When one is missing, malformed or does not fit.
+        """
+        kept: References | None = self.__dict__.pop(_KEPT, None)
+        found = read_references(self.files, self.pixel_size_angstrom) if kept is None else kept
+        if keep:
+            self.__dict__[_KEPT] = found
+        return found
 
     def write(
         self,

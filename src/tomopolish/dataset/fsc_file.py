@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.references import CORRECTED_FSC, FSC_TABLE, RESOLUTION, SHELL
 from tomopolish.dataset.star import read_star, write_star
 from tomopolish.dataset.star_table import StarTable, format_floats
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from tomopolish.dataset.mrc import MrcFile, read_header
 from tomopolish.errors import InputError, RunError
+from tomopolish.shapes import Float32
 
 Array = np.ndarray
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
 
 from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray
 

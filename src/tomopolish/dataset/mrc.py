@@ -14,12 +14,11 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
-from jaxtyping import Float32, Shaped
 from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
 from tomopolish.errors import InputError, RunError
-from tomopolish.half_precision import widen
+from tomopolish.shapes import Float32, Shaped
 
 Array = np.ndarray
 
@@ -71,6 +70,8 @@ class MrcFile:
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
             values = self._samples(section, 0, image.size).reshape(image.shape)
             if values.dtype == np.float16 and image.flags.c_contiguous:
+                from tomopolish.half_precision import widen  # noqa: PLC0415  numba takes a while
+
                 widen(values, image)
             else:
                 image[...] = values

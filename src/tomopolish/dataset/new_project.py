@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
 from tomopolish.dataset.mrc import write_volume
@@ -23,6 +22,7 @@ from tomopolish.dataset.tilt_series import (
 )
 from tomopolish.dataset.tomograms import Dialect
 from tomopolish.geometry import relion5_parameters
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 Columns = dict[str, list[str]]

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 from tomopolish.dataset.tilt_series import PIXEL_SIZE, positive, read_microscope
 from tomopolish.geometry import euler_zyz
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import References
@@ -14,6 +13,7 @@ from tomopolish.dataset.mrc import MrcFile, read_header
 from tomopolish.dataset.optimisation_set import OptimisationSet
 from tomopolish.dataset.star import StarTable, read_star
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 

@@ -62,10 +62,11 @@ class SpeciesSet:
         """Box of each species."""
         return tuple(s.box_px for s in self.species)
 
-    def references(self) -> tuple[SpeciesReferences, ...]:
-        """Return the references of each species; raises as `Dataset.references`."""
+    def references(self, *, keep: bool = False) -> tuple[SpeciesReferences, ...]:
+        """Return the references of each species; `keep` and what it raises as for `Dataset.references`."""
         return tuple(
-            SpeciesReferences(references=s.dataset.references(), box_px=s.box_px) for s in self.species
+            SpeciesReferences(references=s.dataset.references(keep=keep), box_px=s.box_px)
+            for s in self.species
         )
 
     def load(self, name: str) -> tuple[TiltSeries, tuple[Particles, ...]]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

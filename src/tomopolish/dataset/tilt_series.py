@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import resolve_path
 from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
@@ -14,6 +13,7 @@ from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.star import StarTable
 from tomopolish.geometry import relion5_projections
 from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

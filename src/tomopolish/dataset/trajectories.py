@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import atomic_write, shown_path
 from tomopolish.dataset.star import StarTable
 from tomopolish.dataset.star_syntax import parse_tables, print_table
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.export.tilt_model import TiltModel, middle_px, pivot_of, tilt_model
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

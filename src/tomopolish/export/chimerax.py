@@ -13,10 +13,10 @@ from typing import TextIO
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.output.meshes import exposure_colours
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -18,12 +18,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.export.tilt_model import TiltModel, middle_px, tilt_model
 from tomopolish.geometry import rotation_z
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

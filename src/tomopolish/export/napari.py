@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

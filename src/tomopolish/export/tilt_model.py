@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.geometry import project, relion5_parameters, rotation_x, rotation_y, rotation_z
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.export.imod import write_angles, write_transforms
 from tomopolish.export.tilt_model import TiltModel, half_size_px, pivot_of, tilt_model
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
 
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.errors import InputError
@@ -15,6 +14,7 @@ from tomopolish.models.warps.fourier import FourierWarp
 from tomopolish.models.warps.linear import LinearWarp
 from tomopolish.models.warps.spline import SplineWarp
 from tomopolish.settings import DEFORMATION_MODELS, DeformationSettings
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
 from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpstrf
@@ -19,6 +18,7 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings import MotionSettings
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

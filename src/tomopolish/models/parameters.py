@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.files import atomic_path
 from tomopolish.results import TomogramStatistics
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

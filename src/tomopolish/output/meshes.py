@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 
 from tomopolish.dataset.files import atomic_path, safe_file_name
+from tomopolish.shapes import Float, Int, UInt8
 
 Array = np.ndarray
 

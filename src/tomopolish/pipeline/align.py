@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from tomopolish.correlation.held_out import is_small
@@ -26,6 +25,7 @@ from tomopolish.pipeline.shifts import by_micrographs, refine_shifts, shifts_alo
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.results import Evidence, TomogramResult
 from tomopolish.settings import AlignSettings
+from tomopolish.shapes import Float, Int
 from tomopolish.solve.problem import Problem, evaluate, pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 from tomopolish.solve.surface import add_pairs

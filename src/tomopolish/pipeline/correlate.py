@@ -6,7 +6,6 @@ import zlib
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Bool
 
 from tomopolish.correlation.devices import lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
@@ -27,6 +26,7 @@ from tomopolish.models.deformation import deformation_from
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings
+from tomopolish.shapes import Bool
 
 Array = np.ndarray
 

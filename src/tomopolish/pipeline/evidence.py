@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.results import Evidence
+from tomopolish.shapes import Float, Int
 from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float32
 
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.micrograph import add_prediction, micrograph_weight, micrograph_window
@@ -25,6 +24,7 @@ from tomopolish.pipeline.correlate import frames_taking_part, input_geometry
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings
+from tomopolish.shapes import Float32
 
 Array = np.ndarray
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.correlation.held_out import join_held_out
 from tomopolish.correlation.windows import CorrelationWindows
@@ -17,6 +16,7 @@ from tomopolish.models.deformation import deformation_model, refit
 from tomopolish.models.motion import motion_model
 from tomopolish.models.parameters import Layout
 from tomopolish.settings import AlignSettings
+from tomopolish.shapes import Float
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.refine import initial_precision
 from tomopolish.solve.surface import smooth_surface

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, Particles, TiltSeries
@@ -15,6 +14,7 @@ from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.correlate import frames_taking_part
 from tomopolish.results import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings import AlignSettings
+from tomopolish.shapes import Float, Int
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.uncertainty import Uncertainty

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.settings import AlignSettings, FitSettings
+from tomopolish.shapes import Float
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.shifts import summed_peaks

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32
+
+from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 

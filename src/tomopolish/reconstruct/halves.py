@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32
 
 from tomopolish.correlation.frequencies import TiltFrequencies, tilt_frequencies
 from tomopolish.correlation.noise import noise_power
@@ -34,6 +33,7 @@ from tomopolish.errors import InputError
 from tomopolish.models.deformation import deformation_from
 from tomopolish.progress import Progress, SilentProgress
 from tomopolish.reconstruct.kernels import back_project
+from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 

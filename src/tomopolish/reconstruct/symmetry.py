@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

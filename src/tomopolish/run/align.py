@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from typing import TYPE_CHECKING
 
 from tomopolish import pipeline
-from tomopolish.correlation import kernels_cpu
 from tomopolish.correlation.devices import cuda_devices
 from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
-from tomopolish.run.cluster import check_installed
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
-from tomopolish.run.distributed import run_on_cluster
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, open_folder, refine, show_closing
 from tomopolish.run.meshes import write_meshes
 from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
-from tomopolish.run.plan import plan_run, plan_summary, plan_table
-from tomopolish.run.report import report_run
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
-from tomopolish.run.species import (
-    SPECIES_STAGES,
-    checked_species,
-    species_files,
-    species_lines,
-    species_table,
-    write_species,
-)
-from tomopolish.run.work import Stages
+from tomopolish.run.startup import load_ahead
+from tomopolish.run.work import Project, Stages
 from tomopolish.settings import AlignSettings, InputPaths
 
-STAGES = Stages(prepare=pipeline.prepare, align_tomogram=pipeline.align_tomogram)
+if TYPE_CHECKING:
+    from tomopolish.dataset.model import Particles, References, TiltSeries
+    from tomopolish.progress import Progress
+    from tomopolish.results import TomogramResult
+
+
+def _prepare(references: References, settings: AlignSettings) -> pipeline.PreparedReferences:
+    return pipeline.prepare(references, settings)
+
+
+def _align_tomogram(
+    series: TiltSeries,
+    particles: Particles,
+    references: pipeline.PreparedReferences,
+    settings: AlignSettings,
+    progress: Progress,
+) -> TomogramResult:
+    return pipeline.align_tomogram(series, particles, references, settings, progress)
+
+
+STAGES = Stages(prepare=_prepare, align_tomogram=_align_tomogram)
+"""What `pipeline` does; it is imported when it is called, see `startup`."""
 
 
 def open_inputs(paths: InputPaths) -> Dataset:
@@ -86,8 +96,10 @@ def run_align(
     reporter = reporter or reporter_for(sys.stdout)
     control = PipelineControl(folder=settings.run.pipeline_folder)
     reporter = WatchedReporter(reporter, control)
-    Thread(target=kernels_cpu.wake, daemon=True).start()  # while the inputs are checked
     if settings.run.cluster is not None:
+        from tomopolish.run.cluster import check_installed  # noqa: PLC0415  few runs have a cluster
+        from tomopolish.run.distributed import run_on_cluster  # noqa: PLC0415  as above
+
         check_installed(settings.run.cluster)
         if settings.run.cluster.is_local:
             cuda_devices(settings.run.device)  # refuses one that this machine does not have
@@ -96,15 +108,13 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
+    load_ahead(settings)
     if settings.inputs.species:
         return _run_species(settings, invocation, reporter, runner)
     dataset, unusable = checked_inputs(settings, reporter)
     check_output_folder(dataset, settings.run.output_folder)
     if settings.run.dry_run:
-        plans = plan_run(dataset, settings)
-        reporter.show(plan_table(plans))
-        reporter.say(f"\n{plan_summary(plans)}")
-        return 0
+        return _show_plan(dataset, settings, reporter)
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
     earlier = look_for_outputs(settings)
@@ -130,6 +140,8 @@ def run_align(
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
+    from tomopolish.run.report import report_run  # noqa: PLC0415  see `startup`
+
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     show_closing(report, folder, reporter, maps=maps, page=page)
     return 1 if report.failures else 0
@@ -137,12 +149,18 @@ def run_align(
 
 def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Reporter, runner: Runner) -> int:
     """Carry out a run with several species in the same tomograms; see `run_align`."""
+    from tomopolish.run.species import (  # noqa: PLC0415  most runs have one species
+        SPECIES_STAGES,
+        checked_species,
+        species_files,
+        species_lines,
+        species_table,
+        write_species,
+    )
+
     project, unusable = checked_species(settings, reporter)
     if settings.run.dry_run:
-        plans = plan_run(project, settings, project.boxes_px)
-        reporter.show(plan_table(plans))
-        reporter.say(f"\n{plan_summary(plans)}")
-        return 0
+        return _show_plan(project, settings, reporter, project.boxes_px)
     folder = settings.run.output_folder
     lines = species_lines(project, settings)
     open_folder(settings, species_files(project, settings), invocation.command, lines)
@@ -171,11 +189,25 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
         job = settings.run.pipeline_folder.absolute()
         names = [s.name for s in project.species]
         write_job_files(project.first, report, folder.absolute(), job, names)
+    from tomopolish.run.report import report_run  # noqa: PLC0415  see `startup`
+
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     reporter.show(species_table(project, report))
     sets = [folder / path.parent.name / path.name for path in written]
     show_closing(report, folder, reporter, sets, maps, page)
     return 1 if report.failures else 0
+
+
+def _show_plan(
+    project: Project, settings: AlignSettings, reporter: Reporter, boxes_px: Sequence[int] | None = None
+) -> int:
+    """Show what a run would do, and what it would need; returns the exit status."""
+    from tomopolish.run.plan import plan_run, plan_summary, plan_table  # noqa: PLC0415  only a dry run
+
+    plans = plan_run(project, settings, boxes_px)
+    reporter.show(plan_table(plans))
+    reporter.say(f"\n{plan_summary(plans)}")
+    return 0
 
 
 def _input_files(dataset: Dataset, settings: AlignSettings) -> list[Path]:

@@ -6,18 +6,20 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.fsc_file import read_curves, write_fsc
 from tomopolish.errors import RunStopped, TomopolishError
-from tomopolish.reconstruct.fsc import ShellCorrelation, shell_correlation
 from tomopolish.results import MAP_THRESHOLDS, MapComparison
 from tomopolish.run.failures import reason
-from tomopolish.run.reconstruct import back_project
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings import AlignSettings
+
+if TYPE_CHECKING:
+    from tomopolish.reconstruct.fsc import ShellCorrelation
 
 FOLDER_NAME = "evaluation"
 BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"
@@ -85,6 +87,9 @@ def compare_maps(
     TomopolishError
         When images cannot be read, or curves not be written.
     """
+    from tomopolish.reconstruct.fsc import shell_correlation  # noqa: PLC0415  only with --evaluate
+    from tomopolish.run.reconstruct import back_project  # noqa: PLC0415  as above
+
     references = before.references()
     pixel = before.pixel_size_angstrom
     curves = []
@@ -112,6 +117,8 @@ def read_comparison(folder: Path) -> MapComparison | None:
         )
     except TomopolishError:
         return None
+    from tomopolish.reconstruct.fsc import ShellCorrelation  # noqa: PLC0415  few runs have curves
+
     before, after = ShellCorrelation.from_curves(one), ShellCorrelation.from_curves(other)
     return _comparison(before, after, pixel) if before.box_px == after.box_px else None
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.dataset import Dataset
 from tomopolish.dataset.model import Particles, TiltSeries
@@ -23,6 +22,7 @@ from tomopolish.models.deformation import deformation_from
 from tomopolish.output.meshes import mesh_file_names
 from tomopolish.output.table import Table
 from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -27,7 +27,7 @@ _NO_INFLUENCE = ("run", "inputs")
 
 
 class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: Any, /) -> None: ...
 
 
 def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
@@ -72,7 +72,8 @@ def digest(value: Any) -> str:
 def _feed(state: _Hash, value: Any) -> None:
     if isinstance(value, np.ndarray):
         state.update(f"array {value.dtype.str} {value.shape} ".encode())
-        state.update(np.ascontiguousarray(value).tobytes())
+        if value.size:  # the array's own memory, not a copy: references are large
+            state.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
     elif isinstance(value, MrcImages):
         _feed(state, _section_identities(value))
     elif dataclasses.is_dataclass(value):

@@ -105,7 +105,8 @@ def refine(
         When somebody asked the run to end.
     """
     names = project.tomogram_names
-    common = {} if store is None else common_fingerprint(settings, project.references())
+    here = settings.run.cluster is None  # workers read the references themselves
+    common = {} if store is None else common_fingerprint(settings, project.references(keep=here))
     work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
     with reporter.open(len(names)):
         stored = work.finished(reporter) if settings.run.only_do_unfinished else ()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from tomopolish.dataset.dataset import Dataset
 from tomopolish.dataset.fsc_file import write_fsc
@@ -18,6 +17,7 @@ from tomopolish.reconstruct.fsc import ShellCorrelation, shell_correlation
 from tomopolish.reconstruct.halves import Reconstruction, empty_reconstruction
 from tomopolish.reconstruct.symmetry import point_group
 from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.shapes import Float32
 
 Array = np.ndarray
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +96,23 @@ class ResultsStore:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredResults(Mapping[str, TomogramResult]):
-    """Results that are read from disk each time one is asked for: thousands need not be held."""
+    """Results that are read from disk when one is asked for: thousands need not be held.
+
+    The last one is, because whoever goes through the tomograms often looks at the same one several times.
+    """
 
     store: ResultsStore
     names: Sequence[str]
+    _last: dict[str, TomogramResult] = field(default_factory=dict, init=False, repr=False)
 
     def __getitem__(self, name: str) -> TomogramResult:
         if name not in self.names:
             raise KeyError(name)
-        return self.store.load(name)
+        found = self._last.get(name)
+        if found is None:
+            self._last.clear()  # before the next is read: one at a time
+            found = self._last[name] = self.store.load(name)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

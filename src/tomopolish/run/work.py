@@ -26,8 +26,11 @@ class Project(Protocol):
     def tomogram_names(self) -> Sequence[str]:
         """Tomograms that hold particles, in the order of the tomogram set."""
 
-    def references(self) -> Any:
-        """Return what the particles are compared with: `References`, or those of each species."""
+    def references(self, *, keep: bool = False) -> Any:
+        """Return what the particles are compared with: `References`, or those of each species.
+
+        With `keep` the next call returns the same ones without reading them again.
+        """
 
     def load(self, name: str) -> tuple[TiltSeries, Any]:
         """Return one tilt series and its particles: `Particles`, or those of each species."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.model import OpticsGroup
 from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.shapes import Float, Int
 from tomopolish.simulate.settings import AcquisitionSettings
 
 Array = np.ndarray

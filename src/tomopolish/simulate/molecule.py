@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Complex, Float, Float32
+
+from tomopolish.shapes import Complex, Float, Float32
 
 Array = np.ndarray
 

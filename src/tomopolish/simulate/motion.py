@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
+from tomopolish.shapes import Float, Int
 from tomopolish.simulate.settings import PlantedMotion
 
 Array = np.ndarray

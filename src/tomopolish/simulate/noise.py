@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32
 
+from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.settings import SimulationSettings
 
 Array = np.ndarray

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
 
 from tomopolish.dataset.model import TiltImages
 from tomopolish.dataset.mrc import write_stack
@@ -16,6 +15,7 @@ from tomopolish.dataset.new_project import STACK_NAME, NewProjectWriter
 from tomopolish.dataset.tomograms import Dialect
 from tomopolish.errors import InputError
 from tomopolish.progress import Progress, SilentProgress, StageProgress
+from tomopolish.shapes import Shaped
 from tomopolish.simulate.settings import SimulationSettings
 from tomopolish.simulate.structure import build_structure
 from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tomogram

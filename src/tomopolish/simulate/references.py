@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.fft
 import scipy.ndimage
-from jaxtyping import Float, Float32
 
 from tomopolish.dataset.model import References
+from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.structure_settings import MoleculeSettings
 
 Array = np.ndarray

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.dataset.model import Deformation
 from tomopolish.errors import InputError
@@ -16,6 +15,7 @@ from tomopolish.geometry import (
     rotation_from_vector,
     tomogram_centre_px,
 )
+from tomopolish.shapes import Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
 from tomopolish.simulate.motion import random_trajectories
 from tomopolish.simulate.settings import PlantedErrors, SimulationSettings

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex64, Float32
+
+from tomopolish.shapes import Complex64, Float32
 
 Array = np.ndarray
 

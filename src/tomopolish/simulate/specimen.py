@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from tomopolish.errors import InputError
+from tomopolish.shapes import Float
 from tomopolish.simulate.settings import SpecimenSettings
 
 Array = np.ndarray

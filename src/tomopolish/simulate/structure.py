@@ -7,12 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from tomopolish.dataset.model import References
 from tomopolish.dataset.mrc import read_header
 from tomopolish.errors import InputError
 from tomopolish.optics import aberration_phase, ctf_phase, dose_weight
+from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.acquisition import (
     inelastic_amplitude,
     microscope,

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.geometry import tomogram_centre_px
+from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
 from tomopolish.simulate.noise import noise_image

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import Deformation, Particles, TiltSeries
 from tomopolish.errors import InputError
+from tomopolish.shapes import Bool, Float
 
 Array = np.ndarray
 

@@ -6,9 +6,9 @@ Written without regard to the alignment's own deformation models, so that the tw
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.dataset.model import Deformation
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

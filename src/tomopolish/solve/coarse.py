@@ -6,9 +6,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
 
 from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.shapes import Bool, Float, Float32
 from tomopolish.solve.surface import B_SPLINE, DisplacementSurface, both_sides, spline_filter
 
 Array = np.ndarray

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float, Float32
 
 from tomopolish.errors import RunError
+from tomopolish.shapes import Float, Float32
 from tomopolish.solve.problem import Problem, State, apply
 
 Array = np.ndarray

@@ -8,9 +8,9 @@ rotation against the input ones.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.geometry import cross_matrix, rotation_from_vector
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -14,10 +14,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.geometry import rotation_from_vector
 from tomopolish.models.parameters import Parameters
+from tomopolish.shapes import Float
 from tomopolish.solve import search_kernels
 from tomopolish.solve.coarse import CoarseWindows
 from tomopolish.solve.problem import Problem, predicted_positions, unwarped_positions

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

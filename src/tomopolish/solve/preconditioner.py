@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Bool, Float
 
 from tomopolish.models.parameters import Layout
+from tomopolish.shapes import Bool, Float
 from tomopolish.solve import kernels
 from tomopolish.solve.elimination import (
     MotionFactor,

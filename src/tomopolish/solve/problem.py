@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from tomopolish.geometry import left_jacobian, rotation_from_vector
 from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
 from tomopolish.models.protocols import DeformationModel, MotionModel
+from tomopolish.shapes import Bool, Float
 from tomopolish.solve import kernels
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 

@@ -7,10 +7,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
+from tomopolish.shapes import Bool, Float
 from tomopolish.solve.coarse import (
     CoarseWindows,
     blurred,

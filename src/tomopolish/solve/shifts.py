@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
 
 from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray
 

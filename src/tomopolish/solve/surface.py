@@ -6,9 +6,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
 
 from tomopolish.correlation.windows import MARGIN_SAMPLES, CorrelationWindows
+from tomopolish.shapes import Bool, Float, Float32, Int
 from tomopolish.solve import kernels
 
 Array = np.ndarray

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 
+from tomopolish.shapes import Float
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.preconditioner import factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, apply, collect, evaluate, multiply_hessian

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.models.protocols import DeformationModel
+from tomopolish.shapes import Float
 from tomopolish.solve.coarse import correlation_length_px
 from tomopolish.solve.elimination import WarpFactor
 from tomopolish.solve.problem import Problem

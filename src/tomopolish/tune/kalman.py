@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
 
+from tomopolish.shapes import Float
 from tomopolish.tune.linear import LinearFrame, LinearTomogram
 from tomopolish.tune.prior import MotionPrior
 

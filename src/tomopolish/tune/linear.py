@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from tomopolish.shapes import Float, Int
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.surface import evaluate_surface
 from tomopolish.solve.uncertainty import expected_state

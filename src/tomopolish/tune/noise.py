@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.optimize import nnls
 
+from tomopolish.shapes import Float
 from tomopolish.tune.kalman import smoothed_errors
 from tomopolish.tune.linear import LinearTomogram
 from tomopolish.tune.prior import MotionPrior

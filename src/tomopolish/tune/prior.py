@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
 from tomopolish.settings import MotionSettings
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

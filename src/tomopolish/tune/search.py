@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from tomopolish.correlation.windows import CorrelationWindows
@@ -18,6 +17,7 @@ from tomopolish.pipeline.align import SCALE_TOLERANCE, intensity_scales, scaled
 from tomopolish.pipeline.problem import start_vector
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings, MotionSettings
+from tomopolish.shapes import Float
 from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.refine import Refinement, RefineOptions, newton, refine
 from tomopolish.tune.linear import LinearTomogram, linearise

@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
+
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from tomopolish.models.warps import fourier_kernels
 from tomopolish.models.warps.compiled import CompiledWarp
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 

@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.errors import InputError
 from tomopolish.models.warps import spline_kernels
 from tomopolish.models.warps.compiled import CompiledWarp
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 

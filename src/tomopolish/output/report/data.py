@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
 
 from tomopolish.results import MapComparison, TomogramStatistics
+from tomopolish.shapes import Float
 from tomopolish.verdict import Verdict
 
 Array = np.ndarray

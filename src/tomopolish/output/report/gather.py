@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.geometry import (
@@ -26,6 +25,7 @@ from tomopolish.output.report.data import (
     Windows,
 )
 from tomopolish.results import FitRecord, TomogramResult
+from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
 

@@ -39,6 +39,11 @@ def check_installed() -> None:
             raise RunError(f"it needs {module}: {INSTALL}") from None
 
 
+def compile_template() -> None:
+    """Do ahead what the first page would otherwise wait for; raises ImportError where Jinja is missing."""
+    _environment().get_template(TEMPLATE)
+
+
 def write_plotly(folder: Path) -> None:
     """Put the plotting library beside the pages that share it; raises RunError when that is impossible."""
     with atomic_write(folder / PLOTLY_NAME) as stream:
