@@ -143,10 +143,10 @@ def _check_extent(table: StarTable, box: int, pixel_size_angstrom: float) -> Non
     if RESOLUTION not in table:
         return
     shell = len(table) - 1
-    stated = table.floats(RESOLUTION)[shell] * shell / box
+    stated = float(table.floats(RESOLUTION)[shell]) * shell / box
     if not _agree(stated, pixel_size_angstrom):
         raise table.error(
-            f"{RESOLUTION} belongs to a box of {box} px at {stated:.4f} Å/px, but the tilt series have "
+            f"{RESOLUTION} belongs to a box of {box} px at {stated:.5g} Å/px, but the tilt series have "
             f"{pixel_size_angstrom:.4f}; give the FSC of these references"
         )
 
