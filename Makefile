@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/tomopolish demo --o demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check

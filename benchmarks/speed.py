@@ -87,7 +87,7 @@ def run_child(command: list[str], folder: Path) -> ChildRun:
     log = folder / "command.log"
     with log.open("w") as stream:
         start = time.perf_counter()
-        child = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(command, cwd=folder, env=INSTALLED, stdout=stream, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -186,6 +186,8 @@ def visible_pairs(folder: Path, case: Case) -> int:
     return int(geometry.visible.sum())
 
 
+INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""An installed program has compiled files; this variable would have every start compile its source anew."""
 PROGRAM = [sys.executable, "-m", "tomopolish"]
 STANDARD = Case()
 STANDARD_CASES = [
