@@ -27,10 +27,10 @@ from tomopolish.solve.surface import evaluate_surface
 Array = np.ndarray
 
 PROBES = 100
-MANY_COEFFICIENTS = 10_000
+MANY_PAIRS = 2_000
 PROBES_WITH_COEFFICIENTS = 40
-"""Where motion or warps have many coefficients, a draw takes several long steps instead of one; errors are
-then known to a ninth instead of a fourteenth."""
+"""With motion or warps a draw takes several steps instead of one. Where pairs are many, and each step takes
+long, fewer are made; errors are then known to a ninth instead of a fourteenth."""
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
 
@@ -97,8 +97,9 @@ def estimate_uncertainty(
 
     squares = np.zeros(layout.size)
     moved = np.zeros((layout.tilts, layout.particles, 3))
-    coefficients = int(np.prod(layout.motion_shape)) + int(np.prod(layout.warp_shape))
-    probes = PROBES if coefficients < MANY_COEFFICIENTS else PROBES_WITH_COEFFICIENTS
+    static = problem.motion.shape[0] == 0 and problem.deformation.shape[1] == 0
+    cheap = static or problem.surface.visible.sum() < MANY_PAIRS
+    probes = PROBES if cheap else PROBES_WITH_COEFFICIENTS
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, probes, threads):  # no more at a time than memory is meant for
             for fixed in pool.map(sample, range(first, min(first + threads, probes))):
