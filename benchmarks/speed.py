@@ -6,8 +6,10 @@ threads. Command and yardstick take turns within one run, so that whatever else 
     python benchmarks/speed.py case --cache FOLDER        # the standard case, static, --motion, --deformation
     python benchmarks/speed.py scaling --cache FOLDER     # particles, tilts, box and threads, and a plot
     python benchmarks/speed.py memory --cache FOLDER      # 41 images of 4096² px, 500 particles, box 256
+    python benchmarks/speed.py table --cache FOLDER --into docs/performance.md
 
-Simulated projects stay in the cache folder, and with them the figures (JSON) and the plot (SVG).
+Simulated projects stay in the cache folder, and with them the figures (JSON). The last command puts all of
+them into the page, between its marks, and the plot (scaling.svg) beside it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
+from accuracy_tables import insert
 from scaling_plot import scaling_plot
 
 RANGE_PX = 20
@@ -241,12 +245,78 @@ def stage_table(measurements: list[Measurement]) -> str:
     return "\n".join(lines)
 
 
+HEADINGS = {
+    "case": "Standard case",
+    "particles": "Particles",
+    "tilts": "Tilt images",
+    "box_px": "Box",
+    "threads": "Threads",
+    "memory": "Memory",
+}
+
+
+def recorded(cache: Path) -> dict[str, list[Measurement]]:
+    """All measurements that a cache folder holds, by what was varied."""
+    found: dict[str, list[Measurement]] = {}
+    for what in ("case", "scaling", "memory"):
+        path = cache / f"{what}.json"
+        if path.exists():
+            for axis, rows in json.loads(path.read_text()).items():
+                found[axis] = [_measurement(row) for row in rows]
+    return found
+
+
+def _measurement(row: dict[str, Any]) -> Measurement:
+    case = Case(**{**row["case"], "options": tuple(row["case"]["options"])})
+    return Measurement(**{**row, "case": case})
+
+
+def growth(axis: str, measured: list[Measurement]) -> str:
+    """How processor time grows with a size, as exponents between neighbouring sizes."""
+    sizes = [float(getattr(m.case, axis)) for m in measured]
+    times = [m.cpu_seconds for m in measured]
+    exponents = np.diff(np.log(times)) / np.diff(np.log(sizes))
+    return "Processor time grows with the power " + ", ".join(f"{e:.2f}" for e in exponents) + "."
+
+
+def markdown(found: dict[str, list[Measurement]]) -> str:
+    """Tables of everything, a heading each."""
+    parts = []
+    for axis, measured in found.items():
+        parts.append(f"### {HEADINGS[axis]}\n\n{table(measured)}")
+        if axis == "case":
+            parts.append(stage_table(measured))
+        elif axis not in ("memory", "threads"):
+            parts.append(growth(axis, measured))
+    return "\n\n".join(parts)
+
+
+def write_page(cache: Path, page: Path) -> None:
+    """Put tables and plot into the documentation."""
+    found = recorded(cache)
+    page.write_text(insert(page.read_text(), markdown(found)))
+    curves = {axis: found[axis] for axis in SCALING if axis in found}
+    if curves:
+        points = {
+            axis: [(getattr(m.case, axis), m.cpu_seconds, m.ratio) for m in measured]
+            for axis, measured in curves.items()
+        }
+        (page.parent / "scaling.svg").write_text(scaling_plot(points))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["case", "scaling", "memory"])
+    parser.add_argument("what", choices=["case", "scaling", "memory", "table"])
     parser.add_argument("--cache", type=Path, required=True, help="folder of projects and figures")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--into", type=Path, help="page to put the tables into")
     arguments = parser.parse_args()
+    if arguments.what == "table":
+        if arguments.into is None:
+            print(markdown(recorded(arguments.cache)))
+        else:
+            write_page(arguments.cache, arguments.into)
+        return
     wanted = {
         "case": {"case": STANDARD_CASES},
         "scaling": SCALING,
@@ -260,17 +330,9 @@ def main() -> None:
                 known[case] = measure(case, arguments.cache, arguments.repetitions)
                 print(table([known[case]]).splitlines()[-1], flush=True)
         found[axis] = [known[case] for case in cases]
-        print(f"\n{axis}\n{table(found[axis])}\n\n{stage_table(found[axis])}\n", flush=True)
     figures = {axis: [asdict(m) for m in measured] for axis, measured in found.items()}
     (arguments.cache / f"{arguments.what}.json").write_text(json.dumps(figures, indent=1))
-    if arguments.what == "scaling":
-        plot = scaling_plot(
-            {
-                axis: [(getattr(m.case, axis), m.cpu_seconds, m.ratio) for m in measured]
-                for axis, measured in found.items()
-            }
-        )
-        (arguments.cache / "scaling.svg").write_text(plot)
+    print(markdown(found))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 Each works on a chunk of particle–tilt pairs small enough to stay in cache, on one thread, without holding
 Python's lock; the caller spreads chunks over threads (`windows`). Results do not depend on the threads.
+Rows are copied element by element: numba takes four seconds to compile what an assignment of arrays might
+raise.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def extract_boxes(image, corners, falloff, outside, boxes):  # type: ignore[no-u
     height, width = image.shape
     size = falloff.shape[0]
     pixels, soft, ring = image.reshape(-1), falloff.reshape(-1), outside.reshape(-1)
-    count = np.float32(ring.sum())
+    count = np.float32(0)
+    for i in range(len(ring)):
+        count += ring[i]
     for b in range(boxes.shape[0]):
         x0, y0 = corners[b, 0], corners[b, 1]
         whole = x0 >= 0 and x0 + size <= width
@@ -175,9 +179,10 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     unit = 2 * np.pi / size
     for b in range(spectra.shape[0]):
         for r in range(rows):
-            observed[0, r] = spectra[b, r]
-            if r > 0:
-                observed[1, r] = spectra[b, size - r]
+            for c in range(columns):
+                observed[0, r, c] = spectra[b, r, c]
+                if r > 0:
+                    observed[1, r, c] = spectra[b, size - r, c]
         slice_reference(
             reference, reach, half_set[b], views[b], columns_used, odd[group[b]], places, within,
             slice_re, slice_im,
@@ -213,6 +218,10 @@ def add_power(parts, total):  # type: ignore[no-untyped-def]
             total[y, x] += line[2 * x] + line[2 * x + 1]
 
 
-def wake() -> None:
-    """Have numba set itself up, which its first call does and which takes a tenth of a second."""
+def wake() -> bool:
+    """Have numba set itself up, which its first call does and which takes a tenth of a second.
+
+    Returns whether the kernels are yet to be compiled: none was kept from an earlier run.
+    """
     add_power(np.zeros((1, 1, 2), np.float32), np.zeros((1, 1)))
+    return bool(sum(add_power.stats.cache_misses.values()))

@@ -108,7 +108,7 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
-    load_ahead(settings)
+    load_ahead(settings, reporter.say)
     if settings.inputs.species:
         return _run_species(settings, invocation, reporter, runner)
     dataset, unusable = checked_inputs(settings, reporter)

@@ -10,20 +10,28 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Thread, main_thread
 
 from tomopolish.settings import AlignSettings
 
+COMPILING = "Compiling kernels for this machine, which later runs find ready: about 15 s"
 
-def load_ahead(settings: AlignSettings) -> None:
+
+def load_ahead(settings: AlignSettings, say: Callable[[str], None]) -> None:
     """Begin to import, in a thread, what a run on this machine will need.
 
     The interpreter waits for the thread before it ends, since to end amid the set-up of a library may crash
     it; the thread goes no further then.
+
+    Parameters
+    ----------
+    say
+        Told when kernels must be compiled first.
     """
     if settings.run.dry_run or settings.run.cluster is not None:
         return
-    steps = [_fourier, _kernels, _solvers, *([_report] if settings.run.report else [])]
+    steps = [_fourier, partial(_kernels, say), _solvers, *([_report] if settings.run.report else [])]
     Thread(target=_load, args=(steps,), name="imports").start()
 
 
@@ -46,10 +54,11 @@ def _fourier() -> None:
     import scipy.fft  # noqa: F401, PLC0415
 
 
-def _kernels() -> None:
+def _kernels(say: Callable[[str], None]) -> None:
     from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
 
-    kernels_cpu.wake()
+    if kernels_cpu.wake():
+        say(COMPILING)
 
 
 def _solvers() -> None:

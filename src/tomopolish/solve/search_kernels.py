@@ -80,7 +80,9 @@ def average_shifts(windows, size, visible, offsets_x, offsets_y, weights, averag
     ``averaged[p, y, x] = Σ_k weights[k] · windows[p, y + offsets_y[k], x + offsets_x[k]]``, (P, n, width).
     """
     for p in range(windows.shape[0]):
-        averaged[p] = 0
+        for y in range(averaged.shape[1]):
+            for x in range(averaged.shape[2]):
+                averaged[p, y, x] = 0
         if not visible[p]:
             continue
         for k in range(weights.shape[0]):
@@ -149,34 +151,42 @@ def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-un
     chosen : (K,) int64, written; entries that are not used are 0
     weights : (K,) float64, written; entries that are not used are 0
     """
-    best = log_probability.max()
+    best = -np.inf
+    for value in log_probability:
+        best = max(best, value)
     bound = best + np.log(faintest)
-    count = 0
-    for i in range(len(log_probability)):
-        count += log_probability[i] > bound
     places = len(weights)
-    if count > places:
-        held = np.empty(count)
-        count = 0
-        for value in log_probability:
-            if value > bound:
-                held[count] = value
-                count += 1
-        held.sort()
-        bound = held[count - places - 1]
-    chosen[:], weights[:] = 0, 0
+    largest = np.full(places + 1, -np.inf)  # ascending
+    for value in log_probability:
+        if value > bound and value > largest[0]:
+            i = 0
+            while i < places and largest[i + 1] < value:
+                largest[i] = largest[i + 1]
+                i += 1
+            largest[i] = value
+    bound = max(bound, largest[0])  # all places are taken: the first that finds none
+    for k in range(places):
+        chosen[k], weights[k] = 0, 0
     found = 0
     for i in range(len(log_probability)):
         if log_probability[i] > bound and found < places:
             chosen[found], weights[found] = i, np.exp(log_probability[i] - best)
             found += 1
-    weights /= weights.sum()
+    total = 0.0
+    for weight in weights:
+        total += weight
+    for k in range(places):
+        weights[k] /= total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def tempering(score, counted, sharpness):  # type: ignore[no-untyped-def]
     """Factor, at most 1, that limits how far the best of the first scores stands out from their mean."""
-    contrast = score[:counted].max() - score[:counted].mean()
+    highest, total = -np.inf, 0.0
+    for i in range(counted):
+        highest = max(highest, score[i])
+        total += score[i]
+    contrast = highest - total / counted
     return min(1.0, sharpness / contrast) if contrast > 0 else 1.0
 
 
@@ -204,4 +214,5 @@ def place_particles(  # type: ignore[no-untyped-def]
             belief[c] = factor * score[c] - square / (2 * spread**2)
         likeliest(belief, faintest, chosen, weights[p])
         for k in range(len(chosen)):
-            clouds[p, k] = candidates[chosen[k]]
+            for axis in range(3):
+                clouds[p, k, axis] = candidates[chosen[k], axis]

@@ -1,0 +1,38 @@
+"""Kernels that must be compiled are announced, once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tomopolish.correlation import kernels_cpu
+from tomopolish.run import startup
+
+WAKE = "from tomopolish.correlation import kernels_cpu; print(kernels_cpu.wake())"
+
+
+def test_kernels_are_compiled_in_a_first_process_and_found_in_a_second(tmp_path: Path) -> None:
+    """Wherever numba can write: here in a folder of its own, as where the installation is read-only."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", WAKE],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert told == ["True", "False"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_run_says_that_it_compiles_where_it_does(fresh: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(kernels_cpu, "wake", lambda: fresh)
+    startup._kernels(said.append)
+    assert said == ([startup.COMPILING] if fresh else [])
