@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+from tomopolish import shapes
 
 # Shapes and dtypes in the annotations are checked in every call the suite makes. Modules that hold numba
 # kernels are compiled and cannot be wrapped, so they are not listed here.
@@ -40,6 +43,9 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+assert (
+    shapes.Float is jaxtyping.Float
+)  # else something has imported the package first, and nothing is checked
 
 # The same examples in every run, and no deadline: the first call may compile.
 settings.register_profile("tomopolish", derandomize=True, deadline=None)

@@ -20,6 +20,7 @@ from tomopolish.correlation.held_out import (
 )
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, References, TiltSeries
+from tomopolish.pipeline import align as align_module
 from tomopolish.pipeline.evidence import evidence, held_back
 from tomopolish.progress import SilentProgress
 from tomopolish.results import Evidence, TomogramResult
@@ -35,6 +36,7 @@ from tomopolish.simulate import (
     simulate_tomogram,
 )
 from tomopolish.simulate.structure import build_structure
+from tomopolish.solve.surface import smooth_surface
 from tomopolish.verdict import verdict
 
 SETTINGS = make_settings(32, 6)
@@ -147,6 +149,27 @@ def test_the_geometry_that_is_judged_does_not_depend_on_the_held_out_images(wind
     assert found_evidence(found[0]) == found_evidence(found[1])
     moved = found[0].alignment.positions_px - found[1].alignment.positions_px
     assert np.abs(moved).max() > 0.1  # the final fit does take all pairs
+
+
+def test_all_pairs_have_one_scale_however_often_it_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it never comes right, and the last correction must not stop half way."""
+    series, particles, references = simulated(3, error=1.0)
+    surfaces = []
+    solve, corrected = align_module._fit_on, np.array([2.0])
+
+    def fit_on(series, problem, windows, *rest):  # type: ignore[no-untyped-def]
+        surfaces.append((problem.surface, smooth_surface(windows)))
+        return solve(series, problem, windows, *rest)
+
+    monkeypatch.setattr(align_module, "_fit_on", fit_on)
+    monkeypatch.setattr(align_module, "intensity_scales", lambda *_: corrected)
+    result = align(series, particles, references)
+    ((found, expected),) = surfaces
+    scale = np.abs(expected.coefficients).max()
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5 * scale)
+    np.testing.assert_array_equal(found.visible, expected.visible)
+    corrections = align_module.SCALE_CORRECTIONS
+    assert f"multiplied by {2**corrections:g} " in " ".join(result.statistics.warnings)
 
 
 def test_nothing_is_held_out_on_request_or_where_pairs_are_too_few(mini: Path) -> None:

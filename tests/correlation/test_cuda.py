@@ -89,7 +89,7 @@ def fake_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | Exception],
             return outcome
 
         monkeypatch.setattr(devices, "find_spec", lambda name: object())
-        monkeypatch.setattr(devices, "_cuda_device_count", count)
+        monkeypatch.setattr(devices, "cuda_device_count", count)
         monkeypatch.setattr("numba.cuda.is_available", lambda: True)
         monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
 
@@ -153,7 +153,7 @@ def test_auto_is_silent_where_cupy_warns(monkeypatch: pytest.MonkeyPatch) -> Non
         return 0
 
     monkeypatch.setattr(devices, "find_spec", lambda name: object())
-    monkeypatch.setattr(devices, "_cuda_device_count", count)
+    monkeypatch.setattr(devices, "cuda_device_count", count)
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

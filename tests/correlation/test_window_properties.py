@@ -169,7 +169,7 @@ def test_an_image_of_the_prediction_itself_peaks_at_the_planted_displacement() -
 @pytest.fixture(scope="module")
 def crowd() -> tuple[TiltSeries, object]:
     rng = np.random.default_rng(8)
-    series = make_series(rng, smooth_noise(rng, (2, 128, 128), 0.7).astype(np.float32))
+    series = make_series(rng, smooth_noise(rng, (5, 128, 128), 0.7).astype(np.float32))
     centre = np.array(series.tomogram_size_px) / 2
     return series, make_particles(rng, rng.uniform(-40, 40, (37, 3)) + centre)
 
@@ -181,6 +181,8 @@ def test_the_number_of_threads_changes_no_bit(crowd, monkeypatch) -> None:  # ty
     np.testing.assert_array_equal(one.values, two.values)
     np.testing.assert_array_equal(one.values, three.values)
     np.testing.assert_array_equal(one.power, three.power)
+    assert one.held_out is not None and two.held_out is not None and len(one.held_out) > 5
+    np.testing.assert_array_equal(one.held_out.values, two.held_out.values)
 
 
 def test_the_size_of_chunks_does_not_matter(crowd, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -190,3 +192,7 @@ def test_the_size_of_chunks_does_not_matter(crowd, monkeypatch) -> None:  # type
         parts = compute_windows(*crowd, REFERENCES, SETTINGS)
         np.testing.assert_allclose(parts.values, whole.values, atol=2e-6 * np.abs(whole.values).max())
         np.testing.assert_allclose(parts.power, whole.power, rtol=1e-6)
+        assert parts.held_out is not None and whole.held_out is not None
+        scale = np.abs(whole.held_out.values).max()
+        np.testing.assert_allclose(parts.held_out.values, whole.held_out.values, atol=2e-6 * scale)
+        np.testing.assert_allclose(parts.held_out.power, whole.held_out.power, rtol=1e-6)

@@ -118,18 +118,21 @@ def test_a_worker_beyond_its_memory_is_ended_and_the_others_go_on(tmp_path: Path
     assert "out of memory" in report.failures["greedy"]
 
 
-def _fake_devices() -> None:
-    """In a worker: have the machine seem to hold two CUDA devices."""
+def _fake_devices(folder: str) -> None:
+    """In a worker: have the machine seem to hold two CUDA devices, and a folder for temporary files."""
+    import tempfile
+
     from tomopolish.correlation import devices
 
+    tempfile.tempdir = folder
     devices.cuda_obstacle = lambda: None
-    devices._cuda_device_count = lambda: 2
+    devices.cuda_device_count = lambda: 2
 
 
 def test_workers_compute_on_devices_of_their_own(tmp_path: Path) -> None:
     names = [f"where {i}" for i in range(8)]
     with open_cluster(ClusterSettings(workers=2), 1, SilentReporter()) as client:
-        client.run(_fake_devices)
+        client.run(_fake_devices, str(tmp_path))
         refined(client, tmp_path, names)
     told = [(tmp_path / f"{name}.device").read_text().split() for name in names]
     by_process = dict(told)

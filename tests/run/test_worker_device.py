@@ -19,7 +19,7 @@ from pathlib import Path
 from tomopolish.correlation import devices
 from tomopolish.run.worker_device import claim_device
 devices.cuda_obstacle = lambda: None
-devices._cuda_device_count = lambda: 2
+devices.cuda_device_count = lambda: 2
 print(claim_device("auto", folder=Path(sys.argv[1])).device, flush=True)
 sys.stdin.read()
 """
@@ -28,8 +28,9 @@ sys.stdin.read()
 @pytest.fixture
 def three_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cuda_obstacle", lambda: None)
-    monkeypatch.setattr(devices, "_cuda_device_count", lambda: 3)
+    monkeypatch.setattr(devices, "cuda_device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
 @pytest.mark.usefixtures("three_devices")
@@ -79,13 +80,29 @@ def test_a_killed_worker_leaves_its_device(tmp_path: Path) -> None:
 def test_a_job_that_sees_other_devices_does_not_wait_for_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_cuda_device_count", lambda: 1)
+    monkeypatch.setattr(devices, "cuda_device_count", lambda: 1)
     claims = []
     for visible in ("4", "GPU-b1c2", "5"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         claims.append(claim_device("cuda", folder=tmp_path))
     assert [claim.device for claim in claims] == ["cuda:0"] * 3
     assert len(list(tmp_path.glob("*-0.lock"))) == 3
+    for claim in claims:
+        claim.release()
+
+
+@pytest.mark.usefixtures("three_devices")
+def test_jobs_that_each_see_devices_0_and_1_use_both_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cuda_device_count", lambda: 2)
+    found: dict[str, list[str]] = {"17": [], "18": []}
+    claims = []
+    for job in ("17", "18", "17", "18"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        claims.append(claim_device("auto", folder=tmp_path))
+        found[job].append(claims[-1].device)
+    assert found == {"17": ["cuda:0", "cuda:1"], "18": ["cuda:0", "cuda:1"]}
     for claim in claims:
         claim.release()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -86,6 +86,14 @@ def test_truth_lies_within_one_and_two_standard_errors_as_often_as_it_should(
         assert 0.63 <= np.mean(z < 1) <= 0.73, name
         assert 0.93 <= np.mean(z < 2) <= 0.97, name
     assert np.mean([f["dispersion"] for f in found]) == pytest.approx(1, abs=0.06)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    problem, windows, _ = calibrated(0, motion=MotionSettings(velocity_scale=0.1, absolute=True))
+    vector = refine(problem, windows, np.zeros(problem.layout.size), RefineOptions()).vector
+    one, three = (estimate_uncertainty(problem, vector, windows.power, threads=n) for n in (1, 3))
+    for field in fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(three, field.name))
 
 
 def test_errors_scale_with_noise_that_the_weights_do_not_know() -> None:

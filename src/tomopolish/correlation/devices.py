@@ -94,7 +94,7 @@ def cuda_devices(device: str) -> tuple[int, ...]:
     if obstacle:
         raise InputError(f"--device {device} cannot be used: {obstacle}")
     indices = tuple(int(name.partition(":")[2] or 0) for name in device.split(","))
-    count = _cuda_device_count()
+    count = cuda_device_count()
     if max(indices) >= count:
         raise InputError(
             f"--device {device} names cuda:{max(indices)}, but this machine has {count} CUDA "
@@ -110,7 +110,7 @@ def cuda_obstacle() -> str | None:
     if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in {"", "0"}:
         return "NUMBA_ENABLE_CUDASIM is set, which has numba imitate a CUDA device: unset it"
     try:
-        count = _cuda_device_count()
+        count = cuda_device_count()
     except Exception as error:  # whatever a driver or a library that does not fit may raise
         return f"CuPy finds no CUDA device ({' '.join(str(error).split())}); check the driver with nvidia-smi"
     if count == 0:
@@ -124,10 +124,6 @@ def cuda_obstacle() -> str | None:
 
 def cuda_device_count() -> int:
     """Return how many CUDA devices this process sees; raises whatever CuPy does where it finds no driver."""
-    return _cuda_device_count()
-
-
-def _cuda_device_count() -> int:
     import cupy  # noqa: PLC0415  only where CUDA is used
 
     return int(cupy.cuda.runtime.getDeviceCount())

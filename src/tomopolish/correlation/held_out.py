@@ -29,7 +29,7 @@ class HeldOutWindows:
     Attributes
     ----------
     tilts, particles
-        Tilt image and particle of each pair; ascending tilts.
+        Tilt image and particle of each pair.
     values, power
         As in `CorrelationWindows`, one row per pair.
     """

@@ -20,6 +20,9 @@ ENOUGH_TILES = 256
 ENOUGH_IN_SERIES = 1500
 """Of tiles that only touch, so many of a whole series tell its mean: every shell to a percent or better."""
 
+FEWEST_ROWS = 4
+"""Rows of tiles, where there are so many, that every image contributes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
@@ -113,7 +116,9 @@ def tile_grid(
     if plenty:
         step = box
         rows, columns = (height - box) // step + 1, (width - box) // step + 1
-        every = min(max(1, rows * columns * (turn.count if turn else 1) // ENOUGH_IN_SERIES), rows)
+        wanted = rows * columns * (turn.count if turn else 1) // ENOUGH_IN_SERIES
+        # Some rows of each image: what lies at its top must not stand for the whole of it.
+        every = max(1, min(wanted, rows // FEWEST_ROWS))
     first = turn.index % every if turn else 0
     return TileGrid(
         top=first * step,

@@ -42,16 +42,6 @@ class ReferenceTransform:
         return self.values.view(np.float32).reshape(-1)
 
 
-def taper(box: int) -> Float32[Array, "box box box"]:
-    """Spherical window t(r): 1 inside s/2 − 10, raised cosine to 0 at s/2."""
-    return _falloff(_radius_squared(box), box / 2 - TAPER_WIDTH_PX, box / 2)
-
-
-def _radius_squared(box: int) -> Float32[Array, "box box box"]:
-    axis = (np.arange(box, dtype=np.float32) - box // 2) ** 2
-    return axis[:, None, None] + axis[None, :, None] + axis[None, None, :]
-
-
 def _falloff(radius2: Array, inner: float, outer: float) -> Array:
     radius = np.sqrt(radius2)
     ramp = np.clip((radius - np.float32(inner)) / np.float32(outer - inner), 0, 1)

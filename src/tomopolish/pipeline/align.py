@@ -40,7 +40,7 @@ ENOUGH_TO_JUDGE = 0.05
 """Log-likelihood, in nats, not worth another step of a first fit, which is only judged and gone on from."""
 
 SCALE_TOLERANCE = 1.5
-SCALE_ROUNDS = 3
+SCALE_CORRECTIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,15 +177,16 @@ def _solve(
     given = settings.fit.reference_scale
     applied = np.full(int(owner.max(initial=0)) + 1, 1.0 if given is None else given)
     windows = scaled(windows, applied[owner])
-    for _ in range(SCALE_ROUNDS):
+    for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
         with held_back(windows) as known:
             problem = build_problem(series, particles, known, settings)
             start, warnings = start_vector(series, particles, problem, settings)
             refinement, more = _fit(series, problem, known, start, settings, first, stage, micrographs)
             scale = intensity_scales(known, refinement, owner)
         off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
-        if given is not None or settings.fit.shift_only or not settings.weights.whiten or not off.any():
-            break
+        fixed = given is not None or settings.fit.shift_only or not settings.weights.whiten
+        if fixed or not off.any() or not corrections_left:
+            break  # windows and problem have one scale
         change = np.where(off, scale, 1.0)
         windows, applied = scaled(windows, change[owner]), applied * change
     evidence = weigh(windows, refinement.problem, refinement.vector)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopolish.correlation.devices import cuda_device_count, cuda_devices
+from tomopolish.correlation import devices
 
 PLACES_ON_A_DEVICE = 64
 _ALL = ("auto", "cuda")
@@ -40,7 +40,7 @@ class DeviceClaim:
 
 
 def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
-    """Take a place on the device that fewest workers of this machine, and this user, compute on.
+    """Take the first place that is free on any device: workers spread over devices before they share one.
 
     Parameters
     ----------
@@ -55,10 +55,10 @@ def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
     InputError
         As `cuda_devices`.
     """
-    found = cuda_devices(device)
+    found = devices.cuda_devices(device)
     if not found:
         return DeviceClaim(device=device)
-    indices = range(cuda_device_count()) if device in _ALL else tuple(dict.fromkeys(found))
+    indices = range(devices.cuda_device_count()) if device in _ALL else tuple(dict.fromkeys(found))
     folder = folder or Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
     try:
         return _claim(indices, folder)
@@ -69,10 +69,12 @@ def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
 def _claim(indices: Sequence[int], folder: Path) -> DeviceClaim:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    # Slurm shows every job its own devices as the first ones: numbers mean something within a job only.
+    job = "".join(filter(str.isalnum, os.environ.get("SLURM_JOB_ID", "")))
     for place in range(PLACES_ON_A_DEVICE):
         for index in indices:
             physical = visible[index] if index < len(visible) else str(index)
-            name = f"cuda-{''.join(filter(str.isalnum, physical))}-{place}.lock"
+            name = f"cuda-{job}-{''.join(filter(str.isalnum, physical))}-{place}.lock"
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
