@@ -50,7 +50,8 @@ class MrcImages:
         file, section = self.sections[tilt]
         h = file.shape[1]
         rows = np.stack([file.read_row(section, h * part // 4) for part in (1, 2, 3)])
-        return bool(not np.isfinite(rows).any() or np.nanmax(rows) == np.nanmin(rows))
+        finite = rows[np.isfinite(rows)]
+        return finite.size == 0 or bool(finite.max() == finite.min())
 
     def describe(self, tilt: int) -> str:
         """Name a tilt image for messages."""
