@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import tomopolish
+from tomopolish.correlation.noise import Turn, tile_grid
 from tomopolish.pipeline import correlation_windows, prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
@@ -51,8 +52,9 @@ def floor_bytes(case: Case) -> dict[str, float]:
     spectrum = 8 * case.box_px * (case.box_px // 2 + 1)
     used = 2 * case.columns**2  # pixels of the half plane that take part
     transform = 4 * pixels + 3 * spectrum  # in, and two passes: out, in, out
-    step = case.box_px // 2
-    tiles = case.tilts * ((case.image_px[0] - step) // step) * ((case.image_px[1] - step) // step)
+    turns = [Turn(index=tilt, count=case.tilts) for tilt in range(case.tilts)]
+    grids = [tile_grid(case.image_px[::-1], case.box_px, case.box_px / 2, turn) for turn in turns]
+    tiles = sum(grid.rows * grid.columns for grid in grids)
     return {
         "upload": 4.0 * case.tilts * case.image_px[0] * case.image_px[1],
         "noise": tiles * (2 * 4 * pixels + transform + 8 * case.box_px * case.columns),

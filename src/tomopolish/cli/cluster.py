@@ -35,7 +35,7 @@ def cluster_section() -> Section:
     section.value("--slurm_partition", "NAME", "Partition of the jobs.", type=str)
     section.value("--slurm_walltime", "TIME", "Time limit of each job, as 12:00:00.", type=str)
     section.value("--slurm_memory", "SIZE", "Memory of each job; 8GB unless given.", type=str)
-    section.value("--slurm_gpus", "N", "GPUs of each job; none unless given.", type=int)
+    section.value("--slurm_gpus", "N", "GPUs of each job, a worker for each; none unless given.", type=int)
     section.value("--slurm_directive", "TEXT", "Another #SBATCH line; repeatable.", type=str, multiple=True)
     section.value(
         "--slurm_prologue", "LINE", "Line that a job runs first; repeatable.", type=str, multiple=True

@@ -135,15 +135,19 @@ class CudaCorrelator:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
         arrays, xp = self._arrays, self._arrays.xp
         grid = tile_grid(image.shape, box, last_frequency, turn)
-        on_device = arrays.upload(image)
+        used, step_down = image, grid.step_down
+        if not grid.shares_rows:  # what other images show instead need not go over the bus
+            tops = grid.top + grid.step_down * np.arange(grid.rows)
+            used, step_down = np.concatenate([image[top : top + box] for top in tops]), box
+        on_device = arrays.upload(used)
         down, right = on_device.strides
         total = xp.zeros((box, grid.frequencies), dtype=np.float64)
         at_once = max(1, BATCH_BYTES // (4 * grid.columns * box**2))
         for first in range(0, grid.rows, at_once):
             tiles = xp.lib.stride_tricks.as_strided(
-                on_device[grid.top + first * grid.step_down :],
+                on_device[first * step_down :],
                 shape=(min(at_once, grid.rows - first), grid.columns, box, box),
-                strides=(grid.step_down * down, grid.step * right, down, right),
+                strides=(step_down * down, grid.step * right, down, right),
             )
             transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box, box)))
             blocks = _blocks(box * grid.frequencies)
