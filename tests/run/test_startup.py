@@ -36,3 +36,29 @@ def test_a_run_says_that_it_compiles_where_it_does(fresh: bool, monkeypatch: pyt
     monkeypatch.setattr(kernels_cpu, "wake", lambda: fresh)
     startup._kernels(said.append)
     assert said == ([startup.COMPILING] if fresh else [])
+
+
+@pytest.mark.slow
+def test_a_run_that_compiles_and_a_later_one_agree_to_the_last_digit(mini: Path, tmp_path: Path) -> None:
+    command = [
+        "align",
+        "--i",
+        "optimisation_set.star",
+        "--b",
+        "48",
+        "--r",
+        "6",
+        "--no_report",
+        "--device",
+        "cpu",
+    ]
+    for name in ("first", "second"):
+        subprocess.run(
+            [sys.executable, "-m", "tomopolish", *command, "--o", str(tmp_path / name)],
+            cwd=mini,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")},
+            capture_output=True,
+            check=True,
+        )
+    for file in ("particles.star", "tilt_series/TS_01.star"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()

@@ -13,6 +13,9 @@ from numba import njit
 
 from tomopolish.correlation import pixel
 
+# What other kernels call is inlined: a copy compiled on its own may round otherwise, and which of both a run
+# uses would depend on whether it compiles the kernels or finds them in the cache.
+
 VECTOR = 16
 """Floats that one instruction takes at most."""
 
@@ -64,7 +67,7 @@ def extract_boxes(image, corners, falloff, outside, boxes):  # type: ignore[no-u
             box[i] = (box[i] - mean) * soft[i]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", inline="always")
 def slice_reference(  # type: ignore[no-untyped-def]
     reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
 ):  # fmt: skip
@@ -104,7 +107,7 @@ def slice_reference(  # type: ignore[no-untyped-def]
                 slice_re[sign, r, i], slice_im[sign, r, i] = re, im
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", inline="always")
 def compare(  # type: ignore[no-untyped-def]
     observed, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, quartic, constant_phase, even,
     turn_x, turn_y, re, im,

@@ -10,8 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# What other kernels call is inlined: a copy compiled on its own may round otherwise, and which of both a run
+# uses would depend on whether it compiles the kernels or finds them in the cache.
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
 def add_moved(window, size, ox, oy, weight, total):  # type: ignore[no-untyped-def]
     """``total[y, x] += weight · window[y + oy, x + ox]`` for the first `size` columns; (n, width) float32.
 
@@ -90,7 +93,7 @@ def average_shifts(windows, size, visible, offsets_x, offsets_y, weights, averag
                 add_moved(windows[p], size, offsets_x[k], offsets_y[k], np.float32(weights[k]), averaged[p])
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
 def score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
     """Sum over tilt images of one particle's windows at each candidate 3D displacement (bilinear).
 
@@ -140,7 +143,7 @@ def score_positions(windows, size, particle, visible, index, rows, candidates, s
             score[c] += inside[c] * (near + part_y[c] * (far - near))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
     """Choose the most probable entries, in order, and their normalised probabilities.
 
@@ -179,7 +182,7 @@ def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-un
         weights[k] /= total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def tempering(score, counted, sharpness):  # type: ignore[no-untyped-def]
     """Factor, at most 1, that limits how far the best of the first scores stands out from their mean."""
     highest, total = -np.inf, 0.0
