@@ -25,6 +25,8 @@ STACK = "rlnTomoTiltSeriesName"
 MICROGRAPH = "rlnMicrographName"
 SERIES_FILE = "rlnTomoTiltSeriesStarFile"
 PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
+LARGEST = 1_000_000
+"""No count, and no edge of a tomogram in px, is larger."""
 COEFFICIENTS = "rlnTomoDeformationCoefficients"
 DEFORMATION_TYPE = "rlnTomoDeformationType"
 DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY")
@@ -109,8 +111,10 @@ def positive(table: StarTable, label: str, row: int) -> float:
 def whole(table: StarTable, label: str, row: int) -> int:
     """One cell as a positive whole number; raises InputError naming it."""
     value = positive(table, label, row)
-    if value != int(value):
-        raise table.error(f"{label} is {value:g}, but must be a whole number; correct the cell", row=row)
+    if not value <= LARGEST or value != int(value):
+        raise table.error(
+            f"{label} is {value:g}, but must be a whole number up to {LARGEST}; correct the cell", row=row
+        )
     return int(value)
 
 
