@@ -118,7 +118,7 @@ def project(case: Case, cache: Path) -> Path:
             "--tilt_range": min(half_range, 60.0),
             "--tilt_step": step,
             "--box": case.box_px,
-            "--thickness": 900.0 * max(1.0, case.particles / 500),  # more would overlap
+            "--thickness": 900.0 * max(1.0, case.particles / 450),  # more would overlap
             "--j": os.cpu_count() or 1,
         }
         words = [str(word) for pair in arguments.items() for word in pair]
