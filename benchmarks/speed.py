@@ -118,7 +118,7 @@ def project(case: Case, cache: Path) -> Path:
             "--tilt_range": min(half_range, 60.0),
             "--tilt_step": step,
             "--box": case.box_px,
-            "--thickness": 900.0 * max(1.0, case.particles / 450),  # more would overlap
+            "--thickness": 900.0 * max(1.0, case.particles / 450, case.box_px / 192),  # more would overlap
             "--j": os.cpu_count() or 1,
         }
         words = [str(word) for pair in arguments.items() for word in pair]
@@ -203,7 +203,10 @@ STANDARD_CASES = [
 SCALING = {
     "particles": [replace(STANDARD, particles=n) for n in (20, 60, 200, 600, 2000)],
     "tilts": [replace(STANDARD, tilts=n) for n in (11, 21, 41, 81)],
-    "box_px": [replace(STANDARD, box_px=n) for n in (96, 128, 256, 384)],
+    "box_px": [
+        replace(STANDARD, particles=60, box_px=n, image_px=1536 if n < 300 else 2048)
+        for n in (96, 128, 256, 384)
+    ],
     "threads": [replace(STANDARD, threads=n) for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1)],
 }
 MEMORY_CASES = [STANDARD, Case(particles=500, box_px=256, image_px=4096)]
