@@ -15,7 +15,7 @@ from threading import Thread, main_thread
 
 from tomopolish.settings import AlignSettings
 
-COMPILING = "Compiling kernels for this machine, which later runs find ready: about 15 s"
+COMPILING = "Compiling kernels for this machine, which later runs find ready: about 20 s"
 
 
 def load_ahead(settings: AlignSettings, say: Callable[[str], None]) -> None:
