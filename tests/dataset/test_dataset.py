@@ -253,3 +253,11 @@ def test_a_series_is_never_replaced_by_its_result(project: Path) -> None:
     with pytest.raises(InputError, match="would replace the one it came from"):
         dataset.write(Path(), {"TS_01": moved(dataset, "TS_01")}, motion=False)
     assert Path("tilt_series/TS_01.star").read_bytes() == before
+
+
+def test_references_are_kept_for_one_call_on_request_and_never_sent_along(mini: Path) -> None:
+    dataset = open_dataset(mini / "optimisation_set.star", working_directory=mini)
+    kept = dataset.references(keep=True)
+    assert len(pickle.dumps(dataset)) < kept.half_maps.nbytes
+    assert dataset.references() is kept
+    assert dataset.references() is not kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -62,3 +63,15 @@ def test_a_run_that_compiles_and_a_later_one_agree_to_the_last_digit(mini: Path,
         )
     for file in ("particles.star", "tilt_series/TS_01.star"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_thread_of_imports_leaves_garbage_collection_as_it_was(fails: bool) -> None:
+    def step() -> None:
+        assert not gc.isenabled()
+        if fails:
+            raise ImportError("not here")
+
+    reached: list[bool] = []
+    startup._load([step, lambda: reached.append(True)])
+    assert gc.isenabled() and reached == [True]
