@@ -14,6 +14,7 @@ from tomopolish.cli.align import COMMAND
 from tomopolish.settings import UNAVAILABLE_OPTIONS
 
 
+@pytest.mark.alone
 def test_the_help_answers_at_once() -> None:
     """In 0.3 s; the best of several, because other work may keep the processor busy."""
     times = []

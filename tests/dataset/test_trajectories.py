@@ -99,6 +99,7 @@ def test_faults_are_named(project: Path) -> None:
         read("bad.star").load(["TS_01/1"], 11)
 
 
+@pytest.mark.alone
 def test_a_large_set_is_read_and_written_in_seconds(tmp_path: Path) -> None:
     particles, tilts = 20_000, 41
     offsets = np.random.default_rng(0).normal(size=(particles, tilts, 3))

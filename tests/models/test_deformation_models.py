@@ -346,6 +346,7 @@ def test_impossible_input_deformations_are_refused(
 
 
 @pytest.mark.parametrize("name", ["linear", "spline 3×3", "Fourier 3×3"])
+@pytest.mark.alone
 def test_hundred_thousand_pairs_take_milliseconds(name: str) -> None:
     warp, rng = WARPS[name](), np.random.default_rng(1)
     q = rng.uniform(0, 300, (40, 3000, 2))

@@ -286,6 +286,7 @@ def test_small_reference_run_has_likely_trajectories(mini: Path, relion_run: Mak
     assert 0.1 < np.sum(coefficients**2) < coefficients.size
 
 
+@pytest.mark.alone
 def test_thousands_of_particles_cost_two_matrix_products() -> None:
     particles, tilts = 1500, 41
     motion = build(particles, tilts)

@@ -157,6 +157,7 @@ def test_a_page_of_its_own_is_drawn_and_leads_back(page: Page, tmp_path: Path) -
     assert page.run(f"{rows}.filter((r) => !r.hidden).map((r) => r.cells[0].textContent)") == ["TS 4"]
 
 
+@pytest.mark.alone
 def test_the_overview_of_a_thousand_opens_in_two_seconds(
     page: Page, fleet_report: tuple[Path, list[Path]]
 ) -> None:
