@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,46 @@ def test_kernels_are_compiled_in_a_first_process_and_found_in_a_second(tmp_path:
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_a_run_says_that_it_compiles_where_it_does(fresh: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("known_first", [True, False])
+def test_a_run_says_that_it_compiles_where_it_does(
+    fresh: bool, known_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     monkeypatch.setattr(kernels_cpu, "wake", lambda: fresh)
-    startup._kernels(said.append)
+    compiles: Future[bool] = Future()
+    if known_first:
+        startup._kernels(compiles)
+        assert not said
+        startup.announce_compiling(compiles, said.append)
+    else:
+        startup.announce_compiling(compiles, said.append)
+        assert not said
+        startup._kernels(compiles)
     assert said == ([startup.COMPILING] if fresh else [])
+
+
+def test_a_run_that_is_refused_says_nothing_of_kernels_that_are_not_there(mini: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tomopolish",
+            "align",
+            "--b",
+            "48",
+            "--i",
+            "no_such.star",
+            "--o",
+            str(tmp_path / "out"),
+        ],
+        cwd=mini,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert "no_such.star" in ended.stderr
 
 
 @pytest.mark.slow

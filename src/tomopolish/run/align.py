@@ -23,11 +23,13 @@ from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
-from tomopolish.run.startup import load_ahead
+from tomopolish.run.startup import announce_compiling, load_ahead
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings import AlignSettings, InputPaths
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from tomopolish.dataset.model import Particles, References, TiltSeries
     from tomopolish.progress import Progress
     from tomopolish.results import TomogramResult
@@ -108,13 +110,14 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
-    load_ahead(settings, reporter.say)
+    compiles = load_ahead(settings)
     if settings.inputs.species:
-        return _run_species(settings, invocation, reporter, runner)
+        return _run_species(settings, invocation, reporter, runner, compiles)
     dataset, unusable = checked_inputs(settings, reporter)
     check_output_folder(dataset, settings.run.output_folder)
     if settings.run.dry_run:
         return _show_plan(dataset, settings, reporter)
+    announce_compiling(compiles, reporter.say)
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
     earlier = look_for_outputs(settings)
@@ -147,7 +150,13 @@ def run_align(
     return 1 if report.failures else 0
 
 
-def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Reporter, runner: Runner) -> int:
+def _run_species(
+    settings: AlignSettings,
+    invocation: Invocation,
+    reporter: Reporter,
+    runner: Runner,
+    compiles: Future[bool],
+) -> int:
     """Carry out a run with several species in the same tomograms; see `run_align`."""
     from tomopolish.run.species import (  # noqa: PLC0415  most runs have one species
         SPECIES_STAGES,
@@ -161,6 +170,7 @@ def _run_species(settings: AlignSettings, invocation: Invocation, reporter: Repo
     project, unusable = checked_species(settings, reporter)
     if settings.run.dry_run:
         return _show_plan(project, settings, reporter, project.boxes_px)
+    announce_compiling(compiles, reporter.say)
     folder = settings.run.output_folder
     lines = species_lines(project, settings)
     open_folder(settings, species_files(project, settings), invocation.command, lines)

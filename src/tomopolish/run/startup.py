@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from threading import Thread, main_thread
 
@@ -18,21 +19,28 @@ from tomopolish.settings import AlignSettings
 COMPILING = "Compiling kernels for this machine, which later runs find ready: about 20 s"
 
 
-def load_ahead(settings: AlignSettings, say: Callable[[str], None]) -> None:
+def load_ahead(settings: AlignSettings) -> Future[bool]:
     """Begin to import, in a thread, what a run on this machine will need.
 
     The interpreter waits for the thread before it ends, since to end amid the set-up of a library may crash
-    it; the thread goes no further then.
-
-    Parameters
-    ----------
-    say
-        Told when kernels must be compiled first.
+    it; the thread goes no further then. Returns what will tell whether kernels must be compiled first.
     """
-    if settings.run.dry_run or settings.run.cluster is not None:
-        return
-    steps = [_fourier, partial(_kernels, say), _solvers, *([_report] if settings.run.report else [])]
-    Thread(target=_load, args=(steps,), name="imports").start()
+    compiles: Future[bool] = Future()
+    if not settings.run.dry_run and settings.run.cluster is None:
+        kernels = partial(_kernels, compiles)
+        steps = [_fourier, kernels, _solvers, *([_report] if settings.run.report else [])]
+        Thread(target=_load, args=(steps,), name="imports").start()
+    return compiles
+
+
+def announce_compiling(compiles: Future[bool], say: Callable[[str], None]) -> None:
+    """Say that kernels are compiled, now or once it is known; for a run whose inputs are sound."""
+
+    def tell(known: Future[bool]) -> None:
+        if known.result():
+            say(COMPILING)
+
+    compiles.add_done_callback(tell)
 
 
 def _load(steps: Sequence[Callable[[], None]]) -> None:
@@ -54,11 +62,10 @@ def _fourier() -> None:
     import scipy.fft  # noqa: F401, PLC0415
 
 
-def _kernels(say: Callable[[str], None]) -> None:
+def _kernels(compiles: Future[bool]) -> None:
     from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
 
-    if kernels_cpu.wake():
-        say(COMPILING)
+    compiles.set_result(kernels_cpu.wake())
 
 
 def _solvers() -> None:
