@@ -2,8 +2,6 @@
 
 Each works on a chunk of particle–tilt pairs small enough to stay in cache, on one thread, without holding
 Python's lock; the caller spreads chunks over threads (`windows`). Results do not depend on the threads.
-Rows are copied element by element: numba takes four seconds to compile what an assignment of arrays might
-raise.
 """
 
 from __future__ import annotations
@@ -24,47 +22,6 @@ _sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "a
 _ctf_phase = njit(pixel.ctf_phase, fastmath=True)
 _locate = njit(pixel.locate, fastmath=True, error_model="numpy")
 _blend = njit(pixel.blend, fastmath=True)
-
-
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def extract_boxes(image, corners, falloff, outside, boxes):  # type: ignore[no-untyped-def]
-    """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
-
-    Parameters
-    ----------
-    image : (h, w) float32
-    corners : (B, 2) int64, x and y of each box's first pixel; pixels beyond the image repeat its edge
-    falloff : (s, s) float32 soft circular mask
-    outside : (s, s) float32, 1 outside the circle and 0 inside
-    boxes : (B, s, s) float32, written
-    """
-    height, width = image.shape
-    size = falloff.shape[0]
-    pixels, soft, ring = image.reshape(-1), falloff.reshape(-1), outside.reshape(-1)
-    count = np.float32(0)
-    for i in range(len(ring)):
-        count += ring[i]
-    for b in range(boxes.shape[0]):
-        x0, y0 = corners[b, 0], corners[b, 1]
-        whole = x0 >= 0 and x0 + size <= width
-        # Any pixel near the mean: differences to it lose no digits in float32.
-        pivot = image[min(max(y0, 0), height - 1), min(max(x0, 0), width - 1)]
-        box = boxes[b].reshape(-1)
-        for y in range(size):
-            row = min(max(y0 + y, 0), height - 1)
-            if whole:
-                first, at = np.uint64(row * width + x0), np.uint64(y * size)
-                for x in range(np.uint64(size)):
-                    box[at + x] = pixels[first + x]
-            else:
-                for x in range(size):
-                    box[y * size + x] = image[row, min(max(x0 + x, 0), width - 1)]
-        total = np.float32(0)
-        for i in range(len(box)):
-            total += (box[i] - pivot) * ring[i]
-        mean = pivot + total / count
-        for i in range(len(box)):
-            box[i] = (box[i] - mean) * soft[i]
 
 
 @njit(fastmath=True, error_model="numpy", inline="always")
@@ -109,8 +66,8 @@ def slice_reference(  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True, error_model="numpy", inline="always")
 def compare(  # type: ignore[no-untyped-def]
-    observed, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, quartic, constant_phase, even,
-    turn_x, turn_y, re, im,
+    observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, quartic,
+    constant_phase, even, turn_x, turn_y, re, im,
 ):  # fmt: skip
     """Compute w · O · conj(S) · e^{2πi k·centre/s} of one pair, in one long loop of vector instructions.
 
@@ -127,7 +84,7 @@ def compare(  # type: ignore[no-untyped-def]
         sine = _sine(gamma)
         factor = weight[i] * sine
         power += signal_weight[i] * sine * sine * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
-        o_re, o_im = observed[i].real, observed[i].imag
+        o_re, o_im = observed_re[i], observed_im[i]
         p_re = factor * (o_re * slice_re[i] + o_im * slice_im[i])
         p_im = factor * (o_im * slice_re[i] - o_re * slice_im[i])
         turn = x * turn_x + y * turn_y
@@ -139,7 +96,7 @@ def compare(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
+    spectra, box, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
     quartic, constant_phase, even, odd, group, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
@@ -152,7 +109,8 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    spectra : (B, s, C) complex64, unnormalised transforms, columns kx = 0 … C − 1
+    spectra : (B, 2, 2, R, C) float32, see `kernels_fft.box_spectra`
+    box : int, edge s of the boxes, px
     reference, reach : (N,) float32 and int, `ReferenceTransform.flat`, `.reach`
     half_set, group : (B,) int64
     views : (B, 2, 3) float32, first two rows of each view matrix
@@ -166,7 +124,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     product : (B, 4, R, C) float32, written: Re E, Im D, Im E, Re D
     power : (B,) float64, written: Σ w |S|² over the full plane
     """
-    size, rows, columns = spectra.shape[1], weight.shape[1], weight.shape[2]
+    rows, columns = weight.shape[1:]
     plane = rows * columns
     slice_re, slice_im = np.zeros((2, rows, columns), np.float32), np.zeros((2, rows, columns), np.float32)
     kx, ky = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
@@ -177,21 +135,16 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         signed[i] = (1 - 2 * ((r + c) % 2)) * weight[i // plane, r, c]  # e^{2πi k·(s/2)/s}, box centre
     padded = (columns + VECTOR - 1) // VECTOR * VECTOR
     places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
-    observed = np.zeros((2, rows, columns), np.complex64)
     re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
-    unit = 2 * np.pi / size
+    unit = 2 * np.pi / box
     for b in range(spectra.shape[0]):
-        for r in range(rows):
-            for c in range(columns):
-                observed[0, r, c] = spectra[b, r, c]
-                if r > 0:
-                    observed[1, r, c] = spectra[b, size - r, c]
         slice_reference(
             reference, reach, half_set[b], views[b], columns_used, odd[group[b]], places, within,
             slice_re, slice_im,
         )  # fmt: skip
         power[b] = compare(
-            observed.reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1), kx, ky, signed,
+            spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1),
+            kx, ky, signed,
             signal_weight.reshape(-1), defocus[b], quartic, constant_phase, even[group[b]].reshape(-1),
             np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1]), re, im,
         )  # fmt: skip
@@ -204,21 +157,18 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def add_power(parts, total):  # type: ignore[no-untyped-def]
-    """Add the power of many transforms: ``total[y, x] += Σ_t |transform[y, t, x]|²``.
+def add_power(spectra, total):  # type: ignore[no-untyped-def]
+    """Add the power of many transforms: ``total[i] += Σ_b |spectrum b|²`` at frequency i.
 
-    ``parts`` (s, T, 2C) float32 holds real and imaginary parts in turn, so that the inner loop is one
-    vector operation; ``total`` is (s, C) float64.
+    ``spectra`` (B, 2, N) float32 holds real and imaginary parts; ``total`` is (N,) float64.
     """
-    rows, tiles, width = parts.shape
-    line = np.empty(width, np.float32)
-    for y in range(rows):
-        line[:] = 0
-        for t in range(tiles):
-            for x in range(width):
-                line[x] += parts[y, t, x] * parts[y, t, x]
-        for x in range(width // 2):
-            total[y, x] += line[2 * x] + line[2 * x + 1]
+    line = np.zeros(len(total), np.float32)
+    for b in range(len(spectra)):
+        re, im = spectra[b, 0], spectra[b, 1]
+        for i in range(len(line)):
+            line[i] += re[i] * re[i] + im[i] * im[i]
+    for i in range(len(line)):
+        total[i] += line[i]
 
 
 def wake() -> bool:
@@ -226,5 +176,5 @@ def wake() -> bool:
 
     Returns whether the kernels are yet to be compiled: none was kept from an earlier run.
     """
-    add_power(np.zeros((1, 1, 2), np.float32), np.zeros((1, 1)))
+    add_power(np.zeros((1, 2, 1), np.float32), np.zeros(1))
     return bool(sum(add_power.stats.cache_misses.values()))

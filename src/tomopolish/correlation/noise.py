@@ -6,15 +6,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
-from tomopolish.correlation import kernels_cpu
+from tomopolish.correlation import kernels_cpu, kernels_fft
+from tomopolish.correlation.fft_plan import fft_plan
 from tomopolish.fourier import shell_average
 from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 
-TILE_ROWS_PER_TASK = 6
+TILES_PER_TASK = 16
 ENOUGH_TILES = 256
 """Tiles that overlap by half are used unless they are more than this; then tiles that only touch."""
 ENOUGH_IN_SERIES = 1500
@@ -44,8 +44,7 @@ def noise_power(
     """Radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
 
     No window is applied and the mean is kept, so shell 0 holds the images' mean level; it is never used.
-    Tiles that overlap above each other share their transforms along rows, and columns beyond the last
-    frequency are left out.
+    Frequencies beyond the last one are left out.
 
     Parameters
     ----------
@@ -61,17 +60,27 @@ def noise_power(
         Where the result is averaged with that of other images: its place among them. None: it stands alone.
     """
     grid = tile_grid(image.shape, box, last_frequency, turn)
-    at_once = TILE_ROWS_PER_TASK if grid.shares_rows else 1
+    tops = grid.top + grid.step_down * np.arange(grid.rows)
+    corners = np.stack(np.meshgrid(grid.step * np.arange(grid.columns), tops), axis=-1).reshape(-1, 2)
+    everything, nothing = np.ones((box, box), np.float32), np.empty((0, box), np.float32)
+    plan, used = fft_plan(box), grid.frequencies
 
-    def strip_power(first: int) -> Array:
-        count = min(at_once, grid.rows - first)
-        top = grid.top + first * grid.step_down
-        return _strip_power(image[top : top + (count - 1) * grid.step_down + box], box, grid)
+    def power_of(first: int) -> Array:
+        tiles = corners[first : first + TILES_PER_TASK]
+        spectra = np.empty((len(tiles), 2, 2, used, used), dtype=np.float32)
+        kernels_fft.box_spectra(
+            image, tiles, everything, nothing, plan.radices, plan.twiddles, plan.roots, plan.place, spectra
+        )
+        power = np.zeros(2 * used**2)
+        kernels_cpu.add_power(spectra.reshape(len(tiles), 2, -1), power)
+        return power.reshape(2, used, used)
 
-    total = np.zeros((box, grid.frequencies))
-    for power in pool.map(strip_power, range(0, grid.rows, at_once)):
+    total = np.zeros((2, used, used))
+    for power in pool.map(power_of, range(0, len(corners), TILES_PER_TASK)):
         total += power
-    return shells_of_tiles(total, grid)
+    plane = np.zeros((box, used))
+    plane[-np.arange(used) % box], plane[:used] = total[1], total[0]
+    return shells_of_tiles(plane, grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,25 +148,3 @@ def shells_of_tiles(power: Float[Array, "box columns"], grid: TileGrid) -> Float
     shells = shell_average(total / (grid.rows * grid.columns * box**2), box)
     shells[columns - 1 if columns <= box // 2 else columns :] = 0
     return shells
-
-
-def _strip_power(strip: Array, box: int, grid: TileGrid) -> Array:
-    """Sum of the (unnormalised) periodograms of all tiles in a strip of the image, (s, frequencies).
-
-    One row of tiles is at work at a time, in the same two buffers: fresh memory costs more than the sums.
-    """
-    segments = np.lib.stride_tricks.sliding_window_view(strip, box, axis=1)[:, :: grid.step]
-    rows = np.empty((box, segments.shape[1], grid.frequencies), dtype=np.complex64)
-    work = np.empty_like(rows)
-    total = np.zeros((box, grid.frequencies))
-    shared = 0  # rows that the tiles above have transformed already
-    for top in range(0, len(strip) - box + 1, grid.step_down):
-        fresh = segments[top + shared : top + box]
-        rows[shared:] = scipy.fft.rfft(fresh, axis=2, workers=1)[:, :, : grid.frequencies]
-        np.copyto(work, rows)
-        transform = scipy.fft.fft(work, axis=0, overwrite_x=True, workers=1)
-        kernels_cpu.add_power(transform.view(np.float32), total)
-        if grid.shares_rows:
-            shared = box - grid.step
-            rows[:shared] = rows[grid.step :][:shared]
-    return total

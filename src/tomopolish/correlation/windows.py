@@ -13,16 +13,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.fft
 
-from tomopolish.correlation import kernels_cpu
+from tomopolish.correlation import kernels_cpu, kernels_fft
+from tomopolish.correlation.fft_plan import fft_plan
 from tomopolish.correlation.frequencies import TiltFrequencies
 from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.dataset.model import Particles, ReusesMemory, TiltSeries
 from tomopolish.fourier import column_multiplicity
 from tomopolish.geometry import depth_px, project, project_trajectories
-from tomopolish.shapes import Bool, Complex64, Float, Float32, Int
+from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray
 
@@ -305,18 +305,25 @@ def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
     )
 
 
-def box_spectra(task: TiltTask, batch: PairBatch) -> Complex64[Array, "B s C"]:
-    """Cut the boxes of a batch of pairs and transform them, unnormalised; only the columns in use.
+def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]:
+    """Cut the boxes of a batch of pairs and transform them; see `kernels_fft.box_spectra`.
 
     The result lies in memory that the thread's next call uses again.
     """
-    box, mask, count = task.reference.box, task.mask, len(batch.corners)
-    columns = task.frequencies.weight.shape[2]
-    boxes = _scratch("boxes", (count, box, box), np.float32)
-    kernels_cpu.extract_boxes(task.image, batch.corners, mask.falloff, mask.outside, boxes)
-    spectra = _scratch("spectra", (count, box, columns), np.complex64)
-    np.copyto(spectra, scipy.fft.rfft(boxes, axis=2, workers=1)[:, :, :columns])
-    return scipy.fft.fft(spectra, axis=1, overwrite_x=True, workers=1)
+    mask, plan = task.mask, fft_plan(task.reference.box)
+    spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
+    kernels_fft.box_spectra(
+        task.image,
+        batch.corners,
+        mask.falloff,
+        mask.outside,
+        plan.radices,
+        plan.twiddles,
+        plan.roots,
+        plan.place,
+        spectra,
+    )
+    return spectra
 
 
 _thread = threading.local()
@@ -340,6 +347,7 @@ def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, A
     power = np.empty(len(spectra))
     kernels_cpu.correlate_spectra(
         spectra,
+        task.reference.box,
         task.reference.flat,
         task.reference.reach,
         batch.half_set,

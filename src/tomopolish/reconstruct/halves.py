@@ -170,6 +170,7 @@ def _add_chunk(task: TiltTask, chunk: Array, symmetry: Array, total: Array) -> N
     batch = pair_batch(task, chunk)
     back_project(
         box_spectra(task, batch),
+        task.reference.box,
         symmetry,
         batch.views,
         batch.centre,

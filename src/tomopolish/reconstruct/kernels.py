@@ -35,14 +35,14 @@ def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def back_project(  # type: ignore[no-untyped-def]
-    spectra, symmetry, views, centre, columns_used, weight, signal_weight, defocus, quartic,
+    spectra, box, symmetry, views, centre, columns_used, weight, signal_weight, defocus, quartic,
     constant_phase, even, odd, group, total,
 ):  # fmt: skip
     """Add images to a transform: Σ w c O e^{2πi k·centre/s} and Σ w c², c the prediction's real factor.
 
     Parameters
     ----------
-    spectra : (B, s, C) complex64, unnormalised transforms, columns kx = 0 … C − 1
+    spectra, box : as in `correlation.kernels_cpu.correlate_spectra`
     symmetry : (G, 3, 3) float32, rotations that leave the structure as it is, the identity among them
     views, centre, columns_used, defocus, quartic, constant_phase, even, odd, group
         As in `correlation.kernels_cpu.correlate_spectra`
@@ -51,11 +51,10 @@ def back_project(  # type: ignore[no-untyped-def]
     total : (2r + 2, 2r + 2, r + 2, 3) float32, added to: real part, imaginary part, weight at
         [kz + r, ky + r, kx]
     """
-    size = spectra.shape[1]
     for b in range(spectra.shape[0]):
         view, g = views[b], group[b]
-        turn_x = 2 * np.pi * centre[b, 0] / size
-        turn_y = 2 * np.pi * centre[b, 1] / size
+        turn_x = 2 * np.pi * centre[b, 0] / box
+        turn_y = 2 * np.pi * centre[b, 1] / box
         for sign in range(2):
             for r in range(sign, weight.shape[1]):
                 row = -r if sign else r
@@ -63,7 +62,7 @@ def back_project(  # type: ignore[no-untyped-def]
                 ky2 = ky * ky
                 row_phase = constant_phase + defocus[b, 2] * ky2
                 linear = defocus[b, 1] * ky
-                source = spectra[b, (size - r) % size if sign else r]
+                source_re, source_im = spectra[b, 0, sign, r], spectra[b, 1, sign, r]
                 for kx in range(columns_used[sign, r]):
                     power = signal_weight[sign, r, kx]
                     if power <= 0:
@@ -76,7 +75,7 @@ def back_project(  # type: ignore[no-untyped-def]
                     factor = weight[sign, r, kx] * sine * np.float32(1 if kx == 0 else 2)
                     phase = turn_x * kx + turn_y * row
                     c, s = np.float32(np.cos(phase)), np.float32(np.sin(phase))
-                    o_re, o_im = source[kx].real, source[kx].imag
+                    o_re, o_im = source_re[kx], source_im[kx]
                     re = factor * (o_re * c - o_im * s)
                     im = factor * (o_re * s + o_im * c)
                     if odd.shape[3] > 0:

@@ -1,0 +1,71 @@
+"""What a transform of a given length needs besides its samples: factors, twiddles, places of frequencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from tomopolish.shapes import Float32, Int
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FftPlan:
+    """Factors and tables of `kernels_fft.transform_lines` for one length.
+
+    Attributes
+    ----------
+    radices
+        Factors of the length, in the order in which they are split off.
+    twiddles
+        Cosine and sine of each phase that the outputs of a step are turned by, in the order of their use.
+    roots
+        For every factor r in turn, cosine and sine of −2πk/r.
+    place
+        Where frequency k is found afterwards.
+    """
+
+    radices: Int[Array, "S"]
+    twiddles: Float32[Array, "T 2"]
+    roots: Float32[Array, "U 2"]
+    place: Int[Array, "n"]
+
+
+@cache
+def fft_plan(length: int) -> FftPlan:
+    """Plan transforms of a length; prime factors above five take time as their square."""
+    radices = factors(length)
+    block, twiddles, place = length, [], np.zeros(length, dtype=np.int64)
+    rest = np.arange(length)
+    for radix in radices:
+        step = block // radix
+        twiddles.append(np.outer(np.arange(step), np.arange(1, radix)).reshape(-1) / block)
+        place += rest % radix * step
+        rest //= radix
+        block = step
+    return FftPlan(
+        radices=np.array(radices, dtype=np.int64),
+        twiddles=_phases(np.concatenate(twiddles)),
+        roots=_phases(np.concatenate([np.arange(radix) / radix for radix in radices])),
+        place=place,
+    )
+
+
+def factors(length: int) -> tuple[int, ...]:
+    """Factors of a length: fours first, then what is left."""
+    found = []
+    radix = 4
+    while length > 1:
+        while length % radix == 0:
+            found.append(radix)
+            length //= radix
+        radix = {4: 2, 2: 3}.get(radix, radix + 2)
+    return tuple(found) or (1,)
+
+
+def _phases(turns: Array) -> Float32[Array, "T 2"]:
+    angle = -2 * np.pi * turns
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32)
