@@ -251,24 +251,31 @@ def search_tilt(
     warp = predicted_positions(problem, parameters)[tilt] - unwarped if problem.warps else 0.0
     arms = turned @ R
     fixed = unwarped - turned[:, :2] - parameters.shifts_px[tilt] + warp - problem.anchors_px[tilt]
-    nowhere, alone = np.zeros((len(arms), 1, 3)), np.ones((len(arms), 1))
+    step = windows.step_px
 
-    def scores(turn: Array) -> Array:
-        rows = (rotation_from_vector(turn) @ problem.projections_px[tilt, :3, :3])[:2]
-        offset = (arms @ rows.T + fixed) / windows.step_px
-        total = np.zeros(windows.values.shape[2:], dtype=np.float32)
-        search_kernels.add_clouds(windows.values[tilt], size, seen, offset, rows, nowhere, alone, 1.0, total)
-        return total[:, :size] + shift_prior - 0.5 * np.sum(precision.angles[tilt] * turn**2)
+    def rows_of(turns: Array) -> Array:
+        turned: Array = (rotation_from_vector(turns) @ problem.projections_px[tilt, :3, :3])[..., :2, :]
+        return turned
 
     now_turn, now_shift = parameters.angles[tilt].copy(), parameters.shifts_px[tilt].copy()
-    ix, iy = np.clip(np.rint(now_shift / windows.step_px).astype(int) + windows.origin, 1, size - 2)
-    best = (scores(now_turn)[iy - 1 : iy + 2, ix - 1 : ix + 2].max() + CLEARLY_BETTER, now_turn, now_shift)
-    for turn in turns:
-        total = scores(turn)
-        iy, ix = np.unravel_index(int(np.argmax(total)), total.shape)
-        if total[iy, ix] > best[0]:
-            best = (total[iy, ix], turn, windows.grid_px[[ix, iy]])
-    return best[1], best[2]
+    total = np.zeros(windows.values.shape[2:], dtype=np.float32)
+    search_kernels.add_clouds(
+        windows.values[tilt], size, seen, (arms @ rows_of(now_turn).T + fixed) / step, rows_of(now_turn),
+        np.zeros((len(arms), 1, 3)), np.ones((len(arms), 1)), 1.0, total,
+    )  # fmt: skip
+    ix, iy = np.clip(np.rint(now_shift / step).astype(int) + windows.origin, 1, size - 2)
+    around = (slice(iy - 1, iy + 2), slice(ix - 1, ix + 2))
+    held = (total[around] + shift_prior[around]).max() - 0.5 * np.sum(precision.angles[tilt] * now_turn**2)
+    score, place = np.empty(len(turns)), np.empty(len(turns), dtype=np.int64)
+    search_kernels.best_moves(
+        windows.values[tilt], size, seen, arms / step, fixed / step, np.ascontiguousarray(rows_of(turns)),
+        shift_prior.astype(np.float32), score, place,
+    )  # fmt: skip
+    score -= 0.5 * np.sum(precision.angles[tilt] * turns**2, axis=1)
+    best = int(np.argmax(score))
+    if score[best] <= held + CLEARLY_BETTER:
+        return now_turn, now_shift
+    return turns[best], windows.grid_px[[place[best] % size, place[best] // size]]
 
 
 def search_particle(

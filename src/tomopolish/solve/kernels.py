@@ -11,14 +11,15 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def interpolate(coefficients, visible, index_x, index_y, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
-    """Value, gradient and Hessian of each pair's surface, per sample spacing.
+def interpolate(coefficients, visible, displacements, per_px, origin, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
+    """Value, gradient and Hessian of each pair's surface, per px.
 
     Parameters
     ----------
     coefficients : (F, P, n, n) float32
     visible : (F, P) bool
-    index_x, index_y : (F, P) float64, position in samples
+    displacements : (F, P, 2) float64, (x, y) in px
+    per_px, origin : float, samples per px, and index of no displacement
     basis : (4, 4) float64, polynomial coefficients of the four cubic weights, constant term first
     value : (F, P), gradient : (F, P, 2), hessian : (F, P, 3) as xx, xy, yy; written
     """
@@ -29,9 +30,10 @@ def interpolate(coefficients, visible, index_x, index_y, basis, value, gradient,
         for p in range(particles):
             v = gx = gy = hxx = hxy = hyy = 0.0
             if visible[f, p]:
-                fx, fy = np.floor(index_x[f, p]), np.floor(index_y[f, p])
+                x, y = displacements[f, p, 0] * per_px + origin, displacements[f, p, 1] * per_px + origin
+                fx, fy = np.floor(x), np.floor(y)
                 if -3 < fx < size + 1 and -3 < fy < size + 1:
-                    tx, ty = index_x[f, p] - fx, index_y[f, p] - fy
+                    tx, ty = x - fx, y - fy
                     for i in range(4):
                         c0, c1, c2, c3 = basis[i, 0], basis[i, 1], basis[i, 2], basis[i, 3]
                         wx[0, i] = c0 + tx * (c1 + tx * (c2 + tx * c3))
@@ -56,8 +58,9 @@ def interpolate(coefficients, visible, index_x, index_y, basis, value, gradient,
                         hxy += wy[1, j] * r1
                         hyy += wy[2, j] * r0
             value[f, p] = v
-            gradient[f, p, 0], gradient[f, p, 1] = gx, gy
-            hessian[f, p, 0], hessian[f, p, 1], hessian[f, p, 2] = hxx, hxy, hyy
+            gradient[f, p, 0], gradient[f, p, 1] = per_px * gx, per_px * gy
+            square = per_px * per_px
+            hessian[f, p, 0], hessian[f, p, 1], hessian[f, p, 2] = square * hxx, square * hxy, square * hyy
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -124,7 +127,7 @@ def pull(visible, rotations, turned, turn_rate, force, g_angles, g_shifts, g_poi
 def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks, point_blocks, cross):  # type: ignore[no-untyped-def]
     """Blocks of Jᵀ H J for positive semidefinite per-pair curvature H (xx, xy, yy).
 
-    Writes tilt_blocks (F, 5, 5) over (angles, shifts), point_blocks (P, 3, 3) and cross (F, P, 5, 3).
+    Writes tilt_blocks (F, 5, 5) over (angles, shifts), point_blocks (P, 3, 3) and cross (F, 5, P, 3).
     """
     tilts, particles = visible.shape
     A = np.empty((2, 5))
@@ -136,7 +139,9 @@ def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks,
         J = turn_rate[f]
         for p in range(particles):
             if not visible[f, p]:
-                cross[f, p] = 0.0
+                for i in range(5):
+                    for j in range(3):
+                        cross[f, i, p, j] = 0.0
                 continue
             x, y, z = turned[f, p, 0], turned[f, p, 1], turned[f, p, 2]
             for i in range(3):
@@ -151,9 +156,19 @@ def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks,
                 for j in range(5):
                     tilt_blocks[f, i, j] += A[0, i] * HA[0, j] + A[1, i] * HA[1, j]
                 for j in range(3):
-                    cross[f, p, i, j] = HA[0, i] * R[0, j] + HA[1, i] * R[1, j]
+                    cross[f, i, p, j] = HA[0, i] * R[0, j] + HA[1, i] * R[1, j]
             for i in range(3):
                 hx = a * R[0, i] + b * R[1, i]
                 hy = b * R[0, i] + c * R[1, i]
                 for j in range(3):
                     point_blocks[p, i, j] += hx * R[0, j] + hy * R[1, j]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def multiply_points(cross, roots):  # type: ignore[no-untyped-def]
+    """Multiply each particle's part of `cross` (A, P, 3) by its matrix (P, 3, 3) from the right, in place."""
+    for a in range(cross.shape[0]):
+        for p in range(cross.shape[1]):
+            x, y, z, m = cross[a, p, 0], cross[a, p, 1], cross[a, p, 2], roots[p]
+            for j in range(3):
+                cross[a, p, j] = x * m[0, j] + y * m[1, j] + z * m[2, j]

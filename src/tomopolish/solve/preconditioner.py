@@ -33,7 +33,7 @@ def positive_curvature(curvature: Float[Array, "F P 3"]) -> Float[Array, "F P 3"
     """Replace each pair's curvature (xx, xy, yy) by its absolute value: same axes, eigenvalues ≥ 0."""
     xx, xy, yy = np.moveaxis(curvature, -1, 0)
     mean, half = (xx + yy) / 2, (xx - yy) / 2
-    radius = np.hypot(half, xy)
+    radius = np.sqrt(half**2 + xy**2)
     high, low = np.abs(mean + radius), np.abs(mean - radius)
     new_mean, new_radius = (high + low) / 2, (high - low) / 2
     ratio = np.divide(new_radius, radius, out=np.zeros_like(radius), where=radius > 0)
@@ -46,10 +46,10 @@ class SchurFactor:
 
     Attributes
     ----------
-    point_inverse
-        Inverse of each particle's block.
-    elimination
-        cross · point_inverse, as (5F, 3P).
+    point_roots
+        Matrices R with R Rᵀ the inverse of each particle's block.
+    cross
+        Blocks of projections with particles times R, as (5F, 3P).
     tilt_factor
         Cholesky factor of the Schur complement.
     tilt_blocks
@@ -57,8 +57,8 @@ class SchurFactor:
     """
 
     layout: Layout
-    point_inverse: Float[Array, "P 3 3"]
-    elimination: Float[Array, "A B"]
+    point_roots: Float[Array, "P 3 3"]
+    cross: Float[Array, "A B"]
     tilt_factor: tuple[Array, bool]
     tilt_blocks: Float[Array, "F 5 5"]
     free: Bool[Array, "N"]
@@ -68,11 +68,12 @@ class SchurFactor:
         result = np.zeros_like(vector)
         source, target = self.layout.unpack(vector), self.layout.unpack(result)
         tilt_part = np.concatenate([source.angles, source.shifts_px], axis=1).ravel()
+        point_part = np.einsum("pji,pj->pi", self.point_roots, source.positions_px).ravel()
         tilt_step = scipy.linalg.cho_solve(
-            self.tilt_factor, tilt_part - self.elimination @ source.positions_px.ravel(), check_finite=False
+            self.tilt_factor, tilt_part - self.cross @ point_part, check_finite=False
         )
-        back = (tilt_step @ self.elimination).reshape(-1, 3)
-        target.positions_px[...] = np.einsum("pij,pj->pi", self.point_inverse, source.positions_px) - back
+        left = (point_part - tilt_step @ self.cross).reshape(-1, 3)
+        target.positions_px[...] = np.einsum("pij,pj->pi", self.point_roots, left)
         target.angles[...] = tilt_step.reshape(-1, 5)[:, :3]
         target.shifts_px[...] = tilt_step.reshape(-1, 5)[:, 3:]
         result[~self.free] = 0
@@ -136,7 +137,7 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
     tilts, particles = layout.tilts, layout.particles
     tilt_blocks = np.empty((tilts, 5, 5))
     point_blocks = np.empty((particles, 3, 3))
-    cross = np.empty((tilts, particles, 5, 3))
+    cross = np.empty((tilts, 5, particles, 3))
     kernels.normal_blocks(
         problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
         tilt_blocks, point_blocks, cross,
@@ -146,19 +147,33 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
     tilt_prior = np.concatenate([prior.angles, prior.shifts_px], axis=1)
     _constrain(tilt_blocks, tilt_prior, tilt_free)
     _constrain(point_blocks, prior.positions_px, free.positions_px)
-    cross *= tilt_free[:, None, :, None] * free.positions_px[None, :, None, :]
-    inverse = np.linalg.inv(point_blocks)
-    flat = np.swapaxes(cross, 1, 2).reshape(tilts * 5, particles * 3)
-    elimination = np.matmul(cross, inverse[None]).swapaxes(1, 2).reshape(tilts * 5, particles * 3)
-    schur = scipy.linalg.block_diag(*tilt_blocks) - elimination @ flat.T
+    if not (tilt_free.all() and free.positions_px.all()):
+        cross *= tilt_free[:, :, None, None] & free.positions_px
+    roots = _inverse_roots(point_blocks)
+    kernels.multiply_points(cross.reshape(-1, particles, 3), roots)
+    flat = cross.reshape(tilts * 5, particles * 3)
+    schur = np.zeros((tilts * 5, tilts * 5), order="F")
+    schur.T.reshape(tilts, 5, tilts, 5)[np.arange(tilts), :, np.arange(tilts)] = np.swapaxes(
+        tilt_blocks, 1, 2
+    )
+    # Of a symmetric product, the half that the factorisation looks at.
+    schur = scipy.linalg.blas.dsyrk(-1.0, flat.T, trans=1, beta=1.0, c=schur, lower=1, overwrite_c=1)
     return SchurFactor(
         layout=layout,
-        point_inverse=inverse,
-        elimination=elimination,
+        point_roots=roots,
+        cross=flat,
         tilt_factor=definite_cholesky(schur),
         tilt_blocks=tilt_blocks,
         free=problem.free,
     )
+
+
+def _inverse_roots(blocks: Float[Array, "P 3 3"]) -> Float[Array, "P 3 3"]:
+    """Matrices R with R Rᵀ = B⁻¹ of positive semidefinite blocks; a little is added where B is singular."""
+    values, vectors = np.linalg.eigh(blocks)
+    floor = np.finfo(float).eps * values[:, -1:] + np.finfo(float).tiny
+    roots: Array = vectors / np.sqrt(np.maximum(values, floor))[:, None, :]
+    return roots
 
 
 def _constrain(blocks: Array, prior: Array, free: Array) -> None:

@@ -14,26 +14,65 @@ from numba import njit
 # uses would depend on whether it compiles the kernels or finds them in the cache.
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
-def add_moved(window, size, ox, oy, weight, total):  # type: ignore[no-untyped-def]
-    """``total[y, x] += weight · window[y + oy, x + ox]`` for the first `size` columns; (n, width) float32.
+@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _add_one(source, start, first, last, weight, target):  # type: ignore[no-untyped-def]
+    """``target[i] += weight · source[start + i]`` for first ≤ i < last."""
+    if last > first:
+        part, onto = source[start + first : start + last], target[first:last]
+        for i in range(last - first):
+            onto[i] += weight * part[i]
 
-    What the other columns of `total` hold afterwards means nothing.
+
+@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  # type: ignore[no-untyped-def]
+    """``total[y, x] += Σ_k weights[k] · windows[which[k], y + moves_y[k], x + moves_x[k]]``, k < count.
+
+    What the columns of `total` beyond the first `size` hold afterwards means nothing. Four windows are added
+    at a time, which saves most of the traffic to and from `total`.
+
+    Parameters
+    ----------
+    windows : (P, n, width) float32
+    which, moves_x, moves_y : (K,) int64; weights : (K,) float32; overwritten
+    total : (n, width) float32
     """
-    width = window.shape[1]
-    if abs(ox) >= size or abs(oy) >= size:
-        return
-    if abs(ox) > width - size:
-        for y in range(max(0, -oy), min(size, size - oy)):
-            for x in range(max(0, -ox), min(size, size - ox)):
-                total[y, x] += weight * window[y + oy, x + ox]
-        return
-    offset = oy * width + ox
-    first, last = max(0, -offset), size * width - max(0, offset)
-    source = window.reshape(-1)[first + offset : last + offset]
-    target = total.reshape(-1)[first:last]
-    for i in range(last - first):
-        target[i] += weight * source[i]
+    width = windows.shape[2]
+    plane, length, gap = windows.shape[1] * width, size * width, width - size
+    source, target = windows.reshape(-1), total.reshape(-1)
+    kept = 0
+    for k in range(count):
+        ox, oy = moves_x[k], moves_y[k]
+        if abs(ox) >= size or abs(oy) >= size:
+            continue
+        if abs(ox) > gap:
+            window = windows[which[k]]
+            for y in range(max(0, -oy), min(size, size - oy)):
+                for x in range(max(0, -ox), min(size, size - ox)):
+                    total[y, x] += weights[k] * window[y + oy, x + ox]
+            continue
+        # From here on a place in memory, and how far it is moved.
+        which[kept], moves_x[kept], weights[kept] = which[k] * plane, oy * width + ox, weights[k]
+        kept += 1
+    for k in range(0, kept, 4):
+        many = min(4, kept - k)
+        first, last = 0, length
+        for j in range(k, k + many):
+            first, last = max(first, -moves_x[j]), min(last, length - max(0, moves_x[j]))
+        if many < 4 or last <= first:
+            first = last = 0  # one after the other
+        else:
+            a, b = which[k] + moves_x[k] + first, which[k + 1] + moves_x[k + 1] + first
+            c, d = which[k + 2] + moves_x[k + 2] + first, which[k + 3] + moves_x[k + 3] + first
+            u, v, w, z = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+            span = last - first
+            onto, one, two = target[first:last], source[a : a + span], source[b : b + span]
+            three, four = source[c : c + span], source[d : d + span]
+            for i in range(span):
+                onto[i] += (u * one[i] + v * two[i]) + (w * three[i] + z * four[i])
+        for j in range(k, k + many):
+            begin, end = max(0, -moves_x[j]), length - max(0, moves_x[j])
+            _add_one(source, which[j] + moves_x[j], begin, min(end, first), weights[j], target)
+            _add_one(source, which[j] + moves_x[j], max(begin, last), end, weights[j], target)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -53,27 +92,28 @@ def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, tota
     total : (n, width) float32, added to
     """
     places = weights.shape[1]
-    at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64)
-    share = np.empty(places, np.float32)
+    most = len(windows) * places
+    which, at_x, at_y = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    share = np.empty(most, np.float32)
+    found = 0
     for p in range(windows.shape[0]):
         if not visible[p]:
             continue
-        found = 0
+        own = found
         for k in range(places):
             if weights[p, k] < 1e-3:
                 continue
             dx, dy, dz = clouds[p, k, 0], clouds[p, k, 1], clouds[p, k, 2]
             ox = int(np.rint(start[p, 0] + scale * (rows[0, 0] * dx + rows[0, 1] * dy + rows[0, 2] * dz)))
             oy = int(np.rint(start[p, 1] + scale * (rows[1, 0] * dx + rows[1, 1] * dy + rows[1, 2] * dz)))
-            same = 0
+            same = own
             while same < found and (at_x[same] != ox or at_y[same] != oy):
                 same += 1
             if same == found:
-                at_x[found], at_y[found], share[found] = ox, oy, 0
+                which[found], at_x[found], at_y[found], share[found] = p, ox, oy, 0
                 found += 1
             share[same] += np.float32(weights[p, k])
-        for k in range(found):
-            add_moved(windows[p], size, at_x[k], at_y[k], share[k], total)
+    add_moved(windows, size, which, at_x, at_y, share, found, total)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -82,15 +122,57 @@ def average_shifts(windows, size, visible, offsets_x, offsets_y, weights, averag
 
     ``averaged[p, y, x] = Σ_k weights[k] · windows[p, y + offsets_y[k], x + offsets_x[k]]``, (P, n, width).
     """
+    places = len(weights)
+    which, at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    share = np.empty(places, np.float32)
     for p in range(windows.shape[0]):
-        for y in range(averaged.shape[1]):
-            for x in range(averaged.shape[2]):
-                averaged[p, y, x] = 0
+        averaged[p] = 0
         if not visible[p]:
             continue
-        for k in range(weights.shape[0]):
+        found = 0
+        for k in range(places):
             if weights[k] > 0:
-                add_moved(windows[p], size, offsets_x[k], offsets_y[k], np.float32(weights[k]), averaged[p])
+                which[found], at_x[found], at_y[found] = p, offsets_x[k], offsets_y[k]
+                share[found] = weights[k]
+                found += 1
+        add_moved(windows, size, which, at_x, at_y, share, found, averaged[p])
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):  # type: ignore[no-untyped-def]
+    """Likeliest shift of one tilt image for each of some rotations, the particles being where they are.
+
+    Parameters
+    ----------
+    windows : (P, n, width) float32; visible : (P,) bool
+    arms : (P, 3) float64, particles relative to the centre of rotation, in samples
+    fixed : (P, 2) float64, displacement (x, y) of each particle less its turned arm, in samples
+    turns : (N, 2, 3) float64, first two rows of each rotation
+    prior : (n, n) float32, logarithmic, of the shifts
+    score : (N,) float64, written: the largest sum of windows and prior
+    place : (N,) int64, written: where it is, y · n + x
+    """
+    many = len(windows)
+    which, at_x, at_y = np.empty(many, np.int64), np.empty(many, np.int64), np.empty(many, np.int64)
+    share = np.empty(many, np.float32)
+    total = np.empty(windows.shape[1:], np.float32)
+    for n in range(len(turns)):
+        rows, found = turns[n], 0
+        for p in range(many):
+            if visible[p]:
+                x, y, z = arms[p, 0], arms[p, 1], arms[p, 2]
+                at_x[found] = int(np.rint(fixed[p, 0] + rows[0, 0] * x + rows[0, 1] * y + rows[0, 2] * z))
+                at_y[found] = int(np.rint(fixed[p, 1] + rows[1, 0] * x + rows[1, 1] * y + rows[1, 2] * z))
+                which[found], share[found] = p, 1
+                found += 1
+        total[:] = 0
+        add_moved(windows, size, which, at_x, at_y, share, found, total)
+        score[n], place[n] = -np.inf, 0
+        for y in range(size):
+            for x in range(size):
+                value = total[y, x] + prior[y, x]
+                if value > score[n]:
+                    score[n], place[n] = value, y * size + x
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")

@@ -157,21 +157,19 @@ def spline_filter(fade: Float[Array, "n"], blur_samples: float) -> Float[Array, 
 
 def evaluate_surface(surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"]) -> SurfaceValues:
     """Interpolate every pair's surface at its displacement."""
-    index = displacements_px / surface.step_px + surface.origin
     shape = surface.visible.shape
     value, gradient, hessian = np.empty(shape), np.empty((*shape, 2)), np.empty((*shape, 3))
     kernels.interpolate(
         surface.coefficients,
         surface.visible,
-        np.ascontiguousarray(index[..., 0]),
-        np.ascontiguousarray(index[..., 1]),
+        displacements_px,
+        1 / surface.step_px,
+        float(surface.origin),
         surface.basis,
         value,
         gradient,
         hessian,
     )
-    gradient /= surface.step_px
-    hessian /= surface.step_px**2
     if surface.range_penalty > 0:
         _add_range_penalty(surface, displacements_px, value, gradient, hessian)
     return SurfaceValues(value=value, gradient=gradient, hessian=hessian)
