@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tomopolish.models.motion import GaussianProcessMotion
+from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.protocols import DeformationModel
 from tomopolish.models.warps.fourier import FourierWarp
 from tomopolish.models.warps.linear import LinearWarp

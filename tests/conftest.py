@@ -19,6 +19,7 @@ install_import_hook(
         "tomopolish.fourier",
         "tomopolish.optics",
         "tomopolish.dataset",
+        "tomopolish.models.gaussian_process",
         "tomopolish.models.motion",
         "tomopolish.models.deformation",
         "tomopolish.models.warps.linear",

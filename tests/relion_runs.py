@@ -22,6 +22,7 @@ import scipy.fft
 from small_project import compute_windows
 from tomopolish import pipeline
 from tomopolish.correlation import frequencies
+from tomopolish.correlation.reference import ReferenceTransform, cropped
 from tomopolish.correlation.windows import CorrelationWindows, is_visible
 from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.model import Particles, References, TiltSeries
@@ -95,10 +96,16 @@ def hollow_references() -> Iterator[None]:
     """Fault (c): the prepared maps' centre voxel is zero."""
     honest = pipeline.references.prepare_half_maps
 
-    def hollow(references: References, box: int) -> np.ndarray:
-        maps = scipy.fft.irfftn(honest(references, box), s=(box, box, box), axes=(1, 2, 3), norm="ortho")
+    def hollow(
+        references: References, box: int, last_frequency: float, threads: int = 1
+    ) -> ReferenceTransform:
+        whole = honest(references, box, box / 2, threads)
+        plane = np.fft.ifftshift(whole.values[:, :-1, :-1], axes=(1, 2))
+        maps = scipy.fft.irfftn(plane, s=(box, box, box), axes=(1, 2, 3), norm="ortho")
         maps[:, 0, 0, 0] = 0
-        return scipy.fft.rfftn(maps, axes=(1, 2, 3), norm="ortho")
+        index = np.arange(-(box // 2), box // 2 + 1)
+        plane = scipy.fft.rfftn(maps, axes=(1, 2, 3), norm="ortho")
+        return cropped(replace(whole, values=plane[:, index[:, None], index]), last_frequency)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.references, "prepare_half_maps", hollow)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tomopolish.errors import InputError
-from tomopolish.models.motion import GaussianProcessMotion, NoMotion, motion_model
+from tomopolish.models.gaussian_process import GaussianProcessMotion
+from tomopolish.models.motion import NoMotion, motion_model
 from tomopolish.settings import MotionSettings
 
 Array = np.ndarray

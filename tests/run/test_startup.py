@@ -41,13 +41,13 @@ def test_a_run_says_that_it_compiles_where_it_does(
     monkeypatch.setattr(kernels_cpu, "wake", lambda: fresh)
     compiles: Future[bool] = Future()
     if known_first:
-        startup._kernels(compiles)
+        startup._kernels(compiles, own_process=False)
         assert not said
         startup.announce_compiling(compiles, said.append)
     else:
         startup.announce_compiling(compiles, said.append)
         assert not said
-        startup._kernels(compiles)
+        startup._kernels(compiles, own_process=False)
     assert said == ([startup.COMPILING] if fresh else [])
 
 
@@ -73,6 +73,23 @@ def test_a_run_that_is_refused_says_nothing_of_kernels_that_are_not_there(mini: 
     )
     assert ended.returncode == 2 and ended.stdout == ""
     assert "no_such.star" in ended.stderr
+
+
+NO_SCIPY = """
+import sys
+from concurrent.futures import Future
+from tomopolish.run import startup
+
+startup._kernels(Future(), own_process=True)
+print("scipy.linalg" in sys.modules)
+import scipy.linalg
+print(scipy.linalg.norm([3, 4]))
+"""
+
+
+def test_numba_is_set_up_without_scipys_linear_algebra_which_is_there_afterwards() -> None:
+    told = subprocess.run([sys.executable, "-c", NO_SCIPY], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["False", "5.0"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from tuning_cases import dense, make_prior, planted
 
 from small_project import make_problem
-from tomopolish.models.motion import GaussianProcessMotion
+from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.settings import MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian
 from tomopolish.solve.uncertainty import expected_state

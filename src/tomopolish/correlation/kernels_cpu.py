@@ -171,6 +171,33 @@ def add_power(spectra, total):  # type: ignore[no-untyped-def]
         total[i] += line[i]
 
 
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
+    """Write ``(volume − mean) · factor``, the mean being that under the window.
+
+    Parameters
+    ----------
+    volume, out : (s, s, s) float32
+    window, factor : (⌊s/2⌋ + 1, ⌊s/2⌋ + 1, s) float32, at distances |z − ⌊s/2⌋| and |y − ⌊s/2⌋|
+    whole : float, sum of the window
+    """
+    size = len(volume)
+    total = 0.0
+    for z in range(size):
+        for y in range(size):
+            row, line = volume[z, y], window[abs(z - size // 2), abs(y - size // 2)]
+            part = np.float32(0)
+            for x in range(size):
+                part += row[x] * line[x]
+            total += part
+    mean = np.float32(total / whole)
+    for z in range(size):
+        for y in range(size):
+            row, line, into = volume[z, y], factor[abs(z - size // 2), abs(y - size // 2)], out[z, y]
+            for x in range(size):
+                into[x] = (row[x] - mean) * line[x]
+
+
 def wake() -> bool:
     """Have numba set itself up, which its first call does and which takes a tenth of a second.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
+from tomopolish.correlation import kernels_cpu, kernels_fft
+from tomopolish.correlation.fft_plan import fft_plan
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.shapes import Complex64, Float, Float32
@@ -15,6 +17,8 @@ Array = np.ndarray
 
 TAPER_WIDTH_PX = 10
 GRIDDING_FLOOR = 0.02
+PARTS = 16
+"""Parts of a transform, over which threads are spread."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,12 +52,6 @@ def _falloff(radius2: Array, inner: float, outer: float) -> Array:
     return 0.5 + 0.5 * np.cos(np.float32(np.pi) * ramp)
 
 
-def _mirrored(octant: Array, box: int) -> Array:
-    """Cube of values that depend on |x|, |y| and |z|, from those at 0 … ⌊s/2⌋ each."""
-    distance = np.abs(np.arange(box) - box // 2)
-    return octant.take(distance, axis=2).take(distance, axis=1).take(distance, axis=0)
-
-
 def masked_half_maps(references: References) -> Float32[Array, "2 s s s"]:
     """Both half maps, multiplied by the mask where there is one."""
     if references.mask is None:
@@ -83,51 +81,98 @@ def pad_to_box(maps: Float32[Array, "2 n n n"], box: int) -> Float32[Array, "2 b
     return padded
 
 
-def prepare_half_maps(references: References, box: int) -> Complex64[Array, "2 box box m"]:
+def prepare_half_maps(
+    references: References, box: int, last_frequency: float, threads: int = 1
+) -> ReferenceTransform:
     """Mask, pad, taper, correct for trilinear interpolation, and transform both half maps (spec §4).
 
-    Returns
-    -------
-    Unitary transforms in rfftn's layout, phase origin at the map's voxel ⌊s/2⌋.
+    Parameters
+    ----------
+    last_frequency
+        The cube of frequencies that slices up to here interpolate between is kept, Fourier px.
     """
     maps = pad_to_box(masked_half_maps(references), box)
-    # Functions of the radius are evaluated in one octant and mirrored.
-    distance2 = np.arange(box // 2 + 1, dtype=np.float32) ** 2
-    octant = distance2[:, None, None] + distance2[None, :, None] + distance2[None, None, :]
-    window = _mirrored(_falloff(octant, box / 2 - TAPER_WIDTH_PX, box / 2), box)
-    correction = np.sinc(np.sqrt(octant) / np.float32(box)) ** 2 + np.float32(GRIDDING_FLOOR)
-    correction = _mirrored(correction, box)
-    weight = np.sum(window, dtype=np.float64)
-    transforms = np.empty((2, box, box, box // 2 + 1), dtype=np.complex64)
-    tapered = np.empty((box, box, box), dtype=np.float32)
-    for half, volume in enumerate(maps):
-        np.multiply(window, volume, out=tapered)
-        mean = np.float32(np.sum(tapered, dtype=np.float64) / weight)
-        np.subtract(volume, mean, out=tapered)
-        tapered *= window
-        tapered /= correction
-        transforms[half] = scipy.fft.rfftn(np.fft.ifftshift(tapered), norm="ortho")
-    return transforms
+    # Functions of the radius, in the octant that holds all distances along z and y.
+    square = np.arange(box // 2 + 1, dtype=np.float32) ** 2
+    along_x = (np.arange(box, dtype=np.float32) - box // 2) ** 2
+    radius2 = square[:, None, None] + square[None, :, None] + along_x
+    window = _falloff(radius2, box / 2 - TAPER_WIDTH_PX, box / 2)
+    factor = window / (np.sinc(np.sqrt(radius2) / np.float32(box)) ** 2 + np.float32(GRIDDING_FLOOR))
+    times = np.full(box // 2 + 1, 2.0)  # how often each distance occurs
+    times[0] = times[-1] = 1.0
+    whole = float(times @ np.sum(window, axis=2, dtype=np.float64) @ times)
+    parts = [np.empty((box, box, box), dtype=np.float32) for _ in range(2)]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(
+            lambda half: kernels_cpu.taper(maps[half], window, factor, whole, parts[half]), range(2)
+        ):
+            pass
+        reach = min(int(np.ceil(last_frequency)) + 1, box // 2)
+        return ReferenceTransform(
+            values=_transform_two(parts[0], parts[1], reach, pool), reach=reach, box=box
+        )
 
 
-def crop_transforms(transforms: Complex64[Array, "2 box box m"], last_frequency: float) -> ReferenceTransform:
+def _transform_two(first: Array, second: Array, reach: int, pool: Executor) -> Complex64[Array, "2 n n m"]:
+    """Unitary transforms of two real cubes about their centres, as real and imaginary part of one.
+
+    Along z, then y, then x; of each axis, only what is kept goes on to the next.
+    """
+    box, plan = len(first), fft_plan(len(first))
+    tables = plan.radices, plan.twiddles, plan.roots, plan.place
+    wanted = np.arange(-reach, reach + 1) % box
+    count, plane = len(wanted), box * box
+    layers = [np.empty((count, plane), dtype=np.float32) for _ in range(2)]
+    re, im = first.reshape(box, plane), second.reshape(box, plane)
+    share = -(-plane // (PARTS * kernels_fft.LANES)) * kernels_fft.LANES
+
+    def along_z(start: int) -> None:
+        stop = min(start + share, plane)
+        kernels_fft.transform_columns(re, im, start, stop, wanted, *tables, *layers)
+
+    for _ in pool.map(along_z, range(0, plane, share)):
+        pass
+    found = [np.empty((count, count, count), dtype=np.float32) for _ in range(2)]
+    cubes = [layer.reshape(count, box, box) for layer in layers]
+    bounds = np.linspace(0, count, PARTS + 1).astype(int)
+
+    def along_y_and_x(part: int) -> None:
+        kernels_fft.transform_layers(*cubes, bounds[part], bounds[part + 1], wanted, *tables, *found)
+
+    for _ in pool.map(along_y_and_x, range(PARTS)):
+        pass
+    both = (found[0] + 1j * found[1])[..., reach:]
+    mates = (found[0] - 1j * found[1])[::-1, ::-1, reach::-1]  # conjugate, at −k
+    values = np.stack([both + mates, -1j * (both - mates)]).astype(np.complex64, copy=False)
+    # The origin is the central voxel: half a box away, every other frequency changes its sign.
+    index = np.arange(-reach, reach + 1)
+    odd = (index[:, None, None] + index[:, None] + index[reach:]) % 2
+    values *= np.float32(0.5 / box**1.5) * (1 - 2 * odd).astype(np.float32)
+    return values
+
+
+def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTransform:
     """Keep the cube of frequencies that slices up to `last_frequency` (Fourier px) interpolate between."""
-    box = transforms.shape[1]
-    reach = min(int(np.ceil(last_frequency)) + 1, box // 2)
-    index = np.arange(-reach, reach + 1) % box
-    values = np.ascontiguousarray(transforms[:, index[:, None], index[None, :], : reach + 1])
-    return ReferenceTransform(values=values, reach=reach, box=box)
+    reach = min(int(np.ceil(last_frequency)) + 1, transform.reach)
+    inside = slice(transform.reach - reach, transform.reach + reach + 1)
+    values = np.ascontiguousarray(transform.values[:, inside, inside, : reach + 1])
+    return ReferenceTransform(values=values, reach=reach, box=transform.box)
 
 
-def shell_signal_to_noise(transforms: Complex64[Array, "2 box box m"]) -> Float[Array, "shells"]:
-    """Signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ² (spec §4)."""
-    box = transforms.shape[1]
-    axis = np.fft.fftfreq(box, 1 / box) ** 2
-    last = np.arange(box // 2 + 1) ** 2
-    radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + last[None, None, :])
+def shell_signal_to_noise(transform: ReferenceTransform) -> Float[Array, "shells"]:
+    """Signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ² (spec §4).
+
+    Parameters
+    ----------
+    transform
+        All frequencies of the box.
+    """
+    reach, shells = transform.reach, transform.box // 2 + 1
+    halves = transform.values[:, :-1, :-1]  # +s/2 is −s/2 once more
+    axis = np.arange(-reach, reach) ** 2
+    radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + np.arange(reach + 1)[None, None, :] ** 2)
     shell = np.floor(radius + 0.5).astype(np.int64).ravel()
-    shells = box // 2 + 1
-    difference = np.abs(transforms[0] - transforms[1]).ravel() ** 2 / 2
-    total = (np.abs(transforms[0]) ** 2 + np.abs(transforms[1]) ** 2).ravel() / 2
+    difference = np.abs(halves[0] - halves[1]).ravel() ** 2 / 2
+    total = (np.abs(halves[0]) ** 2 + np.abs(halves[1]) ** 2).ravel() / 2
     noise, signal = (np.bincount(shell, weights=v)[:shells] for v in (difference, total))
     return np.divide(signal - noise, signal, out=np.zeros(shells), where=signal > 0)

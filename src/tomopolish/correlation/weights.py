@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.correlation.reference import shell_signal_to_noise
+from tomopolish.correlation.reference import ReferenceTransform, shell_signal_to_noise
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.fourier import radius_half_plane, shell_interpolate
 from tomopolish.settings import WeightSettings
-from tomopolish.shapes import Bool, Complex64, Float, Int
+from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
 
@@ -39,9 +39,7 @@ class ReferenceWeight:
 
 
 def reference_weight(
-    references: References,
-    transforms: Complex64[Array, "2 box box m"],
-    settings: WeightSettings,
+    references: References, box: int, settings: WeightSettings, whole: ReferenceTransform | None = None
 ) -> ReferenceWeight:
     """Weight from the FSC, or from the half maps' own SNR where no FSC is given (spec §4).
 
@@ -49,15 +47,16 @@ def reference_weight(
     ----------
     references
         Holds the FSC, if there is one.
-    transforms
-        Prepared transforms of both half maps (`reference.prepare_half_maps`).
+    box
+        Edge of the boxes, px.
+    whole
+        Transforms of both half maps with all frequencies; needed where there is no FSC.
 
     Raises
     ------
     InputError
         When no frequency is left.
     """
-    box = transforms.shape[1]
     shells = box // 2 + 1
     if references.fsc is not None and references.fsc_box is not None:
         scale = box / references.fsc_box
@@ -65,7 +64,8 @@ def reference_weight(
         fsc = np.interp(np.arange(shells) / scale, np.arange(len(references.fsc)), references.fsc, right=0.0)
         quality = 2 * fsc / (1 + fsc)
     else:
-        quality = shell_signal_to_noise(transforms)
+        assert whole is not None
+        quality = shell_signal_to_noise(whole)
         last = _last_shell_above(quality, SNR_THRESHOLD)
     if last < 1:
         raise InputError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.errors import InputError
@@ -160,7 +159,7 @@ def refit(
     if warps == 1:
         goal = goal.mean(axis=0, keepdims=True)
     # Waves of up to twice the image's size are far from orthogonal: no normal equations.
-    solution = scipy.linalg.lstsq(design, goal.T, lapack_driver="gelsy")[0]
+    solution = np.linalg.lstsq(design, goal.T)[0]
     fitted = (design @ solution).T.reshape(len(goal), -1, 2)
     return np.ascontiguousarray(solution.T), _longest(fitted - wanted)
 

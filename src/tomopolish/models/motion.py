@@ -1,18 +1,10 @@
-"""Particle motion over the exposure: none, or drawn from a Gaussian process (spec §6).
-
-The prior is that of Zivanov, Nakane & Scheres (2019), IUCrJ 6:5, in three dimensions as of Zivanov et al.
-(2022), eLife 11:e83724: velocities are independent in time, and correlated between neighbouring particles.
-"""
+"""Particle motion over the exposure: none, or drawn from a Gaussian process (spec §6)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from scipy.linalg import eigh, qr, solve_triangular
-from scipy.linalg.blas import dtrmm
-from scipy.linalg.lapack import dpstrf
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
@@ -21,15 +13,6 @@ from tomopolish.settings import MotionSettings
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
-
-RANK_TOLERANCE = 1e-8
-"""Directions whose variance is below this fraction of a particle's own are left out of the factor.
-
-They could move a particle by 1e-4 of the expected motion. Keeping them would turn the rounding of
-trajectories in files (1e-6 Å) into coefficients of order one.
-"""
-
-_ROWS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,168 +53,6 @@ class NoMotion:
         return np.zeros(self.shape)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GaussianProcessMotion:
-    """Velocities v_j = L c_j, independent in time and correlated in space; use `build`.
-
-    The offset in chronological tilt image m is Σ_{j<m} v_j. Coefficients are ``[K, F − 1, 3]``: deformation
-    mode, time step, and component; their prior is ½Σc².
-
-    Attributes
-    ----------
-    factor
-        L, px: L Lᵀ is the velocities' covariance; rows in the order of `rows`, columns contiguous. Lower
-        triangular if it is square.
-    rows
-        Particle of each row.
-    chronological
-        File index of the m-th exposed tilt image.
-    """
-
-    factor: Float[Array, "P K"]
-    rows: Int[Array, "P"]
-    chronological: Int[Array, "F"]
-
-    @classmethod
-    def build(
-        cls,
-        positions_px: Float[Array, "P 3"],
-        chronological: Int[Array, "F"],
-        *,
-        sigma_velocity_px: float,
-        sigma_distance_px: float,
-        squared_exponential: bool = False,
-        max_deformations: int | None = None,
-    ) -> GaussianProcessMotion:
-        """Factorise the covariance of the particles' velocities.
-
-        Without `max_deformations` the factor is a Cholesky factor with pivoting: where the covariance is
-        singular to working precision (particles at one place, squared-exponential covariance of close ones),
-        it has as many columns as there are independent directions, otherwise P.
-
-        Parameters
-        ----------
-        positions_px
-            Initial positions, between which distances are taken.
-        chronological
-            File index of the m-th exposed tilt image.
-        sigma_velocity_px
-            Standard deviation of a velocity's component, px per tilt image.
-        sigma_distance_px
-            Distance over which motion is alike, px.
-        squared_exponential
-            Covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
-        max_deformations
-            Number of the covariance's leading eigenvectors to keep; None: all.
-        """
-        return cls.of_correlation(
-            _correlation(positions_px, sigma_distance_px, squared_exponential),
-            chronological,
-            sigma_velocity_px=sigma_velocity_px,
-            max_deformations=max_deformations,
-        )
-
-    @classmethod
-    def of_correlation(
-        cls,
-        correlation: Float[Array, "P P"],
-        chronological: Int[Array, "F"],
-        *,
-        sigma_velocity_px: float,
-        max_deformations: int | None = None,
-    ) -> GaussianProcessMotion:
-        """Factorise any correlation of the particles' velocities; see `build`.
-
-        Parameters
-        ----------
-        correlation
-            Positive semidefinite, 1 on the diagonal. Its memory is used for the factor: it is lost.
-        """
-        count = len(correlation)
-        if max_deformations is not None and max_deformations < count:
-            factor, rows = _leading_modes(correlation, max_deformations), np.arange(count)
-        else:
-            factor, rows = _pivoted_cholesky(correlation)
-        factor *= sigma_velocity_px
-        return cls(factor=factor, rows=rows, chronological=chronological)
-
-    def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
-        """Eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all particles."""
-        return self._spectrum
-
-    @cached_property
-    def _spectrum(self) -> tuple[Array, Array, Array]:
-        values, modes = eigh(self.factor.T @ self.factor)
-        values = np.maximum(values, 0)
-        common = np.square(self.factor.sum(axis=0) @ modes)
-        total = values * len(self.factor)
-        return values, modes, np.divide(common, total, out=np.zeros_like(common), where=total > 0)
-
-    @property
-    def _triangular(self) -> bool:
-        return bool(self.factor.shape[0] == self.factor.shape[1])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(K, F − 1, 3)."""
-        return (self.factor.shape[1], max(len(self.chronological) - 1, 0), 3)
-
-    def offsets_px(self, coefficients: Float[Array, "K T 3"]) -> Float[Array, "F P 3"]:
-        """Offset of every particle from its static position in every tilt image (file order), px."""
-        modes, steps, _ = self.shape
-        # Summing over time first makes one matrix product of the whole trajectory.
-        accumulated = np.cumsum(coefficients, axis=1).reshape(modes, 3 * steps)
-        moved = self._times_factor(accumulated).reshape(len(self.rows), steps, 3)
-        offsets = np.zeros((steps + 1, len(self.rows), 3))
-        offsets[self.chronological[1:, None], self.rows] = moved.swapaxes(0, 1)
-        return offsets
-
-    def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Gradient with respect to the coefficients, given that with respect to the offsets."""
-        return self._times_factor_transposed(self._suffix_sums(gradient)).reshape(self.shape)
-
-    def curvature_diagonal(self, curvature: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Diagonal of the Hessian in the coefficients, given a diagonal one in the offsets."""
-        diagonal: Array = np.square(self.factor).T @ self._suffix_sums(curvature)
-        return diagonal.reshape(self.shape)
-
-    def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Coefficients whose velocities are closest, in the least-squares sense, to those of the offsets.
-
-        Only differences between successive tilt images count.
-        """
-        _, steps, _ = self.shape
-        if not offsets_px.size or not steps:
-            return np.zeros(self.shape)
-        velocities = np.diff(offsets_px[self.chronological[:, None], self.rows], axis=0)
-        target = velocities.swapaxes(0, 1).reshape(-1, 3 * steps)
-        if self._triangular:
-            solution = solve_triangular(self.factor, target, lower=True)
-        else:
-            basis, upper = qr(self.factor, mode="economic")
-            solution = solve_triangular(upper, basis.T @ target)
-        return np.asarray(solution).reshape(self.shape)
-
-    def _suffix_sums(self, values: Float[Array, "F P 3"]) -> Float[Array, "P n"]:
-        """Sum over all tilt images after each time step: what that step's velocity acts on."""
-        late_to_early = values[self.chronological[:0:-1, None], self.rows]
-        sums = np.cumsum(late_to_early, axis=0)[::-1]
-        return np.ascontiguousarray(sums.swapaxes(0, 1)).reshape(len(self.rows), 3 * len(sums))
-
-    def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:
-        if self._triangular and matrix.size:
-            # Half of the work of a general product. BLAS wants columns contiguous, so it sees transposes.
-            product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1, trans_a=1).T
-            return product
-        return np.asarray(self.factor @ matrix)
-
-    def _times_factor_transposed(self, matrix: Float[Array, "P n"]) -> Float[Array, "K n"]:
-        if self._triangular and matrix.size:
-            product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1).T
-            return product
-        return np.asarray(self.factor.T @ matrix)
-
-
 def motion_model(settings: MotionSettings | None, series: TiltSeries, particles: Particles) -> MotionModel:
     """Motion of one tomogram's particles as the settings ask.
 
@@ -255,6 +76,9 @@ def motion_model(settings: MotionSettings | None, series: TiltSeries, particles:
             "state it in the tomogram set, or give motion per image with --abs_params"
         )
     unit = dose / series.pixel_size_angstrom
+    # With SciPy's linear algebra it takes long to import, which most runs do without.
+    from tomopolish.models.gaussian_process import GaussianProcessMotion  # noqa: PLC0415
+
     return GaussianProcessMotion.build(
         particles.positions_px,
         series.chronological,
@@ -263,46 +87,3 @@ def motion_model(settings: MotionSettings | None, series: TiltSeries, particles:
         squared_exponential=settings.squared_exponential,
         max_deformations=settings.max_deformations,
     )
-
-
-def _correlation(
-    positions_px: Float[Array, "P 3"], sigma_distance_px: float, squared_exponential: bool
-) -> Float[Array, "P P"]:
-    """Correlation of the particles' velocities, 1 on the diagonal."""
-    scaled = positions_px / sigma_distance_px
-    count = len(scaled)
-    matrix = np.empty((count, count))
-    # By blocks of rows, and by differences: the shortcut through scalar products would lose the small
-    # distances, which decide whether two particles may move apart.
-    for start in range(0, count, _ROWS_PER_BLOCK):
-        block = matrix[start : start + _ROWS_PER_BLOCK]
-        block[:] = 0.0
-        for axis in range(3):
-            difference = scaled[start : start + _ROWS_PER_BLOCK, axis, None] - scaled[None, :, axis]
-            difference *= difference
-            block += difference
-        if not squared_exponential:
-            np.sqrt(block, out=block)
-        np.negative(block, out=block)
-        np.exp(block, out=block)
-    return matrix
-
-
-def _pivoted_cholesky(correlation: Float[Array, "P P"]) -> tuple[Float[Array, "P K"], Int[Array, "P"]]:
-    """Lower trapezoidal L and the particle of each row, with L Lᵀ = the correlation of the particles."""
-    if not correlation.size:
-        return np.zeros((0, 0), order="F"), np.zeros(0, dtype=np.int64)
-    factor, pivots, rank, _ = dpstrf(correlation.T, tol=RANK_TOLERANCE, lower=1, overwrite_a=1)
-    factor = np.asfortranarray(factor[:, :rank])
-    for column in range(1, rank):
-        factor[:column, column] = 0.0
-    return factor, pivots.astype(np.int64) - 1
-
-
-def _leading_modes(correlation: Float[Array, "P P"], modes: int) -> Float[Array, "P K"]:
-    """Eigenvectors of the largest eigenvalues, times the eigenvalues' square roots, largest first."""
-    count = len(correlation)
-    values, vectors = eigh(correlation, subset_by_index=[count - modes, count - 1], overwrite_a=True)
-    kept = values > RANK_TOLERANCE
-    leading = vectors[:, kept] * np.sqrt(values[kept])
-    return np.asfortranarray(leading[:, ::-1])

@@ -16,7 +16,6 @@ from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.pipeline.correlate import correlation_windows
 from tomopolish.pipeline.evidence import held_back, weigh
-from tomopolish.pipeline.micrographs import micrograph_windows
 from tomopolish.pipeline.problem import build_problem, join_particles, join_windows, start_vector
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
@@ -102,6 +101,9 @@ def align_species(
         ]
         micrographs = None
         if by_micrographs(settings.fit):
+            # It takes SciPy's transforms, slow to import, where others have their own.
+            from tomopolish.pipeline.micrographs import micrograph_windows  # noqa: PLC0415
+
             models = [(s.particles, s.references) for s in species]
             micrographs = micrograph_windows(series, models, settings, pool, clock)
     shown = tuple(diagnostics(series, w) for w in found) if settings.run.diagnostics else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tomopolish.correlation.reference import ReferenceTransform, crop_transforms, prepare_half_maps
+from tomopolish.correlation.reference import ReferenceTransform, cropped, prepare_half_maps
 from tomopolish.correlation.weights import ReferenceWeight, reference_weight
 from tomopolish.dataset.model import References
 from tomopolish.settings import AlignSettings
@@ -25,6 +25,12 @@ class PreparedReferences:
 
 def prepare(references: References, settings: AlignSettings) -> PreparedReferences:
     """Transform the half maps and find the frequencies that count."""
-    transforms = prepare_half_maps(references, settings.windows.box_px)
-    weight = reference_weight(references, transforms, settings.weights)
-    return PreparedReferences(transform=crop_transforms(transforms, weight.last_frequency), weight=weight)
+    box, threads = settings.windows.box_px, settings.run.threads
+    if references.fsc is not None and references.fsc_box is not None:
+        weight = reference_weight(references, box, settings.weights)
+        transform = prepare_half_maps(references, box, weight.last_frequency, threads)
+    else:
+        whole = prepare_half_maps(references, box, box / 2, threads)
+        weight = reference_weight(references, box, settings.weights, whole)
+        transform = cropped(whole, weight.last_frequency)
+    return PreparedReferences(transform=transform, weight=weight)

@@ -23,7 +23,7 @@ from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
-from tomopolish.run.startup import announce_compiling, load_ahead
+from tomopolish.run.startup import announce_compiling, load_ahead, load_report_ahead
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings import AlignSettings, InputPaths
 
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 
 def _prepare(references: References, settings: AlignSettings) -> pipeline.PreparedReferences:
-    return pipeline.prepare(references, settings)
+    prepared = pipeline.prepare(references, settings)
+    load_report_ahead(settings)
+    return prepared
 
 
 def _align_tomogram(
@@ -110,7 +112,7 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
-    compiles = load_ahead(settings)
+    compiles = load_ahead(settings, own_process=invocation.own_process)
     if settings.inputs.species:
         return _run_species(settings, invocation, reporter, runner, compiles)
     dataset, unusable = checked_inputs(settings, reporter)

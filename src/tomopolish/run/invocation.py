@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """The command line, for the notes a run leaves, and whether failures show their tracebacks."""
+    """How the program was called.
+
+    Attributes
+    ----------
+    command
+        The command line, for the notes a run leaves.
+    debug
+        Whether failures show their tracebacks.
+    own_process
+        Whether nothing else runs in this process, as where it is the executable's.
+    """
 
     command: tuple[str, ...] = ("tomopolish",)
     debug: bool = False
+    own_process: bool = False

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from threading import Thread, main_thread
@@ -19,18 +20,30 @@ from tomopolish.settings import AlignSettings
 COMPILING = "Compiling kernels for this machine, which later runs find ready: about 20 s"
 
 
-def load_ahead(settings: AlignSettings) -> Future[bool]:
+def load_ahead(settings: AlignSettings, *, own_process: bool = False) -> Future[bool]:
     """Begin to import, in a thread, what a run on this machine will need.
 
     The interpreter waits for the thread before it ends, since to end amid the set-up of a library may crash
     it; the thread goes no further then. Returns what will tell whether kernels must be compiled first.
+
+    Parameters
+    ----------
+    own_process
+        Whether nothing but this program uses numba here.
     """
     compiles: Future[bool] = Future()
     if not settings.run.dry_run and settings.run.cluster is None:
-        kernels = partial(_kernels, compiles)
-        steps = [_fourier, kernels, _solvers, *([_report] if settings.run.report else [])]
+        steps = [partial(_kernels, compiles, own_process), _solvers]
+        if settings.motion is not None:
+            steps.append(_motion)
         Thread(target=_load, args=(steps,), name="imports").start()
     return compiles
+
+
+def load_report_ahead(settings: AlignSettings) -> None:
+    """Begin to import what the report of a run on this machine needs, while others compute."""
+    if settings.run.report and settings.run.cluster is None:
+        Thread(target=_load, args=([_report],), name="imports").start()
 
 
 def announce_compiling(compiles: Future[bool], say: Callable[[str], None]) -> None:
@@ -57,19 +70,36 @@ def _load(steps: Sequence[Callable[[], None]]) -> None:
             gc.enable()
 
 
-def _fourier() -> None:
-    """Import what the references wait for."""
-    import scipy.fft  # noqa: F401, PLC0415
-
-
-def _kernels(compiles: Future[bool]) -> None:
+def _kernels(compiles: Future[bool], own_process: bool) -> None:
     from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
 
-    compiles.set_result(kernels_cpu.wake())
+    with _hidden("scipy.linalg") if own_process else contextlib.nullcontext():
+        compiles.set_result(kernels_cpu.wake())
+
+
+@contextlib.contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Have Python not find a module.
+
+    As it sets itself up, numba looks for SciPy's linear algebra, for matrix products within kernels. Ours
+    have none, and it takes as long to import as numba itself.
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _solvers() -> None:
     import tomopolish.pipeline.align  # noqa: F401, PLC0415
+
+
+def _motion() -> None:
+    import tomopolish.models.gaussian_process  # noqa: F401, PLC0415
 
 
 def _report() -> None:

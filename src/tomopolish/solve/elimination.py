@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from tomopolish.errors import RunError
 from tomopolish.shapes import Float, Float32
+from tomopolish.solve import kernels
 from tomopolish.solve.problem import Problem, State, apply
 
 Array = np.ndarray
@@ -87,17 +87,16 @@ def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WarpFactor:
-    """Cholesky factors of the warps' remaining curvature, one for each warp."""
+    """Cholesky factors (lower) of the warps' remaining curvature, one for each warp."""
 
-    factors: tuple[tuple[Array, bool], ...]
+    factors: tuple[Float[Array, "n n"], ...]
 
     def solve(self, coefficients: Float[Array, "G n"]) -> Float[Array, "G n"]:
         """Apply the inverse."""
-        solved = [
-            scipy.linalg.cho_solve(factor, row, check_finite=False)
-            for factor, row in zip(self.factors, coefficients, strict=True)
-        ]
-        return np.stack(solved)
+        solved = np.array(coefficients, dtype=np.float64)
+        for factor, row in zip(self.factors, solved, strict=True):
+            kernels.solve_cholesky(factor, row)
+        return solved
 
 
 def warp_factor(
@@ -146,8 +145,8 @@ def _tilt_jacobian(turned: Float[Array, "P 3"], turn_rate: Float[Array, "3 3"]) 
     return np.concatenate([cross @ turn_rate, np.broadcast_to(np.eye(2), (len(turned), 2, 2))], axis=2)
 
 
-def definite_cholesky(matrix: Float[Array, "n n"]) -> tuple[Array, bool]:
-    """Cholesky factor; a relative shift is added where rounding has cost definiteness.
+def definite_cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Lower Cholesky factor; a relative shift is added where rounding has cost definiteness.
 
     Raises
     ------
@@ -160,9 +159,7 @@ def definite_cholesky(matrix: Float[Array, "n n"]) -> tuple[Array, bool]:
     scale = max(float(np.mean(np.abs(np.diag(matrix)))), np.finfo(float).tiny)
     while True:
         try:
-            factor: tuple[Array, bool] = scipy.linalg.cho_factor(
-                matrix + shift * np.eye(len(matrix)), lower=True, check_finite=False
-            )
+            factor: Array = np.linalg.cholesky(matrix + shift * np.eye(len(matrix)))
         except np.linalg.LinAlgError:
             shift = max(10 * shift, 1e-12 * scale)
         else:

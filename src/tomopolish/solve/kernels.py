@@ -172,3 +172,20 @@ def multiply_points(cross, roots):  # type: ignore[no-untyped-def]
             x, y, z, m = cross[a, p, 0], cross[a, p, 1], cross[a, p, 2], roots[p]
             for j in range(3):
                 cross[a, p, j] = x * m[0, j] + y * m[1, j] + z * m[2, j]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def solve_cholesky(lower, vector):  # type: ignore[no-untyped-def]
+    """Solve L Lᵀ x = v in place, with L (n, n) lower triangular and v (n,)."""
+    size = len(vector)
+    for i in range(size):
+        row, total = lower[i], vector[i]
+        for j in range(i):
+            total -= row[j] * vector[j]
+        vector[i] = total / row[i]
+    for i in range(size - 1, -1, -1):
+        row = lower[i]
+        vector[i] /= row[i]
+        value = vector[i]
+        for j in range(i):
+            vector[j] -= row[j] * value

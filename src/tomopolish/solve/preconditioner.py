@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
 
 from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float
@@ -51,7 +50,7 @@ class SchurFactor:
     cross
         Blocks of projections with particles times R, as (5F, 3P).
     tilt_factor
-        Cholesky factor of the Schur complement.
+        Lower Cholesky factor of the Schur complement.
     tilt_blocks
         Blocks of angles and shifts, prior included.
     """
@@ -59,7 +58,7 @@ class SchurFactor:
     layout: Layout
     point_roots: Float[Array, "P 3 3"]
     cross: Float[Array, "A B"]
-    tilt_factor: tuple[Array, bool]
+    tilt_factor: Float[Array, "A A"]
     tilt_blocks: Float[Array, "F 5 5"]
     free: Bool[Array, "N"]
 
@@ -69,9 +68,8 @@ class SchurFactor:
         source, target = self.layout.unpack(vector), self.layout.unpack(result)
         tilt_part = np.concatenate([source.angles, source.shifts_px], axis=1).ravel()
         point_part = np.einsum("pji,pj->pi", self.point_roots, source.positions_px).ravel()
-        tilt_step = scipy.linalg.cho_solve(
-            self.tilt_factor, tilt_part - self.cross @ point_part, check_finite=False
-        )
+        tilt_step = tilt_part - self.cross @ point_part
+        kernels.solve_cholesky(self.tilt_factor, tilt_step)
         left = (point_part - tilt_step @ self.cross).reshape(-1, 3)
         target.positions_px[...] = np.einsum("pij,pj->pi", self.point_roots, left)
         target.angles[...] = tilt_step.reshape(-1, 5)[:, :3]
@@ -152,12 +150,9 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
     roots = _inverse_roots(point_blocks)
     kernels.multiply_points(cross.reshape(-1, particles, 3), roots)
     flat = cross.reshape(tilts * 5, particles * 3)
-    schur = np.zeros((tilts * 5, tilts * 5), order="F")
-    schur.T.reshape(tilts, 5, tilts, 5)[np.arange(tilts), :, np.arange(tilts)] = np.swapaxes(
-        tilt_blocks, 1, 2
-    )
-    # Of a symmetric product, the half that the factorisation looks at.
-    schur = scipy.linalg.blas.dsyrk(-1.0, flat.T, trans=1, beta=1.0, c=schur, lower=1, overwrite_c=1)
+    schur = -(flat @ flat.T)  # NumPy computes half of a symmetric product
+    blocks = schur.reshape(tilts, 5, tilts, 5)
+    blocks[np.arange(tilts), :, np.arange(tilts)] += tilt_blocks
     return SchurFactor(
         layout=layout,
         point_roots=roots,

@@ -10,7 +10,6 @@ squares over the number of them that the images determine.
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.models.protocols import DeformationModel
@@ -56,10 +55,9 @@ def informed_warp_precision(
     """
     layout = problem.layout
     coefficients, prior = layout.unpack(vector).warp, layout.unpack(problem.precision).warp
-    unit = np.eye(coefficients.shape[1])
     determined = 0.0
     for row, cholesky in zip(prior, factor.factors, strict=True):
-        variance = np.diag(scipy.linalg.cho_solve(cholesky, unit, check_finite=False))
+        variance = np.sum(np.linalg.inv(cholesky) ** 2, axis=0)  # diagonal of L⁻ᵀ L⁻¹
         determined += float(np.sum(1 - row * variance))
     scale = problem.deformation.unit_px
     total = float(np.sum((scale * coefficients) ** 2))
