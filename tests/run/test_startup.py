@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from small_project import make_settings
 from tomopolish.correlation import kernels_cpu
 from tomopolish.run import startup
 
@@ -37,17 +38,18 @@ def test_kernels_are_compiled_in_a_first_process_and_found_in_a_second(tmp_path:
 def test_a_run_says_that_it_compiles_where_it_does(
     fresh: bool, known_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = make_settings(32, 4)
     said: list[str] = []
     monkeypatch.setattr(kernels_cpu, "wake", lambda: fresh)
     compiles: Future[bool] = Future()
     if known_first:
-        startup._kernels(compiles, own_process=False)
+        startup._kernels(settings, compiles, own_process=False)
         assert not said
         startup.announce_compiling(compiles, said.append)
     else:
         startup.announce_compiling(compiles, said.append)
         assert not said
-        startup._kernels(compiles, own_process=False)
+        startup._kernels(settings, compiles, own_process=False)
     assert said == ([startup.COMPILING] if fresh else [])
 
 
@@ -78,9 +80,11 @@ def test_a_run_that_is_refused_says_nothing_of_kernels_that_are_not_there(mini: 
 NO_SCIPY = """
 import sys
 from concurrent.futures import Future
+from tomopolish.correlation import kernels_cpu
 from tomopolish.run import startup
 
-startup._kernels(Future(), own_process=True)
+kernels_cpu.wake, wake = lambda: wake() and False, kernels_cpu.wake
+startup._kernels(None, Future(), own_process=True)
 print("scipy.linalg" in sys.modules)
 import scipy.linalg
 print(scipy.linalg.norm([3, 4]))

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from tomopolish.shapes import Float32, Int
+from tomopolish.shapes import Complex64, Int
 
 Array = np.ndarray
 
@@ -21,16 +21,16 @@ class FftPlan:
     radices
         Factors of the length, in the order in which they are split off.
     twiddles
-        Cosine and sine of each phase that the outputs of a step are turned by, in the order of their use.
+        Factors by which the outputs of a step are turned, in the order of their use.
     roots
-        For every factor r in turn, cosine and sine of −2πk/r.
+        For every factor r in turn, its roots of one: exp(−2πi k/r).
     place
         Where frequency k is found afterwards.
     """
 
     radices: Int[Array, "S"]
-    twiddles: Float32[Array, "T 2"]
-    roots: Float32[Array, "U 2"]
+    twiddles: Complex64[Array, "T"]
+    roots: Complex64[Array, "U"]
     place: Int[Array, "n"]
 
 
@@ -66,6 +66,5 @@ def factors(length: int) -> tuple[int, ...]:
     return tuple(found) or (1,)
 
 
-def _phases(turns: Array) -> Float32[Array, "T 2"]:
-    angle = -2 * np.pi * turns
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32)
+def _phases(turns: Array) -> Complex64[Array, "T"]:
+    return np.exp(-2j * np.pi * turns).astype(np.complex64)

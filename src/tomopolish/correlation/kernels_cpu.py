@@ -11,20 +11,20 @@ from numba import njit
 
 from tomopolish.correlation import pixel
 
-# What other kernels call is inlined: a copy compiled on its own may round otherwise, and which of both a run
-# uses would depend on whether it compiles the kernels or finds them in the cache.
+# What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
+# both a run uses would depend on whether it compiles the kernels or finds them in the cache.
 
 VECTOR = 16
 """Floats that one instruction takes at most."""
 
 # Reassociation would undo the sine's two-part reduction by π.
-_sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, fastmath=True)
-_locate = njit(pixel.locate, fastmath=True, error_model="numpy")
-_blend = njit(pixel.blend, fastmath=True)
+_sine = njit(pixel.sine, forceinline=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
+_ctf_phase = njit(pixel.ctf_phase, forceinline=True, fastmath=True)
+_locate = njit(pixel.locate, forceinline=True, fastmath=True, error_model="numpy")
+_blend = njit(pixel.blend, forceinline=True, fastmath=True)
 
 
-@njit(fastmath=True, error_model="numpy", inline="always")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def slice_reference(  # type: ignore[no-untyped-def]
     reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
 ):  # fmt: skip
@@ -64,7 +64,7 @@ def slice_reference(  # type: ignore[no-untyped-def]
                 slice_re[sign, r, i], slice_im[sign, r, i] = re, im
 
 
-@njit(fastmath=True, error_model="numpy", inline="always")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def compare(  # type: ignore[no-untyped-def]
     observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, quartic,
     constant_phase, even, turn_x, turn_y, re, im,

@@ -16,118 +16,148 @@ from numba import njit
 LANES = 64
 """Most lines that are transformed at once: so many leave a box's strip within the second cache."""
 
-_COS_72, _SIN_72 = np.float32(np.cos(0.4 * np.pi)), np.float32(np.sin(0.4 * np.pi))
-_COS_144, _SIN_144 = np.float32(np.cos(0.8 * np.pi)), np.float32(np.sin(0.8 * np.pi))
-_HALF, _SIN_60 = np.float32(0.5), np.float32(np.sqrt(0.75))
+_HALF, _ONE, _J = np.float32(0.5), np.complex64(1), np.complex64(1j)
+_SIN_60 = np.complex64(1j * np.sqrt(0.75))
+_COS_72, _COS_144 = np.float32(np.cos(0.4 * np.pi)), np.float32(np.cos(0.8 * np.pi))
+_SIN_72, _SIN_144 = np.complex64(1j * np.sin(0.4 * np.pi)), np.complex64(1j * np.sin(0.8 * np.pi))
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
-def _two(re, im, a, b, lanes, twiddles):  # type: ignore[no-untyped-def]
-    """Combine two rows of lanes, which begin at a and b; so below."""
-    ar, ai, br, bi = re[a : a + lanes], im[a : a + lanes], re[b : b + lanes], im[b : b + lanes]
-    c, s = twiddles[0, 0], twiddles[0, 1]
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _row(parts, first, lanes):  # type: ignore[no-untyped-def]
+    return parts[first : first + lanes]
+
+
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _two(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
+    """Combine two rows of lanes, the first of which begins at a; so below. They are turned afterwards."""
+    ar, ai = _row(re, a, lanes), _row(im, a, lanes)
+    br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
+    w = turns[0]
     for i in range(lanes):
-        x, y = ar[i] - br[i], ai[i] - bi[i]
-        ar[i], ai[i] = ar[i] + br[i], ai[i] + bi[i]
-        br[i], bi[i] = x * c - y * s, x * s + y * c
+        p = complex(ar[i], ai[i])
+        q = complex(br[i], bi[i])
+        y = p + q
+        ar[i] = y.real
+        ai[i] = y.imag
+        y = (p - q) * w
+        br[i] = y.real
+        bi[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
-def _three(re, im, a, b, c, lanes, twiddles):  # type: ignore[no-untyped-def]
-    ar, br, cr = re[a : a + lanes], re[b : b + lanes], re[c : c + lanes]
-    ai, bi, ci = im[a : a + lanes], im[b : b + lanes], im[c : c + lanes]
-    c1, s1, c2, s2 = twiddles[0, 0], twiddles[0, 1], twiddles[1, 0], twiddles[1, 1]
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _three(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
+    ar, ai = _row(re, a, lanes), _row(im, a, lanes)
+    br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
+    cr, ci = _row(re, a + 2 * apart, lanes), _row(im, a + 2 * apart, lanes)
+    w, w2 = turns[0], turns[1]
     for i in range(lanes):
-        sum_r, sum_i = br[i] + cr[i], bi[i] + ci[i]
-        dif_r, dif_i = _SIN_60 * (br[i] - cr[i]), _SIN_60 * (bi[i] - ci[i])
-        mid_r, mid_i = ar[i] - _HALF * sum_r, ai[i] - _HALF * sum_i
-        ar[i], ai[i] = ar[i] + sum_r, ai[i] + sum_i
-        x, y = mid_r + dif_i, mid_i - dif_r
-        br[i], bi[i] = x * c1 - y * s1, x * s1 + y * c1
-        x, y = mid_r - dif_i, mid_i + dif_r
-        cr[i], ci[i] = x * c2 - y * s2, x * s2 + y * c2
+        p = complex(ar[i], ai[i])
+        q = complex(br[i], bi[i])
+        r = complex(cr[i], ci[i])
+        both = q + r
+        side = _SIN_60 * (q - r)
+        middle = p - _HALF * both
+        y = p + both
+        ar[i] = y.real
+        ai[i] = y.imag
+        y = (middle - side) * w
+        br[i] = y.real
+        bi[i] = y.imag
+        y = (middle + side) * w2
+        cr[i] = y.real
+        ci[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
-def _four(re, im, a, b, c, d, lanes, twiddles):  # type: ignore[no-untyped-def]
-    ar, br, cr, dr = re[a : a + lanes], re[b : b + lanes], re[c : c + lanes], re[d : d + lanes]
-    ai, bi, ci, di = im[a : a + lanes], im[b : b + lanes], im[c : c + lanes], im[d : d + lanes]
-    c1, s1, c2, s2 = twiddles[0, 0], twiddles[0, 1], twiddles[1, 0], twiddles[1, 1]
-    c3, s3 = twiddles[2, 0], twiddles[2, 1]
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _four(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
+    ar, ai = _row(re, a, lanes), _row(im, a, lanes)
+    br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
+    cr, ci = _row(re, a + 2 * apart, lanes), _row(im, a + 2 * apart, lanes)
+    dr, di = _row(re, a + 3 * apart, lanes), _row(im, a + 3 * apart, lanes)
+    w, w2, w3 = turns[0], turns[1], turns[2]
     for i in range(lanes):
-        even_r, even_i, odd_r, odd_i = ar[i] + cr[i], ai[i] + ci[i], ar[i] - cr[i], ai[i] - ci[i]
-        sum_r, sum_i, dif_r, dif_i = br[i] + dr[i], bi[i] + di[i], br[i] - dr[i], bi[i] - di[i]
-        ar[i], ai[i] = even_r + sum_r, even_i + sum_i
-        x, y = odd_r + dif_i, odd_i - dif_r
-        br[i], bi[i] = x * c1 - y * s1, x * s1 + y * c1
-        x, y = even_r - sum_r, even_i - sum_i
-        cr[i], ci[i] = x * c2 - y * s2, x * s2 + y * c2
-        x, y = odd_r - dif_i, odd_i + dif_r
-        dr[i], di[i] = x * c3 - y * s3, x * s3 + y * c3
+        p = complex(ar[i], ai[i])
+        q = complex(br[i], bi[i])
+        r = complex(cr[i], ci[i])
+        s = complex(dr[i], di[i])
+        even, odd = p + r, p - r
+        both, side = q + s, _J * (q - s)
+        y = even + both
+        ar[i] = y.real
+        ai[i] = y.imag
+        y = (odd - side) * w
+        br[i] = y.real
+        bi[i] = y.imag
+        y = (even - both) * w2
+        cr[i] = y.real
+        ci[i] = y.imag
+        y = (odd + side) * w3
+        dr[i] = y.real
+        di[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
-def _five(re, im, a, apart, lanes, twiddles):  # type: ignore[no-untyped-def]
-    b, c, d, e = a + apart, a + 2 * apart, a + 3 * apart, a + 4 * apart
-    ar, br, cr, dr, er = (
-        re[a : a + lanes],
-        re[b : b + lanes],
-        re[c : c + lanes],
-        re[d : d + lanes],
-        re[e : e + lanes],
-    )
-    ai, bi, ci, di, ei = (
-        im[a : a + lanes],
-        im[b : b + lanes],
-        im[c : c + lanes],
-        im[d : d + lanes],
-        im[e : e + lanes],
-    )
-    c1, s1, c2, s2 = twiddles[0, 0], twiddles[0, 1], twiddles[1, 0], twiddles[1, 1]
-    c3, s3, c4, s4 = twiddles[2, 0], twiddles[2, 1], twiddles[3, 0], twiddles[3, 1]
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _five(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
+    ar, ai = _row(re, a, lanes), _row(im, a, lanes)
+    br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
+    cr, ci = _row(re, a + 2 * apart, lanes), _row(im, a + 2 * apart, lanes)
+    dr, di = _row(re, a + 3 * apart, lanes), _row(im, a + 3 * apart, lanes)
+    er, ei = _row(re, a + 4 * apart, lanes), _row(im, a + 4 * apart, lanes)
+    w, w2, w3, w4 = turns[0], turns[1], turns[2], turns[3]
     for i in range(lanes):
-        p_re, p_im, q_re, q_im = br[i] + er[i], bi[i] + ei[i], cr[i] + dr[i], ci[i] + di[i]
-        u_re, u_im, v_re, v_im = br[i] - er[i], bi[i] - ei[i], cr[i] - dr[i], ci[i] - di[i]
-        m_re, m_im = ar[i] + _COS_72 * p_re + _COS_144 * q_re, ai[i] + _COS_72 * p_im + _COS_144 * q_im
-        n_re, n_im = ar[i] + _COS_144 * p_re + _COS_72 * q_re, ai[i] + _COS_144 * p_im + _COS_72 * q_im
-        x_re, x_im = _SIN_72 * u_re + _SIN_144 * v_re, _SIN_72 * u_im + _SIN_144 * v_im
-        y_re, y_im = _SIN_144 * u_re - _SIN_72 * v_re, _SIN_144 * u_im - _SIN_72 * v_im
-        ar[i], ai[i] = ar[i] + p_re + q_re, ai[i] + p_im + q_im
-        x, y = m_re + x_im, m_im - x_re
-        br[i], bi[i] = x * c1 - y * s1, x * s1 + y * c1
-        x, y = n_re + y_im, n_im - y_re
-        cr[i], ci[i] = x * c2 - y * s2, x * s2 + y * c2
-        x, y = n_re - y_im, n_im + y_re
-        dr[i], di[i] = x * c3 - y * s3, x * s3 + y * c3
-        x, y = m_re - x_im, m_im + x_re
-        er[i], ei[i] = x * c4 - y * s4, x * s4 + y * c4
+        p = complex(ar[i], ai[i])
+        q = complex(br[i], bi[i])
+        r = complex(cr[i], ci[i])
+        s = complex(dr[i], di[i])
+        t = complex(er[i], ei[i])
+        outer, inner = q + t, r + s
+        out, inn = q - t, r - s
+        first = p + _COS_72 * outer + _COS_144 * inner
+        second = p + _COS_144 * outer + _COS_72 * inner
+        aside = _SIN_72 * out + _SIN_144 * inn
+        beside = _SIN_144 * out - _SIN_72 * inn
+        y = p + outer + inner
+        ar[i] = y.real
+        ai[i] = y.imag
+        y = (first - aside) * w
+        br[i] = y.real
+        bi[i] = y.imag
+        y = (second - beside) * w2
+        cr[i] = y.real
+        ci[i] = y.imag
+        y = (second + beside) * w3
+        dr[i] = y.real
+        di[i] = y.imag
+        y = (first + aside) * w4
+        er[i] = y.real
+        ei[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
-def _any(re, im, a, apart, lanes, twiddles, roots, work):  # type: ignore[no-untyped-def]
-    """Combine as many rows as there are roots, each `apart` from the last, by the definition."""
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _any(re, im, a, apart, lanes, turns, roots, work):  # type: ignore[no-untyped-def]
+    """Combine as many rows as there are roots, by the definition."""
     count = len(roots)
     for k in range(count):
         out_r, out_i = work[0, k], work[1, k]
-        for i in range(lanes):
-            out_r[i], out_i[i] = 0, 0
+        turn = turns[k - 1] if k else _ONE
         for j in range(count):
-            c, s = roots[j * k % count, 0], roots[j * k % count, 1]
-            at = a + j * apart
-            in_r, in_i = re[at : at + lanes], im[at : at + lanes]
+            w = roots[j * k % count] * turn
+            in_r, in_i = _row(re, a + j * apart, lanes), _row(im, a + j * apart, lanes)
             for i in range(lanes):
-                out_r[i] += in_r[i] * c - in_i[i] * s
-                out_i[i] += in_r[i] * s + in_i[i] * c
+                y = complex(in_r[i], in_i[i]) * w
+                if j:
+                    y += complex(out_r[i], out_i[i])
+                out_r[i] = y.real
+                out_i[i] = y.imag
     for k in range(count):
-        c, s = (twiddles[k - 1, 0], twiddles[k - 1, 1]) if k else (np.float32(1), np.float32(0))
-        at = a + k * apart
         in_r, in_i = work[0, k], work[1, k]
-        out_r, out_i = re[at : at + lanes], im[at : at + lanes]
+        out_r, out_i = _row(re, a + k * apart, lanes), _row(im, a + k * apart, lanes)
         for i in range(lanes):
-            out_r[i], out_i[i] = in_r[i] * c - in_i[i] * s, in_r[i] * s + in_i[i] * c
+            out_r[i] = in_r[i]
+            out_i[i] = in_i[i]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work):  # type: ignore[no-untyped-def]
     """Discrete Fourier transforms, in place, of `lanes` lines side by side.
 
@@ -138,7 +168,7 @@ def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work
     ----------
     re, im : float32, flat
     radices, twiddles, roots : see `fft_plan.FftPlan`
-    work : (2, r, lanes or more) float32, scratch; r is the largest radix
+    work : (2, r, lanes or more) float32, scratch; r is the largest radix or more
     """
     size = 1
     for radix in radices:
@@ -148,25 +178,25 @@ def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work
         step = block // radix
         apart = step * stride
         for j in range(step):
-            turn = twiddles[turned : turned + radix - 1]
+            turns = twiddles[turned : turned + radix - 1]
             for start in range(j, size, block):
                 a = start * stride + first
                 if radix == 4:
-                    _four(re, im, a, a + apart, a + 2 * apart, a + 3 * apart, lanes, turn)
+                    _four(re, im, a, apart, lanes, turns)
                 elif radix == 2:
-                    _two(re, im, a, a + apart, lanes, turn)
+                    _two(re, im, a, apart, lanes, turns)
                 elif radix == 3:
-                    _three(re, im, a, a + apart, a + 2 * apart, lanes, turn)
+                    _three(re, im, a, apart, lanes, turns)
                 elif radix == 5:
-                    _five(re, im, a, apart, lanes, turn)
+                    _five(re, im, a, apart, lanes, turns)
                 else:
-                    _any(re, im, a, apart, lanes, turn, roots[used : used + radix], work)
+                    _any(re, im, a, apart, lanes, turns, roots[used : used + radix], work)
             turned += radix - 1
         used += radix
         block = step
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
     """Mean of a box's pixels where `outside` is 1, in two parts: some pixel, and what is missing."""
     height, width = image.shape
@@ -191,7 +221,7 @@ def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
     return pivot, np.float32(total / count)
 
 
-@njit(nogil=True, fastmath={"contract"}, error_model="numpy", inline="always")
+@njit(nogil=True, fastmath={"contract"}, error_model="numpy", forceinline=True)
 def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-untyped-def]
     """Write ``(pixel − pivot − rest) · falloff`` for `lanes` columns of pixels, row after row."""
     height, width = image.shape
@@ -207,7 +237,7 @@ def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-u
                 line[x] = ((row[min(max(x0 + x, 0), width - 1)] - pivot) - rest) * soft[x]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _separate(re, im, many, at, mate, first, stride, half, rows):  # type: ignore[no-untyped-def]
     """Turn transforms of two real columns in one into rows of lanes that are frequencies.
 
@@ -257,7 +287,7 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
     # Columns of pixels at the front, rows of frequencies after them.
     front = size * lanes
     re, im = np.zeros(front + size * stride, np.float32), np.zeros(front + size * stride, np.float32)
-    work = np.empty((2, radices.max(), LANES), np.float32)
+    work = np.empty((2, len(roots), LANES), np.float32)
     at, mate = np.empty(rows, np.int64), np.empty(rows, np.int64)
     for b in range(len(corners)):
         x0, y0 = corners[b, 0], corners[b, 1]
@@ -287,7 +317,7 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
             spectra[b, 0, 1, 0, c], spectra[b, 1, 1, 0, c] = 0, 0
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _transform_axis(re, im, first, last, wanted, turned, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
     """Transform some columns of an array along its first axis, and keep the frequencies wanted.
 
@@ -296,13 +326,13 @@ def _transform_axis(re, im, first, last, wanted, turned, radices, twiddles, root
     re, im : (n, m) float32
     first, last : int, columns first … last − 1 are transformed
     wanted : (K,) int64, frequencies 0 … n − 1
-    turned : bool, whether the result's axes change places
+    turned : int, 1 where the result's axes change places (a bool would be a type of its own for each value)
     radices, twiddles, roots, place : see `fft_plan.FftPlan`
     out_re, out_im : (K, m) float32, or (m, K) when turned; their columns (or rows) are written
     """
     size = len(re)
     work_re, work_im = np.empty(size * LANES, np.float32), np.empty(size * LANES, np.float32)
-    work = np.empty((2, radices.max(), LANES), np.float32)
+    work = np.empty((2, len(roots), LANES), np.float32)
     for start in range(first, last, LANES):
         lanes = min(LANES, last - start)
         for t in range(size):
@@ -310,7 +340,7 @@ def _transform_axis(re, im, first, last, wanted, turned, radices, twiddles, root
             to_re, to_im = work_re[t * lanes : (t + 1) * lanes], work_im[t * lanes : (t + 1) * lanes]
             for i in range(lanes):
                 to_re[i], to_im[i] = from_re[i], from_im[i]
-        transform_lines(work_re, work_im, lanes, 0, lanes, radices, twiddles, roots, work)
+        transform_lines(work_re, work_im, lanes, np.int64(0), lanes, radices, twiddles, roots, work)
         if turned:
             for i in range(lanes):
                 for k in range(len(wanted)):
@@ -324,22 +354,32 @@ def _transform_axis(re, im, first, last, wanted, turned, radices, twiddles, root
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def transform_columns(re, im, first, last, wanted, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
-    """Transform columns first … last − 1 of an array, (n, m) to (K, m): see `_transform_axis`."""
-    _transform_axis(re, im, first, last, wanted, False, radices, twiddles, roots, place, out_re, out_im)
+def transform_part(  # type: ignore[no-untyped-def]
+    stack_re, stack_im, first, last, wanted, radices, twiddles, roots, place, out_re, out_im
+):
+    """Transform part of a stack of arrays, (L, n, m) float32.
 
+    A stack of one: columns first … last − 1, along the first axis, to (1, K, m). A higher one: layers first …
+    last − 1, along both axes, to (L, K, K).
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def transform_layers(re, im, first, last, wanted, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
-    """Transform layers first … last − 1 of a stack along both of their axes, (L, n, n) to (L, K, K)."""
-    size = re.shape[1]
-    turned_re = np.empty((size, len(wanted)), np.float32)
-    turned_im = np.empty((size, len(wanted)), np.float32)
-    for layer in range(first, last):
-        _transform_axis(
-            re[layer], im[layer], 0, size, wanted, True, radices, twiddles, roots, place, turned_re, turned_im
-        )
-        _transform_axis(
-            turned_re, turned_im, 0, len(wanted), wanted, True, radices, twiddles, roots, place,
-            out_re[layer], out_im[layer],
-        )  # fmt: skip
+    Parameters
+    ----------
+    wanted, radices, twiddles, roots, place : as in `_transform_axis`
+    """
+    layers, size, _ = stack_re.shape
+    one = layers == 1
+    turned_re = np.empty((stack_re.shape[2], len(wanted)), np.float32)
+    turned_im = np.empty((stack_re.shape[2], len(wanted)), np.float32)
+    # One call in one place is compiled once.
+    for layer in range(0 if one else first, 1 if one else last):
+        for axis in range(1 if one else 2):
+            from_re = turned_re if axis else stack_re[layer]
+            from_im = turned_im if axis else stack_im[layer]
+            to_re = turned_re if axis == 0 and not one else out_re[layer]
+            to_im = turned_im if axis == 0 and not one else out_im[layer]
+            start = first if one else 0
+            stop = last if one else (len(wanted) if axis else size)
+            _transform_axis(
+                from_re, from_im, start, stop, wanted, 0 if one else 1, radices, twiddles, roots, place,
+                to_re, to_im,
+            )  # fmt: skip

@@ -122,13 +122,13 @@ def _transform_two(first: Array, second: Array, reach: int, pool: Executor) -> C
     tables = plan.radices, plan.twiddles, plan.roots, plan.place
     wanted = np.arange(-reach, reach + 1) % box
     count, plane = len(wanted), box * box
-    layers = [np.empty((count, plane), dtype=np.float32) for _ in range(2)]
-    re, im = first.reshape(box, plane), second.reshape(box, plane)
+    layers = [np.empty((1, count, plane), dtype=np.float32) for _ in range(2)]
+    stack = [volume.reshape(1, box, plane) for volume in (first, second)]
     share = -(-plane // (PARTS * kernels_fft.LANES)) * kernels_fft.LANES
 
     def along_z(start: int) -> None:
         stop = min(start + share, plane)
-        kernels_fft.transform_columns(re, im, start, stop, wanted, *tables, *layers)
+        kernels_fft.transform_part(*stack, start, stop, wanted, *tables, *layers)
 
     for _ in pool.map(along_z, range(0, plane, share)):
         pass
@@ -137,7 +137,7 @@ def _transform_two(first: Array, second: Array, reach: int, pool: Executor) -> C
     bounds = np.linspace(0, count, PARTS + 1).astype(int)
 
     def along_y_and_x(part: int) -> None:
-        kernels_fft.transform_layers(*cubes, bounds[part], bounds[part + 1], wanted, *tables, *found)
+        kernels_fft.transform_part(*cubes, bounds[part], bounds[part + 1], wanted, *tables, *found)
 
     for _ in pool.map(along_y_and_x, range(PARTS)):
         pass

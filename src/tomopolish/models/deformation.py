@@ -92,7 +92,7 @@ def deformation_model(settings: DeformationSettings | None, series: TiltSeries) 
     """
     if settings is not None:
         warps = len(series) if settings.per_frame else 1
-        return _warp(settings.model, settings.grid, series.image_size_px, warps, settings.regulariser)
+        return warp_model(settings.model, settings.grid, series.image_size_px, warps, settings.regulariser)
     if series.deformation is None:
         return NoDeformation()
     warp, coefficients = deformation_from(series.deformation, series.image_size_px)
@@ -110,7 +110,7 @@ def deformation_from(
         when the model is unknown or the number of coefficients does not fit its grid.
     """
     tilts, count = deformation.coefficients.shape
-    warp = _warp(deformation.model, deformation.grid, image_size_px, tilts)
+    warp = warp_model(deformation.model, deformation.grid, image_size_px, tilts)
     if warp.shape[1] != count:
         width, height = deformation.grid
         raise InputError(
@@ -164,9 +164,10 @@ def refit(
     return np.ascontiguousarray(solution.T), _longest(fitted - wanted)
 
 
-def _warp(
+def warp_model(
     model: str, grid: tuple[int, int], image_size_px: tuple[int, int], warps: int, regulariser: float = 0.0
 ) -> DeformationModel:
+    """Deformation model of a name, for images of a size; raises InputError where there is none."""
     if model == "linear":
         return LinearWarp(image_size_px=image_size_px, warps=warps, regulariser=regulariser)
     if model == "spline":

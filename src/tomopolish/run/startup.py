@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from functools import partial
 from threading import Thread, main_thread
 
+from tomopolish.run import compile_ahead
 from tomopolish.settings import AlignSettings
 
 COMPILING = "Compiling kernels for this machine, which later runs find ready: about 20 s"
@@ -33,7 +34,7 @@ def load_ahead(settings: AlignSettings, *, own_process: bool = False) -> Future[
     """
     compiles: Future[bool] = Future()
     if not settings.run.dry_run and settings.run.cluster is None:
-        steps = [partial(_kernels, compiles, own_process), _solvers]
+        steps = [partial(_kernels, settings, compiles, own_process), _solvers]
         if settings.motion is not None:
             steps.append(_motion)
         Thread(target=_load, args=(steps,), name="imports").start()
@@ -70,11 +71,14 @@ def _load(steps: Sequence[Callable[[], None]]) -> None:
             gc.enable()
 
 
-def _kernels(compiles: Future[bool], own_process: bool) -> None:
+def _kernels(settings: AlignSettings, compiles: Future[bool], own_process: bool) -> None:
     from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
 
     with _hidden("scipy.linalg") if own_process else contextlib.nullcontext():
-        compiles.set_result(kernels_cpu.wake())
+        must = kernels_cpu.wake()
+    if must and own_process and settings.run.threads > 1 and main_thread().is_alive():
+        compile_ahead.start(settings)
+    compiles.set_result(must)
 
 
 @contextlib.contextmanager

@@ -164,11 +164,9 @@ def _update_tilt(
         belief.weights, 1 / source.step_px, total,
     )  # fmt: skip
     iy, ix = np.nonzero(grid[:, None] ** 2 + grid[None, :] ** 2 <= range_px**2)
-    score = total[iy, ix].astype(np.float64)
-    score *= search_kernels.tempering(score, len(score), belief.sharpness)
-    score -= (grid[iy] ** 2 + grid[ix] ** 2) / (2 * (PRIOR_FRACTION * range_px) ** 2)
+    penalty = (grid[iy] ** 2 + grid[ix] ** 2) / (2 * (PRIOR_FRACTION * range_px) ** 2)
     best, weights = np.empty(SHIFTS, dtype=np.int64), np.empty(SHIFTS)
-    search_kernels.likeliest(score, FAINTEST, best, weights)
+    search_kernels.choose_places(total[iy, ix], penalty, belief.sharpness, FAINTEST, best, weights)
     ix, iy = ix[best], iy[best]
     belief.mean_shifts_px[tilt] = weights @ grid[ix], weights @ grid[iy]
     search_kernels.average_shifts(

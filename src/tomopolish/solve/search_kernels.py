@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# What other kernels call is inlined: a copy compiled on its own may round otherwise, and which of both a run
-# uses would depend on whether it compiles the kernels or finds them in the cache.
+# What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
+# both a run uses would depend on whether it compiles the kernels or finds them in the cache.
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _add_one(source, start, first, last, weight, target):  # type: ignore[no-untyped-def]
     """``target[i] += weight · source[start + i]`` for first ≤ i < last."""
     if last > first:
@@ -23,7 +23,7 @@ def _add_one(source, start, first, last, weight, target):  # type: ignore[no-unt
             onto[i] += weight * part[i]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", inline="always")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  # type: ignore[no-untyped-def]
     """``total[y, x] += Σ_k weights[k] · windows[which[k], y + moves_y[k], x + moves_x[k]]``, k < count.
 
@@ -95,7 +95,7 @@ def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, tota
     most = len(windows) * places
     which, at_x, at_y = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     share = np.empty(most, np.float32)
-    found = 0
+    found = np.int64(0)
     for p in range(windows.shape[0]):
         if not visible[p]:
             continue
@@ -129,7 +129,7 @@ def average_shifts(windows, size, visible, offsets_x, offsets_y, weights, averag
         averaged[p] = 0
         if not visible[p]:
             continue
-        found = 0
+        found = np.int64(0)  # a literal would be a type of its own
         for k in range(places):
             if weights[k] > 0:
                 which[found], at_x[found], at_y[found] = p, offsets_x[k], offsets_y[k]
@@ -157,7 +157,7 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
     share = np.empty(many, np.float32)
     total = np.empty(windows.shape[1:], np.float32)
     for n in range(len(turns)):
-        rows, found = turns[n], 0
+        rows, found = turns[n], np.int64(0)
         for p in range(many):
             if visible[p]:
                 x, y, z = arms[p, 0], arms[p, 1], arms[p, 2]
@@ -175,8 +175,8 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
                     score[n], place[n] = value, y * size + x
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
-def score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
     """Sum over tilt images of one particle's windows at each candidate 3D displacement (bilinear).
 
     Parameters
@@ -225,8 +225,14 @@ def score_positions(windows, size, particle, visible, index, rows, candidates, s
             score[c] += inside[c] * (near + part_y[c] * (far - near))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
+    """See `_score_positions`."""
+    _score_positions(windows, size, particle, visible, index, rows, candidates, step, score)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
     """Choose the most probable entries, in order, and their normalised probabilities.
 
     Parameters
@@ -252,7 +258,7 @@ def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-un
     bound = max(bound, largest[0])  # all places are taken: the first that finds none
     for k in range(places):
         chosen[k], weights[k] = 0, 0
-    found = 0
+    found = np.int64(0)
     for i in range(len(log_probability)):
         if log_probability[i] > bound and found < places:
             chosen[found], weights[found] = i, np.exp(log_probability[i] - best)
@@ -264,15 +270,28 @@ def likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-un
         weights[k] /= total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def tempering(score, counted, sharpness):  # type: ignore[no-untyped-def]
-    """Factor, at most 1, that limits how far the best of the first scores stands out from their mean."""
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _tempering(score, sharpness):  # type: ignore[no-untyped-def]
+    """Factor, at most 1, that limits how far the best score stands out from their mean."""
     highest, total = -np.inf, 0.0
-    for i in range(counted):
-        highest = max(highest, score[i])
-        total += score[i]
-    contrast = highest - total / counted
+    for value in score:
+        highest = max(highest, value)
+        total += value
+    contrast = highest - total / len(score)
     return min(1.0, sharpness / contrast) if contrast > 0 else 1.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def choose_places(score, penalty, sharpness, faintest, chosen, weights):  # type: ignore[no-untyped-def]
+    """Most probable of some places: scores made less certain (`_tempering`), less penalties (`_likeliest`).
+
+    Parameters
+    ----------
+    score : (N,) float32, log-likelihoods
+    penalty : (N,) float64, subtracted
+    chosen, weights : as in `_likeliest`
+    """
+    _likeliest(_tempering(score, sharpness) * score - penalty, faintest, chosen, weights)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -282,7 +301,7 @@ def place_particles(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Distributions over the displacements of the particles first … last − 1.
 
-    As `score_positions`, made less certain by `tempering`, with a Gaussian prior of standard deviation
+    As `_score_positions`, made less certain by `_tempering`, with a Gaussian prior of standard deviation
     `spread` (px).
 
     Parameters
@@ -292,12 +311,12 @@ def place_particles(  # type: ignore[no-untyped-def]
     score, belief = np.empty(len(candidates), np.float32), np.empty(len(candidates))
     chosen = np.empty(weights.shape[1], np.int64)
     for p in range(first, last):
-        score_positions(windows, size, p, visible, index, rows, candidates, step, score)
-        factor = tempering(score, len(score), sharpness)
+        _score_positions(windows, size, p, visible, index, rows, candidates, step, score)
+        factor = _tempering(score, sharpness)
         for c in range(len(candidates)):
             square = candidates[c, 0] ** 2 + candidates[c, 1] ** 2 + candidates[c, 2] ** 2
             belief[c] = factor * score[c] - square / (2 * spread**2)
-        likeliest(belief, faintest, chosen, weights[p])
+        _likeliest(belief, faintest, chosen, weights[p])
         for k in range(len(chosen)):
             for axis in range(3):
                 clouds[p, k, axis] = candidates[chosen[k], axis]
