@@ -60,6 +60,20 @@ def test_images_that_are_averaged_share_the_work(side: int, count: int) -> None:
     np.testing.assert_allclose(np.mean(shared, axis=0)[1:], np.mean(all_of_it, axis=0)[1:], rtol=0.04)
 
 
+@pytest.mark.parametrize(("side", "count"), [(300, 41), (520, 41), (80, 3)])
+def test_rows_of_pixels_that_no_tile_covers_do_not_matter(side: int, count: int) -> None:
+    """They are not read."""
+    for index in range(0, count, 5):
+        turn = Turn(index=index, count=count)
+        whole = image(side, side)
+        torn = np.full_like(whole, np.nan)
+        for rows in tile_grid(whole.shape, 16, 8.0, turn).pixel_rows(16):
+            torn[rows] = whole[rows]
+        with ThreadPoolExecutor(1) as pool:
+            found, expected = (noise_power(x, 16, 8.0, pool, turn) for x in (torn, whole))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_the_number_of_threads_changes_no_bit() -> None:
     results = []
     for threads in (1, 2, 3):

@@ -42,6 +42,17 @@ def test_stacks_of_every_type(tmp_path: Path, dtype: str) -> None:
     assert read_header(tmp_path / "a.mrcs").pixel_size_angstrom == pytest.approx(2.5)
 
 
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "<i2", "<u2"])
+def test_rows_are_read_alone(tmp_path: Path, dtype: str) -> None:
+    images = np.random.default_rng(2).integers(0, 200, (3, 20, 17)).astype(dtype)
+    with mrcfile.new(tmp_path / "stack.mrc") as file:
+        file.set_data(images)
+    stack = open_stack(tmp_path / "stack.mrc", 3, named_in="set.star")
+    rows = np.empty((6, 17), dtype=np.float32)
+    stack.read_into(1, rows, 9)
+    np.testing.assert_array_equal(rows, images[1, 9:15].astype(np.float32))
+
+
 def test_every_half_there_is_is_read_exactly() -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
     found = np.empty(halves.shape, dtype=np.float32)

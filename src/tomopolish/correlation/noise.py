@@ -109,6 +109,13 @@ class TileGrid:
     frequencies: int
     shares_rows: bool
 
+    def pixel_rows(self, box: int) -> list[slice]:
+        """Rows of pixels that the tiles cover."""
+        if self.step_down <= box:
+            return [slice(self.top, self.top + (self.rows - 1) * self.step_down + box)]
+        tops = range(self.top, self.top + self.rows * self.step_down, self.step_down)
+        return [slice(top, top + box) for top in tops]
+
 
 def tile_grid(
     image_shape: tuple[int, ...], box: int, last_frequency: float, turn: Turn | None = None

@@ -8,7 +8,7 @@ one thread (spec §5).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -368,8 +368,19 @@ def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, A
     return product, power
 
 
-def prefetch(series: TiltSeries, tilts: Array, reader: Executor) -> Iterator[tuple[int, Array]]:
-    """Yield (tilt, image) while the next image is being read; an image holds until the next is asked for."""
+def prefetch(
+    series: TiltSeries,
+    tilts: Array,
+    reader: Executor,
+    needed: Callable[[int], Sequence[slice]] = lambda _: (slice(None),),
+) -> Iterator[tuple[int, Array]]:
+    """Yield (tilt, image) while the next image is being read; an image holds until the next is asked for.
+
+    Parameters
+    ----------
+    needed
+        Rows of each tilt image that must be read; what the others hold means nothing.
+    """
     width, height = series.image_size_px
     images = series.images
     buffers = [np.empty((height, width), dtype=np.float32) for _ in range(min(2, len(tilts)))]
@@ -377,8 +388,10 @@ def prefetch(series: TiltSeries, tilts: Array, reader: Executor) -> Iterator[tup
     def read(i: int) -> Array:
         if not isinstance(images, ReusesMemory):
             return images.read(int(tilts[i]))
-        images.read_into(int(tilts[i]), buffers[i % 2])
-        return buffers[i % 2]
+        image = buffers[i % 2]
+        for rows in needed(int(tilts[i])):
+            images.read_into(int(tilts[i]), image[rows], rows.start or 0)
+        return image
 
     pending = None
     for i, tilt in enumerate(tilts):

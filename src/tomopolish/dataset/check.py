@@ -243,7 +243,7 @@ def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) ->
 def _check_optics(dataset: Dataset, place: str, tilt_series: TiltSeries, particles: Particles) -> None:
     """Pixel size and microscope of the tilt series and of its particles' optics groups."""
     optics = dataset.particles.star.table("optics")
-    for index in np.unique(particles.optics_group):
+    for index in sorted(set(particles.optics_group.tolist())):
         for quantity, ours, theirs in _compared(tilt_series, particles.optics_groups[index]):
             if not math.isclose(ours, theirs, rel_tol=0.0, abs_tol=_OPTICS_TOLERANCE):
                 raise InputError(

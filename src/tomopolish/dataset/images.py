@@ -37,10 +37,16 @@ class MrcImages:
         self.read_into(tilt, image)
         return image
 
-    def read_into(self, tilt: int, image: Float32[Array, "h w"]) -> None:
-        """As `read`, into memory that is there already: fresh pages take longer than the copy."""
+    def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
+        """As `read`, into memory that is there already: fresh pages take longer than the copy.
+
+        Parameters
+        ----------
+        image
+            Receives as many rows as it has, from `row` on.
+        """
         file, section = self.sections[tilt]
-        file.read_section_into(section, image)
+        file.read_section_into(section, image, row)
         # The sum in single precision is quick, but sums of large values may exceed it.
         if not np.isfinite(_sum(image, np.float32)) and not np.isfinite(_sum(image, np.float64)):
             raise RunError(f"{self.describe(tilt)} holds values that are not finite; make the image again")

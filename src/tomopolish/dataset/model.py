@@ -37,8 +37,8 @@ class TiltImages(Protocol):
 class ReusesMemory(Protocol):
     """A source of tilt images that can write them to memory that is there already."""
 
-    def read_into(self, tilt: int, image: Float32[Array, "h w"]) -> None:
-        """Write one tilt image; raises RunError when it cannot be read."""
+    def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
+        """Write as many rows as `image` has, from `row` on; raises RunError when they cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

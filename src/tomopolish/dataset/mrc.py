@@ -65,10 +65,11 @@ class MrcFile:
         _, h, w = self.shape
         return self._read(section, 0, h * w).reshape(h, w)
 
-    def read_section_into(self, section: int, image: Float32[Array, "h w"]) -> None:
-        """As `read_section`, into memory that is there already."""
+    def read_section_into(self, section: int, image: Float32[Array, "n w"], row: int = 0) -> None:
+        """As `read_section`, into memory that is there already; as many rows as that has, from `row` on."""
+        first = row * self.shape[2]
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
-            values = self._samples(section, 0, image.size).reshape(image.shape)
+            values = self._samples(section, first, image.size).reshape(image.shape)
             if values.dtype == np.float16 and image.flags.c_contiguous:
                 from tomopolish.half_precision import widen  # noqa: PLC0415  numba takes a while
 
@@ -77,7 +78,7 @@ class MrcFile:
                 image[...] = values
             return
         with self._failing(section), self.path.open("rb", buffering=0) as handle:
-            handle.seek(self.offset + section * self.section_bytes)
+            handle.seek(self.offset + section * self.section_bytes + first * image.itemsize)
             target, done = image.data.cast("B"), 0
             while done < len(target) and (got := handle.readinto(target[done:])):
                 done += got

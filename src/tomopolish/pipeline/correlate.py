@@ -10,7 +10,7 @@ import numpy as np
 from tomopolish.correlation.devices import lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.held_out import choose_held_out, empty_windows, in_one
-from tomopolish.correlation.noise import Turn
+from tomopolish.correlation.noise import Turn, tile_grid
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
     CorrelationWindows,
@@ -68,8 +68,15 @@ def correlation_windows(
         if settings.weights.whiten:
             averaged = 1 if settings.weights.per_frame_noise else len(tilts)
             with progress.stage("noise", len(tilts)) as stage:
-                for tilt, image in prefetch(series, tilts, reader):
-                    turn = Turn(index=tilt % averaged, count=averaged)
+                width, height = series.image_size_px
+                turns = [Turn(index=tilt % averaged, count=averaged) for tilt in range(len(tilts))]
+
+                def needed(tilt: int) -> list[slice]:
+                    last = references.weight.last_frequency
+                    return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
+
+                for tilt, image in prefetch(series, tilts, reader, needed):
+                    turn = turns[tilt]
                     noise[tilt] = correlator.noise_power(image, box, references.weight.last_frequency, turn)
                     stage.advance()
         weights = frequency_weights(noise, references.weight, box, settings.weights)

@@ -72,8 +72,7 @@ def evidence(
     power
         Weighted power of each pair's prediction.
     """
-    _, owner = np.unique(particle, return_inverse=True)
-    gains = np.bincount(owner, weights=after - before)
+    gains = np.bincount(particle, weights=after - before)[np.bincount(particle) > 0]
     count, total = len(gains), float(power.sum())
     scatter = np.sqrt(count * gains.var(ddof=1)) if count > 1 else np.nan
     return Evidence(

@@ -267,8 +267,8 @@ def mend(
         for p, place in zip(particles, places, strict=True):
             blocks.positions_px[p] = place
     if free.shifts_px.any():
-        settled = np.setdiff1d(np.arange(layout.tilts), tilts)
-        spread = float(np.sqrt(np.mean(blocks.angles[settled] ** 2))) if len(settled) else 0.0
+        settled = np.delete(blocks.angles, tilts, axis=0)
+        spread = float(np.sqrt(np.mean(settled**2))) if len(settled) else 0.0
         arm = float(np.sqrt(np.mean(np.sum(state.turned**2, axis=-1))))
         turns = turns_around(spread, coarse.step_px / arm) if free.angles.any() else np.zeros((1, 3))
         moved = layout.unpack(layout.pack(blocks))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import import_module
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,15 +33,14 @@ INSTALL = "pip install 'tomopolish[report]'"
 def check_installed() -> None:
     """Raise RunError, with what to install, when a report cannot be made here."""
     for module in ("plotly", "jinja2"):
-        try:
-            import_module(module)
-        except ImportError:
-            raise RunError(f"it needs {module}: {INSTALL}") from None
+        if find_spec(module) is None:
+            raise RunError(f"it needs {module}: {INSTALL}")
 
 
 def compile_template() -> None:
     """Do ahead what the first page would otherwise wait for; raises ImportError where Jinja is missing."""
     _environment().get_template(TEMPLATE)
+    _plotly()
 
 
 def write_plotly(folder: Path) -> None:
@@ -131,10 +130,19 @@ def _asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra
+    # Where the package is; to import it would take as long as all of the report.
+    spec = find_spec("plotly")
+    places = () if spec is None else spec.submodule_search_locations or ()
+    scripts = [Path(place, "package_data", PLOTLY_NAME) for place in places]
+    found = next((script for script in scripts if script.is_file()), None)
+    if found is None:
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra, and it may keep the file elsewhere
 
+        text = str(get_plotlyjs())
+    else:
+        text = found.read_text(encoding="utf-8")
     # Within a page the text must not end the element that holds it.
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
+    return text.replace("</script", "<\\/script")
 
 
 def _link(target: str) -> str:
