@@ -14,6 +14,7 @@ from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpstrf
 
+from tomopolish.models import motion_kernels
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
@@ -138,10 +139,10 @@ class GaussianProcessMotion:
         """Offset of every particle from its static position in every tilt image (file order), px."""
         modes, steps, _ = self.shape
         # Summing over time first makes one matrix product of the whole trajectory.
-        accumulated = np.cumsum(coefficients, axis=1).reshape(modes, 3 * steps)
-        moved = self._times_factor(accumulated).reshape(len(self.rows), steps, 3)
-        offsets = np.zeros((steps + 1, len(self.rows), 3))
-        offsets[self.chronological[1:, None], self.rows] = moved.swapaxes(0, 1)
+        accumulated = np.empty((modes, 3 * steps))
+        motion_kernels.accumulate(coefficients, accumulated)
+        offsets = np.empty((steps + 1, len(self.rows), 3))
+        motion_kernels.place(self._times_factor(accumulated), self.rows, self.chronological, offsets)
         return offsets
 
     def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
@@ -172,9 +173,9 @@ class GaussianProcessMotion:
 
     def _suffix_sums(self, values: Float[Array, "F P 3"]) -> Float[Array, "P n"]:
         """Sum over all tilt images after each time step: what that step's velocity acts on."""
-        late_to_early = values[self.chronological[:0:-1, None], self.rows]
-        sums = np.cumsum(late_to_early, axis=0)[::-1]
-        return np.ascontiguousarray(sums.swapaxes(0, 1)).reshape(len(self.rows), 3 * len(sums))
+        sums = np.empty((len(self.rows), 3 * (len(values) - 1)))
+        motion_kernels.suffix_sums(values, self.rows, self.chronological, sums)
+        return sums
 
     def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:
         if self._triangular and matrix.size:

@@ -125,24 +125,28 @@ def warp_factor(
         basis[..., i] = step
     basis *= problem.surface.visible[..., None, None]
     curvature = state.curvature[..., [0, 1, 1, 2]].reshape(*state.curvature.shape[:2], 2, 2)
-    for tilt, (B, H) in enumerate(zip(basis, curvature, strict=True)):
-        A = _tilt_jacobian(state.turned[tilt], state.turn_rate[tilt])
-        flat, weighted = B.reshape(-1, size), (H @ B).reshape(-1, size)
-        # What is not free cannot do anything in the warp's place.
-        cross = (A.reshape(-1, 5) * tilt_free[tilt]).T @ weighted
-        remaining = flat.T @ weighted - cross.T @ np.linalg.solve(tilt_blocks[tilt], cross)
-        blocks[tilt if own else 0] += remaining
+    flat = basis.reshape(layout.tilts, -1, size)
+    weighted = (curvature @ basis).reshape(flat.shape)
+    A = _tilt_jacobian(state.turned, state.turn_rate).reshape(layout.tilts, -1, 5)
+    # What is not free cannot do anything in the warp's place.
+    cross = np.swapaxes(A * tilt_free[:, None], 1, 2) @ weighted
+    remaining = np.swapaxes(flat, 1, 2) @ weighted
+    remaining -= np.swapaxes(cross, 1, 2) @ np.linalg.solve(tilt_blocks, cross)
+    blocks += remaining if own else remaining.sum(axis=0)
     index = np.arange(size)
     blocks[:, index, index] += prior
     return WarpFactor(factors=tuple(definite_cholesky(block) for block in blocks))
 
 
-def _tilt_jacobian(turned: Float[Array, "P 3"], turn_rate: Float[Array, "3 3"]) -> Float[Array, "P 2 5"]:
-    """Differentiate 2D positions with respect to one projection's angles and shifts."""
-    x, y, z = turned.T
+def _tilt_jacobian(
+    turned: Float[Array, "F P 3"], turn_rate: Float[Array, "F 3 3"]
+) -> Float[Array, "F P 2 5"]:
+    """Differentiate 2D positions with respect to their projection's angles and shifts."""
+    x, y, z = np.moveaxis(turned, -1, 0)
     zero = np.zeros_like(x)
-    cross = np.stack([np.stack([zero, z, -y], axis=-1), np.stack([-z, zero, x], axis=-1)], axis=1)
-    return np.concatenate([cross @ turn_rate, np.broadcast_to(np.eye(2), (len(turned), 2, 2))], axis=2)
+    cross = np.stack([np.stack([zero, z, -y], axis=-1), np.stack([-z, zero, x], axis=-1)], axis=-2)
+    about = cross @ turn_rate[:, None]
+    return np.concatenate([about, np.broadcast_to(np.eye(2), (*x.shape, 2, 2))], axis=-1)
 
 
 def definite_cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -124,6 +124,59 @@ def pull(visible, rotations, turned, turn_rate, force, g_angles, g_shifts, g_poi
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def normal_product(  # type: ignore[no-untyped-def]
+    visible,
+    rotations,
+    turned,
+    turn_rate,
+    curvature,
+    d_angles,
+    d_shifts,
+    d_points,
+    g_angles,
+    g_shifts,
+    g_points,
+):
+    """Jᵀ H J times a step, for per-pair curvature H (xx, xy, yy): `push`, product and `pull` in one.
+
+    Parameters
+    ----------
+    curvature : (F, P, 3)
+    d_points : (F, P, 3), or (1, P, 3) where a particle's step is the same in all tilt images
+    """
+    tilts, particles = visible.shape
+    moving = d_points.shape[0] > 1
+    for f in range(tilts):
+        R, J, steps = rotations[f], turn_rate[f], d_points[f if moving else 0]
+        a, b, c = d_angles[f, 0], d_angles[f, 1], d_angles[f, 2]
+        wx = J[0, 0] * a + J[0, 1] * b + J[0, 2] * c
+        wy = J[1, 0] * a + J[1, 1] * b + J[1, 2] * c
+        wz = J[2, 0] * a + J[2, 1] * b + J[2, 2] * c
+        tx = ty = tz = sx = sy = 0.0
+        for p in range(particles):
+            if not visible[f, p]:
+                for axis in range(3):
+                    g_points[f, p, axis] = 0.0
+                continue
+            x, y, z = turned[f, p, 0], turned[f, p, 1], turned[f, p, 2]
+            dx, dy, dz = steps[p, 0], steps[p, 1], steps[p, 2]
+            mx = d_shifts[f, 0] + wy * z - wz * y + R[0, 0] * dx + R[0, 1] * dy + R[0, 2] * dz
+            my = d_shifts[f, 1] + wz * x - wx * z + R[1, 0] * dx + R[1, 1] * dy + R[1, 2] * dz
+            gx = curvature[f, p, 0] * mx + curvature[f, p, 1] * my
+            gy = curvature[f, p, 1] * mx + curvature[f, p, 2] * my
+            sx += gx
+            sy += gy
+            tx -= gy * z
+            ty += gx * z
+            tz += gy * x - gx * y
+            for axis in range(3):
+                g_points[f, p, axis] = R[0, axis] * gx + R[1, axis] * gy
+        g_shifts[f, 0], g_shifts[f, 1] = sx, sy
+        for i in range(3):
+            g_angles[f, i] = J[0, i] * tx + J[1, i] * ty + J[2, i] * tz
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks, point_blocks, cross):  # type: ignore[no-untyped-def]
     """Blocks of Jᵀ H J for positive semidefinite per-pair curvature H (xx, xy, yy).
 

@@ -114,8 +114,16 @@ class CoupledFactor:
         return total
 
 
-def factorise(problem: Problem, state: State) -> SchurFactor | CoupledFactor:
-    """Build and factorise a positive-definite approximation of the cost's Hessian at a point."""
+def factorise(
+    problem: Problem, state: State, near: SchurFactor | CoupledFactor | None = None
+) -> SchurFactor | CoupledFactor:
+    """Build and factorise a positive-definite approximation of the cost's Hessian at a point.
+
+    Parameters
+    ----------
+    near
+        Factor at another point that will do for the warp, whose own takes longest; None: make it.
+    """
     positive = replace(state, curvature=positive_curvature(state.curvature))
     static = _static_factor(problem, positive)
     free, prior = problem.layout.unpack(problem.free), problem.layout.unpack(problem.precision)
@@ -123,7 +131,8 @@ def factorise(problem: Problem, state: State) -> SchurFactor | CoupledFactor:
     if free.motion.any():
         motion = motion_factor(problem, positive, float(prior.motion.mean()))
     if free.warp.any():
-        warp = warp_factor(problem, positive, static.tilt_blocks, prior.warp)
+        warp = near.warp if isinstance(near, CoupledFactor) else None
+        warp = warp or warp_factor(problem, positive, static.tilt_blocks, prior.warp)
     if motion is None and warp is None:
         return static
     return CoupledFactor(problem=problem, state=positive, static=static, motion=motion, warp=warp)

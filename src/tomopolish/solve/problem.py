@@ -241,17 +241,46 @@ def multiply_hessian(
         Leave out the product's motion and warp coefficients.
     """
     blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
-    tilts, particles = problem.surface.visible.shape
-    points = np.broadcast_to(blocks.positions_px, (tilts, particles, 3))
+    points = blocks.positions_px[None]
     if blocks.motion.any():
         points = points + problem.motion.offsets_px(blocks.motion)
+    if state.warp_inverse is None:
+        product = _product(problem, state, blocks, points, static_only)
+    else:
+        product = _product_with_warp(problem, state, blocks, points, static_only)
+    product += problem.precision * vector
+    product[~problem.free] = 0
+    return product
+
+
+def _product(problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool) -> Array:
+    """Jᵀ H J times a step where there is no warp; `points` (1 or F, P, 3) is that of the 3D positions."""
+    layout = problem.layout
+    product = np.zeros(layout.size)
+    result = layout.unpack(product)
+    pulled = np.empty((layout.tilts, layout.particles, 3))
+    kernels.normal_product(
+        problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
+        blocks.angles, blocks.shifts_px, points, result.angles, result.shifts_px, pulled,
+    )  # fmt: skip
+    result.positions_px[...] = pulled.sum(axis=0)
+    if result.motion.size and not static_only:
+        result.motion[...] = problem.motion.adjoint(pulled)
+    return product
+
+
+def _product_with_warp(
+    problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool
+) -> Array:
+    """As `_product`, with the warp's coefficients."""
+    assert state.warp_inverse is not None
+    tilts, particles = problem.surface.visible.shape
     moved = np.empty((tilts, particles, 2))
     kernels.push(
-        problem.surface.visible, state.rotations, state.turned, state.turn_rate,
-        blocks.angles, blocks.shifts_px, np.ascontiguousarray(points), moved,
+        problem.surface.visible, state.rotations, state.turned, state.turn_rate, blocks.angles,
+        blocks.shifts_px, np.ascontiguousarray(np.broadcast_to(points, (tilts, particles, 3))), moved,
     )  # fmt: skip
-    warp_force = moved
-    if state.warp_inverse is not None and blocks.warp.any():
+    if blocks.warp.any():
         # The curvature refers to unwarped positions: express the warp's own step there, too.
         step = problem.deformation.displacement_px(state.positions_2d_px, blocks.warp)
         step[~problem.surface.visible] = 0
@@ -259,18 +288,13 @@ def multiply_hessian(
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
     x, y = moved[..., 0], moved[..., 1]
     force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
-    if state.warp_inverse is not None:
-        warp_force = apply(np.swapaxes(state.warp_inverse, -1, -2), force)
-    product = collect(
+    return collect(
         problem,
         state.rotations,
         state.turned,
         state.turn_rate,
         state.positions_2d_px,
         force,
-        warp_force,
+        apply(np.swapaxes(state.warp_inverse, -1, -2), force),
         static_only,
     )
-    product += problem.precision * vector
-    product[~problem.free] = 0
-    return product

@@ -28,7 +28,7 @@ from tomopolish.solve.initial import (
     turns_around,
 )
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
-from tomopolish.solve.preconditioner import CoupledFactor, factorise
+from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, pair_values
 from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estimated
 
@@ -183,10 +183,18 @@ def _informed(sharp: Problem, solved: Problem, state: State, range_px: float) ->
 
 def newton(problem: Problem, start: Float[Array, "N"], options: NewtonOptions) -> Solution[State]:
     """Maximise a problem's objective from `start` by trust-region Newton steps."""
+    first: SchurFactor | CoupledFactor | None = None
+
+    def factor(state: State) -> SchurFactor | CoupledFactor:
+        nonlocal first
+        found = factorise(problem, state, near=first)
+        first = first or found
+        return found
+
     return maximise(
         evaluate=lambda vector: evaluate(problem, vector),
         multiply=lambda state, vector: multiply_hessian(problem, state, vector),
-        factorise=lambda state: factorise(problem, state),
+        factorise=factor,
         start=start,
         options=options,
     )

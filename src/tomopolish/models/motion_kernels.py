@@ -1,0 +1,49 @@
+"""Compiled loops of motion over particles and tilt images: sums over time, and the order of the exposures.
+
+Serial and without Python's lock.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def accumulate(coefficients, sums):  # type: ignore[no-untyped-def]
+    """Sum over time, up to each step: (K, T, 3) to (K, 3T)."""
+    modes, steps, _ = coefficients.shape
+    for k in range(modes):
+        for axis in range(3):
+            total = 0.0
+            for t in range(steps):
+                total += coefficients[k, t, axis]
+                sums[k, 3 * t + axis] = total
+
+
+@njit(nogil=True, cache=True)
+def place(moved, rows, chronological, offsets):  # type: ignore[no-untyped-def]
+    """Put offsets of the factor's rows (P, 3T) where particle and tilt image have them, (F, P, 3).
+
+    Parameters
+    ----------
+    rows : (P,) int64, particle of each row
+    chronological : (F,) int64, tilt image exposed m-th; in the first one nothing has moved
+    """
+    for p in range(len(rows)):
+        to = rows[p]
+        for m in range(len(chronological)):
+            for axis in range(3):
+                value = moved[p, 3 * (m - 1) + axis] if m > 0 else 0.0
+                offsets[chronological[m], to, axis] = value
+
+
+@njit(nogil=True, cache=True)
+def suffix_sums(values, rows, chronological, sums):  # type: ignore[no-untyped-def]
+    """Sum over all later tilt images, the transpose of `place` and `accumulate`: (F, P, 3) to (P, 3T)."""
+    steps = len(chronological) - 1
+    for p in range(len(rows)):
+        for axis in range(3):
+            total = 0.0
+            for m in range(steps, 0, -1):
+                total += values[chronological[m], rows[p], axis]
+                sums[p, 3 * (m - 1) + axis] = total
