@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 
-from tomopolish.correlation.devices import lend_correlator
+from tomopolish.correlation.devices import Correlator, lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.held_out import choose_held_out, empty_windows, in_one
 from tomopolish.correlation.noise import Turn, tile_grid
@@ -26,7 +26,7 @@ from tomopolish.models.deformation import deformation_from
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings
-from tomopolish.shapes import Bool
+from tomopolish.shapes import Bool, Float
 
 Array = np.ndarray
 
@@ -64,21 +64,7 @@ def correlation_windows(
     taking_part = frames_taking_part(series, settings)
     tilts = np.arange(len(series))
     with ThreadPoolExecutor(1) as reader, lend_correlator(settings.run.device, pool) as correlator:
-        noise = np.zeros((len(series), box // 2 + 1))
-        if settings.weights.whiten:
-            averaged = 1 if settings.weights.per_frame_noise else len(tilts)
-            with progress.stage("noise", len(tilts)) as stage:
-                width, height = series.image_size_px
-                turns = [Turn(index=tilt % averaged, count=averaged) for tilt in range(len(tilts))]
-
-                def needed(tilt: int) -> list[slice]:
-                    last = references.weight.last_frequency
-                    return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
-
-                for tilt, image in prefetch(series, tilts, reader, needed):
-                    turn = turns[tilt]
-                    noise[tilt] = correlator.noise_power(image, box, references.weight.last_frequency, turn)
-                    stage.advance()
+        noise = _noise(series, references, settings, correlator, reader, progress)
         weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
@@ -118,6 +104,33 @@ def correlation_windows(
         frequency_weights=weights if settings.run.diagnostics else None,
         held_out=in_one(held),
     )
+
+
+def _noise(
+    series: TiltSeries,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    correlator: Correlator,
+    reader: Executor,
+    progress: Progress,
+) -> Float[Array, "F shells"]:
+    """Noise power of each tilt image by shell; zero where nobody asks for it."""
+    box, last, tilts = references.box_px, references.weight.last_frequency, np.arange(len(series))
+    noise = np.zeros((len(series), box // 2 + 1))
+    if not settings.weights.whiten:
+        return noise
+    width, height = series.image_size_px
+    averaged = 1 if settings.weights.per_frame_noise else len(tilts)
+    turns = [Turn(index=tilt % averaged, count=averaged) for tilt in range(len(tilts))]
+
+    def needed(tilt: int) -> list[slice]:
+        return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
+
+    with progress.stage("noise", len(tilts)) as stage:
+        for tilt, image in prefetch(series, tilts, reader, needed):
+            noise[tilt] = correlator.noise_power(image, box, last, turns[tilt])
+            stage.advance()
+    return noise
 
 
 def _seed(series: TiltSeries) -> int:
