@@ -101,29 +101,32 @@ def prepare_half_maps(
     times = np.full(box // 2 + 1, 2.0)  # how often each distance occurs
     times[0] = times[-1] = 1.0
     whole = float(times @ np.sum(window, axis=2, dtype=np.float64) @ times)
-    parts = [np.empty((box, box, box), dtype=np.float32) for _ in range(2)]
+    own = maps is not references.half_maps
+    volumes = [maps[half] if own else np.empty_like(maps[half]) for half in range(2)]
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(
-            lambda half: kernels_cpu.taper(maps[half], window, factor, whole, parts[half]), range(2)
+            lambda half: kernels_cpu.taper(maps[half], window, factor, whole, volumes[half]), range(2)
         ):
             pass
+        del maps, window, factor
         reach = min(int(np.ceil(last_frequency)) + 1, box // 2)
-        return ReferenceTransform(
-            values=_transform_two(parts[0], parts[1], reach, pool), reach=reach, box=box
-        )
+        return ReferenceTransform(values=_transform_two(volumes, reach, pool), reach=reach, box=box)
 
 
-def _transform_two(first: Array, second: Array, reach: int, pool: Executor) -> Complex64[Array, "2 n n m"]:
+def _transform_two(volumes: list[Array], reach: int, pool: Executor) -> Complex64[Array, "2 n n m"]:
     """Unitary transforms of two real cubes about their centres, as real and imaginary part of one.
 
-    Along z, then y, then x; of each axis, only what is kept goes on to the next.
+    Along z, then y, then x; of each axis, only what is kept goes on to the next. The list is emptied, so that
+    the cubes are gone by then.
     """
-    box, plan = len(first), fft_plan(len(first))
+    box = len(volumes[0])
+    plan = fft_plan(box)
     tables = plan.radices, plan.twiddles, plan.roots, plan.place
     wanted = np.arange(-reach, reach + 1) % box
     count, plane = len(wanted), box * box
     layers = [np.empty((1, count, plane), dtype=np.float32) for _ in range(2)]
-    stack = [volume.reshape(1, box, plane) for volume in (first, second)]
+    stack = [volume.reshape(1, box, plane) for volume in volumes]
+    volumes.clear()
     share = -(-plane // (PARTS * kernels_fft.LANES)) * kernels_fft.LANES
 
     def along_z(start: int) -> None:
@@ -132,6 +135,7 @@ def _transform_two(first: Array, second: Array, reach: int, pool: Executor) -> C
 
     for _ in pool.map(along_z, range(0, plane, share)):
         pass
+    stack.clear()
     found = [np.empty((count, count, count), dtype=np.float32) for _ in range(2)]
     cubes = [layer.reshape(count, box, box) for layer in layers]
     bounds = np.linspace(0, count, PARTS + 1).astype(int)
@@ -141,13 +145,21 @@ def _transform_two(first: Array, second: Array, reach: int, pool: Executor) -> C
 
     for _ in pool.map(along_y_and_x, range(PARTS)):
         pass
-    both = (found[0] + 1j * found[1])[..., reach:]
-    mates = (found[0] - 1j * found[1])[::-1, ::-1, reach::-1]  # conjugate, at −k
-    values = np.stack([both + mates, -1j * (both - mates)]).astype(np.complex64, copy=False)
+    del cubes, layers
+    # Z = A + iB at k, and at −k, where it is A* + iB*.
+    (re, im), (mate_re, mate_im) = (
+        (part[..., reach:] for part in found),
+        (part[::-1, ::-1, reach::-1] for part in found),
+    )
+    values = np.empty((2, *re.shape), dtype=np.complex64)
+    np.add(re, mate_re, out=values[0].real)
+    np.subtract(im, mate_im, out=values[0].imag)
+    np.add(im, mate_im, out=values[1].real)
+    np.subtract(mate_re, re, out=values[1].imag)
     # The origin is the central voxel: half a box away, every other frequency changes its sign.
-    index = np.arange(-reach, reach + 1)
-    odd = (index[:, None, None] + index[:, None] + index[reach:]) % 2
-    values *= np.float32(0.5 / box**1.5) * (1 - 2 * odd).astype(np.float32)
+    sign = (1 - 2 * (np.arange(-reach, reach + 1) % 2)).astype(np.float32)
+    values *= np.float32(0.5 / box**1.5) * sign[:, None] * sign[reach:]
+    values *= sign[:, None, None]
     return values
 
 
