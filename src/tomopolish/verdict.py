@@ -161,8 +161,7 @@ def student_tail(t: float, freedom: float) -> float:
     """Probability that a variable of Student's distribution exceeds t.
 
     Half the regularised incomplete beta function I_x(ν/2, ½) at x = ν/(ν + t²), by its continued fraction
-    (DLMF 8.17.22). SciPy's takes longer to import than a tomogram's
-    output to write.
+    (DLMF 8.17.22). SciPy's takes longer to import than a tomogram's output to write.
     """
     if not np.isfinite(t):
         return float(t < 0)

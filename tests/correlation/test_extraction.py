@@ -17,12 +17,11 @@ IMAGE = np.random.default_rng(1).normal(7, 2, (50, 70)).astype(np.float32)
 
 def spectra(image: np.ndarray, centres: np.ndarray, box: int, used: int | None = None) -> np.ndarray:
     """Half planes [box, sign of ky, |ky|, kx] of boxes about 2D positions."""
-    mask, plan = box_mask(box), fft_plan(box)
+    mask = box_mask(box)
     used = used or box // 2 + 1
     corners = np.floor(centres + 0.5).astype(np.int64) - box // 2
     parts = np.full((len(centres), 2, 2, used, used), np.nan, dtype=np.float32)
-    tables = plan.radices, plan.twiddles, plan.roots, plan.place
-    box_spectra(image, corners, mask.falloff, mask.outside, *tables, parts)
+    box_spectra(image, corners, mask.falloff, mask.outside, *fft_plan(box).tables, parts)
     return parts[:, 0] + 1j * parts[:, 1].astype(complex)
 
 

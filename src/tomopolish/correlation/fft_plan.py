@@ -33,6 +33,11 @@ class FftPlan:
     roots: Complex64[Array, "U"]
     place: Int[Array, "n"]
 
+    @property
+    def tables(self) -> tuple[Array, Array, Array, Array]:
+        """All of it, in the order in which kernels take it."""
+        return self.radices, self.twiddles, self.roots, self.place
+
 
 @cache
 def fft_plan(length: int) -> FftPlan:

@@ -63,14 +63,12 @@ def noise_power(
     tops = grid.top + grid.step_down * np.arange(grid.rows)
     corners = np.stack(np.meshgrid(grid.step * np.arange(grid.columns), tops), axis=-1).reshape(-1, 2)
     everything, nothing = np.ones((box, box), np.float32), np.empty((0, box), np.float32)
-    plan, used = fft_plan(box), grid.frequencies
+    tables, used = fft_plan(box).tables, grid.frequencies
 
     def power_of(first: int) -> Array:
         tiles = corners[first : first + TILES_PER_TASK]
         spectra = np.empty((len(tiles), 2, 2, used, used), dtype=np.float32)
-        kernels_fft.box_spectra(
-            image, tiles, everything, nothing, plan.radices, plan.twiddles, plan.roots, plan.place, spectra
-        )
+        kernels_fft.box_spectra(image, tiles, everything, nothing, *tables, spectra)
         power = np.zeros(2 * used**2)
         kernels_cpu.add_power(spectra.reshape(len(tiles), 2, -1), power)
         return power.reshape(2, used, used)

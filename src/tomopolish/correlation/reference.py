@@ -120,8 +120,7 @@ def _transform_two(volumes: list[Array], reach: int, pool: Executor) -> Complex6
     the cubes are gone by then.
     """
     box = len(volumes[0])
-    plan = fft_plan(box)
-    tables = plan.radices, plan.twiddles, plan.roots, plan.place
+    tables = fft_plan(box).tables
     wanted = np.arange(-reach, reach + 1) % box
     count, plane = len(wanted), box * box
     layers = [np.empty((1, count, plane), dtype=np.float32) for _ in range(2)]

@@ -310,19 +310,9 @@ def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]
 
     The result lies in memory that the thread's next call uses again.
     """
-    mask, plan = task.mask, fft_plan(task.reference.box)
+    mask, tables = task.mask, fft_plan(task.reference.box).tables
     spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
-    kernels_fft.box_spectra(
-        task.image,
-        batch.corners,
-        mask.falloff,
-        mask.outside,
-        plan.radices,
-        plan.twiddles,
-        plan.roots,
-        plan.place,
-        spectra,
-    )
+    kernels_fft.box_spectra(task.image, batch.corners, mask.falloff, mask.outside, *tables, spectra)
     return spectra
 
 
