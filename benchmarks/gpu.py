@@ -1,25 +1,31 @@
-"""How long correlation windows take on a device, beside the least that moving their bytes can take.
+"""How long a tomogram takes on a CUDA device, beside the least that moving its bytes can take.
 
-Without a project: the floor of the published case alone. With one (``tomopolish simulate`` makes them), the
-windows of its first tomogram are computed twice on each device, and the second time is shown::
+Without a project: the floor of the published case alone. With one (``tomopolish simulate`` makes them), its
+first tomogram is refined several times on each device, as the later tomograms of a run are: kernels compiled,
+references on the device. Shown are the least times of the stages, what reading the images takes by itself,
+how far the devices' results differ, and, with ``--steps``, what each step takes on the device and the host::
 
     python benchmarks/gpu.py
-    python benchmarks/gpu.py --i project/optimisation_set.star --b 256 --r 12 --devices cpu cuda
+    python benchmarks/gpu.py --i project/optimisation_set.star --b 256 --r 12 --j 16 --devices cpu cuda
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+import gpu_steps
 import tomopolish
 from tomopolish.correlation.noise import Turn, tile_grid
-from tomopolish.pipeline import correlation_windows, prepare
+from tomopolish.correlation.reading import image_alone, prefetch
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.pipeline import align_tomogram, prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
 
@@ -84,11 +90,22 @@ def show_floor(case: Case) -> float:
     return total
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The least times of one device's repetitions, s, and where it put the particles."""
+
+    device: str
+    seconds: float
+    stages: dict[str, float]
+    positions_px: list[list[float]]
+
+
 def measure(arguments: argparse.Namespace) -> None:
-    """Time the windows of a project's first tomogram."""
+    """Time the refinement of a project's first tomogram, and its windows step by step."""
     project = tomopolish.load(arguments.i)
     series, particles = project.load(project.tomogram_names[0])
-    floor = 0.0
+    reading = [read_all(series) for _ in range(2)][-1]
+    case, outcomes = None, []
     for device in arguments.devices:
         settings = AlignSettings(
             inputs=InputPaths(optimisation_set=arguments.i),
@@ -96,23 +113,62 @@ def measure(arguments: argparse.Namespace) -> None:
             run=RunSettings(output_folder=Path("unused"), threads=arguments.j, device=device),
         )
         references = prepare(project.references(), settings)
-        for _ in range(2):
+        case = case or case_of(series, particles, references.weight.last_frequency, arguments)
+        runs = []
+        for _ in range(arguments.repeat):
             start = time.perf_counter()
-            with ThreadPoolExecutor(arguments.j) as pool:
-                found = correlation_windows(series, particles, references, settings, pool, SilentProgress())
-            seconds = time.perf_counter() - start
-        if not floor:
-            floor = show_floor(
-                Case(
-                    pairs=int(np.count_nonzero(found.visible)),
-                    tilts=len(series),
-                    box_px=arguments.b,
-                    image_px=series.image_size_px,
-                    columns=min(int(np.ceil(references.weight.last_frequency)) + 1, arguments.b // 2 + 1),
-                    samples=found.values.shape[-1],
-                )
+            result = align_tomogram(series, particles, references, settings, SilentProgress())
+            runs.append((time.perf_counter() - start, dict(result.statistics.seconds_by_stage)))
+        outcomes.append(
+            Outcome(
+                device=device,
+                seconds=min(total for total, _ in runs),
+                stages={name: min(stages[name] for _, stages in runs) for name in runs[0][1]},
+                positions_px=result.alignment.positions_px.tolist(),
             )
-        print(f"{device}: {seconds:.3f} s with reading the images, {seconds / floor:.1f} × the H100's floor")
+        )
+        print(f"{device}: first {runs[0][0]:.3f} s", flush=True)
+        if arguments.steps and device.startswith("cuda"):
+            gpu_steps.show(gpu_steps.correlation_steps(series, particles, references, settings))
+    assert case is not None
+    report(case, reading, outcomes, series.pixel_size_angstrom)
+    if arguments.json:
+        figures = {"reading": reading, "floor": floor_seconds(case), "case": asdict(case)}
+        arguments.json.write_text(json.dumps(figures | {"outcomes": [asdict(o) for o in outcomes]}))
+
+
+def read_all(series: TiltSeries) -> float:
+    """Seconds that reading every tilt image takes, with nothing else going on."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(1) as reader:
+        for _ in prefetch(series, np.arange(len(series)), reader, image_alone):
+            pass
+    return time.perf_counter() - start
+
+
+def case_of(series: TiltSeries, particles: Particles, last: float, arguments: argparse.Namespace) -> Case:
+    """Return the size of the work, every particle being visible in every image."""
+    return Case(
+        pairs=len(series) * len(particles),
+        tilts=len(series),
+        box_px=arguments.b,
+        image_px=series.image_size_px,
+        columns=min(int(np.ceil(last)) + 1, arguments.b // 2 + 1),
+        samples=2 * (arguments.r + 4),
+    )
+
+
+def report(case: Case, reading: float, outcomes: list[Outcome], pixel_angstrom: float) -> None:
+    """Print times beside the floor, and how far the results of other devices are from the first one's."""
+    floor = show_floor(case)
+    print(f"reading all images once, alone: {reading:.3f} s")
+    for outcome in outcomes:
+        windows = outcome.stages["noise"] + outcome.stages["correlation"]
+        stages = ", ".join(f"{name} {seconds:.3f}" for name, seconds in outcome.stages.items())
+        print(f"{outcome.device}: tomogram {outcome.seconds:.3f} s ({stages})")
+        print(f"  noise and correlation {windows:.3f} s, {windows / floor:.1f} × the H100's floor")
+        apart = np.abs(np.subtract(outcome.positions_px, outcomes[0].positions_px)).max() * pixel_angstrom
+        print(f"  positions differ from {outcomes[0].device}'s by up to {apart:.2e} Å")
 
 
 def main() -> None:
@@ -123,6 +179,9 @@ def main() -> None:
     parser.add_argument("--r", type=int, default=12, help="range, px")
     parser.add_argument("--j", type=int, default=1, help="threads")
     parser.add_argument("--devices", nargs="+", default=["cpu", "cuda"], help="as --device takes them")
+    parser.add_argument("--repeat", type=int, default=4, help="how often each device refines the tomogram")
+    parser.add_argument("--steps", action="store_true", help="show what each step on the device takes")
+    parser.add_argument("--json", type=Path, help="file that receives the figures")
     arguments = parser.parse_args()
     if arguments.i is None:
         show_floor(Case(pairs=500 * 41, tilts=41, box_px=256, image_px=(4096, 4096), columns=129, samples=32))

@@ -53,6 +53,13 @@ class NumpyArrays:
         self.uploaded.append(values.shape)
         return np.array(values, order="C")
 
+    def host_memory(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.empty(shape, dtype=np.float32)
+
+    def fill(self, target: np.ndarray, values: np.ndarray) -> None:
+        assert target.shape == values.shape and target.flags.c_contiguous
+        target[...] = values
+
     def download(self, values: np.ndarray) -> np.ndarray:
         return values.copy()
 

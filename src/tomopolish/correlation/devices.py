@@ -34,6 +34,9 @@ INSTALL = "install it with: pip install 'tomopolish[gpu]'"
 class Correlator(Protocol):
     """Compares one tilt image at a time with the references."""
 
+    def host_memory(self, shape: tuple[int, ...]) -> Float32[Array, "..."]:
+        """Memory of the host that images come from fastest, uninitialised."""
+
     def noise_power(
         self, image: Float32[Array, "h w"], box: int, last_frequency: float, turn: Turn | None = None
     ) -> Float[Array, "shells"]:
@@ -54,6 +57,10 @@ class CpuCorrelator:
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
+
+    def host_memory(self, shape: tuple[int, ...]) -> Float32[Array, "..."]:
+        """Memory of the host, uninitialised."""
+        return np.empty(shape, dtype=np.float32)
 
     def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""

@@ -6,6 +6,7 @@ device; numpy stands in for it where numba imitates the kernels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,6 +52,12 @@ class DeviceArrays(Protocol):
     def upload(self, values: Array) -> DeviceArray:
         """Copy to the device, with C-contiguous rows."""
 
+    def host_memory(self, shape: tuple[int, ...]) -> Array:
+        """Memory of the host that the device reads by itself; float32, uninitialised."""
+
+    def fill(self, target: DeviceArray, values: Array) -> None:
+        """Copy into an array on the device; `values` must stay as they are until the next `download`."""
+
     def download(self, values: DeviceArray) -> Array:
         """Wait for an array's values and copy them to the host."""
 
@@ -69,9 +76,11 @@ class CupyArrays:
 
     def __init__(self, index: int) -> None:
         import cupy  # noqa: PLC0415  nothing but a CUDA device needs it
+        import cupyx  # noqa: PLC0415
         from numba import config, cuda  # noqa: PLC0415
 
         self.xp: Any = cupy
+        self._pinned = cupyx.empty_pinned
         self._cuda = cuda
         self._index = index
         config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small data sets are no mistake
@@ -84,6 +93,15 @@ class CupyArrays:
     def upload(self, values: Array) -> DeviceArray:
         """Copy to the device, with C-contiguous rows."""
         return self.xp.asarray(np.ascontiguousarray(values))
+
+    def host_memory(self, shape: tuple[int, ...]) -> Array:
+        """Memory of the host that the device reads by itself; float32, uninitialised."""
+        found: Array = self._pinned(shape, dtype=np.float32)
+        return found
+
+    def fill(self, target: DeviceArray, values: Array) -> None:
+        """Copy into an array on the device; `values` must stay as they are until the next `download`."""
+        target.set(values, stream=self.xp.cuda.Stream.null)  # `upload` would copy to pinned memory first
 
     def download(self, values: DeviceArray) -> Array:
         """Wait for an array's values and copy them to the host."""
@@ -131,15 +149,18 @@ class CudaCorrelator:
         """Make the device the calling thread's until the context closes."""
         return self._arrays.active()
 
+    def host_memory(self, shape: tuple[int, ...]) -> Array:
+        """Memory of the host that the device reads by itself; float32, uninitialised."""
+        return self._arrays.host_memory(shape)
+
     def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
         arrays, xp = self._arrays, self._arrays.xp
         grid = tile_grid(image.shape, box, last_frequency, turn)
-        used, step_down = image, grid.step_down
-        if not grid.shares_rows:  # what other images show instead need not go over the bus
-            tops = grid.top + grid.step_down * np.arange(grid.rows)
-            used, step_down = np.concatenate([image[top : top + box] for top in tops]), box
-        on_device = arrays.upload(used)
+        # What other images show instead need not go over the bus.
+        strips = [image[rows] for rows in grid.pixel_rows(box)]
+        step_down = grid.step_down if grid.shares_rows else box
+        on_device = self._send(strips)
         down, right = on_device.strides
         total = xp.zeros((box, grid.frequencies), dtype=np.float64)
         at_once = max(1, BATCH_BYTES // (4 * grid.columns * box**2))
@@ -172,6 +193,15 @@ class CudaCorrelator:
                     other, chosen = batch.of_other_half(mine), spectra[self._arrays.upload(mine)]
                     held.values[place], held.power[place] = self._compare(other, chosen, shared)
 
+    def _send(self, strips: Sequence[Array]) -> DeviceArray:
+        """Rows of an image, one strip below the other."""
+        rows = sum(map(len, strips))
+        found, first = self._arrays.xp.empty((rows, strips[0].shape[1]), dtype=np.float32), 0
+        for strip in strips:
+            self._arrays.fill(found[first : first + len(strip)], strip)
+            first += len(strip)
+        return found
+
     def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
         upload, mask = self._arrays.upload, task.mask
         shared: TiltFrequencies = task.frequencies
@@ -184,7 +214,7 @@ class CudaCorrelator:
         if task.reference not in self._resident:
             self._resident[task.reference] = upload(task.reference.flat)
         return _TiltOnDevice(
-            image=upload(task.image),
+            image=self._send([task.image]),
             mask=self._resident[mask],
             reference=self._resident[task.reference],
             reach=task.reference.reach,

@@ -39,7 +39,7 @@ def _block_sum(values):  # type: ignore[no-untyped-def]
     return values[0]
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-untyped-def]
     """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
 
@@ -82,7 +82,7 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
         reach,
     )
     width, height = 2 * (reach + 1), 2 * reach + 1
-    row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height**2)
+    row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height * height)
     re, im = _blend(reference, first + np.uint64(place), row, layer, tx, ty, tz, side)
     re, im = re * odd.real - im * odd.imag, re * odd.imag + im * odd.real
     row_phase = constant_phase + defocus[2] * ky2
@@ -96,7 +96,7 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
     return p_re * q_re - p_im * q_im, p_re * q_im + p_im * q_re, power
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def correlate_spectra(  # type: ignore[no-untyped-def]
     spectra, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
     quartic, constant_phase, even, odd, group, product, power,
@@ -157,7 +157,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         power[pair, cuda.blockIdx.y] = total
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def add_power(transforms, total):  # type: ignore[no-untyped-def]
     """Add the power of many transforms: ``total[y, x] += Σ_t |transform[t, y, x]|²``, one thread per pixel.
 

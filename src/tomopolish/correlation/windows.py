@@ -8,7 +8,6 @@ one thread (spec §5).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,7 @@ from tomopolish.correlation.fft_plan import fft_plan
 from tomopolish.correlation.frequencies import TiltFrequencies
 from tomopolish.correlation.held_out import HeldOutWindows
 from tomopolish.correlation.reference import ReferenceTransform
-from tomopolish.dataset.model import Particles, ReusesMemory, TiltSeries
+from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.fourier import column_multiplicity
 from tomopolish.geometry import depth_px, project, project_trajectories
 from tomopolish.shapes import Bool, Float, Float32, Int
@@ -356,35 +355,3 @@ def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, A
         power,
     )
     return product, power
-
-
-def prefetch(
-    series: TiltSeries,
-    tilts: Array,
-    reader: Executor,
-    needed: Callable[[int], Sequence[slice]] = lambda _: (slice(None),),
-) -> Iterator[tuple[int, Array]]:
-    """Yield (tilt, image) while the next image is being read; an image holds until the next is asked for.
-
-    Parameters
-    ----------
-    needed
-        Rows of each tilt image that must be read; what the others hold means nothing.
-    """
-    width, height = series.image_size_px
-    images = series.images
-    buffers = [np.empty((height, width), dtype=np.float32) for _ in range(min(2, len(tilts)))]
-
-    def read(i: int) -> Array:
-        if not isinstance(images, ReusesMemory):
-            return images.read(int(tilts[i]))
-        image = buffers[i % 2]
-        for rows in needed(int(tilts[i])):
-            images.read_into(int(tilts[i]), image[rows], rows.start or 0)
-        return image
-
-    pending = None
-    for i, tilt in enumerate(tilts):
-        image = read(0) if pending is None else pending.result()
-        pending = reader.submit(read, i + 1) if i + 1 < len(tilts) else None
-        yield int(tilt), image

@@ -11,6 +11,7 @@ from tomopolish.correlation.devices import Correlator, lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.held_out import choose_held_out, empty_windows, in_one
 from tomopolish.correlation.noise import Turn, tile_grid
+from tomopolish.correlation.reading import image_alone, prefetch
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
     CorrelationWindows,
@@ -18,7 +19,6 @@ from tomopolish.correlation.windows import (
     TiltTask,
     box_mask,
     pair_geometry,
-    prefetch,
     window_samples,
 )
 from tomopolish.dataset.model import Particles, TiltSeries
@@ -26,7 +26,7 @@ from tomopolish.models.deformation import deformation_from
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Bool, Float, Float32
 
 Array = np.ndarray
 
@@ -74,24 +74,24 @@ def correlation_windows(
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         chosen = choose_held_out(geometry.visible, settings.fit.held_out_fraction, _seed(series))
         held = [empty_windows(int(tilt), np.flatnonzero(chosen[tilt]), len(samples)) for tilt in tilts]
+
+        def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
+            weight = weights[tilt if len(weights) > 1 else 0]
+            groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
+            return TiltTask(
+                image=image,
+                tilt=tilt,
+                geometry=geometry,
+                particles=particles,
+                frequencies=tilt_frequencies(series, tilt, weight, groups, cutoff),
+                mask=mask,
+                reference=references.transform,
+                displacements_px=samples,
+            )
+
+        ahead = prefetch(series, busy, reader, compare_with, memory=correlator.host_memory)
         with progress.stage("correlation", len(busy)) as stage:
-            for tilt, image in prefetch(series, busy, reader):
-                task = TiltTask(
-                    image=image,
-                    tilt=tilt,
-                    geometry=geometry,
-                    particles=particles,
-                    frequencies=tilt_frequencies(
-                        series,
-                        tilt,
-                        weights[tilt if len(weights) > 1 else 0],
-                        particles.optics_groups,
-                        settings.weights.cutoff_fraction,
-                    ),
-                    mask=mask,
-                    reference=references.transform,
-                    displacements_px=samples,
-                )
+            for tilt, task in ahead:
                 correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
                 stage.advance()
     return CorrelationWindows(
@@ -127,7 +127,8 @@ def _noise(
         return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
 
     with progress.stage("noise", len(tilts)) as stage:
-        for tilt, image in prefetch(series, tilts, reader, needed):
+        memory = correlator.host_memory
+        for tilt, image in prefetch(series, tilts, reader, image_alone, needed=needed, memory=memory):
             noise[tilt] = correlator.noise_power(image, box, last, turns[tilt])
             stage.advance()
     return noise

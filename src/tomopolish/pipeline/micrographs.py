@@ -10,13 +10,13 @@ import numpy as np
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.micrograph import add_prediction, micrograph_weight, micrograph_window
 from tomopolish.correlation.noise import noise_power
+from tomopolish.correlation.reading import image_alone, prefetch
 from tomopolish.correlation.windows import (
     BoxMask,
     CorrelationWindows,
     PairGeometry,
     TiltTask,
     box_mask,
-    prefetch,
     window_samples,
 )
 from tomopolish.dataset.model import Particles, TiltSeries
@@ -56,7 +56,7 @@ def micrograph_windows(
     values = np.zeros((len(series), 1, len(samples), len(samples)), dtype=np.float32)
     busy = np.flatnonzero(shown)
     with ThreadPoolExecutor(1) as reader, progress.stage("micrographs", len(busy)) as stage:
-        for tilt, image in prefetch(series, busy, reader):
+        for tilt, image in prefetch(series, busy, reader, image_alone):
             micrograph, centred = (
                 np.zeros_like(image),
                 image - image.mean(dtype=np.float64).astype(np.float32),

@@ -16,6 +16,7 @@ import scipy.fft
 
 from tomopolish.correlation.frequencies import TiltFrequencies, tilt_frequencies
 from tomopolish.correlation.noise import noise_power
+from tomopolish.correlation.reading import image_alone, prefetch
 from tomopolish.correlation.reference import ReferenceTransform
 from tomopolish.correlation.weights import whitening
 from tomopolish.correlation.windows import (
@@ -26,7 +27,6 @@ from tomopolish.correlation.windows import (
     box_spectra,
     pair_batch,
     pair_geometry,
-    prefetch,
 )
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
@@ -77,7 +77,7 @@ class Reconstruction:
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         progress = progress or SilentProgress()
         with ThreadPoolExecutor(1) as reader, progress.stage("back-projection", len(busy)) as stage:
-            for tilt, image in prefetch(series, busy, reader):
+            for tilt, image in prefetch(series, busy, reader, image_alone):
                 power = noise_power(image, box, box / 2, pool)
                 frequencies = tilt_frequencies(
                     series, tilt, whitening(power, box), particles.optics_groups, 0.0
