@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """Time the refinement of a project's first tomogram, and its windows step by step."""
     project = tomopolish.load(arguments.i)
     series, particles = project.load(project.tomogram_names[0])
-    reading = [read_all(series) for _ in range(2)][-1]
+    reading = [read_all(series, arguments.j) for _ in range(2)][-1]
     case, outcomes = None, []
     for device in arguments.devices:
         settings = AlignSettings(
@@ -137,12 +136,11 @@ def measure(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(figures | {"outcomes": [asdict(o) for o in outcomes]}))
 
 
-def read_all(series: TiltSeries) -> float:
+def read_all(series: TiltSeries, threads: int) -> float:
     """Seconds that reading every tilt image takes, with nothing else going on."""
     start = time.perf_counter()
-    with ThreadPoolExecutor(1) as reader:
-        for _ in prefetch(series, np.arange(len(series)), reader, image_alone):
-            pass
+    for _ in prefetch(series, np.arange(len(series)), image_alone, threads=threads):
+        pass
     return time.perf_counter() - start
 
 

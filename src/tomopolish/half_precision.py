@@ -10,9 +10,14 @@ from numba import njit
 Array = np.ndarray
 
 
-def widen(halves: Array, out: Array) -> None:
-    """Convert float16 in the machine's byte order to float32, exactly; both contiguous, of equal size."""
-    _look_up(halves.view(np.uint16).reshape(-1), _table(), out.reshape(-1))
+def widen(halves: Array, out: Array) -> bool:
+    """Convert float16 in the machine's byte order to float32, exactly; both contiguous, of equal size.
+
+    Returns
+    -------
+    Whether all are finite numbers.
+    """
+    return bool(_look_up(halves.view(np.uint16).reshape(-1), _table(), out.reshape(-1)))
 
 
 @cache
@@ -23,5 +28,8 @@ def _table() -> Array:
 
 @njit(nogil=True, cache=True)
 def _look_up(bits, table, out):  # type: ignore[no-untyped-def]
+    largest = np.uint16(0)
     for i in range(np.uint64(len(bits))):
         out[i] = table[np.uint64(bits[i])]
+        largest = max(largest, np.uint16(bits[i] & np.uint16(0x7FFF)))
+    return largest < np.uint16(0x7C00)  # from there on infinity, and what is no number

@@ -56,8 +56,17 @@ def test_rows_are_read_alone(tmp_path: Path, dtype: str) -> None:
 def test_every_half_there_is_is_read_exactly() -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
     found = np.empty(halves.shape, dtype=np.float32)
-    widen(halves, found)
+    assert not widen(halves, found)
     np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("value", "finite"), [(65504, True), (-65504, True), (np.inf, False), (np.nan, False)]
+)
+def test_halves_that_are_no_finite_numbers_are_noticed(value: float, finite: bool) -> None:
+    halves = np.ones((5, 37), dtype=np.float16)
+    halves[3, 30] = value
+    assert widen(halves, np.empty(halves.shape, dtype=np.float32)) is finite
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

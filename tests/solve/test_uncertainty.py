@@ -12,7 +12,7 @@ from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.geometry import project
 from tomopolish.pipeline import build_problem
 from tomopolish.settings import MotionSettings
-from tomopolish.solve.problem import Problem, evaluate, predicted_positions
+from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
 from tomopolish.solve.uncertainty import Gauge, estimate_uncertainty, expected_state
 
@@ -94,6 +94,30 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     one, three = (estimate_uncertainty(problem, vector, windows.power, threads=n) for n in (1, 3))
     for field in fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(three, field.name))
+
+
+@pytest.mark.parametrize("held", ["", "angles", "shifts_px", "positions_px"])
+def test_without_motion_and_warps_errors_are_those_of_the_inverted_curvature(held: str) -> None:
+    problem, windows, _ = calibrated(4)
+    layout = problem.layout
+    visible = windows.visible.copy()
+    visible[3:, 7] = False  # hardly seen, but the prior holds it
+    free = problem.free.copy()
+    if held:
+        getattr(layout.unpack(free), held)[:] = False
+    surface = replace(problem.surface, visible=visible)
+    problem = replace(problem, surface=surface, free=free)
+    vector = refine(problem, replace(windows, visible=visible), np.zeros(layout.size), RefineOptions()).vector
+    state = expected_state(problem, evaluate(problem, vector), windows.power)
+    curvature = np.array([multiply_hessian(problem, state, unit) for unit in np.eye(layout.size)])
+    covariance = np.zeros_like(curvature)
+    covariance[np.ix_(free, free)] = np.linalg.inv(curvature[np.ix_(free, free)])
+    remove = Gauge(problem, state).remove
+    left = np.apply_along_axis(remove, 1, np.apply_along_axis(remove, 0, covariance))
+    errors = estimate_uncertainty(problem, vector, windows.power)
+    expected = layout.unpack(np.sqrt(errors.dispersion * np.diag(left)))
+    for name in ("angles", "shifts_px", "positions_px"):
+        np.testing.assert_allclose(getattr(errors, name), getattr(expected, name), rtol=1e-6, atol=1e-12)
 
 
 def test_errors_scale_with_noise_that_the_weights_do_not_know() -> None:

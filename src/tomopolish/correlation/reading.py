@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +13,9 @@ from tomopolish.shapes import Float32
 
 Array = np.ndarray
 T = TypeVar("T")
+
+COMPUTING_PER_READING = 4
+BAND_SAMPLES = 2**19
 
 
 def host_memory(shape: tuple[int, ...]) -> Float32[Array, "..."]:
@@ -28,9 +31,9 @@ def whole_image(tilt: int) -> Sequence[slice]:
 def prefetch(
     series: TiltSeries,
     tilts: Array,
-    reader: Executor,
     make: Callable[[int, Array], T],
     *,
+    threads: int = 1,
     needed: Callable[[int], Sequence[slice]] = whole_image,
     memory: Callable[[tuple[int, ...]], Array] = host_memory,
 ) -> Iterator[tuple[int, T]]:
@@ -40,10 +43,10 @@ def prefetch(
 
     Parameters
     ----------
-    reader
-        One thread, which reads.
     make
-        Called by the reader with index and image; what it makes may refer to the image.
+        Called by the thread that reads, with index and image; what it makes may refer to the image.
+    threads
+        Threads that compute meanwhile: for every `COMPUTING_PER_READING` of them one reads, at least one.
     needed
         Rows of each tilt image that must be read; what the others hold means nothing.
     memory
@@ -52,21 +55,31 @@ def prefetch(
     width, height = series.image_size_px
     images = series.images
     buffers = [memory((height, width)) for _ in range(min(2, len(tilts)))]
+    helpers = max(1, threads // COMPUTING_PER_READING)
 
     def read(i: int) -> T:
         tilt = int(tilts[i])
         if not isinstance(images, ReusesMemory):
             return make(tilt, images.read(tilt))
-        image = buffers[i % 2]
-        for rows in needed(tilt):
-            images.read_into(tilt, image[rows], rows.start or 0)
+        image, into = buffers[i % 2], images.read_into
+        bands = [band for rows in needed(tilt) for band in _bands(rows, height, width)]
+        for _ in bander.map(lambda band: into(tilt, image[band], band.start), bands):
+            pass
         return make(tilt, image)
 
     pending = None
-    for i, tilt in enumerate(tilts):
-        made = read(0) if pending is None else pending.result()
-        pending = reader.submit(read, i + 1) if i + 1 < len(tilts) else None
-        yield int(tilt), made
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(helpers) as bander:
+        for i, tilt in enumerate(tilts):
+            made = read(0) if pending is None else pending.result()
+            pending = reader.submit(read, i + 1) if i + 1 < len(tilts) else None
+            yield int(tilt), made
+
+
+def _bands(rows: slice, height: int, width: int) -> list[slice]:
+    """Parts of some rows of an image, none of them large: what is read then stays close to the processor."""
+    first, last, _ = rows.indices(height)
+    step = max(1, BAND_SAMPLES // width)
+    return [slice(top, min(top + step, last)) for top in range(first, last, step)]
 
 
 def image_alone(tilt: int, image: Array) -> Array:

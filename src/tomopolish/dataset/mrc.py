@@ -65,18 +65,22 @@ class MrcFile:
         _, h, w = self.shape
         return self._read(section, 0, h * w).reshape(h, w)
 
-    def read_section_into(self, section: int, image: Float32[Array, "n w"], row: int = 0) -> None:
-        """As `read_section`, into memory that is there already; as many rows as that has, from `row` on."""
+    def read_section_into(self, section: int, image: Float32[Array, "n w"], row: int = 0) -> bool:
+        """As `read_section`, into memory that is there already; as many rows as that has, from `row` on.
+
+        Returns
+        -------
+        Whether all samples are finite numbers.
+        """
         first = row * self.shape[2]
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
             values = self._samples(section, first, image.size).reshape(image.shape)
             if values.dtype == np.float16 and image.flags.c_contiguous:
                 from tomopolish.half_precision import widen  # noqa: PLC0415  numba takes a while
 
-                widen(values, image)
-            else:
-                image[...] = values
-            return
+                return widen(values, image)
+            image[...] = values
+            return _all_finite(image)
         with self._failing(section), self.path.open("rb", buffering=0) as handle:
             handle.seek(self.offset + section * self.section_bytes + first * image.itemsize)
             target, done = image.data.cast("B"), 0
@@ -84,6 +88,7 @@ class MrcFile:
                 done += got
         if done != len(target):
             raise self._cut_off(section)
+        return _all_finite(image)
 
     def read_row(self, section: int, row: int) -> Float32[Array, "w"]:
         """Read a single row of a section; raises RunError as `read_section`."""
@@ -118,6 +123,12 @@ class MrcFile:
 
     def _cut_off(self, section: int) -> RunError:
         return RunError(f"{self.path}: section {section + 1} is cut off; copy the file again")
+
+
+def _all_finite(image: Float32[Array, "n w"]) -> bool:
+    # The sum in single precision is quick, but sums of large values may exceed it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return any(bool(np.isfinite(np.sum(image, dtype=dtype))) for dtype in (np.float32, np.float64))
 
 
 def read_header(path: Path) -> MrcFile:

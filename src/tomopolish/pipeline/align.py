@@ -33,7 +33,7 @@ from tomopolish.solve.uncertainty import estimate_uncertainty
 Array = np.ndarray
 
 LARGE_PROBLEM = 500
-"""Particles from which on the solver's matrix products gain from several threads."""
+"""Particles from which on the matrix products of their motion gain from several threads."""
 
 ENOUGH_TO_JUDGE = 0.05
 """Log-likelihood, in nats, not worth another step of a first fit, which is only judged and gone on from."""
@@ -110,7 +110,8 @@ def align_species(
     windows = join_windows(found)
     del found
     joined = join_particles([s.particles for s in species], len(series))
-    threads = settings.run.threads if len(joined) >= LARGE_PROBLEM else 1
+    large = settings.motion is not None and len(joined) >= LARGE_PROBLEM
+    threads = settings.run.threads if large else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
         solved = _solve(
             series, joined, windows, _owners([s.particles for s in species]), settings, stage, micrographs

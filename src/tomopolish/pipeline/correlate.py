@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 import numpy as np
 
@@ -63,8 +63,8 @@ def correlation_windows(
     box = references.box_px
     taking_part = frames_taking_part(series, settings)
     tilts = np.arange(len(series))
-    with ThreadPoolExecutor(1) as reader, lend_correlator(settings.run.device, pool) as correlator:
-        noise = _noise(series, references, settings, correlator, reader, progress)
+    with lend_correlator(settings.run.device, pool) as correlator:
+        noise = _noise(series, references, settings, correlator, progress)
         weights = frequency_weights(noise, references.weight, box, settings.weights)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
@@ -89,7 +89,8 @@ def correlation_windows(
                 displacements_px=samples,
             )
 
-        ahead = prefetch(series, busy, reader, compare_with, memory=correlator.host_memory)
+        threads, memory = settings.run.threads, correlator.host_memory
+        ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory)
         with progress.stage("correlation", len(busy)) as stage:
             for tilt, task in ahead:
                 correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
@@ -111,7 +112,6 @@ def _noise(
     references: PreparedReferences,
     settings: AlignSettings,
     correlator: Correlator,
-    reader: Executor,
     progress: Progress,
 ) -> Float[Array, "F shells"]:
     """Noise power of each tilt image by shell; zero where nobody asks for it."""
@@ -127,8 +127,9 @@ def _noise(
         return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
 
     with progress.stage("noise", len(tilts)) as stage:
-        memory = correlator.host_memory
-        for tilt, image in prefetch(series, tilts, reader, image_alone, needed=needed, memory=memory):
+        threads, memory = settings.run.threads, correlator.host_memory
+        ahead = prefetch(series, tilts, image_alone, threads=threads, needed=needed, memory=memory)
+        for tilt, image in ahead:
             noise[tilt] = correlator.noise_power(image, box, last, turns[tilt])
             stage.advance()
     return noise

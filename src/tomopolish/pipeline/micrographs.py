@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 import numpy as np
 
@@ -55,8 +55,8 @@ def micrograph_windows(
     shown = np.any([g.visible.any(axis=1) for g in geometries], axis=0)
     values = np.zeros((len(series), 1, len(samples), len(samples)), dtype=np.float32)
     busy = np.flatnonzero(shown)
-    with ThreadPoolExecutor(1) as reader, progress.stage("micrographs", len(busy)) as stage:
-        for tilt, image in prefetch(series, busy, reader, image_alone):
+    with progress.stage("micrographs", len(busy)) as stage:
+        for tilt, image in prefetch(series, busy, image_alone, threads=settings.run.threads):
             micrograph, centred = (
                 np.zeros_like(image),
                 image - image.mean(dtype=np.float64).astype(np.float32),

@@ -76,8 +76,8 @@ class Reconstruction:
         geometry = _geometry(series, particles, box)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         progress = progress or SilentProgress()
-        with ThreadPoolExecutor(1) as reader, progress.stage("back-projection", len(busy)) as stage:
-            for tilt, image in prefetch(series, busy, reader, image_alone):
+        with progress.stage("back-projection", len(busy)) as stage:
+            for tilt, image in prefetch(series, busy, image_alone):
                 power = noise_power(image, box, box / 2, pool)
                 frequencies = tilt_frequencies(
                     series, tilt, whitening(power, box), particles.optics_groups, 0.0

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def interpolate(coefficients, visible, displacements, per_px, origin, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
     """Value, gradient and Hessian of each pair's surface, per px.
 
@@ -26,37 +26,52 @@ def interpolate(coefficients, visible, displacements, per_px, origin, basis, val
     tilts, particles, size, _ = coefficients.shape
     wx = np.empty((3, 4))
     wy = np.empty((3, 4))
+    flat, row = coefficients.reshape(-1), np.uint64(size)
+    near, part = np.empty((particles, 4, 4), np.float32), np.empty((particles, 2))
     for f in range(tilts):
+        # First fetch, then compute: a window is far away in memory, and waits for many of them overlap.
         for p in range(particles):
-            v = gx = gy = hxx = hxy = hyy = 0.0
-            if visible[f, p]:
-                x, y = displacements[f, p, 0] * per_px + origin, displacements[f, p, 1] * per_px + origin
-                fx, fy = np.floor(x), np.floor(y)
-                if -3 < fx < size + 1 and -3 < fy < size + 1:
-                    tx, ty = x - fx, y - fy
+            x, y = displacements[f, p, 0] * per_px + origin, displacements[f, p, 1] * per_px + origin
+            fx, fy = np.floor(x), np.floor(y)
+            inside = visible[f, p] and -3 < fx < size + 1 and -3 < fy < size + 1
+            part[p, 0], part[p, 1] = (x - fx, y - fy) if inside else (0.0, 0.0)
+            ix, iy = (int(fx) - 1, int(fy) - 1) if inside else (0, 0)
+            if inside and 0 <= ix <= size - 4 and 0 <= iy <= size - 4:
+                at = np.uint64(((f * particles + p) * size + iy) * size + ix)
+                for j in range(4):
                     for i in range(4):
-                        c0, c1, c2, c3 = basis[i, 0], basis[i, 1], basis[i, 2], basis[i, 3]
-                        wx[0, i] = c0 + tx * (c1 + tx * (c2 + tx * c3))
-                        wx[1, i] = c1 + tx * (2 * c2 + tx * 3 * c3)
-                        wx[2, i] = 2 * c2 + tx * 6 * c3
-                        wy[0, i] = c0 + ty * (c1 + ty * (c2 + ty * c3))
-                        wy[1, i] = c1 + ty * (2 * c2 + ty * 3 * c3)
-                        wy[2, i] = 2 * c2 + ty * 6 * c3
-                    ix, iy = int(fx) - 1, int(fy) - 1
+                        near[p, j, i] = flat[at + np.uint64(i)]
+                    at += row
+            else:
+                near[p] = 0
+                if inside:
                     for j in range(max(0, -iy), min(4, size - iy)):
-                        row = coefficients[f, p, iy + j]
-                        r0 = r1 = r2 = 0.0
                         for i in range(max(0, -ix), min(4, size - ix)):
-                            c = row[ix + i]
-                            r0 += wx[0, i] * c
-                            r1 += wx[1, i] * c
-                            r2 += wx[2, i] * c
-                        v += wy[0, j] * r0
-                        gx += wy[0, j] * r1
-                        gy += wy[1, j] * r0
-                        hxx += wy[0, j] * r2
-                        hxy += wy[1, j] * r1
-                        hyy += wy[2, j] * r0
+                            near[p, j, i] = coefficients[f, p, iy + j, ix + i]
+        for p in range(particles):
+            tx, ty = part[p, 0], part[p, 1]
+            for i in range(4):
+                c0, c1, c2, c3 = basis[i, 0], basis[i, 1], basis[i, 2], basis[i, 3]
+                wx[0, i] = c0 + tx * (c1 + tx * (c2 + tx * c3))
+                wx[1, i] = c1 + tx * (2 * c2 + tx * 3 * c3)
+                wx[2, i] = 2 * c2 + tx * 6 * c3
+                wy[0, i] = c0 + ty * (c1 + ty * (c2 + ty * c3))
+                wy[1, i] = c1 + ty * (2 * c2 + ty * 3 * c3)
+                wy[2, i] = 2 * c2 + ty * 6 * c3
+            v = gx = gy = hxx = hxy = hyy = 0.0
+            for j in range(4):
+                r0 = r1 = r2 = 0.0
+                for i in range(4):
+                    sample = near[p, j, i]
+                    r0 += wx[0, i] * sample
+                    r1 += wx[1, i] * sample
+                    r2 += wx[2, i] * sample
+                v += wy[0, j] * r0
+                gx += wy[0, j] * r1
+                gy += wy[1, j] * r0
+                hxx += wy[0, j] * r2
+                hxy += wy[1, j] * r1
+                hyy += wy[2, j] * r0
             value[f, p] = v
             gradient[f, p, 0], gradient[f, p, 1] = per_px * gx, per_px * gy
             square = per_px * per_px
@@ -217,14 +232,35 @@ def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks,
                     point_blocks[p, i, j] += hx * R[0, j] + hy * R[1, j]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def multiply_points(cross, roots):  # type: ignore[no-untyped-def]
-    """Multiply each particle's part of `cross` (A, P, 3) by its matrix (P, 3, 3) from the right, in place."""
-    for a in range(cross.shape[0]):
-        for p in range(cross.shape[1]):
-            x, y, z, m = cross[a, p, 0], cross[a, p, 1], cross[a, p, 2], roots[p]
-            for j in range(3):
-                cross[a, p, j] = x * m[0, j] + y * m[1, j] + z * m[2, j]
+@njit(nogil=True, cache=True, error_model="numpy")
+def eliminate_points(blocks, roots, cross):  # type: ignore[no-untyped-def]
+    """Inverse roots of the particles' blocks, and the coupling times them.
+
+    Parameters
+    ----------
+    blocks : (P, 3, 3) float64, positive semidefinite
+    roots : (P, 3, 3), written: upper triangular R with R Rᵀ = B⁻¹; a little is added where B is singular
+    cross : (A, P, 3), each particle's part is multiplied by its root from the right, in place
+    """
+    for p in range(len(blocks)):
+        B, R = blocks[p], roots[p]
+        floor = 1e-15 * (B[0, 0] + B[1, 1] + B[2, 2]) + 1e-300
+        # The Cholesky factor L of B, and R = L⁻ᵀ.
+        a = np.sqrt(max(B[0, 0], floor))
+        b, c = B[1, 0] / a, B[2, 0] / a
+        d = np.sqrt(max(B[1, 1] - b * b, floor))
+        e = (B[2, 1] - b * c) / d
+        f = np.sqrt(max(B[2, 2] - c * c - e * e, floor))
+        R[:] = 0.0
+        R[0, 0], R[1, 1], R[2, 2] = 1 / a, 1 / d, 1 / f
+        R[0, 1], R[1, 2] = -b / (a * d), -e / (d * f)
+        R[0, 2] = (b * e - c * d) / (a * d * f)
+    for row in range(len(cross)):
+        for p in range(len(blocks)):
+            x, y, z, R = cross[row, p, 0], cross[row, p, 1], cross[row, p, 2], roots[p]
+            cross[row, p, 0] = x * R[0, 0]
+            cross[row, p, 1] = x * R[0, 1] + y * R[1, 1]
+            cross[row, p, 2] = x * R[0, 2] + y * R[1, 2] + z * R[2, 2]
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

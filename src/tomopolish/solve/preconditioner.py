@@ -77,6 +77,20 @@ class SchurFactor:
         result[~self.free] = 0
         return result
 
+    def variances(self) -> Float[Array, "N"]:
+        """Diagonal of the inverse; zero for what is not free."""
+        result = np.zeros(len(self.free))
+        target = self.layout.unpack(result)
+        root = np.linalg.solve(self.tilt_factor, np.eye(len(self.tilt_factor)))  # of the complement's inverse
+        tilts = np.sum(root**2, axis=0).reshape(-1, 5)
+        target.angles[...], target.shifts_px[...] = tilts[:, :3], tilts[:, 3:]
+        # A particle's block of the inverse is R (1 + WᵀW) Rᵀ.
+        through = (root @ self.cross).reshape(len(root), -1, 3)
+        through = np.matmul(through.transpose(1, 0, 2), np.swapaxes(self.point_roots, 1, 2))
+        target.positions_px[...] = np.sum(self.point_roots**2, axis=2) + np.sum(through**2, axis=1)
+        result[~self.free] = 0
+        return result
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoupledFactor:
@@ -156,8 +170,8 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
     _constrain(point_blocks, prior.positions_px, free.positions_px)
     if not (tilt_free.all() and free.positions_px.all()):
         cross *= tilt_free[:, :, None, None] & free.positions_px
-    roots = _inverse_roots(point_blocks)
-    kernels.multiply_points(cross.reshape(-1, particles, 3), roots)
+    roots = np.empty(point_blocks.shape)
+    kernels.eliminate_points(point_blocks, roots, cross.reshape(-1, particles, 3))
     flat = cross.reshape(tilts * 5, particles * 3)
     schur = -(flat @ flat.T)  # NumPy computes half of a symmetric product
     blocks = schur.reshape(tilts, 5, tilts, 5)
@@ -170,14 +184,6 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
         tilt_blocks=tilt_blocks,
         free=problem.free,
     )
-
-
-def _inverse_roots(blocks: Float[Array, "P 3 3"]) -> Float[Array, "P 3 3"]:
-    """Matrices R with R Rᵀ = B⁻¹ of positive semidefinite blocks; a little is added where B is singular."""
-    values, vectors = np.linalg.eigh(blocks)
-    floor = np.finfo(float).eps * values[:, -1:] + np.finfo(float).tiny
-    roots: Array = vectors / np.sqrt(np.maximum(values, floor))[:, None, :]
-    return roots
 
 
 def _constrain(blocks: Array, prior: Array, free: Array) -> None:

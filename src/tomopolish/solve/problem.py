@@ -17,6 +17,7 @@ from tomopolish.models.protocols import DeformationModel, MotionModel
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve import kernels
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
+from tomopolish.solve.workers import Spread, alone
 
 Array = np.ndarray
 
@@ -115,13 +116,40 @@ def unwarped_positions(
     problem: Problem, parameters: Parameters
 ) -> tuple[Float[Array, "F P 2"], Float[Array, "F P 3"], Float[Array, "F 3 3"]]:
     """2D positions before the warp, points relative to the projected centre, and current rotations."""
-    R = rotation_from_vector(parameters.angles) @ problem.projections_px[:, :3, :3]
-    points = problem.points_px + parameters.positions_px
-    if parameters.motion.size:
-        points = points + problem.motion.offsets_px(parameters.motion)
-    turned = np.matmul(points - problem.centre_px, np.swapaxes(R, 1, 2))
-    pivot = problem.projections_px[:, :2, :3] @ problem.centre_px + problem.projections_px[:, :2, 3]
-    return turned[..., :2] + (pivot + parameters.shifts_px)[:, None], turned, R
+    tilts, particles = problem.surface.visible.shape
+    positions, turned = np.empty((tilts, particles, 2)), np.empty((tilts, particles, 3))
+    R = current_rotations(problem, parameters)
+    _place(problem, parameters, R, _moved(problem, parameters), slice(None), positions, turned)
+    return positions, turned, R
+
+
+def current_rotations(problem: Problem, parameters: Parameters) -> Float[Array, "F 3 3"]:
+    """Rotation of every projection."""
+    found: Array = rotation_from_vector(parameters.angles) @ problem.projections_px[:, :3, :3]
+    return found
+
+
+def _moved(problem: Problem, parameters: Parameters) -> Float[Array, "G P 3"]:
+    """Sum what is added to the input positions: the same in all tilt images (G = 1), or in each."""
+    static: Array = parameters.positions_px[None]
+    return static + problem.motion.offsets_px(parameters.motion) if parameters.motion.size else static
+
+
+def _place(
+    problem: Problem,
+    parameters: Parameters,
+    R: Array,
+    moved: Array,
+    part: slice,
+    positions: Array,
+    turned: Array,
+) -> None:
+    """Write 2D positions before the warp, and turned points, of some tilt images."""
+    points = problem.points_px[part] + (moved[part] if len(moved) > 1 else moved) - problem.centre_px
+    np.matmul(points, np.swapaxes(R[part], 1, 2), out=turned[part])
+    projections = problem.projections_px[part]
+    pivot = projections[:, :2, :3] @ problem.centre_px + projections[:, :2, 3]
+    np.add(turned[part, :, :2], (pivot + parameters.shifts_px[part])[:, None], out=positions[part])
 
 
 def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2"]:
@@ -138,25 +166,76 @@ def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F 
     return evaluate_surface(problem.surface, positions - problem.anchors_px).value
 
 
-def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
-    """Objective, gradient and pair curvatures at a point."""
-    parameters = problem.layout.unpack(vector)
-    positions, turned, R = unwarped_positions(problem, parameters)
-    warped, warp_jacobian = positions, None
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Warp:
+    """What the warp does at some positions: displacement, Jacobian of the whole, and forces to be written."""
+
+    displacement_px: Float[Array, "F P 2"]
+    jacobian: Float[Array, "F P 2 2"]
+    force: Float[Array, "F P 2"]
+
+    @classmethod
+    def at(cls, problem: Problem, positions: Float[Array, "F P 2"], parameters: Parameters) -> _Warp:
+        """Evaluate the problem's warp at positions before it."""
+        return cls(
+            displacement_px=problem.deformation.displacement_px(positions, parameters.warp),
+            jacobian=np.eye(2) + problem.deformation.jacobian(positions, parameters.warp),
+            force=np.empty(positions.shape),
+        )
+
+
+def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone) -> State:
+    """Objective, gradient and pair curvatures at a point.
+
+    Parameters
+    ----------
+    spread
+        Threads over which tilt images are spread; the result does not depend on them.
+    """
+    layout, parameters = problem.layout, problem.layout.unpack(vector)
+    pairs = problem.surface.visible.shape
+    R, turn_rate = current_rotations(problem, parameters), left_jacobian(parameters.angles)
+    moved = _moved(problem, parameters)
+    positions, turned = np.empty((*pairs, 2)), np.empty((*pairs, 3))
+    curvature, points, likelihood = np.empty((*pairs, 3)), np.empty((*pairs, 3)), np.empty(len(R))
+    gradient = np.zeros(layout.size)
+    blocks = layout.unpack(gradient)
+
+    def place(part: slice) -> None:
+        _place(problem, parameters, R, moved, part, positions, turned)
+
+    warp = None
     if problem.warps:
-        warped = positions + problem.deformation.displacement_px(positions, parameters.warp)
-        warp_jacobian = np.eye(2) + problem.deformation.jacobian(positions, parameters.warp)
-    surface = evaluate_surface(problem.surface, warped - problem.anchors_px)
-    force, curvature = surface.gradient, -surface.hessian
-    if warp_jacobian is not None:
-        force, curvature = _through_warp(warp_jacobian, force, curvature)
-    turn_rate = left_jacobian(parameters.angles)
-    gradient = collect(problem, R, turned, turn_rate, positions, force, surface.gradient)
+        spread(len(R), place)
+        warp = _Warp.at(problem, positions, parameters)
+
+    def look(part: slice) -> None:
+        if warp is None:
+            place(part)
+        displacement = positions[part] - problem.anchors_px[part]
+        if warp is not None:
+            displacement += warp.displacement_px[part]
+        found = evaluate_surface(problem.surface.of_tilts(part), displacement)
+        likelihood[part] = found.value.sum(axis=1)
+        force, curvature[part] = found.gradient, -found.hessian
+        if warp is not None:
+            warp.force[part] = force
+            force, curvature[part] = _through_warp(warp.jacobian[part], force, curvature[part])
+        seen = problem.surface.visible[part]
+        mine = blocks.angles[part], blocks.shifts_px[part], points[part]
+        kernels.pull(seen, R[part], turned[part], turn_rate[part], force, *mine)
+
+    spread(len(R), look)
+    blocks.positions_px[...] = points.sum(axis=0)
+    if blocks.motion.size:
+        blocks.motion[...] = problem.motion.adjoint(points)
+    if blocks.warp.size and warp is not None:
+        blocks.warp[...] = problem.deformation.adjoint(positions, warp.force)
     gradient -= problem.precision * vector
     gradient[~problem.free] = 0
     return State(
         vector=vector,
-        log_likelihood=float(surface.value.sum()),
+        log_likelihood=float(likelihood.sum()),
         log_prior=problem.log_prior(vector),
         gradient=gradient,
         curvature=curvature,
@@ -164,7 +243,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"]) -> State:
         turned=turned,
         turn_rate=turn_rate,
         positions_2d_px=positions,
-        warp_inverse=None if warp_jacobian is None else _inverse(warp_jacobian),
+        warp_inverse=None if warp is None else _inverse(warp.jacobian),
     )
 
 

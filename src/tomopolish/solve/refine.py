@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,7 @@ from tomopolish.solve.newton import NewtonOptions, Solution, maximise
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, pair_values
 from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estimated
+from tomopolish.solve.workers import Spread, Workers, alone
 
 Array = np.ndarray
 
@@ -133,16 +134,29 @@ def refine(
     advance
         Called after each level.
     """
+    with Workers(options.threads) as workers:
+        return _refine(problem, windows, start, options, advance, workers)
+
+
+def _refine(
+    problem: Problem,
+    windows: CorrelationWindows,
+    start: Float[Array, "N"],
+    options: RefineOptions,
+    advance: Callable[[], None],
+    workers: Workers,
+) -> Refinement:
+    """As `refine`, with threads that are there already."""
     sharp = problem
-    start_log_likelihood = evaluate(sharp, start).log_likelihood
+    start_log_likelihood = evaluate(sharp, start, workers.over).log_likelihood
     static = replace(sharp, free=problem.free & static_parameters(problem.layout))
     tally = Tally()
     vector = start
     if options.robust_start:
-        vector = _search(static, windows, start, options, tally)
+        vector = _search(static, windows, start, options, tally, workers)
         advance()
     estimated = spread_is_estimated(problem.deformation)
-    solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE))
+    solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
     tally.evaluations += solution.evaluations
     history, informed = solution.history, sharp
     # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
@@ -152,7 +166,7 @@ def refine(
         last = not left or bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
         informed = replace(sharp, precision=precision)
         tolerance = TOLERANCE if last else COARSE_TOLERANCE
-        solution = newton(informed, solution.state.vector, _limits(options, tally, tolerance))
+        solution = newton(informed, solution.state.vector, _limits(options, tally, tolerance), workers.over)
         tally.evaluations += solution.evaluations
         history += solution.history[1:]
         if last or tally.evaluations >= options.max_evaluations:
@@ -162,7 +176,7 @@ def refine(
         vector=solution.state.vector,
         problem=informed,
         start_log_likelihood=start_log_likelihood,
-        log_likelihood=evaluate(informed, solution.state.vector).log_likelihood,
+        log_likelihood=evaluate(informed, solution.state.vector, workers.over).log_likelihood,
         converged=solution.converged,
         evaluations=tally.evaluations,
         coarse_evaluations=tally.coarse_evaluations,
@@ -181,8 +195,10 @@ def _informed(sharp: Problem, solved: Problem, state: State, range_px: float) ->
     return precision
 
 
-def newton(problem: Problem, start: Float[Array, "N"], options: NewtonOptions) -> Solution[State]:
-    """Maximise a problem's objective from `start` by trust-region Newton steps."""
+def newton(
+    problem: Problem, start: Float[Array, "N"], options: NewtonOptions, spread: Spread = alone
+) -> Solution[State]:
+    """Maximise a problem's objective from `start` by trust-region Newton steps; `spread`: see `evaluate`."""
     first: SchurFactor | CoupledFactor | None = None
 
     def factor(state: State) -> SchurFactor | CoupledFactor:
@@ -192,7 +208,7 @@ def newton(problem: Problem, start: Float[Array, "N"], options: NewtonOptions) -
         return found
 
     return maximise(
-        evaluate=lambda vector: evaluate(problem, vector),
+        evaluate=lambda vector: evaluate(problem, vector, spread),
         multiply=lambda state, vector: multiply_hessian(problem, state, vector),
         factorise=factor,
         start=start,
@@ -215,42 +231,46 @@ def _limits(options: RefineOptions, tally: Tally, tolerance: float = TOLERANCE) 
 
 
 def _search(
-    problem: Problem, windows: CorrelationWindows, start: Array, options: RefineOptions, tally: Tally
+    problem: Problem,
+    windows: CorrelationWindows,
+    start: Array,
+    options: RefineOptions,
+    tally: Tally,
+    workers: Workers,
 ) -> Array:
     """From the mean-field start through blurred windows to the sharp ones; then mend what does not fit in."""
-    layout = problem.layout
+    layout, pool = problem.layout, workers.pool
     length = correlation_length_px(windows)
-    with ThreadPoolExecutor(options.threads) as pool:
-        coarse = coarse_windows(windows, length, pool)
-        first = blurred(coarse, PRIOR_FRACTION * windows.range_px, pool)
-        found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length, pool)
-        del first
+    coarse = coarse_windows(windows, length, pool)
+    first = blurred(coarse, PRIOR_FRACTION * windows.range_px, pool)
+    found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length, pool)
+    del first
 
-        def blurred_newton(problem: Problem, vector: Array, blur_px: float) -> Array:
-            surface = coarse_surface(coarse, windows.visible, length, blur_px, windows.range_px, pool)
-            options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=COARSE_EVALUATIONS)
-            solution = newton(problem.with_surface(surface), vector, options)
-            tally.coarse_evaluations += solution.evaluations
-            return solution.state.vector
+    def blurred_newton(problem: Problem, vector: Array, blur_px: float) -> Array:
+        surface = coarse_surface(coarse, windows.visible, length, blur_px, windows.range_px, pool)
+        options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=COARSE_EVALUATIONS)
+        solution = newton(problem.with_surface(surface), vector, options, workers.over)
+        tally.coarse_evaluations += solution.evaluations
+        return solution.state.vector
 
-        vector = layout.pack(found)
-        for blur_px in (length, length / 2):
-            vector = blurred_newton(problem, vector, blur_px)
-        best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE))
-        tally.evaluations += best.evaluations
-        for _ in range(MENDING_ROUNDS):
-            # How far the others had to move tells how far one that shows little may be looked for.
-            informed = replace(problem, precision=informed_precision(problem, best.state.vector))
-            mended = mend(informed, windows, coarse, best.state, pool)
-            if mended is None:
-                break
-            vector = blurred_newton(informed, mended, length / 2)
-            again = newton(informed, vector, _limits(options, tally, COARSE_TOLERANCE))
-            tally.evaluations += again.evaluations
-            held = best.state.log_likelihood + informed.log_prior(best.state.vector)
-            if again.state.objective <= held + SAME_OPTIMUM:
-                break
-            best = again
+    vector = layout.pack(found)
+    for blur_px in (length, length / 2):
+        vector = blurred_newton(problem, vector, blur_px)
+    best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
+    tally.evaluations += best.evaluations
+    for _ in range(MENDING_ROUNDS):
+        # How far the others had to move tells how far one that shows little may be looked for.
+        informed = replace(problem, precision=informed_precision(problem, best.state.vector))
+        mended = mend(informed, windows, coarse, best.state, pool)
+        if mended is None:
+            break
+        vector = blurred_newton(informed, mended, length / 2)
+        again = newton(informed, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
+        tally.evaluations += again.evaluations
+        held = best.state.log_likelihood + informed.log_prior(best.state.vector)
+        if again.state.objective <= held + SAME_OPTIMUM:
+            break
+        best = again
     return best.state.vector
 
 

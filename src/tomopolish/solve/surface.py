@@ -10,6 +10,7 @@ import numpy as np
 from tomopolish.correlation.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
 from tomopolish.solve import kernels
+from tomopolish.solve.workers import one_blas_thread
 
 Array = np.ndarray
 
@@ -46,6 +47,10 @@ class DisplacementSurface:
     step_px: float
     range_px: float
     range_penalty: float = 0.0
+
+    def of_tilts(self, part: slice) -> DisplacementSurface:
+        """Surfaces of some tilt images."""
+        return replace(self, coefficients=self.coefficients[part], visible=self.visible[part])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,8 +142,13 @@ def both_sides(
         rows = result[tilt].reshape(-1, result.shape[-1])
         np.matmul(along_y.reshape(len(rows), -1), right, out=rows)
 
-    for _ in map(one, range(len(windows))) if pool is None else pool.map(one, range(len(windows))):
-        pass
+    if pool is None:
+        for tilt in range(len(windows)):
+            one(tilt)
+        return
+    with one_blas_thread():
+        for _ in pool.map(one, range(len(windows))):
+            pass
 
 
 def spline_filter(fade: Float[Array, "n"], blur_samples: float) -> Float[Array, "n n"]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tomopolish.shapes import Float
 from tomopolish.solve.newton import truncated_cg
-from tomopolish.solve.preconditioner import factorise, positive_curvature
+from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, apply, collect, evaluate, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
 
@@ -28,9 +28,9 @@ Array = np.ndarray
 
 PROBES = 100
 MANY_PAIRS = 2_000
-PROBES_WITH_COEFFICIENTS = 40
-"""With motion or warps a draw takes several steps instead of one. Where pairs are many, and each step takes
-long, fewer are made; errors are then known to a ninth instead of a fourteenth."""
+PROBES_OF_MANY = 40
+"""Where pairs are many, and each draw takes long, fewer are made; errors are then known to a ninth instead of
+a fourteenth."""
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
 
@@ -66,8 +66,9 @@ def estimate_uncertainty(
 ) -> Uncertainty:
     """Estimate standard errors at a solution.
 
-    Draws from the posterior's Gaussian approximation: right-hand sides whose covariance is H, solved for by
-    conjugate gradients with the solver's own preconditioner. Deterministic for a given seed.
+    Projections and static positions alone: H⁻¹ itself, of which the solver's factor is an exact one. With
+    motion or warps, draws from the posterior's Gaussian approximation: right-hand sides whose covariance is
+    H, solved for by conjugate gradients with the solver's preconditioner. Deterministic for a given seed.
 
     Parameters
     ----------
@@ -78,10 +79,27 @@ def estimate_uncertainty(
     """
     state = expected_state(problem, evaluate(problem, vector), power)
     phi = dispersion(problem, vector, state)
-    layout = problem.layout
-    gauge = Gauge(problem, state)
-    factor = factorise(problem, state)
-    draw = _sampler(problem, state)
+    gauge, factor = Gauge(problem, state), factorise(problem, state)
+    if isinstance(factor, SchurFactor):
+        squares, moved = gauge.left_of(factor.variances(), factor.solve), None
+    else:
+        squares, moved = _sampled(problem, state, gauge, factor, seed, threads)
+    sigma = problem.layout.unpack(np.sqrt(phi * squares))
+    return Uncertainty(
+        angles=sigma.angles,
+        shifts_px=sigma.shifts_px,
+        positions_px=sigma.positions_px,
+        trajectories_px=None if moved is None else np.moveaxis(np.sqrt(phi * moved), 1, 0),
+        warp=sigma.warp,
+        dispersion=phi,
+    )
+
+
+def _sampled(
+    problem: Problem, state: State, gauge: Gauge, factor: CoupledFactor, seed: int, threads: int
+) -> tuple[Float[Array, "N"], Float[Array, "F P 3"] | None]:
+    """Mean squares of draws: of the parameters, and of the trajectories where there are any."""
+    layout, draw = problem.layout, _sampler(problem, state)
 
     def sample(number: int) -> Array:
         right = draw(np.random.default_rng([seed, number]))
@@ -96,27 +114,17 @@ def estimate_uncertainty(
         return gauge.remove(step.vector)
 
     squares = np.zeros(layout.size)
-    moved = np.zeros((layout.tilts, layout.particles, 3))
-    static = problem.motion.shape[0] == 0 and problem.deformation.shape[1] == 0
-    cheap = static or problem.surface.visible.sum() < MANY_PAIRS
-    probes = PROBES if cheap else PROBES_WITH_COEFFICIENTS
+    moving = problem.motion.shape[0] > 0
+    moved = np.zeros((layout.tilts, layout.particles, 3)) if moving else None
+    probes = PROBES if problem.surface.visible.sum() < MANY_PAIRS else PROBES_OF_MANY
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, probes, threads):  # no more at a time than memory is meant for
             for fixed in pool.map(sample, range(first, min(first + threads, probes))):
                 squares += fixed**2
-                blocks = layout.unpack(fixed)
-                if blocks.motion.size:
+                if moved is not None:
+                    blocks = layout.unpack(fixed)
                     moved += (blocks.positions_px + problem.motion.offsets_px(blocks.motion)) ** 2
-    sigma = layout.unpack(np.sqrt(phi * squares / probes))
-    trajectories = np.moveaxis(np.sqrt(phi * moved / probes), 1, 0) if sigma.motion.size else None
-    return Uncertainty(
-        angles=sigma.angles,
-        shifts_px=sigma.shifts_px,
-        positions_px=sigma.positions_px,
-        trajectories_px=trajectories,
-        warp=sigma.warp,
-        dispersion=phi,
-    )
+    return squares / probes, None if moved is None else moved / probes
 
 
 def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -> State:
@@ -226,3 +234,21 @@ class Gauge:
         amounts = self._inverse @ (self._constraints @ vector)
         result: Array = vector - amounts @ self._directions
         return result
+
+    def left_of(
+        self, variances: Float[Array, "N"], covariance: Callable[[Array], Array]
+    ) -> Float[Array, "N"]:
+        """Variances of what `remove` leaves.
+
+        Parameters
+        ----------
+        variances
+            Diagonal of the covariance.
+        covariance
+            Multiplies it with a vector.
+        """
+        amounts, along = self._inverse @ self._constraints, self._directions
+        shared = np.array([covariance(row) for row in amounts]).reshape(along.shape)
+        between = shared @ amounts.T
+        left: Array = variances - np.sum(along * (2 * shared - between @ along), axis=0)
+        return np.maximum(left, 0)
