@@ -292,3 +292,31 @@ def test_evidence_survives_on_disk(mini: Path, tmp_path: Path) -> None:
     store = ResultsStore(folder=tmp_path)
     store.save("TS_01", result, {})
     assert store.load("TS_01").statistics.evidence == result.statistics.evidence is not None
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_windows_that_give_their_memory_to_the_surfaces_change_nothing(
+    mini: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    """Also where the references' intensity has to be corrected, and with few pairs taken for many."""
+    dataset = open_project(mini)
+    series, particles = dataset.load(dataset.tomogram_names[0])
+    references = dataset.references()
+    references = replace(references, half_maps=references.half_maps * np.float32(scale))
+    settings = make_settings(48, 6)
+    prepared = pipeline.prepare(references, settings)
+    monkeypatch.setattr(align_module, "is_small", lambda pairs: False)
+    found = []
+    for keep in (False, True):
+        monkeypatch.setattr(align_module, "_keeps_windows", lambda windows, settings, keep=keep: keep)
+        found.append(pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress()))
+    one, other = found
+    np.testing.assert_allclose(one.alignment.positions_px, other.alignment.positions_px, rtol=0, atol=1e-5)
+    mine, theirs = one.statistics.evidence, other.statistics.evidence
+    assert mine is not None and theirs is not None
+    assert mine.gain == pytest.approx(theirs.gain, rel=1e-6)
+    assert one.statistics.warnings == other.statistics.warnings
+    assert bool(one.statistics.warnings) == (scale != 1)
+    for name in ("windows_before", "windows_after", "tilt_log_likelihood"):
+        mine, theirs = getattr(one.record, name), getattr(other.record, name)
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())

@@ -25,6 +25,7 @@ from tomopolish.progress import Progress, StageProgress
 from tomopolish.results import Evidence, TomogramResult
 from tomopolish.settings import AlignSettings
 from tomopolish.shapes import Float, Int
+from tomopolish.solve.coarse import SearchWindows, search_windows
 from tomopolish.solve.problem import Problem, evaluate, pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 from tomopolish.solve.surface import add_pairs
@@ -152,6 +153,44 @@ class _Solved:
     evidence: Evidence | None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """A problem, and what its search needs; where that is there, the surfaces lie in the windows' memory."""
+
+    problem: Problem
+    search: SearchWindows | None
+
+    def scaled(self, windows: CorrelationWindows, factors: Float[Array, "P"]) -> _Prepared:
+        """For references multiplied by a factor for each particle; `windows` holds the surfaces, scaled."""
+        assert self.search is not None
+        surface = replace(self.problem.surface, coefficients=windows.values, visible=windows.visible)
+        return _Prepared(problem=self.problem.with_surface(surface), search=self.search.scaled(factors))
+
+
+def _keeps_windows(windows: CorrelationWindows, settings: AlignSettings) -> bool:
+    """Whether something needs the windows after the first fit's search: a second one, or their sums."""
+    again = windows.held_out is not None and is_small(int(windows.visible.sum()))
+    return again or settings.fit.shift_only
+
+
+def _prepare(
+    series: TiltSeries,
+    particles: Particles,
+    windows: CorrelationWindows,
+    settings: AlignSettings,
+    *,
+    keep: bool,
+) -> _Prepared:
+    """Build the problem; unless windows are to be kept, they are lost, which saves a sixth of the memory."""
+    search = None
+    if not keep:
+        with ThreadPoolExecutor(settings.run.threads) as pool:
+            search = search_windows(windows, pool)
+    return _Prepared(
+        problem=build_problem(series, particles, windows, settings, in_place=not keep), search=search
+    )
+
+
 def _solve(
     series: TiltSeries,
     particles: Particles,
@@ -176,15 +215,89 @@ def _solve(
         threads=settings.run.threads,
         max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
     )
-    first = options if windows.held_out is None else replace(options, enough=ENOUGH_TO_JUDGE)
-    given = settings.fit.reference_scale
+    first = _first_fit(series, particles, windows, owner, settings, options, stage, micrographs)
+    windows, problem, refinement, scale = first.windows, first.problem, first.refinement, first.scale
+    more = first.warnings
+    evidence = weigh(windows, refinement.problem, refinement.vector)
+    if evidence is not None:
+        held = windows.held_out
+        assert held is not None
+        problem = problem.with_surface(add_pairs(problem.surface, windows, held.tilts, held.particles))
+        refinement, more = _fit_on(
+            series, problem, windows, first.start, refinement, settings, options, stage
+        )
+        scale = intensity_scales(windows, refinement, owner)
+    corrected = () if settings.fit.reference_scale is not None else first.applied
+    return _Solved(
+        windows=windows,
+        refinement=refinement,
+        scales=tuple(float(v) for v in first.applied * scale),
+        warnings=(
+            *first.start_warnings,
+            *more,
+            *(
+                f"the references were multiplied by {factor:.3g} to fit the images of {series.name}; "
+                "give --ref_scale 1 to use them as they are"
+                for factor in corrected
+                if factor != 1
+            ),
+        ),
+        evidence=evidence,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _FirstFit:
+    """The first fit, which does without the held-out pairs.
+
+    Attributes
+    ----------
+    windows
+        As last scaled.
+    applied
+        What each species' references were multiplied by; `scale`: by what they still should be.
+    start_warnings, warnings
+        Of the start vector, and of the fit.
+    """
+
+    windows: CorrelationWindows
+    problem: Problem
+    start: Float[Array, "N"]
+    refinement: Refinement
+    applied: Float[Array, "S"]
+    scale: Float[Array, "S"]
+    start_warnings: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def _first_fit(
+    series: TiltSeries,
+    particles: Particles,
+    windows: CorrelationWindows,
+    owner: Int[Array, "P"],
+    settings: AlignSettings,
+    options: RefineOptions,
+    stage: StageProgress,
+    micrographs: CorrelationWindows | None,
+) -> _FirstFit:
+    """Refine without the held-out pairs until the references' intensity needs no further correction."""
+    if windows.held_out is not None:
+        options = replace(options, enough=ENOUGH_TO_JUDGE)
+    given, keep = settings.fit.reference_scale, _keeps_windows(windows, settings)
     applied = np.full(int(owner.max(initial=0)) + 1, 1.0 if given is None else given)
-    windows = scaled(windows, applied[owner])
+    windows, prepared = scaled(windows, applied[owner]), None
+    change = np.ones_like(applied)
     for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
         with held_back(windows) as known:
-            problem = build_problem(series, particles, known, settings)
-            start, warnings = start_vector(series, particles, problem, settings)
-            refinement, more = _fit(series, problem, known, start, settings, first, stage, micrographs)
+            if prepared is None or keep:
+                prepared = _prepare(series, particles, known, settings, keep=keep)
+            else:
+                prepared = prepared.scaled(known, change[owner])
+            problem, search = prepared.problem, prepared.search
+            start, start_warnings = start_vector(series, particles, problem, settings)
+            refinement, warnings = _fit(
+                series, problem, known, start, settings, options, stage, micrographs, search
+            )
             scale = intensity_scales(known, refinement, owner)
         off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
         fixed = given is not None or settings.fit.shift_only or not settings.weights.whiten
@@ -192,30 +305,15 @@ def _solve(
             break  # windows and problem have one scale
         change = np.where(off, scale, 1.0)
         windows, applied = scaled(windows, change[owner]), applied * change
-    evidence = weigh(windows, refinement.problem, refinement.vector)
-    if evidence is not None:
-        held = windows.held_out
-        assert held is not None
-        problem = problem.with_surface(add_pairs(problem.surface, windows, held.tilts, held.particles))
-        refinement, more = _fit_on(series, problem, windows, start, refinement, settings, options, stage)
-        scale = intensity_scales(windows, refinement, owner)
-    warnings = (*warnings, *more)
-    if given is None:
-        warnings = (
-            *warnings,
-            *(
-                f"the references were multiplied by {factor:.3g} to fit the images of {series.name}; "
-                "give --ref_scale 1 to use them as they are"
-                for factor in applied
-                if factor != 1
-            ),
-        )
-    return _Solved(
+    return _FirstFit(
         windows=windows,
+        problem=problem,
+        start=start,
         refinement=refinement,
-        scales=tuple(float(v) for v in applied * scale),
+        applied=applied,
+        scale=scale,
+        start_warnings=start_warnings,
         warnings=warnings,
-        evidence=evidence,
     )
 
 
@@ -228,11 +326,12 @@ def _fit(
     options: RefineOptions,
     stage: StageProgress,
     micrographs: CorrelationWindows | None = None,
+    search: SearchWindows | None = None,
 ) -> tuple[Refinement, tuple[str, ...]]:
     """Refine what the settings ask for; returns the solution and warnings."""
     if settings.fit.shift_only:
         return refine_shifts(series, problem, windows, micrographs)
-    return refine(problem, windows, start, options, stage.advance), ()
+    return refine(problem, windows, start, options, stage.advance, search), ()
 
 
 def _fit_on(

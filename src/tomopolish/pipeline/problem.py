@@ -69,9 +69,20 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
 
 
 def build_problem(
-    series: TiltSeries, particles: Particles, windows: CorrelationWindows, settings: AlignSettings
+    series: TiltSeries,
+    particles: Particles,
+    windows: CorrelationWindows,
+    settings: AlignSettings,
+    *,
+    in_place: bool = False,
 ) -> Problem:
-    """Assemble the alignment problem of one tomogram (spec §6)."""
+    """Assemble the alignment problem of one tomogram (spec §6).
+
+    Parameters
+    ----------
+    in_place
+        Make the surfaces in the windows' memory; the windows are lost.
+    """
     motion = motion_model(settings.motion, series, particles)
     deformation = deformation_model(settings.deformation, series)
     layout = Layout(
@@ -87,7 +98,9 @@ def build_problem(
         points = points + np.moveaxis(particles.trajectories_px, 1, 0)
     fit = settings.fit
     with ThreadPoolExecutor(settings.run.threads) as pool:
-        surface = smooth_surface(windows, range_penalty=settings.windows.range_penalty, pool=pool)
+        surface = smooth_surface(
+            windows, range_penalty=settings.windows.range_penalty, pool=pool, in_place=in_place
+        )
     return Problem(
         surface=surface,
         anchors_px=windows.anchors_px,

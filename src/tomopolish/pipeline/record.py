@@ -13,7 +13,7 @@ from tomopolish.results import FitRecord, InputGeometry
 from tomopolish.shapes import Float, Float32
 from tomopolish.solve.problem import pair_values, predicted_positions
 from tomopolish.solve.refine import Refinement
-from tomopolish.solve.surface import DisplacementSurface
+from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 
 Array = np.ndarray
 
@@ -29,8 +29,8 @@ def fit_record(
     problem = refinement.problem
     positions = predicted_positions(problem, problem.layout.unpack(refinement.vector))
     half = round(windows.range_px / windows.step_px)
-    core = slice(windows.origin - half, windows.origin + half)
-    before = np.where(windows.visible, windows.values[:, :, windows.origin, windows.origin], 0.0)
+    still = np.zeros(positions.shape)
+    before = np.where(windows.visible, evaluate_surface(problem.surface, still).value, 0.0)
     after = np.where(windows.visible, pair_values(problem, refinement.vector), 0.0)
     power = np.where(windows.visible, windows.power, 0.0)
     return FitRecord(
@@ -51,7 +51,7 @@ def fit_record(
         particle_log_likelihood=np.stack([before.sum(axis=0), after.sum(axis=0)], axis=-1),
         tilt_power=power.sum(axis=1),
         particle_power=power.sum(axis=0),
-        windows_before=windows.values[:, :, core, core].sum(axis=1),
+        windows_before=shifted_sums(problem.surface, still, half),
         windows_after=shifted_sums(problem.surface, positions - windows.anchors_px, half),
         window_step_angstrom=windows.step_px * series.pixel_size_angstrom,
     )

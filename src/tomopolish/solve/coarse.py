@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,25 @@ class CoarseWindows:
     def size(self) -> int:
         """Samples m along either axis."""
         return int(self.values.shape[2])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchWindows:
+    """All that a search needs of the windows: coarse ones, and the correlation length they were made with."""
+
+    coarse: CoarseWindows
+    length_px: float
+
+    def scaled(self, factors: Float[Array, "P"]) -> SearchWindows:
+        """For references multiplied by a factor for each particle."""
+        values = self.coarse.values * factors.astype(np.float32)[:, None, None]
+        return replace(self, coarse=replace(self.coarse, values=values))
+
+
+def search_windows(windows: CorrelationWindows, pool: Executor) -> SearchWindows:
+    """Make windows for a search, which from then on does without the finer ones."""
+    length = correlation_length_px(windows)
+    return SearchWindows(coarse=coarse_windows(windows, length, pool), length_px=length)
 
 
 def correlation_length_px(windows: CorrelationWindows) -> float:

@@ -13,10 +13,10 @@ from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.coarse import (
     CoarseWindows,
+    SearchWindows,
     blurred,
     coarse_surface,
-    coarse_windows,
-    correlation_length_px,
+    search_windows,
 )
 from tomopolish.solve.initial import (
     PRIOR_FRACTION,
@@ -122,6 +122,7 @@ def refine(
     start: Float[Array, "N"],
     options: RefineOptions,
     advance: Callable[[], None] = lambda: None,
+    search: SearchWindows | None = None,
 ) -> Refinement:
     """Find the most probable geometry.
 
@@ -133,9 +134,13 @@ def refine(
         Parameters to start from; zero is the input geometry.
     advance
         Called after each level.
+    search
+        What a robust start takes of the windows, whose values are then not looked at; None: it is made.
     """
     with Workers(options.threads) as workers:
-        return _refine(problem, windows, start, options, advance, workers)
+        if search is None and options.robust_start:
+            search = search_windows(windows, workers.pool)
+        return _refine(problem, windows, start, options, advance, workers, search)
 
 
 def _refine(
@@ -145,6 +150,7 @@ def _refine(
     options: RefineOptions,
     advance: Callable[[], None],
     workers: Workers,
+    search: SearchWindows | None,
 ) -> Refinement:
     """As `refine`, with threads that are there already."""
     sharp = problem
@@ -152,8 +158,8 @@ def _refine(
     static = replace(sharp, free=problem.free & static_parameters(problem.layout))
     tally = Tally()
     vector = start
-    if options.robust_start:
-        vector = _search(static, windows, start, options, tally, workers)
+    if options.robust_start and search is not None:
+        vector = _search(static, windows, start, options, tally, workers, search)
         advance()
     estimated = spread_is_estimated(problem.deformation)
     solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
@@ -237,11 +243,11 @@ def _search(
     options: RefineOptions,
     tally: Tally,
     workers: Workers,
+    search: SearchWindows,
 ) -> Array:
     """From the mean-field start through blurred windows to the sharp ones; then mend what does not fit in."""
     layout, pool = problem.layout, workers.pool
-    length = correlation_length_px(windows)
-    coarse = coarse_windows(windows, length, pool)
+    coarse, length = search.coarse, search.length_px
     first = blurred(coarse, PRIOR_FRACTION * windows.range_px, pool)
     found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length, pool)
     del first

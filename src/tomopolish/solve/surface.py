@@ -67,14 +67,21 @@ def smooth_surface(
     blur_px: float = 0.0,
     range_penalty: float = 0.0,
     pool: Executor | None = None,
+    *,
+    in_place: bool = False,
 ) -> DisplacementSurface:
     """Interpolating cubic B-splines through the windows, on request blurred by a Gaussian.
 
     Within the range the windows' own values hold; over the margin they fade to zero, so that nothing outside
     is rewarded or punished. Fading, blur and spline filter are all separable and linear: one matrix on
     either side of each window.
+
+    Parameters
+    ----------
+    in_place
+        Put the coefficients where the windows' values are, which are lost.
     """
-    coefficients = np.empty(windows.values.shape, dtype=np.float32)
+    coefficients = windows.values if in_place else np.empty(windows.values.shape, dtype=np.float32)
     matrix = spline_filter(_fade(windows.values.shape[-1]), blur_px / windows.step_px)
     both_sides(windows.values, matrix, coefficients, pool)
     return DisplacementSurface(
@@ -128,7 +135,7 @@ def both_sides(
     Parameters
     ----------
     result
-        Written; contiguous. Columns beyond the first m become zero.
+        Written; contiguous. Columns beyond the first m become zero. May be `windows` itself.
     """
     assert result.flags.c_contiguous  # else the products would go into copies
     # Products of what is negligible would be subnormal numbers, each of which costs a hundred cycles.
