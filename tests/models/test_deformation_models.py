@@ -60,6 +60,20 @@ def test_adjoint_is_the_transpose(make: Make, warps: int, seed: int) -> None:
     assert forward == pytest.approx(backward, rel=1e-10, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", [name for name in WARPS if name[0] in "sF"])
+@one_or_each
+def test_displacements_are_sums_of_the_models_functions(name: str, warps: int) -> None:
+    warp, q = WARPS[name](warps), positions()
+    functions = warp.functions(q)
+    assert functions.shape == (TILTS, PARTICLES, warp.shape[1] // 2)
+    coefficients = np.random.default_rng(3).normal(size=warp.shape)
+    by_component = coefficients.reshape(warps, 2, -1)
+    expected = np.einsum(
+        "fpm,fcm->fpc", functions, np.broadcast_to(by_component, (TILTS, *by_component.shape[1:]))
+    )
+    np.testing.assert_allclose(warp.displacement_px(q, coefficients), expected, rtol=0, atol=1e-9)
+
+
 @all_warps
 @one_or_each
 def test_jacobian_agrees_with_finite_differences(make: Make, warps: int) -> None:

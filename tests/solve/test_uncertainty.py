@@ -11,7 +11,7 @@ from small_project import make_particles, make_series, make_settings
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.geometry import project
 from tomopolish.pipeline import build_problem
-from tomopolish.settings import MotionSettings
+from tomopolish.settings import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
 from tomopolish.solve.uncertainty import Gauge, estimate_uncertainty, expected_state
@@ -96,9 +96,16 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         np.testing.assert_array_equal(getattr(one, field.name), getattr(three, field.name))
 
 
-@pytest.mark.parametrize("held", ["", "angles", "shifts_px", "positions_px"])
-def test_without_motion_and_warps_errors_are_those_of_the_inverted_curvature(held: str) -> None:
-    problem, windows, _ = calibrated(4)
+@pytest.mark.parametrize(
+    ("deformation", "held"),
+    [(None, ""), (None, "angles"), (None, "shifts_px"), (None, "positions_px")]
+    + [(DeformationSettings(model=model, grid=(3, 3)), "") for model in ("linear", "Fourier", "spline")]
+    + [(DeformationSettings(model="Fourier", grid=(3, 3)), "angles")],
+)
+def test_errors_are_those_of_the_inverted_curvature(
+    deformation: DeformationSettings | None, held: str
+) -> None:
+    problem, windows, _ = calibrated(4, deformation=deformation)
     layout = problem.layout
     visible = windows.visible.copy()
     visible[3:, 7] = False  # hardly seen, but the prior holds it
@@ -116,8 +123,9 @@ def test_without_motion_and_warps_errors_are_those_of_the_inverted_curvature(hel
     left = np.apply_along_axis(remove, 1, np.apply_along_axis(remove, 0, covariance))
     errors = estimate_uncertainty(problem, vector, windows.power)
     expected = layout.unpack(np.sqrt(errors.dispersion * np.diag(left)))
-    for name in ("angles", "shifts_px", "positions_px"):
+    for name in ("angles", "shifts_px", "positions_px", "warp"):
         np.testing.assert_allclose(getattr(errors, name), getattr(expected, name), rtol=1e-6, atol=1e-12)
+    assert (errors.warp.size > 0) == (deformation is not None)
 
 
 def test_errors_scale_with_noise_that_the_weights_do_not_know() -> None:

@@ -46,6 +46,9 @@ class NoDeformation:
         """Zeros."""
         return np.zeros(positions_px.shape)
 
+    def functions(self, positions_px: Float[Array, "F P 2"]) -> None:
+        """There are none."""
+
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:

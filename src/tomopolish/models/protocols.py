@@ -80,6 +80,12 @@ class DeformationModel(Protocol):
     ) -> Float[Array, "F P 2"]:
         """Displacement g at the positions."""
 
+    def functions(self, positions_px: Float[Array, "F P 2"]) -> Float[Array, "F P m"] | None:
+        """Functions φ at the positions: displacements are Σ_m φ_m c_m of either component's coefficients.
+
+        Where there are any, n = 2m, and coefficients run over component (dx, dy) first.
+        """
+
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:

@@ -15,7 +15,7 @@ import numpy as np
 from tomopolish.errors import RunError
 from tomopolish.shapes import Float, Float32
 from tomopolish.solve import kernels
-from tomopolish.solve.problem import Problem, State, apply
+from tomopolish.solve.problem import Problem, State
 
 Array = np.ndarray
 
@@ -117,12 +117,8 @@ def warp_factor(
     free = layout.unpack(problem.free)
     tilt_free = np.concatenate([free.angles, free.shifts_px], axis=1)
     blocks = np.zeros((warps, size, size))
-    basis = np.empty((*problem.surface.visible.shape, 2, size))
-    for i, unit in enumerate(np.eye(size)):
-        step = problem.deformation.displacement_px(state.positions_2d_px, np.tile(unit, (warps, 1)))
-        if state.warp_inverse is not None:
-            step = apply(state.warp_inverse, step)
-        basis[..., i] = step
+    assert state.warp is not None
+    basis = state.warp.inverse @ state.warp.basis()
     basis *= problem.surface.visible[..., None, None]
     curvature = state.curvature[..., [0, 1, 1, 2]].reshape(*state.curvature.shape[:2], 2, 2)
     flat = basis.reshape(layout.tilts, -1, size)

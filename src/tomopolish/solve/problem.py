@@ -17,6 +17,7 @@ from tomopolish.models.protocols import DeformationModel, MotionModel
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve import kernels
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
+from tomopolish.solve.warp_at import WarpAt, apply, warp_at
 from tomopolish.solve.workers import Spread, alone
 
 Array = np.ndarray
@@ -104,7 +105,7 @@ class State:
     turned: Float[Array, "F P 3"]
     turn_rate: Float[Array, "F 3 3"]
     positions_2d_px: Float[Array, "F P 2"]
-    warp_inverse: Float[Array, "F P 2 2"] | None
+    warp: WarpAt | None
 
     @property
     def objective(self) -> float:
@@ -166,24 +167,6 @@ def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F 
     return evaluate_surface(problem.surface, positions - problem.anchors_px).value
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Warp:
-    """What the warp does at some positions: displacement, Jacobian of the whole, and forces to be written."""
-
-    displacement_px: Float[Array, "F P 2"]
-    jacobian: Float[Array, "F P 2 2"]
-    force: Float[Array, "F P 2"]
-
-    @classmethod
-    def at(cls, problem: Problem, positions: Float[Array, "F P 2"], parameters: Parameters) -> _Warp:
-        """Evaluate the problem's warp at positions before it."""
-        return cls(
-            displacement_px=problem.deformation.displacement_px(positions, parameters.warp),
-            jacobian=np.eye(2) + problem.deformation.jacobian(positions, parameters.warp),
-            force=np.empty(positions.shape),
-        )
-
-
 def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone) -> State:
     """Objective, gradient and pair curvatures at a point.
 
@@ -207,7 +190,8 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
     warp = None
     if problem.warps:
         spread(len(R), place)
-        warp = _Warp.at(problem, positions, parameters)
+        warp = warp_at(problem.deformation, positions, parameters.warp)
+        warp_force = np.empty(positions.shape)
 
     def look(part: slice) -> None:
         if warp is None:
@@ -219,7 +203,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
         likelihood[part] = found.value.sum(axis=1)
         force, curvature[part] = found.gradient, -found.hessian
         if warp is not None:
-            warp.force[part] = force
+            warp_force[part] = force
             force, curvature[part] = _through_warp(warp.jacobian[part], force, curvature[part])
         seen = problem.surface.visible[part]
         mine = blocks.angles[part], blocks.shifts_px[part], points[part]
@@ -230,7 +214,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
     if blocks.motion.size:
         blocks.motion[...] = problem.motion.adjoint(points)
     if blocks.warp.size and warp is not None:
-        blocks.warp[...] = problem.deformation.adjoint(positions, warp.force)
+        blocks.warp[...] = warp.adjoint(warp_force)
     gradient -= problem.precision * vector
     gradient[~problem.free] = 0
     return State(
@@ -243,24 +227,8 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
         turned=turned,
         turn_rate=turn_rate,
         positions_2d_px=positions,
-        warp_inverse=None if warp is None else _inverse(warp.jacobian),
+        warp=warp,
     )
-
-
-def _inverse(matrices: Float[Array, "F P 2 2"]) -> Float[Array, "F P 2 2"]:
-    """Inverses of many 2×2 matrices."""
-    a, b, c, d = (matrices[..., i, j] for i in range(2) for j in range(2))
-    result = np.empty_like(matrices)
-    determinant = a * d - b * c
-    result[..., 0, 0], result[..., 0, 1] = d / determinant, -b / determinant
-    result[..., 1, 0], result[..., 1, 1] = -c / determinant, a / determinant
-    return result
-
-
-def apply(matrices: Float[Array, "F P 2 2"], vectors: Float[Array, "F P 2"]) -> Float[Array, "F P 2"]:
-    """Products of many 2×2 matrices with a vector each."""
-    x, y = vectors[..., 0], vectors[..., 1]
-    return np.stack([matrices[..., i, 0] * x + matrices[..., i, 1] * y for i in range(2)], axis=-1)
 
 
 def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Array]:
@@ -280,29 +248,31 @@ def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Arra
     return pulled, bent
 
 
-def collect(
-    problem: Problem,
-    R: Array,
-    turned: Array,
-    turn_rate: Array,
-    positions: Array,
-    force: Array,
-    warp_force: Array,
-    static_only: bool = False,
-) -> Array:
-    """Transpose of the Jacobian times forces on the 2D positions (unwarped, and at the warp)."""
+def transpose_jacobian(
+    problem: Problem, state: State, force: Float[Array, "F P 2"], static_only: bool = False
+) -> Float[Array, "N"]:
+    """Collect forces on the unwarped 2D positions into the parameters.
+
+    Parameters
+    ----------
+    static_only
+        Leave out motion and warp coefficients.
+    """
     layout = problem.layout
     vector = np.zeros(layout.size)
     blocks = layout.unpack(vector)
     points = np.empty((layout.tilts, layout.particles, 3))
     kernels.pull(
-        problem.surface.visible, R, turned, turn_rate, force, blocks.angles, blocks.shifts_px, points
-    )
+        problem.surface.visible, state.rotations, state.turned, state.turn_rate, force, blocks.angles,
+        blocks.shifts_px, points,
+    )  # fmt: skip
     blocks.positions_px[...] = points.sum(axis=0)
-    if blocks.motion.size and not static_only:
+    if static_only:
+        return vector
+    if blocks.motion.size:
         blocks.motion[...] = problem.motion.adjoint(points)
-    if blocks.warp.size and not static_only:
-        blocks.warp[...] = problem.deformation.adjoint(positions, warp_force)
+    if blocks.warp.size and state.warp is not None:
+        blocks.warp[...] = state.warp.adjoint(apply(np.swapaxes(state.warp.inverse, -1, -2), force))
     return vector
 
 
@@ -323,7 +293,7 @@ def multiply_hessian(
     points = blocks.positions_px[None]
     if blocks.motion.any():
         points = points + problem.motion.offsets_px(blocks.motion)
-    if state.warp_inverse is None:
+    if state.warp is None:
         product = _product(problem, state, blocks, points, static_only)
     else:
         product = _product_with_warp(problem, state, blocks, points, static_only)
@@ -352,7 +322,7 @@ def _product_with_warp(
     problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool
 ) -> Array:
     """As `_product`, with the warp's coefficients."""
-    assert state.warp_inverse is not None
+    assert state.warp is not None
     tilts, particles = problem.surface.visible.shape
     moved = np.empty((tilts, particles, 2))
     kernels.push(
@@ -361,19 +331,10 @@ def _product_with_warp(
     )  # fmt: skip
     if blocks.warp.any():
         # The curvature refers to unwarped positions: express the warp's own step there, too.
-        step = problem.deformation.displacement_px(state.positions_2d_px, blocks.warp)
+        step = state.warp.step(blocks.warp)
         step[~problem.surface.visible] = 0
-        moved = moved + apply(state.warp_inverse, step)
+        moved = moved + apply(state.warp.inverse, step)
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
     x, y = moved[..., 0], moved[..., 1]
     force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
-    return collect(
-        problem,
-        state.rotations,
-        state.turned,
-        state.turn_rate,
-        state.positions_2d_px,
-        force,
-        apply(np.swapaxes(state.warp_inverse, -1, -2), force),
-        static_only,
-    )
+    return transpose_jacobian(problem, state, force, static_only)

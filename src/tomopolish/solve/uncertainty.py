@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.shapes import Float
+from tomopolish.shapes import Float, Int
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
-from tomopolish.solve.problem import Problem, State, apply, collect, evaluate, multiply_hessian
+from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, transpose_jacobian
 from tomopolish.solve.surface import evaluate_surface
 
 Array = np.ndarray
@@ -31,6 +31,7 @@ MANY_PAIRS = 2_000
 PROBES_OF_MANY = 40
 """Where pairs are many, and each draw takes long, fewer are made; errors are then known to a ninth instead of
 a fourteenth."""
+FEW_COEFFICIENTS = 100
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
 
@@ -66,9 +67,10 @@ def estimate_uncertainty(
 ) -> Uncertainty:
     """Estimate standard errors at a solution.
 
-    Projections and static positions alone: H⁻¹ itself, of which the solver's factor is an exact one. With
-    motion or warps, draws from the posterior's Gaussian approximation: right-hand sides whose covariance is
-    H, solved for by conjugate gradients with the solver's preconditioner. Deterministic for a given seed.
+    Projections, static positions and at most `FEW_COEFFICIENTS` of a warp: from H⁻¹ itself, of whose static
+    part the solver's factor is an exact one. With motion or more coefficients, draws from the posterior's
+    Gaussian approximation: right-hand sides whose covariance is H, solved for by conjugate gradients with the
+    solver's preconditioner. Deterministic for a given seed.
 
     Parameters
     ----------
@@ -82,6 +84,9 @@ def estimate_uncertainty(
     gauge, factor = Gauge(problem, state), factorise(problem, state)
     if isinstance(factor, SchurFactor):
         squares, moved = gauge.left_of(factor.variances(), factor.solve), None
+    elif factor.motion is None and problem.layout.unpack(problem.free).warp.sum() <= FEW_COEFFICIENTS:
+        inverse = _InverseWithWarp.of(problem, state, factor.static)
+        squares, moved = gauge.left_of(inverse.variances(), inverse.solve), None
     else:
         squares, moved = _sampled(problem, state, gauge, factor, seed, threads)
     sigma = problem.layout.unpack(np.sqrt(phi * squares))
@@ -93,6 +98,58 @@ def estimate_uncertainty(
         warp=sigma.warp,
         dispersion=phi,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _InverseWithWarp:
+    """H⁻¹ of static parameters and a warp's coefficients, by block elimination of the static part.
+
+    Attributes
+    ----------
+    warp
+        Indices of the coefficients among all parameters.
+    through
+        Inverse of the static part times its coupling to the coefficients.
+    coefficients
+        The coefficients' own block of the inverse.
+    """
+
+    static: SchurFactor
+    warp: Int[Array, "n"]
+    through: Float[Array, "N n"]
+    coefficients: Float[Array, "n n"]
+
+    @classmethod
+    def of(cls, problem: Problem, state: State, static: SchurFactor) -> _InverseWithWarp:
+        """Invert; every pair's curvature in `state` is positive."""
+        warp = np.flatnonzero(problem.layout.fill(warp=1.0).astype(bool) & problem.free)
+        units = np.zeros((len(warp), problem.layout.size))
+        units[np.arange(len(warp)), warp] = 1
+        products = np.array([multiply_hessian(problem, state, unit) for unit in units])
+        through = np.array([static.solve(product) for product in products]).T
+        coupling = np.delete(products, warp, axis=1)
+        remaining = products[:, warp] - coupling @ np.delete(through, warp, axis=0)
+        return cls(static=static, warp=warp, through=through, coefficients=np.linalg.inv(remaining))
+
+    def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+        """Apply the inverse."""
+        result = self.static.solve(vector)
+        left = self.coefficients @ (vector[self.warp] - self.through.T @ self._static_part(vector))
+        result -= self.through @ left
+        result[self.warp] = left
+        return result
+
+    def variances(self) -> Float[Array, "N"]:
+        """Diagonal of the inverse; zero for what is not free."""
+        result: Array = self.static.variances()
+        result += np.sum((self.through @ self.coefficients) * self.through, axis=1)
+        result[self.warp] = np.diag(self.coefficients)
+        return result
+
+    def _static_part(self, vector: Array) -> Array:
+        part = vector.copy()
+        part[self.warp] = 0
+        return part
 
 
 def _sampled(
@@ -189,16 +246,6 @@ def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], 
         return vector
 
     return draw
-
-
-def transpose_jacobian(problem: Problem, state: State, force: Float[Array, "F P 2"]) -> Float[Array, "N"]:
-    """Collect forces on the unwarped 2D positions into the parameters."""
-    warp_force = force
-    if state.warp_inverse is not None:
-        warp_force = apply(np.swapaxes(state.warp_inverse, -1, -2), force)
-    return collect(
-        problem, state.rotations, state.turned, state.turn_rate, state.positions_2d_px, force, warp_force
-    )
 
 
 class Gauge:

@@ -145,9 +145,9 @@ def _forces(problem: Problem, state: State) -> Float[Array, "F P 2"]:
         warp = problem.layout.unpack(state.vector).warp
         positions = positions + problem.deformation.displacement_px(positions, warp)
     gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
-    if state.warp_inverse is None:
+    if state.warp is None:
         return gradient
-    return np.einsum("fpji,fpj->fpi", np.linalg.inv(state.warp_inverse), gradient)
+    return np.einsum("fpji,fpj->fpi", state.warp.jacobian, gradient)
 
 
 def _tilt_derivatives(state: State) -> Float[Array, "F P 2 5"]:

@@ -16,8 +16,9 @@ Array = np.ndarray
 class CompiledWarp(ABC):
     """A deformation model (`models.protocols`) whose loops over pairs are compiled.
 
-    A subclass names the module of its kernels — `displace`, `differentiate`, `collect`, `collect_squares` —
-    and says which constants and which view of the coefficients they take.
+    A subclass names the module of its kernels — `displace`, `functions`, `differentiate`, `collect`,
+    `collect_squares` — and says which constants and which view of the coefficients they take. Coefficients
+    run over component (dx, dy) first; both components are sums of the same functions.
     """
 
     kernels: ClassVar[ModuleType]
@@ -48,6 +49,12 @@ class CompiledWarp(ABC):
         view = self._view(_matching(coefficients, positions_px))
         self.kernels.displace(np.ascontiguousarray(positions_px), *self._constants(), view, out)
         return out
+
+    def functions(self, positions_px: Float[Array, "F P 2"]) -> Float[Array, "F P m"]:
+        """Functions φ at the positions: displacements are Σ_m φ_m c_m of either component's coefficients."""
+        out = np.empty((*positions_px.shape[:2], *self._view(np.empty(self.shape)).shape[2:]))
+        self.kernels.functions(np.ascontiguousarray(positions_px), *self._constants(), out)
+        return out.reshape(*out.shape[:2], -1)
 
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]

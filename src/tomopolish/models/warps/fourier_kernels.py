@@ -66,6 +66,23 @@ def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def]
+    """Cosine and sine of every wave, in turn, at every pair; parameters as in `displace`.
+
+    ``out`` is (F, P, waves, 2), written.
+    """
+    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
+    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
+    for f in range(positions.shape[0]):
+        for p in range(positions.shape[1]):
+            _multiples(positions[f, p, 0] * unit[0], cx, sx)
+            _multiples(positions[f, p, 1] * unit[1], cy, sy)
+            for n in range(frequencies.shape[0]):
+                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
+                out[f, p, n, 0], out[f, p, n, 1] = c, s
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
     """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)

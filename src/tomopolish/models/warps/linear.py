@@ -52,6 +52,9 @@ class LinearWarp:
         a, b, c = (coefficients[:, i, None] for i in range(3))
         return np.stack([a * x, b * x + c * y], axis=-1)
 
+    def functions(self, positions_px: Float[Array, "F P 2"]) -> None:
+        """There are none: the components are not sums of the same functions."""
+
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:

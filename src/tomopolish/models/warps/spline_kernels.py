@@ -71,6 +71,30 @@ def displace(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
+    """Weight of every node's value, slopes and twist at every pair; parameters as in `displace`.
+
+    ``out`` is (F, P, gh, gw, 4), written.
+    """
+    wx, wy = np.empty(4), np.empty(4)
+    rows, columns = out.shape[2], out.shape[3]
+    for f in range(positions.shape[0]):
+        for p in range(positions.shape[1]):
+            u, v = positions[f, p, 0] / spacing[0], positions[f, p, 1] / spacing[1]
+            i, j = _cell(u, columns), _cell(v, rows)
+            _hermite(u - i, wx)
+            _hermite(v - j, wy)
+            out[f, p] = 0.0
+            for b in range(2):
+                for a in range(2):
+                    n = out[f, p, j + b, i + a]
+                    n[0] = wx[2 * a] * wy[2 * b]
+                    n[1] = wx[2 * a + 1] * wy[2 * b]
+                    n[2] = wx[2 * a] * wy[2 * b + 1]
+                    n[3] = wx[2 * a + 1] * wy[2 * b + 1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def differentiate(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
     """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
     wx, wy, dx, dy = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
