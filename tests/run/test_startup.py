@@ -121,7 +121,7 @@ def test_a_run_that_compiles_and_a_later_one_agree_to_the_last_digit(mini: Path,
     # What the process beside the first run compiled has the types that the run met: nothing is there twice.
     compiled = sorted(path.name for path in (tmp_path / "kernels").rglob("*.nbc"))
     assert any("correlate_spectra" in name for name in compiled)
-    assert any("place_particles" in name for name in compiled)
+    assert any("score_positions" in name for name in compiled)
     assert not [name for name in compiled if not name.endswith(".1.nbc")]
     for file in ("particles.star", "tilt_series/TS_01.star"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()

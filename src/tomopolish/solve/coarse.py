@@ -93,14 +93,12 @@ def coarse_windows(windows: CorrelationWindows, length_px: float, pool: Executor
     return CoarseWindows(values=values, origin=half, step_px=step)
 
 
-def blurred(windows: CoarseWindows, blur_px: float, pool: Executor) -> CoarseWindows:
-    """Blur windows further by a Gaussian; outside they count as zero."""
+def blur_matrix(windows: CoarseWindows, blur_px: float) -> Float32[Array, "m m"]:
+    """Matrix that blurs samples along one axis by a Gaussian; outside they count as zero."""
     grid = windows.grid_px
     matrix = np.exp(-((grid[:, None] - grid[None, :]) ** 2) / (2 * blur_px**2))
     matrix *= windows.step_px / (np.sqrt(2 * np.pi) * blur_px)
-    values = np.empty(windows.values.shape, dtype=np.float32)
-    both_sides(windows.values[..., : windows.size], matrix, values, pool)
-    return CoarseWindows(values=values, origin=windows.origin, step_px=windows.step_px)
+    return matrix.astype(np.float32)
 
 
 def coarse_surface(

@@ -17,9 +17,9 @@ import numpy as np
 
 from tomopolish.geometry import rotation_from_vector
 from tomopolish.models.parameters import Parameters
-from tomopolish.shapes import Float
+from tomopolish.shapes import Float, Float32, Int
 from tomopolish.solve import search_kernels
-from tomopolish.solve.coarse import CoarseWindows
+from tomopolish.solve.coarse import CoarseWindows, blur_matrix
 from tomopolish.solve.problem import Problem, predicted_positions, unwarped_positions
 
 Array = np.ndarray
@@ -53,6 +53,8 @@ class _Belief:
     ----------
     clouds, weights
         Possible displacements of each particle, px, and their probabilities.
+    shifts, shares
+        Possible shifts (x, y) of each tilt image, in samples, and their probabilities.
     mean_shifts_px, mean_positions_px
         Means of the distributions.
     spread_px
@@ -64,6 +66,8 @@ class _Belief:
 
     clouds: Float[Array, "P K 3"]
     weights: Float[Array, "P K"]
+    shifts: Int[Array, "2 F K"]
+    shares: Float[Array, "F K"]
     mean_shifts_px: Float[Array, "F 2"]
     mean_positions_px: Float[Array, "P 3"]
     spread_px: float
@@ -73,7 +77,6 @@ class _Belief:
 def mean_field_start(
     problem: Problem,
     windows: CoarseWindows,
-    first: CoarseWindows,
     start: Parameters,
     range_px: float,
     spacing_px: float,
@@ -85,9 +88,6 @@ def mean_field_start(
     ----------
     windows
         Coarse windows.
-    first
-        The same with the prior spread of the particles as extra blur: what a tilt image can expect to see
-        before any particle is located.
     start
         Parameters to start from; angles, motion and warp stay as they are.
     spacing_px
@@ -105,19 +105,20 @@ def mean_field_start(
     belief = _Belief(
         clouds=np.zeros((seen.shape[1], 1, 3)),
         weights=np.ones((seen.shape[1], 1)),
+        shifts=np.zeros((2, len(seen), SHIFTS if move_tilts else 1), dtype=np.int64),
+        shares=np.zeros((len(seen), SHIFTS)) if move_tilts else np.ones((len(seen), 1)),
         mean_shifts_px=np.zeros((seen.shape[0], 2)),
         mean_positions_px=np.zeros((seen.shape[1], 3)),
         spread_px=PRIOR_FRACTION * range_px,
     )
-    # The first sweep is done with a tilt image of `first` when it writes what it has averaged.
-    averaged = first.values if move_tilts else windows.values
     for sweep in range(MAX_SWEEPS):
         before = belief.mean_shifts_px.copy(), belief.mean_positions_px.copy()
         if move_tilts:
-            source = first if sweep == 0 and move_particles else windows
+            # Before any particle is located, a tilt image can expect to see their sum blurred by the prior.
+            blur = blur_matrix(windows, belief.spread_px) if sweep == 0 and move_particles else None
             for _ in pool.map(
-                lambda tilt, source=source: _update_tilt(
-                    belief, tilt, source, windows, seen[tilt], start_px, rows, range_px, averaged
+                lambda tilt, blur=blur: _update_tilt(
+                    belief, tilt, windows, seen[tilt], start_px, rows, range_px, blur
                 ),
                 range(len(rows)),
             ):
@@ -126,7 +127,7 @@ def mean_field_start(
             # Displacements far beyond the spread that the particles show are not tried again.
             near = np.sum(candidates**2, axis=1) <= max(4 * belief.spread_px, 2 * spacing_px) ** 2
             tried = sparse if sweep == 0 else candidates[near]
-            _update_particles(belief, tried, windows, seen, start_px, rows, averaged, pool)
+            _update_particles(belief, tried, windows, seen, start_px, rows, pool)
         belief.sharpness *= SHARPENING
         change = max(
             float(np.sqrt(np.sum((now - old) ** 2) / max(len(now), 1)))
@@ -148,30 +149,30 @@ def mean_field_start(
 def _update_tilt(
     belief: _Belief,
     tilt: int,
-    source: CoarseWindows,
     windows: CoarseWindows,
     seen: Array,
     start_px: Array,
     rows: Array,
     range_px: float,
-    averaged: Array,
+    blur: Float32[Array, "m m"] | None,
 ) -> None:
-    """Distribution over one tilt image's shifts, and its windows averaged over it."""
-    grid, size = source.grid_px, source.size
-    total = np.zeros(source.values.shape[2:], dtype=np.float32)
+    """Distribution over one tilt image's shifts."""
+    grid, size = windows.grid_px, windows.size
+    total = np.zeros(windows.values.shape[2:], dtype=np.float32)
     search_kernels.add_clouds(
-        source.values[tilt], size, seen, start_px[tilt] / source.step_px, rows[tilt], belief.clouds,
-        belief.weights, 1 / source.step_px, total,
+        windows.values[tilt], size, seen, start_px[tilt] / windows.step_px, rows[tilt], belief.clouds,
+        belief.weights, 1 / windows.step_px, total,
     )  # fmt: skip
+    total = total[:, :size]
+    if blur is not None:
+        total = blur @ total @ blur.T
     iy, ix = np.nonzero(grid[:, None] ** 2 + grid[None, :] ** 2 <= range_px**2)
     penalty = (grid[iy] ** 2 + grid[ix] ** 2) / (2 * (PRIOR_FRACTION * range_px) ** 2)
-    best, weights = np.empty(SHIFTS, dtype=np.int64), np.empty(SHIFTS)
-    search_kernels.choose_places(total[iy, ix], penalty, belief.sharpness, FAINTEST, best, weights)
-    ix, iy = ix[best], iy[best]
-    belief.mean_shifts_px[tilt] = weights @ grid[ix], weights @ grid[iy]
-    search_kernels.average_shifts(
-        windows.values[tilt], size, seen, ix - source.origin, iy - source.origin, weights, averaged[tilt]
-    )
+    best, weights = np.empty((1, SHIFTS), dtype=np.int64), belief.shares[tilt, None]
+    search_kernels.choose_places(total[iy, ix][None], penalty, belief.sharpness, FAINTEST, best, weights)
+    ix, iy = ix[best[0]], iy[best[0]]
+    belief.mean_shifts_px[tilt] = weights[0] @ grid[ix], weights[0] @ grid[iy]
+    belief.shifts[0, tilt], belief.shifts[1, tilt] = ix - windows.origin, iy - windows.origin
 
 
 def _update_particles(
@@ -181,24 +182,29 @@ def _update_particles(
     seen: Array,
     start_px: Array,
     rows: Array,
-    averaged: Array,
     pool: Executor,
 ) -> None:
     """Distributions over the particles' displacements, and their common spread."""
     count, particles = min(CLOUD, len(candidates)), seen.shape[1]
-    clouds, weights = np.zeros((particles, count, 3)), np.zeros((particles, count))
+    chosen, weights = np.zeros((particles, count), dtype=np.int64), np.zeros((particles, count))
     index = start_px / windows.step_px + windows.origin
     views, tried = rows.astype(np.float32), candidates.astype(np.float32)
+    penalty = np.sum(tried.astype(np.float64) ** 2, axis=1) / (2 * belief.spread_px**2)
 
     def place(first: int) -> None:
-        search_kernels.place_particles(
-            averaged, windows.size, first, min(first + PARTICLES_PER_TASK, particles), seen, index, views,
-            tried, windows.step_px, belief.spread_px, belief.sharpness, FAINTEST, clouds, weights,
+        last = min(first + PARTICLES_PER_TASK, particles)
+        score = np.empty((last - first, len(tried)), dtype=np.float32)
+        search_kernels.score_positions(
+            windows.values, windows.size, *belief.shifts, belief.shares, first, last, seen, index, views,
+            tried, windows.step_px, score,
         )  # fmt: skip
+        mine = chosen[first:last], weights[first:last]
+        search_kernels.choose_places(score, penalty, belief.sharpness, FAINTEST, *mine)
 
     for _ in pool.map(place, range(0, particles, PARTICLES_PER_TASK)):
         pass
-    belief.clouds, belief.weights = clouds, weights
+    belief.clouds, belief.weights = tried[chosen].astype(np.float64), weights
+    clouds = belief.clouds
     belief.mean_positions_px = np.einsum("pk,pki->pi", weights, clouds)
     mean_square = float(np.mean(np.einsum("pk,pki->p", weights, clouds**2)))
     belief.spread_px = max(np.sqrt(mean_square / 3), windows.step_px / 2)
@@ -294,18 +300,15 @@ def search_particle(
     trial.positions_px[particle] = 0
     start = predicted_positions(problem, trial) - problem.anchors_px
     tried = np.concatenate([now[None], candidates])
-    score = np.empty(len(tried), dtype=np.float32)
+    scores = np.empty((1, len(tried)), dtype=np.float32)
+    still = np.zeros((len(start), 1), dtype=np.int64)
     search_kernels.score_positions(
-        windows.values,
-        windows.size,
-        particle,
-        problem.surface.visible,
-        start / windows.step_px + windows.origin,
-        problem.projections_px[:, :2, :3].astype(np.float32),
-        tried.astype(np.float32),
-        windows.step_px,
-        score,
-    )
+        windows.values, windows.size, still, still, np.ones(still.shape), particle, particle + 1,
+        problem.surface.visible, start / windows.step_px + windows.origin,
+        problem.projections_px[:, :2, :3].astype(np.float32), tried.astype(np.float32), windows.step_px,
+        scores,
+    )  # fmt: skip
+    score = scores[0]
     score -= 0.5 * np.sum(layout.unpack(problem.precision).positions_px[particle] * tried**2, axis=1)
     score[0] += CLEARLY_BETTER
     result: Array = tried[int(np.argmax(score))]

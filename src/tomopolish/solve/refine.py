@@ -14,12 +14,10 @@ from tomopolish.shapes import Bool, Float
 from tomopolish.solve.coarse import (
     CoarseWindows,
     SearchWindows,
-    blurred,
     coarse_surface,
     search_windows,
 )
 from tomopolish.solve.initial import (
-    PRIOR_FRACTION,
     ball,
     doubtful,
     mean_field_start,
@@ -248,9 +246,7 @@ def _search(
     """From the mean-field start through blurred windows to the sharp ones; then mend what does not fit in."""
     layout, pool = problem.layout, workers.pool
     coarse, length = search.coarse, search.length_px
-    first = blurred(coarse, PRIOR_FRACTION * windows.range_px, pool)
-    found = mean_field_start(problem, coarse, first, layout.unpack(start), windows.range_px, length, pool)
-    del first
+    found = mean_field_start(problem, coarse, layout.unpack(start), windows.range_px, length, pool)
 
     def blurred_newton(problem: Problem, vector: Array, blur_px: float) -> Array:
         surface = coarse_surface(coarse, windows.visible, length, blur_px, windows.range_px, pool)

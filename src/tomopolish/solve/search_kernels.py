@@ -24,11 +24,11 @@ def _add_one(source, start, first, last, weight, target):  # type: ignore[no-unt
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
-def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  # type: ignore[no-untyped-def]
+def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, bottom, total):  # type: ignore[no-untyped-def]
     """``total[y, x] += Σ_k weights[k] · windows[which[k], y + moves_y[k], x + moves_x[k]]``, k < count.
 
-    What the columns of `total` beyond the first `size` hold afterwards means nothing. Four windows are added
-    at a time, which saves most of the traffic to and from `total`.
+    Only for rows top ≤ y < bottom. What the columns of `total` beyond the first `size` hold afterwards means
+    nothing. Four windows are added at a time, which saves most of the traffic to and from `total`.
 
     Parameters
     ----------
@@ -38,6 +38,7 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  #
     """
     width = windows.shape[2]
     plane, length, gap = windows.shape[1] * width, size * width, width - size
+    front, back = top * width, bottom * width
     source, target = windows.reshape(-1), total.reshape(-1)
     kept = 0
     for k in range(count):
@@ -46,7 +47,7 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  #
             continue
         if abs(ox) > gap:
             window = windows[which[k]]
-            for y in range(max(0, -oy), min(size, size - oy)):
+            for y in range(max(top, -oy), min(bottom, size - oy)):
                 for x in range(max(0, -ox), min(size, size - ox)):
                     total[y, x] += weights[k] * window[y + oy, x + ox]
             continue
@@ -55,11 +56,11 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  #
         kept += 1
     for k in range(0, kept, 4):
         many = min(4, kept - k)
-        first, last = 0, length
+        first, last = front, back
         for j in range(k, k + many):
             first, last = max(first, -moves_x[j]), min(last, length - max(0, moves_x[j]))
         if many < 4 or last <= first:
-            first = last = 0  # one after the other
+            first = last = front  # one after the other
         else:
             a, b = which[k] + moves_x[k] + first, which[k + 1] + moves_x[k + 1] + first
             c, d = which[k + 2] + moves_x[k + 2] + first, which[k + 3] + moves_x[k + 3] + first
@@ -70,7 +71,7 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, total):  #
             for i in range(span):
                 onto[i] += (u * one[i] + v * two[i]) + (w * three[i] + z * four[i])
         for j in range(k, k + many):
-            begin, end = max(0, -moves_x[j]), length - max(0, moves_x[j])
+            begin, end = max(front, -moves_x[j]), min(back, length - max(0, moves_x[j]))
             _add_one(source, which[j] + moves_x[j], begin, min(end, first), weights[j], target)
             _add_one(source, which[j] + moves_x[j], max(begin, last), end, weights[j], target)
 
@@ -113,29 +114,7 @@ def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, tota
                 which[found], at_x[found], at_y[found], share[found] = p, ox, oy, 0
                 found += 1
             share[same] += np.float32(weights[p, k])
-    add_moved(windows, size, which, at_x, at_y, share, found, total)
-
-
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def average_shifts(windows, size, visible, offsets_x, offsets_y, weights, averaged):  # type: ignore[no-untyped-def]
-    """Average one tilt image's windows over its possible shifts.
-
-    ``averaged[p, y, x] = Σ_k weights[k] · windows[p, y + offsets_y[k], x + offsets_x[k]]``, (P, n, width).
-    """
-    places = len(weights)
-    which, at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
-    share = np.empty(places, np.float32)
-    for p in range(windows.shape[0]):
-        averaged[p] = 0
-        if not visible[p]:
-            continue
-        found = np.int64(0)  # a literal would be a type of its own
-        for k in range(places):
-            if weights[k] > 0:
-                which[found], at_x[found], at_y[found] = p, offsets_x[k], offsets_y[k]
-                share[found] = weights[k]
-                found += 1
-        add_moved(windows, size, which, at_x, at_y, share, found, averaged[p])
+    add_moved(windows, size, which, at_x, at_y, share, found, np.int64(0), np.int64(size), total)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -166,7 +145,7 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
                 which[found], share[found] = p, 1
                 found += 1
         total[:] = 0
-        add_moved(windows, size, which, at_x, at_y, share, found, total)
+        add_moved(windows, size, which, at_x, at_y, share, found, np.int64(0), np.int64(size), total)
         score[n], place[n] = -np.inf, 0
         for y in range(size):
             for x in range(size):
@@ -175,24 +154,30 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
                     score[n], place[n] = value, y * size + x
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
-def _score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
-    """Sum over tilt images of one particle's windows at each candidate 3D displacement (bilinear).
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def score_positions(  # type: ignore[no-untyped-def]
+    windows, size, shifts_x, shifts_y, shares, first, last, visible, index, rows, candidates, step, score,
+):  # fmt: skip
+    """Sum over tilt images of windows at each candidate 3D displacement (bilinear).
+
+    Every window is first averaged over its tilt image's possible shifts.
 
     Parameters
     ----------
     windows : (F, P, n, width) float32
+    shifts_x, shifts_y : (F, K) int64, possible shifts, in samples; shares : (F, K), their probabilities
+    first, last : int, the particles first … last − 1 are looked at
     visible : (F, P) bool
     index : (F, P, 2) float64, position (x, y) of zero displacement, in samples
     rows : (F, 2, 3) float32, first two rows of each projection's rotation
     candidates : (C, 3) float32, displacements in px
     step : float, px per sample
-    score : (C,) float32, written
+    score : (last − first, C) float32, written
     """
     scale = np.float32(1.0 / step)
     width = np.int32(windows.shape[3])
-    last = np.float32(size - 1)
-    count = candidates.shape[0]
+    end = np.float32(size - 1)
+    count, places = candidates.shape[0], shares.shape[1]
     cx, cy, cz = candidates[:, 0].copy(), candidates[:, 1].copy(), candidates[:, 2].copy()
     place = np.empty(count, np.uint32)
     part_x, part_y, inside = (
@@ -200,35 +185,54 @@ def _score_positions(windows, size, particle, visible, index, rows, candidates, 
         np.empty(count, np.float32),
         np.empty(count, np.float32),
     )
+    which, at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    share, averaged = np.empty(places, np.float32), np.empty(windows.shape[2:], np.float32)
     score[:] = 0
-    for f in range(windows.shape[0]):
-        if not visible[f, particle]:
-            continue
-        window = windows[f, particle].reshape(-1)
-        x0, y0 = np.float32(index[f, particle, 0]), np.float32(index[f, particle, 1])
-        ax, bx, dx = scale * rows[f, 0, 0], scale * rows[f, 0, 1], scale * rows[f, 0, 2]
-        ay, by, dy = scale * rows[f, 1, 0], scale * rows[f, 1, 1], scale * rows[f, 1, 2]
-        # Where, in vector instructions; then what is there, which jumps through memory.
-        for c in range(count):
-            x = x0 + ax * cx[c] + bx * cy[c] + dx * cz[c]
-            y = y0 + ay * cx[c] + by * cy[c] + dy * cz[c]
-            held = np.float32((x >= 0) & (x < last) & (y >= 0) & (y < last))
-            x, y = x * held, y * held
-            ix, iy = np.int32(x), np.int32(y)
-            part_x[c], part_y[c], inside[c] = x - np.float32(ix), y - np.float32(iy), held
-            place[c] = iy * width + ix
-        for c in range(count):
-            at, tx = np.uint64(place[c]), part_x[c]
-            below = at + np.uint64(width)
-            near = window[at] + tx * (window[at + np.uint64(1)] - window[at])
-            far = window[below] + tx * (window[below + np.uint64(1)] - window[below])
-            score[c] += inside[c] * (near + part_y[c] * (far - near))
-
-
-@njit(nogil=True, cache=True)
-def score_positions(windows, size, particle, visible, index, rows, candidates, step, score):  # type: ignore[no-untyped-def]
-    """See `_score_positions`."""
-    _score_positions(windows, size, particle, visible, index, rows, candidates, step, score)
+    for p in range(first, last):
+        total = score[p - first]
+        for f in range(windows.shape[0]):
+            if not visible[f, p]:
+                continue
+            x0, y0 = np.float32(index[f, p, 0]), np.float32(index[f, p, 1])
+            ax, bx, dx = scale * rows[f, 0, 0], scale * rows[f, 0, 1], scale * rows[f, 0, 2]
+            ay, by, dy = scale * rows[f, 1, 0], scale * rows[f, 1, 1], scale * rows[f, 1, 2]
+            # Where, in vector instructions; then what is there, which jumps through memory.
+            top, bottom = np.int32(size), np.int32(0)
+            for c in range(count):
+                x = x0 + ax * cx[c] + bx * cy[c] + dx * cz[c]
+                y = y0 + ay * cx[c] + by * cy[c] + dy * cz[c]
+                held = np.float32((x >= 0) & (x < end) & (y >= 0) & (y < end))
+                x, y = x * held, y * held
+                ix, iy = np.int32(x), np.int32(y)
+                part_x[c], part_y[c], inside[c] = x - np.float32(ix), y - np.float32(iy), held
+                place[c] = iy * width + ix
+                top, bottom = min(top, iy), max(bottom, iy)
+            found = np.int64(0)  # a literal would be a type of its own
+            for k in range(places):
+                if shares[f, k] > 0:
+                    which[found], at_x[found], at_y[found] = p, shifts_x[f, k], shifts_y[f, k]
+                    share[found] = shares[f, k]
+                    found += 1
+            averaged[top : bottom + 2] = 0
+            add_moved(
+                windows[f],
+                size,
+                which,
+                at_x,
+                at_y,
+                share,
+                found,
+                np.int64(top),
+                np.int64(bottom + 2),
+                averaged,
+            )
+            window = averaged.reshape(-1)
+            for c in range(count):
+                at, tx = np.uint64(place[c]), part_x[c]
+                below = at + np.uint64(width)
+                near = window[at] + tx * (window[at + np.uint64(1)] - window[at])
+                far = window[below] + tx * (window[below + np.uint64(1)] - window[below])
+                total[c] += inside[c] * (near + part_y[c] * (far - near))
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -282,41 +286,15 @@ def _tempering(score, sharpness):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def choose_places(score, penalty, sharpness, faintest, chosen, weights):  # type: ignore[no-untyped-def]
-    """Most probable of some places: scores made less certain (`_tempering`), less penalties (`_likeliest`).
+def choose_places(scores, penalty, sharpness, faintest, chosen, weights):  # type: ignore[no-untyped-def]
+    """Most probable places: scores made less certain (`_tempering`), less penalties (`_likeliest`).
 
     Parameters
     ----------
-    score : (N,) float32, log-likelihoods
+    scores : (B, N) float32, log-likelihoods
     penalty : (N,) float64, subtracted
-    chosen, weights : as in `_likeliest`
+    chosen, weights : (B, K), as in `_likeliest`
     """
-    _likeliest(_tempering(score, sharpness) * score - penalty, faintest, chosen, weights)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def place_particles(  # type: ignore[no-untyped-def]
-    windows, size, first, last, visible, index, rows, candidates, step, spread, sharpness, faintest, clouds,
-    weights,
-):  # fmt: skip
-    """Distributions over the displacements of the particles first … last − 1.
-
-    As `_score_positions`, made less certain by `_tempering`, with a Gaussian prior of standard deviation
-    `spread` (px).
-
-    Parameters
-    ----------
-    clouds : (P, K, 3) float64, written: possible displacements, px; weights : (P, K) float64, written
-    """
-    score, belief = np.empty(len(candidates), np.float32), np.empty(len(candidates))
-    chosen = np.empty(weights.shape[1], np.int64)
-    for p in range(first, last):
-        _score_positions(windows, size, p, visible, index, rows, candidates, step, score)
-        factor = _tempering(score, sharpness)
-        for c in range(len(candidates)):
-            square = candidates[c, 0] ** 2 + candidates[c, 1] ** 2 + candidates[c, 2] ** 2
-            belief[c] = factor * score[c] - square / (2 * spread**2)
-        _likeliest(belief, faintest, chosen, weights[p])
-        for k in range(len(chosen)):
-            for axis in range(3):
-                clouds[p, k, axis] = candidates[chosen[k], axis]
+    for b in range(len(scores)):
+        factor = _tempering(scores[b], sharpness)
+        _likeliest(factor * scores[b] - penalty, faintest, chosen[b], weights[b])
