@@ -154,6 +154,21 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
                     score[n], place[n] = value, y * size + x
 
 
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+def _average(windows, size, particle, shifts_x, shifts_y, shares, top, bottom, averaged):  # type: ignore[no-untyped-def]
+    """Rows top ≤ y < bottom of a particle's window in one tilt image, averaged over possible shifts (K)."""
+    places = len(shares)
+    which, at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    share, found = np.empty(places, np.float32), np.int64(0)  # a literal would be a type of its own
+    for k in range(places):
+        if shares[k] > 0:
+            which[found], at_x[found], at_y[found] = particle, shifts_x[k], shifts_y[k]
+            share[found] = shares[k]
+            found += 1
+    averaged[top:bottom] = 0
+    add_moved(windows, size, which, at_x, at_y, share, found, np.int64(top), np.int64(bottom), averaged)
+
+
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def score_positions(  # type: ignore[no-untyped-def]
     windows, size, shifts_x, shifts_y, shares, first, last, visible, index, rows, candidates, step, score,
@@ -177,7 +192,7 @@ def score_positions(  # type: ignore[no-untyped-def]
     scale = np.float32(1.0 / step)
     width = np.int32(windows.shape[3])
     end = np.float32(size - 1)
-    count, places = candidates.shape[0], shares.shape[1]
+    count = candidates.shape[0]
     cx, cy, cz = candidates[:, 0].copy(), candidates[:, 1].copy(), candidates[:, 2].copy()
     place = np.empty(count, np.uint32)
     part_x, part_y, inside = (
@@ -185,8 +200,7 @@ def score_positions(  # type: ignore[no-untyped-def]
         np.empty(count, np.float32),
         np.empty(count, np.float32),
     )
-    which, at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
-    share, averaged = np.empty(places, np.float32), np.empty(windows.shape[2:], np.float32)
+    averaged = np.empty(windows.shape[2:], np.float32)
     score[:] = 0
     for p in range(first, last):
         total = score[p - first]
@@ -207,25 +221,7 @@ def score_positions(  # type: ignore[no-untyped-def]
                 part_x[c], part_y[c], inside[c] = x - np.float32(ix), y - np.float32(iy), held
                 place[c] = iy * width + ix
                 top, bottom = min(top, iy), max(bottom, iy)
-            found = np.int64(0)  # a literal would be a type of its own
-            for k in range(places):
-                if shares[f, k] > 0:
-                    which[found], at_x[found], at_y[found] = p, shifts_x[f, k], shifts_y[f, k]
-                    share[found] = shares[f, k]
-                    found += 1
-            averaged[top : bottom + 2] = 0
-            add_moved(
-                windows[f],
-                size,
-                which,
-                at_x,
-                at_y,
-                share,
-                found,
-                np.int64(top),
-                np.int64(bottom + 2),
-                averaged,
-            )
+            _average(windows[f], size, p, shifts_x[f], shifts_y[f], shares[f], top, bottom + 2, averaged)
             window = averaged.reshape(-1)
             for c in range(count):
                 at, tx = np.uint64(place[c]), part_x[c]
