@@ -317,8 +317,8 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
             spectra[b, 0, 1, 0, c], spectra[b, 1, 1, 0, c] = 0, 0
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
-def _transform_axis(re, im, first, last, wanted, turned, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def transform_axis(re, im, first, last, wanted, turned, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
     """Transform some columns of an array along its first axis, and keep the frequencies wanted.
 
     Parameters
@@ -351,35 +351,3 @@ def _transform_axis(re, im, first, last, wanted, turned, radices, twiddles, root
                 at = place[wanted[k]] * lanes
                 for i in range(lanes):
                     out_re[k, start + i], out_im[k, start + i] = work_re[at + i], work_im[at + i]
-
-
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def transform_part(  # type: ignore[no-untyped-def]
-    stack_re, stack_im, first, last, wanted, radices, twiddles, roots, place, out_re, out_im
-):
-    """Transform part of a stack of arrays, (L, n, m) float32.
-
-    A stack of one: columns first … last − 1, along the first axis, to (1, K, m). A higher one: layers first …
-    last − 1, along both axes, to (L, K, K).
-
-    Parameters
-    ----------
-    wanted, radices, twiddles, roots, place : as in `_transform_axis`
-    """
-    layers, size, _ = stack_re.shape
-    one = layers == 1
-    turned_re = np.empty((stack_re.shape[2], len(wanted)), np.float32)
-    turned_im = np.empty((stack_re.shape[2], len(wanted)), np.float32)
-    # One call in one place is compiled once.
-    for layer in range(0 if one else first, 1 if one else last):
-        for axis in range(1 if one else 2):
-            from_re = turned_re if axis else stack_re[layer]
-            from_im = turned_im if axis else stack_im[layer]
-            to_re = turned_re if axis == 0 and not one else out_re[layer]
-            to_im = turned_im if axis == 0 and not one else out_im[layer]
-            start = first if one else 0
-            stop = last if one else (len(wanted) if axis else size)
-            _transform_axis(
-                from_re, from_im, start, stop, wanted, 0 if one else 1, radices, twiddles, roots, place,
-                to_re, to_im,
-            )  # fmt: skip

@@ -123,14 +123,14 @@ def _transform_two(volumes: list[Array], reach: int, pool: Executor) -> Complex6
     tables = fft_plan(box).tables
     wanted = np.arange(-reach, reach + 1) % box
     count, plane = len(wanted), box * box
-    layers = [np.empty((1, count, plane), dtype=np.float32) for _ in range(2)]
-    stack = [volume.reshape(1, box, plane) for volume in volumes]
+    layers = [np.empty((count, plane), dtype=np.float32) for _ in range(2)]
+    stack = [volume.reshape(box, plane) for volume in volumes]
     volumes.clear()
     share = -(-plane // (PARTS * kernels_fft.LANES)) * kernels_fft.LANES
 
     def along_z(start: int) -> None:
         stop = min(start + share, plane)
-        kernels_fft.transform_part(*stack, start, stop, wanted, *tables, *layers)
+        kernels_fft.transform_axis(*stack, start, stop, wanted, 0, *tables, *layers)
 
     for _ in pool.map(along_z, range(0, plane, share)):
         pass
@@ -140,7 +140,11 @@ def _transform_two(volumes: list[Array], reach: int, pool: Executor) -> Complex6
     bounds = np.linspace(0, count, PARTS + 1).astype(int)
 
     def along_y_and_x(part: int) -> None:
-        kernels_fft.transform_part(*cubes, bounds[part], bounds[part + 1], wanted, *tables, *found)
+        turned = [np.empty((box, count), dtype=np.float32) for _ in range(2)]
+        for layer in range(bounds[part], bounds[part + 1]):
+            one, other = ([cube[layer] for cube in pair] for pair in (cubes, found))
+            kernels_fft.transform_axis(*one, 0, box, wanted, 1, *tables, *turned)
+            kernels_fft.transform_axis(*turned, 0, count, wanted, 1, *tables, *other)
 
     for _ in pool.map(along_y_and_x, range(PARTS)):
         pass
