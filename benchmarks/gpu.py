@@ -2,8 +2,9 @@
 
 Without a project: the floor of the published case alone. With one (``tomopolish simulate`` makes them), its
 first tomogram is refined several times on each device, as the later tomograms of a run are: kernels compiled,
-references on the device. Shown are the least times of the stages, what reading the images takes by itself,
-how far the devices' results differ, and, with ``--steps``, what each step takes on the device and the host::
+references on the device. Shown are the least times of the stages, with images read from their files and with
+images that lie in memory, how far the devices' results differ, and, with ``--steps``, what each step takes on
+the device and the host::
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --i project/optimisation_set.star --b 256 --r 12 --j 16 --devices cpu cuda
@@ -14,13 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import gpu_steps
 import tomopolish
+from tomopolish.correlation.devices import lend_correlator
 from tomopolish.correlation.noise import Turn, tile_grid
 from tomopolish.correlation.reading import image_alone, prefetch
 from tomopolish.dataset.model import Particles, TiltSeries
@@ -89,11 +92,41 @@ def show_floor(case: Case) -> float:
     return total
 
 
+@dataclass(frozen=True, eq=False)
+class HeldImages:
+    """Tilt images that lie in memory."""
+
+    images: list[np.ndarray]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(w, h) of every image."""
+        height, width = self.images[0].shape
+        return width, height
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, tilt: int) -> np.ndarray:
+        """Return one tilt image."""
+        return self.images[tilt]
+
+
+def held(series: TiltSeries, memory: Callable[[tuple[int, ...]], np.ndarray]) -> TiltSeries:
+    """Read all images into memory of the given kind."""
+    width, height = series.image_size_px
+    images = [memory((height, width)) for _ in range(len(series))]
+    for tilt, image in enumerate(images):
+        image[...] = series.images.read(tilt)
+    return replace(series, images=HeldImages(images))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The least times of one device's repetitions, s, and where it put the particles."""
 
     device: str
+    images: str
     seconds: float
     stages: dict[str, float]
     positions_px: list[list[float]]
@@ -113,20 +146,25 @@ def measure(arguments: argparse.Namespace) -> None:
         )
         references = prepare(project.references(), settings)
         case = case or case_of(series, particles, references.weight.last_frequency, arguments)
-        runs = []
-        for _ in range(arguments.repeat):
-            start = time.perf_counter()
-            result = align_tomogram(series, particles, references, settings, SilentProgress())
-            runs.append((time.perf_counter() - start, dict(result.statistics.seconds_by_stage)))
-        outcomes.append(
-            Outcome(
-                device=device,
-                seconds=min(total for total, _ in runs),
-                stages={name: min(stages[name] for _, stages in runs) for name in runs[0][1]},
-                positions_px=result.alignment.positions_px.tolist(),
+        with lend_correlator(device, None) as correlator:
+            in_memory = held(series, correlator.host_memory)
+        for images, source in (("files", series), ("memory", in_memory)):
+            runs = []
+            for _ in range(arguments.repeat):
+                start = time.perf_counter()
+                result = align_tomogram(source, particles, references, settings, SilentProgress())
+                runs.append((time.perf_counter() - start, dict(result.statistics.seconds_by_stage)))
+            outcomes.append(
+                Outcome(
+                    device=device,
+                    images=images,
+                    seconds=min(total for total, _ in runs),
+                    stages={name: min(stages[name] for _, stages in runs) for name in runs[0][1]},
+                    positions_px=result.alignment.positions_px.tolist(),
+                )
             )
-        )
-        print(f"{device}: first {runs[0][0]:.3f} s", flush=True)
+            print(f"{device}, images from {images}: first {runs[0][0]:.3f} s", flush=True)
+        del in_memory, source
         if arguments.steps and device.startswith("cuda"):
             gpu_steps.show(gpu_steps.correlation_steps(series, particles, references, settings))
     assert case is not None
@@ -163,7 +201,8 @@ def report(case: Case, reading: float, outcomes: list[Outcome], pixel_angstrom: 
     for outcome in outcomes:
         windows = outcome.stages["noise"] + outcome.stages["correlation"]
         stages = ", ".join(f"{name} {seconds:.3f}" for name, seconds in outcome.stages.items())
-        print(f"{outcome.device}: tomogram {outcome.seconds:.3f} s ({stages})")
+        name = f"{outcome.device}, images from {outcome.images}"
+        print(f"{name}: tomogram {outcome.seconds:.3f} s ({stages})")
         print(f"  noise and correlation {windows:.3f} s, {windows / floor:.1f} × the H100's floor")
         apart = np.abs(np.subtract(outcome.positions_px, outcomes[0].positions_px)).max() * pixel_angstrom
         print(f"  positions differ from {outcomes[0].device}'s by up to {apart:.2e} Å")
