@@ -129,13 +129,12 @@ class _TiltOnDevice:
     reference: DeviceArray
     reach: int
     columns_used: DeviceArray
-    weights: tuple[DeviceArray, DeviceArray]
+    weights: DeviceArray
     quartic: np.float32
     constant_phase: np.float32
     even: DeviceArray
     odd: DeviceArray
-    inverse_rows: tuple[DeviceArray, DeviceArray]
-    inverse_columns: DeviceArray
+    inverse: tuple[DeviceArray, DeviceArray]
 
 
 class CudaCorrelator:
@@ -144,6 +143,7 @@ class CudaCorrelator:
     def __init__(self, arrays: DeviceArrays) -> None:
         self._arrays = arrays
         self._resident: WeakKeyDictionary[ReferenceTransform | BoxMask, Any] = WeakKeyDictionary()
+        self._inverses: tuple[Any, Any] = (None, None)
 
     def active(self) -> AbstractContextManager[object]:
         """Make the device the calling thread's until the context closes."""
@@ -184,14 +184,16 @@ class CudaCorrelator:
         shared = self._upload_shared(task)
         for start in range(0, len(seen), size):
             chunk = seen[start : start + size]
-            batch = pair_batch(task, chunk)
+            batch, boxes = pair_batch(task, chunk), np.arange(len(chunk))
             spectra = self._spectra(batch, shared, task.reference.box)
-            values[chunk], power[chunk] = self._compare(batch, spectra, shared)
-            if held is not None:
-                mine, place = held.among(chunk)
-                if len(mine):
-                    other, chosen = batch.of_other_half(mine), spectra[self._arrays.upload(mine)]
-                    held.values[place], held.power[place] = self._compare(other, chosen, shared)
+            if held is None:
+                values[chunk], power[chunk] = self._compare(batch, boxes, spectra, shared)
+                continue
+            mine, place = held.among(chunk)
+            pairs = batch.joined_with(batch.of_other_half(mine))
+            found, gained = self._compare(pairs, np.concatenate([boxes, mine]), spectra, shared)
+            values[chunk], power[chunk] = found[: len(chunk)], gained[: len(chunk)]
+            held.values[place], held.power[place] = found[len(chunk) :], gained[len(chunk) :]
 
     def _send(self, strips: Sequence[Array]) -> DeviceArray:
         """Rows of an image, one strip below the other."""
@@ -206,9 +208,6 @@ class CudaCorrelator:
         upload, mask = self._arrays.upload, task.mask
         shared: TiltFrequencies = task.frequencies
         _, rows, columns = shared.weight.shape
-        matrices: SmallInverse = small_inverse_matrices(
-            task.reference.box, rows, columns, task.displacements_px
-        )
         if mask not in self._resident:
             self._resident[mask] = upload(mask.falloff), upload(mask.outside)
         if task.reference not in self._resident:
@@ -219,13 +218,12 @@ class CudaCorrelator:
             reference=self._resident[task.reference],
             reach=task.reference.reach,
             columns_used=upload(shared.columns_used),
-            weights=(upload(shared.weight), upload(shared.signal_weight)),
+            weights=upload(np.stack([shared.weight, shared.signal_weight])),
             quartic=np.float32(shared.quartic),
             constant_phase=np.float32(shared.constant_phase),
             even=upload(shared.even),
             odd=upload(shared.odd),
-            inverse_rows=(upload(matrices.real_rows), upload(matrices.imaginary_rows)),
-            inverse_columns=upload(matrices.columns),
+            inverse=self._inverse(task.reference.box, rows, columns, task.displacements_px),
         )
 
     def _spectra(self, batch: PairBatch, shared: _TiltOnDevice, box: int) -> DeviceArray:
@@ -237,15 +235,18 @@ class CudaCorrelator:
         arrays.launch(kernels_cuda.extract_boxes, pairs, threads, shared.image, corners, *shared.mask, boxes)
         return xp.fft.rfft2(boxes)
 
-    def _compare(self, batch: PairBatch, spectra: DeviceArray, shared: _TiltOnDevice) -> tuple[Array, Array]:
-        """Windows and power of a batch; see `kernels_cuda.correlate_spectra`."""
+    def _compare(
+        self, batch: PairBatch, boxes: Array, spectra: DeviceArray, shared: _TiltOnDevice
+    ) -> tuple[Array, Array]:
+        """Windows and power of a batch, given each pair's box; see `kernels_cuda.correlate_spectra`."""
         arrays, xp, threads = self._arrays, self._arrays.xp, kernels_cuda.THREADS
-        pairs, box = spectra.shape[:2]
-        weight, signal_weight = shared.weights
-        _, rows, columns = weight.shape
+        pairs, box = len(boxes), spectra.shape[1]
+        _, _, rows, columns = shared.weights.shape
         blocks = _blocks(rows * columns)
-        product = xp.empty((pairs, 4, rows, columns), dtype=np.float32)
+        product = xp.empty((2, 2 * rows, pairs, columns), dtype=np.float32)
         power = xp.empty((pairs, blocks), dtype=np.float32)
+        centre = (batch.centre - box // 2).astype(np.float32)
+        seen = np.concatenate([batch.views.reshape(pairs, 6), centre, batch.defocus], axis=1)
         arrays.launch(
             kernels_cuda.correlate_spectra,
             (pairs, blocks),
@@ -253,33 +254,47 @@ class CudaCorrelator:
             spectra,
             shared.reference,
             shared.reach,
-            arrays.upload(batch.half_set),
-            arrays.upload(batch.views),
-            arrays.upload((batch.centre - box // 2).astype(np.float32)),
+            arrays.upload(np.stack([batch.half_set, batch.optics_group, boxes], axis=1).astype(np.int64)),
+            arrays.upload(seen),
             shared.columns_used,
-            weight,
-            signal_weight,
-            arrays.upload(batch.defocus),
+            shared.weights,
             shared.quartic,
             shared.constant_phase,
             shared.even,
             shared.odd,
-            arrays.upload(batch.optics_group),
             product,
             power,
         )
+        windows = self._small_inverse(product, shared)
         gained = arrays.download(power).sum(axis=1, dtype=np.float64)
-        return arrays.download(self._small_inverse(product, shared)), gained
+        return arrays.download(windows).transpose(1, 0, 2), gained
+
+    def _inverse(
+        self, box: int, rows: int, columns: int, displacements_px: Array
+    ) -> tuple[DeviceArray, DeviceArray]:
+        """Matrices of the small inverse for `_small_inverse`; those met last stay on the device."""
+        key = (box, rows, columns, displacements_px.tobytes())
+        if self._inverses[0] != key:
+            matrices: SmallInverse = small_inverse_matrices(box, rows, columns, displacements_px)
+            self._inverses = (
+                key,
+                (
+                    self._arrays.upload(np.stack([matrices.real_rows, matrices.imaginary_rows])),
+                    self._arrays.upload(matrices.columns.reshape(2, columns, -1)),
+                ),
+            )
+        return self._inverses[1]
 
     def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
-        """Three matrix products; see `windows.small_inverse`."""
-        xp = self._arrays.xp
-        pairs, _, rows, columns = product.shape
-        halves = product.reshape(pairs, 2, 2 * rows, columns)
-        partial = xp.empty((pairs, len(shared.inverse_rows[0]), 2 * columns), dtype=np.float32)
-        for i, matrix in enumerate(shared.inverse_rows):
-            partial[:, :, i * columns : (i + 1) * columns] = xp.matmul(matrix, halves[:, i])
-        return xp.matmul(partial, shared.inverse_columns)
+        """Products with matrices on both sides, as (n, pairs, n); see `windows.small_inverse`.
+
+        All pairs side by side make one large product of many small ones.
+        """
+        xp, (by_rows, by_columns) = self._arrays.xp, shared.inverse
+        _, twice, pairs, columns = product.shape
+        partial = xp.matmul(by_rows, product.reshape(2, twice, pairs * columns))
+        found = xp.matmul(partial.reshape(2, -1, columns), by_columns).sum(axis=0)
+        return found.reshape(-1, pairs, found.shape[-1])
 
 
 def _blocks(pixels: int) -> int:

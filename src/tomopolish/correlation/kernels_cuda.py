@@ -70,27 +70,27 @@ def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-unty
 
 @cuda.jit(device=True, fastmath=True)
 def _correlate_pixel(  # type: ignore[no-untyped-def]
-    observed, reference, reach, half, view, kx, ky, weight, signal_weight, defocus, quartic, constant_phase,
-    even, odd, centre, unit,
+    observed, reference, reach, half, seen, kx, ky, weight, signal_weight, quartic, constant_phase, even, odd,
+    unit,
 ):  # fmt: skip
     """One pixel of w · O · conj(S) · e^{2πi k·centre/s} as (re, im), and of w |S|²."""
     ky2 = ky * ky
     place, tx, ty, tz, side = _locate(
-        kx * view[0, 0] + ky * view[1, 0],
-        kx * view[0, 1] + ky * view[1, 1],
-        kx * view[0, 2] + ky * view[1, 2],
+        kx * seen[0] + ky * seen[3],
+        kx * seen[1] + ky * seen[4],
+        kx * seen[2] + ky * seen[5],
         reach,
     )
     width, height = 2 * (reach + 1), 2 * reach + 1
     row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height * height)
     re, im = _blend(reference, first + np.uint64(place), row, layer, tx, ty, tz, side)
     re, im = re * odd.real - im * odd.imag, re * odd.imag + im * odd.real
-    row_phase = constant_phase + defocus[2] * ky2
-    sine = _sine(even + _ctf_phase(kx, ky2, row_phase, defocus[1] * ky, defocus[0], quartic))
+    row_phase = constant_phase + seen[10] * ky2
+    sine = _sine(even + _ctf_phase(kx, ky2, row_phase, seen[9] * ky, seen[8], quartic))
     factor = weight * sine
     p_re = factor * (observed.real * re + observed.imag * im)
     p_im = factor * (observed.imag * re - observed.real * im)
-    turn = unit * (kx * centre[0] + ky * centre[1])
+    turn = unit * (kx * seen[6] + ky * seen[7])
     q_re, q_im = _sine(turn + _QUARTER_TURN), _sine(turn)
     power = signal_weight * sine * sine * (re * re + im * im)
     return p_re * q_re - p_im * q_im, p_re * q_im + p_im * q_re, power
@@ -98,28 +98,33 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
 
 @cuda.jit(cache=True)
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
-    quartic, constant_phase, even, odd, group, product, power,
+    spectra, reference, reach, chosen, seen, columns_used, weights, quartic, constant_phase, even, odd,
+    product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
     A grid of (pairs, blocks): each thread does pixels (kx, ky) and (kx, −ky) of one pair, and writes their
-    sum E and difference D. Arguments as in `kernels_cpu.correlate_spectra`, except:
+    sum E and difference D. What a pair has of its own comes in two arrays, since each array costs the host
+    time at every launch. Arguments as in `kernels_cpu.correlate_spectra`, except:
 
     Parameters
     ----------
-    spectra : (B, s, at least C) complex64, unnormalised transforms
+    spectra : (boxes, s, at least C) complex64, unnormalised transforms
+    chosen : (B, 3) int64, half map, optics group and box of each pair
+    seen : (B, 11) float32, view (6), centre (2) and defocus (3) of each pair
+    weights : (2, 2, R, C) float32, weight and signal weight
+    product : (2, 2 R, B, C) float32, written: Re E over Im D, then Im E over Re D
     power : (B, blocks) float32, written: parts of Σ w |S|² over the full plane
     """
     shared = cuda.shared.array(THREADS, float32)
     pair, thread = cuda.blockIdx.x, cuda.threadIdx.x
-    size, columns = spectra.shape[1], weight.shape[2]
+    size, rows, columns = spectra.shape[1], weights.shape[2], weights.shape[3]
     position = cuda.blockIdx.y * THREADS + thread
     gained = np.float32(0)
-    if position < weight.shape[1] * columns:
+    if position < rows * columns:
         r, c = position // columns, position % columns
         kx, ky = np.float32(c), np.float32(r)
-        half, g = half_set[pair], group[pair]
+        half, g, box, own = chosen[pair, 0], chosen[pair, 1], chosen[pair, 2], seen[pair]
         unit = np.float32(2) * _HALF_TURN / np.float32(size)
         # e^{2πi k·(s/2)/s}: the box's own centre
         sign = np.float32(1 - 2 * ((r + c) % 2))
@@ -131,9 +136,8 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             if odd.shape[3] > 0:
                 factor = odd[g, 0, r, c]
             plus_re, plus_im, part = _correlate_pixel(
-                spectra[pair, r, c], reference, reach, half, views[pair], kx, ky, weight[0, r, c],
-                signal_weight[0, r, c], defocus[pair], quartic, constant_phase, gamma, factor,
-                centre[pair], unit,
+                spectra[box, r, c], reference, reach, half, own, kx, ky, weights[0, 0, r, c],
+                weights[1, 0, r, c], quartic, constant_phase, gamma, factor, unit,
             )  # fmt: skip
             gained += part
         if r > 0 and c < columns_used[1, r]:
@@ -142,15 +146,14 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             if odd.shape[3] > 0:
                 factor = odd[g, 1, r, c]
             minus_re, minus_im, part = _correlate_pixel(
-                spectra[pair, size - r, c], reference, reach, half, views[pair], kx, -ky, weight[1, r, c],
-                signal_weight[1, r, c], defocus[pair], quartic, constant_phase, gamma, factor,
-                centre[pair], unit,
+                spectra[box, size - r, c], reference, reach, half, own, kx, -ky, weights[0, 1, r, c],
+                weights[1, 1, r, c], quartic, constant_phase, gamma, factor, unit,
             )  # fmt: skip
             gained += part
-        product[pair, 0, r, c] = sign * (plus_re + minus_re)
-        product[pair, 1, r, c] = sign * (plus_im - minus_im)
-        product[pair, 2, r, c] = sign * (plus_im + minus_im)
-        product[pair, 3, r, c] = sign * (plus_re - minus_re)
+        product[0, r, pair, c] = sign * (plus_re + minus_re)
+        product[0, rows + r, pair, c] = sign * (plus_im - minus_im)
+        product[1, r, pair, c] = sign * (plus_im + minus_im)
+        product[1, rows + r, pair, c] = sign * (plus_re - minus_re)
     shared[thread] = gained
     total = _block_sum(shared)
     if thread == 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -279,6 +279,11 @@ class PairBatch:
             half_set=self.half_set[index],
             optics_group=self.optics_group[index],
         )
+
+    def joined_with(self, other: PairBatch) -> PairBatch:
+        """Append other pairs of the same tilt image."""
+        both = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return PairBatch(**{name: np.concatenate(parts) for name, parts in both.items()})
 
     def of_other_half(self, index: Int[Array, "H"]) -> PairBatch:
         """Choose some pairs, to be compared with the half map that their particle is no part of."""
