@@ -223,8 +223,9 @@ def correlate_tilt(
         This image's held-out pairs, some of the visible ones; filled as well, with the other half's map.
     """
     seen = np.flatnonzero(task.geometry.visible[task.tilt])
-    # One half map after the other: what a chunk slices stays closer to the processor.
-    seen = seen[np.argsort(task.particles.half_set[seen], kind="stable")]
+    # One half map after the other, and boxes side by side: what a chunk reads stays closer to the processor.
+    x, y = task.geometry.anchors_px[task.tilt, seen].T
+    seen = seen[np.lexsort((x, y // (task.reference.box / 2), task.particles.half_set[seen]))]
     size = max(1, CHUNK_BYTES // (4 * task.reference.box**2))
     _, rows, columns = task.frequencies.weight.shape
     matrices = small_inverse_matrices(task.reference.box, rows, columns, task.displacements_px)

@@ -138,7 +138,9 @@ def align_species(
         solved.warnings,
     )
     statistics = replace(result.statistics, evidence=solved.evidence)
-    record = fit_record(series, [s.particles for s in species], joined, windows, refinement)
+    record = fit_record(
+        series, [s.particles for s in species], joined, windows, refinement, settings.run.threads
+    )
     return replace(result, statistics=statistics, diagnostics=shown, record=record)
 
 

@@ -14,6 +14,7 @@ from tomopolish.shapes import Float, Float32
 from tomopolish.solve.problem import pair_values, predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
+from tomopolish.solve.workers import Spread, Workers, alone
 
 Array = np.ndarray
 
@@ -24,6 +25,7 @@ def fit_record(
     joined: Particles,
     windows: CorrelationWindows,
     refinement: Refinement,
+    threads: int = 1,
 ) -> FitRecord:
     """Gather what a report shows, from the windows as last scaled and the solution on them."""
     problem = refinement.problem
@@ -33,6 +35,11 @@ def fit_record(
     before = np.where(windows.visible, evaluate_surface(problem.surface, still).value, 0.0)
     after = np.where(windows.visible, pair_values(problem, refinement.vector), 0.0)
     power = np.where(windows.visible, windows.power, 0.0)
+    with Workers(threads) as workers:
+        shown = [
+            shifted_sums(problem.surface, moved, half, workers.over)
+            for moved in (still, positions - windows.anchors_px)
+        ]
     return FitRecord(
         given=InputGeometry(
             projections_px=series.projections_px,
@@ -51,30 +58,43 @@ def fit_record(
         particle_log_likelihood=np.stack([before.sum(axis=0), after.sum(axis=0)], axis=-1),
         tilt_power=power.sum(axis=1),
         particle_power=power.sum(axis=0),
-        windows_before=shifted_sums(problem.surface, still, half),
-        windows_after=shifted_sums(problem.surface, positions - windows.anchors_px, half),
+        windows_before=shown[0],
+        windows_after=shown[1],
         window_step_angstrom=windows.step_px * series.pixel_size_angstrom,
     )
 
 
 def shifted_sums(
-    surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"], half: int
+    surface: DisplacementSurface,
+    displacements_px: Float[Array, "F P 2"],
+    half: int,
+    spread: Spread = alone,
 ) -> Float32[Array, "F n n"]:
-    """Σ over visible particles of their windows about given displacements, 2·`half` samples wide."""
+    """Σ over visible particles of their windows about given displacements, 2·`half` samples wide.
+
+    Parameters
+    ----------
+    spread
+        Threads over which tilt images are spread.
+    """
     index = displacements_px / surface.step_px + surface.origin - half
     whole = np.floor(index)
     powers = (index - whole)[..., None] ** np.arange(4)
     weights = (powers @ surface.basis.T).astype(np.float32)
     first = np.clip(whole, -(2**31), 2**31).astype(np.int64) - 1
     sums = np.zeros((len(index), 2 * half, 2 * half), dtype=np.float32)
-    for tilt, total in enumerate(sums):
-        add_shifted(
-            surface.coefficients[tilt],
-            surface.visible[tilt],
-            first[tilt, :, 0],
-            first[tilt, :, 1],
-            weights[tilt, :, 0],
-            weights[tilt, :, 1],
-            total,
-        )
+
+    def add(part: slice) -> None:
+        for tilt in range(*part.indices(len(sums))):
+            add_shifted(
+                surface.coefficients[tilt],
+                surface.visible[tilt],
+                first[tilt, :, 0],
+                first[tilt, :, 1],
+                weights[tilt, :, 0],
+                weights[tilt, :, 1],
+                sums[tilt],
+            )
+
+    spread(len(sums), add)
     return sums
