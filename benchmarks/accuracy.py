@@ -347,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page = options.into.read_text(encoding="utf-8")
             options.into.write_text(insert(page, tables), encoding="utf-8")
         return
-    uncertainty.PROBES = uncertainty.PROBES_WITH_COEFFICIENTS = 1  # no part of these studies
+    uncertainty.PROBES = uncertainty.PROBES_OF_MANY = 1  # no part of these studies
     for name in STUDIES if "all" in options.study else options.study:
         run_study(name, options.o, options.seeds or range(STUDIES[name].seeds))
 

@@ -82,7 +82,7 @@ class Workshop:
 def without_standard_errors() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "PROBES", 1)
-        patch.setattr(uncertainty, "PROBES_WITH_COEFFICIENTS", 1)
+        patch.setattr(uncertainty, "PROBES_OF_MANY", 1)
         yield
 
 
