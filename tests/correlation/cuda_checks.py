@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import spec_windows
 
 from small_project import MICROSCOPE, make_particles, make_references, make_series, make_settings
-from tomopolish.correlation import devices_cuda, kernels_cuda
+from tomopolish.correlation import devices, devices_cuda, kernels_cuda
 from tomopolish.correlation.devices import CpuCorrelator
 from tomopolish.correlation.devices_cuda import CudaCorrelator, DeviceArrays
 from tomopolish.correlation.frequencies import tilt_frequencies
@@ -68,7 +69,7 @@ class NumpyArrays:
 
 
 # Nothing else of numpy may be needed: CuPy has these too.
-USED = ("ascontiguousarray", "empty", "matmul", "moveaxis", "zeros")
+USED = ("ascontiguousarray", "empty", "matmul", "moveaxis", "ones", "zeros")
 
 
 def make_tasks(groups: tuple[OpticsGroup, ...], padding: float) -> list[TiltTask]:
@@ -184,7 +185,13 @@ def check_references_stay(arrays: NumpyArrays) -> None:
     np.testing.assert_allclose(doubled[0], 2 * one[0], rtol=0, atol=1e-5 * np.abs(one[0]).max())
 
 
-CHECKS = (check_windows, check_noise, check_boxes)
+def check_smallest_kernel(arrays: DeviceArrays) -> None:
+    """What is tried before a device is used runs there."""
+    with mock.patch.object(devices_cuda, "CupyArrays", lambda index: arrays):
+        devices.try_kernel()
+
+
+CHECKS = (check_windows, check_noise, check_boxes, check_smallest_kernel)
 
 if __name__ == "__main__":
     kernels_cuda.THREADS = 32  # a thread of the simulator costs 0.1 ms; and more than one block per pair

@@ -91,6 +91,7 @@ def fake_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | Exception],
         monkeypatch.setattr(devices, "find_spec", lambda name: object())
         monkeypatch.setattr(devices, "cuda_device_count", count)
         monkeypatch.setattr("numba.cuda.is_available", lambda: True)
+        monkeypatch.setattr(devices, "_kernel_obstacle", lambda: None)
         monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
 
     return fake
@@ -159,6 +160,28 @@ def test_auto_is_silent_where_cupy_warns(monkeypatch: pytest.MonkeyPatch) -> Non
         warnings.simplefilter("always")
         assert cuda_devices("auto") == ()
     assert seen == []
+
+
+def test_libraries_that_do_not_go_together(
+    fake_devices: Callable[[int | Exception], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As numba-cuda 0.30 with NumPy 2.5, which fail at the first kernel."""
+    obstacle = devices._kernel_obstacle
+    fake_devices(1)
+    monkeypatch.setattr(devices, "_kernel_obstacle", obstacle.__wrapped__)
+
+    def fail() -> None:
+        raise AttributeError("module 'numpy' has no\nattribute 'row_stack'")
+
+    monkeypatch.setattr(devices, "try_kernel", fail)
+    assert cuda_devices("auto") == ()
+    with pytest.raises(
+        InputError, match=r"^--device cuda cannot .* no attribute 'row_stack'.*\[gpu\]"
+    ) as caught:
+        cuda_devices("cuda")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(devices, "try_kernel", lambda: None)
+    assert cuda_devices("auto") == (0,)
 
 
 def test_numba_without_a_device(

@@ -126,7 +126,32 @@ def cuda_obstacle() -> str | None:
 
     if not cuda.is_available():
         return f"numba does not reach the CUDA device; numba-cuda may be missing: {INSTALL}"
+    return _kernel_obstacle()
+
+
+@cache
+def _kernel_obstacle() -> str | None:
+    """Say, as `cuda_obstacle`, what keeps kernels from running: as a rule, versions of libraries."""
+    try:
+        try_kernel()
+    except Exception as error:  # whatever they raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"numba runs no kernel there ({reason}); have versions that go together: {INSTALL}"
     return None
+
+
+def try_kernel() -> None:
+    """Run the smallest kernel on the first device; raises whatever CuPy and numba do where that fails."""
+    from tomopolish.correlation import kernels_cuda  # noqa: PLC0415  only where CUDA is used
+    from tomopolish.correlation.devices_cuda import CupyArrays  # noqa: PLC0415
+
+    arrays = CupyArrays(0)
+    with arrays.active():
+        total = arrays.xp.zeros((1, 1), dtype=np.float64)
+        ones = arrays.xp.ones((1, 1, 1), dtype=np.complex64)
+        arrays.launch(kernels_cuda.add_power, 1, kernels_cuda.THREADS, ones, total)
+        if float(arrays.download(total)[0, 0]) != 1:
+            raise RuntimeError("a kernel gave a wrong result")
 
 
 def cuda_device_count() -> int:
