@@ -168,6 +168,10 @@ CASES = {
         lambda: drop_column(PARTICLES, "particles", "rlnCenteredCoordinateYAngst"),
         (PARTICLES, "rlnCenteredCoordinateYAngst is missing", "add"),
     ),
+    "no positions along x": Case(
+        lambda: drop_column(PARTICLES, "particles", "rlnCenteredCoordinateXAngst"),
+        (PARTICLES, "rlnCenteredCoordinateXAngst is missing", "add"),
+    ),
     "a position that is no number": Case(
         lambda: set_cell(PARTICLES, "particles", "rlnCenteredCoordinateZAngst", 3, "12,5"),
         (PARTICLES, "row 4", "rlnCenteredCoordinateZAngst is '12,5'", "not a number"),

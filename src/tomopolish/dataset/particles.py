@@ -47,7 +47,9 @@ class ParticleTable:
     @property
     def is_centred(self) -> bool:
         """Whether positions are in Å from the tomogram's centre (RELION 5) rather than in px (RELION 4)."""
-        return CENTRED[0] in self.table
+        found = [label in self.table for label in CENTRED]
+        # A table that lacks one of them is told so, unless it is one of RELION 4.
+        return found[0] or (any(found) and CORNERED[0] not in self.table)
 
     @cached_property
     def optics_groups(self) -> tuple[OpticsGroup, ...]:
