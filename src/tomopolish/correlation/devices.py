@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tomopolish.correlation.reading import host_memory
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float, Float32
 
@@ -60,7 +61,7 @@ class CpuCorrelator:
 
     def host_memory(self, shape: tuple[int, ...]) -> Float32[Array, "..."]:
         """Memory of the host, uninitialised."""
-        return np.empty(shape, dtype=np.float32)
+        return host_memory(shape)
 
     def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""

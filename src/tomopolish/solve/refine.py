@@ -136,7 +136,9 @@ def refine(
         What a robust start takes of the windows, whose values are then not looked at; None: it is made.
     """
     with Workers(options.threads) as workers:
-        if search is None and options.robust_start:
+        if not options.robust_start:
+            search = None
+        elif search is None:
             search = search_windows(windows, workers.pool)
         return _refine(problem, windows, start, options, advance, workers, search)
 
@@ -156,7 +158,7 @@ def _refine(
     static = replace(sharp, free=problem.free & static_parameters(problem.layout))
     tally = Tally()
     vector = start
-    if options.robust_start and search is not None:
+    if search is not None:
         vector = _search(static, windows, start, options, tally, workers, search)
         advance()
     estimated = spread_is_estimated(problem.deformation)
