@@ -18,7 +18,7 @@ CAPABILITY = (8, 0)
 BOXES = (float32[:, ::1], int64[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, :, ::1])
 SPECTRA = (
     *(complex64[:, :, ::1], float32[::1], int64, int64[:, ::1], float32[:, ::1]),
-    *(int64[:, ::1], float32[:, :, :, ::1], float32, float32),
+    *(int64[:, ::1], float32[:, :, :, ::1]),
     *(float32[:, :, :, ::1], complex64[:, :, :, ::1], float32[:, :, :, ::1], float32[:, ::1]),
 )
 POWER = (complex64[:, :, ::1], float64[:, ::1])

@@ -130,9 +130,7 @@ class _TiltOnDevice:
     reach: int
     columns_used: DeviceArray
     weights: DeviceArray
-    quartic: np.float32
-    constant_phase: np.float32
-    even: DeviceArray
+    phase: DeviceArray
     odd: DeviceArray
     inverse: tuple[DeviceArray, DeviceArray]
 
@@ -219,9 +217,7 @@ class CudaCorrelator:
             reach=task.reference.reach,
             columns_used=upload(shared.columns_used),
             weights=upload(np.stack([shared.weight, shared.signal_weight])),
-            quartic=np.float32(shared.quartic),
-            constant_phase=np.float32(shared.constant_phase),
-            even=upload(shared.even),
+            phase=upload(shared.phase),
             odd=upload(shared.odd),
             inverse=self._inverse(task.reference.box, rows, columns, task.displacements_px),
         )
@@ -258,9 +254,7 @@ class CudaCorrelator:
             arrays.upload(seen),
             shared.columns_used,
             shared.weights,
-            shared.quartic,
-            shared.constant_phase,
-            shared.even,
+            shared.phase,
             shared.odd,
             product,
             power,

@@ -9,7 +9,7 @@ import numpy as np
 from tomopolish.correlation.weights import used_columns
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
 from tomopolish.fourier import column_multiplicity, radius_half_plane, row_frequencies
-from tomopolish.optics import aberration_phase, dose_weight
+from tomopolish.optics import aberration_phase, ctf_phase, dose_weight
 from tomopolish.shapes import Complex64, Float, Float32, Int
 
 Array = np.ndarray
@@ -34,9 +34,10 @@ class TiltFrequencies:
         Phase per kx², kx·ky and ky² at the tomogram's centre.
     defocus_per_angstrom
         Phase per k² and Å of defocus.
-    even, odd
-        Per optics group: phase added to γ, and complex factor of the prediction; no columns where all are
-        none.
+    phase
+        γ but for defocus, of each optics group.
+    odd
+        Complex factor of each optics group's prediction; no columns where all are one.
     """
 
     columns_used: Int[Array, "2 R"]
@@ -44,9 +45,7 @@ class TiltFrequencies:
     signal_weight: Float32[Array, "2 R C"]
     defocus: Float[Array, "3"]
     defocus_per_angstrom: float
-    quartic: float
-    constant_phase: float
-    even: Float32[Array, "G 2 R A"]
+    phase: Float32[Array, "G 2 R C"]
     odd: Complex64[Array, "G 2 R A"]
 
 
@@ -90,17 +89,23 @@ def tilt_frequencies(
     per_angstrom = -np.pi * wavelength * unit**2
     xx, xy, yy = ctf.astigmatism_angstrom()[tilt]
     frequency = (np.arange(columns) * unit, ky[..., None] * unit)
+    in_focus = ctf_phase(*frequency, np.zeros(3), microscope, float(ctf.phase_shift_degrees[tilt]))
     return TiltFrequencies(
         columns_used=columns_used,
         weight=total.astype(np.float32),
         signal_weight=signal.astype(np.float32),
         defocus=per_angstrom * np.array([xx, 2 * xy, yy]),
         defocus_per_angstrom=per_angstrom,
-        quartic=0.5 * np.pi * microscope.spherical_aberration_angstrom * wavelength**3 * unit**4,
-        constant_phase=-np.deg2rad(float(ctf.phase_shift_degrees[tilt])) - microscope.amplitude_phase,
-        even=_aberrations(groups, "even", *frequency).astype(np.float32),
+        phase=_phases(groups, in_focus, *frequency),
         odd=np.exp(1j * _aberrations(groups, "odd", *frequency)).astype(np.complex64),
     )
+
+
+def _phases(groups: tuple[OpticsGroup, ...], in_focus: Array, kx: Array, ky: Array) -> Array:
+    """γ but for defocus, given what all groups share of it."""
+    even = _aberrations(groups, "even", kx, ky)
+    whole = in_focus + even if even.size else np.broadcast_to(in_focus, (len(groups), *in_focus.shape))
+    return whole.astype(np.float32)
 
 
 def _aberrations(groups: tuple[OpticsGroup, ...], parity: str, kx: Array, ky: Array) -> Array:

@@ -13,6 +13,10 @@ from tomopolish.correlation import pixel
 
 # What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
 # both a run uses would depend on whether it compiles the kernels or finds them in the cache.
+#
+# No loop over pixels reads an array under a condition that stays the same within it, least of all one that
+# may be empty. Before such a loop LLVM looks whether what might be read overlaps what is written: an empty
+# array may lie just before that, and then the pixels are done one by one, which rounds otherwise.
 
 VECTOR = 16
 """Floats that one instruction takes at most."""
@@ -55,19 +59,20 @@ def slice_reference(  # type: ignore[no-untyped-def]
                     bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2], reach
                 )
             for i in range(count):
-                re, im = _blend(
+                slice_re[sign, r, i], slice_im[sign, r, i] = _blend(
                     reference, first + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
                 )
-                if odd.shape[2] > 0:
-                    turn = odd[sign, r, i]
-                    re, im = re * turn.real - im * turn.imag, re * turn.imag + im * turn.real
-                slice_re[sign, r, i], slice_im[sign, r, i] = re, im
+            if odd.shape[2] > 0:
+                for i in range(count):
+                    re, im, turn = slice_re[sign, r, i], slice_im[sign, r, i], odd[sign, r, i]
+                    slice_re[sign, r, i] = re * turn.real - im * turn.imag
+                    slice_im[sign, r, i] = re * turn.imag + im * turn.real
 
 
 @njit(fastmath=True, error_model="numpy", forceinline=True)
 def compare(  # type: ignore[no-untyped-def]
-    observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, quartic,
-    constant_phase, even, turn_x, turn_y, re, im,
+    observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, phase,
+    turn_x, turn_y, re, im,
 ):  # fmt: skip
     """Compute w · O · conj(S) · e^{2πi k·centre/s} of one pair, in one long loop of vector instructions.
 
@@ -77,11 +82,7 @@ def compare(  # type: ignore[no-untyped-def]
     quarter = np.float32(np.pi / 2)
     for i in range(len(kx)):
         x, y = kx[i], ky[i]
-        y2 = y * y
-        gamma = _ctf_phase(x, y2, constant_phase + defocus[2] * y2, defocus[1] * y, defocus[0], quartic)
-        if len(even) > 0:
-            gamma += even[i]
-        sine = _sine(gamma)
+        sine = _sine(_ctf_phase(x, y, phase[i], defocus[0], defocus[1], defocus[2]))
         factor = weight[i] * sine
         power += signal_weight[i] * sine * sine * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
         o_re, o_im = observed_re[i], observed_im[i]
@@ -97,7 +98,7 @@ def compare(  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
     spectra, box, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
-    quartic, constant_phase, even, odd, group, product, power,
+    phase, odd, group, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
@@ -118,8 +119,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
     weight, signal_weight : (2, R, C) float32, all real weights of this tilt in the product and in Σ w |S|²
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
-    quartic, constant_phase : float32
-    even : (G, 2, R, C) float32 added to γ; (G, 2, R, 0) when there is none
+    phase : (G, 2, R, C) float32, γ but for defocus
     odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
     product : (B, 4, R, C) float32, written: Re E, Im D, Im E, Re D
     power : (B,) float64, written: Σ w |S|² over the full plane
@@ -145,7 +145,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         power[b] = compare(
             spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1),
             kx, ky, signed,
-            signal_weight.reshape(-1), defocus[b], quartic, constant_phase, even[group[b]].reshape(-1),
+            signal_weight.reshape(-1), defocus[b], phase[group[b]].reshape(-1),
             np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1]), re, im,
         )  # fmt: skip
         out = product[b].reshape(-1)

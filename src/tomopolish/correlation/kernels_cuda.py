@@ -70,11 +70,9 @@ def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-unty
 
 @cuda.jit(device=True, fastmath=True)
 def _correlate_pixel(  # type: ignore[no-untyped-def]
-    observed, reference, reach, half, seen, kx, ky, weight, signal_weight, quartic, constant_phase, even, odd,
-    unit,
+    observed, reference, reach, half, seen, kx, ky, weight, signal_weight, phase, odd, unit,
 ):  # fmt: skip
     """One pixel of w · O · conj(S) · e^{2πi k·centre/s} as (re, im), and of w |S|²."""
-    ky2 = ky * ky
     place, tx, ty, tz, side = _locate(
         kx * seen[0] + ky * seen[3],
         kx * seen[1] + ky * seen[4],
@@ -85,8 +83,7 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
     row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height * height)
     re, im = _blend(reference, first + np.uint64(place), row, layer, tx, ty, tz, side)
     re, im = re * odd.real - im * odd.imag, re * odd.imag + im * odd.real
-    row_phase = constant_phase + seen[10] * ky2
-    sine = _sine(even + _ctf_phase(kx, ky2, row_phase, seen[9] * ky, seen[8], quartic))
+    sine = _sine(_ctf_phase(kx, ky, phase, seen[8], seen[9], seen[10]))
     factor = weight * sine
     p_re = factor * (observed.real * re + observed.imag * im)
     p_im = factor * (observed.imag * re - observed.real * im)
@@ -98,8 +95,7 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
 
 @cuda.jit(cache=True)
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, reference, reach, chosen, seen, columns_used, weights, quartic, constant_phase, even, odd,
-    product, power,
+    spectra, reference, reach, chosen, seen, columns_used, weights, phase, odd, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
@@ -129,25 +125,21 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         # e^{2πi k·(s/2)/s}: the box's own centre
         sign = np.float32(1 - 2 * ((r + c) % 2))
         plus_re, plus_im, minus_re, minus_im = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        gamma, factor = np.float32(0), np.complex64(1)
+        factor = np.complex64(1)
         if c < columns_used[0, r]:
-            if even.shape[3] > 0:
-                gamma = even[g, 0, r, c]
             if odd.shape[3] > 0:
                 factor = odd[g, 0, r, c]
             plus_re, plus_im, part = _correlate_pixel(
                 spectra[box, r, c], reference, reach, half, own, kx, ky, weights[0, 0, r, c],
-                weights[1, 0, r, c], quartic, constant_phase, gamma, factor, unit,
+                weights[1, 0, r, c], phase[g, 0, r, c], factor, unit,
             )  # fmt: skip
             gained += part
         if r > 0 and c < columns_used[1, r]:
-            if even.shape[3] > 0:
-                gamma = even[g, 1, r, c]
             if odd.shape[3] > 0:
                 factor = odd[g, 1, r, c]
             minus_re, minus_im, part = _correlate_pixel(
                 spectra[box, size - r, c], reference, reach, half, own, kx, -ky, weights[0, 1, r, c],
-                weights[1, 1, r, c], quartic, constant_phase, gamma, factor, unit,
+                weights[1, 1, r, c], phase[g, 1, r, c], factor, unit,
             )  # fmt: skip
             gained += part
         product[0, r, pair, c] = sign * (plus_re + minus_re)

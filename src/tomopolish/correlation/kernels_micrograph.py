@@ -7,16 +7,15 @@ from numba import njit
 
 from tomopolish.correlation import pixel
 
-_sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, fastmath=True, inline="always")
-_locate = njit(pixel.locate, fastmath=True, error_model="numpy")
-_blend = njit(pixel.blend, fastmath=True)
+_sine = njit(pixel.sine, forceinline=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
+_ctf_phase = njit(pixel.ctf_phase, forceinline=True, fastmath=True)
+_locate = njit(pixel.locate, forceinline=True, fastmath=True, error_model="numpy")
+_blend = njit(pixel.blend, forceinline=True, fastmath=True)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def predict_spectra(  # type: ignore[no-untyped-def]
-    reference, reach, half_set, views, centre, columns_used, weight, defocus, quartic, constant_phase,
-    even, odd, group, spectra,
+    reference, reach, half_set, views, centre, columns_used, weight, defocus, phase, odd, group, spectra,
 ):  # fmt: skip
     """Predict boxes with one particle each, as they appear in the image: protein dark.
 
@@ -32,8 +31,8 @@ def predict_spectra(  # type: ignore[no-untyped-def]
     columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
     weight : (2, R, C) float32, all real factors
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
-    quartic, constant_phase : float32
-    even, odd : (G, 2, R, C) added to γ, and factor of the prediction; (G, 2, R, 0) when there is none
+    phase : (G, 2, R, C) float32, γ but for defocus
+    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
     spectra : (B, s, C) complex64, written; columns kx = 0 … C − 1
     """
     size, columns = spectra.shape[1], spectra.shape[2]
@@ -52,8 +51,6 @@ def predict_spectra(  # type: ignore[no-untyped-def]
             for r in range(side, weight.shape[1]):
                 row = spectra[b, r if side == 0 else size - r]
                 ky = np.float32(r if side == 0 else -r)
-                ky2 = ky * ky
-                row_phase = constant_phase + defocus[b, 2] * ky2
                 row_turn = np.complex64(complex(np.cos(turn * ky), np.sin(turn * ky)))
                 for kx in range(columns_used[side, r]):
                     k = np.float32(kx)
@@ -64,9 +61,9 @@ def predict_spectra(  # type: ignore[no-untyped-def]
                         reach,
                     )
                     re, im = _blend(reference, first + np.uint64(place), line, layer, tx, ty, tz, mate)
-                    gamma = _ctf_phase(k, ky2, row_phase, defocus[b, 1] * ky, defocus[b, 0], quartic)
-                    if even.shape[3] > 0:
-                        gamma += even[g, side, r, kx]
+                    gamma = _ctf_phase(
+                        k, ky, phase[g, side, r, kx], defocus[b, 0], defocus[b, 1], defocus[b, 2]
+                    )
                     value = np.complex64(complex(re, im)) * row_turn * shift[kx]
                     if odd.shape[3] > 0:
                         value *= odd[g, side, r, kx]

@@ -35,14 +35,9 @@ def sine(x):  # type: ignore[no-untyped-def]
     return value * (np.float32(1) - np.float32(2) * odd * odd)
 
 
-def ctf_phase(kx, ky2, row_phase, linear, quadratic, quartic):  # type: ignore[no-untyped-def]
-    """γ at column kx of one row: the row's constant plus its polynomial in kx (Fourier px).
-
-    ``quartic`` multiplies k⁴ = (kx² + ky²)²; ``linear`` and ``quadratic`` already hold the row's defocus.
-    """
-    kx2 = kx * kx
-    k2 = kx2 + ky2
-    return row_phase + kx * linear + kx2 * quadratic + k2 * k2 * quartic
+def ctf_phase(kx, ky, phase, xx, xy, yy):  # type: ignore[no-untyped-def]
+    """γ at one frequency (Fourier px): what it is but for defocus, and defocus per kx², kx·ky and ky²."""
+    return phase + kx * (kx * xx + ky * xy) + ky * ky * yy
 
 
 def locate(x, y, z, reach):  # type: ignore[no-untyped-def]

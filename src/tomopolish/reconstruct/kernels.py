@@ -7,11 +7,11 @@ from numba import njit
 
 from tomopolish.correlation import pixel
 
-_sine = njit(pixel.sine, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, fastmath=True, inline="always")
+_sine = njit(pixel.sine, forceinline=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
+_ctf_phase = njit(pixel.ctf_phase, forceinline=True, fastmath=True)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
     """Share a sample among the eight voxels around it, trilinearly; Friedel symmetry for x < 0."""
     reach = total.shape[2] - 2
@@ -35,8 +35,8 @@ def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def back_project(  # type: ignore[no-untyped-def]
-    spectra, box, symmetry, views, centre, columns_used, weight, signal_weight, defocus, quartic,
-    constant_phase, even, odd, group, total,
+    spectra, box, symmetry, views, centre, columns_used, weight, signal_weight, defocus, phase,
+    odd, group, total,
 ):  # fmt: skip
     """Add images to a transform: Σ w c O e^{2πi k·centre/s} and Σ w c², c the prediction's real factor.
 
@@ -44,7 +44,7 @@ def back_project(  # type: ignore[no-untyped-def]
     ----------
     spectra, box : as in `correlation.kernels_cpu.correlate_spectra`
     symmetry : (G, 3, 3) float32, rotations that leave the structure as it is, the identity among them
-    views, centre, columns_used, defocus, quartic, constant_phase, even, odd, group
+    views, centre, columns_used, defocus, phase, odd, group
         As in `correlation.kernels_cpu.correlate_spectra`
     weight : (2, R, C) float32, w times the real factors of c without the CTF's sine, and normalisation
     signal_weight : (2, R, C) float32, the same for w c², with the full plane's multiplicity
@@ -59,22 +59,19 @@ def back_project(  # type: ignore[no-untyped-def]
             for r in range(sign, weight.shape[1]):
                 row = -r if sign else r
                 ky = np.float32(row)
-                ky2 = ky * ky
-                row_phase = constant_phase + defocus[b, 2] * ky2
-                linear = defocus[b, 1] * ky
                 source_re, source_im = spectra[b, 0, sign, r], spectra[b, 1, sign, r]
                 for kx in range(columns_used[sign, r]):
                     power = signal_weight[sign, r, kx]
                     if power <= 0:
                         continue
                     k = np.float32(kx)
-                    gamma = _ctf_phase(k, ky2, row_phase, linear, defocus[b, 0], quartic)
-                    if even.shape[3] > 0:
-                        gamma += even[g, sign, r, kx]
+                    gamma = _ctf_phase(
+                        k, ky, phase[g, sign, r, kx], defocus[b, 0], defocus[b, 1], defocus[b, 2]
+                    )
                     sine = _sine(gamma)
                     factor = weight[sign, r, kx] * sine * np.float32(1 if kx == 0 else 2)
-                    phase = turn_x * kx + turn_y * row
-                    c, s = np.float32(np.cos(phase)), np.float32(np.sin(phase))
+                    moved = turn_x * kx + turn_y * row
+                    c, s = np.float32(np.cos(moved)), np.float32(np.sin(moved))
                     o_re, o_im = source_re[kx], source_im[kx]
                     re = factor * (o_re * c - o_im * s)
                     im = factor * (o_re * s + o_im * c)

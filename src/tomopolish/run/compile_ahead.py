@@ -36,12 +36,11 @@ def compile_comparison() -> None:
 
     rows = columns = 3
     plane = np.zeros((2, rows, columns), np.float32)
-    unused = np.zeros((1, 2, rows, 0))
     kernels_cpu.correlate_spectra(
         np.zeros((1, 2, 2, rows, columns), np.float32), 8, np.zeros(2 * 2 * 5 * 9 * 9, np.float32), 4,
         np.zeros(1, np.int64), np.zeros((1, 2, 3), np.float32), np.zeros((1, 2), np.float32),
-        np.full((2, rows), columns), plane, plane, np.zeros((1, 3), np.float32), np.float32(0), np.float32(0),
-        unused.astype(np.float32), unused.astype(np.complex64), np.zeros(1, np.int64),
+        np.full((2, rows), columns), plane, plane, np.zeros((1, 3), np.float32), plane[None],
+        np.zeros((1, 2, rows, 0), np.complex64), np.zeros(1, np.int64),
         np.zeros((1, 4, rows, columns), np.float32), np.zeros(1),
     )  # fmt: skip
 
