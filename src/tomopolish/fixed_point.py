@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 
+from tomopolish.compiled import kernel
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -40,7 +40,7 @@ def _print_any(values: Float[Array, "P F n"]) -> list[str]:
     return [line * values.shape[1] % tuple(item.ravel().tolist()) for item in rounded]
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _fill(counted, buffer, ends):  # type: ignore[no-untyped-def]
     """Write whole millionths as decimal numbers; returns the length of the text.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import kernel
 
 Array = np.ndarray
 
@@ -26,7 +27,7 @@ def _table() -> Array:
     return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _look_up(bits, table, out):  # type: ignore[no-untyped-def]
     largest = np.uint16(0)
     for i in range(np.uint64(len(bits))):

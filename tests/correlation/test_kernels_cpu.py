@@ -7,15 +7,14 @@ from numba import njit
 
 from tomopolish.correlation import kernels_cpu
 
+slice_reference, compare = kernels_cpu.slice_reference.compiled, kernels_cpu.compare.compiled
 ROWS = COLUMNS = 24
 REACH = 26
 
 
 @njit(fastmath=True, error_model="numpy")
 def slice_of(reference, view, columns_used, odd, places, within, slice_re, slice_im):  # type: ignore[no-untyped-def]
-    kernels_cpu.slice_reference(
-        reference, REACH, 0, view, columns_used, odd, places, within, slice_re, slice_im
-    )
+    slice_reference(reference, REACH, 0, view, columns_used, odd, places, within, slice_re, slice_im)
 
 
 def test_a_slice_does_not_depend_on_where_an_empty_array_of_factors_lies() -> None:
@@ -45,7 +44,7 @@ def test_a_slice_does_not_depend_on_where_an_empty_array_of_factors_lies() -> No
 
 @njit(fastmath=True, error_model="numpy")
 def compared(o_re, o_im, s_re, s_im, kx, ky, weight, signal_weight, defocus, phase, re, im):  # type: ignore[no-untyped-def]
-    return kernels_cpu.compare(
+    return compare(
         o_re, o_im, s_re, s_im, kx, ky, weight, signal_weight, defocus, phase,
         np.float32(0.01), np.float32(-0.02), re, im,
     )  # fmt: skip

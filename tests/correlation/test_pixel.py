@@ -8,11 +8,13 @@ from numba import njit
 from tomopolish.correlation import pixel
 from tomopolish.correlation.kernels_cpu import _sine
 
+sine = _sine.compiled
+
 
 @njit(fastmath=True, error_model="numpy")
 def sines(phases, out):  # type: ignore[no-untyped-def]
     for i in range(len(phases)):
-        out[i] = _sine(phases[i])
+        out[i] = sine(phases[i])
 
 
 def test_sine_is_good_to_float32_for_hundreds_of_radians() -> None:

@@ -47,6 +47,7 @@ def _bad_call(node: ast.Call) -> list[str]:
 
 
 KNOWN = {
+    "compiled/machine_code.py": ["ctypes"],  # calls the machine code of our kernels
     "run/compile_ahead.py": ["subprocess"],  # starts this interpreter on a module of ours
     "run/startup.py": ["ctypes"],  # sets a switch of the C library
 }

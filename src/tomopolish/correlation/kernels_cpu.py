@@ -7,8 +7,8 @@ Python's lock; the caller spreads chunks over threads (`windows`). Results do no
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from tomopolish.compiled import inlined, kernel
 from tomopolish.correlation import pixel
 
 # What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
@@ -22,13 +22,13 @@ VECTOR = 16
 """Floats that one instruction takes at most."""
 
 # Reassociation would undo the sine's two-part reduction by π.
-_sine = njit(pixel.sine, forceinline=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, forceinline=True, fastmath=True)
-_locate = njit(pixel.locate, forceinline=True, fastmath=True, error_model="numpy")
-_blend = njit(pixel.blend, forceinline=True, fastmath=True)
+_sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
+_ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
+_locate = inlined(fastmath=True, error_model="numpy")(pixel.locate)
+_blend = inlined(fastmath=True)(pixel.blend)
 
 
-@njit(fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def slice_reference(  # type: ignore[no-untyped-def]
     reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
 ):  # fmt: skip
@@ -69,7 +69,7 @@ def slice_reference(  # type: ignore[no-untyped-def]
                     slice_im[sign, r, i] = re * turn.imag + im * turn.real
 
 
-@njit(fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def compare(  # type: ignore[no-untyped-def]
     observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, phase,
     turn_x, turn_y, re, im,
@@ -95,7 +95,7 @@ def compare(  # type: ignore[no-untyped-def]
     return power
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
     spectra, box, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
     phase, odd, group, product, power,
@@ -156,7 +156,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
             out[3 * plane + i] = re[i] - re[plane + i]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def add_power(spectra, total):  # type: ignore[no-untyped-def]
     """Add the power of many transforms: ``total[i] += Σ_b |spectrum b|²`` at frequency i.
 
@@ -171,7 +171,7 @@ def add_power(spectra, total):  # type: ignore[no-untyped-def]
         total[i] += line[i]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
     """Write ``(volume − mean) · factor``, the mean being that under the window.
 
@@ -198,10 +198,14 @@ def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
                 into[x] = (row[x] - mean) * line[x]
 
 
-def wake() -> bool:
-    """Have numba set itself up, which its first call does and which takes a tenth of a second.
+_SMALLEST = np.zeros((1, 2, 1), np.float32), np.zeros(1)
 
-    Returns whether the kernels are yet to be compiled: none was kept from an earlier run.
-    """
-    add_power(np.zeros((1, 2, 1), np.float32), np.zeros(1))
-    return bool(sum(add_power.stats.cache_misses.values()))
+
+def are_kept() -> bool:
+    """Whether an earlier run has kept kernels, so that they need not be compiled."""
+    return add_power.is_kept(*_SMALLEST)
+
+
+def wake() -> None:
+    """Run a kernel, and before it set up what loads kernels; and numba, where they are to be compiled."""
+    add_power(*_SMALLEST)

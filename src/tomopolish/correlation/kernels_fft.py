@@ -9,7 +9,8 @@ third of the time (docs/performance.md).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import inlined, kernel
 
 # What other kernels call is inlined: see `kernels_cpu`.
 
@@ -22,12 +23,12 @@ _COS_72, _COS_144 = np.float32(np.cos(0.4 * np.pi)), np.float32(np.cos(0.8 * np.
 _SIN_72, _SIN_144 = np.complex64(1j * np.sin(0.4 * np.pi)), np.complex64(1j * np.sin(0.8 * np.pi))
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _row(parts, first, lanes):  # type: ignore[no-untyped-def]
     return parts[first : first + lanes]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _two(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
     """Combine two rows of lanes, the first of which begins at a; so below. They are turned afterwards."""
     ar, ai = _row(re, a, lanes), _row(im, a, lanes)
@@ -44,7 +45,7 @@ def _two(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         bi[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _three(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
     ar, ai = _row(re, a, lanes), _row(im, a, lanes)
     br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
@@ -68,7 +69,7 @@ def _three(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         ci[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _four(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
     ar, ai = _row(re, a, lanes), _row(im, a, lanes)
     br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
@@ -96,7 +97,7 @@ def _four(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         di[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _five(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
     ar, ai = _row(re, a, lanes), _row(im, a, lanes)
     br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
@@ -133,7 +134,7 @@ def _five(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         ei[i] = y.imag
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _any(re, im, a, apart, lanes, turns, roots, work):  # type: ignore[no-untyped-def]
     """Combine as many rows as there are roots, by the definition."""
     count = len(roots)
@@ -157,7 +158,7 @@ def _any(re, im, a, apart, lanes, turns, roots, work):  # type: ignore[no-untype
             out_i[i] = in_i[i]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work):  # type: ignore[no-untyped-def]
     """Discrete Fourier transforms, in place, of `lanes` lines side by side.
 
@@ -196,7 +197,7 @@ def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work
         block = step
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
     """Mean of a box's pixels where `outside` is 1, in two parts: some pixel, and what is missing."""
     height, width = image.shape
@@ -221,7 +222,7 @@ def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
     return pivot, np.float32(total / count)
 
 
-@njit(nogil=True, fastmath={"contract"}, error_model="numpy", forceinline=True)
+@inlined(fastmath={"contract"}, error_model="numpy")
 def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-untyped-def]
     """Write ``(pixel − pivot − rest) · falloff`` for `lanes` columns of pixels, row after row."""
     height, width = image.shape
@@ -237,7 +238,7 @@ def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-u
                 line[x] = ((row[min(max(x0 + x, 0), width - 1)] - pivot) - rest) * soft[x]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _separate(re, im, many, at, mate, first, stride, half, rows):  # type: ignore[no-untyped-def]
     """Turn transforms of two real columns in one into rows of lanes that are frequencies.
 
@@ -262,7 +263,7 @@ def _separate(re, im, many, at, mate, first, stride, half, rows):  # type: ignor
             b_re[r], b_im[r] = _HALF * (p_im + q_im), _HALF * (q_re - p_re)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, place, spectra):  # type: ignore[no-untyped-def]
     """Cut boxes, subtract the mean of the pixels outside the mask, apply the mask, and transform.
 
@@ -317,7 +318,7 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
             spectra[b, 0, 1, 0, c], spectra[b, 1, 1, 0, c] = 0, 0
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def transform_axis(re, im, first, last, wanted, turned, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
     """Transform some columns of an array along its first axis, and keep the frequencies wanted.
 

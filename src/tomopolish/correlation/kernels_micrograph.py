@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from tomopolish.compiled import inlined, kernel
 from tomopolish.correlation import pixel
 
-_sine = njit(pixel.sine, forceinline=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, forceinline=True, fastmath=True)
-_locate = njit(pixel.locate, forceinline=True, fastmath=True, error_model="numpy")
-_blend = njit(pixel.blend, forceinline=True, fastmath=True)
+_sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
+_ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
+_locate = inlined(fastmath=True, error_model="numpy")(pixel.locate)
+_blend = inlined(fastmath=True)(pixel.blend)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def predict_spectra(  # type: ignore[no-untyped-def]
     reference, reach, half_set, views, centre, columns_used, weight, defocus, phase, odd, group, spectra,
 ):  # fmt: skip

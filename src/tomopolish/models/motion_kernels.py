@@ -5,10 +5,10 @@ Serial and without Python's lock.
 
 from __future__ import annotations
 
-from numba import njit
+from tomopolish.compiled import kernel
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def accumulate(coefficients, sums):  # type: ignore[no-untyped-def]
     """Sum over time, up to each step: (K, T, 3) to (K, 3T)."""
     modes, steps, _ = coefficients.shape
@@ -20,7 +20,7 @@ def accumulate(coefficients, sums):  # type: ignore[no-untyped-def]
                 sums[k, 3 * t + axis] = total
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def place(moved, rows, chronological, offsets):  # type: ignore[no-untyped-def]
     """Put offsets of the factor's rows (P, 3T) where particle and tilt image have them, (F, P, 3).
 
@@ -37,7 +37,7 @@ def place(moved, rows, chronological, offsets):  # type: ignore[no-untyped-def]
                 offsets[chronological[m], to, axis] = value
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def suffix_sums(values, rows, chronological, sums):  # type: ignore[no-untyped-def]
     """Sum over all later tilt images, the transpose of `place` and `accumulate`: (F, P, 3) to (P, 3T)."""
     steps = len(chronological) - 1

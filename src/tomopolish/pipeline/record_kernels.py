@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import kernel
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def add_shifted(coefficients, visible, first_x, first_y, weights_x, weights_y, out):  # type: ignore[no-untyped-def]
     """Add every visible window of one tilt image, interpolated, to `out`; outside a window there is nothing.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from tomopolish.compiled import inlined, kernel
 from tomopolish.correlation import pixel
 
-_sine = njit(pixel.sine, forceinline=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})
-_ctf_phase = njit(pixel.ctf_phase, forceinline=True, fastmath=True)
+_sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
+_ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
 
 
-@njit(fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
     """Share a sample among the eight voxels around it, trilinearly; Friedel symmetry for x < 0."""
     reach = total.shape[2] - 2
@@ -33,7 +33,7 @@ def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
                 voxel[2] += share * weight
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def back_project(  # type: ignore[no-untyped-def]
     spectra, box, symmetry, views, centre, columns_used, weight, signal_weight, defocus, phase,
     odd, group, total,

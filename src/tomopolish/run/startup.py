@@ -91,8 +91,9 @@ def _load(steps: Sequence[Callable[[], None]]) -> None:
 def _kernels(settings: AlignSettings, compiles: Future[bool], own_process: bool) -> None:
     from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
 
-    with _hidden("scipy.linalg") if own_process else contextlib.nullcontext():
-        must = kernels_cpu.wake()
+    must = not kernels_cpu.are_kept()
+    with _hidden("scipy.linalg") if must and own_process else contextlib.nullcontext():
+        kernels_cpu.wake()
     if must and own_process and settings.run.threads > 1 and main_thread().is_alive():
         compile_ahead.start(settings)
     compiles.set_result(must)

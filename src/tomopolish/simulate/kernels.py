@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import inlined, kernel
 
 
-@njit(inline="always", fastmath=True)
+@inlined(fastmath=True)
 def _cubic_weights(t):  # type: ignore[no-untyped-def]
     """Cubic B-spline weights of the taps at −1, 0, 1, 2 for an offset t in [0, 1)."""
     one, sixth = np.float32(1), np.float32(1 / 6)
@@ -19,7 +20,7 @@ def _cubic_weights(t):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def particle_spectrum(  # type: ignore[no-untyped-def]
     grid,
     zero,

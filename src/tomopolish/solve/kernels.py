@@ -7,10 +7,11 @@ skipped and yield zeros.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import kernel
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc"})
 def interpolate(coefficients, visible, displacements, per_px, origin, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
     """Value, gradient and Hessian of each pair's surface, per px.
 
@@ -78,7 +79,7 @@ def interpolate(coefficients, visible, displacements, per_px, origin, basis, val
             hessian[f, p, 0], hessian[f, p, 1], hessian[f, p, 2] = square * hxx, square * hxy, square * hyy
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def push(visible, rotations, turned, turn_rate, d_angles, d_shifts, d_points, out):  # type: ignore[no-untyped-def]
     """First-order change of the (unwarped) 2D positions.
 
@@ -109,7 +110,7 @@ def push(visible, rotations, turned, turn_rate, d_angles, d_shifts, d_points, ou
             out[f, p, 1] = d_shifts[f, 1] + wz * x - wx * z + R[1, 0] * dx + R[1, 1] * dy + R[1, 2] * dz
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def pull(visible, rotations, turned, turn_rate, force, g_angles, g_shifts, g_points):  # type: ignore[no-untyped-def]
     """Transpose of `push`: collect per-pair forces (F, P, 2) into angles, shifts and points; all written."""
     tilts, particles = visible.shape
@@ -138,7 +139,7 @@ def pull(visible, rotations, turned, turn_rate, force, g_angles, g_shifts, g_poi
             g_angles[f, i] = J[0, i] * tx + J[1, i] * ty + J[2, i] * tz
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def normal_product(  # type: ignore[no-untyped-def]
     visible,
     rotations,
@@ -191,7 +192,7 @@ def normal_product(  # type: ignore[no-untyped-def]
             g_angles[f, i] = J[0, i] * tx + J[1, i] * ty + J[2, i] * tz
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks, point_blocks, cross):  # type: ignore[no-untyped-def]
     """Blocks of Jᵀ H J for positive semidefinite per-pair curvature H (xx, xy, yy).
 
@@ -232,7 +233,7 @@ def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks,
                     point_blocks[p, i, j] += hx * R[0, j] + hy * R[1, j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def eliminate_points(blocks, roots, cross):  # type: ignore[no-untyped-def]
     """Inverse roots of the particles' blocks, and the coupling times them.
 
@@ -263,7 +264,7 @@ def eliminate_points(blocks, roots, cross):  # type: ignore[no-untyped-def]
             cross[row, p, 2] = x * R[0, 2] + y * R[1, 2] + z * R[2, 2]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def solve_cholesky(lower, vector):  # type: ignore[no-untyped-def]
     """Solve L Lᵀ x = v in place, with L (n, n) lower triangular and v (n,)."""
     size = len(vector)

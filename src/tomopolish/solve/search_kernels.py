@@ -8,13 +8,14 @@ than that gap is one offset in memory, so that whole windows are added in one lo
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import inlined, kernel
 
 # What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
 # both a run uses would depend on whether it compiles the kernels or finds them in the cache.
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _add_one(source, start, first, last, weight, target):  # type: ignore[no-untyped-def]
     """``target[i] += weight · source[start + i]`` for first ≤ i < last."""
     if last > first:
@@ -23,7 +24,7 @@ def _add_one(source, start, first, last, weight, target):  # type: ignore[no-unt
             onto[i] += weight * part[i]
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, bottom, total):  # type: ignore[no-untyped-def]
     """``total[y, x] += Σ_k weights[k] · windows[which[k], y + moves_y[k], x + moves_x[k]]``, k < count.
 
@@ -76,7 +77,7 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, botto
             _add_one(source, which[j] + moves_x[j], max(begin, last), end, weights[j], target)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, total):  # type: ignore[no-untyped-def]
     """Sum one tilt image's windows over particles, each averaged over its cloud of possible positions.
 
@@ -117,7 +118,7 @@ def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, tota
     add_moved(windows, size, which, at_x, at_y, share, found, np.int64(0), np.int64(size), total)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):  # type: ignore[no-untyped-def]
     """Likeliest shift of one tilt image for each of some rotations, the particles being where they are.
 
@@ -154,7 +155,7 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
                     score[n], place[n] = value, y * size + x
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
+@inlined(fastmath=True, error_model="numpy")
 def _average(windows, size, particle, shifts_x, shifts_y, shares, top, bottom, averaged):  # type: ignore[no-untyped-def]
     """Rows top ≤ y < bottom of a particle's window in one tilt image, averaged over possible shifts (K)."""
     places = len(shares)
@@ -169,7 +170,7 @@ def _average(windows, size, particle, shifts_x, shifts_y, shares, top, bottom, a
     add_moved(windows, size, which, at_x, at_y, share, found, np.int64(top), np.int64(bottom), averaged)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def score_positions(  # type: ignore[no-untyped-def]
     windows, size, shifts_x, shifts_y, shares, first, last, visible, index, rows, candidates, step, score,
 ):  # fmt: skip
@@ -231,7 +232,7 @@ def score_positions(  # type: ignore[no-untyped-def]
                 total[c] += inside[c] * (near + part_y[c] * (far - near))
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inlined(error_model="numpy")
 def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
     """Choose the most probable entries, in order, and their normalised probabilities.
 
@@ -270,7 +271,7 @@ def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-u
         weights[k] /= total
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inlined(error_model="numpy")
 def _tempering(score, sharpness):  # type: ignore[no-untyped-def]
     """Factor, at most 1, that limits how far the best score stands out from their mean."""
     highest, total = -np.inf, 0.0
@@ -281,7 +282,7 @@ def _tempering(score, sharpness):  # type: ignore[no-untyped-def]
     return min(1.0, sharpness / contrast) if contrast > 0 else 1.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def choose_places(scores, penalty, sharpness, faintest, chosen, weights):  # type: ignore[no-untyped-def]
     """Most probable places: scores made less certain (`_tempering`), less penalties (`_likeliest`).
 

@@ -7,10 +7,11 @@ One cosine and sine per axis are computed; those of all waves follow by angle ad
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import inlined, kernel
 
 
-@njit(inline="always")
+@inlined()
 def _reach(frequencies, axis):  # type: ignore[no-untyped-def]
     """Largest |frequency| along an axis."""
     reach = 0
@@ -19,7 +20,7 @@ def _reach(frequencies, axis):  # type: ignore[no-untyped-def]
     return reach
 
 
-@njit(inline="always")
+@inlined()
 def _multiples(angle, cosines, sines):  # type: ignore[no-untyped-def]
     """Cosine and sine of 0, 1, 2, … times an angle."""
     cosines[0], sines[0] = 1.0, 0.0
@@ -29,7 +30,7 @@ def _multiples(angle, cosines, sines):  # type: ignore[no-untyped-def]
         sines[n] = cosines[n - 1] * s + sines[n - 1] * c
 
 
-@njit(inline="always")
+@inlined()
 def _phase(x, y, cx, sx, cy, sy):  # type: ignore[no-untyped-def]
     """Cosine and sine of a wave's phase, x ≥ 0."""
     c, s = cy[abs(y)], sy[abs(y)]
@@ -38,7 +39,7 @@ def _phase(x, y, cx, sx, cy, sy):  # type: ignore[no-untyped-def]
     return cx[x] * c - sx[x] * s, sx[x] * c + cx[x] * s
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
     """Displacement of every pair.
 
@@ -65,7 +66,7 @@ def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyp
             out[f, p, 0], out[f, p, 1] = gx, gy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def]
     """Cosine and sine of every wave, in turn, at every pair; parameters as in `displace`.
 
@@ -82,7 +83,7 @@ def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def
                 out[f, p, n, 0], out[f, p, n, 1] = c, s
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
     """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
@@ -104,7 +105,7 @@ def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-
                 out[f, p, component, 1] = along_y * unit[1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def collect(positions, unit, frequencies, gradient, waves):  # type: ignore[no-untyped-def]
     """Transpose of `displace`: add every pair's gradient : (F, P, 2) to the waves."""
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
@@ -123,7 +124,7 @@ def collect(positions, unit, frequencies, gradient, waves):  # type: ignore[no-u
                 waves[g, 1, n, 1] += s * fy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def collect_squares(positions, unit, frequencies, curvature, waves):  # type: ignore[no-untyped-def]
     """Add every pair's curvature : (F, P), times each squared wave, to the waves, for dx and dy alike."""
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)

@@ -7,10 +7,11 @@ y, twist; a single warp serves all tilt images.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tomopolish.compiled import inlined, kernel
 
 
-@njit(inline="always")
+@inlined()
 def _cell(u, nodes):  # type: ignore[no-untyped-def]
     """Index of the cell that holds u, clamped to the grid; 0 where u is no number."""
     if not u >= 1.0:
@@ -20,7 +21,7 @@ def _cell(u, nodes):  # type: ignore[no-untyped-def]
     return int(u)
 
 
-@njit(inline="always")
+@inlined()
 def _hermite(t, weights):  # type: ignore[no-untyped-def]
     """Weights of (left value, left slope, right value, right slope) at t, 0 … 1 within the cell."""
     s = 1.0 - t
@@ -30,7 +31,7 @@ def _hermite(t, weights):  # type: ignore[no-untyped-def]
     weights[3] = -t * t * s
 
 
-@njit(inline="always")
+@inlined()
 def _hermite_slope(t, weights):  # type: ignore[no-untyped-def]
     """Weights of `_hermite`, differentiated."""
     weights[2] = 6.0 * t * (1.0 - t)
@@ -39,7 +40,7 @@ def _hermite_slope(t, weights):  # type: ignore[no-untyped-def]
     weights[3] = t * (3.0 * t - 2.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def displace(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
     """Displacement of every pair.
 
@@ -70,7 +71,7 @@ def displace(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
                 out[f, p, component] = total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
     """Weight of every node's value, slopes and twist at every pair; parameters as in `displace`.
 
@@ -94,7 +95,7 @@ def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
                     n[3] = wx[2 * a + 1] * wy[2 * b + 1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def differentiate(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
     """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
     wx, wy, dx, dy = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
@@ -123,7 +124,7 @@ def differentiate(positions, spacing, nodes, out):  # type: ignore[no-untyped-de
                 out[f, p, component, 1] = along_y / spacing[1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def collect(positions, spacing, gradient, nodes):  # type: ignore[no-untyped-def]
     """Transpose of `displace`: add every pair's gradient : (F, P, 2) to its nodes."""
     wx, wy = np.empty(4), np.empty(4)
@@ -147,7 +148,7 @@ def collect(positions, spacing, gradient, nodes):  # type: ignore[no-untyped-def
                         n[3] += wx[2 * a + 1] * slope
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def collect_squares(positions, spacing, curvature, nodes):  # type: ignore[no-untyped-def]
     """Add every pair's curvature : (F, P), times each squared weight, to its nodes, for dx and dy alike."""
     wx, wy = np.empty(4), np.empty(4)

@@ -1,0 +1,77 @@
+"""Where machine code is kept between runs: with the package or, where that cannot be written, the user."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from tomopolish.compiled import machine_code
+from tomopolish.compiled.machine_code import Code
+
+FORMAT = 1
+"""Changes with everything about the files but the code that was compiled."""
+
+
+def folders() -> list[Path]:
+    """Return where kept code is looked for; it is written to the first that can be."""
+    package, chosen = Path(__file__).parents[1], os.environ.get("TOMOPOLISH_CACHE_DIR")
+    if chosen:
+        return [Path(chosen)]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [package / "__pycache__" / "kernels", home / "tomopolish" / "kernels"]
+
+
+def name_of(kernel: str, parts: Sequence[tuple[str, str, str]], types: str) -> str:
+    """Name a kernel for some types: another name wherever its code would be another.
+
+    Parameters
+    ----------
+    parts
+        Name, file and options of each function that is compiled.
+    """
+    content = [str(FORMAT), _surroundings(), types]
+    content += [f"{name} {options} {_digest_of(file)}" for name, file, options in parts]
+    digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
+    return f"{kernel.strip('_')}_{digest[:24]}"
+
+
+def read(name: str) -> Code | None:
+    """Return the code of that name; None where there is none."""
+    for folder in folders():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return Code.from_bytes((folder / name).read_bytes())
+    return None
+
+
+def write(name: str, code: Code) -> None:
+    """Keep code, where any folder can be written."""
+    for folder in folders():
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=".")
+            with os.fdopen(handle, "wb") as file:
+                file.write(code.to_bytes())
+            Path(temporary).replace(folder / name)
+            return
+
+
+@cache
+def _digest_of(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+@cache
+def _surroundings() -> str:
+    """Versions of the compilers, and the processor."""
+    versions = []
+    for package in ("numba", "llvmlite"):
+        spec = find_spec(package)
+        assert spec is not None and spec.origin is not None
+        versions.append(_digest_of(str(Path(spec.origin).with_name("_version.py"))))
+    return " ".join([*versions, machine_code.processor()])
