@@ -122,6 +122,11 @@ def test_what_kernels_do_not_take_is_named(argument: object) -> None:
         half(argument)
 
 
+def test_arrays_in_another_byte_order_are_refused() -> None:
+    with pytest.raises(TypeError, match="byte order"):
+        largest(np.arange(3.0).astype(">f8"))
+
+
 def test_memory_taken_within_a_kernel_is_given_back() -> None:
     values = np.ones((1000, 1000))
     assert sum_of_copy(values) == 1e6

@@ -4,6 +4,6 @@ To import numba and have it set itself up takes half a second and 80 MiB, a fift
 memory: it happens only where a kernel is compiled.
 """
 
-from tomopolish.compiled.kernel import Inlined, Kernel, inlined, kernel
+from tomopolish.compiled.kernels import Inlined, Kernel, inlined, kernel
 
 __all__ = ["Inlined", "Kernel", "inlined", "kernel"]

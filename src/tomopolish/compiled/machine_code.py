@@ -14,11 +14,16 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-LAYOUT = """
-Arguments lie one after the other in words of eight bytes, after one for the result. A number takes a word. An
-array takes what numba hands over for it: two words that are zero (the array is not numba's own), number of
-items, bytes of an item, address, shape, strides.
+import numpy as np
+
+WORDS = """
+Arguments are words of eight bytes that follow one for the result: a number, or the address of an array
+object. Where that has its data, shape and strides is what all compiled extensions rely on
+(PyArrayObject_fields in NumPy's C API).
 """
+
+HEAD = object.__basicsize__
+"""Bytes of an object before what is its type's own."""
 
 _RETURNED = {"none": None, "int64": "q", "float64": "d", "float32": "f", "bool": "?"}
 
@@ -128,7 +133,7 @@ class Loaded:
     Attributes
     ----------
     run
-        Takes words as in `LAYOUT`; other than zero: it found no memory.
+        Takes words as in `WORDS`; other than zero: it found no memory.
     returned
         The result, from the words.
     """
@@ -143,9 +148,8 @@ def words(size: int) -> Callable[[], Any]:
 
 
 def compile_function(function: FunctionType, options: dict[str, Any], types: list[str], name: str) -> Code:
-    """Compile for arguments of some types, as `kernel` names them, into an object file with one function."""
+    """Compile for arguments of some types, as `kernels` names them, into an object file with one function."""
     import numba  # noqa: PLC0415  only to compile
-    import numpy as np  # noqa: PLC0415
 
     known = {"l": numba.int64, "d": numba.float64, "f": numba.float32}
     arguments = tuple(
@@ -156,7 +160,7 @@ def compile_function(function: FunctionType, options: dict[str, Any], types: lis
     with _nothing_to_run():
         dispatcher.compile(arguments)
     found = dispatcher.overloads[arguments]
-    object_file = _emit(dispatcher.inspect_llvm(arguments), found.fndesc.llvm_func_name, name)
+    object_file = _emit(dispatcher.inspect_llvm(arguments), found.fndesc.llvm_func_name, types, name)
     return Code(object_file=object_file, returns=str(found.signature.return_type))
 
 
@@ -201,21 +205,11 @@ def processor() -> str:
     return f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
 
 
-def _emit(text: str, function: str, name: str) -> bytes:
+def _emit(text: str, function: str, types: list[str], name: str) -> bytes:
     binding = _binding()
     module = binding.parse_assembly(text)
-    # Called with what it finds in words: see LAYOUT.
-    kinds = [str(argument.type) for argument in module.get_function(function).arguments][2:]
-    lines = [f"define i32 @{name}(ptr %words) {{", "%error = alloca ptr"]
-    for i, kind in enumerate(kinds):
-        lines += [
-            f"%at{i} = getelementptr i64, ptr %words, i64 {i + 1}",
-            f"%a{i} = load {kind}, ptr %at{i}",
-        ]
-    given = ", ".join(["ptr %words", "ptr %error", *(f"{kind} %a{i}" for i, kind in enumerate(kinds))])
-    lines += [f'%status = call i32 @"{function}"({given})', "ret i32 %status", "}"]
-    declared = f'declare i32 @"{function}"({", ".join(["ptr", "ptr", *kinds])})'
-    module.link_in(binding.parse_assembly("\n".join([declared, *lines])))
+    entry = _entry(name, function, types, [str(a.type) for a in module.get_function(function).arguments])
+    module.link_in(binding.parse_assembly(entry))
     module.link_in(binding.parse_assembly(_RUNTIME))
     for defined in (*module.functions, *module.global_variables):
         if not defined.is_declaration and defined.name != name:
@@ -228,6 +222,45 @@ def _emit(text: str, function: str, name: str) -> bytes:
             "here: install another version"
         )
     return bytes(_machine().emit_object(module))
+
+
+def _entry(name: str, function: str, types: list[str], kinds: list[str]) -> str:
+    """Return the function that takes `WORDS`, in LLVM's language.
+
+    Numba's takes where to put result and error, numbers, and of each array two words that are zero where it
+    is not numba's own, number of items, bytes of an item, address, shape and strides.
+
+    Parameters
+    ----------
+    kinds
+        Types of `function`'s arguments.
+    """
+    lines, given = [f"define i32 @{name}(ptr %words) {{", "%error = alloca ptr"], ["ptr %words", "ptr %error"]
+
+    def load(result: str, kind: str, base: str, offset: int) -> None:
+        lines.append(f"%at_{result} = getelementptr i8, ptr %{base}, i64 {offset}")
+        lines.append(f"%{result} = load {kind}, ptr %at_{result}")
+
+    for i, described in enumerate(types):
+        if len(described) == 1:
+            kind = kinds[len(given)]
+            load(f"n{i}", kind, "words", 8 * (i + 1))
+            given.append(f"{kind} %n{i}")
+            continue
+        axes = range(int(described[1:-1]))
+        load(f"o{i}", "ptr", "words", 8 * (i + 1))
+        for part, offset in (("data", 0), ("shape", 16), ("strides", 24)):
+            load(f"{part}{i}", "ptr", f"o{i}", HEAD + offset)
+        count = "1"
+        for axis in axes:
+            load(f"s{i}_{axis}", "i64", f"shape{i}", 8 * axis)
+            load(f"t{i}_{axis}", "i64", f"strides{i}", 8 * axis)
+            lines.append(f"%c{i}_{axis} = mul i64 {count}, %s{i}_{axis}")
+            count = f"%c{i}_{axis}"
+        given += ["ptr null", "ptr null", f"i64 {count}", f"i64 {np.dtype(described[0]).itemsize}"]
+        given += [f"ptr %data{i}", *(f"i64 %s{i}_{a}" for a in axes), *(f"i64 %t{i}_{a}" for a in axes)]
+    lines += [f'%status = call i32 @"{function}"({", ".join(given)})', "ret i32 %status", "}"]
+    return "\n".join([f'declare i32 @"{function}"({", ".join(kinds)})', *lines])
 
 
 _engine_lock = threading.Lock()

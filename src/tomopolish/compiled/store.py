@@ -14,7 +14,7 @@ from pathlib import Path
 from tomopolish.compiled import machine_code
 from tomopolish.compiled.machine_code import Code
 
-FORMAT = 1
+FORMAT = 2
 """Changes with everything about the files but the code that was compiled."""
 
 
@@ -74,4 +74,4 @@ def _surroundings() -> str:
         spec = find_spec(package)
         assert spec is not None and spec.origin is not None
         versions.append(_digest_of(str(Path(spec.origin).with_name("_version.py"))))
-    return " ".join([*versions, machine_code.processor()])
+    return " ".join([*versions, str(machine_code.HEAD), machine_code.processor()])

@@ -16,6 +16,9 @@ from tomopolish.compiled import machine_code, store
 
 Options = dict[str, Any]
 
+Key = tuple[Any, ...]
+"""What decides on the code for some arguments: of arrays the dtype, axes and contiguity, else the type."""
+
 _SCALARS = {int: "l", np.int64: "l", float: "d", np.float64: "d", np.float32: "f"}
 _FORMATS = {"l": "q", "d": "d", "f": "f4x"}
 
@@ -54,7 +57,7 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
         functools.update_wrapper(self, function)
         self.function, self.options = function, options
-        self._ready: dict[str, Callable[[list[Any]], Any]] = {}
+        self._ready: dict[Key, Callable[[list[Any]], Any]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
@@ -65,30 +68,31 @@ class Kernel:
         TypeError
             When an argument is of a type that kernels do not take.
         """
-        types, values = _describe(arguments)
-        run = self._ready.get(types)
-        return (run or self._prepare(types))(values)
+        key, words = _described(arguments)
+        run = self._ready.get(key)
+        return (run or self._prepare(key))(words)
 
     def is_kept(self, *arguments: Any) -> bool:
         """Whether a call with arguments like these would find the kernel compiled."""
-        types, _ = _describe(arguments)
-        return types in self._ready or store.read(self._name(types)) is not None
+        key, _ = _described(arguments)
+        return key in self._ready or store.read(self._name(_types(key))) is not None
 
     def _name(self, types: str) -> str:
         parts = [(f.__qualname__, f.__code__.co_filename, _in_order(o)) for f, o in _reached(self)]
         return store.name_of(self.function.__name__, parts, types)
 
-    def _prepare(self, types: str) -> Callable[[list[Any]], Any]:
+    def _prepare(self, key: Key) -> Callable[[list[Any]], Any]:
+        types = _types(key)
         with self._lock:
-            if types not in self._ready:
+            if key not in self._ready:
                 name = self._name(types)
                 code = store.read(name)
                 if code is None:
                     options = {**self.options, "nogil": True}
                     code = machine_code.compile_function(bound(self.function), options, types.split(), name)
                     store.write(name, code)
-                self._ready[types] = _caller(machine_code.load(code, name), types)
-            return self._ready[types]
+                self._ready[key] = _caller(machine_code.load(code, name), types)
+            return self._ready[key]
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Kernel]:
@@ -132,39 +136,45 @@ def _in_order(options: Options) -> str:
     return str([(k, sorted(v) if isinstance(v, set) else v) for k, v in sorted(options.items())])
 
 
-def _describe(arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
-    """Return arguments' types in one line, and what machine code takes for them: `machine_code.LAYOUT`."""
-    types, values = [], [0]
+def _described(arguments: tuple[Any, ...]) -> tuple[Key, list[Any]]:
+    """Return what decides on the code for some arguments, and the words it takes: `machine_code.WORDS`."""
+    key: list[Any] = []
+    words: list[Any] = [0]
     for argument in arguments:
         if isinstance(argument, np.ndarray):
-            contiguous = "C" if argument.flags.c_contiguous else "A"
-            types.append(f"{argument.dtype.char}{argument.ndim}{contiguous}")
-            place = argument.__array_interface__["data"][0]
-            values += (0, 0, argument.size, argument.itemsize, place, *argument.shape, *argument.strides)
+            key += (argument.dtype, argument.ndim, argument.flags.c_contiguous)
+            words.append(id(argument))
         else:
-            scalar = _SCALARS.get(type(argument))
-            if scalar is None:
-                raise TypeError(f"kernels take arrays, int and float, not {type(argument).__name__}")
-            types.append(scalar)
-            values.append(argument)
-    return " ".join(types), values
+            key.append(type(argument))
+            words.append(argument)
+    return tuple(key), words
+
+
+def _types(key: Key) -> str:
+    """Return types in one line: l, d and f are numbers, f2C is a contiguous float32 array with two axes."""
+    types, rest = [], iter(key)
+    for kind in rest:
+        if isinstance(kind, np.dtype):
+            if not kind.isnative:
+                raise TypeError(f"kernels take arrays in the machine's byte order, not {kind}")
+            types.append(f"{kind.char}{next(rest)}{'C' if next(rest) else 'A'}")
+        elif kind in _SCALARS:
+            types.append(_SCALARS[kind])
+        else:
+            raise TypeError(f"kernels take arrays, int and float, not {kind.__name__}")
+    return " ".join(types)
 
 
 def _caller(code: machine_code.Loaded, types: str) -> Callable[[list[Any]], Any]:
-    """Return what runs machine code for values of `_describe`."""
-    layout = ["q"]
-    for name in types.split():
-        layout.append(_FORMATS[name] if name in _FORMATS else "q" * (5 + 2 * int(name[1:-1])))
-    packer = struct.Struct("=" + "".join(layout))
-    pack, size, run, unpack = packer.pack_into, packer.size, code.run, code.returned
-    # One array of words for all arguments, in which the result comes back.
-    words = machine_code.words(size)
+    """Return what runs machine code on words of `_described`."""
+    packer = struct.Struct("=q" + "".join(_FORMATS.get(name, "q") for name in types.split()))
+    pack, run, returned, memory = packer.pack_into, code.run, code.returned, machine_code.words(packer.size)
 
-    def call(values: list[Any]) -> Any:
-        slots = words()
-        pack(slots, 0, *values)
-        if run(slots):
+    def call(words: list[Any]) -> Any:
+        packed = memory()
+        pack(packed, 0, *words)
+        if run(packed):
             raise MemoryError("a kernel found no memory")
-        return unpack(slots)
+        return returned(packed)
 
     return call
