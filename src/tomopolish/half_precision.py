@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 from tomopolish.compiled import kernel
 
 Array = np.ndarray
+
+BLOCK = 4096
+"""Numbers that stay in the first cache between two steps."""
+
+_WITHOUT_SIGN, _SIGN = np.uint32(0x7FFF), np.uint32(0x8000)
+_UP, _TO_TOP = np.uint32(13), np.uint32(16)
+_INFINITE = np.uint32(0x7C00)
+# A half's exponent and digits, where float32 has them, mean 2^(15 − 127) times too little.
+_SCALE = np.float32(2.0**112)
 
 
 def widen(halves: Array, out: Array) -> bool:
@@ -16,21 +23,27 @@ def widen(halves: Array, out: Array) -> bool:
 
     Returns
     -------
-    Whether all are finite numbers.
+    Whether all are finite numbers; what others become means nothing.
     """
-    return bool(_look_up(halves.view(np.uint16).reshape(-1), _table(), out.reshape(-1)))
-
-
-@cache
-def _table() -> Array:
-    """All halves there are: they fit into the second cache."""
-    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    flat = out.reshape(-1)
+    return bool(_widen(halves.view(np.uint16).reshape(-1), flat.view(np.uint32), flat))
 
 
 @kernel()
-def _look_up(bits, table, out):  # type: ignore[no-untyped-def]
-    largest = np.uint16(0)
-    for i in range(np.uint64(len(bits))):
-        out[i] = table[np.uint64(bits[i])]
-        largest = max(largest, np.uint16(bits[i] & np.uint16(0x7FFF)))
-    return largest < np.uint16(0x7C00)  # from there on infinity, and what is no number
+def _widen(halves, bits, out):  # type: ignore[no-untyped-def]
+    """Write halves, given by their bits, as float32; returns whether all are finite.
+
+    `bits` are those of `out`. Numbers below the least normal half are exact, too: what they are on the way is a float32.
+    """
+    largest = np.uint32(0)
+    for first in range(0, len(halves), BLOCK):
+        last = min(first + BLOCK, len(halves))
+        part, placed, found = halves[first:last], bits[first:last], out[first:last]
+        for i in range(len(part)):
+            half = np.uint32(part[i])
+            size = np.uint32(half & _WITHOUT_SIGN)
+            placed[i] = np.uint32(size << _UP) | np.uint32(np.uint32(half & _SIGN) << _TO_TOP)
+            largest = max(largest, size)
+        for i in range(len(found)):
+            found[i] *= _SCALE
+    return largest < _INFINITE  # from there on infinity, and what is no number

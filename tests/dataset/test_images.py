@@ -53,10 +53,11 @@ def test_rows_are_read_alone(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(rows, images[1, 9:15].astype(np.float32))
 
 
-def test_every_half_there_is_is_read_exactly() -> None:
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+def test_every_finite_half_there_is_is_read_exactly() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(256, -1)
     found = np.empty(halves.shape, dtype=np.float32)
-    assert not widen(halves, found)
+    assert widen(halves, found)
     np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
