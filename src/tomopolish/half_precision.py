@@ -33,7 +33,8 @@ def widen(halves: Array, out: Array) -> bool:
 def _widen(halves, bits, out):  # type: ignore[no-untyped-def]
     """Write halves, given by their bits, as float32; returns whether all are finite.
 
-    `bits` are those of `out`. Numbers below the least normal half are exact, too: what they are on the way is a float32.
+    `bits` are those of `out`. Numbers below the least normal half are exact, too: what they are on the way is
+    a float32.
     """
     largest = np.uint32(0)
     for first in range(0, len(halves), BLOCK):
