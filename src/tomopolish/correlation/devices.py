@@ -33,7 +33,15 @@ INSTALL = "install it with: pip install 'tomopolish[gpu]'"
 
 
 class Correlator(Protocol):
-    """Compares one tilt image at a time with the references."""
+    """Compares tilt images with the references.
+
+    Attributes
+    ----------
+    images_at_once
+        How many threads may each give it an image.
+    """
+
+    images_at_once: int
 
     def host_memory(self, shape: tuple[int, ...]) -> Float32[Array, "..."]:
         """Memory of the host that images come from fastest, uninitialised."""
@@ -54,7 +62,9 @@ class Correlator(Protocol):
 
 
 class CpuCorrelator:
-    """Spreads an image's work over a pool of threads."""
+    """Spreads images' work over a pool of threads; with two of them, none waits for an image's last piece."""
+
+    images_at_once = 2
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool

@@ -138,6 +138,8 @@ class _TiltOnDevice:
 class CudaCorrelator:
     """Compares tilt images with references on one CUDA device; see `devices.Correlator`."""
 
+    images_at_once = 1
+
     def __init__(self, arrays: DeviceArrays) -> None:
         self._arrays = arrays
         self._resident: WeakKeyDictionary[ReferenceTransform | BoxMask, Any] = WeakKeyDictionary()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -36,10 +37,11 @@ def prefetch(
     threads: int = 1,
     needed: Callable[[int], Sequence[slice]] = whole_image,
     memory: Callable[[tuple[int, ...]], Array] = host_memory,
+    holds: int = 1,
 ) -> Iterator[tuple[int, T]]:
     """Yield each tilt image's index and what is made of it, while the next image is being read.
 
-    An image holds until the next is asked for.
+    An image holds until another is asked for, or as many others as hold.
 
     Parameters
     ----------
@@ -51,17 +53,19 @@ def prefetch(
         Rows of each tilt image that must be read; what the others hold means nothing.
     memory
         Gives the memory that images are read into.
+    holds
+        How many images hold at a time, besides the one that is being read.
     """
     width, height = series.image_size_px
     images = series.images
-    buffers = [memory((height, width)) for _ in range(min(2, len(tilts)))]
+    buffers = [memory((height, width)) for _ in range(min(holds + 1, len(tilts)))]
     helpers = max(1, threads // COMPUTING_PER_READING)
 
     def read(i: int) -> T:
         tilt = int(tilts[i])
         if not isinstance(images, ReusesMemory):
             return make(tilt, images.read(tilt))
-        image, into = buffers[i % 2], images.read_into
+        image, into = buffers[i % len(buffers)], images.read_into
         bands = [band for rows in needed(tilt) for band in _bands(rows, height, width)]
         for _ in bander.map(lambda band: into(tilt, image[band], band.start), bands):
             pass
@@ -73,6 +77,32 @@ def prefetch(
             made = read(0) if pending is None else pending.result()
             pending = reader.submit(read, i + 1) if i + 1 < len(tilts) else None
             yield int(tilt), made
+
+
+def overlap(images: Iterable[tuple[int, T]], work: Callable[[int, T], None], at_once: int) -> Iterator[int]:
+    """Call `work` with every image of `prefetch`, and with the next ones while the first is not finished.
+
+    Yields the index of each image whose work is done, in order; asks for another image only after that.
+
+    Parameters
+    ----------
+    at_once
+        Images that are worked on at a time; as many must hold.
+    """
+    pending: deque[tuple[int, Future[None]]] = deque()
+    with ThreadPoolExecutor(at_once) as callers:
+        for tilt, made in images:
+            pending.append((tilt, callers.submit(work, tilt, made)))
+            if len(pending) == at_once:
+                yield _finished(pending)
+        while pending:
+            yield _finished(pending)
+
+
+def _finished(pending: deque[tuple[int, Future[None]]]) -> int:
+    tilt, done = pending.popleft()
+    done.result()
+    return tilt
 
 
 def _bands(rows: slice, height: int, width: int) -> list[slice]:

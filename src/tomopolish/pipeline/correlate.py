@@ -11,7 +11,7 @@ from tomopolish.correlation.devices import Correlator, lend_correlator
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.held_out import choose_held_out, empty_windows, in_one
 from tomopolish.correlation.noise import Turn, tile_grid
-from tomopolish.correlation.reading import image_alone, prefetch
+from tomopolish.correlation.reading import image_alone, overlap, prefetch
 from tomopolish.correlation.weights import frequency_weights
 from tomopolish.correlation.windows import (
     CorrelationWindows,
@@ -89,11 +89,13 @@ def correlation_windows(
                 displacements_px=samples,
             )
 
-        threads, memory = settings.run.threads, correlator.host_memory
-        ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory)
+        def correlate(tilt: int, task: TiltTask) -> None:
+            correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
+
+        threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
+        ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory, holds=at_once)
         with progress.stage("correlation", len(busy)) as stage:
-            for tilt, task in ahead:
-                correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
+            for _ in overlap(ahead, correlate, at_once):
                 stage.advance()
     return CorrelationWindows(
         values=values,
@@ -126,11 +128,15 @@ def _noise(
     def needed(tilt: int) -> list[slice]:
         return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
 
+    def measure(tilt: int, image: Float32[Array, "h w"]) -> None:
+        noise[tilt] = correlator.noise_power(image, box, last, turns[tilt])
+
     with progress.stage("noise", len(tilts)) as stage:
-        threads, memory = settings.run.threads, correlator.host_memory
-        ahead = prefetch(series, tilts, image_alone, threads=threads, needed=needed, memory=memory)
-        for tilt, image in ahead:
-            noise[tilt] = correlator.noise_power(image, box, last, turns[tilt])
+        threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
+        ahead = prefetch(
+            series, tilts, image_alone, threads=threads, needed=needed, memory=memory, holds=at_once
+        )
+        for _ in overlap(ahead, measure, at_once):
             stage.advance()
     return noise
 
