@@ -118,6 +118,7 @@ def _hidden(module: str) -> Iterator[None]:
 
 def _solvers() -> None:
     import tomopolish.pipeline.align  # noqa: F401, PLC0415
+    import numpy.ma  # noqa: F401, I001, PLC0415  the first median would wait for it, but not the first image
 
 
 def _motion() -> None:

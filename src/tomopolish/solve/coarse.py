@@ -73,8 +73,8 @@ def correlation_length_px(windows: CorrelationWindows) -> float:
     values = windows.values.reshape(-1, *windows.values.shape[2:])[chosen]
     if not values.size or not values.any():
         return windows.step_px
-    square = np.mean(np.square(values, dtype=np.float64))
-    slope = sum(np.mean(np.square(np.diff(values, axis=axis), dtype=np.float64)) for axis in (1, 2))
+    square = np.mean(np.square(values), dtype=np.float64)
+    slope = sum(np.mean(np.square(np.diff(values, axis=axis)), dtype=np.float64) for axis in (1, 2))
     return max(float(np.sqrt(2 * square / slope)) * windows.step_px, windows.step_px)
 
 
