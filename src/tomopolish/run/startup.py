@@ -42,6 +42,7 @@ def load_ahead(settings: AlignSettings, *, own_process: bool = False) -> Future[
         steps = [partial(_kernels, settings, compiles, own_process), _solvers]
         if settings.motion is not None:
             steps.append(_motion)
+        steps.append(_medians)
         Thread(target=_load, args=(steps,), name="imports").start()
     return compiles
 
@@ -118,7 +119,10 @@ def _hidden(module: str) -> Iterator[None]:
 
 def _solvers() -> None:
     import tomopolish.pipeline.align  # noqa: F401, PLC0415
-    import numpy.ma  # noqa: F401, I001, PLC0415  the first median would wait for it, but not the first image
+
+
+def _medians() -> None:
+    import numpy.ma  # noqa: F401, PLC0415  which NumPy's first median imports
 
 
 def _motion() -> None:
