@@ -127,6 +127,25 @@ def test_arrays_in_another_byte_order_are_refused() -> None:
         largest(np.arange(3.0).astype(">f8"))
 
 
+def test_a_kernel_that_returns_an_array_is_refused() -> None:
+    @kernel()
+    def whole(values):  # type: ignore[no-untyped-def]
+        return values
+
+    with pytest.raises(TypeError, match=r"whole returns array.*a number"):
+        whole(np.ones(3))
+
+
+def test_a_disk_that_is_full_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(Path, "replace", full)
+    store.write("name", machine_code.Code(object_file=b"code", returns="none"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_memory_taken_within_a_kernel_is_given_back() -> None:
     values = np.ones((1000, 1000))
     assert sum_of_copy(values) == 1e6
@@ -254,7 +273,8 @@ def test_where_the_package_cannot_be_written_code_is_kept_with_the_user(
     monkeypatch.setattr(store, "folders", lambda: [nowhere / "kernels", home / "kernels"])
     code = machine_code.Code(object_file=b"\x00\n\xff", returns="none")
     store.write("name", code)
-    assert [path.name for path in (home / "kernels").iterdir()] == ["name"]
+    (kept,) = (home / "kernels").iterdir()
+    assert kept.name == "name" and kept.stat().st_mode & 0o777 == 0o644
     assert store.read("name") == code and store.read("other") is None
     monkeypatch.setattr(store, "folders", lambda: [nowhere / "kernels"])
     store.write("name", code)  # nobody is told: it takes time alone
@@ -270,6 +290,13 @@ def test_folders_are_the_packages_then_the_users_or_the_one_that_was_chosen(
     first, second = store.folders()
     assert first.parent == Path(store.__file__).parents[1] / "__pycache__"
     assert second == tmp_path / "tomopolish" / "kernels"
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert store.folders() == [first]
 
 
 def test_the_name_tells_types_options_and_source() -> None:

@@ -160,8 +160,13 @@ def compile_function(function: FunctionType, options: dict[str, Any], types: lis
     with _nothing_to_run():
         dispatcher.compile(arguments)
     found = dispatcher.overloads[arguments]
+    returns = str(found.signature.return_type)
+    if returns not in _RETURNED:
+        raise TypeError(
+            f"{function.__name__} returns {returns}: a kernel returns a number, a bool or nothing"
+        )
     object_file = _emit(dispatcher.inspect_llvm(arguments), found.fndesc.llvm_func_name, types, name)
-    return Code(object_file=object_file, returns=str(found.signature.return_type))
+    return Code(object_file=object_file, returns=returns)
 
 
 @contextmanager
@@ -275,7 +280,6 @@ def _binding() -> Any:
     return binding
 
 
-@cache
 def _machine() -> Any:
     binding = _binding()
     return binding.Target.from_default_triple().create_target_machine(

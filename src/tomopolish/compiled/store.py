@@ -20,11 +20,13 @@ FORMAT = 2
 
 def folders() -> list[Path]:
     """Return where kept code is looked for; it is written to the first that can be."""
-    package, chosen = Path(__file__).parents[1], os.environ.get("TOMOPOLISH_CACHE_DIR")
+    chosen, caches = (os.environ.get(name) for name in ("TOMOPOLISH_CACHE_DIR", "XDG_CACHE_HOME"))
     if chosen:
         return [Path(chosen)]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [package / "__pycache__" / "kernels", home / "tomopolish" / "kernels"]
+    found = [Path(__file__).parents[1] / "__pycache__" / "kernels"]
+    with contextlib.suppress(RuntimeError):  # some have no home
+        found.append((Path(caches) if caches else Path.home() / ".cache") / "tomopolish" / "kernels")
+    return found
 
 
 def name_of(kernel: str, parts: Sequence[tuple[str, str, str]], types: str) -> str:
@@ -55,9 +57,14 @@ def write(name: str, code: Code) -> None:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=".")
-            with os.fdopen(handle, "wb") as file:
-                file.write(code.to_bytes())
-            Path(temporary).replace(folder / name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(code.to_bytes())
+                Path(temporary).chmod(0o644)  # the installation may serve others
+                Path(temporary).replace(folder / name)
+            except OSError:
+                Path(temporary).unlink()
+                raise
             return
 
 
