@@ -21,7 +21,7 @@ from tomopolish.settings import AlignSettings
 M_MMAP_THRESHOLD = -3
 LARGE_ARRAY_BYTES = 4 * 2**20
 
-COMPILING = "Compiling kernels for this machine, which later runs find ready: about 20 s"
+COMPILING = "Compiling kernels for this machine, which later runs find ready: about 15 s"
 
 
 def load_ahead(settings: AlignSettings, *, own_process: bool = False) -> Future[bool]:
