@@ -11,9 +11,6 @@ import numpy as np
 from tomopolish.compiled import inlined, kernel
 from tomopolish.correlation import pixel
 
-# What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
-# both a run uses would depend on whether it compiles the kernels or finds them in the cache.
-#
 # No loop over pixels reads an array under a condition that stays the same within it, least of all one that
 # may be empty. Before such a loop LLVM looks whether what might be read overlaps what is written: an empty
 # array may lie just before that, and then the pixels are done one by one, which rounds otherwise.

@@ -12,8 +12,6 @@ import numpy as np
 
 from tomopolish.compiled import inlined, kernel
 
-# What other kernels call is inlined: see `kernels_cpu`.
-
 LANES = 64
 """Most lines that are transformed at once: so many leave a box's strip within the second cache."""
 

@@ -18,6 +18,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
 from tomopolish.errors import InputError, RunError
+from tomopolish.half_precision import widen
 from tomopolish.shapes import Float32, Shaped
 
 Array = np.ndarray
@@ -76,8 +77,6 @@ class MrcFile:
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
             values = self._samples(section, first, image.size).reshape(image.shape)
             if values.dtype == np.float16 and image.flags.c_contiguous:
-                from tomopolish.half_precision import widen  # noqa: PLC0415  numba takes a while
-
                 return widen(values, image)
             image[...] = values
             return _all_finite(image)

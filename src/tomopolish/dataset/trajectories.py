@@ -16,6 +16,7 @@ from tomopolish.dataset.files import atomic_write, shown_path
 from tomopolish.dataset.star import StarTable
 from tomopolish.dataset.star_syntax import parse_tables, print_table
 from tomopolish.errors import InputError
+from tomopolish.fixed_point import print_rows
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -124,8 +125,6 @@ class TrajectoryWriter:
 
     def add(self, names: Sequence[str], offsets_angstrom: Float[Array, "P F 3"]) -> None:
         """Write the offsets (file order) of some particles."""
-        from tomopolish.fixed_point import print_rows  # noqa: PLC0415  numba is slow to import
-
         before, after = self._before_name, self._after_name
         blocks = zip(names, print_rows(offsets_angstrom), strict=True)
         self._handle.write("".join(f"{before}{name}{after}{rows}\n" for name, rows in blocks))

@@ -2,7 +2,7 @@
 
     python -m tomopolish.run.compile_ahead [DEFORMATION_MODEL]
 
-Numba compiles one kernel of a process at a time. Both processes keep what they compile in numba's cache,
+Numba compiles one kernel of a process at a time. Both processes keep what they compile (`compiled.store`),
 where the run finds what is there by the time it needs it, and compiles what is not.
 """
 

@@ -11,9 +11,6 @@ import numpy as np
 
 from tomopolish.compiled import inlined, kernel
 
-# What other kernels call is inlined (by LLVM): a copy compiled on its own may round otherwise, and which of
-# both a run uses would depend on whether it compiles the kernels or finds them in the cache.
-
 
 @inlined(fastmath=True, error_model="numpy")
 def _add_one(source, start, first, last, weight, target):  # type: ignore[no-untyped-def]
