@@ -22,32 +22,45 @@ echo "Submitted batch job $number"
 _SCANCEL = """#!/bin/bash
 for number in "$@"; do
     echo $number >> {folder}/cancelled
-    kill -- -$(cat {folder}/$number.pid) 2> /dev/null || true
+    kill -- -$(cat {folder}/$number.pid 2> /dev/null) 2> /dev/null || true
 done
 """
 _REFUSING = """#!/bin/bash
-echo "sbatch: error: invalid partition specified: none" >&2
-exit 1
+cd {folder}
+echo asked >> submissions
+if mkdir refused 2> /dev/null || [ {accepts_rest} = no ]; then
+    echo "sbatch: error: invalid partition specified: none" >&2
+    exit 1
+fi
+sleep 0.5
+echo "Submitted batch job 7"
 """
 
 
 class SlurmStandIn:
     """A folder with the commands, and what became of the jobs."""
 
-    def __init__(self, folder: Path, *, refuses: bool = False) -> None:
+    def __init__(self, folder: Path, *, refuses: bool = False, accepts_rest: bool = False) -> None:
+        """`refuses`: the first job, and with `accepts_rest` no other, which take half a second (and do nothing)."""
         self.commands, self._jobs = folder / "bin", folder / "jobs"
         for made in (self.commands, self._jobs):
             made.mkdir(parents=True)
         texts = {"sbatch": _REFUSING if refuses else _SBATCH, "scancel": _SCANCEL}
         for name, text in texts.items():
             path = self.commands / name
-            path.write_text(text if refuses else text.format(folder=self._jobs, working_directory=Path.cwd()))
+            rest = "yes" if accepts_rest else "no"
+            path.write_text(text.format(folder=self._jobs, working_directory=Path.cwd(), accepts_rest=rest))
             path.chmod(0o755)
 
     @property
     def scripts(self) -> list[str]:
         """The scripts of the jobs."""
         return [path.read_text() for path in sorted(self._jobs.glob("*.script"))]
+
+    @property
+    def submissions(self) -> int:
+        """How often a stand-in that refuses was asked to take a job."""
+        return len((self._jobs / "submissions").read_text().split())
 
     @property
     def cancelled(self) -> list[str]:

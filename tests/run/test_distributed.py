@@ -21,6 +21,7 @@ from tomopolish.run.results_store import ResultsStore
 from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
 
 pytestmark = [
+    pytest.mark.usefixtures("dask_leavings"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

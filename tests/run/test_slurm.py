@@ -11,6 +11,7 @@ from slurm_stand_in import SlurmStandIn
 from tomopolish.cli import run
 
 pytestmark = [
+    pytest.mark.usefixtures("dask_leavings"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -74,13 +75,23 @@ def test_jobs_of_slurm_refine_the_tomograms(
         assert (project / "out" / name).read_bytes() == (project / "alone" / name).read_bytes()
 
 
-def test_slurm_that_takes_no_jobs_ends_the_run(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("accepts_rest", [False, True], ids=["none", "all but the first"])
+def test_slurm_that_refuses_jobs_ends_the_run_in_a_sentence(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    accepts_rest: bool,
 ) -> None:
-    stand_in = SlurmStandIn(tmp_path / "slurm", refuses=True)
+    stand_in = SlurmStandIn(tmp_path / "slurm", refuses=True, accepts_rest=accepts_rest)
     monkeypatch.setenv("PATH", str(stand_in.commands), prepend=":")
     assert run([*ALIGN, "--slurm", "--workers", "2", "--slurm_partition", "none", "--o", "out"]) == 2
-    assert "invalid partition specified: none" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "invalid partition specified: none" in error and error.count("\n") == 1
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+    assert stand_in.submissions == 2
+    assert stand_in.cancelled == (["7"] if accepts_rest else [])
 
 
 def test_a_machine_without_slurm_is_told_so(

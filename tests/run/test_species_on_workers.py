@@ -23,6 +23,7 @@ from tomopolish.simulate import (
 )
 
 pytestmark = [
+    pytest.mark.usefixtures("dask_leavings"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

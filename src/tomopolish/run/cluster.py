@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import shutil
@@ -134,33 +133,10 @@ def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
 
 
 def _slurm_cluster(settings: ClusterSettings, threads: int) -> Any:
-    from dask_jobqueue import SLURMCluster  # noqa: PLC0415
+    from tomopolish.run.slurm_jobs import start_jobs  # noqa: PLC0415
 
-    assert settings.slurm is not None
-    cluster = SLURMCluster(**slurm_options(settings.slurm, threads))
-    try:
-        cluster.scale(jobs=settings.workers)
-        cluster.sync(_submitted, cluster)
-    except BaseException:
-        _mark_refused(cluster)
-        cluster.close(timeout=5)
-        raise
-    return cluster
-
-
-def _mark_refused(cluster: Any) -> None:
-    """Tell Dask which jobs were refused: it would not close a cluster with jobs that never started."""
-    from distributed.core import Status  # noqa: PLC0415
-
-    for job in cluster.workers.values():
-        if job.status == Status.created:
-            job.status = Status.failed
-
-
-async def _submitted(cluster: Any) -> None:
-    """Wait until all jobs are submitted; raises what dask-jobqueue does when Slurm refuses one."""
-    await cluster
-    await asyncio.gather(*cluster.workers.values())
+    assert settings.slurm is not None and settings.workers is not None
+    return start_jobs(settings.workers, slurm_options(settings.slurm, threads))
 
 
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:
