@@ -41,7 +41,7 @@ class SlurmStandIn:
     """A folder with the commands, and what became of the jobs."""
 
     def __init__(self, folder: Path, *, refuses: bool = False, accepts_rest: bool = False) -> None:
-        """`refuses`: the first job, and with `accepts_rest` no other, which take half a second (and do nothing)."""
+        """`refuses`: every job, or with `accepts_rest` the first; others then take half a second."""
         self.commands, self._jobs = folder / "bin", folder / "jobs"
         for made in (self.commands, self._jobs):
             made.mkdir(parents=True)
