@@ -20,7 +20,7 @@ from tomopolish.correlation.held_out import (
 )
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, References, TiltSeries
-from tomopolish.pipeline import align as align_module
+from tomopolish.pipeline import fit as fit_module
 from tomopolish.pipeline.evidence import evidence, held_back
 from tomopolish.progress import SilentProgress
 from tomopolish.results import Evidence, TomogramResult
@@ -155,20 +155,20 @@ def test_all_pairs_have_one_scale_however_often_it_is_corrected(monkeypatch: pyt
     """Here it never comes right, and the last correction must not stop half way."""
     series, particles, references = simulated(3, error=1.0)
     surfaces = []
-    solve, corrected = align_module._fit_on, np.array([2.0])
+    solve, corrected = fit_module._fit_on, np.array([2.0])
 
     def fit_on(series, problem, windows, *rest):  # type: ignore[no-untyped-def]
         surfaces.append((problem.surface, smooth_surface(windows)))
         return solve(series, problem, windows, *rest)
 
-    monkeypatch.setattr(align_module, "_fit_on", fit_on)
-    monkeypatch.setattr(align_module, "intensity_scales", lambda *_: corrected)
+    monkeypatch.setattr(fit_module, "_fit_on", fit_on)
+    monkeypatch.setattr(fit_module, "intensity_scales", lambda *_: corrected)
     result = align(series, particles, references)
     ((found, expected),) = surfaces
     scale = np.abs(expected.coefficients).max()
     np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5 * scale)
     np.testing.assert_array_equal(found.visible, expected.visible)
-    corrections = align_module.SCALE_CORRECTIONS
+    corrections = fit_module.SCALE_CORRECTIONS
     assert f"multiplied by {2**corrections:g} " in " ".join(result.statistics.warnings)
 
 
@@ -305,10 +305,10 @@ def test_windows_that_give_their_memory_to_the_surfaces_change_nothing(
     references = replace(references, half_maps=references.half_maps * np.float32(scale))
     settings = make_settings(48, 6)
     prepared = pipeline.prepare(references, settings)
-    monkeypatch.setattr(align_module, "is_small", lambda pairs: False)
+    monkeypatch.setattr(fit_module, "is_small", lambda pairs: False)
     found = []
     for keep in (False, True):
-        monkeypatch.setattr(align_module, "_keeps_windows", lambda windows, settings, keep=keep: keep)
+        monkeypatch.setattr(fit_module, "_keeps_windows", lambda windows, settings, keep=keep: keep)
         found.append(pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress()))
     one, other = found
     np.testing.assert_allclose(one.alignment.positions_px, other.alignment.positions_px, rtol=0, atol=1e-5)

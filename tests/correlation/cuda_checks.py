@@ -16,16 +16,30 @@ from unittest import mock
 import numpy as np
 import spec_windows
 
-from small_project import MICROSCOPE, make_particles, make_references, make_series, make_settings
+from small_project import (
+    MICROSCOPE,
+    make_particles,
+    make_problem,
+    make_references,
+    make_series,
+    make_settings,
+    random_vector,
+)
+from tomopolish import device_arrays
 from tomopolish.correlation import devices, devices_cuda, kernels_cuda
 from tomopolish.correlation.devices import CpuCorrelator
-from tomopolish.correlation.devices_cuda import CudaCorrelator, DeviceArrays
+from tomopolish.correlation.devices_cuda import CudaCorrelator
 from tomopolish.correlation.frequencies import tilt_frequencies
 from tomopolish.correlation.held_out import empty_windows
 from tomopolish.correlation.noise import Turn
 from tomopolish.correlation.windows import TiltTask, box_mask, pair_geometry, window_samples
 from tomopolish.dataset.model import OpticsGroup
+from tomopolish.device_arrays import DeviceArrays, Products
+from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.pipeline import prepare
+from tomopolish.settings import MotionSettings
+from tomopolish.solve.preconditioner import factorise
+from tomopolish.solve.problem import evaluate
 
 BOX, REACH = 24, 3
 GROUPS = (
@@ -44,7 +58,8 @@ class NumpyArrays:
     """The host in the device's place; counts what it is given."""
 
     def __init__(self) -> None:
-        self.xp: Any = SimpleNamespace(**{name: getattr(np, name) for name in USED}, lib=np.lib, fft=np.fft)
+        modules = {"lib": np.lib, "fft": np.fft, "linalg": np.linalg}
+        self.xp: Any = SimpleNamespace(**{name: getattr(np, name) for name in USED}, **modules)
         self.uploaded: list[tuple[int, ...]] = []
 
     def active(self) -> AbstractContextManager[object]:
@@ -63,6 +78,9 @@ class NumpyArrays:
 
     def download(self, values: np.ndarray) -> np.ndarray:
         return values.copy()
+
+    def free_bytes(self) -> int:
+        return 2**40
 
     def launch(self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: Any) -> None:
         kernel[blocks, threads](*arguments)
@@ -187,11 +205,46 @@ def check_references_stay(arrays: NumpyArrays) -> None:
 
 def check_smallest_kernel(arrays: DeviceArrays) -> None:
     """What is tried before a device is used runs there."""
-    with mock.patch.object(devices_cuda, "CupyArrays", lambda index: arrays):
+    with mock.patch.object(device_arrays, "CupyArrays", lambda index: arrays):
         devices.try_kernel()
 
 
-CHECKS = (check_windows, check_noise, check_boxes, check_smallest_kernel)
+def check_products(arrays: DeviceArrays) -> None:
+    """The solver's matrix products are the host's, with a factor of full rank and with one of few columns."""
+    with mock.patch.object(device_arrays, "LARGE_MATRIX", 1):
+        for modes in (None, 4):
+            rng = np.random.default_rng(29)
+            motion = MotionSettings(velocity_scale=2.0, absolute=True, max_deformations=modes)
+            problem, _ = make_problem(rng, tilts=7, particles=30, motion=motion)
+            host = problem.motion
+            assert isinstance(host, GaussianProcessMotion) and host.shape[0] == (modes or 30)
+            there = replace(problem, motion=replace(host, arrays=arrays), products=Products(device=arrays))
+            vector, force = random_vector(problem, rng, 0.3), rng.normal(size=(7, 30, 3))
+            coefficients = problem.layout.unpack(vector).motion
+            _same(there.motion.offsets_px(coefficients), host.offsets_px(coefficients), 1e-12)
+            _same(there.motion.adjoint(force), host.adjoint(force), 1e-12)
+            for mine, theirs in zip(there.motion.spectrum()[::2], host.spectrum()[::2], strict=True):
+                _same(mine, theirs, 1e-9)
+            steps = []
+            for one in (there, problem):
+                state = evaluate(one, vector)
+                steps.append((state.gradient, factorise(one, state).solve(rng_vector(state.gradient))))
+            _same(steps[0][0], steps[1][0], 1e-10)
+            _same(steps[0][1], steps[1][1], 1e-4)  # the factor for motion is kept in float32
+
+
+def rng_vector(like: np.ndarray) -> np.ndarray:
+    """The same random vector each time, as long as another one."""
+    return np.random.default_rng(31).normal(size=like.shape)
+
+
+def _same(found: np.ndarray, expected: np.ndarray, share: float) -> None:
+    """To a share of the largest value."""
+    assert type(found) is np.ndarray and found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=share * np.abs(expected).max())
+
+
+CHECKS = (check_windows, check_noise, check_boxes, check_smallest_kernel, check_products)
 
 if __name__ == "__main__":
     kernels_cuda.THREADS = 32  # a thread of the simulator costs 0.1 ms; and more than one block per pair

@@ -21,18 +21,20 @@ import pytest
 
 from relion_runs import open_project
 from small_project import compute_windows, make_settings
-from tomopolish import cli, pipeline
+from tomopolish import cli, device_arrays, pipeline
 from tomopolish.correlation import devices
 from tomopolish.correlation.devices import (
     CpuCorrelator,
     cuda_devices,
     cuda_obstacle,
     lend_correlator,
+    lend_products,
     tomograms_at_once,
 )
+from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST
 from tomopolish.errors import InputError
 from tomopolish.progress import SilentProgress
-from tomopolish.settings import RunSettings
+from tomopolish.settings import MotionSettings, RunSettings
 
 HERE = Path(__file__).parent
 
@@ -203,14 +205,12 @@ def test_unknown_devices_are_refused(device: str) -> None:
 def test_each_device_serves_one_tomogram_at_a_time(
     fake_devices: Callable[[int | Exception], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tomopolish.correlation import devices_cuda
-
     def arrays(index: int) -> Any:
         host = cuda_checks.NumpyArrays()
         return SimpleNamespace(index=index, active=host.active)
 
     fake_devices(2)
-    monkeypatch.setattr(devices_cuda, "CupyArrays", arrays)
+    monkeypatch.setattr(device_arrays, "CupyArrays", arrays)
     devices._opened.cache_clear()
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -221,8 +221,30 @@ def test_each_device_serves_one_tomogram_at_a_time(
                 _ = 1 / 0
             with lend_correlator("cuda:0,cuda:1", pool) as a, lend_correlator("cuda:0,cuda:1", pool) as b:
                 assert {a, b} == {one, two}, "a tomogram that fails gives its device back"
+            with lend_products("cuda:0,cuda:1", LARGE_MATRIX) as products, ThreadPoolExecutor(1) as other:
+                with lend_correlator("cuda:0,cuda:1", pool) as a:
+                    assert products.device is not a.arrays, "refining, too, has the device to itself"
+                    waits = other.submit(_borrow, "cuda:0,cuda:1")
+                    assert not waits.done()
+                assert waits.result(timeout=10) is a.arrays
     finally:
         devices._opened.cache_clear()
+
+
+def _borrow(device: str) -> Any:
+    with lend_products(device, LARGE_MATRIX) as products:
+        return products.device
+
+
+def test_small_matrices_and_the_cpu_take_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    with lend_products("cuda", LARGE_MATRIX - 1) as products:
+        assert products is ON_HOST
+    for device in ("cpu", "auto") if cuda_obstacle() else ("cpu",):
+        with lend_products(device, 2**40) as products:
+            assert products is ON_HOST
+    monkeypatch.setattr(devices, "cuda_obstacle", lambda: "it is not there")
+    with pytest.raises(InputError, match="it is not there"), lend_products("cuda", LARGE_MATRIX):
+        pass
 
 
 def test_cpu_runs_import_neither_cupy_nor_numbas_cuda() -> None:
@@ -242,27 +264,33 @@ def cuda_device() -> devices.Correlator:
     obstacle = cuda_obstacle()
     if obstacle:
         pytest.skip(obstacle)
-    from tomopolish.correlation.devices_cuda import CudaCorrelator, CupyArrays
+    from tomopolish.correlation.devices_cuda import CudaCorrelator
 
-    return CudaCorrelator(CupyArrays(0))
+    return CudaCorrelator(device_arrays.CupyArrays(0))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("check", cuda_checks.CHECKS)
 def test_device_gives_the_cpus_results(check: Callable[[Any], None], cuda_device: devices.Correlator) -> None:
-    check(cuda_device._arrays)  # type: ignore[attr-defined]
+    check(cuda_device.arrays)  # type: ignore[attr-defined]
 
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("cuda_device")
-def test_device_refines_as_the_cpu_does(mini: Path) -> None:
-    """Windows to 1e-5 of their largest value, positions to 1e-3 Å."""
+@pytest.mark.parametrize("motion", [None, MotionSettings(velocity_scale=0.5, absolute=True)])
+@pytest.mark.parametrize("solver", ["cpu", "cuda"])
+def test_device_refines_as_the_cpu_does(
+    mini: Path, motion: MotionSettings | None, solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows to 1e-5 of their largest value, positions to 1e-3 Å, wherever matrices are multiplied."""
+    for module in (device_arrays, devices):
+        monkeypatch.setattr(module, "LARGE_MATRIX", 1 if solver == "cuda" else 2**40)
     dataset = open_project(mini)
     series, particles = dataset.load(dataset.tomogram_names[0])
     references = dataset.references()
     found = {}
     for device in ("cpu", "cuda"):
-        settings = make_settings(references.half_maps.shape[-1], 6)
+        settings = make_settings(references.half_maps.shape[-1], 6, motion=motion)
         settings = replace(settings, run=replace(settings.run, device=device))
         windows = compute_windows(series, particles, references, settings)
         prepared = pipeline.prepare(references, settings)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tomopolish.correlation.reading import host_memory
+from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST, Products
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float, Float32
 
@@ -154,7 +155,7 @@ def _kernel_obstacle() -> str | None:
 def try_kernel() -> None:
     """Run the smallest kernel on the first device; raises whatever CuPy and numba do where that fails."""
     from tomopolish.correlation import kernels_cuda  # noqa: PLC0415  only where CUDA is used
-    from tomopolish.correlation.devices_cuda import CupyArrays  # noqa: PLC0415
+    from tomopolish.device_arrays import CupyArrays  # noqa: PLC0415
 
     arrays = CupyArrays(0)
     with arrays.active():
@@ -197,11 +198,40 @@ def lend_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
     if not indices:
         yield CpuCorrelator(pool)
         return
+    with _lent(indices) as correlator, correlator.active():
+        yield correlator
+
+
+@contextmanager
+def lend_products(device: str, elements: int) -> Iterator[Products]:
+    """Lend what computes the solver's matrix products, waiting for a device that is free.
+
+    Parameters
+    ----------
+    device
+        As for `cuda_devices`.
+    elements
+        Size of the largest matrix; where that is too small for a device, none is looked for.
+
+    Raises
+    ------
+    InputError
+        As `cuda_devices`.
+    """
+    indices = cuda_devices(device) if elements >= LARGE_MATRIX else ()
+    if not indices:
+        yield ON_HOST
+        return
+    with _lent(indices) as correlator:
+        yield Products(device=correlator.arrays)
+
+
+@contextmanager
+def _lent(indices: tuple[int, ...]) -> Iterator[CudaCorrelator]:
     free = _opened(indices)
     correlator = free.get()
     try:
-        with correlator.active():
-            yield correlator
+        yield correlator
     finally:
         free.put(correlator)
 
@@ -209,7 +239,8 @@ def lend_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
 @cache
 def _opened(indices: tuple[int, ...]) -> SimpleQueue[CudaCorrelator]:
     """Keep one correlator per device for as long as the program runs; it keeps the references it has met."""
-    from tomopolish.correlation.devices_cuda import CudaCorrelator, CupyArrays  # noqa: PLC0415
+    from tomopolish.correlation.devices_cuda import CudaCorrelator  # noqa: PLC0415
+    from tomopolish.device_arrays import CupyArrays  # noqa: PLC0415
 
     free: SimpleQueue[CudaCorrelator] = SimpleQueue()
     for index in indices:

@@ -1,7 +1,7 @@
 """Correlation windows on a CUDA device: CuPy's transforms and matrix products around our own kernels.
 
-`CudaCorrelator` holds the computation and sees the device through `DeviceArrays` only. `CupyArrays` is a real
-device; numpy stands in for it where numba imitates the kernels.
+`CudaCorrelator` holds the computation and sees the device through `DeviceArrays` only: numpy stands in for it
+where numba imitates the kernels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,97 +27,12 @@ from tomopolish.correlation.windows import (
     pair_batch,
     small_inverse_matrices,
 )
+from tomopolish.device_arrays import DeviceArray, DeviceArrays
 
 Array = np.ndarray
-DeviceArray = Any
 
 BATCH_BYTES = 2**28
 """Boxes cut at once. With transforms, work space and products a batch takes about six times as much."""
-
-
-class DeviceArrays(Protocol):
-    """Arrays on one device, and how kernels and data get there.
-
-    Attributes
-    ----------
-    xp
-        Array module with numpy's interface.
-    """
-
-    xp: Any
-
-    def active(self) -> AbstractContextManager[object]:
-        """Make the device the calling thread's until the context closes."""
-
-    def upload(self, values: Array) -> DeviceArray:
-        """Copy to the device, with C-contiguous rows."""
-
-    def host_memory(self, shape: tuple[int, ...]) -> Array:
-        """Memory of the host that the device reads by itself; float32, uninitialised."""
-
-    def fill(self, target: DeviceArray, values: Array) -> None:
-        """Copy into an array on the device; `values` must stay as they are until the next `download`."""
-
-    def download(self, values: DeviceArray) -> Array:
-        """Wait for an array's values and copy them to the host."""
-
-    def launch(
-        self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
-    ) -> None:
-        """Run a kernel after everything that was asked of the device before."""
-
-
-class CupyArrays:
-    """A real device, through CuPy.
-
-    CuPy and numba both use the device's primary context and its default stream, on which everything happens
-    in order; the host waits in `download` alone.
-    """
-
-    def __init__(self, index: int) -> None:
-        import cupy  # noqa: PLC0415  nothing but a CUDA device needs it
-        import cupyx  # noqa: PLC0415
-        from numba import config, cuda  # noqa: PLC0415
-
-        self.xp: Any = cupy
-        self._pinned = cupyx.empty_pinned
-        self._cuda = cuda
-        self._index = index
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small data sets are no mistake
-
-    def active(self) -> AbstractContextManager[object]:
-        """Make the device the calling thread's until the context closes."""
-        device: AbstractContextManager[object] = self.xp.cuda.Device(self._index)
-        return device  # numba follows the thread's current context
-
-    def upload(self, values: Array) -> DeviceArray:
-        """Copy to the device, with C-contiguous rows."""
-        return self.xp.asarray(np.ascontiguousarray(values))
-
-    def host_memory(self, shape: tuple[int, ...]) -> Array:
-        """Memory of the host that the device reads by itself; float32, uninitialised."""
-        found: Array = self._pinned(shape, dtype=np.float32)
-        return found
-
-    def fill(self, target: DeviceArray, values: Array) -> None:
-        """Copy into an array on the device; `values` must stay as they are until the next `download`."""
-        target.set(values, stream=self.xp.cuda.Stream.null)  # `upload` would copy to pinned memory first
-
-    def download(self, values: DeviceArray) -> Array:
-        """Wait for an array's values and copy them to the host."""
-        found: Array = self.xp.asnumpy(values)
-        return found
-
-    def launch(
-        self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
-    ) -> None:
-        """Run a kernel after everything that was asked of the device before."""
-        # Left to itself, numba would wait for the stream once per CuPy array.
-        seen = [
-            self._cuda.as_cuda_array(a, sync=False) if isinstance(a, self.xp.ndarray) else a
-            for a in arguments
-        ]
-        kernel[blocks, threads](*seen)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,26 +51,32 @@ class _TiltOnDevice:
 
 
 class CudaCorrelator:
-    """Compares tilt images with references on one CUDA device; see `devices.Correlator`."""
+    """Compares tilt images with references on one CUDA device; see `devices.Correlator`.
+
+    Attributes
+    ----------
+    arrays
+        The device.
+    """
 
     images_at_once = 1
 
     def __init__(self, arrays: DeviceArrays) -> None:
-        self._arrays = arrays
+        self.arrays = arrays
         self._resident: WeakKeyDictionary[ReferenceTransform | BoxMask, Any] = WeakKeyDictionary()
         self._inverses: tuple[Any, Any] = (None, None)
 
     def active(self) -> AbstractContextManager[object]:
         """Make the device the calling thread's until the context closes."""
-        return self._arrays.active()
+        return self.arrays.active()
 
     def host_memory(self, shape: tuple[int, ...]) -> Array:
         """Memory of the host that the device reads by itself; float32, uninitialised."""
-        return self._arrays.host_memory(shape)
+        return self.arrays.host_memory(shape)
 
     def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
-        arrays, xp = self._arrays, self._arrays.xp
+        arrays, xp = self.arrays, self.arrays.xp
         grid = tile_grid(image.shape, box, last_frequency, turn)
         # What other images show instead need not go over the bus.
         strips = [image[rows] for rows in grid.pixel_rows(box)]
@@ -198,14 +119,14 @@ class CudaCorrelator:
     def _send(self, strips: Sequence[Array]) -> DeviceArray:
         """Rows of an image, one strip below the other."""
         rows = sum(map(len, strips))
-        found, first = self._arrays.xp.empty((rows, strips[0].shape[1]), dtype=np.float32), 0
+        found, first = self.arrays.xp.empty((rows, strips[0].shape[1]), dtype=np.float32), 0
         for strip in strips:
-            self._arrays.fill(found[first : first + len(strip)], strip)
+            self.arrays.fill(found[first : first + len(strip)], strip)
             first += len(strip)
         return found
 
     def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
-        upload, mask = self._arrays.upload, task.mask
+        upload, mask = self.arrays.upload, task.mask
         shared: TiltFrequencies = task.frequencies
         _, rows, columns = shared.weight.shape
         if mask not in self._resident:
@@ -226,7 +147,7 @@ class CudaCorrelator:
 
     def _spectra(self, batch: PairBatch, shared: _TiltOnDevice, box: int) -> DeviceArray:
         """Cut the boxes of a batch of pairs and transform them, unnormalised."""
-        arrays, xp, threads = self._arrays, self._arrays.xp, kernels_cuda.THREADS
+        arrays, xp, threads = self.arrays, self.arrays.xp, kernels_cuda.THREADS
         pairs = len(batch.corners)
         boxes = xp.empty((pairs, box, box), dtype=np.float32)
         corners = arrays.upload(batch.corners)
@@ -237,7 +158,7 @@ class CudaCorrelator:
         self, batch: PairBatch, boxes: Array, spectra: DeviceArray, shared: _TiltOnDevice
     ) -> tuple[Array, Array]:
         """Windows and power of a batch, given each pair's box; see `kernels_cuda.correlate_spectra`."""
-        arrays, xp, threads = self._arrays, self._arrays.xp, kernels_cuda.THREADS
+        arrays, xp, threads = self.arrays, self.arrays.xp, kernels_cuda.THREADS
         pairs, box = len(boxes), spectra.shape[1]
         _, _, rows, columns = shared.weights.shape
         blocks = _blocks(rows * columns)
@@ -275,8 +196,8 @@ class CudaCorrelator:
             self._inverses = (
                 key,
                 (
-                    self._arrays.upload(np.stack([matrices.real_rows, matrices.imaginary_rows])),
-                    self._arrays.upload(matrices.columns.reshape(2, columns, -1)),
+                    self.arrays.upload(np.stack([matrices.real_rows, matrices.imaginary_rows])),
+                    self.arrays.upload(matrices.columns.reshape(2, columns, -1)),
                 ),
             )
         return self._inverses[1]
@@ -286,7 +207,7 @@ class CudaCorrelator:
 
         All pairs side by side make one large product of many small ones.
         """
-        xp, (by_rows, by_columns) = self._arrays.xp, shared.inverse
+        xp, (by_rows, by_columns) = self.arrays.xp, shared.inverse
         _, twice, pairs, columns = product.shape
         partial = xp.matmul(by_rows, product.reshape(2, twice, pairs * columns))
         found = xp.matmul(partial.reshape(2, -1, columns), by_columns).sum(axis=0)

@@ -14,6 +14,7 @@ from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpstrf
 
+from tomopolish.device_arrays import HOST, ON_HOST, Arrays, DeviceArray, Products
 from tomopolish.models import motion_kernels
 from tomopolish.shapes import Float, Int
 
@@ -45,11 +46,14 @@ class GaussianProcessMotion:
         Particle of each row.
     chronological
         File index of the m-th exposed tilt image.
+    arrays
+        Where products with the factor are computed.
     """
 
     factor: Float[Array, "P K"]
     rows: Int[Array, "P"]
     chronological: Int[Array, "F"]
+    arrays: Arrays = HOST
 
     @classmethod
     def build(
@@ -61,6 +65,7 @@ class GaussianProcessMotion:
         sigma_distance_px: float,
         squared_exponential: bool = False,
         max_deformations: int | None = None,
+        products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise the covariance of the particles' velocities.
 
@@ -82,12 +87,15 @@ class GaussianProcessMotion:
             Covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
         max_deformations
             Number of the covariance's leading eigenvectors to keep; None: all.
+        products
+            What may compute products with the factor.
         """
         return cls.of_correlation(
             _correlation(positions_px, sigma_distance_px, squared_exponential),
             chronological,
             sigma_velocity_px=sigma_velocity_px,
             max_deformations=max_deformations,
+            products=products,
         )
 
     @classmethod
@@ -98,6 +106,7 @@ class GaussianProcessMotion:
         *,
         sigma_velocity_px: float,
         max_deformations: int | None = None,
+        products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise any correlation of the particles' velocities; see `build`.
 
@@ -112,7 +121,8 @@ class GaussianProcessMotion:
         else:
             factor, rows = _pivoted_cholesky(correlation)
         factor *= sigma_velocity_px
-        return cls(factor=factor, rows=rows, chronological=chronological)
+        arrays = products.of_matrix(factor.size)
+        return cls(factor=factor, rows=rows, chronological=chronological, arrays=arrays)
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
         """Eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all particles."""
@@ -120,11 +130,20 @@ class GaussianProcessMotion:
 
     @cached_property
     def _spectrum(self) -> tuple[Array, Array, Array]:
-        values, modes = eigh(self.factor.T @ self.factor)
+        if self.arrays is HOST:
+            values, modes = eigh(self.factor.T @ self.factor)
+        else:
+            with self.arrays.active():
+                found = self.arrays.xp.linalg.eigh(self._kept.T @ self._kept)
+                values, modes = map(self.arrays.download, found)
         values = np.maximum(values, 0)
         common = np.square(self.factor.sum(axis=0) @ modes)
         total = values * len(self.factor)
         return values, modes, np.divide(common, total, out=np.zeros_like(common), where=total > 0)
+
+    @cached_property
+    def _kept(self) -> DeviceArray:
+        return self.arrays.upload(self.factor)
 
     @property
     def _triangular(self) -> bool:
@@ -178,17 +197,19 @@ class GaussianProcessMotion:
         return sums
 
     def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:
-        if self._triangular and matrix.size:
+        if self.arrays is HOST and self._triangular and matrix.size:
             # Half of the work of a general product. BLAS wants columns contiguous, so it sees transposes.
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1, trans_a=1).T
             return product
-        return np.asarray(self.factor @ matrix)
+        with self.arrays.active():
+            return self.arrays.download(self._kept @ self.arrays.upload(matrix))
 
     def _times_factor_transposed(self, matrix: Float[Array, "P n"]) -> Float[Array, "K n"]:
-        if self._triangular and matrix.size:
+        if self.arrays is HOST and self._triangular and matrix.size:
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1).T
             return product
-        return np.asarray(self.factor.T @ matrix)
+        with self.arrays.active():
+            return self.arrays.download(self._kept.T @ self.arrays.upload(matrix))
 
 
 def _correlation(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.errors import InputError
 from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings import MotionSettings
@@ -53,12 +54,22 @@ class NoMotion:
         return np.zeros(self.shape)
 
 
-def motion_model(settings: MotionSettings | None, series: TiltSeries, particles: Particles) -> MotionModel:
+def motion_model(
+    settings: MotionSettings | None,
+    series: TiltSeries,
+    particles: Particles,
+    products: Products = ON_HOST,
+) -> MotionModel:
     """Motion of one tomogram's particles as the settings ask.
 
     Settings of another model, which a caller from Python may give, build it themselves (`BuildsMotion`).
     Settings of None, or a single tilt image, leave nothing to move; trajectories that came with the
     particles are then part of their fixed positions.
+
+    Parameters
+    ----------
+    products
+        What may compute the model's products.
 
     Raises
     ------
@@ -86,4 +97,5 @@ def motion_model(settings: MotionSettings | None, series: TiltSeries, particles:
         sigma_distance_px=unit * settings.distance_scale,
         squared_exponential=settings.squared_exponential,
         max_deformations=settings.max_deformations,
+        products=products,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from tomopolish.correlation.held_out import join_held_out
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.geometry import tomogram_centre_px
 from tomopolish.models.deformation import deformation_model, refit
 from tomopolish.models.motion import motion_model
@@ -75,6 +76,7 @@ def build_problem(
     settings: AlignSettings,
     *,
     in_place: bool = False,
+    products: Products = ON_HOST,
 ) -> Problem:
     """Assemble the alignment problem of one tomogram (spec §6).
 
@@ -82,8 +84,10 @@ def build_problem(
     ----------
     in_place
         Make the surfaces in the windows' memory; the windows are lost.
+    products
+        What computes the solver's large matrix products.
     """
-    motion = motion_model(settings.motion, series, particles)
+    motion = motion_model(settings.motion, series, particles, products)
     deformation = deformation_model(settings.deformation, series)
     layout = Layout(
         tilts=len(series),
@@ -117,6 +121,7 @@ def build_problem(
             motion=1.0,
             warp=1.0,
         ).astype(bool),
+        products=products,
     )
 
 

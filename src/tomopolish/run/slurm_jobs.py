@@ -10,7 +10,7 @@ from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 
 
-class Job(SLURMJob):
+class Job(SLURMJob):  # type: ignore[misc]
     """A job of Slurm, which remembers why it was refused.
 
     An error raised while Dask starts it would be printed by Dask's event loop, would have the job submitted

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomopolish.device_arrays import Arrays, DeviceArray
 from tomopolish.errors import RunError
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Float
 from tomopolish.solve import kernels
 from tomopolish.solve.problem import Problem, State
 
@@ -27,23 +28,27 @@ class MotionFactor:
     Attributes
     ----------
     modes
-        Eigenvectors of LᵀL, columns.
+        (K, K), eigenvectors of LᵀL, columns.
     times
-        Eigenvectors of the curvature over time and component, columns.
+        (T, T), eigenvectors of the curvature over time and component, columns.
     curvature
-        Prior plus product of both eigenvalues.
+        (K, T), prior plus product of both eigenvalues.
+    arrays
+        Where all of them lie.
     """
 
-    modes: Float32[Array, "K K"]
-    times: Float32[Array, "T T"]
-    curvature: Float32[Array, "K T"]
+    modes: DeviceArray
+    times: DeviceArray
+    curvature: DeviceArray
+    arrays: Arrays
 
     def solve(self, coefficients: Float[Array, "K steps 3"]) -> Float[Array, "K steps 3"]:
         """Apply the inverse."""
         flat = coefficients.reshape(len(self.modes), -1).astype(np.float32)
-        inner = (self.modes.T @ flat @ self.times) / self.curvature
-        result: Array = (self.modes @ inner @ self.times.T).reshape(coefficients.shape).astype(np.float64)
-        return result
+        with self.arrays.active():
+            inner = (self.modes.T @ self.arrays.upload(flat) @ self.times) / self.curvature
+            result = self.arrays.download(self.modes @ inner @ self.times.T)
+        return result.reshape(coefficients.shape).astype(np.float64)
 
 
 def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
@@ -72,11 +77,14 @@ def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
     if problem.layout.unpack(problem.free).shifts_px.any():
         values = values * (1 - uniform)
     curvature = prior + np.outer(values, np.maximum(time_values, 0))
-    return MotionFactor(
-        modes=modes.astype(np.float32),
-        times=times.astype(np.float32),
-        curvature=curvature.astype(np.float32),
-    )
+    arrays = problem.products.of_matrix(modes.size)
+    with arrays.active():
+        return MotionFactor(
+            modes=arrays.upload(modes.astype(np.float32)),
+            times=arrays.upload(times.astype(np.float32)),
+            curvature=arrays.upload(curvature.astype(np.float32)),
+            arrays=arrays,
+        )
 
 
 def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.geometry import left_jacobian, rotation_from_vector
 from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
@@ -45,6 +46,8 @@ class Problem:
         Inverse variance of the Gaussian prior on every parameter, flat.
     free
         Which parameters may move, flat.
+    products
+        What computes large matrix products.
     """
 
     surface: DisplacementSurface
@@ -56,6 +59,7 @@ class Problem:
     deformation: DeformationModel
     precision: Float[Array, "N"]
     free: Bool[Array, "N"]
+    products: Products = ON_HOST
 
     @property
     def layout(self) -> Layout:

@@ -13,7 +13,7 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import RunError
 from tomopolish.geometry import project
 from tomopolish.pipeline import PreparedReferences, build_problem, correlation_windows
-from tomopolish.pipeline.align import SCALE_TOLERANCE, intensity_scales, scaled
+from tomopolish.pipeline.fit import SCALE_TOLERANCE, intensity_scales, scaled
 from tomopolish.pipeline.problem import start_vector
 from tomopolish.progress import Progress
 from tomopolish.settings import AlignSettings, MotionSettings
