@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -247,6 +248,7 @@ def _same(found: np.ndarray, expected: np.ndarray, share: float) -> None:
 CHECKS = (check_windows, check_noise, check_boxes, check_smallest_kernel, check_products)
 
 if __name__ == "__main__":
+    import_module("simulator")
     kernels_cuda.THREADS = 32  # a thread of the simulator costs 0.1 ms; and more than one block per pair
     for check in (*CHECKS, check_references_stay):
         check(NumpyArrays())

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,6 +38,8 @@ from tomopolish.progress import SilentProgress
 from tomopolish.settings import MotionSettings, RunSettings
 
 HERE = Path(__file__).parent
+FEW = 4
+"""Particles of a tomogram that the simulator need not work on for minutes."""
 
 
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,6 +58,24 @@ def test_simulated_device_gives_the_cpus_results() -> None:
     done = run_python(str(HERE / "cuda_checks.py"), NUMBA_ENABLE_CUDASIM="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("holds") == len(cuda_checks.CHECKS) + 1
+
+
+def test_two_simulated_devices_take_two_tomograms_at_once(project: Path) -> None:
+    """Each takes one, correlation and the solver's products; what is written is the CPU's to 1e-3 Å."""
+    particles = project / "particles.star"
+    kept, seen = [], Counter[str]()
+    for line in particles.read_text().splitlines():
+        tomogram = line.split()[0] if line.startswith("TS_") else ""
+        seen[tomogram] += 1
+        kept += [line] if not tomogram or seen[tomogram] <= FEW else []
+    particles.write_text("\n".join([*kept, ""]))
+    done = run_python(str(HERE / "simulated_devices.py"), NUMBA_ENABLE_CUDASIM="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("particles.star", "motion.star", "tilt_series/TS_01.star", "tilt_series/TS_02.star"):
+        texts = [(project / folder / name).read_text().split() for folder in ("devices", "cpu")]
+        assert len(texts[0]) == len(texts[1]) > 0
+        for found, expected in zip(*texts, strict=True):
+            assert found == expected or abs(float(found) - float(expected)) < 1e-3, name
 
 
 @pytest.mark.skipif(
