@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,6 +225,60 @@ def test_a_second_process_finds_the_kernel_unless_its_file_is_damaged_or_its_sou
     script.write_text(KEPT + "\n# another\n")
     assert run_kept(script, folder) == compiled
     assert len(list(folder.iterdir())) == 2
+
+
+def test_processes_that_need_a_kernel_at_the_same_time_compile_it_once(tmp_path: Path) -> None:
+    script, folder = tmp_path / "script.py", tmp_path / "kept"
+    script.write_text(KEPT)
+    env = {**os.environ, "TOMOPOLISH_CACHE_DIR": str(folder), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(script)]
+    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = [process.communicate()[0].split() for process in started]
+    assert [answer[1:3] for answer in found] == [["True", "6.0"]] * 3
+    assert sorted(answer[3] for answer in found) == ["False", "False", "True"]
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_one_waits_for_another_that_compiles_but_not_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    order, entered = [], threading.Event()
+
+    def first() -> None:
+        with store.alone("kernel"):
+            entered.set()
+            time.sleep(0.2)
+            order.append("first")
+
+    def second() -> None:
+        with store.alone("kernel"):
+            order.append("second")
+
+    for patience, expected in ((60, ["first", "second"]), (0.05, ["second", "first"])):
+        monkeypatch.setattr(store, "LONGEST_COMPILATION_S", patience)
+        entered.clear()
+        order.clear()
+        other = threading.Thread(target=first)
+        other.start()
+        assert entered.wait(10)
+        second()
+        other.join()
+        assert order == expected
+
+
+def test_where_nothing_can_be_locked_kernels_are_compiled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not there"))
+    with store.alone("kernel"):
+        pass
+    (tmp_path / f"tomopolish-{os.getuid()}").write_text("no folder")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with store.alone("kernel"):
+        pass
+    with pytest.raises(ZeroDivisionError), store.alone("kernel"):
+        _ = 1 / 0
 
 
 TOGETHER = """

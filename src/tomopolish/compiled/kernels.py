@@ -86,13 +86,18 @@ class Kernel:
         with self._lock:
             if key not in self._ready:
                 name = self._name(types)
-                code = store.read(name)
-                if code is None:
-                    options = {**self.options, "nogil": True}
-                    code = machine_code.compile_function(bound(self.function), options, types.split(), name)
-                    store.write(name, code)
+                code = store.read(name) or self._compile(types, name)
                 self._ready[key] = _caller(machine_code.load(code, name), types)
             return self._ready[key]
+
+    def _compile(self, types: str, name: str) -> machine_code.Code:
+        with store.alone(name):
+            code = store.read(name)  # another process may have kept it meanwhile
+            if code is None:
+                options = {**self.options, "nogil": True}
+                code = machine_code.compile_function(bound(self.function), options, types.split(), name)
+                store.write(name, code)
+            return code
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Kernel]:

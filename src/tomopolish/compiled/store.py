@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from tomopolish.compiled import machine_code
 from tomopolish.compiled.machine_code import Code
+
+LONGEST_COMPILATION_S = 60
 
 FORMAT = 2
 """Changes with everything about the files but the code that was compiled."""
@@ -66,6 +70,36 @@ def write(name: str, code: Code) -> None:
                 Path(temporary).unlink()
                 raise
             return
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Let one process of this machine at a time compile a kernel: the others wait, and find it kept.
+
+    Nobody waits longer than any kernel takes, or where nothing can be locked: then several compile it.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            folder = Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            path = folder / f"{name}.lock"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, descriptor)
+            if _locked(descriptor):
+                stack.callback(path.unlink, missing_ok=True)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    end = time.monotonic() + LONGEST_COMPILATION_S
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return True
+    return False
 
 
 @cache
