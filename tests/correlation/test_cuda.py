@@ -38,7 +38,7 @@ from tomopolish.progress import SilentProgress
 from tomopolish.settings import MotionSettings, RunSettings
 
 HERE = Path(__file__).parent
-FEW = 4
+FEW = 2
 """Particles of a tomogram that the simulator need not work on for minutes."""
 
 
