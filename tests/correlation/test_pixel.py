@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from tomopolish.correlation import pixel
-from tomopolish.correlation.kernels_cpu import _sine
+from tomopolish.correlation import kernels_pixel, pixel
 
-sine = _sine.compiled
+sine = kernels_pixel.sine.compiled
 
 
 @njit(fastmath=True, error_model="numpy")

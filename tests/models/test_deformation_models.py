@@ -88,20 +88,6 @@ def test_jacobian_agrees_with_finite_differences(make: Make, warps: int) -> None
 
 
 @all_warps
-@one_or_each
-def test_curvature_diagonal_is_that_of_the_full_hessian(make: Make, warps: int) -> None:
-    warp, q = make(warps), positions()
-    size = warp.shape[0] * warp.shape[1]
-    units = np.eye(size).reshape(size, *warp.shape)
-    jacobian = (
-        np.stack([warp.displacement_px(q, unit) for unit in units]) if size else np.zeros((0, *q.shape))
-    )
-    curvature = np.random.default_rng(2).uniform(size=q.shape[:2])
-    diagonal = np.sum(jacobian**2 * curvature[..., None], axis=(1, 2, 3)).reshape(warp.shape)
-    np.testing.assert_allclose(warp.curvature_diagonal(q, curvature), diagonal, rtol=1e-10)
-
-
-@all_warps
 def test_one_warp_serves_all_tilts_and_each_tilt_its_own(make: Make) -> None:
     q, rng = positions(), np.random.default_rng(2)
     own = rng.normal(size=(TILTS, make().shape[1]))

@@ -115,18 +115,6 @@ def test_adjoint_is_the_transpose(
 
 
 @kinds
-def test_curvature_diagonal_is_that_of_the_full_hessian(kind: dict[str, Any]) -> None:
-    motion = build(5, 4, **kind)
-    size = int(np.prod(motion.shape))
-    jacobian = np.stack([motion.offsets_px(c.reshape(motion.shape)).ravel() for c in np.eye(size)], axis=1)
-    curvature = np.random.default_rng(2).uniform(size=(4, 5, 3))
-    hessian = jacobian.T @ (curvature.ravel()[:, None] * jacobian)
-    np.testing.assert_allclose(
-        motion.curvature_diagonal(curvature), np.diag(hessian).reshape(motion.shape), rtol=1e-10
-    )
-
-
-@kinds
 def test_coefficients_invert_offsets(kind: dict[str, Any]) -> None:
     motion = build(8, 6, **kind)
     coefficients = np.random.default_rng(2).normal(size=motion.shape)
@@ -226,7 +214,7 @@ def test_without_settings_or_time_nothing_moves(
     offsets = motion.offsets_px(np.zeros(motion.shape))
     assert offsets.shape == (tilts, 7, 3)
     assert not offsets.any()
-    for empty in (motion.adjoint(offsets), motion.curvature_diagonal(offsets), motion.coefficients(offsets)):
+    for empty in (motion.adjoint(offsets), motion.coefficients(offsets)):
         assert empty.shape == motion.shape
 
 

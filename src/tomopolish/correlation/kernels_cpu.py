@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.compiled import inlined, kernel
-from tomopolish.correlation import pixel
+from tomopolish.correlation.kernels_pixel import blend, ctf_phase, locate, sine
 
 # No loop over pixels reads an array under a condition that stays the same within it, least of all one that
 # may be empty. Before such a loop LLVM looks whether what might be read overlaps what is written: an empty
@@ -17,12 +17,6 @@ from tomopolish.correlation import pixel
 
 VECTOR = 16
 """Floats that one instruction takes at most."""
-
-# Reassociation would undo the sine's two-part reduction by π.
-_sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
-_ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
-_locate = inlined(fastmath=True, error_model="numpy")(pixel.locate)
-_blend = inlined(fastmath=True)(pixel.blend)
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -52,11 +46,11 @@ def slice_reference(  # type: ignore[no-untyped-def]
             # Whole vectors: what is left over would be done one by one.
             for i in range((count + VECTOR - 1) // VECTOR * VECTOR):
                 k = np.float32(i)
-                places[i], tx[i], ty[i], tz[i], side[i] = _locate(
+                places[i], tx[i], ty[i], tz[i], side[i] = locate(
                     bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2], reach
                 )
             for i in range(count):
-                slice_re[sign, r, i], slice_im[sign, r, i] = _blend(
+                slice_re[sign, r, i], slice_im[sign, r, i] = blend(
                     reference, first + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
                 )
             if odd.shape[2] > 0:
@@ -79,14 +73,14 @@ def compare(  # type: ignore[no-untyped-def]
     quarter = np.float32(np.pi / 2)
     for i in range(len(kx)):
         x, y = kx[i], ky[i]
-        sine = _sine(_ctf_phase(x, y, phase[i], defocus[0], defocus[1], defocus[2]))
-        factor = weight[i] * sine
-        power += signal_weight[i] * sine * sine * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
+        ctf = sine(ctf_phase(x, y, phase[i], defocus[0], defocus[1], defocus[2]))
+        factor = weight[i] * ctf
+        power += signal_weight[i] * ctf * ctf * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
         o_re, o_im = observed_re[i], observed_im[i]
         p_re = factor * (o_re * slice_re[i] + o_im * slice_im[i])
         p_im = factor * (o_im * slice_re[i] - o_re * slice_im[i])
         turn = x * turn_x + y * turn_y
-        q_re, q_im = _sine(turn + quarter), _sine(turn)
+        q_re, q_im = sine(turn + quarter), sine(turn)
         re[i] = p_re * q_re - p_im * q_im
         im[i] = p_re * q_im + p_im * q_re
     return power

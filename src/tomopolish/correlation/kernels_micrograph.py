@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import inlined, kernel
-from tomopolish.correlation import pixel
-
-_sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
-_ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
-_locate = inlined(fastmath=True, error_model="numpy")(pixel.locate)
-_blend = inlined(fastmath=True)(pixel.blend)
+from tomopolish.compiled import kernel
+from tomopolish.correlation.kernels_pixel import blend, ctf_phase, locate, sine
 
 
 @kernel(fastmath=True, error_model="numpy")
@@ -54,17 +49,17 @@ def predict_spectra(  # type: ignore[no-untyped-def]
                 row_turn = np.complex64(complex(np.cos(turn * ky), np.sin(turn * ky)))
                 for kx in range(columns_used[side, r]):
                     k = np.float32(kx)
-                    place, tx, ty, tz, mate = _locate(
+                    place, tx, ty, tz, mate = locate(
                         k * view[0, 0] + ky * view[1, 0],
                         k * view[0, 1] + ky * view[1, 1],
                         k * view[0, 2] + ky * view[1, 2],
                         reach,
                     )
-                    re, im = _blend(reference, first + np.uint64(place), line, layer, tx, ty, tz, mate)
-                    gamma = _ctf_phase(
+                    re, im = blend(reference, first + np.uint64(place), line, layer, tx, ty, tz, mate)
+                    gamma = ctf_phase(
                         k, ky, phase[g, side, r, kx], defocus[b, 0], defocus[b, 1], defocus[b, 2]
                     )
                     value = np.complex64(complex(re, im)) * row_turn * shift[kx]
                     if odd.shape[3] > 0:
                         value *= odd[g, side, r, kx]
-                    row[kx] = value * (weight[side, r, kx] * _sine(gamma))
+                    row[kx] = value * (weight[side, r, kx] * sine(gamma))

@@ -61,12 +61,6 @@ class NoDeformation:
         """Nothing."""
         return np.zeros(self.shape)
 
-    def curvature_diagonal(
-        self, positions_px: Float[Array, "F P 2"], curvature: Float[Array, "F P"]
-    ) -> Float[Array, "G n"]:
-        """Nothing."""
-        return np.zeros(self.shape)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FixedDeformation(NoDeformation):

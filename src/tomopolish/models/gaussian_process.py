@@ -168,11 +168,6 @@ class GaussianProcessMotion:
         """Gradient with respect to the coefficients, given that with respect to the offsets."""
         return self._times_factor_transposed(self._suffix_sums(gradient)).reshape(self.shape)
 
-    def curvature_diagonal(self, curvature: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Diagonal of the Hessian in the coefficients, given a diagonal one in the offsets."""
-        diagonal: Array = np.square(self.factor).T @ self._suffix_sums(curvature)
-        return diagonal.reshape(self.shape)
-
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
         """Coefficients whose velocities are closest, in the least-squares sense, to those of the offsets.
 

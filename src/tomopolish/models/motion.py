@@ -45,10 +45,6 @@ class NoMotion:
         """Nothing."""
         return np.zeros(0), np.zeros((0, 0)), np.zeros(0)
 
-    def curvature_diagonal(self, curvature: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Nothing."""
-        return np.zeros(self.shape)
-
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
         """Nothing."""
         return np.zeros(self.shape)

@@ -40,9 +40,6 @@ class MotionModel(Protocol):
     def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "..."]:
         """Gradient with respect to the coefficients, given that with respect to the offsets."""
 
-    def curvature_diagonal(self, curvature: Float[Array, "F P 3"]) -> Float[Array, "..."]:
-        """Diagonal of the Hessian in the coefficients, given that in the offsets (diagonal, ≥ 0)."""
-
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
         """Coefficients whose offsets are closest to those given; exact where the model can represent them."""
 
@@ -95,8 +92,3 @@ class DeformationModel(Protocol):
         self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
     ) -> Float[Array, "G n"]:
         """Gradient with respect to the coefficients, given that with respect to the displacements."""
-
-    def curvature_diagonal(
-        self, positions_px: Float[Array, "F P 2"], curvature: Float[Array, "F P"]
-    ) -> Float[Array, "G n"]:
-        """Diagonal of the Hessian in the coefficients, given an isotropic one in the displacements."""

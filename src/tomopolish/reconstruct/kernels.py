@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.compiled import inlined, kernel
-from tomopolish.correlation import pixel
-
-_sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
-_ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
+from tomopolish.correlation.kernels_pixel import ctf_phase, sine
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -65,11 +62,11 @@ def back_project(  # type: ignore[no-untyped-def]
                     if power <= 0:
                         continue
                     k = np.float32(kx)
-                    gamma = _ctf_phase(
+                    gamma = ctf_phase(
                         k, ky, phase[g, sign, r, kx], defocus[b, 0], defocus[b, 1], defocus[b, 2]
                     )
-                    sine = _sine(gamma)
-                    factor = weight[sign, r, kx] * sine * np.float32(1 if kx == 0 else 2)
+                    ctf = sine(gamma)
+                    factor = weight[sign, r, kx] * ctf * np.float32(1 if kx == 0 else 2)
                     moved = turn_x * kx + turn_y * row
                     c, s = np.float32(np.cos(moved)), np.float32(np.sin(moved))
                     o_re, o_im = source_re[kx], source_im[kx]
@@ -88,5 +85,5 @@ def back_project(  # type: ignore[no-untyped-def]
                             R[0, 0] * px + R[0, 1] * py + R[0, 2] * pz,
                             R[1, 0] * px + R[1, 1] * py + R[1, 2] * pz,
                             R[2, 0] * px + R[2, 1] * py + R[2, 2] * pz,
-                            re, im, power * sine * sine,
+                            re, im, power * ctf * ctf,
                         )  # fmt: skip

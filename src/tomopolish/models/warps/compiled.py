@@ -16,8 +16,8 @@ Array = np.ndarray
 class CompiledWarp(ABC):
     """A deformation model (`models.protocols`) whose loops over pairs are compiled.
 
-    A subclass names the module of its kernels — `displace`, `functions`, `differentiate`, `collect`,
-    `collect_squares` — and says which constants and which view of the coefficients they take. Coefficients
+    A subclass names the module of its kernels — `displace`, `functions`, `differentiate`, `collect` —
+    and says which constants and which view of the coefficients they take. Coefficients
     run over component (dx, dy) first; both components are sums of the same functions.
     """
 
@@ -72,15 +72,6 @@ class CompiledWarp(ABC):
         out = _matching(np.zeros(self.shape), positions_px)
         positions, forces = np.ascontiguousarray(positions_px), np.ascontiguousarray(gradient)
         self.kernels.collect(positions, *self._constants(), forces, self._view(out))
-        return out
-
-    def curvature_diagonal(
-        self, positions_px: Float[Array, "F P 2"], curvature: Float[Array, "F P"]
-    ) -> Float[Array, "G n"]:
-        """Diagonal of the Hessian in the coefficients, given an isotropic one in the displacements."""
-        out = _matching(np.zeros(self.shape), positions_px)
-        positions, weights = np.ascontiguousarray(positions_px), np.ascontiguousarray(curvature)
-        self.kernels.collect_squares(positions, *self._constants(), weights, self._view(out))
         return out
 
 

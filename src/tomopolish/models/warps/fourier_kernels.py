@@ -122,20 +122,3 @@ def collect(positions, unit, frequencies, gradient, waves):  # type: ignore[no-u
                 waves[g, 0, n, 1] += s * fx
                 waves[g, 1, n, 0] += c * fy
                 waves[g, 1, n, 1] += s * fy
-
-
-@kernel(error_model="numpy")
-def collect_squares(positions, unit, frequencies, curvature, waves):  # type: ignore[no-untyped-def]
-    """Add every pair's curvature : (F, P), times each squared wave, to the waves, for dx and dy alike."""
-    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
-    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
-    for f in range(positions.shape[0]):
-        g = f if waves.shape[0] > 1 else 0
-        for p in range(positions.shape[1]):
-            _multiples(positions[f, p, 0] * unit[0], cx, sx)
-            _multiples(positions[f, p, 1] * unit[1], cy, sy)
-            for n in range(frequencies.shape[0]):
-                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
-                for component in range(2):
-                    waves[g, component, n, 0] += c * c * curvature[f, p]
-                    waves[g, component, n, 1] += s * s * curvature[f, p]

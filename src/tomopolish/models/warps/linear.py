@@ -74,14 +74,6 @@ class LinearWarp:
         along_x, along_y = gradient[..., 0], gradient[..., 1]
         return self._collect(x * along_x, x * along_y, y * along_y)
 
-    def curvature_diagonal(
-        self, positions_px: Float[Array, "F P 2"], curvature: Float[Array, "F P"]
-    ) -> Float[Array, "G n"]:
-        """Diagonal of the Hessian in the coefficients, given an isotropic one in the displacements."""
-        x, y = self._centred(positions_px)
-        along_x, along_y = x * x * curvature, y * y * curvature
-        return self._collect(along_x, along_x, along_y)
-
     def _centred(self, positions_px: Array) -> tuple[Array, Array]:
         width, height = self.image_size_px
         return positions_px[..., 0] - width / 2, positions_px[..., 1] - height / 2

@@ -146,26 +146,3 @@ def collect(positions, spacing, gradient, nodes):  # type: ignore[no-untyped-def
                         n[1] += wx[2 * a + 1] * value
                         n[2] += wx[2 * a] * slope
                         n[3] += wx[2 * a + 1] * slope
-
-
-@kernel(error_model="numpy")
-def collect_squares(positions, spacing, curvature, nodes):  # type: ignore[no-untyped-def]
-    """Add every pair's curvature : (F, P), times each squared weight, to its nodes, for dx and dy alike."""
-    wx, wy = np.empty(4), np.empty(4)
-    rows, columns = nodes.shape[2], nodes.shape[3]
-    for f in range(positions.shape[0]):
-        g = f if nodes.shape[0] > 1 else 0
-        for p in range(positions.shape[1]):
-            u, v = positions[f, p, 0] / spacing[0], positions[f, p, 1] / spacing[1]
-            i, j = _cell(u, columns), _cell(v, rows)
-            _hermite(u - i, wx)
-            _hermite(v - j, wy)
-            for b in range(2):
-                value, slope = wy[2 * b] ** 2 * curvature[f, p], wy[2 * b + 1] ** 2 * curvature[f, p]
-                for a in range(2):
-                    for component in range(2):
-                        n = nodes[g, component, j + b, i + a]
-                        n[0] += wx[2 * a] ** 2 * value
-                        n[1] += wx[2 * a + 1] ** 2 * value
-                        n[2] += wx[2 * a] ** 2 * slope
-                        n[3] += wx[2 * a + 1] ** 2 * slope
