@@ -14,12 +14,14 @@ cd {folder}
 number=1
 while ! mkdir "$number.taken" 2> /dev/null; do number=$((number + 1)); done
 cp "${{@: -1}}" "$number.script"
+sleep {seconds}
 cd {working_directory}
 SLURM_JOB_ID=$number setsid bash {folder}/$number.script > {folder}/$number.out 2>&1 < /dev/null &
 echo $! > {folder}/$number.pid
 echo "Submitted batch job $number"
 """
 _SCANCEL = """#!/bin/bash
+sleep {seconds}
 for number in "$@"; do
     echo $number >> {folder}/cancelled
     kill -- -$(cat {folder}/$number.pid 2> /dev/null) 2> /dev/null || true
@@ -32,7 +34,7 @@ if mkdir refused 2> /dev/null || [ {accepts_rest} = no ]; then
     echo "sbatch: error: invalid partition specified: none" >&2
     exit 1
 fi
-sleep 0.5
+sleep {seconds}
 echo "Submitted batch job 7"
 """
 
@@ -40,16 +42,20 @@ echo "Submitted batch job 7"
 class SlurmStandIn:
     """A folder with the commands, and what became of the jobs."""
 
-    def __init__(self, folder: Path, *, refuses: bool = False, accepts_rest: bool = False) -> None:
-        """`refuses`: every job, or with `accepts_rest` the first; others then take half a second."""
+    def __init__(
+        self, folder: Path, *, refuses: bool = False, accepts_rest: bool = False, seconds: float = 0
+    ) -> None:
+        """`refuses`: every job, or with `accepts_rest` the first. What it does otherwise takes `seconds`."""
         self.commands, self._jobs = folder / "bin", folder / "jobs"
         for made in (self.commands, self._jobs):
             made.mkdir(parents=True)
         texts = {"sbatch": _REFUSING if refuses else _SBATCH, "scancel": _SCANCEL}
         for name, text in texts.items():
             path = self.commands / name
-            rest = "yes" if accepts_rest else "no"
-            path.write_text(text.format(folder=self._jobs, working_directory=Path.cwd(), accepts_rest=rest))
+            rest, here = "yes" if accepts_rest else "no", Path.cwd()
+            path.write_text(
+                text.format(folder=self._jobs, working_directory=here, accepts_rest=rest, seconds=seconds)
+            )
             path.chmod(0o755)
 
     @property
@@ -67,6 +73,10 @@ class SlurmStandIn:
         """Numbers of the jobs that were given back."""
         path = self._jobs / "cancelled"
         return sorted(path.read_text().split()) if path.exists() else []
+
+    def being_taken(self) -> int:
+        """How many jobs are asked for, or taken."""
+        return len(list(self._jobs.glob("*.script")))
 
     def all_ended(self, seconds: float = 20.0) -> bool:
         """Whether the processes of all jobs end within a time."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,14 +89,56 @@ def test_slurm_that_refuses_jobs_ends_the_run_in_a_sentence(
     caplog: pytest.LogCaptureFixture,
     accepts_rest: bool,
 ) -> None:
-    stand_in = SlurmStandIn(tmp_path / "slurm", refuses=True, accepts_rest=accepts_rest)
+    stand_in = SlurmStandIn(tmp_path / "slurm", refuses=True, accepts_rest=accepts_rest, seconds=0.5)
     monkeypatch.setenv("PATH", str(stand_in.commands), prepend=":")
     assert run([*ALIGN, "--slurm", "--workers", "2", "--slurm_partition", "none", "--o", "out"]) == 2
     error = capsys.readouterr().err
-    assert "invalid partition specified: none" in error and error.count("\n") == 1
+    assert error == (
+        f"tomopolish: the workers cannot be started: Slurm refused {1 if accepts_rest else 2} of 2 jobs (sbatch: "
+        "error: invalid partition specified: none); see the options that begin with --slurm_\n"
+    )
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
     assert stand_in.submissions == 2
     assert stand_in.cancelled == (["7"] if accepts_rest else [])
+
+
+def test_a_run_stopped_while_slurm_takes_its_jobs_cancels_them(project: Path, tmp_path: Path) -> None:
+    stand_in = SlurmStandIn(tmp_path / "slurm", seconds=1)
+    path = f"{stand_in.commands}{os.pathsep}{os.environ['PATH']}"
+    command = [
+        sys.executable,
+        "-m",
+        "tomopolish",
+        *ALIGN,
+        "--slurm",
+        "--workers",
+        "2",
+        "--slurm_memory",
+        "1GB",
+    ]
+    run = subprocess.Popen(
+        [*command, "--o", "out"], env={**os.environ, "PATH": path}, stderr=subprocess.PIPE, text=True
+    )
+    while stand_in.being_taken() < 2:
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 143 and "Traceback" not in error, error
+    assert stand_in.cancelled == ["1", "2"] and stand_in.all_ended()
+
+
+def test_a_slurm_slow_to_cancel_costs_no_result(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = SlurmStandIn(tmp_path / "slurm")
+    scancel = stand_in.commands / "scancel"
+    scancel.write_text(scancel.read_text().replace("sleep 0", "sleep 3"))
+    monkeypatch.setenv("PATH", str(stand_in.commands), prepend=":")
+    monkeypatch.setattr("tomopolish.run.cluster.SECONDS_TO_CANCEL", 1)
+    assert run([*ALIGN, "--slurm", "--workers", "1", "--slurm_memory", "2GB", "--j", "1", "--o", "out"]) == 0
+    assert (project / "out/particles.star").exists()
+    stand_in.end()
 
 
 def test_a_machine_without_slurm_is_told_so(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 SECONDS_TO_ANSWER = 10
+SECONDS_TO_CANCEL = 60
+"""What a busy Slurm may take to cancel all jobs."""
 
 CONFIGURATION = {
     "distributed.scheduler.allowed-failures": 2,
@@ -91,7 +93,9 @@ def _started(settings: ClusterSettings, threads: int) -> Iterator[Any]:
     try:
         yield cluster
     finally:
-        cluster.close(timeout=5)
+        # Whatever the workers have computed is there: trouble with their end is no reason to lose it.
+        with contextlib.suppress(Exception):
+            cluster.close(timeout=5 if settings.slurm is None else SECONDS_TO_CANCEL)
 
 
 def _local_cluster(settings: ClusterSettings, threads: int) -> Any:
@@ -136,7 +140,7 @@ def _slurm_cluster(settings: ClusterSettings, threads: int) -> Any:
     from tomopolish.run.slurm_jobs import start_jobs  # noqa: PLC0415
 
     assert settings.slurm is not None and settings.workers is not None
-    return start_jobs(settings.workers, slurm_options(settings.slurm, threads))
+    return start_jobs(settings.workers, slurm_options(settings.slurm, threads), SECONDS_TO_CANCEL)
 
 
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:
