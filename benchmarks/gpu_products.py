@@ -1,8 +1,7 @@
 """What the solver's matrix products take on this host and on a CUDA device, where there is one.
 
-Motion over 41 tilt images: the covariance's factor times 120 columns, its transpose, the preconditioner, the
-eigenvectors, and the coupling of projections with particles times itself and times a vector. Milliseconds,
-the least of three::
+Motion over 41 tilt images: the covariance's factor times 120 columns, its transpose, the preconditioner and
+the eigenvectors. Milliseconds, the least of three::
 
     python benchmarks/gpu_products.py --particles 1000 2000 4000 --j 2
 """
@@ -41,27 +40,19 @@ def measure(host: GaussianProcessMotion, arrays: Arrays) -> dict[str, float]:
     """Time of each product where `arrays` has its matrix."""
     rng = np.random.default_rng(1)
     particles, columns = len(host.rows), 3 * (TILTS - 1)
-    motion = replace(host, arrays=arrays)
+    with arrays.active():
+        motion = replace(host, arrays=arrays, kept=arrays.upload(host.factor.T))
     coefficients, force = rng.normal(size=motion.shape), rng.normal(size=(TILTS, particles, 3))
     times, curvature = rng.normal(size=(columns, columns)), np.ones((motion.shape[0], columns))
     eigenvectors = motion.spectrum()[1]
     with arrays.active():
         single = [arrays.upload(a.astype(np.float32)) for a in (eigenvectors, times, curvature)]
         factor = MotionFactor(modes=single[0], times=single[1], curvature=single[2], arrays=arrays)
-        coupling = rng.normal(size=(5 * TILTS, 3 * particles))
-        kept, vector = arrays.upload(coupling), rng.normal(size=3 * particles)
-
-        def square() -> np.ndarray:
-            sent = arrays.upload(coupling)
-            return arrays.download(sent @ sent.T)
-
         return {
             "offsets (L)": least_ms(lambda: motion.offsets_px(coefficients)),
             "their adjoint (Lᵀ)": least_ms(lambda: motion.adjoint(force)),
             "preconditioner": least_ms(lambda: factor.solve(coefficients)),
             "eigenvectors": least_ms(lambda: replace(motion).spectrum(), repeat=1),
-            "coupling, squared": least_ms(square),
-            "coupling times vector": least_ms(lambda: arrays.download(kept @ arrays.upload(vector))),
         }
 
 

@@ -22,6 +22,8 @@ With 120 columns on the other side, as in motion over 41 tilt images, 1,024 rows
 the bus, a third of a millisecond, and the fourth of a GFLOP: a millisecond or more on several cores.
 """
 
+LARGE_BYTES = 2**22
+
 _WORK_SPACE = 6
 """Memory that a matrix, its eigenvectors and the work space for finding them take, in matrices."""
 
@@ -47,12 +49,15 @@ class Arrays(Protocol):
     def download(self, values: DeviceArray) -> Array:
         """Wait for an array's values and copy them to the host."""
 
-    def free_bytes(self) -> int:
-        """Bytes that are free on the device."""
-
 
 class DeviceArrays(Arrays, Protocol):
     """Arrays on one device, and how kernels and data get there."""
+
+    def free_bytes(self) -> int:
+        """Bytes that are free on the device."""
+
+    def release(self) -> None:
+        """Give memory that is kept for the next array back to the device."""
 
     def host_memory(self, shape: tuple[int, ...]) -> Array:
         """Memory of the host that the device reads by itself; float32, uninitialised."""
@@ -83,10 +88,6 @@ class HostArrays:
         """Return the values themselves."""
         return values
 
-    def free_bytes(self) -> int:
-        """Not asked for: what does not fit on a device comes here."""
-        return 0
-
 
 HOST = HostArrays()
 
@@ -116,7 +117,12 @@ class CupyArrays:
 
     def upload(self, values: Array) -> DeviceArray:
         """Copy to the device, with C-contiguous rows."""
-        return self.xp.asarray(np.ascontiguousarray(values))
+        values = np.ascontiguousarray(values)
+        if values.nbytes < LARGE_BYTES:
+            return self.xp.asarray(values)  # through pinned memory, which CuPy keeps
+        found = self.xp.empty(values.shape, values.dtype)
+        found.set(values)
+        return found
 
     def host_memory(self, shape: tuple[int, ...]) -> Array:
         """Memory of the host that the device reads by itself; float32, uninitialised."""
@@ -138,6 +144,11 @@ class CupyArrays:
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
+    def release(self) -> None:
+        """Give memory that CuPy keeps for the next array back to the device: others may compute there."""
+        with self.active():
+            self.xp.get_default_memory_pool().free_all_blocks()
+
     def launch(
         self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
     ) -> None:
@@ -152,22 +163,24 @@ class CupyArrays:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Products:
-    """Where the solver's matrix products are computed: large ones on the device, where one is lent."""
+    """Where the solver's matrix products are computed: large ones on the device, where there is one."""
 
-    device: Arrays | None = None
+    device: DeviceArrays | None = None
 
-    def of_matrix(self, elements: int) -> Arrays:
-        """Choose where a matrix that is multiplied many times is kept.
+    def keep(self, matrix: Array) -> tuple[Arrays, DeviceArray]:
+        """Put a matrix that is multiplied many times where its products are computed.
 
-        Parameters
-        ----------
-        elements
-            Its size.
+        The host is where it stays if it is small, or the device has no room for what is done with it.
         """
-        if self.device is None or elements < LARGE_MATRIX:
-            return HOST
-        fits = self.device.free_bytes() >= _WORK_SPACE * np.dtype(np.float64).itemsize * elements
-        return self.device if fits else HOST
+        if self.device is None or matrix.size < LARGE_MATRIX:
+            return HOST, matrix
+        if self.device.free_bytes() < _WORK_SPACE * np.dtype(np.float64).itemsize * matrix.size:
+            return HOST, matrix
+        try:
+            with self.device.active():
+                return self.device, self.device.upload(matrix)
+        except MemoryError:  # another process has taken it meanwhile
+            return HOST, matrix
 
 
 ON_HOST = Products()

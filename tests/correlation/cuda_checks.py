@@ -83,6 +83,9 @@ class NumpyArrays:
     def free_bytes(self) -> int:
         return 2**40
 
+    def release(self) -> None:
+        pass
+
     def launch(self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: Any) -> None:
         kernel[blocks, threads](*arguments)
 
@@ -206,7 +209,7 @@ def check_references_stay(arrays: NumpyArrays) -> None:
 
 def check_smallest_kernel(arrays: DeviceArrays) -> None:
     """What is tried before a device is used runs there."""
-    with mock.patch.object(device_arrays, "CupyArrays", lambda index: arrays):
+    with mock.patch.object(devices, "CupyArrays", lambda index: arrays):
         devices.try_kernel()
 
 
@@ -219,7 +222,9 @@ def check_products(arrays: DeviceArrays) -> None:
             problem, _ = make_problem(rng, tilts=7, particles=30, motion=motion)
             host = problem.motion
             assert isinstance(host, GaussianProcessMotion) and host.shape[0] == (modes or 30)
-            there = replace(problem, motion=replace(host, arrays=arrays), products=Products(device=arrays))
+            kept = arrays.upload(host.factor.T)
+            motion_there = replace(host, arrays=arrays, kept=kept)
+            there = replace(problem, motion=motion_there, products=Products(device=arrays))
             vector, force = random_vector(problem, rng, 0.3), rng.normal(size=(7, 30, 3))
             coefficients = problem.layout.unpack(vector).motion
             _same(there.motion.offsets_px(coefficients), host.offsets_px(coefficients), 1e-12)

@@ -231,7 +231,8 @@ def test_each_device_serves_one_tomogram_at_a_time(
         return SimpleNamespace(index=index, active=host.active)
 
     fake_devices(2)
-    monkeypatch.setattr(device_arrays, "CupyArrays", arrays)
+    monkeypatch.setattr(devices, "CupyArrays", arrays)
+    devices._arrays.cache_clear()
     devices._opened.cache_clear()
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -242,19 +243,41 @@ def test_each_device_serves_one_tomogram_at_a_time(
                 _ = 1 / 0
             with lend_correlator("cuda:0,cuda:1", pool) as a, lend_correlator("cuda:0,cuda:1", pool) as b:
                 assert {a, b} == {one, two}, "a tomogram that fails gives its device back"
-            with lend_products("cuda:0,cuda:1", LARGE_MATRIX) as products, ThreadPoolExecutor(1) as other:
-                with lend_correlator("cuda:0,cuda:1", pool) as a:
-                    assert products.device is not a.arrays, "refining, too, has the device to itself"
-                    waits = other.submit(_borrow, "cuda:0,cuda:1")
-                    assert not waits.done()
-                assert waits.result(timeout=10) is a.arrays
     finally:
         devices._opened.cache_clear()
+        devices._arrays.cache_clear()
 
 
-def _borrow(device: str) -> Any:
-    with lend_products(device, LARGE_MATRIX) as products:
-        return products.device
+def test_refining_takes_the_device_with_fewest_tomograms_and_waits_for_none(
+    fake_devices: Callable[[int | Exception], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[int] = []
+
+    class Device(cuda_checks.NumpyArrays):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+        def release(self) -> None:
+            released.append(self.index)
+
+    fake_devices(2)
+    monkeypatch.setattr(devices, "CupyArrays", Device)
+    devices._arrays.cache_clear()
+
+    def lend() -> Any:
+        return lend_products("cuda:0,cuda:1", LARGE_MATRIX)
+
+    try:
+        with lend() as one, lend() as two, lend() as three:
+            assert [products.device.index for products in (one, two, three)] == [0, 1, 0]
+        assert released == [0, 1, 0]
+        with pytest.raises(ZeroDivisionError), lend():
+            _ = 1 / 0
+        with lend() as one, lend() as two:
+            assert {one.device.index, two.device.index} == {0, 1}, "a tomogram that failed counts no more"
+    finally:
+        devices._arrays.cache_clear()
 
 
 def test_small_matrices_and_the_cpu_take_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,8 +94,8 @@ def test_slurm_that_refuses_jobs_ends_the_run_in_a_sentence(
     assert run([*ALIGN, "--slurm", "--workers", "2", "--slurm_partition", "none", "--o", "out"]) == 2
     error = capsys.readouterr().err
     assert error == (
-        f"tomopolish: the workers cannot be started: Slurm refused {1 if accepts_rest else 2} of 2 jobs (sbatch: "
-        "error: invalid partition specified: none); see the options that begin with --slurm_\n"
+        f"tomopolish: the workers cannot be started: Slurm refused {1 if accepts_rest else 2} of 2 jobs "
+        "(sbatch: error: invalid partition specified: none); see the options that begin with --slurm_\n"
     )
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
     assert stand_in.submissions == 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,54 +15,84 @@ import pytest
 from relion_runs import open_project
 from small_project import make_settings
 from tomopolish import device_arrays, pipeline
-from tomopolish.device_arrays import HOST, LARGE_MATRIX, Arrays, Products
+from tomopolish.device_arrays import HOST, Products
+from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.pipeline import align
 from tomopolish.progress import SilentProgress
 from tomopolish.results import TomogramResult
 from tomopolish.settings import DeformationSettings, MotionSettings
 
 
-class OnDevice(np.ndarray):
-    """An array that, as CuPy's, takes no part in anything together with one of the host's."""
+class OnDevice:
+    """An array on a device: as CuPy's, it takes part in nothing with the host's, and only there."""
 
-    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        if any(isinstance(i, np.ndarray) and i.ndim and not isinstance(i, OnDevice) for i in inputs):
-            raise TypeError("an array of the host among the device's")
-        plain = [i.view(np.ndarray) if isinstance(i, OnDevice) else i for i in inputs]
-        return np.asarray(getattr(function, method)(*plain, **options)).view(OnDevice)
+    __array_ufunc__ = None
 
+    def __init__(self, values: np.ndarray, device: StandIn) -> None:
+        self._values, self._device = values, device
+        self.shape, self.dtype = values.shape, values.dtype
 
-def eigh(matrix: OnDevice) -> tuple[OnDevice, ...]:
-    """Find eigenvalues and eigenvectors there."""
-    assert type(matrix) is OnDevice
-    return tuple(found.view(OnDevice) for found in np.linalg.eigh(matrix.view(np.ndarray)))
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("an array of the device among the host's")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def T(self) -> OnDevice:  # noqa: N802  NumPy's name
+        return OnDevice(self._values.T, self._device)
+
+    def __matmul__(self, other: OnDevice) -> OnDevice:
+        return self._with(other, np.matmul)
+
+    def __truediv__(self, other: OnDevice) -> OnDevice:
+        return self._with(other, np.divide)
+
+    def _with(self, other: OnDevice, function: Any) -> OnDevice:
+        assert type(other) is OnDevice and other._device is self._device
+        return self._device.made(function(self._values, other._values))
 
 
 class StandIn:
-    """A device that is this host, strictly apart from it."""
+    """A device that is this host, strictly apart from it; each thread must make it its own to use it."""
 
     def __init__(self) -> None:
-        self.xp: Any = SimpleNamespace(linalg=SimpleNamespace(eigh=eigh))
+        self.xp: Any = SimpleNamespace(linalg=SimpleNamespace(eigh=self._eigh))
         self.uploaded: list[tuple[int, ...]] = []
-        self.free = 2**40
+        self.free, self.full, self._thread = 2**40, False, threading.local()
 
-    def active(self) -> AbstractContextManager[object]:
-        return nullcontext()
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        before = getattr(self._thread, "active", False)
+        self._thread.active = True
+        yield
+        self._thread.active = before
+
+    def made(self, values: np.ndarray) -> OnDevice:
+        assert self._thread.active, "without the device's context the array would be on another one"
+        return OnDevice(values, self)
 
     def upload(self, values: np.ndarray) -> OnDevice:
         assert type(values) is np.ndarray
+        if self.full:
+            raise MemoryError
         self.uploaded.append(values.shape)
-        return np.array(values, order="C").view(OnDevice)
+        return self.made(np.array(values, order="C"))
 
     def download(self, values: OnDevice) -> np.ndarray:
-        assert type(values) is OnDevice
-        return np.array(values.view(np.ndarray), order="C")
+        assert type(values) is OnDevice and self._thread.active
+        return np.array(values._values, order="C")
 
     def free_bytes(self) -> int:
         return self.free
 
+    def _eigh(self, matrix: OnDevice) -> tuple[OnDevice, ...]:
+        if self.full:
+            raise MemoryError
+        return tuple(self.made(found) for found in np.linalg.eigh(matrix._values))
 
-def align_mini(mini: Path, device: Arrays | None, **settings: Any) -> TomogramResult:
+
+def align_mini(mini: Path, device: Any, **settings: Any) -> TomogramResult:
     dataset = open_project(mini)
     series, particles = dataset.load(dataset.tomogram_names[0])
     references = dataset.references()
@@ -69,7 +100,8 @@ def align_mini(mini: Path, device: Arrays | None, **settings: Any) -> TomogramRe
 
     @contextmanager
     def lend(name: str, elements: int) -> Iterator[Products]:
-        assert name == asked.run.device and elements >= len(particles) ** 2
+        modes = asked.motion and asked.motion.max_deformations
+        assert name == asked.run.device and elements == len(particles) * (modes or len(particles))
         yield Products(device=device)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -84,10 +116,12 @@ def align_mini(mini: Path, device: Arrays | None, **settings: Any) -> TomogramRe
     [
         {"motion": MotionSettings(velocity_scale=0.5, absolute=True)},
         {"motion": MotionSettings(velocity_scale=0.5, absolute=True, max_deformations=3)},
-        {"deformation": DeformationSettings(model="linear")},
-        {},
+        {
+            "motion": MotionSettings(velocity_scale=0.5, absolute=True),
+            "deformation": DeformationSettings(model="linear"),
+        },
     ],
-    ids=["motion", "few modes", "deformation", "static"],
+    ids=["motion", "few modes", "motion and deformation"],
 )
 def test_a_device_changes_nothing(
     mini: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -100,9 +134,8 @@ def test_a_device_changes_nothing(
     one, other = here.alignments[0], there.alignments[0]
     np.testing.assert_allclose(other.positions_px, one.positions_px, rtol=0, atol=1e-4)
     np.testing.assert_allclose(other.projections_px, one.projections_px, rtol=0, atol=1e-3)
-    assert (one.trajectories_px is None) == ("motion" not in settings)
-    if one.trajectories_px is not None:
-        np.testing.assert_allclose(other.trajectories_px, one.trajectories_px, rtol=0, atol=1e-4)
+    assert one.trajectories_px is not None and other.trajectories_px is not None
+    np.testing.assert_allclose(other.trajectories_px, one.trajectories_px, rtol=0, atol=1e-4)
 
 
 def test_a_factor_goes_to_the_device_once(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,14 +144,29 @@ def test_a_factor_goes_to_the_device_once(mini: Path, monkeypatch: pytest.Monkey
     few = MotionSettings(velocity_scale=0.5, absolute=True, max_deformations=3)
     result = align_mini(mini, device, motion=few)
     particles = len(result.alignments[0].positions_px)
-    assert particles > 3 and device.uploaded.count((particles, 3)) == 1
+    assert particles > 3 and device.uploaded.count((3, particles)) == 1
 
 
 def test_small_matrices_stay_and_large_ones_go_where_they_fit() -> None:
-    device = StandIn()
-    products = Products(device=device)
-    assert products.of_matrix(LARGE_MATRIX) is device
-    assert products.of_matrix(LARGE_MATRIX - 1) is HOST
-    device.free = 20 * LARGE_MATRIX
-    assert products.of_matrix(LARGE_MATRIX) is HOST, "no room for what finding its eigenvectors takes"
-    assert Products().of_matrix(2**40) is HOST
+    device, large = StandIn(), np.zeros((1024, 1024))
+    products = Products(device=device)  # type: ignore[arg-type]
+    assert products.keep(large)[0] is device and device.uploaded == [(1024, 1024)]
+    assert products.keep(large[:-1])[0] is HOST
+    device.free = 20 * large.size
+    assert products.keep(large) == (HOST, large), "no room for what finding its eigenvectors takes"
+    device.free, device.full = 2**40, True
+    assert products.keep(large) == (HOST, large), "others have taken it since"
+    assert Products().keep(large) == (HOST, large)
+
+
+def test_a_device_that_fills_up_leaves_the_rest_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_arrays, "LARGE_MATRIX", 1)
+    positions, device = np.random.default_rng(3).uniform(0, 500, (9, 3)), StandIn()
+    scales = {"sigma_velocity_px": 0.5, "sigma_distance_px": 200.0}
+    host = GaussianProcessMotion.build(positions, np.arange(5), **scales)
+    products = Products(device=device)  # type: ignore[arg-type]
+    there = GaussianProcessMotion.build(positions, np.arange(5), **scales, products=products)
+    assert there.arrays is device
+    device.full = True
+    for found, expected in zip(there.spectrum(), host.spectrum(), strict=True):
+        np.testing.assert_array_equal(found, expected)

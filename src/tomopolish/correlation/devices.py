@@ -1,4 +1,4 @@
-"""Where correlation windows are computed: on the CPU's threads, or on a CUDA device lent for one tomogram.
+"""Where windows and large products of the solver are computed: the CPU, or a CUDA device lent to a tomogram.
 
 CuPy and numba's CUDA side are imported only once a CUDA device is asked for, or `auto` finds them installed.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from queue import SimpleQueue
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tomopolish.correlation.reading import host_memory
-from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST, Products
+from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST, CupyArrays, Products
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float, Float32
 
@@ -155,7 +157,6 @@ def _kernel_obstacle() -> str | None:
 def try_kernel() -> None:
     """Run the smallest kernel on the first device; raises whatever CuPy and numba do where that fails."""
     from tomopolish.correlation import kernels_cuda  # noqa: PLC0415  only where CUDA is used
-    from tomopolish.device_arrays import CupyArrays  # noqa: PLC0415
 
     arrays = CupyArrays(0)
     with arrays.active():
@@ -198,13 +199,20 @@ def lend_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
     if not indices:
         yield CpuCorrelator(pool)
         return
-    with _lent(indices) as correlator, correlator.active():
-        yield correlator
+    free = _opened(indices)
+    correlator = free.get()
+    try:
+        with correlator.active():
+            yield correlator
+    finally:
+        free.put(correlator)
 
 
 @contextmanager
 def lend_products(device: str, elements: int) -> Iterator[Products]:
-    """Lend what computes the solver's matrix products, waiting for a device that is free.
+    """Lend what computes the solver's matrix products: the device that fewest tomograms are refined with.
+
+    Nobody waits for it, and others may compare windows there meanwhile.
 
     Parameters
     ----------
@@ -222,27 +230,33 @@ def lend_products(device: str, elements: int) -> Iterator[Products]:
     if not indices:
         yield ON_HOST
         return
-    with _lent(indices) as correlator:
-        yield Products(device=correlator.arrays)
-
-
-@contextmanager
-def _lent(indices: tuple[int, ...]) -> Iterator[CudaCorrelator]:
-    free = _opened(indices)
-    correlator = free.get()
+    with _refining:
+        index = min(indices, key=_refined_with.__getitem__)
+        _refined_with[index] += 1
+    arrays = _arrays(index)
     try:
-        yield correlator
+        yield Products(device=arrays)
     finally:
-        free.put(correlator)
+        with _refining:
+            _refined_with[index] -= 1
+        arrays.release()
+
+
+_refining = Lock()
+_refined_with: Counter[int] = Counter()
 
 
 @cache
 def _opened(indices: tuple[int, ...]) -> SimpleQueue[CudaCorrelator]:
     """Keep one correlator per device for as long as the program runs; it keeps the references it has met."""
     from tomopolish.correlation.devices_cuda import CudaCorrelator  # noqa: PLC0415
-    from tomopolish.device_arrays import CupyArrays  # noqa: PLC0415
 
     free: SimpleQueue[CudaCorrelator] = SimpleQueue()
     for index in indices:
-        free.put(CudaCorrelator(CupyArrays(index)))
+        free.put(CudaCorrelator(_arrays(index)))
     return free
+
+
+@cache
+def _arrays(index: int) -> CupyArrays:
+    return CupyArrays(index)

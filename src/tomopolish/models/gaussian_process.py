@@ -48,12 +48,15 @@ class GaussianProcessMotion:
         File index of the m-th exposed tilt image.
     arrays
         Where products with the factor are computed.
+    kept
+        Lᵀ as `arrays` has it.
     """
 
     factor: Float[Array, "P K"]
     rows: Int[Array, "P"]
     chronological: Int[Array, "F"]
-    arrays: Arrays = HOST
+    arrays: Arrays
+    kept: DeviceArray
 
     @classmethod
     def build(
@@ -121,8 +124,8 @@ class GaussianProcessMotion:
         else:
             factor, rows = _pivoted_cholesky(correlation)
         factor *= sigma_velocity_px
-        arrays = products.of_matrix(factor.size)
-        return cls(factor=factor, rows=rows, chronological=chronological, arrays=arrays)
+        arrays, kept = products.keep(factor.T)  # whose rows lie one after the other
+        return cls(factor=factor, rows=rows, chronological=chronological, arrays=arrays, kept=kept)
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
         """Eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all particles."""
@@ -130,20 +133,22 @@ class GaussianProcessMotion:
 
     @cached_property
     def _spectrum(self) -> tuple[Array, Array, Array]:
-        if self.arrays is HOST:
-            values, modes = eigh(self.factor.T @ self.factor)
-        else:
-            with self.arrays.active():
-                found = self.arrays.xp.linalg.eigh(self._kept.T @ self._kept)
-                values, modes = map(self.arrays.download, found)
+        values, modes = self._eigenvectors()
         values = np.maximum(values, 0)
         common = np.square(self.factor.sum(axis=0) @ modes)
         total = values * len(self.factor)
         return values, modes, np.divide(common, total, out=np.zeros_like(common), where=total > 0)
 
-    @cached_property
-    def _kept(self) -> DeviceArray:
-        return self.arrays.upload(self.factor)
+    def _eigenvectors(self) -> tuple[Array, Array]:
+        if self.arrays is not HOST:
+            try:
+                with self.arrays.active():
+                    values, modes = self.arrays.xp.linalg.eigh(self.kept @ self.kept.T)
+                    return self.arrays.download(values), self.arrays.download(modes)
+            except MemoryError:  # other processes may have taken the work space
+                pass
+        values, modes = eigh(self.factor.T @ self.factor)
+        return values, modes
 
     @property
     def _triangular(self) -> bool:
@@ -197,14 +202,14 @@ class GaussianProcessMotion:
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1, trans_a=1).T
             return product
         with self.arrays.active():
-            return self.arrays.download(self._kept @ self.arrays.upload(matrix))
+            return self.arrays.download(self.kept.T @ self.arrays.upload(matrix))
 
     def _times_factor_transposed(self, matrix: Float[Array, "P n"]) -> Float[Array, "K n"]:
         if self.arrays is HOST and self._triangular and matrix.size:
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1).T
             return product
         with self.arrays.active():
-            return self.arrays.download(self._kept.T @ self.arrays.upload(matrix))
+            return self.arrays.download(self.kept @ self.arrays.upload(matrix))
 
 
 def _correlation(

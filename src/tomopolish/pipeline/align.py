@@ -102,7 +102,7 @@ def align_species(
     windows = join_windows(found)
     del found
     joined = join_particles([s.particles for s in species], len(series))
-    elements = _largest_matrix(len(series), len(joined), settings)
+    elements = _largest_matrix(len(joined), settings)
     with lend_products(settings.run.device, elements) as products:
         result = _refined(
             series, [s.particles for s in species], joined, windows, settings, clock, micrographs, products
@@ -156,6 +156,8 @@ def _owners(species: Sequence[Particles]) -> Int[Array, "P"]:
     return np.repeat(np.arange(len(species)), [len(p) for p in species])
 
 
-def _largest_matrix(tilts: int, particles: int, settings: AlignSettings) -> int:
-    """Elements of the largest matrix that the solver keeps: motion's covariance, or pairs of parameters."""
-    return max(15 * tilts * particles, particles**2 if settings.motion is not None else 0)
+def _largest_matrix(particles: int, settings: AlignSettings) -> int:
+    """Elements of the largest matrix that the solver multiplies many times: the factor of motion."""
+    if settings.motion is None:
+        return 0
+    return particles * min(particles, settings.motion.max_deformations or particles)

@@ -51,12 +51,19 @@ class MotionFactor:
         return result.reshape(coefficients.shape).astype(np.float64)
 
 
-def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
+def motion_factor(
+    problem: Problem, state: State, prior: float, near: MotionFactor | None = None
+) -> MotionFactor:
     """Build the factor from positive pair curvatures (`state.curvature`).
 
     An average particle's curvature in each tilt image gives the one over time, less what a static shift of
     the particle could do. Motion that all particles share is left to the projections' shifts where those are
     free.
+
+    Parameters
+    ----------
+    near
+        Factor at another point of the same problem, which has the same modes.
     """
     values, modes, uniform = problem.motion.spectrum()
     order = problem.motion.chronological
@@ -77,10 +84,13 @@ def motion_factor(problem: Problem, state: State, prior: float) -> MotionFactor:
     if problem.layout.unpack(problem.free).shifts_px.any():
         values = values * (1 - uniform)
     curvature = prior + np.outer(values, np.maximum(time_values, 0))
-    arrays = problem.products.of_matrix(modes.size)
+    if near is None:
+        arrays, kept = problem.products.keep(modes.astype(np.float32))
+    else:
+        arrays, kept = near.arrays, near.modes
     with arrays.active():
         return MotionFactor(
-            modes=arrays.upload(modes.astype(np.float32)),
+            modes=kept,
             times=arrays.upload(times.astype(np.float32)),
             curvature=arrays.upload(curvature.astype(np.float32)),
             arrays=arrays,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.device_arrays import Arrays, DeviceArray
 from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve import kernels
@@ -49,22 +48,19 @@ class SchurFactor:
     point_roots
         Matrices R with R Rᵀ the inverse of each particle's block.
     cross
-        Blocks of projections with particles times R, as (5F, 3P), where `arrays` has it.
+        Blocks of projections with particles times R, as (5F, 3P).
     tilt_factor
         Lower Cholesky factor of the Schur complement.
     tilt_blocks
         Blocks of angles and shifts, prior included.
-    arrays
-        Where products with `cross` are computed.
     """
 
     layout: Layout
     point_roots: Float[Array, "P 3 3"]
-    cross: DeviceArray
+    cross: Float[Array, "A B"]
     tilt_factor: Float[Array, "A A"]
     tilt_blocks: Float[Array, "F 5 5"]
     free: Bool[Array, "N"]
-    arrays: Arrays
 
     def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
         """Apply the inverse to the static part."""
@@ -72,9 +68,9 @@ class SchurFactor:
         source, target = self.layout.unpack(vector), self.layout.unpack(result)
         tilt_part = np.concatenate([source.angles, source.shifts_px], axis=1).ravel()
         point_part = np.einsum("pji,pj->pi", self.point_roots, source.positions_px).ravel()
-        tilt_step = tilt_part - self._cross_times(point_part)
+        tilt_step = tilt_part - self.cross @ point_part
         kernels.solve_cholesky(self.tilt_factor, tilt_step)
-        left = (point_part - self._times_cross(tilt_step)).reshape(-1, 3)
+        left = (point_part - tilt_step @ self.cross).reshape(-1, 3)
         target.positions_px[...] = np.einsum("pij,pj->pi", self.point_roots, left)
         target.angles[...] = tilt_step.reshape(-1, 5)[:, :3]
         target.shifts_px[...] = tilt_step.reshape(-1, 5)[:, 3:]
@@ -89,19 +85,11 @@ class SchurFactor:
         tilts = np.sum(root**2, axis=0).reshape(-1, 5)
         target.angles[...], target.shifts_px[...] = tilts[:, :3], tilts[:, 3:]
         # A particle's block of the inverse is R (1 + WᵀW) Rᵀ.
-        through = self._times_cross(root).reshape(len(root), -1, 3)
+        through = (root @ self.cross).reshape(len(root), -1, 3)
         through = np.matmul(through.transpose(1, 0, 2), np.swapaxes(self.point_roots, 1, 2))
         target.positions_px[...] = np.sum(self.point_roots**2, axis=2) + np.sum(through**2, axis=1)
         result[~self.free] = 0
         return result
-
-    def _cross_times(self, point_part: Float[Array, "B"]) -> Float[Array, "A"]:
-        with self.arrays.active():
-            return self.arrays.download(self.cross @ self.arrays.upload(point_part))
-
-    def _times_cross(self, tilt_part: Float[Array, "... A"]) -> Float[Array, "... B"]:
-        with self.arrays.active():
-            return self.arrays.download(self.arrays.upload(tilt_part) @ self.cross)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,14 +136,16 @@ def factorise(
     Parameters
     ----------
     near
-        Factor at another point that will do for the warp, whose own takes longest; None: make it.
+        Factor at another point of the same problem: what it has for the warp, which takes longest, will do,
+        and motion has the same modes. None: make them.
     """
     positive = replace(state, curvature=positive_curvature(state.curvature))
     static = _static_factor(problem, positive)
     free, prior = problem.layout.unpack(problem.free), problem.layout.unpack(problem.precision)
     motion = warp = None
     if free.motion.any():
-        motion = motion_factor(problem, positive, float(prior.motion.mean()))
+        known = near.motion if isinstance(near, CoupledFactor) else None
+        motion = motion_factor(problem, positive, float(prior.motion.mean()), known)
     if free.warp.any():
         warp = near.warp if isinstance(near, CoupledFactor) else None
         warp = warp or warp_factor(problem, positive, static.tilt_blocks, prior.warp)
@@ -184,10 +174,8 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
         cross *= tilt_free[:, :, None, None] & free.positions_px
     roots = np.empty(point_blocks.shape)
     kernels.eliminate_points(point_blocks, roots, cross.reshape(-1, particles, 3))
-    arrays = problem.products.of_matrix(cross.size)
-    with arrays.active():
-        flat = arrays.upload(cross.reshape(tilts * 5, particles * 3))
-        schur = -arrays.download(flat @ flat.T)  # NumPy computes half of a symmetric product
+    flat = cross.reshape(tilts * 5, particles * 3)
+    schur = -(flat @ flat.T)  # NumPy computes half of a symmetric product
     blocks = schur.reshape(tilts, 5, tilts, 5)
     blocks[np.arange(tilts), :, np.arange(tilts)] += tilt_blocks
     return SchurFactor(
@@ -197,7 +185,6 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
         tilt_factor=definite_cholesky(schur),
         tilt_blocks=tilt_blocks,
         free=problem.free,
-        arrays=arrays,
     )
 
 
