@@ -8,7 +8,6 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,12 +242,12 @@ def test_one_waits_for_another_that_compiles_but_not_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    order, entered = [], threading.Event()
+    order, entered, may_end = [], threading.Event(), threading.Event()
 
     def first() -> None:
         with store.alone("kernel"):
             entered.set()
-            time.sleep(0.2)
+            assert may_end.wait(60)
             order.append("first")
 
     def second() -> None:
@@ -257,12 +256,16 @@ def test_one_waits_for_another_that_compiles_but_not_forever(
 
     for patience, expected in ((60, ["first", "second"]), (0.05, ["second", "first"])):
         monkeypatch.setattr(store, "LONGEST_COMPILATION_S", patience)
-        entered.clear()
+        for event in (entered, may_end):
+            event.clear()
         order.clear()
         other = threading.Thread(target=first)
         other.start()
         assert entered.wait(10)
+        if patience == 60:
+            threading.Timer(0.2, may_end.set).start()
         second()
+        may_end.set()
         other.join()
         assert order == expected
 
@@ -279,6 +282,13 @@ def test_where_nothing_can_be_locked_kernels_are_compiled_all_the_same(
         pass
     with pytest.raises(ZeroDivisionError), store.alone("kernel"):
         _ = 1 / 0
+
+
+def test_where_nothing_can_be_kept_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # who runs this may write anywhere
+    with store.alone("kernel"), store.alone("kernel"):
+        assert not list(tmp_path.iterdir())
 
 
 TOGETHER = """

@@ -76,18 +76,33 @@ def write(name: str, code: Code) -> None:
 def alone(name: str) -> Iterator[None]:
     """Let one process of this machine at a time compile a kernel: the others wait, and find it kept.
 
-    Nobody waits longer than any kernel takes, or where nothing can be locked: then several compile it.
+    Nobody waits for longer than `LONGEST_COMPILATION_S`, nor where nothing can be locked or kept: then
+    several compile it.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            folder = Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            path = folder / f"{name}.lock"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            stack.callback(os.close, descriptor)
-            if _locked(descriptor):
-                stack.callback(path.unlink, missing_ok=True)
+        if _can_keep():
+            with contextlib.suppress(OSError):
+                _take_lock(name, stack)
         yield
+
+
+def _take_lock(name: str, stack: contextlib.ExitStack) -> None:
+    folder = Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, descriptor)
+    if _locked(descriptor):
+        stack.callback(path.unlink, missing_ok=True)
+
+
+def _can_keep() -> bool:
+    """Whether any folder takes code: what can be tried without writing."""
+    for folder in folders():
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if os.access(there, os.W_OK | os.X_OK):
+            return True
+    return False
 
 
 def _locked(descriptor: int) -> bool:
