@@ -98,7 +98,11 @@ def test_every_tomogram_is_refined_in_order() -> None:
 FAILURES: dict[str, tuple[BaseException, str]] = {
     "known": (RunError("TS_02.mrc: section 3 cannot be read"), "TS_02.mrc: section 3 cannot be read"),
     "unexpected": (ZeroDivisionError("division by zero"), "unexpected ZeroDivisionError: division by zero"),
-    "memory": (MemoryError(), "out of memory"),
+    "memory": (MemoryError(), "out of memory: use a smaller box"),
+    "device memory": (
+        type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})(),
+        "the CUDA device is out of memory",
+    ),
     "disk": (OSError(5, "Input/output error", "TS_02.mrc"), "TS_02.mrc: Input/output error"),
     "several lines": (ValueError("one\ntwo"), "one two"),
 }

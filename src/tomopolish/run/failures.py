@@ -9,6 +9,11 @@ def reason(error: BaseException) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, TomopolishError):
         return _one_line(str(error))
+    if isinstance(error, MemoryError) and type(error).__module__.startswith("cupy"):
+        return (
+            "the CUDA device is out of memory: use a smaller box (--b), fewer workers on the device, or "
+            "--device cpu"
+        )
     if isinstance(error, MemoryError):
         return "out of memory: use a smaller box (--b), fewer threads (--j) or a machine with more memory"
     if isinstance(error, OSError) and error.strerror:
