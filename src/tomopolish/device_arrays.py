@@ -23,6 +23,7 @@ the bus, a third of a millisecond, and the fourth of a GFLOP: a millisecond or m
 """
 
 LARGE_BYTES = 2**22
+"""Bytes from which on arrays are sent without a copy in pinned memory, which CuPy would keep."""
 
 _WORK_SPACE = 6
 """Memory that a matrix, its eigenvectors and the work space for finding them take, in matrices."""
@@ -119,7 +120,7 @@ class CupyArrays:
         """Copy to the device, with C-contiguous rows."""
         values = np.ascontiguousarray(values)
         if values.nbytes < LARGE_BYTES:
-            return self.xp.asarray(values)  # through pinned memory, which CuPy keeps
+            return self.xp.asarray(values)
         found = self.xp.empty(values.shape, values.dtype)
         found.set(values)
         return found

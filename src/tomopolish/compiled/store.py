@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import tempfile
@@ -13,10 +12,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from tomopolish import locks
 from tomopolish.compiled import machine_code
 from tomopolish.compiled.machine_code import Code
 
 LONGEST_COMPILATION_S = 60
+"""After that whoever compiles a kernel is waited for no more."""
 
 FORMAT = 2
 """Changes with everything about the files but the code that was compiled."""
@@ -82,18 +83,18 @@ def alone(name: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if _can_keep():
             with contextlib.suppress(OSError):
-                _take_lock(name, stack)
+                _wait_for(locks.folder() / f"{name}.lock", stack)
         yield
 
 
-def _take_lock(name: str, stack: contextlib.ExitStack) -> None:
-    folder = Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _wait_for(path: Path, stack: contextlib.ExitStack) -> None:
+    end = time.monotonic() + LONGEST_COMPILATION_S
+    while (descriptor := locks.take(path)) is None:
+        if time.monotonic() > end:
+            return
+        time.sleep(0.01)
     stack.callback(os.close, descriptor)
-    if _locked(descriptor):
-        stack.callback(path.unlink, missing_ok=True)
+    stack.callback(path.unlink, missing_ok=True)
 
 
 def _can_keep() -> bool:
@@ -101,18 +102,6 @@ def _can_keep() -> bool:
     for folder in folders():
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if os.access(there, os.W_OK | os.X_OK):
-            return True
-    return False
-
-
-def _locked(descriptor: int) -> bool:
-    end = time.monotonic() + LONGEST_COMPILATION_S
-    while time.monotonic() < end:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.01)
-        else:
             return True
     return False
 

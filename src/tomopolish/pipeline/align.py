@@ -124,9 +124,7 @@ def _refined(
     large = settings.motion is not None and len(joined) >= LARGE_PROBLEM
     threads = settings.run.threads if large else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
-        solved = solve(
-            series, joined, windows, _owners(species), settings, stage, micrographs, products=products
-        )
+        solved = solve(series, joined, windows, _owners(species), settings, stage, micrographs, products)
     windows, refinement = solved.windows, solved.refinement
     with threadpool_limits(threads), clock.stage("uncertainty"):
         uncertainty = estimate_uncertainty(

@@ -10,7 +10,7 @@ import numpy as np
 from tomopolish.correlation.held_out import is_small
 from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.device_arrays import ON_HOST, Products
+from tomopolish.device_arrays import Products
 from tomopolish.pipeline.evidence import held_back, weigh
 from tomopolish.pipeline.problem import build_problem, start_vector
 from tomopolish.pipeline.shifts import refine_shifts
@@ -90,8 +90,8 @@ def solve(
     owner: Int[Array, "P"],
     settings: AlignSettings,
     stage: StageProgress,
-    micrographs: CorrelationWindows | None = None,
-    products: Products = ON_HOST,
+    micrographs: CorrelationWindows | None,
+    products: Products,
 ) -> Solved:
     """Refine; where the references' intensity turns out to be off, correct it and refine again.
 

@@ -6,13 +6,12 @@ each locks a place on a device in the machine's temporary folder, and loses it w
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tomopolish import locks
 from tomopolish.correlation import devices
 
 PLACES_ON_A_DEVICE = 64
@@ -59,15 +58,13 @@ def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
     if not found:
         return DeviceClaim(device=device)
     indices = range(devices.cuda_device_count()) if device in _ALL else tuple(dict.fromkeys(found))
-    folder = folder or Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
     try:
-        return _claim(indices, folder)
+        return _claim(indices, folder or locks.folder())
     except OSError:  # no place to lock in: better a device that others use than none
         return DeviceClaim(device=f"cuda:{indices[os.getpid() % len(indices)]}")
 
 
 def _claim(indices: Sequence[int], folder: Path) -> DeviceClaim:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     # Slurm shows every job its own devices as the first ones: numbers mean something within a job only.
     job = "".join(filter(str.isalnum, os.environ.get("SLURM_JOB_ID", "")))
@@ -75,11 +72,7 @@ def _claim(indices: Sequence[int], folder: Path) -> DeviceClaim:
         for index in indices:
             physical = visible[index] if index < len(visible) else str(index)
             name = f"cuda-{job}-{''.join(filter(str.isalnum, physical))}-{place}.lock"
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                continue
-            return DeviceClaim(device=f"cuda:{index}", descriptor=descriptor)
+            descriptor = locks.take(folder / name)
+            if descriptor is not None:
+                return DeviceClaim(device=f"cuda:{index}", descriptor=descriptor)
     raise OSError("all places are taken")
