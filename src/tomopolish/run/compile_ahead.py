@@ -51,9 +51,11 @@ def compile_solver(model: str | None) -> None:
     from tomopolish.models.deformation import NoDeformation, warp_model  # noqa: PLC0415
     from tomopolish.models.motion import NoMotion  # noqa: PLC0415
     from tomopolish.models.parameters import Layout  # noqa: PLC0415
+    from tomopolish.pipeline.record import shifted_sums  # noqa: PLC0415
     from tomopolish.solve.coarse import coarse_windows, correlation_length_px  # noqa: PLC0415
     from tomopolish.solve.initial import ball, search_particle, search_tilt  # noqa: PLC0415
-    from tomopolish.solve.problem import Problem  # noqa: PLC0415
+    from tomopolish.solve.preconditioner import factorise  # noqa: PLC0415
+    from tomopolish.solve.problem import Problem, evaluate, multiply_hessian  # noqa: PLC0415
     from tomopolish.solve.refine import RefineOptions, initial_precision, refine  # noqa: PLC0415
     from tomopolish.solve.surface import smooth_surface  # noqa: PLC0415
 
@@ -80,11 +82,15 @@ def compile_solver(model: str | None) -> None:
         free=np.ones(layout.size, dtype=bool),
     )
     start, few = np.zeros(layout.size), RefineOptions(max_evaluations=2)
-    refine(problem, windows, start, few)
+    # What a run needs last comes first: it begins with the rest, and both meet in the middle.
+    state = evaluate(problem, start)
+    factorise(problem, state).solve(multiply_hessian(problem, state, state.gradient))
+    shifted_sums(problem.surface, np.zeros((TILTS, PARTICLES, 2)), RANGE_PX)
     with ThreadPoolExecutor(1) as pool:
         coarse = coarse_windows(windows, correlation_length_px(windows), pool)
-    search_tilt(problem, coarse, layout.unpack(start), 0, np.zeros((1, 3)))
     search_particle(problem, coarse, layout.unpack(start), 0, ball(2.0, 1.0))
+    search_tilt(problem, coarse, layout.unpack(start), 0, np.zeros((1, 3)))
+    refine(problem, windows, start, few)
 
 
 if __name__ == "__main__":
