@@ -375,3 +375,65 @@ def test_the_name_tells_types_options_and_source() -> None:
     }
     assert len(names) == 5
     assert store.name_of("f", [part], "d1C") in names
+
+
+@kernel(error_model="numpy")
+def many_things(values, size, turned):  # type: ignore[no-untyped-def]
+    """Much of what kernels are written in, with the same operations on several types."""
+    places, work = np.empty(size, np.int64), np.zeros((2, size), np.float32)
+    for i in range(size):
+        places[i] = (7 * i) % size
+        work[0, i], work[1, i] = np.float32(i), i * 0.5
+    if turned:
+        work[1] = work[1] - work[0]
+    whole, product = 0, np.complex64(1j)
+    for i in range(size):
+        near = max(min(values[i], 1.0), -1.0)
+        whole += int(near) + places[i] // 2
+        product = product * complex(work[0, places[i]], work[1, i]) ** 2 / np.float32(1 + i)
+    left, right = work[0, 1:], work[0, : size - 1]
+    return float(whole) + abs(product) + (left * right).sum() + np.exp(-(values[0] ** 2))
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_shortcuts_leave_the_meaning_of_a_kernel(turned: int) -> None:
+    values = np.linspace(-2, 2, 11)
+    assert many_things(values, 11, turned) == pytest.approx(
+        many_things.function(values, 11, turned), rel=1e-5
+    )
+
+
+def test_numba_works_as_before_for_others_in_the_process() -> None:
+    from numba import njit
+    from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
+    from numba.core.types.functions import BaseFunction
+
+    def steps() -> list[object]:
+        return [
+            JITCPUCodegen._add_module,
+            JITCPUCodegen.set_env,
+            CPUCodeLibrary._optimize_final_module,
+            BaseFunction.get_call_type,
+        ]
+
+    @kernel()
+    def thrice(value):  # type: ignore[no-untyped-def]
+        return 3 * value
+
+    @kernel()
+    def wrong(value):  # type: ignore[no-untyped-def]
+        return value.nothing
+
+    before = steps()
+    assert thrice(2) == 6
+    with pytest.raises(Exception, match="nothing"):
+        wrong(2)
+    assert steps() == before
+
+    def outer(values):  # type: ignore[no-untyped-def]
+        def inner(value):  # type: ignore[no-untyped-def]
+            return 3 * value
+
+        return [inner(value) for value in values]
+
+    assert njit(outer)(np.arange(3)) == [0, 3, 6]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.compiled import machine_code, store
+from tomopolish.compiled import machine_code, shortcuts, store
 
 Options = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Inlined:
         """The function as numba's compiled functions call it."""
         from numba import njit  # noqa: PLC0415  only to compile
 
-        alone = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        alone = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": shortcuts.pipeline()}
         return njit(forceinline=True, **alone, **self.options)(bound(self.function))
 
 

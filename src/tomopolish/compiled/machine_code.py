@@ -7,14 +7,15 @@ import hashlib
 import json
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
 from typing import Any
 
 import numpy as np
+
+from tomopolish.compiled import shortcuts
 
 WORDS = """
 Arguments are words of eight bytes that follow one for the result: a number, or the address of an array
@@ -156,10 +157,13 @@ def compile_function(function: FunctionType, options: dict[str, Any], types: lis
         known[t] if t in known else numba.types.Array(numba.from_dtype(np.dtype(t[0])), int(t[1:-1]), t[-1])
         for t in types
     )
-    dispatcher = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
-    with _nothing_to_run():
+    dispatcher = numba.njit(
+        no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=shortcuts.pipeline(), **options
+    )(function)
+    with shortcuts.taken() as optimise:
         dispatcher.compile(arguments)
-    found = dispatcher.overloads[arguments]
+        found = dispatcher.overloads[arguments]
+        optimise(found.library)
     returns = str(found.signature.return_type)
     if returns not in _RETURNED:
         raise TypeError(
@@ -167,25 +171,6 @@ def compile_function(function: FunctionType, options: dict[str, Any], types: lis
         )
     object_file = _emit(dispatcher.inspect_llvm(arguments), found.fndesc.llvm_func_name, types, name)
     return Code(object_file=object_file, returns=returns)
-
-
-@contextmanager
-def _nothing_to_run() -> Iterator[None]:
-    """Keep numba from making machine code of its own of each function, a quarter of its time."""
-    from numba.core.codegen import JITCPUCodegen  # noqa: PLC0415
-    from numba.core.compiler_lock import global_compiler_lock  # noqa: PLC0415
-
-    # Another version of numba may have other steps, and then only takes longer.
-    names = {"_add_module", "set_env"} & JITCPUCodegen.__dict__.keys()
-    with global_compiler_lock:
-        steps = {name: JITCPUCodegen.__dict__[name] for name in names}
-        try:
-            for name in names:
-                setattr(JITCPUCodegen, name, lambda *_: None)
-            yield
-        finally:
-            for name, step in steps.items():
-                setattr(JITCPUCodegen, name, step)
 
 
 def load(code: Code, name: str) -> Loaded:

@@ -19,7 +19,7 @@ from tomopolish.compiled.machine_code import Code
 LONGEST_COMPILATION_S = 60
 """After that whoever compiles a kernel is waited for no more."""
 
-FORMAT = 2
+FORMAT = 3
 """Changes with everything about the files but the code that was compiled."""
 
 
