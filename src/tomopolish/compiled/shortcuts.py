@@ -61,15 +61,16 @@ def taken() -> Iterator[Callable[[Any], None]]:
     from numba.core.compiler_lock import global_compiler_lock  # noqa: PLC0415
     from numba.core.types.functions import BaseFunction  # noqa: PLC0415
 
-    whole = getattr(CPUCodeLibrary, "_optimize_final_module", None)
-    replaced = [
-        (JITCPUCodegen, "_add_module", _nothing),
-        (JITCPUCodegen, "set_env", _nothing),
-        (CPUCodeLibrary, "_optimize_final_module", _nothing),
-        (BaseFunction, "get_call_type", _remembering(BaseFunction.get_call_type)),
-    ]
-    with global_compiler_lock, _replaced(replaced):
-        yield whole or _nothing
+    with global_compiler_lock:  # first of all: another thread has its own steps in place while it compiles
+        whole = getattr(CPUCodeLibrary, "_optimize_final_module", _nothing)
+        steps = [
+            (JITCPUCodegen, "_add_module", _nothing),
+            (JITCPUCodegen, "set_env", _nothing),
+            (CPUCodeLibrary, "_optimize_final_module", _nothing),
+            (BaseFunction, "get_call_type", _remembering(BaseFunction.get_call_type)),
+        ]
+        with _replaced(steps):
+            yield whole
 
 
 @contextmanager
