@@ -23,7 +23,7 @@ from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
-from tomopolish.run.startup import announce_compiling, load_ahead, load_report_ahead
+from tomopolish.run.startup import load_ahead, load_more
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings import AlignSettings, InputPaths
 
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 
 def _prepare(references: References, settings: AlignSettings) -> pipeline.PreparedReferences:
-    prepared = pipeline.prepare(references, settings)
-    load_report_ahead(settings)
-    return prepared
+    return pipeline.prepare(references, settings)
 
 
 def _align_tomogram(
@@ -119,7 +117,7 @@ def run_align(
     check_output_folder(dataset, settings.run.output_folder)
     if settings.run.dry_run:
         return _show_plan(dataset, settings, reporter)
-    announce_compiling(compiles, reporter.say)
+    load_more(settings, compiles, reporter.say)
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
     earlier = look_for_outputs(settings)
@@ -172,7 +170,7 @@ def _run_species(
     project, unusable = checked_species(settings, reporter)
     if settings.run.dry_run:
         return _show_plan(project, settings, reporter, project.boxes_px)
-    announce_compiling(compiles, reporter.say)
+    load_more(settings, compiles, reporter.say)
     folder = settings.run.output_folder
     lines = species_lines(project, settings)
     open_folder(settings, species_files(project, settings), invocation.command, lines)

@@ -27,7 +27,6 @@ from tomopolish.results import TomogramResult
 from tomopolish.run.local import RunReport
 from tomopolish.run.meshes import write_meshes
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.startup import load_report_ahead
 from tomopolish.run.work import Stages
 from tomopolish.settings import AlignSettings
 
@@ -36,12 +35,10 @@ SpeciesPrepared = tuple[pipeline.PreparedReferences, ...]
 
 def prepare_species(references: Sequence[SpeciesReferences], settings: AlignSettings) -> SpeciesPrepared:
     """Make the references of each species ready, in its own box."""
-    prepared = tuple(
+    return tuple(
         pipeline.prepare(r.references, replace(settings, windows=replace(settings.windows, box_px=r.box_px)))
         for r in references
     )
-    load_report_ahead(settings)
-    return prepared
 
 
 def align_present(

@@ -59,8 +59,12 @@ def return_memory_early() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_ARRAY_BYTES)
 
 
-def load_report_ahead(settings: AlignSettings) -> None:
-    """Begin to import what the report of a run on this machine needs, while others compute."""
+def load_more(settings: AlignSettings, compiles: Future[bool], say: Callable[[str], None]) -> None:
+    """Begin to import what the report needs, and say so if kernels are compiled: for sound inputs.
+
+    References are digested next, which does not hold Python's lock.
+    """
+    announce_compiling(compiles, say)
     if settings.run.report and settings.run.cluster is None:
         Thread(target=_load, args=([_report],), name="imports").start()
 
