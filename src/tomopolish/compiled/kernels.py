@@ -40,10 +40,7 @@ class Inlined:
     @cached_property
     def compiled(self) -> Any:
         """The function as numba's compiled functions call it."""
-        from numba import njit  # noqa: PLC0415  only to compile
-
-        alone = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": shortcuts.pipeline()}
-        return njit(forceinline=True, **alone, **self.options)(bound(self.function))
+        return shortcuts.jit(bound(self.function), forceinline=True, **self.options)
 
 
 class Kernel:

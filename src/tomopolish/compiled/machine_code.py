@@ -157,9 +157,7 @@ def compile_function(function: FunctionType, options: dict[str, Any], types: lis
         known[t] if t in known else numba.types.Array(numba.from_dtype(np.dtype(t[0])), int(t[1:-1]), t[-1])
         for t in types
     )
-    dispatcher = numba.njit(
-        no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=shortcuts.pipeline(), **options
-    )(function)
+    dispatcher = shortcuts.jit(function, **options)
     with shortcuts.taken() as optimise:
         dispatcher.compile(arguments)
         found = dispatcher.overloads[arguments]

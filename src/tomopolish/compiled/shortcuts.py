@@ -24,9 +24,17 @@ NOT_NEEDED = frozenset(
 """Numba's passes for parts of Python that kernels do not use; most of them list all variables anew."""
 
 
+def jit(function: Callable[..., Any], **options: Any) -> Any:
+    """As `numba.njit`, for what only kernels call: no way in from elsewhere, no pass that is `NOT_NEEDED`."""
+    from numba import njit  # noqa: PLC0415  only to compile
+
+    alone = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _pipeline()}
+    return njit(**alone, **options)(function)
+
+
 @cache
-def pipeline() -> Any:
-    """Return numba's compiler, ``pipeline_class`` of `numba.njit`, without passes that are `NOT_NEEDED`."""
+def _pipeline() -> Any:
+    """Return numba's compiler without the passes that are `NOT_NEEDED`."""
     from numba.core.compiler import CompilerBase, DefaultPassBuilder  # noqa: PLC0415  only to compile
     from numba.core.compiler_machinery import PassManager  # noqa: PLC0415
 
@@ -63,28 +71,26 @@ def taken() -> Iterator[Callable[[Any], None]]:
 
     with global_compiler_lock:  # first of all: another thread has its own steps in place while it compiles
         whole = getattr(CPUCodeLibrary, "_optimize_final_module", _nothing)
-        steps = [
-            (JITCPUCodegen, "_add_module", _nothing),
-            (JITCPUCodegen, "set_env", _nothing),
-            (CPUCodeLibrary, "_optimize_final_module", _nothing),
-            (BaseFunction, "get_call_type", _remembering(BaseFunction.get_call_type)),
-        ]
+        steps = {
+            (JITCPUCodegen, "_add_module"): _nothing,
+            (JITCPUCodegen, "set_env"): _nothing,
+            (CPUCodeLibrary, "_optimize_final_module"): _nothing,
+            (BaseFunction, "get_call_type"): _remembering(BaseFunction.get_call_type),
+        }
         with _replaced(steps):
             yield whole
 
 
 @contextmanager
-def _replaced(steps: list[tuple[type, str, Callable[..., Any]]]) -> Iterator[None]:
-    before = [(owner, name, owner.__dict__[name]) for owner, name, _ in steps if name in owner.__dict__]
-    known = {(owner, name) for owner, name, _ in before}
+def _replaced(steps: dict[tuple[type, str], Callable[..., Any]]) -> Iterator[None]:
+    before = {(owner, name): vars(owner)[name] for owner, name in steps if name in vars(owner)}
     try:
-        for owner, name, step in steps:
-            if (owner, name) in known:
-                setattr(owner, name, step)
+        for place in before:
+            setattr(*place, steps[place])
         yield
     finally:
-        for owner, name, step in before:
-            setattr(owner, name, step)
+        for place, step in before.items():
+            setattr(*place, step)
 
 
 def _nothing(*_: Any) -> None:
@@ -92,9 +98,9 @@ def _nothing(*_: Any) -> None:
 
 
 def _remembering(get_call_type: Callable[..., Any]) -> Callable[..., Any]:
-    """Return numba's search for what a function makes of its arguments' types, which forgets what it found.
+    """Return numba's search for what a function makes of its arguments' types, with a memory.
 
-    What is compiled for the purpose, and may be so in several ways, is looked for each time.
+    What numba compiles for the purpose is searched for each time: it depends on the caller's options, too.
     """
 
     def remembered(function: Any, context: Any, args: Any, kws: Any) -> Any:
