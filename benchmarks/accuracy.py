@@ -30,16 +30,16 @@ from accuracy_cases import (
 )
 from accuracy_tables import insert, markdown
 from tomopolish import pipeline
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Alignment, Deformation, Particles, References, TiltSeries
-from tomopolish.evaluate import Geometry, evaluate_alignment, geometry_errors
-from tomopolish.geometry import rotation_vector
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import refit
 from tomopolish.models.parameters import Parameters
+from tomopolish.physics.geometry import rotation_vector
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 from tomopolish.simulate import Truth, simulate_tilt_series, with_true_geometry
+from tomopolish.simulate.evaluate import Geometry, evaluate_alignment, geometry_errors
 from tomopolish.solve import uncertainty
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine

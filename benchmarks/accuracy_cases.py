@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tomopolish.settings import (
+from tomopolish.settings.alignment import (
     AlignSettings,
     DeformationSettings,
     InputPaths,
@@ -17,6 +17,7 @@ from tomopolish.settings import (
     RunSettings,
     WindowSettings,
 )
+from tomopolish.settings.simulation import DOSE_SCHEMES, FILE_ORDERS
 from tomopolish.simulate import (
     AcquisitionSettings,
     MoleculeSettings,
@@ -27,7 +28,6 @@ from tomopolish.simulate import (
     SimulationSettings,
     SpecimenSettings,
 )
-from tomopolish.simulate.settings import DOSE_SCHEMES, FILE_ORDERS
 
 PARTICLES = (30, 40, 55, 75, 100)
 TILTS = ((60.0, 4.0), (51.0, 3.0), (60.0, 3.0), (50.0, 2.0), (60.0, 2.0))

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.mrc import write_stack
-from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.dataset.project import open_dataset
+from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
 from tomopolish.run.local import RunReport
-from tomopolish.run.results_store import ResultsStore, StoredResults
+from tomopolish.run.store import ResultsStore, StoredResults
 
 BOX = 48
 SIMULATED = 2

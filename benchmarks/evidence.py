@@ -19,10 +19,10 @@ import numpy as np
 
 from tomopolish import pipeline
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries
-from tomopolish.evaluate import evaluate_alignment
 from tomopolish.progress import SilentProgress
-from tomopolish.results import Evidence
-from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.results.tomogram import Evidence
+from tomopolish.results.verdict import SIGNIFICANCE, improbability, sentence, verdict
+from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.simulate import (
     AcquisitionSettings,
     MoleculeSettings,
@@ -32,8 +32,8 @@ from tomopolish.simulate import (
     SpecimenSettings,
     simulate_tomogram,
 )
+from tomopolish.simulate.evaluate import evaluate_alignment
 from tomopolish.simulate.structure import build_structure
-from tomopolish.verdict import SIGNIFICANCE, improbability, sentence, verdict
 
 BOX_PX = 32
 SIZE_PX = 200

@@ -23,13 +23,13 @@ import numpy as np
 
 import gpu_steps
 import tomopolish
-from tomopolish.correlation.devices import lend_correlator
-from tomopolish.correlation.noise import Turn, tile_grid
-from tomopolish.correlation.reading import image_alone, prefetch
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.reading import image_alone, prefetch
+from tomopolish.imaging.devices import lend_correlator
+from tomopolish.imaging.noise import Turn, tile_grid
 from tomopolish.pipeline import align_tomogram, prepare
 from tomopolish.progress import SilentProgress
-from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 
 H100_BYTES_PER_SECOND = 3.35e12
 """Device memory of an H100 SXM, by its data sheet."""

@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tomopolish.correlation.devices import cuda_obstacle
 from tomopolish.device_arrays import HOST, Arrays, CupyArrays
+from tomopolish.imaging.devices import cuda_obstacle
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.solve.elimination import MotionFactor
 

@@ -14,13 +14,13 @@ from unittest import mock
 
 import numpy as np
 
-from tomopolish.correlation import devices_cuda
-from tomopolish.correlation.devices_cuda import CudaCorrelator
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.device_arrays import CupyArrays
+from tomopolish.imaging import devices_cuda
+from tomopolish.imaging.devices_cuda import CudaCorrelator
 from tomopolish.pipeline import PreparedReferences, correlate
 from tomopolish.progress import SilentProgress
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 Steps = dict[str, list[float]]
 

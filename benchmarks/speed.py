@@ -177,8 +177,8 @@ def measure(case: Case, cache: Path, repetitions: int) -> Measurement:
 
 def visible_pairs(folder: Path, case: Case) -> int:
     """Count the pairs that take part in the input alignment."""
-    from tomopolish.correlation.windows import pair_geometry  # noqa: PLC0415  scripts that only plot
-    from tomopolish.dataset.dataset import open_dataset  # noqa: PLC0415
+    from tomopolish.dataset.project import open_dataset  # noqa: PLC0415
+    from tomopolish.imaging.windows import pair_geometry  # noqa: PLC0415  scripts that only plot
 
     here = Path.cwd()
     os.chdir(folder)  # the set's paths are relative to it

@@ -20,7 +20,13 @@ import numpy as np
 from accuracy_tables import insert, table
 from tomopolish import pipeline
 from tomopolish.progress import SilentProgress
-from tomopolish.settings import AlignSettings, InputPaths, MotionSettings, RunSettings, WindowSettings
+from tomopolish.settings.alignment import (
+    AlignSettings,
+    InputPaths,
+    MotionSettings,
+    RunSettings,
+    WindowSettings,
+)
 from tomopolish.simulate import (
     AcquisitionSettings,
     MoleculeSettings,

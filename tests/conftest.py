@@ -15,9 +15,9 @@ from tomopolish import shapes
 # kernels are compiled and cannot be wrapped, so they are not listed here.
 install_import_hook(
     [
-        "tomopolish.geometry",
-        "tomopolish.fourier",
-        "tomopolish.optics",
+        "tomopolish.physics.geometry",
+        "tomopolish.physics.fourier",
+        "tomopolish.physics.optics",
         "tomopolish.dataset",
         "tomopolish.models.gaussian_process",
         "tomopolish.models.motion",
@@ -39,8 +39,8 @@ install_import_hook(
         "tomopolish.simulate.tomogram",
         "tomopolish.simulate.truth",
         "tomopolish.simulate.warp",
-        "tomopolish.evaluate",
-        "tomopolish.export",
+        "tomopolish.simulate.evaluate",
+        "tomopolish.output.exports",
     ],
     "beartype.beartype",
 )

@@ -21,15 +21,15 @@ import scipy.fft
 
 from small_project import compute_windows
 from tomopolish import pipeline
-from tomopolish.correlation import frequencies
-from tomopolish.correlation.reference import ReferenceTransform, cropped
-from tomopolish.correlation.windows import CorrelationWindows, is_visible
-from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.model import Particles, References, TiltSeries
-from tomopolish.geometry import project
+from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.imaging import frequencies
+from tomopolish.imaging.reference import ReferenceTransform, cropped
+from tomopolish.imaging.windows import CorrelationWindows, is_visible
+from tomopolish.physics.geometry import project
 from tomopolish.progress import SilentProgress
-from tomopolish.results import TomogramResult
-from tomopolish.settings import AlignSettings
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.settings.alignment import AlignSettings
 
 
 def open_project(

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Deformation, OpticsGroup, Particles, References, TiltSeries
-from tomopolish.geometry import relion5_projections
-from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.physics.geometry import relion5_projections
+from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.pipeline import build_problem, correlation_windows, prepare
 from tomopolish.progress import SilentProgress
-from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.solve.problem import Problem, predicted_positions
 
 MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.1)

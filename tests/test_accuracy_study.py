@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomopolish.geometry import rotation_vector
-from tomopolish.settings import FitSettings, MotionSettings
+from tomopolish.physics.geometry import rotation_vector
+from tomopolish.settings.alignment import FitSettings, MotionSettings
 from tomopolish.simulate import PlantedMotion, PlantedWarp
 from tomopolish.simulate.acquisition import tilt_angles_degrees
 from tomopolish.solve import uncertainty

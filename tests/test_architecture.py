@@ -88,7 +88,7 @@ def test_a_run_begins_without_what_is_slow_to_import() -> None:
 
 def test_annotations_hold_shapes_only_for_those_who_check_them() -> None:
     code = (
-        "import typing, numpy; from tomopolish.geometry import cross_matrix; "
+        "import typing, numpy; from tomopolish.physics.geometry import cross_matrix; "
         "print(typing.get_type_hints(cross_matrix)['return'] is numpy.ndarray)"
     )
     for before, plain in (("", "True"), ("import jaxtyping; ", "False")):

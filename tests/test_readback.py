@@ -14,12 +14,11 @@ import pytest
 import tomopolish
 from small_project import compute_windows, make_settings
 from tomopolish.cli import run
-from tomopolish.correlation.windows import window_samples
 from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeries
-from tomopolish.evaluate import evaluate_project
-from tomopolish.geometry import project_trajectories
+from tomopolish.imaging.windows import window_samples
 from tomopolish.models.deformation import deformation_from
-from tomopolish.settings import DeformationSettings, FitSettings, MotionSettings
+from tomopolish.physics.geometry import project_trajectories
+from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
 from tomopolish.simulate import (
     AcquisitionSettings,
     CompanionSettings,
@@ -32,6 +31,7 @@ from tomopolish.simulate import (
     SpecimenSettings,
     write_project,
 )
+from tomopolish.simulate.evaluate import evaluate_project
 from tomopolish.solve import uncertainty
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 

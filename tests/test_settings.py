@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tomopolish.errors import InputError
-from tomopolish.settings import (
+from tomopolish.settings.alignment import (
     UNAVAILABLE_OPTIONS,
     AlignSettings,
     DeformationSettings,

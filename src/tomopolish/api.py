@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.check import check_dataset
-from tomopolish.dataset.dataset import Dataset
+from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.species import SpeciesDataset, SpeciesSet, check_species, join_species
 from tomopolish.errors import InputError
-from tomopolish.results import TomogramResult
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.results.verdict import Verdict
 from tomopolish.run.align import STAGES, open_inputs
+from tomopolish.run.commands.report import write_report
 from tomopolish.run.devices import runner_for
 from tomopolish.run.local import RunReport, refine
-from tomopolish.run.report import write_report
 from tomopolish.run.reporter import Reporter, SilentReporter, reporter_for
 from tomopolish.run.species import SPECIES_STAGES, SpeciesAlignments
 from tomopolish.run.work import Stages
-from tomopolish.settings import (
+from tomopolish.settings.alignment import (
     AlignSettings,
     DeformationSettings,
     FitSettings,
@@ -38,7 +39,6 @@ from tomopolish.settings import (
     WindowSettings,
     refuse_unavailable,
 )
-from tomopolish.verdict import Verdict
 
 AnyPath = str | Path
 
@@ -169,7 +169,7 @@ def align(
         Where windows and motion's large products are computed: ``auto``, ``cpu``, ``cuda``, or devices as
         ``cuda:0,cuda:1``.
     range_penalty, min_frame, max_frame
-        See `tomopolish.settings.WindowSettings`.
+        See `tomopolish.settings.alignment.WindowSettings`.
     weights, fit, motion, deformation
         Options that differ from the defaults.
     show_progress

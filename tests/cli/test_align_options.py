@@ -12,7 +12,7 @@ import pytest
 from tomopolish.cli import run
 from tomopolish.cli.align import COMMAND, settings_from
 from tomopolish.errors import InputError
-from tomopolish.settings import (
+from tomopolish.settings.alignment import (
     UNAVAILABLE_OPTIONS,
     AlignSettings,
     DeformationSettings,

@@ -10,7 +10,7 @@ import pytest
 import tomopolish
 from tomopolish.cli import run
 from tomopolish.errors import InputError
-from tomopolish.settings import FitSettings, MotionSettings
+from tomopolish.settings.alignment import FitSettings, MotionSettings
 
 
 def test_results_are_arrays_and_can_be_written(project: Path) -> None:

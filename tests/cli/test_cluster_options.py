@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tomopolish.cli.cluster import PROFILE_KEYS, cluster_from
-from tomopolish.cluster_settings import ClusterSettings, SlurmSettings
 from tomopolish.errors import InputError
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 PROFILE = """slurm: true
 workers: 20

@@ -11,7 +11,7 @@ import pytest
 from tomopolish import __version__
 from tomopolish.cli import SUMMARIES, run
 from tomopolish.cli.align import COMMAND
-from tomopolish.settings import UNAVAILABLE_OPTIONS
+from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 
 
 @pytest.mark.alone

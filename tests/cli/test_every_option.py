@@ -24,9 +24,9 @@ from relion_project import INPUTS, MAPS
 from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.cli.align import COMMAND, settings_from
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
 from tomopolish.run import cluster as clusters
-from tomopolish.settings import UNAVAILABLE_OPTIONS
+from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 from tomopolish.solve import uncertainty
 
 CHANGED_PX = 1e-4

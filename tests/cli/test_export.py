@@ -12,9 +12,9 @@ import pytest
 import tomopolish
 from tomopolish.cli import run
 from tomopolish.cli.export import COMMAND, FORMATS
-from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.model import Alignment, Deformation
-from tomopolish.geometry import relion5_projections
+from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.physics.geometry import relion5_projections
 from tomopolish.run import export as exports
 
 ALL = {

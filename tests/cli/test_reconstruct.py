@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tomopolish.cli import run
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
 
 
 def test_maps_and_fsc_become_the_references(

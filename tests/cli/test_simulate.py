@@ -14,7 +14,7 @@ import pytest
 import tomopolish
 from tomopolish.cli import run
 from tomopolish.cli.simulate import COMMAND, settings_from
-from tomopolish.simulate.settings import (
+from tomopolish.settings.simulation import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,

@@ -11,9 +11,8 @@ import pytest
 
 import tomopolish
 from tomopolish.cli import run
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
-from tomopolish.evaluate import evaluate_project
 from tomopolish.simulate import (
     AcquisitionSettings,
     CompanionSettings,
@@ -24,6 +23,7 @@ from tomopolish.simulate import (
     SpecimenSettings,
     write_project,
 )
+from tomopolish.simulate.evaluate import evaluate_project
 
 SETTINGS = SimulationSettings(
     seed=3,

@@ -23,8 +23,8 @@ from star_edits import (
 )
 
 from tomopolish.dataset.check import check_dataset, check_output_folder
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.mrc import read_header, write_stack
+from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 
 PARTICLES, TOMOGRAMS, SERIES = "particles.star", "tomograms.star", "tilt_series/TS_01.star"
@@ -535,7 +535,7 @@ def test_what_is_odd_but_possible_is_a_warning(project: Path, name: str) -> None
 
 def test_visible_pairs_keep_half_a_box_from_the_border(project: Path) -> None:
     from tomopolish.dataset.check import count_visible
-    from tomopolish.geometry import project as project_points
+    from tomopolish.physics.geometry import project as project_points
 
     series, particles = open_dataset(Path("optimisation_set.star")).load("TS_01")
     q = project_points(series.projections_px, particles.positions_px)[..., :2]

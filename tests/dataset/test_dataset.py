@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from star_edits import set_cell
 
-from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.star import StarTable, read_star, write_star
 from tomopolish.errors import InputError
 

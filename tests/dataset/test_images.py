@@ -9,10 +9,10 @@ import mrcfile
 import numpy as np
 import pytest
 
+from tomopolish.dataset.half_precision import widen
 from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
 from tomopolish.dataset.mrc import read_header, split_section, write_stack, write_volume
 from tomopolish.errors import InputError, RunError
-from tomopolish.half_precision import widen
 
 DTYPES = ["float32", "float16", "int16", "uint16", "int8"]
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from star_edits import copy_row, drop_column, set_cell, set_column
 
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.dataset.particles import (
+from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.relion.particles import (
     CENTRED,
     CORNERED,
     ORIGIN,
@@ -25,7 +25,7 @@ from tomopolish.dataset.particles import (
     read_particle_table,
 )
 from tomopolish.dataset.star import StarFile, StarTable, write_star
-from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.physics.optics import Microscope, TiltCtf
 
 SETS = ("optimisation_set.star", "optimisation_set_r4.star")
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from star_edits import set_cell
 
 from tomopolish.dataset.check import check_dataset
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.mrc import read_header
+from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError, RunError
 

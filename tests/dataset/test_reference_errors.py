@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomopolish.dataset.dataset import Dataset, open_dataset
-from tomopolish.geometry import project_trajectories
+from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.physics.geometry import project_trajectories
 
 
 def rms_error_angstrom(dataset: Dataset) -> float:

@@ -14,11 +14,11 @@ from star_edits import drop_column, rename_table, set_cell, set_column
 
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.dataset.mrc import write_stack
+from tomopolish.dataset.relion.tomogram_writer import TomogramSetWriter
+from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet, read_tomogram_set
 from tomopolish.dataset.star import read_star
-from tomopolish.dataset.tomogram_writer import TomogramSetWriter
-from tomopolish.dataset.tomograms import Dialect, TomogramSet, read_tomogram_set
 from tomopolish.errors import InputError
-from tomopolish.geometry import rotation_from_vector
+from tomopolish.physics.geometry import rotation_from_vector
 
 SETS = {Dialect.RELION_5: "tomograms.star", Dialect.RELION_4: "tomograms_r4.star"}
 # Text precision: 6 decimals of Å and degrees, 8 of matrices; lever arms of a few hundred px.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.relion.trajectories import read_trajectory_set, trajectory_writer
 from tomopolish.dataset.star import read_star
-from tomopolish.dataset.trajectories import read_trajectory_set, trajectory_writer
 from tomopolish.errors import InputError
 
 

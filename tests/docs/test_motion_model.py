@@ -13,7 +13,7 @@ import tomopolish
 from small_project import make_particles, make_series
 from tomopolish.models.motion import motion_model
 from tomopolish.models.protocols import MotionModel
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tomopolish.dataset.mrc import read_header
-from tomopolish.dataset.optimisation_set import read_optimisation_set
-from tomopolish.dataset.particles import read_particle_table
+from tomopolish.dataset.relion.optimisation_set import read_optimisation_set
+from tomopolish.dataset.relion.particles import read_particle_table
+from tomopolish.dataset.relion.tomograms import read_tomogram_set
+from tomopolish.dataset.relion.trajectories import read_trajectory_set
 from tomopolish.dataset.star import read_star, write_star
-from tomopolish.dataset.tomograms import read_tomogram_set
-from tomopolish.dataset.trajectories import read_trajectory_set
 from tomopolish.errors import TomopolishError
 
 _CELLS = """1 -1 nan inf 1e999 TS_01 ' "x ; # _rlnTomoName data_ loop_ [1,2,3] [ ../../etc/passwd / $ stop_"""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.check import check_dataset
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.mrc import write_stack, write_volume
+from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.star import read_star, write_star
 from tomopolish.errors import InputError, TomopolishError
 

@@ -12,8 +12,8 @@ import pytest
 from gemmi import cif
 
 from tomopolish.dataset.model import Deformation, Particles, TiltSeries
-from tomopolish.geometry import project_trajectories, relion5_projections
-from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.physics.geometry import project_trajectories, relion5_projections
+from tomopolish.physics.optics import Microscope, TiltCtf
 
 Array = np.ndarray
 

@@ -22,7 +22,7 @@ from tomopolish.models.deformation import (
 from tomopolish.models.warps.fourier import FourierWarp
 from tomopolish.models.warps.linear import LinearWarp
 from tomopolish.models.warps.spline import SplineWarp
-from tomopolish.settings import DeformationSettings
+from tomopolish.settings.alignment import DeformationSettings
 
 Array = np.ndarray
 Make = Callable[..., Any]

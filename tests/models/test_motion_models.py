@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tomopolish.errors import InputError
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion import NoMotion, motion_model
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 
 Array = np.ndarray
 Make = Callable[..., Any]

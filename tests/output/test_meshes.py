@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.project import open_dataset
 from tomopolish.output.meshes import exposure_colours, mesh_file_names, write_trajectory_meshes
-from tomopolish.run.meshes import write_meshes
+from tomopolish.run.commands.meshes import write_meshes
 
 TILTS = 41
 

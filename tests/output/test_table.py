@@ -8,7 +8,7 @@ from pathlib import Path
 from tomopolish import __version__
 from tomopolish.output.note import write_note
 from tomopolish.output.table import change_table, time_table
-from tomopolish.results import TomogramStatistics
+from tomopolish.results.tomogram import TomogramStatistics
 
 STATISTICS = TomogramStatistics(
     particles=60,

@@ -15,9 +15,9 @@ import numpy as np
 from tomopolish.dataset.model import Alignment
 from tomopolish.errors import RunError
 from tomopolish.progress import Progress
-from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
 from tomopolish.run.work import Stages
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 
 @dataclass(frozen=True)

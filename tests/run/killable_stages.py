@@ -10,9 +10,9 @@ from faulty_stages import result_of
 
 from tomopolish.dataset.model import Alignment
 from tomopolish.progress import Progress
-from tomopolish.results import TomogramResult
+from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.work import Stages
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 
 def align(series: Any, particles: Any, prepared: Any, settings: AlignSettings, progress: Progress) -> Any:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tomopolish.cli import run
-from tomopolish.dataset.dataset import open_dataset
-from tomopolish.dataset.fsc_file import read_curves
+from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.relion.fsc_file import read_curves
 from tomopolish.errors import InputError
 from tomopolish.run import comparison
 from tomopolish.run.comparison import read_comparison
-from tomopolish.run.results_store import ResultsStore
+from tomopolish.run.store import ResultsStore
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report", "--o", "out/"]
 

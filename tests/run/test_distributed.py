@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from faulty_stages import STAGES, Project, result_of
 
-from tomopolish.cluster_settings import ClusterSettings, SlurmSettings
 from tomopolish.errors import InputError, RunError, RunStopped
-from tomopolish.run.cluster import open_cluster, slurm_options, threads_of_worker
-from tomopolish.run.distributed import refine_on_cluster
+from tomopolish.run.cluster.distributed import refine_on_cluster
+from tomopolish.run.cluster.launch import open_cluster, slurm_options, threads_of_worker
 from tomopolish.run.local import RunReport, refine
 from tomopolish.run.reporter import SilentReporter
-from tomopolish.run.results_store import ResultsStore
-from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.run.store import ResultsStore
+from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 pytestmark = [
     pytest.mark.usefixtures("dask_leavings"),
@@ -123,7 +123,7 @@ def _fake_devices(folder: str) -> None:
     """In a worker: have the machine seem to hold two CUDA devices, and a folder for temporary files."""
     import tempfile
 
-    from tomopolish.correlation import devices
+    from tomopolish.imaging import devices
 
     tempfile.tempdir = folder
     devices.cuda_obstacle = lambda: None
@@ -143,7 +143,7 @@ def test_workers_compute_on_devices_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tomopolish.run.cluster.SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr("tomopolish.run.cluster.launch.SECONDS_TO_ANSWER", 0.5)
     settings = ClusterSettings(scheduler="tcp://127.0.0.1:9")
     with (
         pytest.raises(InputError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers"),

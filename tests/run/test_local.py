@@ -13,11 +13,11 @@ import pytest
 from tomopolish.dataset.model import Alignment
 from tomopolish.errors import InputError, RunError
 from tomopolish.progress import Progress
-from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
 from tomopolish.run.local import RunReport, open_folder, refine, show_closing
 from tomopolish.run.reporter import PlainReporter, SilentReporter
 from tomopolish.run.work import Stages
-from tomopolish.settings import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 
 
 def settings_for(folder: Path) -> AlignSettings:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from small_project import make_settings
-from tomopolish.input_settings import InputPaths, SpeciesPaths
 from tomopolish.run.outputs import look_for_outputs
-from tomopolish.settings import AlignSettings, RunSettings
+from tomopolish.settings.alignment import AlignSettings, RunSettings
+from tomopolish.settings.inputs import InputPaths, SpeciesPaths
 
 MOVING = ("optimisation_set.star", "motion.star", "Trajectories/TS_01_x1.ply", "Trajectories/TS_01_x8.ply")
 STILL = ("optimisation_set.star",)

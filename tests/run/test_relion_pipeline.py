@@ -16,8 +16,8 @@ from tomopolish.cli.relion_external import align_arguments
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError
 from tomopolish.run import align as whole_run
-from tomopolish.run.pipeline_control import control_of
 from tomopolish.run.ranks import rank_and_size
+from tomopolish.run.relion_job import control_of
 from tomopolish.run.work import Stages
 
 JOB = "Polish/job012/"
@@ -69,7 +69,7 @@ def test_a_failed_tomogram_leaves_the_failure_file(project: Path) -> None:
 def test_the_abort_file_ends_the_job_and_continuing_finishes_it(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tomopolish.run.pipeline_control.SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("tomopolish.run.relion_job.SECONDS_BETWEEN_LOOKS", 0.0)
 
     def asking(series, *rest):  # type: ignore[no-untyped-def]
         if series.name == "TS_02":

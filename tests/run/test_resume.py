@@ -14,9 +14,9 @@ from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.errors import RunError
-from tomopolish.results import TomogramResult, TomogramStatistics
+from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
 from tomopolish.run import align as whole_run
-from tomopolish.run.results_store import ResultsStore
+from tomopolish.run.store import ResultsStore
 from tomopolish.run.work import Stages
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--o", "out/"]
@@ -203,7 +203,7 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
         stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tomopolish.run.results_store._savez", full)
+    monkeypatch.setattr("tomopolish.run.store._savez", full)
     with pytest.raises(RunError, match="No space left"):
         store.save("TS_01", replace(result("TS_01")), {"options": "new"})
     assert [path.name for path in tmp_path.iterdir()] == ["TS_01.npz"]

@@ -135,7 +135,7 @@ def test_a_slurm_slow_to_cancel_costs_no_result(
     scancel = stand_in.commands / "scancel"
     scancel.write_text(scancel.read_text().replace("sleep 0", "sleep 3"))
     monkeypatch.setenv("PATH", str(stand_in.commands), prepend=":")
-    monkeypatch.setattr("tomopolish.run.cluster.SECONDS_TO_CANCEL", 1)
+    monkeypatch.setattr("tomopolish.run.cluster.launch.SECONDS_TO_CANCEL", 1)
     assert run([*ALIGN, "--slurm", "--workers", "1", "--slurm_memory", "2GB", "--j", "1", "--o", "out"]) == 0
     assert (project / "out/particles.star").exists()
     stand_in.end()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tomopolish.cli import run
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.star import read_star
 from tomopolish.simulate import (
     AcquisitionSettings,

@@ -13,14 +13,14 @@ import pytest
 
 import small_project
 from small_project import make_settings
-from tomopolish.correlation import kernels_cpu
+from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.run import startup
 
 WAKE = """
 import sys
-from tomopolish.correlation import kernels_cpu
-print(kernels_cpu.are_kept())
-kernels_cpu.wake()
+from tomopolish.imaging.kernels import compare as compare_kernels
+print(compare_kernels.are_kept())
+compare_kernels.wake()
 print("numba" in sys.modules)
 """
 
@@ -47,7 +47,7 @@ def test_a_run_says_that_it_compiles_where_it_does(
 ) -> None:
     settings = make_settings(32, 4)
     said: list[str] = []
-    monkeypatch.setattr(kernels_cpu, "are_kept", lambda: not fresh)
+    monkeypatch.setattr(compare_kernels, "are_kept", lambda: not fresh)
     compiles: Future[bool] = Future()
     if known_first:
         startup._kernels(settings, compiles, own_process=False)
@@ -87,7 +87,7 @@ def test_a_run_that_is_refused_says_nothing_of_kernels_that_are_not_there(mini: 
 NO_SCIPY = """
 import sys
 from concurrent.futures import Future
-from tomopolish.correlation import kernels_cpu
+from tomopolish.imaging.kernels import compare as compare_kernels
 from small_project import make_settings
 from tomopolish.run import compile_ahead, startup
 compile_ahead.start = lambda settings: None

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tomopolish.correlation import devices
 from tomopolish.errors import InputError
-from tomopolish.run.worker_device import claim_device
+from tomopolish.imaging import devices
+from tomopolish.run.cluster.worker_device import claim_device
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from tomopolish.correlation import devices
-from tomopolish.run.worker_device import claim_device
+from tomopolish.imaging import devices
+from tomopolish.run.cluster.worker_device import claim_device
 devices.cuda_obstacle = lambda: None
 devices.cuda_device_count = lambda: 2
 print(claim_device("auto", folder=Path(sys.argv[1])).device, flush=True)

@@ -11,9 +11,8 @@ import pytest
 
 from small_project import make_settings
 from tomopolish import pipeline
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
-from tomopolish.evaluate import evaluate_alignment
 from tomopolish.progress import SilentProgress
 from tomopolish.simulate import (
     AcquisitionSettings,
@@ -29,6 +28,7 @@ from tomopolish.simulate import (
     simulate_tomogram,
     write_project,
 )
+from tomopolish.simulate.evaluate import evaluate_alignment
 from tomopolish.simulate.motion import continued_trajectories, random_trajectories
 
 SECOND = CompanionSettings(

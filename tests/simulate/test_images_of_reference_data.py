@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomopolish.dataset.dataset import open_dataset
+from tomopolish.dataset.project import open_dataset
 from tomopolish.simulate import AcquisitionSettings, read_truth
 from tomopolish.simulate.acquisition import inelastic_amplitude
 from tomopolish.simulate.painter import TiltPainter, painting_box_px

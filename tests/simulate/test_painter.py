@@ -9,7 +9,7 @@ import pytest
 from simulation_cases import half_plane_multiplicity, varied
 
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
-from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.simulate import SimulationSettings, simulate_tomogram
 from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.painter import TiltPainter, tilt_transfer

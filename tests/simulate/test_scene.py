@@ -9,7 +9,7 @@ import pytest
 from simulation_cases import varied
 
 from tomopolish.errors import InputError
-from tomopolish.geometry import project, project_trajectories, rotation_vector
+from tomopolish.physics.geometry import project, project_trajectories, rotation_vector
 from tomopolish.simulate import (
     AcquisitionSettings,
     PlantedErrors,

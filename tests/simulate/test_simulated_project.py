@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from simulation_cases import varied
 
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.mrc import read_header, write_volume
+from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.star import read_star
-from tomopolish.dataset.tomograms import Dialect
 from tomopolish.errors import InputError, RunError
 from tomopolish.simulate import (
     PlantedMotion,

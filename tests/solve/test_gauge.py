@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.transform import Rotation
 
-from tomopolish.geometry import project, relion5_projections
+from tomopolish.physics.geometry import project, relion5_projections
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 
 turns = arrays.arrays(np.float64, 3, elements=st.floats(-0.4, 0.4))

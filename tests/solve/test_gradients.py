@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from small_project import make_problem, random_vector
-from tomopolish.settings import DeformationSettings, FitSettings, MotionSettings
+from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 
 MOTION = MotionSettings(velocity_scale=1.0, distance_scale=100.0)

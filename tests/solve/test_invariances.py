@@ -19,7 +19,7 @@ from small_project import (
     random_vector,
     smooth_noise,
 )
-from tomopolish.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.solve.problem import Problem, evaluate
 
 turns = arrays.arrays(np.float64, 3, elements=st.floats(-3, 3))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from small_project import make_problem, random_vector
-from tomopolish.settings import DeformationSettings, FitSettings, MotionSettings
+from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
 from tomopolish.solve.preconditioner import factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian
 

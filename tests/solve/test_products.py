@@ -19,8 +19,8 @@ from tomopolish.device_arrays import HOST, Products
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.pipeline import align
 from tomopolish.progress import SilentProgress
-from tomopolish.results import TomogramResult
-from tomopolish.settings import DeformationSettings, MotionSettings
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 
 
 class OnDevice:

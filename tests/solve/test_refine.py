@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from small_project import make_particles, make_series, make_settings, smooth_noise
-from tomopolish.correlation.windows import CorrelationWindows
-from tomopolish.geometry import project
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
 from tomopolish.solve.refine import RefineOptions, informed_precision, refine

@@ -11,12 +11,12 @@ import pytest
 
 from relion_runs import bordered, faulty_windows, final_cost, open_project, open_result
 from small_project import make_settings
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.geometry import project_trajectories, rotation_vector, tomogram_centre_px
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_from
+from tomopolish.physics.geometry import project_trajectories, rotation_vector, tomogram_centre_px
 from tomopolish.pipeline import build_problem
-from tomopolish.settings import DeformationSettings, MotionSettings
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
 from tomopolish.solve.surface import CATMULL_ROM, DisplacementSurface
 

@@ -12,13 +12,13 @@ import pytest
 from relion_runs import faulty_windows, open_project
 from small_project import Stack, make_problem, make_settings, make_windows
 from tomopolish import pipeline
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, References, TiltSeries
-from tomopolish.geometry import tomogram_centre_px
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.pipeline.shifts import shifts_before_warp
 from tomopolish.progress import SilentProgress
-from tomopolish.results import TomogramResult
-from tomopolish.settings import AlignSettings, FitSettings, WindowSettings
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.settings.alignment import AlignSettings, FitSettings, WindowSettings
 from tomopolish.simulate import (
     AcquisitionSettings,
     MoleculeSettings,

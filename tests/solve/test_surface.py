@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from small_project import make_windows
-from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.solve.surface import (
     B_SPLINE,
     CATMULL_ROM,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from small_project import make_particles, make_series, make_settings
-from tomopolish.correlation.windows import CorrelationWindows
-from tomopolish.geometry import project
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
-from tomopolish.settings import DeformationSettings, MotionSettings
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
 from tomopolish.solve.uncertainty import Gauge, estimate_uncertainty, expected_state

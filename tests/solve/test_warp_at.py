@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from small_project import make_problem, random_vector
-from tomopolish.settings import DeformationSettings
+from tomopolish.settings.alignment import DeformationSettings
 from tomopolish.solve import warp_at
 from tomopolish.solve.preconditioner import CoupledFactor, factorise
 from tomopolish.solve.problem import State, evaluate, multiply_hessian

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from relion_runs import open_project
 from small_project import compute_windows, make_settings
 from tomopolish.pipeline import build_problem
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 from tomopolish.solve.problem import evaluate
 from tomopolish.solve.surface import both_sides
 from tomopolish.solve.workers import Workers

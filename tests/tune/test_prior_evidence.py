@@ -10,7 +10,7 @@ from tuning_cases import dense, make_prior, planted
 
 from small_project import make_problem
 from tomopolish.models.gaussian_process import GaussianProcessMotion
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian
 from tomopolish.solve.uncertainty import expected_state
 from tomopolish.tune.kalman import log_evidence, smoothed_errors

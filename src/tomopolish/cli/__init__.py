@@ -80,7 +80,7 @@ def run(arguments: Sequence[str], *, own_process: bool = False) -> int:
     """
     if "align" not in arguments[:2] or not any(a.startswith("--pipeline_control") for a in arguments):
         return _run(arguments, own_process)[0]
-    from tomopolish.run.pipeline_control import control_of
+    from tomopolish.run.relion_job import control_of
 
     control = control_of(arguments)
     try:

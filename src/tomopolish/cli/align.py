@@ -12,7 +12,7 @@ from tomopolish.cli.cluster import cluster_from, cluster_section
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
 from tomopolish.cli.species import YAML, species_from
 from tomopolish.errors import InputError
-from tomopolish.settings import (
+from tomopolish.settings.alignment import (
     DEFORMATION_MODELS,
     UNAVAILABLE_OPTIONS,
     AlignSettings,

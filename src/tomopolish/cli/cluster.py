@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.cli.grouped import FILE, Section
-from tomopolish.cluster_settings import ClusterSettings, SlurmSettings
 from tomopolish.errors import InputError
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 PROFILE_KEYS: dict[str, type[Any]] = {
     "workers": int,

@@ -26,9 +26,9 @@ def _sections() -> list[Section]:
 
 
 def _evaluate(truth: Path, i: Path, before: Path | None, json: bool) -> int:
-    from tomopolish.evaluate import evaluate_project
     from tomopolish.output.evaluation import evaluation_json, evaluation_table
     from tomopolish.run.reporter import reporter_for
+    from tomopolish.simulate.evaluate import evaluate_project
 
     evaluation = evaluate_project(i, truth, before=before)
     if json:

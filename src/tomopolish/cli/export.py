@@ -48,8 +48,8 @@ def _export(
     angpix: float | None,
     magnify: float,
 ) -> int:
-    from tomopolish.dataset.dataset import open_dataset
-    from tomopolish.run.export import ExportSettings, export_dataset, export_table
+    from tomopolish.dataset.project import open_dataset
+    from tomopolish.run.commands.export import ExportSettings, export_dataset, export_table
     from tomopolish.run.reporter import reporter_for
 
     formats = tuple(name for name in FORMATS if name in (format or FORMATS))

@@ -39,8 +39,8 @@ def _reconstruct(
     o: Path,
     j: int,
 ) -> int:
-    from tomopolish.dataset.dataset import open_dataset
-    from tomopolish.run.reconstruct import ReconstructSettings, reconstruct_dataset
+    from tomopolish.dataset.project import open_dataset
+    from tomopolish.run.commands.reconstruct import ReconstructSettings, reconstruct_dataset
     from tomopolish.run.reporter import reporter_for
 
     settings = ReconstructSettings(output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j)

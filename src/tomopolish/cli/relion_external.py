@@ -56,7 +56,7 @@ def other_half(path: Path) -> Path:
 
 def _relion_external(arguments: tuple[str, ...]) -> int:
     from tomopolish.cli import run
-    from tomopolish.run.pipeline_control import control_of
+    from tomopolish.run.relion_job import control_of
 
     try:
         translated = align_arguments(arguments)

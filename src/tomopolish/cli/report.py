@@ -10,7 +10,7 @@ from tomopolish.cli.grouped import FILE, command
 
 
 def _report(folder: Path) -> int:
-    from tomopolish.run.report import report_of_folder
+    from tomopolish.run.commands.report import report_of_folder
 
     click.echo(f"Report: {report_of_folder(folder)}")
     return 0

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
-from tomopolish.simulate.settings import (
+from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
+from tomopolish.settings.simulation import (
     DOSE_SCHEMES,
     FILE_ORDERS,
     IMAGE_TYPES,
@@ -22,7 +23,6 @@ from tomopolish.simulate.settings import (
     SimulationSettings,
     SpecimenSettings,
 )
-from tomopolish.simulate.structure_settings import CompanionSettings, MoleculeSettings
 
 WHOLE = SimulationSettings()
 MOLECULE, ACQUISITION, SPECIMEN = WHOLE.molecule, WHOLE.acquisition, WHOLE.specimen
@@ -223,8 +223,8 @@ def _planted_warp(values: Mapping[str, Any]) -> PlantedWarp:
 def _simulate(**values: Any) -> int:
     settings = settings_from(values)
 
+    from tomopolish.run.commands.simulate import run_simulate
     from tomopolish.run.reporter import reporter_for
-    from tomopolish.run.simulate import run_simulate
 
     run_simulate(values["o"], settings, invocation(), threads=values["j"], reporter=reporter_for(sys.stdout))
     return 0

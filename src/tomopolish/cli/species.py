@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.errors import InputError
-from tomopolish.input_settings import SpeciesPaths
+from tomopolish.settings.inputs import SpeciesPaths
 
 YAML = (".yaml", ".yml")
 _STEM = "optimisation_set"

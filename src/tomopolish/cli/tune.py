@@ -16,7 +16,7 @@ from tomopolish.cli.grouped import GroupedOption, Section, command, invocation
 from tomopolish.errors import InputError
 
 if TYPE_CHECKING:
-    from tomopolish.settings import MotionSettings
+    from tomopolish.settings.alignment import MotionSettings
 
 KEPT = (
     "i", "p", "t", "mot", "ref1", "ref2", "mask", "fsc",
@@ -71,7 +71,7 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
         if name not in KEPT and name != "motion":
             raise InputError(f"{option.opts[0]} has no part in tuning: leave it out and give it to align")
 
-    from tomopolish.run.tune import TuneSettings, run_tune
+    from tomopolish.run.commands.tune import TuneSettings, run_tune
 
     settings = TuneSettings(
         align=settings_from({**values, "motion": True}),

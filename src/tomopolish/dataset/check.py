@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.dataset import OUTPUT_NAMES, Dataset
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
-from tomopolish.dataset.particles import NAME, PARTICLE_ANGLES, TOMOGRAM
-from tomopolish.dataset.tomograms import Dialect
+from tomopolish.dataset.project import OUTPUT_NAMES, Dataset
+from tomopolish.dataset.relion.particles import NAME, PARTICLE_ANGLES, TOMOGRAM
+from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.errors import InputError
-from tomopolish.geometry import project
+from tomopolish.physics.geometry import project
 
 _OPTICS_TOLERANCE = 1e-3
 _MAP_TOLERANCE = 0.01

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray

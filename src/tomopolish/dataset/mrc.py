@@ -17,8 +17,8 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.dataset.half_precision import widen
 from tomopolish.errors import InputError, RunError
-from tomopolish.half_precision import widen
 from tomopolish.shapes import Float32, Shaped
 
 Array = np.ndarray

@@ -10,7 +10,7 @@ import numpy as np
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import References
 from tomopolish.dataset.mrc import MrcFile, read_header
-from tomopolish.dataset.optimisation_set import OptimisationSet
+from tomopolish.dataset.relion.optimisation_set import OptimisationSet
 from tomopolish.dataset.star import StarTable, read_star
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float, Float32

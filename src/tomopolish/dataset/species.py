@@ -17,9 +17,9 @@ from tomopolish.dataset.check import (
     check_references,
     check_tomogram,
 )
-from tomopolish.dataset.dataset import Dataset
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
+from tomopolish.dataset.project import Dataset
 from tomopolish.errors import InputError
 
 

@@ -12,7 +12,7 @@ from tomopolish.models.protocols import DeformationModel
 from tomopolish.models.warps.fourier import FourierWarp
 from tomopolish.models.warps.linear import LinearWarp
 from tomopolish.models.warps.spline import SplineWarp
-from tomopolish.settings import DEFORMATION_MODELS, DeformationSettings
+from tomopolish.settings.alignment import DEFORMATION_MODELS, DeformationSettings
 from tomopolish.shapes import Float
 
 Array = np.ndarray

@@ -10,7 +10,7 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.errors import InputError
 from tomopolish.models.protocols import BuildsMotion, MotionModel
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray

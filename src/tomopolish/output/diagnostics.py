@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tomopolish.dataset.files import safe_file_name
 from tomopolish.dataset.mrc import write_stack
-from tomopolish.results import Diagnostics
+from tomopolish.results.tomogram import Diagnostics
 
 
 def write_diagnostics(folder: Path, tomogram: str, diagnostics: Sequence[Diagnostics]) -> None:

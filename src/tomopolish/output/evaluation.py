@@ -7,8 +7,8 @@ import json
 import math
 from typing import Any
 
-from tomopolish.evaluate import Evaluation, GeometryErrors
 from tomopolish.output.table import Table
+from tomopolish.simulate.evaluate import Evaluation, GeometryErrors
 
 _COLUMNS = {
     "rms_2d_angstrom": "in the images\n(Å)",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
-from tomopolish.results import TomogramStatistics
+from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.shapes import Float
 
 Array = np.ndarray

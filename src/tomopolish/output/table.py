@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tomopolish.results import MAP_THRESHOLDS, MapComparison, TomogramStatistics
-from tomopolish.verdict import Verdict
+from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison, TomogramStatistics
+from tomopolish.results.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

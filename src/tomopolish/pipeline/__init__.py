@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomopolish.pipeline.align import Species, align_species, align_tomogram
-    from tomopolish.pipeline.correlate import correlation_windows, frames_taking_part
     from tomopolish.pipeline.problem import build_problem
     from tomopolish.pipeline.references import PreparedReferences, prepare
+    from tomopolish.pipeline.windows import correlation_windows, frames_taking_part
 
 __all__ = [
     "PreparedReferences",
@@ -32,8 +32,8 @@ _MODULES = {
     "align_species": "align",
     "align_tomogram": "align",
     "build_problem": "problem",
-    "correlation_windows": "correlate",
-    "frames_taking_part": "correlate",
+    "correlation_windows": "windows",
+    "frames_taking_part": "windows",
     "prepare": "references",
 }
 

@@ -11,20 +11,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tomopolish.correlation.devices import lend_products
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.device_arrays import Products
-from tomopolish.pipeline.correlate import correlation_windows
+from tomopolish.imaging.devices import lend_products
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.fit import solve
 from tomopolish.pipeline.problem import join_particles, join_windows
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.result import diagnostics, summarise
 from tomopolish.pipeline.shifts import by_micrographs, shifts_alone
+from tomopolish.pipeline.windows import correlation_windows
 from tomopolish.progress import Progress, StageProgress
-from tomopolish.results import TomogramResult
-from tomopolish.settings import AlignSettings
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Int
 from tomopolish.solve.uncertainty import estimate_uncertainty
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.correlation.held_out import HeldOutWindows
-from tomopolish.correlation.windows import CorrelationWindows
-from tomopolish.results import Evidence
+from tomopolish.imaging.held_out import HeldOutWindows
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.results.tomogram import Evidence
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.surface import evaluate_surface, smooth_surface

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.correlation.held_out import is_small
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.device_arrays import Products
+from tomopolish.imaging.held_out import is_small
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.evidence import held_back, weigh
 from tomopolish.pipeline.problem import build_problem, start_vector
 from tomopolish.pipeline.shifts import refine_shifts
 from tomopolish.progress import StageProgress
-from tomopolish.results import Evidence
-from tomopolish.settings import AlignSettings
+from tomopolish.results.tomogram import Evidence
+from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.coarse import SearchWindows, search_windows
 from tomopolish.solve.problem import Problem, evaluate, pair_values

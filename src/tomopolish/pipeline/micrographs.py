@@ -7,11 +7,12 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from tomopolish.correlation.frequencies import tilt_frequencies
-from tomopolish.correlation.micrograph import add_prediction, micrograph_weight, micrograph_window
-from tomopolish.correlation.noise import noise_power
-from tomopolish.correlation.reading import image_alone, prefetch
-from tomopolish.correlation.windows import (
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.reading import image_alone, prefetch
+from tomopolish.imaging.frequencies import tilt_frequencies
+from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, micrograph_window
+from tomopolish.imaging.noise import noise_power
+from tomopolish.imaging.windows import (
     BoxMask,
     CorrelationWindows,
     PairGeometry,
@@ -19,11 +20,10 @@ from tomopolish.correlation.windows import (
     box_mask,
     window_samples,
 )
-from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.pipeline.correlate import frames_taking_part, input_geometry
 from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.pipeline.windows import frames_taking_part, input_geometry
 from tomopolish.progress import Progress
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float32
 
 Array = np.ndarray

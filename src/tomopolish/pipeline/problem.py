@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.correlation.held_out import join_held_out
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.device_arrays import ON_HOST, Products
-from tomopolish.geometry import tomogram_centre_px
+from tomopolish.imaging.held_out import join_held_out
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_model, refit
 from tomopolish.models.motion import motion_model
 from tomopolish.models.parameters import Layout
-from tomopolish.settings import AlignSettings
+from tomopolish.physics.geometry import tomogram_centre_px
+from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.refine import initial_precision

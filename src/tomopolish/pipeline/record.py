@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.record_kernels import add_shifted
-from tomopolish.results import FitRecord, InputGeometry
+from tomopolish.results.tomogram import FitRecord, InputGeometry
 from tomopolish.shapes import Float, Float32
 from tomopolish.solve.problem import pair_values, predicted_positions
 from tomopolish.solve.refine import Refinement

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tomopolish.correlation.reference import ReferenceTransform, cropped, prepare_half_maps
-from tomopolish.correlation.weights import ReferenceWeight, reference_weight
 from tomopolish.dataset.model import References
-from tomopolish.settings import AlignSettings
+from tomopolish.imaging.reference import ReferenceTransform, cropped, prepare_half_maps
+from tomopolish.imaging.weights import ReferenceWeight, reference_weight
+from tomopolish.settings.alignment import AlignSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, Particles, TiltSeries
-from tomopolish.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
-from tomopolish.pipeline.correlate import frames_taking_part
-from tomopolish.results import Diagnostics, TomogramResult, TomogramStatistics
-from tomopolish.settings import AlignSettings
+from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.pipeline.windows import frames_taking_part
+from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
+from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.gauge import net_rotation, remove_rotation
 from tomopolish.solve.refine import Refinement

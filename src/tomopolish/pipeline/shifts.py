@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.settings import AlignSettings, FitSettings
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.settings.alignment import AlignSettings, FitSettings
 from tomopolish.shapes import Float
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
 from tomopolish.solve.refine import Refinement

@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopolish import pipeline
-from tomopolish.correlation.devices import cuda_devices
 from tomopolish.dataset.check import check_dataset, check_output_folder
-from tomopolish.dataset.dataset import Dataset, open_dataset
 from tomopolish.dataset.files import remove_leftovers
+from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.imaging.devices import cuda_devices
+from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, open_folder, refine, show_closing
-from tomopolish.run.meshes import write_meshes
 from tomopolish.run.outputs import look_for_outputs
-from tomopolish.run.pipeline_control import PipelineControl, WatchedReporter
+from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
-from tomopolish.run.results_store import FOLDER_NAME, ResultsStore
 from tomopolish.run.startup import load_ahead, load_more
+from tomopolish.run.store import FOLDER_NAME, ResultsStore
 from tomopolish.run.work import Project, Stages
-from tomopolish.settings import AlignSettings, InputPaths
+from tomopolish.settings.alignment import AlignSettings, InputPaths
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tomopolish.dataset.model import Particles, References, TiltSeries
     from tomopolish.progress import Progress
-    from tomopolish.results import TomogramResult
+    from tomopolish.results.tomogram import TomogramResult
 
 
 def _prepare(references: References, settings: AlignSettings) -> pipeline.PreparedReferences:
@@ -99,8 +99,8 @@ def run_align(
     control = PipelineControl(folder=settings.run.pipeline_folder)
     reporter = WatchedReporter(reporter, control)
     if settings.run.cluster is not None:
-        from tomopolish.run.cluster import check_installed  # noqa: PLC0415  few runs have a cluster
-        from tomopolish.run.distributed import run_on_cluster  # noqa: PLC0415  as above
+        from tomopolish.run.cluster.distributed import run_on_cluster  # noqa: PLC0415  as above
+        from tomopolish.run.cluster.launch import check_installed  # noqa: PLC0415  few runs have a cluster
 
         check_installed(settings.run.cluster)
         if settings.run.cluster.is_local:
@@ -143,7 +143,7 @@ def run_align(
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
-    from tomopolish.run.report import report_run  # noqa: PLC0415  see `startup`
+    from tomopolish.run.commands.report import report_run  # noqa: PLC0415  see `startup`
 
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     show_closing(report, folder, reporter, maps=maps, page=page)
@@ -199,7 +199,7 @@ def _run_species(
         job = settings.run.pipeline_folder.absolute()
         names = [s.name for s in project.species]
         write_job_files(project.first, report, folder.absolute(), job, names)
-    from tomopolish.run.report import report_run  # noqa: PLC0415  see `startup`
+    from tomopolish.run.commands.report import report_run  # noqa: PLC0415  see `startup`
 
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     reporter.show(species_table(project, report))

@@ -1,7 +1,7 @@
 """Results as arrays and JSON, and back: no pickle, so that reading a file never runs code.
 
-Only the dataclasses of `tomopolish.results` and `tomopolish.dataset.model` are taken, with the fields they
-declare.
+Only the dataclasses of `tomopolish.results.tomogram` and `tomopolish.dataset.model` are taken, with the
+fields they declare.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish import results
 from tomopolish.dataset import model
+from tomopolish.results import tomogram as results
 
 Array = np.ndarray
 

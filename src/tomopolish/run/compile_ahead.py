@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 TILTS, PARTICLES, RANGE_PX = 3, 5, 4
 
@@ -32,11 +32,11 @@ def start(settings: AlignSettings) -> None:
 
 def compile_comparison() -> None:
     """Call the comparison of boxes with the reference, with arrays of the types it meets in a run."""
-    from tomopolish.correlation import kernels_cpu  # noqa: PLC0415  the parent has not imported it yet
+    from tomopolish.imaging.kernels import compare as compare_kernels  # noqa: PLC0415  the parent has not imported it yet
 
     rows = columns = 3
     plane = np.zeros((2, rows, columns), np.float32)
-    kernels_cpu.correlate_spectra(
+    compare_kernels.correlate_spectra(
         np.zeros((1, 2, 2, rows, columns), np.float32), 8, np.zeros(2 * 2 * 5 * 9 * 9, np.float32), 4,
         np.zeros(1, np.int64), np.zeros((1, 2, 3), np.float32), np.zeros((1, 2), np.float32),
         np.full((2, rows), columns), plane, plane, np.zeros((1, 3), np.float32), plane[None],
@@ -47,7 +47,7 @@ def compile_comparison() -> None:
 
 def compile_solver(model: str | None) -> None:
     """Refine a few particles in noise, and search for each of them."""
-    from tomopolish.correlation.windows import CorrelationWindows, window_samples  # noqa: PLC0415
+    from tomopolish.imaging.windows import CorrelationWindows, window_samples  # noqa: PLC0415
     from tomopolish.models.deformation import NoDeformation, warp_model  # noqa: PLC0415
     from tomopolish.models.motion import NoMotion  # noqa: PLC0415
     from tomopolish.models.parameters import Layout  # noqa: PLC0415

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from tomopolish.correlation.devices import tomograms_at_once
-from tomopolish.results import TomogramResult
+from tomopolish.imaging.devices import tomograms_at_once
+from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.local import Outcomes, Runner, one_after_another, refine_one
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.work import Work

@@ -17,7 +17,7 @@ import numpy as np
 from tomopolish import __version__
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 Fingerprint = Mapping[str, str]
 """Part of what the result depends on → digest."""

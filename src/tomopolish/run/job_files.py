@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.dataset import Dataset
-from tomopolish.dataset.pipeline_nodes import NODE_TYPES, write_output_nodes
-from tomopolish.geometry import rotation_vector, tomogram_centre_px
+from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.relion.pipeline_nodes import NODE_TYPES, write_output_nodes
 from tomopolish.output.logfile import FILE_NAME, TomogramPage, write_logfile
+from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
 from tomopolish.run.local import RunReport
 
 MOST_PAGES = 200

@@ -17,15 +17,15 @@ from tomopolish.dataset.model import Alignment
 from tomopolish.errors import InputError, RunError, RunStopped
 from tomopolish.output.note import write_note
 from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
-from tomopolish.results import MapComparison, TomogramResult, TomogramStatistics
+from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
+from tomopolish.results.verdict import Verdict, verdict
+from tomopolish.results.verdict import sentence as in_words
 from tomopolish.run.failures import reason
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.results_store import ResultsStore, StoredResults
+from tomopolish.run.store import ResultsStore, StoredResults
 from tomopolish.run.work import Prepared, Project, Stages, Work, report_failure, report_warnings
-from tomopolish.settings import AlignSettings
-from tomopolish.verdict import Verdict, verdict
-from tomopolish.verdict import sentence as in_words
+from tomopolish.settings.alignment import AlignSettings
 
 Outcomes = tuple[Mapping[str, TomogramResult], Mapping[str, str]]
 """Results that no store keeps, and the reasons of failures."""

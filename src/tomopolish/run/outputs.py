@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write
-from tomopolish.run.results_store import FOLDER_NAME
-from tomopolish.settings import AlignSettings
+from tomopolish.run.store import FOLDER_NAME
+from tomopolish.settings.alignment import AlignSettings
 
 LIST_NAME = "written.json"
 """Name of the list, beside the results of single tomograms."""

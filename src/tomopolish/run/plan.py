@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from tomopolish.correlation.windows import pair_geometry, window_samples
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.imaging.windows import pair_geometry, window_samples
 from tomopolish.output.table import Table
 from tomopolish.pipeline import frames_taking_part
 from tomopolish.run.work import Project
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 COST_OVER_FFT = 4.0
 """Time of a whole run over that of the two Fourier transforms of each pair, order of magnitude."""

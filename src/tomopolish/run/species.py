@@ -10,9 +10,9 @@ import numpy as np
 
 from tomopolish import pipeline
 from tomopolish.dataset.check import check_output_folder
-from tomopolish.dataset.dataset import open_dataset
 from tomopolish.dataset.files import remove_leftovers
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries
+from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.species import (
     SpeciesDataset,
     SpeciesReferences,
@@ -23,12 +23,12 @@ from tomopolish.dataset.species import (
 from tomopolish.errors import InputError
 from tomopolish.output.table import Table
 from tomopolish.progress import Progress
-from tomopolish.results import TomogramResult
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.local import RunReport
-from tomopolish.run.meshes import write_meshes
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.work import Stages
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 SpeciesPrepared = tuple[pipeline.PreparedReferences, ...]
 

@@ -16,7 +16,7 @@ from functools import partial
 from threading import Thread, main_thread
 
 from tomopolish.run import compile_ahead
-from tomopolish.settings import AlignSettings
+from tomopolish.settings.alignment import AlignSettings
 
 M_MMAP_THRESHOLD = -3
 LARGE_ARRAY_BYTES = 4 * 2**20
@@ -94,11 +94,11 @@ def _load(steps: Sequence[Callable[[], None]]) -> None:
 
 
 def _kernels(settings: AlignSettings, compiles: Future[bool], own_process: bool) -> None:
-    from tomopolish.correlation import kernels_cpu  # noqa: PLC0415
+    from tomopolish.imaging.kernels import compare as compare_kernels  # noqa: PLC0415
 
-    must = not kernels_cpu.are_kept()
+    must = not compare_kernels.are_kept()
     with _hidden("scipy.linalg") if must and own_process else contextlib.nullcontext():
-        kernels_cpu.wake()
+        compare_kernels.wake()
     if must and own_process and settings.run.threads > 1 and main_thread().is_alive():
         compile_ahead.start(settings)
     compiles.set_result(must)
@@ -134,7 +134,7 @@ def _motion() -> None:
 
 
 def _report() -> None:
-    import tomopolish.run.report  # noqa: F401, PLC0415
+    import tomopolish.run.commands.report  # noqa: F401, PLC0415
     from tomopolish.output.report.page import compile_template  # noqa: PLC0415
 
     compile_template()

@@ -10,11 +10,11 @@ from tomopolish.dataset.model import TiltSeries
 from tomopolish.errors import RunError
 from tomopolish.output.diagnostics import write_diagnostics
 from tomopolish.progress import Progress
-from tomopolish.results import TomogramResult
+from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.fingerprint import Fingerprint, differences, tomogram_fingerprint
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.results_store import ResultsStore
-from tomopolish.settings import AlignSettings
+from tomopolish.run.store import ResultsStore
+from tomopolish.settings.alignment import AlignSettings
 
 Prepared = TypeVar("Prepared")
 

@@ -1,8 +1,7 @@
 """Synthetic projects with known truth: whole RELION projects on disk, or single tilt series in memory."""
 
-from tomopolish.simulate.companions import SimulatedSpecies
-from tomopolish.simulate.project import write_project
-from tomopolish.simulate.settings import (
+from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
+from tomopolish.settings.simulation import (
     AcquisitionSettings,
     NoiseSettings,
     PlantedErrors,
@@ -11,8 +10,9 @@ from tomopolish.simulate.settings import (
     SimulationSettings,
     SpecimenSettings,
 )
+from tomopolish.simulate.companions import SimulatedSpecies
+from tomopolish.simulate.project import write_project
 from tomopolish.simulate.structure import Structure, build_structure
-from tomopolish.simulate.structure_settings import CompanionSettings, MoleculeSettings
 from tomopolish.simulate.tomogram import (
     SimulatedTomogram,
     simulate_species,

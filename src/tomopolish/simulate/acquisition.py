@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.dataset.model import OpticsGroup
-from tomopolish.optics import Microscope, TiltCtf
+from tomopolish.physics.optics import Microscope, TiltCtf
+from tomopolish.settings.simulation import AcquisitionSettings
 from tomopolish.shapes import Float, Int
-from tomopolish.simulate.settings import AcquisitionSettings
 
 Array = np.ndarray
 

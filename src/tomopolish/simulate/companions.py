@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, References
+from tomopolish.settings.simulated_structure import CompanionSettings
+from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.simulate.motion import continued_trajectories
 from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
-from tomopolish.simulate.settings import SimulationSettings
 from tomopolish.simulate.specimen import random_positions_px, random_rotations
 from tomopolish.simulate.structure import Structure, build_structure
-from tomopolish.simulate.structure_settings import CompanionSettings
 from tomopolish.simulate.truth import Truth
 
 Array = np.ndarray

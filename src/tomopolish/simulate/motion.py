@@ -6,8 +6,8 @@ import numpy as np
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
+from tomopolish.settings.simulation import PlantedMotion
 from tomopolish.shapes import Float, Int
-from tomopolish.simulate.settings import PlantedMotion
 
 Array = np.ndarray
 

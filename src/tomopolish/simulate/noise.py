@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.fft
 
+from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Float, Float32
-from tomopolish.simulate.settings import SimulationSettings
 
 Array = np.ndarray
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from tomopolish import optics
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
-from tomopolish.geometry import depth_px
+from tomopolish.physics import optics
+from tomopolish.physics.geometry import depth_px
 from tomopolish.shapes import Complex64, Float, Float32, Int
 from tomopolish.simulate.kernels import particle_spectrum
 from tomopolish.simulate.slices import SliceVolume, next_even_fast_size

@@ -11,12 +11,12 @@ import numpy as np
 
 from tomopolish.dataset.model import TiltImages
 from tomopolish.dataset.mrc import write_stack
-from tomopolish.dataset.new_project import STACK_NAME, NewProjectWriter
-from tomopolish.dataset.tomograms import Dialect
+from tomopolish.dataset.relion.new_project import STACK_NAME, NewProjectWriter
+from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.errors import InputError
 from tomopolish.progress import Progress, SilentProgress, StageProgress
+from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Shaped
-from tomopolish.simulate.settings import SimulationSettings
 from tomopolish.simulate.structure import build_structure
 from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tomogram
 from tomopolish.simulate.truth import Truth, write_truth

@@ -7,8 +7,8 @@ import scipy.fft
 import scipy.ndimage
 
 from tomopolish.dataset.model import References
+from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.shapes import Float, Float32
-from tomopolish.simulate.structure_settings import MoleculeSettings
 
 Array = np.ndarray
 

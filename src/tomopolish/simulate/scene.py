@@ -8,17 +8,17 @@ import numpy as np
 
 from tomopolish.dataset.model import Deformation
 from tomopolish.errors import InputError
-from tomopolish.geometry import (
+from tomopolish.physics.geometry import (
     project,
     project_trajectories,
     relion5_projections,
     rotation_from_vector,
     tomogram_centre_px,
 )
+from tomopolish.settings.simulation import PlantedErrors, SimulationSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
 from tomopolish.simulate.motion import random_trajectories
-from tomopolish.simulate.settings import PlantedErrors, SimulationSettings
 from tomopolish.simulate.specimen import random_positions_px, random_rotations, tomogram_size_px
 from tomopolish.simulate.truth import visible_pairs
 from tomopolish.simulate.warp import random_warp, warp_displacement_px

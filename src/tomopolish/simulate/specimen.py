@@ -6,8 +6,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tomopolish.errors import InputError
+from tomopolish.settings.simulation import SpecimenSettings
 from tomopolish.shapes import Float
-from tomopolish.simulate.settings import SpecimenSettings
 
 Array = np.ndarray
 

@@ -11,7 +11,9 @@ import numpy as np
 from tomopolish.dataset.model import References
 from tomopolish.dataset.mrc import read_header
 from tomopolish.errors import InputError
-from tomopolish.optics import aberration_phase, ctf_phase, dose_weight
+from tomopolish.physics.optics import aberration_phase, ctf_phase, dose_weight
+from tomopolish.settings.simulated_structure import MoleculeSettings
+from tomopolish.settings.simulation import NoiseSettings, SimulationSettings
 from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.acquisition import (
     inelastic_amplitude,
@@ -24,9 +26,7 @@ from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.noise import noise_power
 from tomopolish.simulate.references import make_references, molecule_mask, shell_power
 from tomopolish.simulate.scene import random_stream
-from tomopolish.simulate.settings import NoiseSettings, SimulationSettings
 from tomopolish.simulate.slices import SliceVolume, slice_volume
-from tomopolish.simulate.structure_settings import MoleculeSettings
 
 Array = np.ndarray
 

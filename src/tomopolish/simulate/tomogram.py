@@ -11,14 +11,14 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.errors import InputError
-from tomopolish.geometry import tomogram_centre_px
+from tomopolish.physics.geometry import tomogram_centre_px
+from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter, painting_box_px
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
-from tomopolish.simulate.settings import SimulationSettings
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.truth import Truth
 

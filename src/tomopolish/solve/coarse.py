@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32
 from tomopolish.solve.surface import B_SPLINE, DisplacementSurface, both_sides, spline_filter
 

@@ -15,7 +15,7 @@ import numpy as np
 from tomopolish.device_arrays import Arrays, DeviceArray
 from tomopolish.errors import RunError
 from tomopolish.shapes import Float
-from tomopolish.solve import kernels
+from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State
 
 Array = np.ndarray
@@ -113,7 +113,7 @@ class WarpFactor:
         """Apply the inverse."""
         solved = np.array(coefficients, dtype=np.float64)
         for factor, row in zip(self.factors, solved, strict=True):
-            kernels.solve_cholesky(factor, row)
+            pair_kernels.solve_cholesky(factor, row)
         return solved
 
 

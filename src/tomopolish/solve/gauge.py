@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.geometry import cross_matrix, rotation_from_vector
+from tomopolish.physics.geometry import cross_matrix, rotation_from_vector
 from tomopolish.shapes import Float
 
 Array = np.ndarray

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.geometry import rotation_from_vector
 from tomopolish.models.parameters import Parameters
+from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.shapes import Float, Float32, Int
-from tomopolish.solve import search_kernels
 from tomopolish.solve.coarse import CoarseWindows, blur_matrix
+from tomopolish.solve.kernels import search as search_kernels
 from tomopolish.solve.problem import Problem, predicted_positions, unwarped_positions
 
 Array = np.ndarray

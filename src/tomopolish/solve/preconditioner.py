@@ -15,7 +15,6 @@ import numpy as np
 
 from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float
-from tomopolish.solve import kernels
 from tomopolish.solve.elimination import (
     MotionFactor,
     WarpFactor,
@@ -23,6 +22,7 @@ from tomopolish.solve.elimination import (
     motion_factor,
     warp_factor,
 )
+from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State, multiply_hessian
 
 Array = np.ndarray
@@ -69,7 +69,7 @@ class SchurFactor:
         tilt_part = np.concatenate([source.angles, source.shifts_px], axis=1).ravel()
         point_part = np.einsum("pji,pj->pi", self.point_roots, source.positions_px).ravel()
         tilt_step = tilt_part - self.cross @ point_part
-        kernels.solve_cholesky(self.tilt_factor, tilt_step)
+        pair_kernels.solve_cholesky(self.tilt_factor, tilt_step)
         left = (point_part - tilt_step @ self.cross).reshape(-1, 3)
         target.positions_px[...] = np.einsum("pij,pj->pi", self.point_roots, left)
         target.angles[...] = tilt_step.reshape(-1, 5)[:, :3]
@@ -161,7 +161,7 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
     tilt_blocks = np.empty((tilts, 5, 5))
     point_blocks = np.empty((particles, 3, 3))
     cross = np.empty((tilts, 5, particles, 3))
-    kernels.normal_blocks(
+    pair_kernels.normal_blocks(
         problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
         tilt_blocks, point_blocks, cross,
     )  # fmt: skip
@@ -173,7 +173,7 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
     if not (tilt_free.all() and free.positions_px.all()):
         cross *= tilt_free[:, :, None, None] & free.positions_px
     roots = np.empty(point_blocks.shape)
-    kernels.eliminate_points(point_blocks, roots, cross.reshape(-1, particles, 3))
+    pair_kernels.eliminate_points(point_blocks, roots, cross.reshape(-1, particles, 3))
     flat = cross.reshape(tilts * 5, particles * 3)
     schur = -(flat @ flat.T)  # NumPy computes half of a symmetric product
     blocks = schur.reshape(tilts, 5, tilts, 5)

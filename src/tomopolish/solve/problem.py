@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.device_arrays import ON_HOST, Products
-from tomopolish.geometry import left_jacobian, rotation_from_vector
 from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
 from tomopolish.models.protocols import DeformationModel, MotionModel
+from tomopolish.physics.geometry import left_jacobian, rotation_from_vector
 from tomopolish.shapes import Bool, Float
-from tomopolish.solve import kernels
+from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 from tomopolish.solve.warp_at import WarpAt, apply, warp_at
 from tomopolish.solve.workers import Spread, alone
@@ -211,7 +211,7 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
             force, curvature[part] = _through_warp(warp.jacobian[part], force, curvature[part])
         seen = problem.surface.visible[part]
         mine = blocks.angles[part], blocks.shifts_px[part], points[part]
-        kernels.pull(seen, R[part], turned[part], turn_rate[part], force, *mine)
+        pair_kernels.pull(seen, R[part], turned[part], turn_rate[part], force, *mine)
 
     spread(len(R), look)
     blocks.positions_px[...] = points.sum(axis=0)
@@ -266,7 +266,7 @@ def transpose_jacobian(
     vector = np.zeros(layout.size)
     blocks = layout.unpack(vector)
     points = np.empty((layout.tilts, layout.particles, 3))
-    kernels.pull(
+    pair_kernels.pull(
         problem.surface.visible, state.rotations, state.turned, state.turn_rate, force, blocks.angles,
         blocks.shifts_px, points,
     )  # fmt: skip
@@ -312,7 +312,7 @@ def _product(problem: Problem, state: State, blocks: Parameters, points: Array, 
     product = np.zeros(layout.size)
     result = layout.unpack(product)
     pulled = np.empty((layout.tilts, layout.particles, 3))
-    kernels.normal_product(
+    pair_kernels.normal_product(
         problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
         blocks.angles, blocks.shifts_px, points, result.angles, result.shifts_px, pulled,
     )  # fmt: skip
@@ -329,7 +329,7 @@ def _product_with_warp(
     assert state.warp is not None
     tilts, particles = problem.surface.visible.shape
     moved = np.empty((tilts, particles, 2))
-    kernels.push(
+    pair_kernels.push(
         problem.surface.visible, state.rotations, state.turned, state.turn_rate, blocks.angles,
         blocks.shifts_px, np.ascontiguousarray(np.broadcast_to(points, (tilts, particles, 3))), moved,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.coarse import (

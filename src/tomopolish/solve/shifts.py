@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray

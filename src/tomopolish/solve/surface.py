@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.correlation.windows import MARGIN_SAMPLES, CorrelationWindows
+from tomopolish.imaging.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
-from tomopolish.solve import kernels
+from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.workers import one_blas_thread
 
 Array = np.ndarray
@@ -176,7 +176,7 @@ def evaluate_surface(surface: DisplacementSurface, displacements_px: Float[Array
     """Interpolate every pair's surface at its displacement."""
     shape = surface.visible.shape
     value, gradient, hessian = np.empty(shape), np.empty((*shape, 2)), np.empty((*shape, 3))
-    kernels.interpolate(
+    pair_kernels.interpolate(
         surface.coefficients,
         surface.visible,
         displacements_px,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.correlation.windows import CorrelationWindows
+from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.protocols import DeformationModel
 from tomopolish.shapes import Float
 from tomopolish.solve.coarse import correlation_length_px

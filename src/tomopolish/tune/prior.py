@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float
 
 Array = np.ndarray

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tomopolish.correlation.windows import CorrelationWindows
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import RunError
-from tomopolish.geometry import project
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.physics.geometry import project
 from tomopolish.pipeline import PreparedReferences, build_problem, correlation_windows
 from tomopolish.pipeline.fit import SCALE_TOLERANCE, intensity_scales, scaled
 from tomopolish.pipeline.problem import start_vector
 from tomopolish.progress import Progress
-from tomopolish.settings import AlignSettings, MotionSettings
+from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Float
 from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.refine import Refinement, RefineOptions, newton, refine

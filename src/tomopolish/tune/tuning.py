@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tomopolish.settings import MotionSettings
+from tomopolish.settings.alignment import MotionSettings
 from tomopolish.tune.kalman import log_evidence
 from tomopolish.tune.linear import LinearTomogram
 from tomopolish.tune.noise import NoiseModel

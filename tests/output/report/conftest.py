@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_results import make_result
 
-from tomopolish.results import TomogramResult
-from tomopolish.run.report import write_report
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.run.commands.report import write_report
 
 
 class Fleet(Mapping[str, TomogramResult]):
@@ -34,5 +34,5 @@ def fleet_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[P
     """The overview of a thousand tomograms, and where their pages would be."""
     pages: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tomopolish.run.report.write_tomogram", lambda path, *_: pages.append(path))
+        patch.setattr("tomopolish.run.commands.report.write_tomogram", lambda path, *_: pages.append(path))
         return write_report(tmp_path_factory.mktemp("fleet"), Fleet(1000), {}), pages

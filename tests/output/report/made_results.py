@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation
-from tomopolish.geometry import relion5_projections, rotation_from_vector
-from tomopolish.results import (
+from tomopolish.physics.geometry import relion5_projections, rotation_from_vector
+from tomopolish.results.tomogram import (
     Evidence,
     FitRecord,
     InputGeometry,

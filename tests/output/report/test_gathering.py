@@ -10,13 +10,13 @@ import pytest
 from made_results import IMAGE, PIXEL, make_result
 
 from tomopolish.dataset.model import AlignmentErrors
-from tomopolish.geometry import project
 from tomopolish.output.report import gather
 from tomopolish.output.report.gather import POOR, WEAK, sample, tomogram_details, tomogram_summary
 from tomopolish.output.report.packing import packed, page_json, rounded, unpacked
 from tomopolish.output.report.page import figure
 from tomopolish.output.report.payload import details_payload
-from tomopolish.results import TomogramResult
+from tomopolish.physics.geometry import project
+from tomopolish.results.tomogram import TomogramResult
 
 
 def test_packed_arrays_come_back_to_a_part_in_65000() -> None:

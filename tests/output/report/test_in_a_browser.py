@@ -10,7 +10,7 @@ from made_results import make_maps, make_result
 from test_pages import HOSTILE, results
 
 from chromium import Page, chromium
-from tomopolish.run.report import write_report
+from tomopolish.run.commands.report import write_report
 
 if chromium() is None:
     pytest.skip("no Chromium is installed", allow_module_level=True)

@@ -14,8 +14,8 @@ from tomopolish.dataset.model import WEAK_FACTOR
 from tomopolish.errors import RunError
 from tomopolish.output.report import page
 from tomopolish.output.report.gather import MOST_PARTICLES
-from tomopolish.results import OUTLIER_FACTOR, TomogramResult
-from tomopolish.run.report import ALL_IN_ONE, remove_earlier, write_report
+from tomopolish.results.tomogram import OUTLIER_FACTOR, TomogramResult
+from tomopolish.run.commands.report import ALL_IN_ONE, remove_earlier, write_report
 
 HOSTILE = (
     "<script>window.hacked = 1</script>",

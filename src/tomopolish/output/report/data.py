@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tomopolish.results import MapComparison, TomogramStatistics
+from tomopolish.results.tomogram import MapComparison, TomogramStatistics
+from tomopolish.results.verdict import Verdict
 from tomopolish.shapes import Float
-from tomopolish.verdict import Verdict
 
 Array = np.ndarray
 
@@ -129,7 +129,7 @@ class WarpGrids:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
-    """Summed correlation windows before and after, by exposure; see `tomopolish.results.FitRecord`."""
+    """Summed correlation windows before and after, by exposure; see `results.tomogram.FitRecord`."""
 
     step_angstrom: float
     before: Float[Array, "F n n"]

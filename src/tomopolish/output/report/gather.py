@@ -7,13 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, Deformation
-from tomopolish.geometry import (
-    project,
-    project_trajectories,
-    relion5_parameters,
-    rotation_vector,
-    tomogram_centre_px,
-)
 from tomopolish.models.deformation import deformation_from
 from tomopolish.output.report.data import (
     Flag,
@@ -24,7 +17,14 @@ from tomopolish.output.report.data import (
     WarpGrids,
     Windows,
 )
-from tomopolish.results import FitRecord, TomogramResult
+from tomopolish.physics.geometry import (
+    project,
+    project_trajectories,
+    relion5_parameters,
+    rotation_vector,
+    tomogram_centre_px,
+)
+from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray

@@ -9,7 +9,7 @@ import numpy as np
 
 from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, WarpGrids
 from tomopolish.output.report.packing import packed, rounded
-from tomopolish.results import MapComparison
+from tomopolish.results.tomogram import MapComparison
 
 Array = np.ndarray
 

@@ -1,0 +1,265 @@
+"""A data set as a whole: what belongs together, loading it tomogram by tomogram, writing the refined sets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
+from tomopolish.dataset.references import read_references
+from tomopolish.dataset.relion.optimisation_set import (
+    OptimisationSet,
+    read_optimisation_set,
+    write_optimisation_set,
+)
+from tomopolish.dataset.relion.particles import ParticleTable, ParticleUpdate, read_particle_table
+from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, positive
+from tomopolish.dataset.relion.tomogram_writer import TomogramSetWriter
+from tomopolish.dataset.relion.tomograms import TomogramSet, read_tomogram_set
+from tomopolish.dataset.relion.trajectories import (
+    TrajectorySet,
+    TrajectoryWriter,
+    read_trajectory_set,
+    trajectory_writer,
+)
+from tomopolish.dataset.relion.uncertainty import UncertaintyFile
+from tomopolish.errors import InputError
+from tomopolish.shapes import Float, Int
+
+Array = np.ndarray
+
+_KEPT = "_kept_references"
+OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Tomograms, particles, trajectories and references that belong together.
+
+    Tables are read when first used and kept. Pickling passes on only the names of the files, and the copy
+    reads them again: cheap to send, and nothing is read that a worker does not use.
+    """
+
+    files: OptimisationSet
+
+    @cached_property
+    def tomograms(self) -> TomogramSet:
+        """The tomogram set."""
+        return read_tomogram_set(
+            self.files.require("tomograms"), working_directory=self.files.working_directory
+        )
+
+    @cached_property
+    def particles(self) -> ParticleTable:
+        """The particle set."""
+        return read_particle_table(
+            self.files.require("particles"), working_directory=self.files.working_directory
+        )
+
+    @cached_property
+    def trajectories(self) -> TrajectorySet | None:
+        """The trajectory set, or None where there is none."""
+        if "trajectories" not in self.files.paths:
+            return None
+        return read_trajectory_set(
+            self.files.require("trajectories"), working_directory=self.files.working_directory
+        )
+
+    @property
+    def version(self) -> str:
+        """Version tag that new files of this data set carry."""
+        return self.tomograms.star.version or self.tomograms.dialect.value
+
+    @cached_property
+    def tomogram_names(self) -> tuple[str, ...]:
+        """Tomograms that have particles, in the order of the tomogram set."""
+        return tuple(name for name in self.tomograms.names if name in self.particles.rows_by_tomogram)
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size of the first tomogram that has particles (all must have the same)."""
+        names = self.tomogram_names or self.tomograms.names
+        return positive(self.tomograms.general, PIXEL_SIZE, self.tomograms.row(names[0]))
+
+    def load(self, name: str) -> tuple[TiltSeries, Particles]:
+        """Load one tomogram: its tilt series (images stay on disk) and its particles.
+
+        Raises
+        ------
+        InputError
+            When anything is missing, of the wrong type, or impossible; it names file, table and row.
+        """
+        tilt_series = self.tomograms.load(name)
+        particles = self.particles.particles(tilt_series)
+        if self.trajectories is None:
+            return tilt_series, particles
+        offsets = self.trajectories.load(particles.names, len(tilt_series))
+        return tilt_series, replace(particles, trajectories_px=offsets / tilt_series.pixel_size_angstrom)
+
+    def references(self, *, keep: bool = False) -> References:
+        """Half maps, mask and FSC.
+
+        Parameters
+        ----------
+        keep
+            Whether they are asked for again soon: the next call returns the same ones without reading. They
+            are large, and not kept longer than that.
+
+        Raises
+        ------
+        InputError
+            When one is missing, malformed or does not fit.
+        """
+        kept: References | None = self.__dict__.pop(_KEPT, None)
+        found = read_references(self.files, self.pixel_size_angstrom) if kept is None else kept
+        if keep:
+            self.__dict__[_KEPT] = found
+        return found
+
+    def write(
+        self,
+        out_folder: Path,
+        alignments: Mapping[str, Alignment],
+        *,
+        motion: bool,
+        species: str | None = None,
+        with_tomograms: bool = True,
+    ) -> OptimisationSet:
+        """Write the refined sets; tomograms without an alignment keep their input values.
+
+        Parameters
+        ----------
+        out_folder
+            Receives ``tomograms.star``, ``particles.star``, ``optimisation_set.star``, for RELION 5
+            ``tilt_series/*.star``, with `motion` ``motion.star``, and where alignments have errors
+            ``uncertainty.star``.
+        alignments
+            Tomogram → result. Each is looked up once, so that a mapping may load them from disk.
+        motion
+            Whether the trajectories were refined. Otherwise the input's, if any, stay part of the new set.
+        species
+            Where several species share the tomograms: the folder within `out_folder` for all but them.
+        with_tomograms
+            Whether to write the tomograms; False where another species' call does.
+
+        Returns
+        -------
+        The new optimisation set, as written.
+
+        Raises
+        ------
+        RunError
+            When a file cannot be written.
+        """
+        shared = self.files.working_directory / out_folder
+        out = shared if species is None else shared / species
+        paths = {"tomograms": shared / "tomograms.star", "particles": out / "particles.star"}
+        tomograms = TomogramSetWriter(self.tomograms, shared) if with_tomograms else None
+        particles = ParticleUpdate(self.particles)
+        with contextlib.ExitStack() as stack:
+            trajectories: TrajectoryWriter | None = None
+            if motion:
+                paths["trajectories"] = out / "motion.star"
+                count = sum(len(self.particles.rows_by_tomogram[name]) for name in self.tomogram_names)
+                trajectories = stack.enter_context(
+                    trajectory_writer(paths["trajectories"], count=count, version=self.version)
+                )
+            uncertainty = UncertaintyFile(out / "uncertainty.star", self.version)
+            for name in self.tomograms.names:
+                alignment = alignments.get(name)
+                if alignment is not None:
+                    tilt_series = self.tomograms.load(name)
+                    uncertainty.add(tilt_series, [self.particles.names[r] for r in alignment.rows], alignment)
+                    if tomograms is not None:
+                        tomograms.add(tilt_series, alignment)
+                    particles.add(tilt_series, alignment.rows, alignment.positions_px)
+                if trajectories is not None and name in self.particles.rows_by_tomogram:
+                    self._write_trajectories(trajectories, name, alignment)
+        if tomograms is not None:
+            tomograms.finish()
+        uncertainty.write()
+        particles.write(paths["particles"])
+        files = self.files.updated(paths)
+        files = replace(files, table=replace(files.table, version=files.table.version or self.version))
+        write_optimisation_set(out / "optimisation_set.star", files)
+        return files
+
+    def _write_trajectories(self, writer: TrajectoryWriter, name: str, alignment: Alignment | None) -> None:
+        rows = self.particles.rows_by_tomogram[name]
+        names = [self.particles.names[row] for row in rows]
+        if alignment is None:
+            writer.add(names, self._input_trajectories(name, names))
+            return
+        tilts = len(alignment.projections_px)
+        complete = len(alignment.rows) == len(rows)
+        offsets = np.zeros((len(rows), tilts, 3)) if complete else self._input_trajectories(name, names)
+        pixel_size = positive(self.tomograms.general, PIXEL_SIZE, self.tomograms.row(name))
+        refined = alignment.trajectories_px
+        offsets[_places(rows, alignment.rows)] = 0.0 if refined is None else refined * pixel_size
+        writer.add(names, offsets)
+
+    def _input_trajectories(self, name: str, names: list[str]) -> Float[Array, "P F 3"]:
+        """Return the trajectories of the input, Å; none (all zero) where there are none to be read."""
+        try:
+            tilts = len(self.tomograms.series(name))
+        except InputError:
+            return np.zeros((len(names), 1, 3))
+        if self.trajectories is not None:
+            with contextlib.suppress(InputError):
+                return self.trajectories.load(names, tilts)
+        return np.zeros((len(names), tilts, 3))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "files", state["files"])
+
+
+def _places(rows: Int[Array, "P"], wanted: Int[Array, "Q"]) -> Int[Array, "Q"]:
+    """Index in `rows` (ascending) of every row in `wanted`."""
+    places: Array = np.searchsorted(rows, wanted)
+    return places
+
+
+def open_dataset(
+    optimisation_set: Path | None = None,
+    *,
+    tomograms: Path | None = None,
+    particles: Path | None = None,
+    trajectories: Path | None = None,
+    ref1: Path | None = None,
+    ref2: Path | None = None,
+    mask: Path | None = None,
+    fsc: Path | None = None,
+    working_directory: Path | None = None,
+) -> Dataset:
+    """Open a data set: from an optimisation set, from its components, or from both (components win).
+
+    Paths, here and in the files, are relative to `working_directory`: RELION's project folder, by default
+    the current one.
+
+    Raises
+    ------
+    InputError
+        When the tomogram, particle or trajectory set is missing or malformed.
+    """
+    components = {
+        "tomograms": tomograms,
+        "particles": particles,
+        "trajectories": trajectories,
+        "half map 1": ref1,
+        "half map 2": ref2,
+        "mask": mask,
+        "fsc": fsc,
+    }
+    folder = (working_directory or Path.cwd()).absolute()
+    dataset = Dataset(files=read_optimisation_set(optimisation_set, components, working_directory=folder))
+    _ = dataset.tomograms, dataset.particles, dataset.trajectories  # read now, so that faults show now
+    return dataset

@@ -1,0 +1,1 @@
+"""RELION's STAR files of both dialects: which tables and labels hold what."""

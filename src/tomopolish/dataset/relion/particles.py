@@ -1,0 +1,207 @@
+"""Particle sets of both dialects (spec §2, §7): positions, orientations, half sets, optics groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.files import shown_path
+from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
+from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, positive, read_microscope
+from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
+from tomopolish.physics.geometry import euler_zyz
+from tomopolish.shapes import Float, Int
+
+Array = np.ndarray
+
+TABLE = "particles"
+TOMOGRAM = "rlnTomoName"
+NAME = "rlnTomoParticleName"
+HALF_SET = "rlnRandomSubset"
+OPTICS = "rlnOpticsGroup"
+CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
+CORNERED = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
+ORIGIN = tuple(f"rlnOrigin{axis}Angst" for axis in "XYZ")
+PARTICLE_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+SUBTOMOGRAM_ANGLES = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParticleTable:
+    """A particle set as read; everything is kept as text until a tomogram's particles are asked for."""
+
+    star: StarFile
+
+    @cached_property
+    def table(self) -> StarTable:
+        """Table ``particles``."""
+        return self.star.table(TABLE)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether positions are in Å from the tomogram's centre (RELION 5) rather than in px (RELION 4)."""
+        found = [label in self.table for label in CENTRED]
+        # A table that lacks one of them is told so, unless it is one of RELION 4.
+        return found[0] or (any(found) and CORNERED[0] not in self.table)
+
+    @cached_property
+    def optics_groups(self) -> tuple[OpticsGroup, ...]:
+        """All optics groups, in the file's order."""
+        optics = self.star.table("optics")
+        return tuple(_optics_group(optics, row) for row in range(len(optics)))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Name of every particle."""
+        return self.table.strings(NAME)
+
+    @cached_property
+    def rows_by_tomogram(self) -> Mapping[str, Int[Array, "P"]]:
+        """Tomogram → rows of its particles, ascending; tomograms in the order of their first particle."""
+        cells = self.table.strings(TOMOGRAM)
+        index: dict[str, int] = {}
+        codes = np.fromiter((index.setdefault(cell, len(index)) for cell in cells), np.int64, len(cells))
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(index) + 1))
+        return {name: order[bounds[i] : bounds[i + 1]] for name, i in index.items()}
+
+    @cached_property
+    def half_sets(self) -> Int[Array, "rows"]:
+        """0 or 1 for every particle; raises InputError naming a row that is in neither half."""
+        if HALF_SET not in self.table:
+            raise self.table.error(
+                f"the column {HALF_SET} is missing, which says with which half map a particle is compared; "
+                "give the particles of a refinement with two halves"
+            )
+        values = self.table.ints(HALF_SET)
+        wrong = (values != 1) & (values != 2)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise self.table.error(
+                f"{HALF_SET} is {values[row]}, but must be 1 or 2; assign every particle to a half set",
+                row=row,
+            )
+        return values - 1
+
+    @cached_property
+    def optics_indices(self) -> Int[Array, "rows"]:
+        """Index into `optics_groups` of every particle; raises InputError naming a row without one."""
+        optics = self.star.table("optics")
+        index = {number: i for i, number in enumerate(optics.ints(OPTICS).tolist())}
+        numbers = self.table.ints(OPTICS)
+        known = np.isin(numbers, list(index))
+        if not known.all():
+            row = int(np.argmin(known))
+            raise self.table.error(
+                f"{OPTICS} is {numbers[row]}, which the table optics does not list; add the group there",
+                row=row,
+            )
+        lookup = np.array([index[n] for n in numbers.tolist()], dtype=np.int64)
+        return lookup
+
+    def particles(self, tilt_series: TiltSeries) -> Particles:
+        """Return the particles of one tomogram, without trajectories.
+
+        Raises
+        ------
+        InputError
+            When a column is missing or a cell of the wrong type; it names file, table and row.
+        """
+        rows = self.rows_by_tomogram.get(tilt_series.name, np.zeros(0, dtype=np.int64))
+        subtomogram = euler_zyz(*(self._column(label, 0.0)[rows] for label in SUBTOMOGRAM_ANGLES))
+        origins_px = (
+            np.stack([self._column(label, 0.0)[rows] for label in ORIGIN], axis=-1)
+            / tilt_series.pixel_size_angstrom
+        )
+        shift_px = np.einsum("pij,pj->pi", subtomogram, origins_px)
+        return Particles(
+            rows=rows,
+            names=tuple(self.names[row] for row in rows),
+            positions_px=self._coordinates_px(rows, tilt_series) - shift_px,
+            rotations=subtomogram @ euler_zyz(*(self._column(label, 0.0)[rows] for label in PARTICLE_ANGLES)),
+            half_set=self.half_sets[rows],
+            optics_group=self.optics_indices[rows],
+            optics_groups=self.optics_groups,
+        )
+
+    def _coordinates_px(self, rows: Int[Array, "P"], tilt_series: TiltSeries) -> Float[Array, "P 3"]:
+        if self.is_centred:
+            centred = np.stack([self._column(label)[rows] for label in CENTRED], axis=-1)
+            return centred / tilt_series.pixel_size_angstrom + np.array(tilt_series.tomogram_size_px) / 2
+        return np.stack([self._column(label)[rows] for label in CORNERED], axis=-1) + 1
+
+    @cached_property
+    def _numbers(self) -> dict[str, Array]:
+        return {}
+
+    def _column(self, label: str, default: float | None = None) -> Float[Array, "rows"]:
+        """Column as numbers, converted once."""
+        if label not in self._numbers:
+            self._numbers[label] = self.table.floats(label, default=default)
+        return self._numbers[label]
+
+
+class ParticleUpdate:
+    """Collects refined positions; everything else of the table goes back as it was."""
+
+    def __init__(self, particles: ParticleTable) -> None:
+        self._particles = particles
+        labels = CENTRED if particles.is_centred else CORNERED
+        self._coordinates = {label: list(particles.table.strings(label)) for label in labels}
+        self._origins = {
+            label: list(particles.table.strings(label)) for label in ORIGIN if label in particles.table
+        }
+
+    def add(self, tilt_series: TiltSeries, rows: Int[Array, "P"], positions_px: Float[Array, "P 3"]) -> None:
+        """Set the positions (tomogram frame, px) of some rows, and their origins to zero."""
+        if self._particles.is_centred:
+            centre = np.array(tilt_series.tomogram_size_px) / 2
+            values = (positions_px - centre) * tilt_series.pixel_size_angstrom
+        else:
+            values = positions_px - 1
+        indices = rows.tolist()
+        for axis, column in enumerate(self._coordinates.values()):
+            for row, cell in zip(indices, format_floats(values[:, axis]), strict=True):
+                column[row] = cell
+        for column in self._origins.values():
+            for row in indices:
+                column[row] = "0.000000"
+
+    def table(self) -> StarTable:
+        """Return the table ``particles`` with what was added."""
+        return self._particles.table.with_columns({**self._coordinates, **self._origins})
+
+    def write(self, path: Path) -> None:
+        """Write the particle set atomically; raises RunError when that is impossible."""
+        write_star(path, self._particles.star.with_table(self.table()))
+
+
+def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable:
+    """Read a particle set; raises InputError when it is missing, malformed or empty."""
+    particles = ParticleTable(star=read_star(path, shown_as=shown_path(path, working_directory)))
+    if not len(particles):
+        raise particles.table.error("there is no particle in this set; give one with particles")
+    return particles
+
+
+def _optics_group(optics: StarTable, row: int) -> OpticsGroup:
+    return OpticsGroup(
+        name=optics.value("rlnOpticsGroupName", row)
+        if "rlnOpticsGroupName" in optics
+        else f"group {row + 1}",
+        pixel_size_angstrom=positive(optics, PIXEL_SIZE, row),
+        microscope=read_microscope(optics, row),
+        even_zernike=_zernike(optics, "rlnEvenZernike", row),
+        odd_zernike=_zernike(optics, "rlnOddZernike", row),
+    )
+
+
+def _zernike(optics: StarTable, label: str, row: int) -> tuple[float, ...]:
+    return tuple(optics.vector(label, row).tolist()) if label in optics else ()

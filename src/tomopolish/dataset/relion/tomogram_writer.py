@@ -1,0 +1,185 @@
+"""Writing a refined tomogram set, in the dialect and with all columns of the one that was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.files import rebased, safe_file_name, shown_path
+from tomopolish.dataset.model import Alignment, Deformation, TiltSeries
+from tomopolish.dataset.mrc import split_section
+from tomopolish.dataset.relion.tilt_series import (
+    ANGLES,
+    COEFFICIENTS,
+    DEFORMATION_GRID,
+    DEFORMATION_TYPE,
+    MATRIX_ROWS,
+    MICROGRAPH,
+    SERIES_FILE,
+    SHIFTS,
+    STACK,
+    uses_matrices,
+)
+from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet
+from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
+from tomopolish.errors import InputError
+from tomopolish.physics.geometry import relion5_parameters
+
+
+class TomogramSetWriter:
+    """Takes tomograms one at a time, so that thousands need not be held, and writes the set at the end.
+
+    Tomograms that are never added keep their input rows, apart from names of files that would no longer be
+    found from the output folder.
+    """
+
+    def __init__(self, tomograms: TomogramSet, out_folder: Path) -> None:
+        self._set = tomograms
+        self._out = out_folder
+        self._series: dict[str, StarTable] = {}  # RELION 4 only: they go into the set's own file
+        self._files: dict[str, str] = {}  # RELION 5 only
+        self._deformations: dict[str, Deformation] = {}
+        self._used_names: set[str] = set()
+
+    def add(self, tilt_series: TiltSeries, alignment: Alignment) -> None:
+        """Take the result of one tomogram.
+
+        Raises
+        ------
+        InputError
+            When the tomogram's input table cannot be read any more.
+        RunError
+            When its new file cannot be written.
+        """
+        name = tilt_series.name
+        table = self._set.series(name)
+        if len(alignment.projections_px) != len(table):
+            raise ValueError(
+                f"{table.place} has {len(table)} rows, the alignment {len(alignment.projections_px)}"
+            )
+        if alignment.deformation is not None:
+            self._deformations[name] = alignment.deformation
+        self._keep(name, table.with_columns(_refined_columns(tilt_series, table, alignment)))
+
+    def finish(self) -> Path:
+        """Write the set's own file and return its path; raises RunError when that is impossible."""
+        aligned = set(self._files) | set(self._series)
+        for name in self._set.names:
+            if name not in aligned:
+                self._keep_input(name)
+        general = self._set.general.with_columns(self._general_columns())
+        star = self._set.star.with_table(general)
+        for table in self._series.values():
+            star = star.with_table(table)
+        path = self._out / "tomograms.star"
+        write_star(path, star)
+        return path
+
+    def _keep_input(self, name: str) -> None:
+        """Pass a tomogram's own table on; one that cannot be read stays where it is.
+
+        Where a run adds warps to the set, such a tomogram gets one that does nothing: the columns of
+        ``global`` hold for all rows, so that a row without a warp could not be told apart.
+        """
+        try:
+            table = self._set.series(name)
+        except InputError:
+            if self._set.dialect is Dialect.RELION_5:
+                named = self._set.general.value(SERIES_FILE, self._set.row(name))
+                self._files[name] = rebased(named, self._set.path, self._set.working_directory)
+            return
+        if self._deformations and DEFORMATION_TYPE not in self._set.general:
+            like = next(iter(self._deformations.values()))
+            coefficients = np.zeros((len(table), like.coefficients.shape[1]))
+            self._deformations[name] = replace(like, coefficients=coefficients)
+            table = table.with_columns({COEFFICIENTS: format_vectors(coefficients)})
+        self._keep(name, table)
+
+    def _keep(self, name: str, table: StarTable) -> None:
+        folder = self._set.working_directory
+        if MICROGRAPH in table:
+            beside = self._set.series_file(name)
+            names = [_rebased_section(cell, beside, folder) for cell in table.strings(MICROGRAPH)]
+            table = table.with_columns({MICROGRAPH: names})
+        if self._set.dialect is Dialect.RELION_4:
+            self._series[name] = table
+            return
+        path = self._out / "tilt_series" / f"{self._unique_name(name)}.star"
+        source = self._set.series_file(name)
+        if path.exists() and path.samefile(source):
+            raise InputError(
+                f"{shown_path(path, folder)}: the refined tilt series would replace the one it came from; "
+                "give another output folder (--o)"
+            )
+        star = self._set.series_star(name)
+        tables = tuple(table if old.name == table.name else old for old in star.tables)
+        write_star(path, replace(star, tables=tables))
+        self._files[name] = shown_path(path, folder)
+
+    def _unique_name(self, name: str) -> str:
+        """File name of a tomogram: the tomogram's, made safe, and told apart from others it then equals."""
+        base = candidate = safe_file_name(name)
+        number = 1
+        while candidate.lower() in self._used_names:
+            number += 1
+            candidate = f"{base}_{number}"
+        self._used_names.add(candidate.lower())
+        return candidate
+
+    def _general_columns(self) -> Mapping[str, list[str]]:
+        general, names = self._set.general, self._set.names
+        columns: dict[str, list[str]] = {}
+        if self._files:
+            columns[SERIES_FILE] = [self._files[name] for name in names]
+        if STACK in general:
+            columns[STACK] = [
+                _rebased_section(cell, self._set.path, self._set.working_directory)
+                for cell in general.strings(STACK)
+            ]
+        if self._deformations:
+            for label in (*DEFORMATION_GRID, DEFORMATION_TYPE):
+                old = general.columns.get(label, [""] * len(names))
+                columns[label] = [
+                    self._deformation_cell(label, name) or old[row] or "0" for row, name in enumerate(names)
+                ]
+        return columns
+
+    def _deformation_cell(self, label: str, name: str) -> str:
+        deformation = self._deformations.get(name)
+        if deformation is None:
+            return ""
+        if label == DEFORMATION_TYPE:
+            return deformation.model
+        return str(deformation.grid[DEFORMATION_GRID.index(label)])
+
+
+def _refined_columns(tilt_series: TiltSeries, table: StarTable, alignment: Alignment) -> dict[str, list[str]]:
+    columns: dict[str, list[str]] = {}
+    if MATRIX_ROWS[0] in table:
+        matrices = alignment.projections_px
+        columns |= {label: format_vectors(matrices[:, i]) for i, label in enumerate(MATRIX_ROWS)}
+    if not uses_matrices(table):
+        columns |= _angle_columns(tilt_series, alignment)
+    if alignment.deformation is not None:
+        columns[COEFFICIENTS] = format_vectors(alignment.deformation.coefficients)
+    return columns
+
+
+def _angle_columns(tilt_series: TiltSeries, alignment: Alignment) -> dict[str, list[str]]:
+    angles, shifts_px = relion5_parameters(
+        alignment.projections_px, tilt_series.image_size_px, tilt_series.tomogram_size_px
+    )
+    shifts = shifts_px * tilt_series.pixel_size_angstrom
+    return {label: format_floats(angles[:, i]) for i, label in enumerate(ANGLES)} | {
+        label: format_floats(shifts[:, i]) for i, label in enumerate(SHIFTS)
+    }
+
+
+def _rebased_section(named: str, star_file: Path, working_directory: Path) -> str:
+    """`rebased` for names that may say a section (``000001@file``) or a format (``file:mrcs``)."""
+    _, name = split_section(named)
+    moved = rebased(name, star_file, working_directory) if name else name
+    return named if moved == name else named.replace(name, moved)

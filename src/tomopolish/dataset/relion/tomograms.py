@@ -1,0 +1,138 @@
+"""Tomogram sets of both dialects (spec §7): which tilt series there are, and loading them one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+from tomopolish.dataset.files import resolve_path, shown_path
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.relion.tilt_series import ABSENT, SERIES_FILE, load_tilt_series
+from tomopolish.dataset.star import StarFile, StarTable, read_star
+from tomopolish.errors import InputError
+
+GENERAL = "global"
+NAME = "rlnTomoName"
+
+
+class Dialect(Enum):
+    """How a data set is laid out; the value is the version tag of that RELION's files."""
+
+    RELION_5 = "50001"
+    RELION_4 = "30001"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TomogramSet:
+    """A tomogram set as read; the tables of single tilt series are read when asked for.
+
+    Attributes
+    ----------
+    star
+        The set's own file.
+    path, working_directory
+        That file, and the project's folder: where relative names begin.
+    """
+
+    star: StarFile
+    path: Path
+    working_directory: Path
+
+    @cached_property
+    def general(self) -> StarTable:
+        """Table ``global``, one row per tomogram."""
+        return self.star.table(GENERAL)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all tomograms, in the file's order."""
+        return tuple(self.general.strings(NAME))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    @property
+    def dialect(self) -> Dialect:
+        """RELION 5 keeps each tilt series in a file of its own, RELION 4 in a table beside ``global``."""
+        return Dialect.RELION_5 if SERIES_FILE in self.general else Dialect.RELION_4
+
+    def row(self, name: str) -> int:
+        """Row of a tomogram in ``global``; raises InputError when there is none of that name."""
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise self.general.error(f"there is no tomogram named {name!r}; check {NAME}") from None
+
+    def series_file(self, name: str) -> Path:
+        """Return the file that holds a tilt series' table."""
+        if self.dialect is Dialect.RELION_4:
+            return self.path
+        row = self.row(name)
+        named = self.general.value(SERIES_FILE, row)
+        if named in ABSENT:
+            raise self.general.error(f"{SERIES_FILE} is empty; name the tilt series' STAR file", row=row)
+        return resolve_path(named, self.path, self.working_directory)
+
+    def series_star(self, name: str) -> StarFile:
+        """Read the file that holds a tilt series' table; raises InputError when that is impossible."""
+        if self.dialect is Dialect.RELION_4:
+            return self.star
+        path = self.series_file(name)
+        try:
+            return read_star(path, shown_as=shown_path(path, self.working_directory))
+        except InputError as problem:
+            place = f"{self.general.place}, row {self.row(name) + 1}, {SERIES_FILE}"
+            raise InputError(f"{place}: {problem}") from None
+
+    def series(self, name: str) -> StarTable:
+        """Return the table of a tilt series, one row per tilt image; raises InputError when there is none."""
+        return series_table(self.series_star(name), name, alone=self.dialect is Dialect.RELION_5)
+
+    def load(self, name: str) -> TiltSeries:
+        """Load one tilt series (its images stay on disk).
+
+        Raises
+        ------
+        InputError
+            When anything is missing, of the wrong type, or impossible; it names file, table and row.
+        """
+        return load_tilt_series(
+            self.general,
+            self.row(name),
+            self.series(name),
+            general_file=self.path,
+            series_file=self.series_file(name),
+            working_directory=self.working_directory,
+        )
+
+
+def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
+    """Return the table named like a tomogram; in a file of its own, the only table will do."""
+    if alone and name not in star and len(star.tables) == 1:
+        return star.tables[0]
+    return star.table(name)
+
+
+def read_tomogram_set(path: Path, *, working_directory: Path) -> TomogramSet:
+    """Read a tomogram set; raises InputError when it is malformed, empty or names a tomogram twice."""
+    star = read_star(path, shown_as=shown_path(path, working_directory))
+    tomograms = TomogramSet(star=star, path=path, working_directory=working_directory)
+    seen: dict[str, int] = {}
+    for row, name in enumerate(tomograms.names):
+        if name in ABSENT:
+            raise tomograms.general.error(f"{NAME} is empty; name the tomogram", row=row)
+        if name in seen:
+            raise tomograms.general.error(
+                f"the tomogram {name!r} is listed twice (first in row {seen[name] + 1}); remove one row",
+                row=row,
+            )
+        seen[name] = row
+    if not seen:
+        raise tomograms.general.error("there is no tomogram in this set; give one with tomograms")
+    return tomograms

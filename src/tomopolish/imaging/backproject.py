@@ -1,0 +1,211 @@
+"""Half maps by weighted back-projection of tilt images.
+
+Each image adds w c O to the numerator and w c² to the denominator of the voxels around its slice, O being
+the image's unitary transform, c the real factor of the prediction (CTF, dose, envelope) and w the inverse
+noise power (spec §3–§5). Their quotient is the map's unitary transform: no further factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.reading import image_alone, prefetch
+from tomopolish.errors import InputError
+from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
+from tomopolish.imaging.kernels.backproject import back_project
+from tomopolish.imaging.noise import noise_power
+from tomopolish.imaging.reference import ReferenceTransform
+from tomopolish.imaging.weights import whitening
+from tomopolish.imaging.windows import (
+    CHUNK_BYTES,
+    PairGeometry,
+    TiltTask,
+    box_mask,
+    box_spectra,
+    pair_batch,
+    pair_geometry,
+)
+from tomopolish.models.deformation import deformation_from
+from tomopolish.progress import Progress, SilentProgress
+from tomopolish.shapes import Float, Float32
+
+Array = np.ndarray
+
+LANES = 2
+"""Accumulators per half set: fixed, so that sums do not depend on the number of threads."""
+
+WEIGHT_FLOOR = 1e-3
+"""Least weight of a voxel, as a fraction of its shell's mean."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reconstruction:
+    """Sums of the images seen so far, `[half, lane, kz, ky, kx, (re, im, weight)]`.
+
+    Attributes
+    ----------
+    symmetry
+        Rotations of the structure's point group.
+    """
+
+    box_px: int
+    symmetry: Float32[Array, "G 3 3"]
+    totals: Float32[Array, "2 lanes n n m 3"]
+
+    def add(
+        self,
+        series: TiltSeries,
+        particles: Particles,
+        pool: Executor,
+        progress: Progress | None = None,
+    ) -> None:
+        """Add the visible particles of a tomogram, one tilt image at a time.
+
+        Raises
+        ------
+        RunError
+            when a tilt image cannot be read.
+        """
+        box = self.box_px
+        geometry = _geometry(series, particles, box)
+        busy = np.flatnonzero(geometry.visible.any(axis=1))
+        progress = progress or SilentProgress()
+        with progress.stage("back-projection", len(busy)) as stage:
+            for tilt, image in prefetch(series, busy, image_alone):
+                power = noise_power(image, box, box / 2, pool)
+                frequencies = tilt_frequencies(
+                    series, tilt, whitening(power, box), particles.optics_groups, 0.0
+                )
+                self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box), pool)
+                stage.advance()
+
+    def _add_tilt(self, task: TiltTask, pool: Executor) -> None:
+        half_set = task.particles.half_set
+        seen = task.geometry.visible[task.tilt]
+        size = max(1, CHUNK_BYTES // (4 * self.box_px**2))
+
+        def work(lane: tuple[int, int]) -> None:
+            half, part = lane
+            mine = np.flatnonzero(seen & (half_set == half))[part::LANES]
+            for start in range(0, len(mine), size):
+                _add_chunk(task, mine[start : start + size], self.symmetry, self.totals[half, part])
+
+        for _ in pool.map(work, [(half, part) for half in range(2) for part in range(LANES)]):
+            pass
+
+    def half_maps(self, crop_px: int | None = None) -> Float32[Array, "2 c c c"]:
+        """Both maps, corrected for gridding and cropped about voxel ⌊s/2⌋."""
+        size = crop_px or self.box_px
+        return np.stack([_map(self.totals[half].sum(axis=0), self.box_px, size) for half in range(2)])
+
+    def merged_map(self, crop_px: int | None = None) -> Float32[Array, "c c c"]:
+        """Map of both half sets together."""
+        return _map(self.totals.sum(axis=(0, 1)), self.box_px, crop_px or self.box_px)
+
+
+def empty_reconstruction(box_px: int, symmetry: Float[Array, "G 3 3"]) -> Reconstruction:
+    """Start a reconstruction in an even box; raises InputError when the box is odd."""
+    if box_px % 2 or box_px < 16:
+        raise InputError(f"--b {box_px} is no box for a reconstruction; give an even number, 16 or more")
+    reach = box_px // 2
+    shape = (2, LANES, 2 * reach + 2, 2 * reach + 2, reach + 2, 3)
+    return Reconstruction(
+        box_px=box_px, symmetry=symmetry.astype(np.float32), totals=np.zeros(shape, np.float32)
+    )
+
+
+def reconstruct(
+    tomograms: Iterable[tuple[TiltSeries, Particles]],
+    box_px: int,
+    symmetry: Float[Array, "G 3 3"],
+    threads: int = 1,
+) -> Reconstruction:
+    """Back-project all tomograms; the maps do not depend on the number of threads."""
+    reconstruction = empty_reconstruction(box_px, symmetry)
+    with ThreadPoolExecutor(threads) as pool:
+        for series, particles in tomograms:
+            reconstruction.add(series, particles, pool)
+    return reconstruction
+
+
+def _geometry(series: TiltSeries, particles: Particles, box: int) -> PairGeometry:
+    taking_part = np.ones(len(series), dtype=bool)
+    geometry = pair_geometry(series, particles, box, taking_part)
+    if series.deformation is None:
+        return geometry
+    model, coefficients = deformation_from(series.deformation, series.image_size_px)
+    warp_px = model.displacement_px(geometry.anchors_px, coefficients)
+    return pair_geometry(series, particles, box, taking_part, warp_px)
+
+
+def _task(
+    image: Array,
+    tilt: int,
+    geometry: PairGeometry,
+    particles: Particles,
+    frequencies: TiltFrequencies,
+    box: int,
+) -> TiltTask:
+    nothing = np.zeros((2, 1, 1, 1), dtype=np.complex64)
+    return TiltTask(
+        image=image,
+        tilt=tilt,
+        geometry=geometry,
+        particles=particles,
+        frequencies=frequencies,
+        mask=box_mask(box),
+        reference=ReferenceTransform(values=nothing, reach=0, box=box),
+        displacements_px=np.zeros(1),
+    )
+
+
+def _add_chunk(task: TiltTask, chunk: Array, symmetry: Array, total: Array) -> None:
+    shared = task.frequencies
+    batch = pair_batch(task, chunk)
+    back_project(
+        box_spectra(task, batch),
+        task.reference.box,
+        symmetry,
+        batch.views,
+        batch.centre,
+        shared.columns_used,
+        shared.weight,
+        shared.signal_weight,
+        batch.defocus,
+        shared.phase,
+        shared.odd,
+        batch.optics_group,
+        total,
+    )
+
+
+def _map(total: Array, box: int, crop: int) -> Float32[Array, "c c c"]:
+    """Quotient of the sums, Friedel symmetry at kx = 0, inverse transform, gridding correction, crop."""
+    reach = box // 2
+    plane = total[: 2 * reach + 1, : 2 * reach + 1, 0]
+    plane += plane[::-1, ::-1].copy() * np.array([1, -1, 1], dtype=np.float32)
+    k = np.arange(-reach, reach)
+    inside = total[: 2 * reach, : 2 * reach, : reach + 1]
+    radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + np.arange(reach + 1) ** 2)
+    weight = inside[..., 2]
+    shell = np.rint(radius).astype(np.int64)
+    mean = np.bincount(shell.ravel(), weight.ravel()) / np.maximum(np.bincount(shell.ravel()), 1)
+    floor = np.maximum(weight, (WEIGHT_FLOOR * mean[shell]).astype(np.float32))
+    numerator = inside[..., 0] + 1j * inside[..., 1]
+    use = (floor > 0) & (radius < reach)
+    transform = np.divide(numerator, floor, out=np.zeros_like(numerator), where=use)
+    volume = scipy.fft.irfftn(np.fft.ifftshift(transform, axes=(0, 1)), s=(box,) * 3, norm="ortho")
+    volume = np.fft.fftshift(volume)
+    first = reach - crop // 2
+    part = slice(first, first + crop)
+    axis = (np.arange(box) - reach)[part]
+    r = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    gridding = np.maximum(np.sinc(r / box) ** 2, np.sinc(0.5) ** 2)
+    corrected: Array = (volume[part, part, part] / gridding).astype(np.float32)
+    return corrected

@@ -1,0 +1,115 @@
+"""The frequencies in use in one tilt image, with everything about them that particles share (spec §3–§5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomopolish.dataset.model import OpticsGroup, TiltSeries
+from tomopolish.imaging.weights import used_columns
+from tomopolish.physics.fourier import column_multiplicity, radius_half_plane, row_frequencies
+from tomopolish.physics.optics import aberration_phase, ctf_phase, dose_weight
+from tomopolish.shapes import Complex64, Float, Float32, Int
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TiltFrequencies:
+    """Frequencies, weights and optics of one tilt image, in Fourier px of the box.
+
+    The first axis holds rows ky and rows −ky, the second |ky| = 0 … R − 1, the last kx = 0 … C − 1; R and C
+    are the smallest that hold all frequencies in use.
+
+    Attributes
+    ----------
+    columns_used
+        Number of columns in use in each row.
+    weight
+        All real factors: frequency weight, dose weight, CTF scale and damping, transform normalisation.
+    signal_weight
+        All real factors of the prediction's weighted power, with the full plane's multiplicity.
+    defocus
+        Phase per kx², kx·ky and ky² at the tomogram's centre.
+    defocus_per_angstrom
+        Phase per k² and Å of defocus.
+    phase
+        γ but for defocus, of each optics group.
+    odd
+        Complex factor of each optics group's prediction; no columns where all are one.
+    """
+
+    columns_used: Int[Array, "2 R"]
+    weight: Float32[Array, "2 R C"]
+    signal_weight: Float32[Array, "2 R C"]
+    defocus: Float[Array, "3"]
+    defocus_per_angstrom: float
+    phase: Float32[Array, "G 2 R C"]
+    odd: Complex64[Array, "G 2 R A"]
+
+
+def tilt_frequencies(
+    series: TiltSeries,
+    tilt: int,
+    weight: Float[Array, "box columns"],
+    groups: tuple[OpticsGroup, ...],
+    cutoff_fraction: float,
+) -> TiltFrequencies:
+    """Gather what all particles of a tilt image share.
+
+    Parameters
+    ----------
+    weight
+        Frequency weight w(k), half plane.
+    groups
+        Optics groups of the particles.
+    """
+    box = weight.shape[0]
+    unit = 1 / (box * series.pixel_size_angstrom)
+    k = radius_half_plane(box) * unit
+    dose = dose_weight(k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt]))
+    used = used_columns(weight, dose, box, cutoff_fraction)
+    ctf, microscope = series.ctf, series.microscope
+    damping = float(ctf.scale[tilt]) * np.exp(-ctf.bfactor_angstrom2[tilt] * k**2 / 4)
+    rows = int(np.abs(row_frequencies(box)[used > 0]).max(initial=0)) + 1
+    columns = max(int(used.max()), 1)
+    ky = np.stack([np.arange(rows), -np.arange(rows)])
+    columns_used = used[ky % box]
+    columns_used[1, box // 2 :] = 0  # ky = s/2 and −s/2 are one row of the full plane
+    # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin
+    # leave +sin γ.
+    envelope = dose * damping
+    signal = column_multiplicity(box) * weight * envelope**2
+    total, signal = ((plane[ky % box, :columns]) for plane in (weight * envelope / box, signal))
+    for plane in (total, signal):
+        plane[np.arange(columns) >= columns_used[..., None]] = 0
+        plane[:, 0, 0] = 0  # DC is never used
+    wavelength = microscope.wavelength_angstrom
+    per_angstrom = -np.pi * wavelength * unit**2
+    xx, xy, yy = ctf.astigmatism_angstrom()[tilt]
+    frequency = (np.arange(columns) * unit, ky[..., None] * unit)
+    in_focus = ctf_phase(*frequency, np.zeros(3), microscope, float(ctf.phase_shift_degrees[tilt]))
+    return TiltFrequencies(
+        columns_used=columns_used,
+        weight=total.astype(np.float32),
+        signal_weight=signal.astype(np.float32),
+        defocus=per_angstrom * np.array([xx, 2 * xy, yy]),
+        defocus_per_angstrom=per_angstrom,
+        phase=_phases(groups, in_focus, *frequency),
+        odd=np.exp(1j * _aberrations(groups, "odd", *frequency)).astype(np.complex64),
+    )
+
+
+def _phases(groups: tuple[OpticsGroup, ...], in_focus: Array, kx: Array, ky: Array) -> Array:
+    """γ but for defocus, given what all groups share of it."""
+    even = _aberrations(groups, "even", kx, ky)
+    whole = in_focus + even if even.size else np.broadcast_to(in_focus, (len(groups), *in_focus.shape))
+    return whole.astype(np.float32)
+
+
+def _aberrations(groups: tuple[OpticsGroup, ...], parity: str, kx: Array, ky: Array) -> Array:
+    coefficients = [g.even_zernike if parity == "even" else g.odd_zernike for g in groups]
+    if not any(any(c) for c in coefficients):
+        return np.zeros((len(groups), *ky.shape[:2], 0))
+    return np.stack([aberration_phase(c, parity, kx, ky) for c in coefficients])

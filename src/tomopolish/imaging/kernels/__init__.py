@@ -1,0 +1,1 @@
+"""Compiled loops over boxes and Fourier pixels, for the CPU and for CUDA."""

@@ -1,0 +1,202 @@
+"""Compiled kernels of the correlation stage, CPU.
+
+Each works on a chunk of particle–tilt pairs small enough to stay in cache, on one thread, without holding
+Python's lock; the caller spreads chunks over threads (`windows`). Results do not depend on the threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tomopolish.compiled import inlined, kernel
+from tomopolish.imaging.kernels.pixel_cpu import blend, ctf_phase, locate, sine
+
+# No loop over pixels reads an array under a condition that stays the same within it, least of all one that
+# may be empty. Before such a loop LLVM looks whether what might be read overlaps what is written: an empty
+# array may lie just before that, and then the pixels are done one by one, which rounds otherwise.
+
+VECTOR = 16
+"""Floats that one instruction takes at most."""
+
+
+@inlined(fastmath=True, error_model="numpy")
+def slice_reference(  # type: ignore[no-untyped-def]
+    reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
+):  # fmt: skip
+    """Predicted spectrum of one pair before the CTF, over the frequencies in use.
+
+    In each row all places are found first, in vector instructions; then what is there, which jumps through
+    memory.
+
+    Parameters
+    ----------
+    reference, reach : `ReferenceTransform.flat`, `.reach`
+    odd : (2, R, C) complex64 factor; (2, R, 0) when there is none
+    places, within : (W,) uint32 and (4, W) float32, scratch; W is C rounded up to `VECTOR`
+    slice_re, slice_im : (2, R, C) float32, written where frequencies are in use
+    """
+    width, height = 2 * (reach + 1), 2 * reach + 1
+    row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height**2)
+    tx, ty, tz, side = within[0], within[1], within[2], within[3]
+    for sign in range(2):
+        for r in range(sign, columns_used.shape[1]):
+            ky = np.float32(r - 2 * sign * r)
+            bx, by, bz = ky * view[1, 0], ky * view[1, 1], ky * view[1, 2]
+            count = columns_used[sign, r]
+            # Whole vectors: what is left over would be done one by one.
+            for i in range((count + VECTOR - 1) // VECTOR * VECTOR):
+                k = np.float32(i)
+                places[i], tx[i], ty[i], tz[i], side[i] = locate(
+                    bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2], reach
+                )
+            for i in range(count):
+                slice_re[sign, r, i], slice_im[sign, r, i] = blend(
+                    reference, first + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
+                )
+            if odd.shape[2] > 0:
+                for i in range(count):
+                    re, im, turn = slice_re[sign, r, i], slice_im[sign, r, i], odd[sign, r, i]
+                    slice_re[sign, r, i] = re * turn.real - im * turn.imag
+                    slice_im[sign, r, i] = re * turn.imag + im * turn.real
+
+
+@inlined(fastmath=True, error_model="numpy")
+def compare(  # type: ignore[no-untyped-def]
+    observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, phase,
+    turn_x, turn_y, re, im,
+):  # fmt: skip
+    """Compute w · O · conj(S) · e^{2πi k·centre/s} of one pair, in one long loop of vector instructions.
+
+    All arrays but `defocus` are flat over (2, R, C). `re` and `im` are written; returns Σ w |S|².
+    """
+    power = np.float32(0)
+    quarter = np.float32(np.pi / 2)
+    for i in range(len(kx)):
+        x, y = kx[i], ky[i]
+        ctf = sine(ctf_phase(x, y, phase[i], defocus[0], defocus[1], defocus[2]))
+        factor = weight[i] * ctf
+        power += signal_weight[i] * ctf * ctf * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
+        o_re, o_im = observed_re[i], observed_im[i]
+        p_re = factor * (o_re * slice_re[i] + o_im * slice_im[i])
+        p_im = factor * (o_im * slice_re[i] - o_re * slice_im[i])
+        turn = x * turn_x + y * turn_y
+        q_re, q_im = sine(turn + quarter), sine(turn)
+        re[i] = p_re * q_re - p_im * q_im
+        im[i] = p_re * q_im + p_im * q_re
+    return power
+
+
+@kernel(fastmath=True, error_model="numpy")
+def correlate_spectra(  # type: ignore[no-untyped-def]
+    spectra, box, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
+    phase, odd, group, product, power,
+):  # fmt: skip
+    """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
+
+    Slice of the reference, then CTF, aberrations, weights, product, and the phase that moves the particle's
+    exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that −sin γ and the
+    negative contrast leave (spec §3, §5): positive correlation is a match. Rows ky and −ky are done together,
+    and their sum E and difference D written as real numbers, which halves the work of the small inverse
+    transform (`windows.small_inverse`).
+
+    Parameters
+    ----------
+    spectra : (B, 2, 2, R, C) float32, see `kernels_fft.box_spectra`
+    box : int, edge s of the boxes, px
+    reference, reach : (N,) float32 and int, `ReferenceTransform.flat`, `.reach`
+    half_set, group : (B,) int64
+    views : (B, 2, 3) float32, first two rows of each view matrix
+    centre : (B, 2) float32, position of the particle's centre relative to pixel s/2 of its box, px
+    columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
+    weight, signal_weight : (2, R, C) float32, all real weights of this tilt in the product and in Σ w |S|²
+    defocus : (B, 3) float32, phase per kx², kx·ky and ky²
+    phase : (G, 2, R, C) float32, γ but for defocus
+    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
+    product : (B, 4, R, C) float32, written: Re E, Im D, Im E, Re D
+    power : (B,) float64, written: Σ w |S|² over the full plane
+    """
+    rows, columns = weight.shape[1:]
+    plane = rows * columns
+    slice_re, slice_im = np.zeros((2, rows, columns), np.float32), np.zeros((2, rows, columns), np.float32)
+    kx, ky = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
+    signed = np.empty(2 * plane, np.float32)
+    for i in range(2 * plane):
+        r, c = (i % plane) // columns, i % columns
+        kx[i], ky[i] = c, r if i < plane else -r
+        signed[i] = (1 - 2 * ((r + c) % 2)) * weight[i // plane, r, c]  # e^{2πi k·(s/2)/s}, box centre
+    padded = (columns + VECTOR - 1) // VECTOR * VECTOR
+    places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
+    re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
+    unit = 2 * np.pi / box
+    for b in range(spectra.shape[0]):
+        slice_reference(
+            reference, reach, half_set[b], views[b], columns_used, odd[group[b]], places, within,
+            slice_re, slice_im,
+        )  # fmt: skip
+        power[b] = compare(
+            spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1),
+            kx, ky, signed,
+            signal_weight.reshape(-1), defocus[b], phase[group[b]].reshape(-1),
+            np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1]), re, im,
+        )  # fmt: skip
+        out = product[b].reshape(-1)
+        for i in range(plane):
+            out[i] = re[i] + re[plane + i]
+            out[plane + i] = im[i] - im[plane + i]
+            out[2 * plane + i] = im[i] + im[plane + i]
+            out[3 * plane + i] = re[i] - re[plane + i]
+
+
+@kernel(fastmath=True, error_model="numpy")
+def add_power(spectra, total):  # type: ignore[no-untyped-def]
+    """Add the power of many transforms: ``total[i] += Σ_b |spectrum b|²`` at frequency i.
+
+    ``spectra`` (B, 2, N) float32 holds real and imaginary parts; ``total`` is (N,) float64.
+    """
+    line = np.zeros(len(total), np.float32)
+    for b in range(len(spectra)):
+        re, im = spectra[b, 0], spectra[b, 1]
+        for i in range(len(line)):
+            line[i] += re[i] * re[i] + im[i] * im[i]
+    for i in range(len(line)):
+        total[i] += line[i]
+
+
+@kernel(fastmath=True, error_model="numpy")
+def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
+    """Write ``(volume − mean) · factor``, the mean being that under the window.
+
+    Parameters
+    ----------
+    volume, out : (s, s, s) float32
+    window, factor : (⌊s/2⌋ + 1, ⌊s/2⌋ + 1, s) float32, at distances |z − ⌊s/2⌋| and |y − ⌊s/2⌋|
+    whole : float, sum of the window
+    """
+    size = len(volume)
+    total = 0.0
+    for z in range(size):
+        for y in range(size):
+            row, line = volume[z, y], window[abs(z - size // 2), abs(y - size // 2)]
+            part = np.float32(0)
+            for x in range(size):
+                part += row[x] * line[x]
+            total += part
+    mean = np.float32(total / whole)
+    for z in range(size):
+        for y in range(size):
+            row, line, into = volume[z, y], factor[abs(z - size // 2), abs(y - size // 2)], out[z, y]
+            for x in range(size):
+                into[x] = (row[x] - mean) * line[x]
+
+
+_SMALLEST = np.zeros((1, 2, 1), np.float32), np.zeros(1)
+
+
+def are_kept() -> bool:
+    """Whether an earlier run has kept kernels, so that they need not be compiled."""
+    return add_power.is_kept(*_SMALLEST)
+
+
+def wake() -> None:
+    """Run a kernel, and before it set up what loads kernels; and numba, where they are to be compiled."""
+    add_power(*_SMALLEST)

@@ -1,0 +1,12 @@
+"""Arithmetic of one Fourier pixel (`pixel`) as the CPU's kernels take it, with options of its own."""
+
+from __future__ import annotations
+
+from tomopolish.compiled import inlined
+from tomopolish.imaging.kernels import pixel
+
+# Reassociation would undo the sine's two-part reduction by π.
+sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)
+ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
+locate = inlined(fastmath=True, error_model="numpy")(pixel.locate)
+blend = inlined(fastmath=True)(pixel.blend)

@@ -1,0 +1,43 @@
+"""Warp and M: the `.xf` and `.tlt` files that `WarpTools ts_import_alignments` reads.
+
+Conventions, from warpylib (https://pypi.org/project/warpylib): the files have IMOD's form, but Warp
+counts image and volume from half their size, n/2 where the first pixel's centre is 0; its tilt angles
+turn the other way (z to x is negative); and there is no tilt about x. The import takes the angles of a
+`.tlt` file as they are, so they must be Warp's if a tomogram is to keep its z axis and particles their
+positions.
+
+A tilt series' XML file holds much besides (movies, CTF, doses) that only Warp can fill, so Warp has to
+write it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.output.exports.imod import write_angles, write_transforms
+from tomopolish.output.exports.tilt_model import TiltModel, half_size_px, pivot_of, tilt_model
+from tomopolish.shapes import Float
+
+Array = np.ndarray
+
+SUFFIX = ".tomostar"
+"""WarpTools adds it to the names of tomograms that it exports, and not to the files of alignments."""
+
+
+def warp_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
+    """Return the projections of a tilt series as Warp can describe them: right at the mean of points."""
+    return tilt_model(
+        series.projections_px,
+        image_centre_px=half_size_px(series.image_size_px),
+        volume_centre_px=half_size_px(series.tomogram_size_px),
+        pivot_px=pivot_of(points_px, series.tomogram_size_px),
+    )
+
+
+def write_warp(folder: Path, stem: str, model: TiltModel) -> None:
+    """Write `<stem>.xf` and `<stem>.tlt`, in file order; raises RunError when that is impossible."""
+    write_transforms(folder / f"{stem}.xf", model)
+    write_angles(folder / f"{stem}.tlt", -model.tilt_degrees)

@@ -1,0 +1,1 @@
+"""Geometry, optics, Fourier shells and point groups: the physics that every other folder uses."""

@@ -1,0 +1,146 @@
+"""Tilt images to correlation windows, one image at a time."""
+
+from __future__ import annotations
+
+import zlib
+from concurrent.futures import Executor
+
+import numpy as np
+
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.reading import image_alone, overlap, prefetch
+from tomopolish.imaging.devices import Correlator, lend_correlator
+from tomopolish.imaging.frequencies import tilt_frequencies
+from tomopolish.imaging.held_out import choose_held_out, empty_windows, in_one
+from tomopolish.imaging.noise import Turn, tile_grid
+from tomopolish.imaging.weights import frequency_weights
+from tomopolish.imaging.windows import (
+    CorrelationWindows,
+    PairGeometry,
+    TiltTask,
+    box_mask,
+    pair_geometry,
+    window_samples,
+)
+from tomopolish.models.deformation import deformation_from
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.progress import Progress
+from tomopolish.settings.alignment import AlignSettings
+from tomopolish.shapes import Bool, Float, Float32
+
+Array = np.ndarray
+
+
+def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Array, "F"]:
+    """Tilt images within --min_frame … --max_frame, counted in order of exposure."""
+    rank = np.argsort(series.chronological)
+    last = settings.windows.max_frame
+    taking_part: Array = rank >= settings.windows.min_frame
+    return taking_part if last is None else taking_part & (rank <= last)
+
+
+def input_geometry(
+    series: TiltSeries, particles: Particles, box: int, taking_part: Bool[Array, "F"]
+) -> PairGeometry:
+    """Where the input geometry expects every particle, trajectories and deformation included."""
+    geometry = pair_geometry(series, particles, box, taking_part)
+    if series.deformation is None:
+        return geometry
+    model, coefficients = deformation_from(series.deformation, series.image_size_px)
+    warp_px = model.displacement_px(geometry.anchors_px, coefficients)
+    return pair_geometry(series, particles, box, taking_part, warp_px)
+
+
+def correlation_windows(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    pool: Executor,
+    progress: Progress,
+) -> CorrelationWindows:
+    """Read the tilt images twice: for the noise, then for the windows."""
+    box = references.box_px
+    taking_part = frames_taking_part(series, settings)
+    tilts = np.arange(len(series))
+    with lend_correlator(settings.run.device, pool) as correlator:
+        noise = _noise(series, references, settings, correlator, progress)
+        weights = frequency_weights(noise, references.weight, box, settings.weights)
+        samples = window_samples(settings.windows.range_px, settings.windows.padding)
+        mask = box_mask(box)
+        geometry = input_geometry(series, particles, box, taking_part)
+        values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
+        power = np.zeros(geometry.visible.shape)
+        busy = np.flatnonzero(geometry.visible.any(axis=1))
+        chosen = choose_held_out(geometry.visible, settings.fit.held_out_fraction, _seed(series))
+        held = [empty_windows(int(tilt), np.flatnonzero(chosen[tilt]), len(samples)) for tilt in tilts]
+
+        def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
+            weight = weights[tilt if len(weights) > 1 else 0]
+            groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
+            return TiltTask(
+                image=image,
+                tilt=tilt,
+                geometry=geometry,
+                particles=particles,
+                frequencies=tilt_frequencies(series, tilt, weight, groups, cutoff),
+                mask=mask,
+                reference=references.transform,
+                displacements_px=samples,
+            )
+
+        def correlate(tilt: int, task: TiltTask) -> None:
+            correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
+
+        threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
+        ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory, holds=at_once)
+        with progress.stage("correlation", len(busy)) as stage:
+            for _ in overlap(ahead, correlate, at_once):
+                stage.advance()
+    return CorrelationWindows(
+        values=values,
+        anchors_px=geometry.anchors_px,
+        visible=geometry.visible,
+        power=power,
+        range_px=settings.windows.range_px,
+        step_px=1 / settings.windows.padding,
+        frequency_weights=weights if settings.run.diagnostics else None,
+        held_out=in_one(held),
+    )
+
+
+def _noise(
+    series: TiltSeries,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    correlator: Correlator,
+    progress: Progress,
+) -> Float[Array, "F shells"]:
+    """Noise power of each tilt image by shell; zero where nobody asks for it."""
+    box, last, tilts = references.box_px, references.weight.last_frequency, np.arange(len(series))
+    noise = np.zeros((len(series), box // 2 + 1))
+    if not settings.weights.whiten:
+        return noise
+    width, height = series.image_size_px
+    averaged = 1 if settings.weights.per_frame_noise else len(tilts)
+    turns = [Turn(index=tilt % averaged, count=averaged) for tilt in range(len(tilts))]
+
+    def needed(tilt: int) -> list[slice]:
+        return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)
+
+    def measure(tilt: int, image: Float32[Array, "h w"]) -> None:
+        noise[tilt] = correlator.noise_power(image, box, last, turns[tilt])
+
+    with progress.stage("noise", len(tilts)) as stage:
+        threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
+        ahead = prefetch(
+            series, tilts, image_alone, threads=threads, needed=needed, memory=memory, holds=at_once
+        )
+        for _ in overlap(ahead, measure, at_once):
+            stage.advance()
+    return noise
+
+
+def _seed(series: TiltSeries) -> int:
+    """Seed of a tomogram's random choices: the same in every run, whatever else is refined."""
+    return zlib.crc32(series.name.encode("utf-8", "surrogatepass"))

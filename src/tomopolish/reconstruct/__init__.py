@@ -1,1 +1,0 @@
-"""Maps from tilt images: weighted back-projection, symmetry, FSC."""

@@ -1,0 +1,1 @@
+"""Tomograms spread over processes, a Dask cluster or Slurm."""

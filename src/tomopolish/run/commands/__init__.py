@@ -1,0 +1,1 @@
+"""What each command beside `align` does with a project."""

@@ -1,0 +1,269 @@
+"""An export from sets on disk to the files of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.project import Dataset
+from tomopolish.errors import InputError, RunStopped, TomopolishError
+from tomopolish.models.deformation import deformation_from
+from tomopolish.output.exports.aretomo import aretomo_model, write_aretomo
+from tomopolish.output.exports.chimerax import write_marker_tracks, write_markers
+from tomopolish.output.exports.imod import imod_model, write_imod
+from tomopolish.output.exports.napari import write_points, write_tracks
+from tomopolish.output.exports.tilt_model import TiltModel
+from tomopolish.output.exports.warp import SUFFIX, warp_model, write_warp
+from tomopolish.output.meshes import mesh_file_names
+from tomopolish.output.table import Table
+from tomopolish.physics.geometry import project
+from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.shapes import Float
+
+Array = np.ndarray
+
+ALIGNMENTS = {"imod": "IMOD", "aretomo": "AreTomo", "warp": "Warp"}
+SHAPES = {"napari": "napari", "chimerax": "ChimeraX"}
+FORMATS = (*ALIGNMENTS, *SHAPES)
+NOTABLE_PX = 0.5
+"""A residual beyond it draws a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Options of an export.
+
+    Attributes
+    ----------
+    formats
+        Of `FORMATS`; each has a folder of its name.
+    voxel_angstrom
+        Voxel size of the tomograms that napari shows; None for that of the tilt images.
+    magnification
+        Of the motion in napari and ChimeraX.
+    """
+
+    output_folder: Path
+    formats: tuple[str, ...] = FORMATS
+    voxel_angstrom: float | None = None
+    magnification: float = 1.0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            raise InputError(f"formats are {', '.join(FORMATS)}, not {', '.join(unknown) or 'none'}")
+        if self.voxel_angstrom is not None and self.voxel_angstrom <= 0:
+            raise InputError(f"--angpix {self.voxel_angstrom:g} must be positive")
+        if self.magnification <= 0:
+            raise InputError(f"--magnify {self.magnification:g} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedTomogram:
+    """What became of one tomogram.
+
+    Attributes
+    ----------
+    residual_px
+        Format of an alignment → largest distance, over particles and tilt images, between where the file
+        and where the data set sees a particle, motion and deformation aside.
+    motion_px, deformation_px
+        Largest displacement of a particle in a tilt image by what no format of an alignment holds.
+    """
+
+    tilts: int
+    particles: int
+    residual_px: Mapping[str, float]
+    motion_px: float
+    deformation_px: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What an export wrote, and which tomograms it could not."""
+
+    tomograms: Mapping[str, ExportedTomogram]
+    failures: Mapping[str, str]
+
+
+def export_dataset(dataset: Dataset, settings: ExportSettings, reporter: Reporter | None = None) -> Export:
+    """Write all tomograms of a data set, also those without particles, in all formats asked for.
+
+    A tomogram that cannot be read is left out, with a warning.
+
+    Raises
+    ------
+    RunError
+        when a file cannot be written.
+    """
+    reporter = reporter or SilentReporter()
+    out = dataset.files.working_directory / settings.output_folder
+    names = dataset.tomograms.names
+    stems = mesh_file_names(names)
+    warp_stems = _warp_stems(names)
+    written: dict[str, ExportedTomogram] = {}
+    failures: dict[str, str] = {}
+    with reporter.open(len(names)):
+        for name in names:
+            with reporter.tomogram(name) as progress, progress.stage("export"):
+                try:
+                    series, particles = dataset.load(name)
+                    models = alignment_models(series, particles, settings.formats)
+                    found = _measured(series, particles, models)
+                except RunStopped:
+                    raise
+                except TomopolishError as problem:
+                    failures[name] = str(problem)
+                    reporter.warn(f"{name} is left out: {problem}")
+                    continue
+                _write_alignments(out, stems[name], warp_stems[name], series, models)
+                _write_shapes(out, stems[name], series, particles, settings)
+            written[name] = found
+            for sentence in _warnings(name, found):
+                reporter.warn(sentence)
+    return Export(tomograms=written, failures=failures)
+
+
+def alignment_models(
+    series: TiltSeries, particles: Particles, formats: Sequence[str]
+) -> dict[str, TiltModel]:
+    """Return the projections as each of the formats describes them."""
+    points = particles.positions_px
+    models: dict[str, TiltModel] = {}
+    if "imod" in formats:
+        models["imod"] = imod_model(series)
+    if "aretomo" in formats:
+        models["aretomo"] = aretomo_model(series, points)
+    if "warp" in formats:
+        models["warp"] = warp_model(series, points)
+    return models
+
+
+def export_table(export: Export) -> Table:
+    """Return the residuals, one row per tomogram."""
+    formats = list(dict.fromkeys(key for t in export.tomograms.values() for key in t.residual_px))
+    return Table(
+        title="Exported tomograms (residual: how far a file misplaces a particle's image at most)",
+        columns=("tomogram", "tilts", "particles", *[f"{ALIGNMENTS[key]}\n(px)" for key in formats]),
+        rows=[
+            (name, f"{t.tilts}", f"{t.particles}", *[f"{t.residual_px[key]:.3f}" for key in formats])
+            for name, t in export.tomograms.items()
+        ],
+    )
+
+
+def _warp_stems(names: Sequence[str]) -> dict[str, str]:
+    """File names that Warp looks for: those of its tilt series, which names of tomograms lengthen."""
+    bare = [name.removesuffix(SUFFIX) or name for name in names]
+    if len(set(bare)) < len(bare):
+        bare = list(names)
+    stems = mesh_file_names(bare)
+    return {name: stems[short] for name, short in zip(names, bare, strict=True)}
+
+
+def _write_alignments(
+    out: Path, stem: str, warp_stem: str, series: TiltSeries, models: Mapping[str, TiltModel]
+) -> None:
+    if "imod" in models:
+        write_imod(out / "imod", stem, models["imod"])
+    if "aretomo" in models:
+        write_aretomo(out / "aretomo", stem, models["aretomo"], series.image_size_px)
+    if "warp" in models:
+        write_warp(out / "warp", warp_stem, models["warp"])
+
+
+def _write_shapes(
+    out: Path, stem: str, series: TiltSeries, particles: Particles, settings: ExportSettings
+) -> None:
+    positions, motion = particles.positions_px, particles.trajectories_px
+    pixel = series.pixel_size_angstrom
+    if "napari" in settings.formats:
+        folder = out / "napari"
+        voxel_px = (settings.voxel_angstrom or pixel) / pixel
+        write_points(folder / "points" / f"{stem}.csv", positions, voxel_px)
+        if motion is not None:
+            write_tracks(
+                folder / "tracks" / f"{stem}.csv",
+                positions,
+                motion,
+                series.pre_exposure,
+                voxel_px=voxel_px,
+                magnification=settings.magnification,
+            )
+    if "chimerax" in settings.formats:
+        folder = out / "chimerax"
+        write_markers(
+            folder / "particles" / f"{stem}.cmm",
+            series.name,
+            particles.names,
+            positions * pixel,
+            [int(half) for half in particles.half_set],
+        )
+        if motion is not None:
+            write_marker_tracks(
+                folder / "motion" / f"{stem}.cmm",
+                series.name,
+                positions * pixel,
+                motion * pixel,
+                series.pre_exposure,
+                settings.magnification,
+            )
+
+
+def _measured(series: TiltSeries, particles: Particles, models: Mapping[str, TiltModel]) -> ExportedTomogram:
+    """Say what the formats leave out."""
+    motion, deformation = _left_out_px(series, particles)
+    return ExportedTomogram(
+        tilts=len(series),
+        particles=len(particles),
+        residual_px={
+            key: _largest(model.residual_px(series.projections_px, particles.positions_px))
+            for key, model in models.items()
+        },
+        motion_px=motion,
+        deformation_px=deformation,
+    )
+
+
+def _left_out_px(series: TiltSeries, particles: Particles) -> tuple[float, float]:
+    """Largest displacements in the images by motion and by the deformation."""
+    seen = project(series.projections_px, particles.positions_px)[..., :2]
+    motion = 0.0
+    if particles.trajectories_px is not None:
+        moved = np.einsum("fij,pfj->fpi", series.projections_px[:, :2, :3], particles.trajectories_px)
+        motion = _largest(np.hypot(moved[..., 0], moved[..., 1]))
+    if series.deformation is None:
+        return motion, 0.0
+    warp, known = deformation_from(series.deformation, series.image_size_px)
+    bent = warp.displacement_px(seen, known)
+    return motion, _largest(np.hypot(bent[..., 0], bent[..., 1]))
+
+
+def _warnings(name: str, found: ExportedTomogram) -> list[str]:
+    sentences = []
+    notable = {key: px for key, px in found.residual_px.items() if px > NOTABLE_PX}
+    if notable:
+        listing = " and ".join(ALIGNMENTS[key] for key in notable)
+        sentences.append(
+            f"{name}: the files for {listing} have no place for all of the projections; they misplace a "
+            f"particle's image by up to {max(notable.values()):.2f} px"
+        )
+    if found.residual_px and found.motion_px > 0:
+        sentences.append(
+            f"{name}: the particles' motion, up to {found.motion_px:.2f} px, is no part of the exported "
+            "alignments"
+        )
+    if found.residual_px and found.deformation_px > 0:
+        sentences.append(
+            f"{name}: the images' deformation, up to {found.deformation_px:.2f} px at a particle, cannot be "
+            "exported"
+        )
+    return sentences
+
+
+def _largest(values: Float[Array, "..."]) -> float:
+    return float(np.max(values, initial=0.0))

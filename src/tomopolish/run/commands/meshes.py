@@ -1,0 +1,26 @@
+"""Meshes of the trajectories that a run has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.project import Dataset
+from tomopolish.output.meshes import mesh_file_names, write_trajectory_meshes
+
+
+def write_meshes(folder: Path, dataset: Dataset, alignments: Mapping[str, Alignment]) -> None:
+    """Write the meshes of each tomogram whose particles move; raises RunError when that is impossible."""
+    names = mesh_file_names(dataset.tomogram_names)
+    for name, alignment in alignments.items():
+        if alignment.trajectories_px is None:
+            continue
+        write_trajectory_meshes(
+            folder,
+            name,
+            alignment.positions_px,
+            alignment.trajectories_px,
+            dataset.tomograms.load(name).pre_exposure,
+            file_names=names,
+        )

@@ -1,0 +1,112 @@
+"""A reconstruction from sets on disk to maps on disk."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.mrc import read_header, write_volume
+from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.relion.fsc_file import write_fsc
+from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
+from tomopolish.errors import InputError
+from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
+from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
+from tomopolish.physics.symmetry import point_group
+from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.shapes import Float32
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructSettings:
+    """Options of a reconstruction.
+
+    Attributes
+    ----------
+    box_px, crop_px
+        Edge of the boxes cut from the images, and of the maps. Intensities are those of unitary transforms in
+        a box of `box_px`, whatever the crop (spec §4): align with the same box.
+    symmetry
+        Name of the point group.
+    """
+
+    output_folder: Path
+    box_px: int
+    crop_px: int | None = None
+    symmetry: str = "C1"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.crop_px is not None and (self.crop_px % 2 or not 8 <= self.crop_px <= self.box_px):
+            raise InputError(f"--crop {self.crop_px} must be even, 8 or more, and at most --b {self.box_px}")
+
+
+def reconstruct_dataset(
+    dataset: Dataset, settings: ReconstructSettings, reporter: Reporter | None = None
+) -> ShellCorrelation:
+    """Write half1.mrc, half2.mrc, merged.mrc, fsc.star, and the optimisation set that names them.
+
+    Raises
+    ------
+    InputError
+        when a set is missing or malformed, or the mask has not the maps' size.
+    RunError
+        when an image cannot be read, or a file not be written.
+    """
+    size = settings.crop_px or settings.box_px
+    mask = _mask(dataset, size)
+    found = back_project(
+        dataset, settings.box_px, settings.symmetry, settings.threads, reporter or SilentReporter()
+    )
+    halves = found.half_maps(settings.crop_px)
+    fsc = shell_correlation(halves, mask)
+    out = dataset.files.working_directory / settings.output_folder
+    pixel = dataset.pixel_size_angstrom
+    paths = {"half map 1": out / "half1.mrc", "half map 2": out / "half2.mrc", "fsc": out / "fsc.star"}
+    out.mkdir(parents=True, exist_ok=True)
+    write_volume(paths["half map 1"], halves[0], pixel)
+    write_volume(paths["half map 2"], halves[1], pixel)
+    write_volume(out / "merged.mrc", found.merged_map(settings.crop_px), pixel)
+    write_fsc(paths["fsc"], fsc.by_name(), box_px=size, pixel_size_angstrom=pixel, version=dataset.version)
+    files = dataset.files.updated(paths)
+    files = replace(files, table=replace(files.table, version=files.table.version or dataset.version))
+    write_optimisation_set(out / "optimisation_set.star", files)
+    return fsc
+
+
+def back_project(
+    dataset: Dataset, box_px: int, symmetry: str, threads: int, reporter: Reporter
+) -> Reconstruction:
+    """Back-project all tomograms of a data set, shown tomogram by tomogram.
+
+    Raises
+    ------
+    InputError
+        when a set is malformed, or there is no such point group.
+    RunError
+        when an image cannot be read.
+    """
+    found = empty_reconstruction(box_px, point_group(symmetry))
+    names = dataset.tomogram_names
+    with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
+        for name in names:
+            with reporter.tomogram(name) as progress:
+                found.add(*dataset.load(name), pool, progress)
+    return found
+
+
+def _mask(dataset: Dataset, size: int) -> Float32[Array, "s s s"] | None:
+    if "mask" not in dataset.files.paths:
+        return None
+    header = read_header(dataset.files.require("mask"))
+    if header.shape != (size,) * 3:
+        raise InputError(
+            f"{dataset.files.shown('mask')}: the mask has {header.shape[0]}^3 px, but the maps will have "
+            f"{size}^3; give --crop {header.shape[0]}, or another mask"
+        )
+    return header.read_volume()

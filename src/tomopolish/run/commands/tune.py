@@ -1,0 +1,171 @@
+"""A whole tuning run: from settings to the motion prior, its plot, and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tomopolish import pipeline
+from tomopolish.dataset.files import atomic_write
+from tomopolish.dataset.project import Dataset
+from tomopolish.errors import InputError, RunError
+from tomopolish.output.note import write_note
+from tomopolish.output.tuning import (
+    candidates_table,
+    distance_table,
+    is_still,
+    surface_svg,
+    tuning_json,
+    verdict,
+)
+from tomopolish.run.align import checked_inputs
+from tomopolish.run.failures import reason
+from tomopolish.run.invocation import Invocation
+from tomopolish.run.reporter import Reporter, reporter_for
+from tomopolish.settings.alignment import AlignSettings, MotionSettings
+from tomopolish.tune.tomogram import TunedTomogram, open_tomogram
+from tomopolish.tune.tuning import Tuning, distance_scales, tune
+
+JSON_NAME, PLOT_NAME = "tune.json", "tune.svg"
+
+EVALUATIONS_OF_A_PROFILE, EVALUATIONS_BESIDES = 5, 70
+"""Evaluations of the evidence in one of usually two rounds, for the progress bar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings:
+    """Options of a tuning.
+
+    Attributes
+    ----------
+    align
+        How the tomograms are aligned; its motion prior is where the search begins.
+    tomograms
+        `--tomograms`: number of tomograms, those with most particles.
+    max_particles
+        `--max_particles`: particles used of each.
+    search_distance, search_kernel
+        Whether `--s_div` and the kernel are searched, too.
+    """
+
+    align: AlignSettings
+    tomograms: int = 5
+    max_particles: int = 100
+    search_distance: bool = True
+    search_kernel: bool = True
+
+    def __post_init__(self) -> None:
+        if self.tomograms < 1:
+            raise InputError(f"--tomograms {self.tomograms} leaves none: give 1 or more")
+        if self.max_particles < 5:
+            raise InputError(f"--max_particles {self.max_particles} are too few to tell: give 5 or more")
+        if self.align.inputs.species:
+            raise InputError("tune takes one species: give one --i and one --b")
+
+    @property
+    def motion(self) -> MotionSettings:
+        """The prior where the search begins."""
+        return self.align.motion or MotionSettings()
+
+
+def run_tune(
+    settings: TuneSettings,
+    invocation: Invocation,
+    align_command: Callable[[MotionSettings | None], str],
+    *,
+    reporter: Reporter | None = None,
+) -> int:
+    """Find the motion prior of greatest evidence; returns the exit status 0.
+
+    Parameters
+    ----------
+    align_command
+        Command line of an alignment with a motion prior, or without motion.
+
+    Raises
+    ------
+    TomopolishError
+        When the inputs cannot be used, no tomogram could be aligned, or the results cannot be written.
+    """
+    reporter = reporter or reporter_for(sys.stdout)
+    dataset, unusable = checked_inputs(settings.align, reporter)
+    names = most_particles(dataset, settings.tomograms, unusable)
+    folder = settings.align.run.output_folder
+    write_note(folder, command=invocation.command, started=datetime.now().astimezone())
+    with reporter.open(len(names) + 1):
+        tomograms = _opened(dataset, names, settings, reporter)
+        kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
+        distances = [settings.motion.distance_scale]
+        if settings.search_distance:
+            distances = distance_scales(tomograms, settings.motion)
+        about = 2 * (len(kernels) * len(distances) * EVALUATIONS_OF_A_PROFILE + EVALUATIONS_BESIDES)
+        with reporter.tomogram("motion prior") as progress, progress.stage("evidence", about) as stage:
+            tuning = tune(
+                tomograms,
+                settings.motion,
+                distances,
+                kernels,
+                threads=settings.align.run.threads,
+                advance=stage.advance,
+            )
+    ready = align_command(None if is_still(tuning) else tuning.chosen.prior.settings)
+    _write(folder, tuning, [t.series.name for t in tomograms], ready)
+    _show(folder, tuning, reporter, ready)
+    return 0
+
+
+def most_particles(dataset: Dataset, count: int, unusable: Mapping[str, str]) -> list[str]:
+    """Names of the usable tomograms with most particles, in the order of the tomogram set."""
+    usable = [name for name in dataset.tomogram_names if name not in unusable]
+    rows = dataset.particles.rows_by_tomogram
+    chosen = set(sorted(usable, key=lambda name: -len(rows[name]))[:count])
+    return [name for name in usable if name in chosen]
+
+
+def _opened(
+    dataset: Dataset, names: Sequence[str], settings: TuneSettings, reporter: Reporter
+) -> list[TunedTomogram]:
+    prepared = pipeline.prepare(dataset.references(), settings.align)
+    tomograms, failures = [], []
+    for name in names:
+        try:
+            with reporter.tomogram(name) as progress:
+                series, particles = dataset.load(name)
+                tomograms.append(
+                    open_tomogram(
+                        series,
+                        particles,
+                        prepared,
+                        settings.align,
+                        progress,
+                        max_particles=settings.max_particles,
+                    )
+                )
+        except Exception as error:
+            if settings.align.run.strict:
+                raise RunError(f"{name} failed: {reason(error)}") from error
+            failures.append(f"{name}: {reason(error)}")
+            reporter.warn(f"{name} is left out: {reason(error)}")
+    if not tomograms:
+        raise RunError(f"no tomogram could be aligned; {failures[0] if failures else 'none is usable'}")
+    return tomograms
+
+
+def _write(folder: Path, tuning: Tuning, names: Sequence[str], command: str) -> None:
+    with atomic_write(folder / JSON_NAME) as stream:
+        stream.write(tuning_json(tuning, names, command))
+    with atomic_write(folder / PLOT_NAME) as stream:
+        stream.write(surface_svg(tuning))
+
+
+def _show(folder: Path, tuning: Tuning, reporter: Reporter, command: str) -> None:
+    reporter.show(distance_table(tuning))
+    reporter.show(candidates_table(tuning))
+    reporter.say("")
+    for sentence in verdict(tuning):
+        reporter.say(sentence)
+    reporter.say(f"Plot and figures: {folder / PLOT_NAME}, {folder / JSON_NAME}")
+    reporter.say(f"\nAlign with\n\n{command}")

@@ -1,0 +1,366 @@
+"""The options of an alignment run, in physical terms; combinations that cannot work are refused here.
+
+Every field names the option of the command line that sets it. A value that RELION writes as −1 for "off"
+is None here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tomopolish.errors import InputError
+from tomopolish.settings.cluster import ClusterSettings
+from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
+
+DEFORMATION_MODELS = ("linear", "spline", "Fourier")
+
+
+def _refuse(condition: bool, sentence: str) -> None:
+    if condition:
+        raise InputError(sentence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSettings:
+    """What of the images is compared, and how far displacements are searched (spec §4, §5).
+
+    Attributes
+    ----------
+    box_px
+        `--b`: edge of the square cut around each projected particle, and of the padded reference.
+    range_px
+        `--r`: displacements in [−r, r) are kept.
+    range_penalty
+        `--range_reg`: ρ of the penalty −ρ·(|δ| − r)² beyond the range, log-likelihood per px².
+    padding
+        `--pad`: oversampling of the windows.
+    min_frame, max_frame
+        `--min_frame`, `--max_frame`: first and last (inclusive; None: last there is) chronological
+        tilt image that takes part.
+    """
+
+    box_px: int
+    range_px: int = 20
+    range_penalty: float = 0.0
+    padding: float = 1.0
+    min_frame: int = 0
+    max_frame: int | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(
+            self.box_px < 24 or self.box_px % 2 == 1,
+            f"--b {self.box_px} is no usable box size: give an even number of pixels, 24 or more",
+        )
+        _refuse(self.range_px < 1, f"--r {self.range_px} leaves nothing to search: give 1 px or more")
+        _refuse(
+            2 * self.range_px > self.box_px,
+            f"--r {self.range_px} does not fit into --b {self.box_px}: "
+            f"the range can be at most half of the box, {self.box_px // 2}",
+        )
+        _refuse(
+            not self.range_penalty >= 0, f"--range_reg {self.range_penalty:g} is negative: give 0 or more"
+        )
+        _refuse(not self.padding >= 1, f"--pad {self.padding:g} would crop the windows: give 1 or more")
+        _refuse(self.min_frame < 0, f"--min_frame {self.min_frame} is negative: frames count from 0")
+        if self.max_frame is not None:
+            _refuse(
+                self.max_frame <= self.min_frame,
+                f"--max_frame {self.max_frame} must exceed --min_frame {self.min_frame}: two frames at least",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSettings:
+    """How Fourier frequencies are weighted (spec §4).
+
+    Attributes
+    ----------
+    freq_cutoff_angstrom
+        `--freq_cutoff`: resolution that the last used shell cannot exceed; None: the FSC alone decides.
+    fsc_thresh_width
+        `--fsc_thresh_width`: width of the flank behind the last shell, shells.
+    use_snr_weight
+        `--use_SNR_weight`: weight by 2·FSC/(1 + FSC), or by the half maps' signal-to-noise ratio.
+    per_frame_noise
+        `--per_frame_noise`: one noise spectrum per tilt image instead of one per series.
+    whiten
+        Weight by 1/noise power; off with `--no_whiten`.
+    whiten_abs
+        `--whiten_abs`: weight by 1/√(noise power).
+    hp_sigma
+        `--hp`: σ of the high-pass 1 − exp(−r²/2σ²), Fourier px; None: no high-pass.
+    srp
+        `--srp`: p of the factor (r/s_h)^p.
+    cutoff_fraction
+        `--cutoff_fract`: frequencies whose dose or relative frequency weight is below it are not used.
+    """
+
+    freq_cutoff_angstrom: float | None = None
+    fsc_thresh_width: float = 5.0
+    use_snr_weight: bool = False
+    per_frame_noise: bool = False
+    whiten: bool = True
+    whiten_abs: bool = False
+    hp_sigma: float | None = None
+    srp: float = 0.0
+    cutoff_fraction: float = 0.02
+
+    def __post_init__(self) -> None:
+        _refuse(
+            self.freq_cutoff_angstrom is not None and not self.freq_cutoff_angstrom > 0,
+            f"--freq_cutoff {self.freq_cutoff_angstrom} is no resolution: give it in Å, or -1 for none",
+        )
+        _refuse(
+            not self.fsc_thresh_width >= 0,
+            f"--fsc_thresh_width {self.fsc_thresh_width:g} is negative: give 0 shells or more",
+        )
+        _refuse(
+            self.hp_sigma is not None and not self.hp_sigma > 0,
+            f"--hp {self.hp_sigma} is no width: give it in Fourier pixels, or -1 for no high-pass",
+        )
+        _refuse(
+            not 0 <= self.cutoff_fraction < 1,
+            f"--cutoff_fract {self.cutoff_fraction:g} is no fraction: give a value from 0 to below 1",
+        )
+        _refuse(
+            self.whiten_abs and not self.whiten,
+            "--no_whiten and --whiten_abs contradict each other: give one of them",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """Which parameters move, and how long (spec §6).
+
+    Attributes
+    ----------
+    const_positions, const_angles, const_shifts
+        `--const_p`, `--const_a`, `--const_s`: keep them as they came in.
+    shift_only
+        `--shift_only`: one shift per tilt image from whole predicted micrographs.
+    shift_only_by_particles
+        `--shift_only_by_particles`: that shift from the summed windows of the particles.
+    reference_scale
+        `--ref_scale`: factor applied to the references; None (`auto`): estimated for each tomogram, and
+        applied when it is off by more than a factor of 1.5.
+    held_out_fraction
+        `--hold_out`: share of the particle images that a first fit does without, to be judged by them; the
+        final fit uses all of them. 0: no such fit, and no evidence. None (`auto`): a tenth, and up to a
+        quarter of few.
+    max_iterations
+        `--it`: most iterations of the solver; None (`--it 0`): until it has converged.
+    """
+
+    const_positions: bool = False
+    const_angles: bool = False
+    const_shifts: bool = False
+    shift_only: bool = False
+    shift_only_by_particles: bool = False
+    reference_scale: float | None = None
+    held_out_fraction: float | None = None
+    max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(
+            self.reference_scale is not None and not self.reference_scale > 0,
+            f"--ref_scale {self.reference_scale} is no factor: give auto, or a number above 0",
+        )
+        _refuse(
+            self.held_out_fraction is not None and not 0 <= self.held_out_fraction <= 0.5,
+            f"--hold_out {self.held_out_fraction} is no usable share: give auto, or 0 (none) to 0.5",
+        )
+        _refuse(
+            self.max_iterations is not None and self.max_iterations < 1,
+            f"--it {self.max_iterations} allows no iteration: give 1 or more, or 0 for as many as it takes",
+        )
+        _refuse(
+            self.shift_only_by_particles and not self.shift_only,
+            "--shift_only_by_particles says how --shift_only works: give both",
+        )
+        _refuse(
+            self.shift_only and self.const_shifts,
+            "--shift_only refines nothing but the shifts that --const_s keeps: give one of them",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionSettings:
+    """The Gaussian-process prior of particle motion (spec §6).
+
+    Attributes
+    ----------
+    velocity_scale
+        `--s_vel`: σ_v, Å per e⁻/Å²; Å per frame if `absolute`.
+    distance_scale
+        `--s_div`: σ_d, Å per e⁻/Å²; Å if `absolute`.
+    absolute
+        `--abs_params`: the scales are not multiplied by the dose of a frame.
+    squared_exponential
+        `--sq_exp_ker`: covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
+    max_deformations
+        `--max_ed`: number of eigen-deformations kept; None: all.
+    """
+
+    velocity_scale: float = 0.5
+    distance_scale: float = 5000.0
+    absolute: bool = False
+    squared_exponential: bool = False
+    max_deformations: int | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(
+            not self.velocity_scale > 0, f"--s_vel {self.velocity_scale:g} allows no motion: give more than 0"
+        )
+        _refuse(
+            not self.distance_scale > 0, f"--s_div {self.distance_scale:g} is no distance: give more than 0"
+        )
+        _refuse(
+            self.max_deformations is not None and self.max_deformations < 1,
+            f"--max_ed {self.max_deformations} keeps no deformation: give 1 or more, or -1 for all",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeformationSettings:
+    """The 2D warp of tilt images (spec §6).
+
+    Attributes
+    ----------
+    model
+        `--def_model`: one of `DEFORMATION_MODELS`.
+    grid
+        `--def_w`, `--def_h`: columns and rows of the sampling grid.
+    regulariser
+        `--def_reg`: λ of the penalty on the coefficients; 0: their spread is estimated from the images.
+    per_frame
+        `--per_frame_deformation`: one warp per tilt image instead of one per series.
+    """
+
+    model: str = "spline"
+    grid: tuple[int, int] = (3, 3)
+    regulariser: float = 0.0
+    per_frame: bool = False
+
+    def __post_init__(self) -> None:
+        _refuse(
+            self.model not in DEFORMATION_MODELS,
+            f"--def_model {self.model} is unknown: choose {_listing(DEFORMATION_MODELS, 'or')}",
+        )
+        _refuse(
+            min(self.grid) < 2,
+            f"--def_w {self.grid[0]} --def_h {self.grid[1]} is no grid: give 2 or more for both",
+        )
+        _refuse(not self.regulariser >= 0, f"--def_reg {self.regulariser:g} is negative: give 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How the run is carried out.
+
+    Attributes
+    ----------
+    output_folder
+        `--o`.
+    threads
+        `--j`.
+    device
+        `--device`: `auto`, `cpu`, `cuda`, `cuda:1`, or several as `cuda:0,cuda:1`.
+    only_do_unfinished
+        `--only_do_unfinished`: take finished tomograms from an earlier run.
+    diagnostics
+        `--diag`: write intermediate results for inspection.
+    dry_run
+        `--dry_run`: check everything and say what would be done.
+    pipeline_folder
+        `--pipeline_control`: job folder in which RELION's exit files are kept.
+    strict
+        `--strict`: the first tomogram that fails ends the run.
+    report
+        Whether to write ``report.html``; off with `--no_report`.
+    evaluate
+        `--evaluate`: reconstruct half maps before and after, and compare their FSC.
+    cluster
+        Where tomograms are refined; None: one after the other, in this process.
+    """
+
+    output_folder: Path
+    threads: int = 1
+    device: str = "auto"
+    only_do_unfinished: bool = False
+    diagnostics: bool = False
+    dry_run: bool = False
+    pipeline_folder: Path | None = None
+    strict: bool = False
+    report: bool = True
+    evaluate: bool = False
+    cluster: ClusterSettings | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(self.threads < 1, f"--j {self.threads} gives no thread to work with: give 1 or more")
+        known = re.fullmatch(r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*", self.device)
+        _refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
+        _refuse(
+            self.output_folder.exists() and not self.output_folder.is_dir(),
+            f"--o {self.output_folder} is a file: name a folder for the output",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignSettings:
+    """All options of `tomopolish align`; constructing it refuses combinations that cannot work.
+
+    `motion` and `deformation` are None where the model has none. Raises InputError naming the options.
+    """
+
+    inputs: InputPaths
+    windows: WindowSettings
+    run: RunSettings
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    motion: MotionSettings | None = None
+    deformation: DeformationSettings | None = None
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def validate(settings: AlignSettings) -> None:
+    """Refuse combinations of options that cannot work, with an InputError naming the options."""
+    fit, motion, deformation = settings.fit, settings.motion, settings.deformation
+    _refuse(
+        fit.shift_only and motion is not None,
+        "--shift_only and --motion exclude each other: shifts alone cannot describe particle motion",
+    )
+    _refuse(
+        fit.shift_only and deformation is not None,
+        "--shift_only and --deformation exclude each other: shifts alone cannot describe a warp",
+    )
+    _refuse(
+        motion is not None and fit.const_positions,
+        "--motion and --const_p exclude each other: particles that move cannot keep their positions",
+    )
+    _refuse(
+        fit.const_positions and fit.const_angles and fit.const_shifts and deformation is None,
+        "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
+    )
+
+
+UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {}
+"""Options that are parsed and validated, but that no code carries out; each with its test."""
+
+
+def refuse_unavailable(settings: AlignSettings) -> None:
+    """Refuse options that no code carries out, with an InputError naming them."""
+    asked = [option for option, is_set in UNAVAILABLE_OPTIONS.items() if is_set(settings)]
+    if asked:
+        raise InputError(f"{_listing(asked)} {'is' if len(asked) == 1 else 'are'} not available yet")
+
+
+def _listing(words: list[str] | tuple[str, ...], conjunction: str = "and") -> str:
+    """Join words as in a sentence: a, b and c."""
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"

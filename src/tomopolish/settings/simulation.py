@@ -1,0 +1,324 @@
+"""What to simulate: specimen, acquisition, planted errors, noise; refused here when it cannot work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from tomopolish.settings.simulated_structure import (
+    CompanionSettings,
+    MoleculeSettings,
+    require,
+    require_choice,
+)
+
+DOSE_SCHEMES = ("dose-symmetric", "bidirectional", "continuous")
+FILE_ORDERS = ("angle", "exposure", "shuffled")
+DIALECTS = ("relion5", "relion4")
+IMAGE_TYPES = ("float16", "float32", "int16")
+WARP_MODELS = ("linear", "spline", "Fourier")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcquisitionSettings:
+    """How the tilt series is recorded, and the optics.
+
+    Attributes
+    ----------
+    image_size_px
+        (w, h) of the tilt images; odd sizes too.
+    tilt_range_degrees, tilt_step_degrees
+        Tilts from −range to +range.
+    tilt_axis_degrees
+        Rotation of the tilt axis in the image.
+    dose_scheme
+        ``"dose-symmetric"`` (0, +, −, −, +, +, …), ``"bidirectional"`` (0 … +range, then −step … −range)
+        or ``"continuous"`` (−range … +range).
+    file_order
+        Order of the rows in the files: by ``"angle"``, by ``"exposure"``, or ``"shuffled"``.
+    frame_dose
+        Dose of each image, e⁻/Å².
+    state_frame_dose
+        Whether the files state it; otherwise it must be derived from the accumulated dose.
+    hand
+        ±1: how defocus follows depth.
+    defocus_angstrom, defocus_spread_angstrom
+        Mean defocus, and the standard deviation of its known variation from tilt to tilt.
+    astigmatism_angstrom, astigmatism_degrees
+        DefocusU − DefocusV, and the angle of U.
+    scale_follows_tilt
+        CTF scale falls as the cosine of the tilt angle, as the files state.
+    inelastic_loss
+        Signal falls as exp(−loss·(1/cos(tilt) − 1)) besides, which the files do not state: the longer way
+        through the ice.
+    bfactor_angstrom2, bfactor_per_dose
+        Damping exp(−B k²/4) of every image; radiation damage as a B factor per e⁻/Å² (0: critical exposure).
+    optics_groups
+        Number of optics groups the particles take turns in; all but the first have no aberrations.
+    even_zernike, odd_zernike
+        Aberrations of the first optics group.
+    """
+
+    image_size_px: tuple[int, int] = (512, 512)
+    pixel_size_angstrom: float = 3.0
+    tilt_range_degrees: float = 60.0
+    tilt_step_degrees: float = 3.0
+    tilt_axis_degrees: float = 85.0
+    dose_scheme: str = "dose-symmetric"
+    file_order: str = "angle"
+    frame_dose: float = 3.0
+    state_frame_dose: bool = True
+    voltage_kv: float = 300.0
+    spherical_aberration_mm: float = 2.7
+    amplitude_contrast: float = 0.1
+    hand: float = -1.0
+    defocus_slope: float = 1.0
+    defocus_angstrom: float = 25000.0
+    defocus_spread_angstrom: float = 400.0
+    astigmatism_angstrom: float = 500.0
+    astigmatism_degrees: float = 40.0
+    phase_shift_degrees: float = 0.0
+    scale_follows_tilt: bool = False
+    inelastic_loss: float = 0.0
+    bfactor_angstrom2: float = 0.0
+    bfactor_per_dose: float = 0.0
+    optics_groups: int = 1
+    even_zernike: tuple[float, ...] = ()
+    odd_zernike: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.image_size_px) == 2 and min(self.image_size_px) >= 32,
+            f"images of {self.image_size_px} px are too small; give 32 px or more",
+        )
+        require(self.pixel_size_angstrom > 0, "the pixel size must be positive")
+        require(
+            0 < self.tilt_step_degrees <= self.tilt_range_degrees < 90,
+            f"tilts of ±{self.tilt_range_degrees:g}° in steps of {self.tilt_step_degrees:g}° cannot be made; "
+            "give 0 < step ≤ range < 90",
+        )
+        require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme")
+        require_choice(self.file_order, FILE_ORDERS, "the file order")
+        require(self.frame_dose > 0, "the dose of an image must be positive")
+        require(self.voltage_kv > 0, "the voltage must be positive")
+        require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
+        require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")
+        require(self.optics_groups >= 1, "there must be at least one optics group")
+        for name in ("defocus_spread_angstrom", "bfactor_per_dose", "inelastic_loss"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecimenSettings:
+    """Where the particles are.
+
+    Attributes
+    ----------
+    particles
+        Number in each tomogram.
+    tomogram_size_px
+        (W, H, D) as the files state it; None: the image's width and height, and the thickness and two boxes.
+    thickness_angstrom
+        Particle centres lie within ± half of it around the tomogram's middle plane.
+    min_distance_px
+        Smallest distance between two particles; None: the molecule's diameter.
+    edge_margin_px
+        Distance kept from the sides of the tomogram; None: half a box.
+    """
+
+    particles: int = 30
+    tomogram_size_px: tuple[int, int, int] | None = None
+    thickness_angstrom: float = 900.0
+    min_distance_px: float | None = None
+    edge_margin_px: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.particles >= 1, "there must be at least one particle")
+        require(self.thickness_angstrom >= 0, "the specimen's thickness must not be negative")
+        require(
+            self.tomogram_size_px is None
+            or (len(self.tomogram_size_px) == 3 and min(self.tomogram_size_px) >= 1),
+            f"a tomogram of {self.tomogram_size_px} px is none; give three positive sizes",
+        )
+        require(
+            self.min_distance_px is None or self.min_distance_px >= 0,
+            "the smallest distance between particles must not be negative",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedErrors:
+    """How far the input alignment is from the truth: standard deviations of independent normal errors.
+
+    Attributes
+    ----------
+    shift_px
+        Of each component of each tilt image's shift.
+    angle_degrees
+        Of each of the three small rotations of each tilt image about its own axes.
+    position_px
+        Of each component of each particle's 3D position.
+    max_displacement_px
+        Where given, all errors are scaled alike, so that this is the largest distance between true and input
+        2D position over all visible pairs; planted motion and warps are part of that distance.
+    known_shift_px
+        Of each component of the tilt images' shifts that the input already knows.
+    """
+
+    shift_px: float = 2.0
+    angle_degrees: float = 0.2
+    position_px: float = 1.5
+    max_displacement_px: float | None = None
+    known_shift_px: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("shift_px", "angle_degrees", "position_px", "known_shift_px"):
+            require(getattr(self, name) >= 0, f"the error {name} must not be negative")
+        require(
+            self.max_displacement_px is None
+            or (self.max_displacement_px > 0 and self.shift_px + self.angle_degrees + self.position_px > 0),
+            "a largest displacement needs to be positive and needs errors to scale",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseSettings:
+    """The images' noise, and how strong the signal is against it.
+
+    Attributes
+    ----------
+    pair_snr
+        Expected log-likelihood that the true prediction of a pair gains over none, times two:
+        Σ_k |S(k)|²/N(k) over the full plane up to the reference's resolution, averaged over tilts (prediction
+        S with CTF and dose weight, noise power N). It is the expected height of the pair's correlation peak
+        (spec §5), whose noise has standard deviation √pair_snr; below about 15 the peak of a single pair
+        is lost among the noise peaks of its window, at 1 to 4 it is invisible. The signal is scaled to it,
+        references included; infinity means images without noise.
+    sigma
+        Standard deviation of the flat part of the noise; None: 1, and 100 for whole-number images.
+    low_frequency_excess, corner_px
+        Coloured noise: the power is σ²(1 + excess/(1 + (k·corner)²)), k in 1/px.
+    tilt_growth
+        The noise power of a tilt grows as cos(tilt)^−growth.
+    """
+
+    pair_snr: float = 60.0
+    sigma: float | None = None
+    low_frequency_excess: float = 0.0
+    corner_px: float = 20.0
+    tilt_growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.pair_snr > 0, f"a signal-to-noise ratio of {self.pair_snr:g} is none; give more than 0")
+        require(self.sigma is None or self.sigma > 0, "the noise's standard deviation must be positive")
+        require(self.low_frequency_excess >= 0, "the noise's low-frequency excess must not be negative")
+        require(self.corner_px > 0, "the noise's corner must be positive")
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the images are free of noise."""
+        return math.isinf(self.pair_snr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedMotion:
+    """Particle trajectories drawn from the Gaussian-process prior of spec §6.
+
+    Attributes
+    ----------
+    velocity_scale
+        Å per e⁻/Å² (``--s_vel``).
+    distance_scale
+        Å per e⁻/Å² (``--s_div``).
+    squared_exponential
+        Covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
+    """
+
+    velocity_scale: float = 0.1
+    distance_scale: float = 500.0
+    squared_exponential: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.velocity_scale > 0, "the velocity scale must be positive")
+        require(self.distance_scale > 0, "the distance scale must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedWarp:
+    """A random 2D warp of the tilt images (spec §6).
+
+    Attributes
+    ----------
+    grid
+        (gw, gh) of the model's parameters.
+    amplitude_px
+        RMS length of the displacement over the image.
+    per_frame
+        One warp per tilt image instead of one per series.
+    """
+
+    model: str = "Fourier"
+    grid: tuple[int, int] = (3, 3)
+    amplitude_px: float = 1.0
+    per_frame: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice(self.model, WARP_MODELS, "the warp model")
+        require(min(self.grid) >= 2, f"a warp grid of {self.grid} is too small; give 2 or more for both")
+        require(self.amplitude_px > 0, "the warp's amplitude must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSettings:
+    """A whole project; constructing it refuses what cannot be simulated (InputError).
+
+    Attributes
+    ----------
+    seed
+        Same seed, same bytes. The molecule has its own seed.
+    tomograms
+        Number of tomograms; tomogram i is the same however many there are.
+    dialect
+        ``"relion5"`` or ``"relion4"``.
+    image_type
+        Number type of the image stacks.
+    companions
+        Further species; the first one's particles, and everything else but the images, are the same with
+        and without them.
+    """
+
+    seed: int = 0
+    tomograms: int = 1
+    dialect: str = "relion5"
+    image_type: str = "float16"
+    molecule: MoleculeSettings = field(default_factory=MoleculeSettings)
+    acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
+    specimen: SpecimenSettings = field(default_factory=SpecimenSettings)
+    errors: PlantedErrors = field(default_factory=PlantedErrors)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    motion: PlantedMotion | None = None
+    warp: PlantedWarp | None = None
+    companions: tuple[CompanionSettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [companion.name for companion in self.companions]
+        require(len(set(names)) == len(names), "every species needs a name of its own")
+        require(self.seed >= 0, "the seed must not be negative")
+        require(self.tomograms >= 1, "there must be at least one tomogram")
+        require_choice(self.dialect, DIALECTS, "the dialect")
+        require_choice(self.image_type, IMAGE_TYPES, "the image type")
+        require(
+            self.image_type != "int16" or self.noise_sigma >= 10,
+            "a noise of less than 10 grey values is lost in whole numbers; give a larger σ, or floats",
+        )
+
+    @property
+    def noise_sigma(self) -> float:
+        """Standard deviation of the flat part of the noise, grey values."""
+        if self.noise.sigma is not None:
+            return self.noise.sigma
+        return 100.0 if self.image_type == "int16" else 1.0
+
+    def tomogram_name(self, index: int) -> str:
+        """Name of tomogram `index`, counted from 0."""
+        return f"TS_{index + 1:02d}"

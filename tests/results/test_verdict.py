@@ -1,0 +1,116 @@
+"""What evidence comes to: chances, lists of tomograms, and the sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import stdtr
+
+from tomopolish.results.tomogram import Evidence, MapComparison
+from tomopolish.results.verdict import (
+    FALSE_DISCOVERY_RATE,
+    Verdict,
+    improbability,
+    sentence,
+    student_tail,
+    verdict,
+)
+
+
+def made(gain: float, error: float, particles: int = 20, pairs: int = 50) -> Evidence:
+    return Evidence(
+        particles=particles,
+        pairs=pairs,
+        gain=gain,
+        standard_error=error,
+        agreement_before=0.4,
+        agreement_after=0.8,
+    )
+
+
+def weighed(**evidence: Evidence) -> Verdict:
+    found = verdict(evidence)
+    assert found is not None
+    return found
+
+
+def test_a_clear_gain_helped_and_a_clear_loss_did_harm() -> None:
+    better, worse = weighed(A=made(100, 10)), weighed(A=made(-100, 10))
+    assert better.helped and not better.harmed and better.better == ("A",)
+    assert worse.harmed and not worse.helped and worse.worse == ("A",)
+    assert better.gain_per_pair == 2 and better.standard_error_per_pair == pytest.approx(0.2)
+    assert sentence(better).startswith("The refinement helped: ") and "gained 2 ± 0.2" in sentence(better)
+    assert "80 % instead of 40 %" in sentence(better)
+    assert sentence(worse).startswith("The refinement did not help") and "lost 2 ± 0.2" in sentence(worse)
+
+
+@pytest.mark.parametrize(("gain", "error"), [(12, 10), (-12, 10), (0, 0), (0, 10)])
+def test_what_chance_explains_is_no_evidence(gain: float, error: float) -> None:
+    found = weighed(A=made(gain, error))
+    assert not found.helped and not found.harmed and found.undecided == ("A",)
+    assert sentence(found).startswith("There is no evidence that the refinement helped")
+
+
+def test_the_chance_is_students() -> None:
+    assert improbability(made(2.0, 1.0, particles=11)) == pytest.approx(0.036694, abs=1e-6)
+    assert improbability(made(2.0, 1.0, particles=2)) == pytest.approx(0.147584, abs=1e-6)
+    assert improbability(made(0.0, 0.0)) == 0.5
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 7, 30, 787, 1e6])
+def test_the_tail_of_students_distribution_is_scipys(freedom: float) -> None:
+    for t in (-40.0, -3.0, -0.1, 0.0, 1e-9, 0.5, 2.0, 10.0, 30.0, np.inf):
+        assert student_tail(t, freedom) == pytest.approx(stdtr(freedom, -t), rel=1e-8)
+
+
+def test_the_sentence_names_the_tomograms_that_got_worse() -> None:
+    fleet = {f"good{i}": made(100, 10) for i in range(20)} | {f"bad{i}": made(-90, 10) for i in range(7)}
+    found = weighed(**fleet, unclear=made(3, 10))
+    text = sentence(found)
+    assert found.helped
+    assert "20 of 28 tomograms got better beyond doubt, 1 undecided" in text
+    assert "7 got worse: bad0, bad1, bad2, bad3, bad4 and 2 more" in text
+
+
+def test_a_fleet_in_which_nothing_happened_lists_hardly_any() -> None:
+    """Gains as chance makes them: the false discovery rate bounds how often anything is listed at all."""
+    rng = np.random.default_rng(5)
+    listed = helped = 0
+    for _ in range(100):
+        fleet = {}
+        for number in range(100):
+            gains = rng.standard_normal(20)
+            fleet[str(number)] = made(float(gains.sum()), float(np.sqrt(20) * gains.std(ddof=1)))
+        found = weighed(**fleet)
+        listed += bool(found.better or found.worse)
+        helped += found.helped
+    assert listed <= 2 * 100 * FALSE_DISCOVERY_RATE
+    assert 0 < helped <= 7  # 2.5 are expected
+
+
+def test_a_few_tomograms_that_gained_are_found_among_many() -> None:
+    rng = np.random.default_rng(6)
+    fleet = {str(i): made(float(rng.normal(0, 10)), 10) for i in range(200)}
+    found = weighed(**fleet, gained=made(80, 10))
+    assert found.better == ("gained",) and found.worse == ()
+
+
+def test_a_tomogram_without_standard_error_is_undecided_and_left_out_of_the_sum() -> None:
+    found = weighed(A=made(100, 10), B=made(1e6, np.nan, particles=1))
+    assert found.gain_per_pair == 2 and found.undecided == ("B",) and found.tomograms == 2
+    assert verdict({"B": made(1e6, np.nan, particles=1)}) is None
+    assert verdict({}) is None
+
+
+def test_without_evidence_the_sentence_says_so_and_maps_speak_for_themselves() -> None:
+    curve = np.linspace(1, 0, 10)
+    maps = MapComparison(
+        frequency_per_angstrom=np.arange(10) / 96,
+        before=curve,
+        after=curve,
+        resolution_before_angstrom={0.143: 26.18, 0.5: 32.0},
+        resolution_after_angstrom={0.143: 9.93, 0.5: 13.7},
+        masked=True,
+    )
+    assert sentence(None) == "Whether the refinement helped was not tested."
+    assert "9.93 Å (FSC 0.143) after it, 26.18 Å before" in sentence(None, maps)
