@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import iter_modules
 
 import jaxtyping
 import pytest
@@ -11,6 +12,12 @@ from jaxtyping import install_import_hook
 
 from tomopolish import shapes
 
+DATASET_MODULES = [
+    module.name
+    for module in iter_modules([str(Path(__file__).resolve().parents[1] / "src" / "tomopolish" / "dataset")])
+    if module.name != "half_precision"
+]
+
 # Shapes and dtypes in the annotations are checked in every call the suite makes. Modules that hold numba
 # kernels are compiled and cannot be wrapped, so they are not listed here.
 install_import_hook(
@@ -18,7 +25,7 @@ install_import_hook(
         "tomopolish.physics.geometry",
         "tomopolish.physics.fourier",
         "tomopolish.physics.optics",
-        "tomopolish.dataset",
+        *(f"tomopolish.dataset.{name}" for name in DATASET_MODULES),
         "tomopolish.models.gaussian_process",
         "tomopolish.models.motion",
         "tomopolish.models.deformation",

@@ -25,7 +25,7 @@ from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.cli.align import COMMAND, settings_from
 from tomopolish.dataset.project import open_dataset
-from tomopolish.run import cluster as clusters
+from tomopolish.run.cluster import launch as clusters
 from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 from tomopolish.solve import uncertainty
 

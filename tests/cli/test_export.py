@@ -15,7 +15,7 @@ from tomopolish.cli.export import COMMAND, FORMATS
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.physics.geometry import relion5_projections
-from tomopolish.run import export as exports
+from tomopolish.run.commands import export as exports
 
 ALL = {
     *[f"imod/{name}.{end}" for name in ("TS_01", "TS_02") for end in ("xf", "tlt", "xtilt")],

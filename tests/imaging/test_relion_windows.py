@@ -54,13 +54,13 @@ MINI_RUNS: dict[str, dict[str, Any]] = {"shift_by_particles": {}, "variant_shift
 def used_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[np.ndarray]]:
     """Frequency weights of each tomogram, as the pipeline computed them."""
     seen: list[np.ndarray] = []
-    compute = pipeline.correlate.frequency_weights
+    compute = pipeline.windows.frequency_weights
 
     def remember(*arguments: Any) -> np.ndarray:
         seen.append(compute(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(pipeline.correlate, "frequency_weights", remember)
+    monkeypatch.setattr(pipeline.windows, "frequency_weights", remember)
     return seen
 
 
