@@ -117,8 +117,10 @@ def test_held_out_pairs_are_compared_with_the_other_half_map(windows) -> None:
     held = mine.held_out
     place = (held.tilts, held.particles)
     assert len(held) >= 40 and mine.visible[place].all()
-    np.testing.assert_array_equal(held.values, swapped.values[place])
-    np.testing.assert_array_equal(held.power, swapped.power[place])
+    # Two compiled loops compute them, which may round the last bit of float32 differently on some processors.
+    rounding = 1e-6 * np.abs(swapped.values).max()
+    np.testing.assert_allclose(held.values, swapped.values[place], rtol=0, atol=rounding)
+    np.testing.assert_allclose(held.power, swapped.power[place], rtol=1e-6)
     assert np.abs(held.values - mine.values[place]).max() > 0
 
 
