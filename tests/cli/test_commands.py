@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import click
 import pytest
 
 from tomopolish import __version__
-from tomopolish.cli import SUMMARIES, run
+from tomopolish.cli import SUMMARIES, Commands, run
 from tomopolish.cli.align import COMMAND
+from tomopolish.cli.grouped import NamedPath
 from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 
 
@@ -58,6 +61,24 @@ def test_unknown_words_are_refused_in_one_line(
     assert errors.startswith("tomopolish: ")
     assert arguments[-1] in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_no_path_may_be_empty(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a script's unset variable leaves it: ``--o "$OUT"``."""
+    monkeypatch.chdir(tmp_path)
+    found = Commands().get_command(click.Context(COMMAND), name)
+    assert found is not None
+    for option in found.params:
+        assert not isinstance(option.type, click.Path) or isinstance(option.type, NamedPath), option.name
+        if isinstance(option.type, NamedPath):
+            for empty in ("", " "):
+                words = [empty] if isinstance(option, click.Argument) else [option.opts[0], empty]
+                assert run([name, *words]) == 2
+                assert "the name is empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_align_help_groups_options_and_marks_what_is_not_available(

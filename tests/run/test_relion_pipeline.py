@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.cli.relion_align import with_workers
 from tomopolish.cli.relion_external import align_arguments
+from tomopolish.cli.relion_shim import MARK
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError
 from tomopolish.run import align as whole_run
@@ -133,10 +136,26 @@ def test_under_mpirun_only_rank_0_works_with_a_worker_for_each(project: Path) ->
 def test_the_shim_replaces_only_its_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["relion-shim", "bin"]) == run(["relion-shim", "bin"]) == 0
     foreign = project / "bin/relion_tomo_align"
-    foreign.write_text("the real one")
-    assert run(["relion-shim", "bin"]) == 2
-    assert "stays as it is" in capsys.readouterr().err
-    assert foreign.read_text() == "the real one"
+    ours = foreign.read_text()
+    for text in (
+        "the real one",
+        f"{ours}echo and more\n",  # ours, to which somebody has added
+        ours.replace("exec", "module load relion\nexec"),
+        f"#!/bin/bash\n# beside it lies what was\n{MARK}\nrelion_tomo_align_real $@\n",
+        ours.replace("\n", "\r\n"),
+    ):
+        foreign.write_text(text, newline="")
+        assert run(["relion-shim", "bin"]) == 2
+        assert "stays as it is" in capsys.readouterr().err
+        assert foreign.read_bytes().decode() == text
+
+
+def test_a_shim_of_an_earlier_environment_is_replaced(project: Path) -> None:
+    assert run(["relion-shim", "bin"]) == 0
+    for path in (project / "bin").iterdir():
+        path.write_text(path.read_text().replace(shlex.quote(sys.executable), "'/old place/bin/python3'"))
+    assert run(["relion-shim", "bin"]) == 0
+    assert all(sys.executable in path.read_text() for path in (project / "bin").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,18 @@ import click
 
 from tomopolish.run.invocation import Invocation
 
-FILE = click.Path(path_type=Path)
+
+class NamedPath(click.Path):
+    """A path, of a file or a folder, that has a name: "" would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse, and refuse an empty name, which is what a script's unset variable leaves."""
+        if not str(value).strip():
+            self.fail("the name is empty: give a path ('.' is the working directory).", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = NamedPath(path_type=Path)
 
 
 class FiniteFloat(click.types.FloatParamType):

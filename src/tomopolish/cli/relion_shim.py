@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,20 @@ from tomopolish.errors import InputError
 
 NAMES = {"relion_tomo_align": "align", "relion_tomo_align_mpi": "align-mpi"}
 MARK = "# written by tomopolish relion-shim"
+_WRITTEN = re.compile(
+    rf"#!/bin/sh\n{re.escape(MARK)}: [^\n]*\nexec [^\n]+ -m tomopolish relion-align[^\n]*\n"
+)
+_LARGEST_BYTES = 10_000
+
+
+def is_shim(path: Path) -> bool:
+    """Whether a file is a wrapper that this command wrote, from its first byte to its last."""
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+            return False
+        return _WRITTEN.fullmatch(path.read_bytes().decode("utf-8", "replace")) is not None
+    except OSError:
+        return False
 
 
 def write_shims(folder: Path) -> list[Path]:
@@ -21,8 +36,11 @@ def write_shims(folder: Path) -> list[Path]:
     paths = []
     for name in NAMES:
         path = folder / name
-        if path.is_symlink() or (path.exists() and MARK not in path.read_text(errors="replace")):
-            raise InputError(f"{path}: this is not one of ours and stays as it is: name another folder")
+        if (path.exists() or path.is_symlink()) and not is_shim(path):
+            raise InputError(
+                f"{path}: tomopolish relion-shim did not write this file, so it stays as it is; "
+                "name another folder"
+            )
     for name in NAMES:
         path = folder / name
         ranks = " --mpi" if name.endswith("_mpi") else ""

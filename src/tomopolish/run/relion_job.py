@@ -99,10 +99,9 @@ def control_of(arguments: Sequence[str]) -> PipelineControl:
     option = "--pipeline_control"
     folder = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == option and following:
-            folder = Path(following)
-        elif argument.startswith(f"{option}="):
-            folder = Path(argument.removeprefix(f"{option}="))
+        named = following if argument == option else argument.removeprefix(f"{option}=")
+        if (argument == option or argument != named) and named.strip():
+            folder = Path(named)
     return PipelineControl(folder=folder)
 
 

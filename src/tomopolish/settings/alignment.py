@@ -14,13 +14,10 @@ from pathlib import Path
 from tomopolish.errors import InputError
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
+from tomopolish.settings.refuse import refuse as _refuse
+from tomopolish.settings.refuse import refuse_above
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
-
-
-def _refuse(condition: bool, sentence: str) -> None:
-    if condition:
-        raise InputError(sentence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +61,9 @@ class WindowSettings:
             not self.range_penalty >= 0, f"--range_reg {self.range_penalty:g} is negative: give 0 or more"
         )
         _refuse(not self.padding >= 1, f"--pad {self.padding:g} would crop the windows: give 1 or more")
+        refuse_above("--b", self.box_px, 4096, "no tilt image has room for such a box")
+        refuse_above("--pad", self.padding, 8, "memory and time grow with its square; 1 to 4 are usual")
+        refuse_above("--range_reg", self.range_penalty, 1e6, "1 already keeps displacements within --r")
         _refuse(self.min_frame < 0, f"--min_frame {self.min_frame} is negative: frames count from 0")
         if self.max_frame is not None:
             _refuse(
@@ -125,6 +125,9 @@ class WeightSettings:
             not 0 <= self.cutoff_fraction < 1,
             f"--cutoff_fract {self.cutoff_fraction:g} is no fraction: give a value from 0 to below 1",
         )
+        refuse_above("--fsc_thresh_width", self.fsc_thresh_width, 4096, "no map has as many shells")
+        refuse_above("--hp", self.hp_sigma, 4096, "it would leave no frequency of any box")
+        _refuse(abs(self.srp) > 10, f"--srp {self.srp:g} leaves one frequency only: give -10 to 10")
         _refuse(
             self.whiten_abs and not self.whiten,
             "--no_whiten and --whiten_abs contradict each other: give one of them",
@@ -176,6 +179,13 @@ class FitSettings:
             self.max_iterations is not None and self.max_iterations < 1,
             f"--it {self.max_iterations} allows no iteration: give 1 or more, or 0 for as many as it takes",
         )
+        refuse_above(
+            "--it",
+            self.max_iterations,
+            100_000,
+            "10 to 50 are usual, and 0 leaves it to the program",
+        )
+        refuse_above("--ref_scale", self.reference_scale, 1e9, "auto estimates the factor from the images")
         _refuse(
             self.shift_only_by_particles and not self.shift_only,
             "--shift_only_by_particles says how --shift_only works: give both",
@@ -217,6 +227,8 @@ class MotionSettings:
         _refuse(
             not self.distance_scale > 0, f"--s_div {self.distance_scale:g} is no distance: give more than 0"
         )
+        refuse_above("--s_vel", self.velocity_scale, 1000, "0.1 to 2 are usual")
+        refuse_above("--s_div", self.distance_scale, 1e9, "100 to 10000 are usual")
         _refuse(
             self.max_deformations is not None and self.max_deformations < 1,
             f"--max_ed {self.max_deformations} keeps no deformation: give 1 or more, or -1 for all",
@@ -254,6 +266,9 @@ class DeformationSettings:
             f"--def_w {self.grid[0]} --def_h {self.grid[1]} is no grid: give 2 or more for both",
         )
         _refuse(not self.regulariser >= 0, f"--def_reg {self.regulariser:g} is negative: give 0 or more")
+        for option, nodes in zip(("--def_w", "--def_h"), self.grid, strict=True):
+            refuse_above(option, nodes, 20, "no tilt image could determine so fine a warp; 2 to 6 are usual")
+        refuse_above("--def_reg", self.regulariser, 1e12, "0 estimates it from the images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,6 +315,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         _refuse(self.threads < 1, f"--j {self.threads} gives no thread to work with: give 1 or more")
+        refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*", self.device)
         _refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
         _refuse(

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tomopolish.errors import InputError
-
-
-def _refuse(condition: bool, sentence: str) -> None:
-    if condition:
-        raise InputError(sentence)
+from tomopolish.settings.refuse import refuse as _refuse
+from tomopolish.settings.refuse import refuse_above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +33,7 @@ class SlurmSettings:
 
     def __post_init__(self) -> None:
         _refuse(self.gpus < 0, f"--slurm_gpus {self.gpus} is negative: give 0 or more")
+        refuse_above("--slurm_gpus", self.gpus, 64, "no machine has more")
         texts = (self.partition or "", self.walltime or "", self.memory, *self.directives)
         _refuse(
             any("\n" in text or "\r" in text for text in texts),
@@ -75,6 +72,7 @@ class ClusterSettings:
             self.workers is not None and self.workers < 1,
             f"--workers {self.workers} leaves nobody to do the work: give 1 or more",
         )
+        refuse_above("--workers", self.workers, 10_000, "a worker needs cores and memory of its own")
         _refuse(
             self.scheduler is not None and self.slurm is not None,
             "--scheduler and --slurm exclude each other: the running cluster has its workers already",

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopolish.errors import InputError
+from tomopolish.settings.refuse import refuse as _refuse
 
 _RESERVED = ("temp", "tilt_series", "trajectories")
 """Folders of the output that are no species'."""
-
-
-def _refuse(condition: bool, sentence: str) -> None:
-    if condition:
-        raise InputError(sentence)
 
 
 def _listing(words: list[str]) -> str:

@@ -58,6 +58,7 @@ class MoleculeSettings:
             self.box_px >= 16 and self.box_px % 2 == 0,
             f"a box of {self.box_px} px cannot be used; give an even number, 16 or more",
         )
+        require(self.box_px <= 1024, f"a box of {self.box_px} px is too large; give at most 1024")
         require(
             0.1 <= self.diameter_fraction <= 0.9,
             f"the molecule's diameter of {self.diameter_fraction:g} boxes must lie between 0.1 and 0.9",
@@ -68,6 +69,7 @@ class MoleculeSettings:
             f"{self.diameter_fraction * self.box_px:g} px; give at most an eighth of its diameter",
         )
         require(self.blobs >= 10, f"{self.blobs} blobs make no molecule; give 10 or more")
+        require(self.blobs <= 100_000, f"{self.blobs} blobs are too many; give at most 100000")
         require(
             self.blob_sigma_px >= 0.5,
             f"blobs of σ = {self.blob_sigma_px:g} px cannot be sampled; give 0.5 px or more",
@@ -105,6 +107,7 @@ class CompanionSettings:
             f"the species name {self.name!r} cannot be used; give letters, digits, - and _",
         )
         require(self.particles >= 1, f"there must be at least one particle of {self.name}")
+        require(self.particles <= 100_000, f"{self.particles} particles of {self.name} are too many")
         require(
             0 < self.pair_snr < math.inf,
             f"the signal-to-noise ratio of {self.name} must be positive and finite",

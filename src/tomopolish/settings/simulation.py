@@ -91,11 +91,20 @@ class AcquisitionSettings:
             len(self.image_size_px) == 2 and min(self.image_size_px) >= 32,
             f"images of {self.image_size_px} px are too small; give 32 px or more",
         )
+        require(
+            max(self.image_size_px) <= 16384,
+            f"images of {self.image_size_px} px are too large; give at most 16384 px",
+        )
         require(self.pixel_size_angstrom > 0, "the pixel size must be positive")
         require(
             0 < self.tilt_step_degrees <= self.tilt_range_degrees < 90,
             f"tilts of ±{self.tilt_range_degrees:g}° in steps of {self.tilt_step_degrees:g}° cannot be made; "
             "give 0 < step ≤ range < 90",
+        )
+        require(
+            self.tilt_range_degrees <= 1000 * self.tilt_step_degrees,
+            f"±{self.tilt_range_degrees:g}° in steps of {self.tilt_step_degrees:g}° are more than 2000 tilt "
+            "images; give larger steps",
         )
         require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme")
         require_choice(self.file_order, FILE_ORDERS, "the file order")
@@ -104,6 +113,7 @@ class AcquisitionSettings:
         require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
         require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")
         require(self.optics_groups >= 1, "there must be at least one optics group")
+        require(self.optics_groups <= 10_000, "there must be at most 10000 optics groups")
         for name in ("defocus_spread_angstrom", "bfactor_per_dose", "inelastic_loss"):
             require(getattr(self, name) >= 0, f"{name} must not be negative")
 
@@ -134,6 +144,7 @@ class SpecimenSettings:
 
     def __post_init__(self) -> None:
         require(self.particles >= 1, "there must be at least one particle")
+        require(self.particles <= 100_000, f"{self.particles} particles are too many; give at most 100000")
         require(self.thickness_angstrom >= 0, "the specimen's thickness must not be negative")
         require(
             self.tomogram_size_px is None
@@ -264,7 +275,10 @@ class PlantedWarp:
 
     def __post_init__(self) -> None:
         require_choice(self.model, WARP_MODELS, "the warp model")
-        require(min(self.grid) >= 2, f"a warp grid of {self.grid} is too small; give 2 or more for both")
+        require(
+            2 <= min(self.grid) <= max(self.grid) <= 20,
+            f"a warp grid of {self.grid} cannot be used; give 2 to 20 for both",
+        )
         require(self.amplitude_px > 0, "the warp's amplitude must be positive")
 
 
@@ -305,6 +319,7 @@ class SimulationSettings:
         require(len(set(names)) == len(names), "every species needs a name of its own")
         require(self.seed >= 0, "the seed must not be negative")
         require(self.tomograms >= 1, "there must be at least one tomogram")
+        require(self.tomograms <= 10_000, f"{self.tomograms} tomograms are too many; give at most 10000")
         require_choice(self.dialect, DIALECTS, "the dialect")
         require_choice(self.image_type, IMAGE_TYPES, "the image type")
         require(
