@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tomopolish.compiled import kernel
+from tomopolish.jit import kernel
 from tomopolish.shapes import Float
 
 Array = np.ndarray

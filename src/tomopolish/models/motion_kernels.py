@@ -5,7 +5,7 @@ Serial and without Python's lock.
 
 from __future__ import annotations
 
-from tomopolish.compiled import kernel
+from tomopolish.jit import kernel
 
 
 @kernel()

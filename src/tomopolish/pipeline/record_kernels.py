@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import kernel
+from tomopolish.jit import kernel
 
 
 @kernel(fastmath=True, error_model="numpy")

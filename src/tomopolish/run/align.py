@@ -22,14 +22,11 @@ from tomopolish.run.local import Runner, open_folder, refine, show_closing
 from tomopolish.run.outputs import look_for_outputs
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
-from tomopolish.run.startup import load_ahead, load_more
 from tomopolish.run.store import FOLDER_NAME, ResultsStore
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from tomopolish.dataset.model import Particles, References, TiltSeries
     from tomopolish.progress import Progress
     from tomopolish.results.tomogram import TomogramResult
@@ -50,7 +47,7 @@ def _align_tomogram(
 
 
 STAGES = Stages(prepare=_prepare, align_tomogram=_align_tomogram)
-"""What `pipeline` does; it is imported when it is called, see `startup`."""
+"""What `pipeline` does."""
 
 
 def open_inputs(paths: InputPaths) -> Dataset:
@@ -110,14 +107,12 @@ def run_align(
         )
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
-    compiles = load_ahead(settings, own_process=invocation.own_process)
     if settings.inputs.species:
-        return _run_species(settings, invocation, reporter, runner, compiles)
+        return _run_species(settings, invocation, reporter, runner)
     dataset, unusable = checked_inputs(settings, reporter)
     check_output_folder(dataset, settings.run.output_folder)
     if settings.run.dry_run:
         return _show_plan(dataset, settings, reporter)
-    load_more(settings, compiles, reporter.say)
     folder = settings.run.output_folder
     open_folder(settings, _input_files(dataset, settings), invocation.command)
     earlier = look_for_outputs(settings)
@@ -143,7 +138,7 @@ def run_align(
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
-    from tomopolish.run.commands.report import report_run  # noqa: PLC0415  see `startup`
+    from tomopolish.run.commands.report import report_run  # noqa: PLC0415
 
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     show_closing(report, folder, reporter, maps=maps, page=page)
@@ -155,7 +150,6 @@ def _run_species(
     invocation: Invocation,
     reporter: Reporter,
     runner: Runner,
-    compiles: Future[bool],
 ) -> int:
     """Carry out a run with several species in the same tomograms; see `run_align`."""
     from tomopolish.run.species import (  # noqa: PLC0415  most runs have one species
@@ -170,7 +164,6 @@ def _run_species(
     project, unusable = checked_species(settings, reporter)
     if settings.run.dry_run:
         return _show_plan(project, settings, reporter, project.boxes_px)
-    load_more(settings, compiles, reporter.say)
     folder = settings.run.output_folder
     lines = species_lines(project, settings)
     open_folder(settings, species_files(project, settings), invocation.command, lines)
@@ -199,7 +192,7 @@ def _run_species(
         job = settings.run.pipeline_folder.absolute()
         names = [s.name for s in project.species]
         write_job_files(project.first, report, folder.absolute(), job, names)
-    from tomopolish.run.commands.report import report_run  # noqa: PLC0415  see `startup`
+    from tomopolish.run.commands.report import report_run  # noqa: PLC0415
 
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     reporter.show(species_table(project, report))

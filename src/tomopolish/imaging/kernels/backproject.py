@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import inlined, kernel
 from tomopolish.imaging.kernels.pixel_cpu import ctf_phase, sine
+from tomopolish.jit import inlined, kernel
 
 
 @inlined(fastmath=True, error_model="numpy")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import inlined, kernel
+from tomopolish.jit import inlined, kernel
 
 LANES = 64
 """Most lines that are transformed at once: so many leave a box's strip within the second cache."""

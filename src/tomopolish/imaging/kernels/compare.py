@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import inlined, kernel
 from tomopolish.imaging.kernels.pixel_cpu import blend, ctf_phase, locate, sine
+from tomopolish.jit import inlined, kernel
 
 # No loop over pixels reads an array under a condition that stays the same within it, least of all one that
 # may be empty. Before such a loop LLVM looks whether what might be read overlaps what is written: an empty
@@ -187,16 +187,3 @@ def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
             row, line, into = volume[z, y], factor[abs(z - size // 2), abs(y - size // 2)], out[z, y]
             for x in range(size):
                 into[x] = (row[x] - mean) * line[x]
-
-
-_SMALLEST = np.zeros((1, 2, 1), np.float32), np.zeros(1)
-
-
-def are_kept() -> bool:
-    """Whether an earlier run has kept kernels, so that they need not be compiled."""
-    return add_power.is_kept(*_SMALLEST)
-
-
-def wake() -> None:
-    """Run a kernel, and before it set up what loads kernels; and numba, where they are to be compiled."""
-    add_power(*_SMALLEST)

@@ -39,7 +39,7 @@ def _block_sum(values):  # type: ignore[no-untyped-def]
     return values[0]
 
 
-@cuda.jit(cache=True)
+@cuda.jit
 def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-untyped-def]
     """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
 
@@ -93,7 +93,7 @@ def _correlate_pixel(  # type: ignore[no-untyped-def]
     return p_re * q_re - p_im * q_im, p_re * q_im + p_im * q_re, power
 
 
-@cuda.jit(cache=True)
+@cuda.jit
 def correlate_spectra(  # type: ignore[no-untyped-def]
     spectra, reference, reach, chosen, seen, columns_used, weights, phase, odd, product, power,
 ):  # fmt: skip
@@ -152,7 +152,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         power[pair, cuda.blockIdx.y] = total
 
 
-@cuda.jit(cache=True)
+@cuda.jit
 def add_power(transforms, total):  # type: ignore[no-untyped-def]
     """Add the power of many transforms: ``total[y, x] += Σ_t |transform[t, y, x]|²``, one thread per pixel.
 

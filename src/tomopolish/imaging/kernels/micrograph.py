@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import kernel
 from tomopolish.imaging.kernels.pixel_cpu import blend, ctf_phase, locate, sine
+from tomopolish.jit import kernel
 
 
 @kernel(fastmath=True, error_model="numpy")

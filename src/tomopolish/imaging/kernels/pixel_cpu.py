@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tomopolish.compiled import inlined
 from tomopolish.imaging.kernels import pixel
+from tomopolish.jit import inlined
 
 # Reassociation would undo the sine's two-part reduction by π.
 sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixel.sine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import inlined, kernel
+from tomopolish.jit import inlined, kernel
 
 
 @inlined()

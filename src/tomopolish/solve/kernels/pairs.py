@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.compiled import kernel
+from tomopolish.jit import kernel
 
 
 @kernel(error_model="numpy", fastmath={"contract", "reassoc"})
