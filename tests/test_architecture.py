@@ -75,17 +75,6 @@ def test_importing_the_package_is_light() -> None:
     assert outcome.stdout.strip() == "[]"
 
 
-def test_a_run_begins_without_what_is_slow_to_import() -> None:
-    """Kernels, SciPy and plots are imported beside the first steps, or by those who need them."""
-    code = (
-        "import sys, tomopolish.cli.align, tomopolish.run.align; "
-        "print([m for m in ('scipy', 'numba', 'rich', 'jaxtyping', 'asyncio', 'dask', 'jinja2', 'plotly') "
-        "if m in sys.modules])"
-    )
-    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert outcome.stdout.strip() == "[]"
-
-
 def test_annotations_hold_shapes_only_for_those_who_check_them() -> None:
     code = (
         "import typing, numpy; from tomopolish.physics.geometry import cross_matrix; "

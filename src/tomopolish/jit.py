@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopolish import kernel_cache
 
-COMPILING = "Compiling kernels for this machine, about 30 s in all"
+COMPILING = "Compiling kernels for this machine, about 15 s"
 
 _log = logging.getLogger(__name__)
 _announced, _one_at_a_time = threading.Event(), threading.RLock()
@@ -90,7 +90,7 @@ def _announce(stats: Any) -> None:
     _announced.set()
     path, fault = kernel_cache.folder()
     if path is not None:
-        _log.info("%s: later runs find them ready", COMPILING)
+        _log.info("%s; later runs find them ready", COMPILING)
     else:
         _log.info(COMPILING)
         _log.warning("kernels are not kept for later runs: %s; set TOMOPOLISH_CACHE_DIR", fault)

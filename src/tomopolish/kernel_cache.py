@@ -1,6 +1,6 @@
-"""The folder where numba keeps the machine code of kernels between runs: nobody but the caller can write to it.
+"""The folder where numba keeps the machine code of kernels between runs; only the caller can write to it.
 
-Numba loads kept code with `pickle`, so whoever writes to the folder has the caller run what they like. Where a
+Numba loads kept code with `pickle`: a user who can write to the folder can run code as the caller. Where a
 folder is not safe, or cannot be written, nothing is kept and each run compiles its kernels.
 """
 
@@ -45,7 +45,9 @@ def folder() -> tuple[Path | None, str]:
         if not fault and not kept.exists():
             kept.mkdir(mode=0o700, exist_ok=True)
             _tidy(kept)
-        fault = fault or fault_of(kept, entered=True)
+        fault = fault or _fault_within(kept, kept.lstat())
+        if not fault and kept.stat().st_mode & 0o077:  # what numba makes within may be open to the group
+            fault = f"other users can enter {kept} (chmod 700 changes that)"
         if fault:
             return None, fault
         tempfile.TemporaryFile(dir=kept).close()
@@ -76,30 +78,31 @@ def digest_of_sources() -> str:
     return content.hexdigest()[:16]
 
 
-def fault_of(path: Path, *, entered: bool = False) -> str:
-    """Return why users other than the caller could place files in a folder; nothing where they cannot.
+def fault_of(path: Path) -> str:
+    """Return why users other than the caller could put files into a folder; nothing where they cannot."""
+    return _fault_within(path, path.stat()) or _fault_above(path)
 
-    Parameters
-    ----------
-    entered
-        Whether it is a fault, too, that others may read the folder: what numba makes within may be writable.
-    """
-    status = path.lstat() if entered else path.stat()
+
+def _fault_within(path: Path, status: os.stat_result) -> str:
     if not stat.S_ISDIR(status.st_mode):
         return f"{path} is not a folder"
     if status.st_uid != os.geteuid():
         return f"{path} belongs to another user"
-    if status.st_mode & (0o077 if entered else 0o022):
-        return f"other users can {'enter' if entered else 'write to'} {path} (chmod {'700' if entered else 'go-w'})"
-    trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # within a container root's files may be nobody's
-    for above in {*path.parents, *path.resolve().parents}:
+    if status.st_mode & 0o022:
+        return f"other users can write to {path} (chmod go-w changes that)"
+    return ""
+
+
+def _fault_above(path: Path) -> str:
+    """Return why others could put another folder in the place of this one, which takes a folder above it."""
+    trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # in a container, root's files may be nobody's
+    for above in (*path.parents, *path.resolve().parents):
         status = above.stat()
         if status.st_uid not in trusted:
-            return f"{above}, where it lies, belongs to another user"
-        if status.st_mode & stat.S_ISVTX:
-            continue
-        if status.st_mode & 0o002 or (status.st_mode & 0o020 and not _is_private(status.st_gid)):
-            return f"other users can write to {above}, where it lies"
+            return f"{above}, where the cache folder is, belongs to another user"
+        by_group = status.st_mode & 0o020 and not _is_private(status.st_gid)
+        if (by_group or status.st_mode & 0o002) and not status.st_mode & stat.S_ISVTX:
+            return f"other users can write to {above}, where the cache folder is"
     return ""
 
 

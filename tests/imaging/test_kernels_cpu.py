@@ -7,7 +7,7 @@ from numba import njit
 
 from tomopolish.imaging.kernels import compare as compare_kernels
 
-slice_reference, compare = compare_kernels.slice_reference.compiled, compare_kernels.compare.compiled
+slice_reference, compare = compare_kernels.slice_reference, compare_kernels.compare
 ROWS = COLUMNS = 24
 REACH = 26
 

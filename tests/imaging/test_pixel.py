@@ -7,7 +7,7 @@ from numba import njit
 
 from tomopolish.imaging.kernels import pixel, pixel_cpu
 
-sine = pixel_cpu.sine.compiled
+sine = pixel_cpu.sine
 
 
 @njit(fastmath=True, error_model="numpy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import io
 import sys
@@ -16,6 +15,7 @@ import click
 from tomopolish import __version__
 from tomopolish.cli.failures import explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
+from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import ending_in_order
@@ -68,36 +68,29 @@ COMMANDS: click.Command = Commands(
 COMMANDS = click.version_option(__version__, prog_name="tomopolish")(COMMANDS)
 
 
-def run(arguments: Sequence[str], *, own_process: bool = False) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Carry out one command line; returns the exit status and raises nothing.
 
     Under RELION's pipeline the job's exit file tells how it ended, be it by an option that does not exist.
-
-    Parameters
-    ----------
-    own_process
-        See `Invocation`.
     """
     if "align" not in arguments[:2] or not any(a.startswith("--pipeline_control") for a in arguments):
-        return _run(arguments, own_process)[0]
+        return _run(arguments)[0]
     from tomopolish.run.relion_job import control_of
 
     control = control_of(arguments)
     try:
         control.begin()
-        status, error = _run(arguments, own_process)
+        status, error = _run(arguments)
         control.end(status, error)
     except (OSError, TomopolishError) as problem:
         return explain(problem)
     return status
 
 
-def _run(arguments: Sequence[str], own_process: bool) -> tuple[int, BaseException | None]:
+def _run(arguments: Sequence[str]) -> tuple[int, BaseException | None]:
     """Return the exit status, and the error that ended the command, if one did."""
-    invocation = Invocation(
-        command=("tomopolish", *arguments), debug="--debug" in arguments, own_process=own_process
-    )
-    with warnings.catch_warnings(), ending_in_order():
+    invocation = Invocation(command=("tomopolish", *arguments), debug="--debug" in arguments)
+    with warnings.catch_warnings(), showing_log(), ending_in_order():
         warnings.showwarning = _show_warning
         try:
             status = COMMANDS.main(
@@ -118,9 +111,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no Å shows a question mark
-    status = run(sys.argv[1:], own_process=True)
-    gc.freeze()  # as it ends, the interpreter looks for garbage in all that was imported, which takes 0.1 s
-    sys.exit(status)
+    sys.exit(run(sys.argv[1:]))
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -15,10 +15,7 @@ class Invocation:
         The command line, for the notes a run leaves.
     debug
         Whether failures show their tracebacks.
-    own_process
-        Whether nothing else runs in this process, as where it is the executable's.
     """
 
     command: tuple[str, ...] = ("tomopolish",)
     debug: bool = False
-    own_process: bool = False

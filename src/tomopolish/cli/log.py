@@ -1,0 +1,31 @@
+"""What the library logs, as lines of the command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+
+class _Lines(logging.Handler):
+    """Writes information to stdout and warnings to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno >= logging.WARNING
+        click.echo(f"{'warning: ' if warns else ''}{record.getMessage()}", err=warns)
+
+
+@contextmanager
+def showing_log() -> Iterator[None]:
+    """Show what is logged until the context closes."""
+    log, lines = logging.getLogger("tomopolish"), _Lines()
+    before = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(lines)
