@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from tomopolish.physics.exposure import image_exposures, is_even, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.shapes import Bool, Float, Float32, Int
 
@@ -97,11 +98,29 @@ class TiltSeries:
 
     @property
     def frame_dose(self) -> float:
-        """Dose of one image, e⁻/Å²: as stated, else the first step of the accumulated dose (spec §6)."""
+        """Exposure of a typical image, e⁻/Å²: as stated, else the median step of the accumulated exposure.
+
+        It is 0 where nothing is stated, and all images have the same accumulated exposure.
+        """
         if self.fractional_dose is not None and self.fractional_dose > 0:
             return self.fractional_dose
-        dose = np.sort(self.pre_exposure)
-        return float(dose[1] - dose[0])
+        return typical_exposure(self.image_exposures)
+
+    @property
+    def image_exposures(self) -> Float[Array, "F"]:
+        """Exposure of each image, e⁻/Å², in order of exposure; see `physics.exposure.image_exposures`."""
+        return image_exposures(np.sort(self.pre_exposure))
+
+    @property
+    def step_weights(self) -> Float[Array, "F-1"]:
+        """Exposure between each image and the next, over that of a typical image; in order of exposure.
+
+        All are exactly 1 where images have one exposure, or where none can be told.
+        """
+        exposures = self.image_exposures
+        if is_even(exposures):
+            return np.ones(max(len(exposures) - 1, 0))
+        return exposures[:-1] / typical_exposure(exposures)
 
 
 @dataclass(frozen=True, kw_only=True)

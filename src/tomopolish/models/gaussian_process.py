@@ -32,7 +32,7 @@ _ROWS_PER_BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianProcessMotion:
-    """Velocities v_j = L c_j, independent in time and correlated in space; use `build`.
+    """Velocities v_j = s_j L c_j, independent in time and correlated in space; use `build`.
 
     The offset in chronological tilt image m is Σ_{j<m} v_j. Coefficients are ``[K, F − 1, 3]``: deformation
     mode, time step, and component; their prior is ½Σc².
@@ -46,6 +46,8 @@ class GaussianProcessMotion:
         Particle of each row.
     chronological
         File index of the m-th exposed tilt image.
+    step_scales
+        s_j: standard deviation of each step's velocities over that of a typical step.
     arrays
         Where products with the factor are computed.
     kept
@@ -55,6 +57,7 @@ class GaussianProcessMotion:
     factor: Float[Array, "P K"]
     rows: Int[Array, "P"]
     chronological: Int[Array, "F"]
+    step_scales: Float[Array, "T"]
     arrays: Arrays
     kept: DeviceArray
 
@@ -68,6 +71,7 @@ class GaussianProcessMotion:
         sigma_distance_px: float,
         squared_exponential: bool = False,
         max_deformations: int | None = None,
+        step_weights: Float[Array, "F-1"] | None = None,
         products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise the covariance of the particles' velocities.
@@ -90,6 +94,8 @@ class GaussianProcessMotion:
             Covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
         max_deformations
             Number of the covariance's leading eigenvectors to keep; None: all.
+        step_weights
+            Variance of each step's velocities over the square of `sigma_velocity_px`; None: 1 for all.
         products
             What may compute products with the factor.
         """
@@ -98,6 +104,7 @@ class GaussianProcessMotion:
             chronological,
             sigma_velocity_px=sigma_velocity_px,
             max_deformations=max_deformations,
+            step_weights=step_weights,
             products=products,
         )
 
@@ -109,6 +116,7 @@ class GaussianProcessMotion:
         *,
         sigma_velocity_px: float,
         max_deformations: int | None = None,
+        step_weights: Float[Array, "F-1"] | None = None,
         products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise any correlation of the particles' velocities; see `build`.
@@ -125,7 +133,15 @@ class GaussianProcessMotion:
             factor, rows = _pivoted_cholesky(correlation)
         factor *= sigma_velocity_px
         arrays, kept = products.keep(factor.T)  # whose rows lie one after the other
-        return cls(factor=factor, rows=rows, chronological=chronological, arrays=arrays, kept=kept)
+        weights = np.ones(max(len(chronological) - 1, 0)) if step_weights is None else step_weights
+        return cls(
+            factor=factor,
+            rows=rows,
+            chronological=chronological,
+            step_scales=np.sqrt(weights),
+            arrays=arrays,
+            kept=kept,
+        )
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
         """Eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all particles."""
@@ -164,7 +180,7 @@ class GaussianProcessMotion:
         modes, steps, _ = self.shape
         # Summing over time first makes one matrix product of the whole trajectory.
         accumulated = np.empty((modes, 3 * steps))
-        motion_kernels.accumulate(coefficients, accumulated)
+        motion_kernels.accumulate(coefficients, self.step_scales, accumulated)
         offsets = np.empty((steps + 1, len(self.rows), 3))
         motion_kernels.place(self._times_factor(accumulated), self.rows, self.chronological, offsets)
         return offsets
@@ -182,6 +198,7 @@ class GaussianProcessMotion:
         if not offsets_px.size or not steps:
             return np.zeros(self.shape)
         velocities = np.diff(offsets_px[self.chronological[:, None], self.rows], axis=0)
+        velocities /= self.step_scales[:, None, None]
         target = velocities.swapaxes(0, 1).reshape(-1, 3 * steps)
         if self._triangular:
             solution = solve_triangular(self.factor, target, lower=True)
@@ -191,9 +208,9 @@ class GaussianProcessMotion:
         return np.asarray(solution).reshape(self.shape)
 
     def _suffix_sums(self, values: Float[Array, "F P 3"]) -> Float[Array, "P n"]:
-        """Sum over all tilt images after each time step: what that step's velocity acts on."""
+        """Sum over all tilt images after each time step, which its velocity acts on; times its scale."""
         sums = np.empty((len(self.rows), 3 * (len(values) - 1)))
-        motion_kernels.suffix_sums(values, self.rows, self.chronological, sums)
+        motion_kernels.suffix_sums(values, self.rows, self.chronological, self.step_scales, sums)
         return sums
 
     def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:

@@ -41,6 +41,11 @@ class NoMotion:
         """Any order will do."""
         return np.arange(self.tilts)
 
+    @property
+    def step_scales(self) -> Float[Array, "F-1"]:
+        """All steps are alike."""
+        return np.ones(max(self.tilts - 1, 0))
+
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
         """Nothing."""
         return np.zeros(0), np.zeros((0, 0)), np.zeros(0)
@@ -93,5 +98,6 @@ def motion_model(
         sigma_distance_px=unit * settings.distance_scale,
         squared_exponential=settings.squared_exponential,
         max_deformations=settings.max_deformations,
+        step_weights=None if settings.absolute else series.step_weights,
         products=products,
     )

@@ -9,14 +9,14 @@ from tomopolish.jit import kernel
 
 
 @kernel()
-def accumulate(coefficients, sums):  # type: ignore[no-untyped-def]
-    """Sum over time, up to each step: (K, T, 3) to (K, 3T)."""
+def accumulate(coefficients, scales, sums):  # type: ignore[no-untyped-def]
+    """Sum over time, up to each step, each times its scale: (K, T, 3) and (T,) to (K, 3T)."""
     modes, steps, _ = coefficients.shape
     for k in range(modes):
         for axis in range(3):
             total = 0.0
             for t in range(steps):
-                total += coefficients[k, t, axis]
+                total += scales[t] * coefficients[k, t, axis]
                 sums[k, 3 * t + axis] = total
 
 
@@ -38,7 +38,7 @@ def place(moved, rows, chronological, offsets):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def suffix_sums(values, rows, chronological, sums):  # type: ignore[no-untyped-def]
+def suffix_sums(values, rows, chronological, scales, sums):  # type: ignore[no-untyped-def]
     """Sum over all later tilt images, the transpose of `place` and `accumulate`: (F, P, 3) to (P, 3T)."""
     steps = len(chronological) - 1
     for p in range(len(rows)):
@@ -46,4 +46,4 @@ def suffix_sums(values, rows, chronological, sums):  # type: ignore[no-untyped-d
             total = 0.0
             for m in range(steps, 0, -1):
                 total += values[chronological[m], rows[p], axis]
-                sums[p, 3 * (m - 1) + axis] = total
+                sums[p, 3 * (m - 1) + axis] = scales[m - 1] * total

@@ -28,6 +28,10 @@ class MotionModel(Protocol):
     def chronological(self) -> Int[Array, "F"]:
         """File index of the m-th exposed tilt image."""
 
+    @property
+    def step_scales(self) -> Float[Array, "F-1"]:
+        """Standard deviation of the motion in each step between exposures, over that of a typical step."""
+
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
         """Eigenvalues and eigenvectors of LᵀL, L being the factor of the particles' covariance.
 

@@ -80,6 +80,8 @@ def motion_factor(
     time = later[index].transpose(0, 2, 1, 3).reshape(3 * steps, 3 * steps)
     onto_shift = later[1:].reshape(3 * steps, 3)
     time = time - onto_shift @ np.linalg.pinv(later[0], hermitian=True) @ onto_shift.T
+    scales = np.repeat(problem.motion.step_scales, 3)
+    time *= np.outer(scales, scales)
     time_values, times = np.linalg.eigh(time)
     if problem.layout.unpack(problem.free).shifts_px.any():
         values = values * (1 - uniform)

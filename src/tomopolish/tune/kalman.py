@@ -68,12 +68,13 @@ def log_evidence(tomogram: LinearTomogram, prior: MotionPrior) -> float:
 def filter_steps(tomogram: LinearTomogram, prior: MotionPrior) -> Iterator[FilterStep]:
     """Run the filter forwards; tilt images without measurements are left out."""
     count = len(tomogram.positions_px)
-    walk = np.kron(prior.covariance_px(tomogram.positions_px, tomogram.scale_px), np.eye(3))
+    weights = tomogram.step_weights.tolist()
+    walks = {weight: _walk(tomogram, prior, weight) for weight in set(weights)}
     V = tomogram.position_variance * np.eye(3 * count)
     mean = np.zeros((count, 3))
     for m, frame in enumerate(tomogram.frames):
         if m > 0:
-            V += walk
+            V += walks[weights[m - 1]]
         if not len(frame.particles):
             continue
         seen, H = frame.particles, frame.design
@@ -90,6 +91,11 @@ def filter_steps(tomogram: LinearTomogram, prior: MotionPrior) -> Iterator[Filte
         mean = mean + (innovation @ gain).reshape(count, 3)
         V = V - gain.T @ gain
         yield FilterStep(frame=frame, innovation=innovation, factor=factor, gain=gain)
+
+
+def _walk(tomogram: LinearTomogram, prior: MotionPrior, weight: float) -> Float[Array, "3P 3P"]:
+    """Covariance of a step of all particles."""
+    return np.kron(prior.covariance_px(tomogram.positions_px, tomogram.scale_px, weight), np.eye(3))
 
 
 def smoothed_errors(tomogram: LinearTomogram, prior: MotionPrior) -> list[ErrorEstimate]:

@@ -53,6 +53,8 @@ class LinearTomogram:
         Of the static positions' prior, px².
     scale_px
         `--s_vel` times this are px per tilt image, `--s_div` times this are px.
+    step_weights
+        Variance of motion from each tilt image to the next, over that of a typical step.
     """
 
     name: str
@@ -60,6 +62,7 @@ class LinearTomogram:
     frames: tuple[LinearFrame, ...]
     position_variance: float
     scale_px: float
+    step_weights: Float[Array, "F-1"]
 
     def with_noise(self, variances: Sequence[Float[Array, "V"]]) -> LinearTomogram:
         """Return the measurements where each pair's errors have these variances, by tilt image."""
@@ -135,6 +138,7 @@ def linearise(
         frames=tuple(frames),
         position_variance=1.0 / float(prior.positions_px.mean()),
         scale_px=scale_px,
+        step_weights=problem.motion.step_scales**2,
     )
 
 

@@ -33,11 +33,19 @@ class MotionPrior:
     absolute: bool
     drift_scale: float
 
-    def covariance_px(self, positions_px: Float[Array, "P 3"], scale_px: float) -> Float[Array, "P P"]:
-        """Covariance of all particles' velocities, one component, px² per tilt image."""
+    def covariance_px(
+        self, positions_px: Float[Array, "P 3"], scale_px: float, step_weight: float = 1.0
+    ) -> Float[Array, "P P"]:
+        """Covariance of all particles' velocities, one component, px² per tilt image.
+
+        Parameters
+        ----------
+        step_weight
+            Variance of motion in this step over that in a typical one. The drift is the same in all steps.
+        """
         scaled = cdist(positions_px, positions_px) / (scale_px * self.distance_scale)
         shape = np.exp(-(scaled**2) if self.squared_exponential else -scaled)
-        covariance: Array = (scale_px * self.velocity_scale) ** 2 * shape
+        covariance: Array = step_weight * (scale_px * self.velocity_scale) ** 2 * shape
         covariance[np.diag_indices_from(covariance)] += (scale_px * self.drift_scale) ** 2
         return covariance
 

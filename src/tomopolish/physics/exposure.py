@@ -1,0 +1,60 @@
+"""Exposure of single tilt images, from the accumulated exposure that files state."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tomopolish.shapes import Bool, Float
+
+Array = np.ndarray
+
+EVEN_TOLERANCE = 1e-3
+"""Relative difference below which exposures of images are taken to be equal: files round them."""
+
+
+def image_exposures(accumulated: Float[Array, "F"]) -> Float[Array, "F"]:
+    """Exposure of each image, in the unit of `accumulated`: up to that of the next image.
+
+    Images with one and the same accumulated exposure share what follows evenly: one of them cannot have taken
+    nothing. The last image, after which nothing is stated, and images that share its accumulated exposure, are
+    given the median of the others.
+
+    Parameters
+    ----------
+    accumulated
+        Exposure before each image, ascending.
+
+    Returns
+    -------
+    All zero where all accumulated exposures are equal, so that none can be told.
+    """
+    exposures = np.zeros(len(accumulated))
+    if not len(accumulated) or accumulated[-1] == accumulated[0]:
+        return exposures
+    values, first, count = np.unique(accumulated, return_index=True, return_counts=True)
+    shares = np.diff(values) / count[:-1]
+    known = int(first[-1])
+    exposures[:known] = np.repeat(shares, count[:-1])
+    exposures[known:] = np.median(exposures[:known])
+    return exposures
+
+
+def typical_exposure(exposures: Float[Array, "F"]) -> float:
+    """Exposure of most images: their median; of equal ones, that of the first, unrounded."""
+    if is_even(exposures):
+        return float(exposures[0]) if len(exposures) else 0.0
+    return float(np.median(exposures))
+
+
+def is_even(exposures: Float[Array, "F"]) -> bool:
+    """Whether all images have the same exposure, up to what files round."""
+    if not len(exposures):
+        return True
+    return bool(np.ptp(exposures) <= EVEN_TOLERANCE * np.abs(exposures).max())
+
+
+def repeated(accumulated: Float[Array, "F"]) -> Bool[Array, "F"]:
+    """Images that share their accumulated exposure with another one; any order."""
+    _, inverse, count = np.unique(accumulated, return_inverse=True, return_counts=True)
+    shared: Array = count[inverse] > 1
+    return shared
