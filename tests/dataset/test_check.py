@@ -29,6 +29,7 @@ from tomopolish.errors import InputError
 
 PARTICLES, TOMOGRAMS, SERIES = "particles.star", "tomograms.star", "tilt_series/TS_01.star"
 STACK = "tilt_series/TS_01.mrcs"
+EXPOSURE = "rlnMicrographPreExposure"
 MOTION = "relion/motion/motion.star"
 
 
@@ -216,11 +217,11 @@ CASES = {
         (PARTICLES, "'TS_1'", TOMOGRAMS, "rlnTomoName the same"),
     ),
     "no dose": Case(
-        lambda: drop_column(SERIES, "TS_01", "rlnMicrographPreExposure"),
+        lambda: drop_column(SERIES, "TS_01", EXPOSURE),
         (SERIES, "rlnMicrographPreExposure is missing"),
     ),
     "negative dose": Case(
-        lambda: set_cell(SERIES, "TS_01", "rlnMicrographPreExposure", 2, "-3"),
+        lambda: set_cell(SERIES, "TS_01", EXPOSURE, 2, "-3"),
         (SERIES, "row 3", "rlnMicrographPreExposure is -3", "correct"),
     ),
     "no defocus": Case(
@@ -512,7 +513,20 @@ WARNINGS = {
         ("FSC is below 0.143",),
     ),
     "all doses equal": Case(
-        lambda: set_column(SERIES, "TS_01", "rlnMicrographPreExposure", "0"), ("TS_01 have the same dose",)
+        lambda: set_column(SERIES, "TS_01", EXPOSURE, "0"),
+        ("all tilt images of TS_01 have the exposure 0 (rlnMicrographPreExposure)",),
+    ),
+    "an exposure that images share": Case(
+        lambda: set_cell(SERIES, "TS_01", EXPOSURE, 4, "9.0"),
+        ("tilt images 4, 5 of TS_01 share their exposure",),
+    ),
+    "exposures from last to first": Case(
+        lambda: [set_cell(SERIES, "TS_01", EXPOSURE, i, str(60 - 6 * i)) for i in range(11)],
+        ("the exposures of TS_01 (rlnMicrographPreExposure) decrease from row to row",),
+    ),
+    "an image exposed out of order": Case(
+        lambda: set_cell(SERIES, "TS_01", EXPOSURE, 0, "1.0"),
+        ("the exposures of TS_01 (rlnMicrographPreExposure) do not grow with the tilt angle",),
     ),
     "stack of another pixel size": Case(wrong_stack_pixel_size, ("TS_01 say 1 Å/px, the set 4",)),
     "trajectories that begin elsewhere": Case(

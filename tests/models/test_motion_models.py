@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,35 @@ def test_coefficients_invert_offsets(kind: dict[str, Any]) -> None:
     coefficients = np.random.default_rng(2).normal(size=motion.shape)
     recovered = motion.coefficients(motion.offsets_px(coefficients))
     np.testing.assert_allclose(recovered, coefficients, atol=1e-7)
+
+
+@kinds
+def test_a_step_of_more_exposure_moves_more(kind: dict[str, Any]) -> None:
+    weights = np.array([16.0, 1.0, 0.25, 1.0, 4.0])
+    even, uneven = build(7, 6, **kind), build(7, 6, step_weights=weights, **kind)
+    coefficients = np.random.default_rng(3).normal(size=even.shape)
+    scaled = coefficients * np.sqrt(weights)[:, None]
+    np.testing.assert_allclose(uneven.offsets_px(coefficients), even.offsets_px(scaled), atol=1e-12)
+    recovered = uneven.coefficients(uneven.offsets_px(coefficients))
+    np.testing.assert_allclose(recovered, coefficients, atol=1e-7)
+    gradient = np.random.default_rng(4).normal(size=(6, 7, 3))
+    forward = np.sum(uneven.offsets_px(coefficients) * gradient)
+    assert forward == pytest.approx(np.sum(coefficients * uneven.adjoint(gradient)), rel=1e-10)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_prior_goes_by_the_exposure_of_each_image(series: Make, particles: Make, absolute: bool) -> None:
+    exposure = np.array([9.0, 3.0, 12.0, 0.0, 36.0])  # steps of 3, 6, 3, 24: 4.5 as a rule
+    hybrid = replace(series(), pre_exposure=exposure)
+    motion = motion_model(MotionSettings(velocity_scale=0.2, absolute=absolute), hybrid, particles())
+    unit = np.ones(motion.shape)
+    moved = np.diff(motion.offsets_px(unit)[[3, 1, 0, 2, 4], 0, 0])
+    weights = np.ones(4) if absolute else np.array([3, 6, 3, 24]) / 4.5
+    np.testing.assert_allclose(moved / moved[0], np.sqrt(weights / weights[0]))
+    assert hybrid.frame_dose == 4.5
+    one = motion_model(MotionSettings(velocity_scale=0.2, absolute=True), series(), particles())
+    scale = 1.0 if absolute else 4.5 * np.sqrt(weights[0])
+    assert moved[0] == pytest.approx(scale * one.offsets_px(unit)[one.chronological[1], 0, 0], rel=1e-3)
 
 
 def test_truncated_coefficients_are_the_closest() -> None:

@@ -18,10 +18,12 @@ from tomopolish.tune.linear import linearise
 from tomopolish.tune.prior import MotionPrior
 
 
+@pytest.mark.parametrize("steps", [(1.0,) * 5, (9.0, 1.0, 1.0, 0.3, 2.0)])
 @pytest.mark.parametrize("squared", [False, True])
-def test_the_filter_is_the_density_of_all_measurements(squared: bool) -> None:
+def test_the_filter_is_the_density_of_all_measurements(squared: bool, steps: tuple[float, ...]) -> None:
     prior = make_prior(squared_exponential=squared)
     tomogram = planted(np.random.default_rng(1), prior, tilts=6, particles=5, visible=0.7)
+    tomogram = replace(tomogram, step_weights=np.array(steps))
     values, covariance = dense(tomogram, prior)
     expected = -0.5 * values @ np.linalg.solve(covariance, values) - 0.5 * np.linalg.slogdet(covariance)[1]
     assert log_evidence(tomogram, prior) == pytest.approx(expected, rel=1e-9)
@@ -63,6 +65,7 @@ def with_motion(problem: Problem, prior: MotionPrior) -> Problem:
         sigma_velocity_px=prior.velocity_scale,
         sigma_distance_px=prior.distance_scale,
         squared_exponential=prior.squared_exponential,
+        step_weights=problem.motion.step_scales**2,
     )
     return replace(problem, motion=motion)
 
@@ -85,6 +88,8 @@ def test_measurements_say_what_the_problem_says(squared: bool) -> None:
     other = make_prior(velocity_scale=3.0, distance_scale=25.0, drift_scale=0.0, squared_exponential=squared)
     settings = MotionSettings(velocity_scale=0.3, distance_scale=60.0, absolute=True)
     problem, windows = make_problem(np.random.default_rng(5), tilts=6, particles=5, motion=settings)
+    uneven = replace(problem.motion, step_scales=np.array([3.0, 1.0, 1.0, 0.5, 1.0]))
+    problem = replace(problem, motion=uneven)
     zero = np.zeros(problem.layout.size)
     measured = linearise("a", problem, zero, windows.power, problem.points_px[0], 1.0)
     expected = quadratic_evidence(with_motion(problem, other), windows.power)

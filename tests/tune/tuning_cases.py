@@ -54,19 +54,24 @@ def planted(
         value = np.einsum("pij,pj->pi", design, states[m, seen]) + tilt_design @ rng.normal(size=5) + errors
         frames.append(LinearFrame(particles=seen, design=design, tilt_design=tilt_design, value=value))
     return LinearTomogram(
-        name="planted", positions_px=positions, frames=tuple(frames), position_variance=1.0, scale_px=1.0
+        name="planted",
+        positions_px=positions,
+        frames=tuple(frames),
+        position_variance=1.0,
+        scale_px=1.0,
+        step_weights=np.ones(len(frames) - 1),
     )
 
 
 def dense(tomogram: LinearTomogram, prior: MotionPrior) -> tuple[Array, Array]:
     """All measured values, and their covariance."""
     count, tilts = len(tomogram.positions_px), len(tomogram.frames)
-    earlier = np.minimum.outer(np.arange(tilts), np.arange(tilts))
-    step = prior.covariance_px(tomogram.positions_px, tomogram.scale_px)
-    state = np.kron(
-        np.kron(earlier, step) + np.kron(np.ones((tilts, tilts)), tomogram.position_variance * np.eye(count)),
-        np.eye(3),
-    )
+    shared = np.kron(np.ones((tilts, tilts)), tomogram.position_variance * np.eye(count))
+    for m, weight in enumerate(tomogram.step_weights, start=1):
+        step = prior.covariance_px(tomogram.positions_px, tomogram.scale_px, weight)
+        later = (np.arange(tilts) >= m).astype(np.float64)
+        shared = shared + np.kron(np.outer(later, later), step)
+    state = np.kron(shared, np.eye(3))
     designs = []
     for frame in tomogram.frames:
         H = np.zeros((2 * len(frame.particles), 3 * count))

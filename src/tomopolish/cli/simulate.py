@@ -90,6 +90,12 @@ def _acquisition() -> Section:
         ("--tilt_step", "DEGREES", "Tilt from image to image.", ACQUISITION.tilt_step_degrees),
         ("--tilt_axis", "DEGREES", "Direction of the tilt axis in the image.", ACQUISITION.tilt_axis_degrees),
         ("--dose", "DOSE", "Dose of each image, e⁻/Å².", ACQUISITION.frame_dose),
+        (
+            "--first_dose",
+            "DOSE",
+            "Dose of the first image, as in hybrid schemes; -1: that of the others.",
+            -1.0,
+        ),
         ("--hand", "1|-1", "How defocus follows depth.", ACQUISITION.hand),
         ("--defocus", "ANGSTROM", "Mean defocus.", ACQUISITION.defocus_angstrom),
     ):
@@ -173,6 +179,7 @@ def settings_from(values: Mapping[str, Any]) -> SimulationSettings:
             dose_scheme=values["dose_scheme"],
             file_order=values["file_order"],
             frame_dose=values["dose"],
+            first_dose=None if values["first_dose"] < 0 else values["first_dose"],
             hand=values["hand"],
             defocus_angstrom=values["defocus"],
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.exposure_checks import exposure_warnings
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
@@ -307,8 +308,7 @@ def _tomogram_warnings(
             f"{place}: {outside} of {len(particles)} particles lie outside tomogram {name}; "
             "check pixel sizes and positions"
         )
-    if np.ptp(tilt_series.pre_exposure) == 0:
-        warnings.append(f"{place}: all tilt images of {name} have the same dose, so their order is unknown")
+    warnings += [f"{place}: {sentence}" for sentence in exposure_warnings(tilt_series)]
     trajectories = particles.trajectories_px
     if trajectories is not None and len(particles):
         first = np.abs(trajectories[:, tilt_series.chronological[0]]).max()

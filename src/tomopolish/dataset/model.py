@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from tomopolish.physics.exposure import image_exposures, is_even, typical_exposure
+from tomopolish.physics.exposure import image_exposures, step_weights, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.shapes import Bool, Float, Float32, Int
 
@@ -51,6 +51,22 @@ class Deformation:
     coefficients: Float[Array, "F n"]  # px; one row per tilt image, file order
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftOutTilt:
+    """A tilt image that takes no part in a computation.
+
+    Attributes
+    ----------
+    tilt
+        Its index in the file's order, from 0.
+    reason
+        Why, as the rest of a sentence: "it is constant".
+    """
+
+    tilt: int
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltSeries:
     """One tilt series: geometry, optics and a source of its images.
@@ -67,6 +83,9 @@ class TiltSeries:
         Dose of one image as the files state it, or None.
     hand, defocus_slope
         How defocus follows depth: defocus = nominal + hand · pixel size · slope · depth.
+    left_out
+        Tilt images that take no part, ascending. What the files lack of them has a finite value that means
+        nothing.
     """
 
     name: str
@@ -82,9 +101,17 @@ class TiltSeries:
     fractional_dose: float | None
     images: TiltImages
     deformation: Deformation | None = None
+    left_out: tuple[LeftOutTilt, ...] = ()
 
     def __len__(self) -> int:
         return len(self.projections_px)
+
+    @property
+    def usable(self) -> Bool[Array, "F"]:
+        """Tilt images that are not left out."""
+        usable = np.ones(len(self), dtype=bool)
+        usable[[one.tilt for one in self.left_out]] = False
+        return usable
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -112,15 +139,9 @@ class TiltSeries:
         return image_exposures(np.sort(self.pre_exposure))
 
     @property
-    def step_weights(self) -> Float[Array, "F-1"]:
-        """Exposure between each image and the next, over that of a typical image; in order of exposure.
-
-        All are exactly 1 where images have one exposure, or where none can be told.
-        """
-        exposures = self.image_exposures
-        if is_even(exposures):
-            return np.ones(max(len(exposures) - 1, 0))
-        return exposures[:-1] / typical_exposure(exposures)
+    def step_weights(self) -> Float[Array, "T"]:
+        """Exposure of each step over that of a typical image; see `physics.exposure.step_weights`."""
+        return step_weights(self.pre_exposure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +277,8 @@ class Alignment:
         Refined warp, or None.
     errors
         Standard errors, or None where they were not estimated.
+    left_out
+        Tilt images that took no part: their rows are written as they were read.
     """
 
     tomogram: str
@@ -265,4 +288,5 @@ class Alignment:
     trajectories_px: Float[Array, "P F 3"] | None = None
     deformation: Deformation | None = None
     errors: AlignmentErrors | None = None
+    left_out: tuple[LeftOutTilt, ...] = ()
     warnings: tuple[str, ...] = field(default=())

@@ -71,7 +71,7 @@ class GaussianProcessMotion:
         sigma_distance_px: float,
         squared_exponential: bool = False,
         max_deformations: int | None = None,
-        step_weights: Float[Array, "F-1"] | None = None,
+        step_weights: Float[Array, "T"] | None = None,
         products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise the covariance of the particles' velocities.
@@ -116,7 +116,7 @@ class GaussianProcessMotion:
         *,
         sigma_velocity_px: float,
         max_deformations: int | None = None,
-        step_weights: Float[Array, "F-1"] | None = None,
+        step_weights: Float[Array, "T"] | None = None,
         products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise any correlation of the particles' velocities; see `build`.

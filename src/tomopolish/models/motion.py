@@ -42,7 +42,7 @@ class NoMotion:
         return np.arange(self.tilts)
 
     @property
-    def step_scales(self) -> Float[Array, "F-1"]:
+    def step_scales(self) -> Float[Array, "T"]:
         """All steps are alike."""
         return np.ones(max(self.tilts - 1, 0))
 

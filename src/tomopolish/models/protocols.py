@@ -29,7 +29,7 @@ class MotionModel(Protocol):
         """File index of the m-th exposed tilt image."""
 
     @property
-    def step_scales(self) -> Float[Array, "F-1"]:
+    def step_scales(self) -> Float[Array, "T"]:
         """Standard deviation of the motion in each step between exposures, over that of a typical step."""
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:

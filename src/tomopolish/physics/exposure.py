@@ -8,16 +8,16 @@ from tomopolish.shapes import Bool, Float
 
 Array = np.ndarray
 
-EVEN_TOLERANCE = 1e-3
+EVEN_TOLERANCE = 1e-2
 """Relative difference below which exposures of images are taken to be equal: files round them."""
 
 
 def image_exposures(accumulated: Float[Array, "F"]) -> Float[Array, "F"]:
     """Exposure of each image, in the unit of `accumulated`: up to that of the next image.
 
-    Images with one and the same accumulated exposure share what follows evenly: one of them cannot have taken
-    nothing. The last image, after which nothing is stated, and images that share its accumulated exposure, are
-    given the median of the others.
+    Images with the same accumulated exposure share the step after it evenly: each of them was exposed. After
+    the last image no step is stated; it, and images that share its accumulated exposure, get the median of
+    the others.
 
     Parameters
     ----------
@@ -58,3 +58,20 @@ def repeated(accumulated: Float[Array, "F"]) -> Bool[Array, "F"]:
     _, inverse, count = np.unique(accumulated, return_inverse=True, return_counts=True)
     shared: Array = count[inverse] > 1
     return shared
+
+
+def step_weights(accumulated: Float[Array, "F"]) -> Float[Array, "T"]:
+    """Exposure between each image and the next, over that of a typical image; in order of exposure.
+
+    All are exactly 1 where images have one exposure, or where none can be told.
+
+    Parameters
+    ----------
+    accumulated
+        Exposure before each image; any order.
+    """
+    exposures = image_exposures(np.sort(accumulated))
+    if is_even(exposures):
+        return np.ones(max(len(exposures) - 1, 0))
+    weights: Array = exposures[:-1] / typical_exposure(exposures)
+    return weights

@@ -195,6 +195,17 @@ def relion5_parameters(
     return np.rad2deg(np.stack([x_tilt, y_tilt, z_rot], axis=-1)), shifts
 
 
+def tilt_angles_degrees(projections_px: Float[Array, "F 4 4"]) -> Float[Array, "F"]:
+    """Signed tilt of each image, about the axis in the tomogram's plane about which the images tilt most.
+
+    Which side is positive depends on the direction of that axis, which projections alone do not fix.
+    """
+    beam = projections_px[:, 2, :2]
+    _, _, directions = np.linalg.svd(beam - beam.mean(axis=0), full_matrices=False)
+    angles: Array = np.rad2deg(np.arcsin(np.clip(beam @ directions[0], -1.0, 1.0)))
+    return angles
+
+
 def project(projections_px: Float[Array, "F 4 4"], points_px: Float[Array, "P 3"]) -> Float[Array, "F P 3"]:
     """Image coordinates (x, y) and depth z, px, of every point in every tilt image."""
     return np.einsum("fij,pj->fpi", projections_px[:, :3, :3], points_px) + projections_px[:, None, :3, 3]

@@ -184,12 +184,25 @@ def _warnings(
         warnings.append(
             f"tilt images {listed} of {series.name} have no frequency left to compare (dose, --cutoff_fract)"
         )
+    warnings += _uneven_exposure(series, settings)
     if not refinement.converged:
         warnings.append(
             f"{series.name} had not converged after {refinement.evaluations} evaluations: "
             "allow more with --it"
         )
     return tuple(warnings)
+
+
+def _uneven_exposure(series: TiltSeries, settings: AlignSettings) -> list[str]:
+    """Say that the motion prior goes by the exposure of each image, where images differ in it."""
+    if settings.motion is None or settings.motion.absolute or np.all(series.step_weights == 1):
+        return []
+    exposures = series.image_exposures
+    return [
+        f"the images of {series.name} differ in exposure ({exposures.min():.3g} to {exposures.max():.3g} "
+        "e⁻/Å²): the variance of motion from each image to the next follows that image's exposure; --s_vel "
+        f"and --s_div count for images of {series.frame_dose:.3g} e⁻/Å²"
+    ]
 
 
 def _rms(vectors: Array) -> float:

@@ -38,6 +38,8 @@ class AcquisitionSettings:
         Order of the rows in the files: by ``"angle"``, by ``"exposure"``, or ``"shuffled"``.
     frame_dose
         Dose of each image, e⁻/Å².
+    first_dose
+        Dose of the first exposed image, e⁻/Å², as in hybrid schemes; None: that of the others.
     state_frame_dose
         Whether the files state it; otherwise it must be derived from the accumulated dose.
     hand
@@ -67,6 +69,7 @@ class AcquisitionSettings:
     dose_scheme: str = "dose-symmetric"
     file_order: str = "angle"
     frame_dose: float = 3.0
+    first_dose: float | None = None
     state_frame_dose: bool = True
     voltage_kv: float = 300.0
     spherical_aberration_mm: float = 2.7
@@ -109,6 +112,9 @@ class AcquisitionSettings:
         require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme")
         require_choice(self.file_order, FILE_ORDERS, "the file order")
         require(self.frame_dose > 0, "the dose of an image must be positive")
+        require(
+            self.first_dose is None or self.first_dose > 0, "the dose of the first image must be positive"
+        )
         require(self.voltage_kv > 0, "the voltage must be positive")
         require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
         require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")

@@ -44,7 +44,10 @@ def pre_exposures(settings: AcquisitionSettings) -> Float[Array, "F"]:
     """Dose before each image, e⁻/Å², in ascending order of angles."""
     order = exposure_order(len(tilt_angles_degrees(settings)), settings.dose_scheme)
     doses = np.empty(len(order))
-    doses[order] = np.arange(len(order)) * settings.frame_dose
+    steps = np.arange(len(order))
+    doses[order] = steps * settings.frame_dose
+    if settings.first_dose is not None:
+        doses[order[1:]] += settings.first_dose - settings.frame_dose
     return doses
 
 

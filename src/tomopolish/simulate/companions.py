@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, References
+from tomopolish.physics.exposure import step_weights
 from tomopolish.settings.simulated_structure import CompanionSettings
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.simulate.motion import continued_trajectories
@@ -102,6 +103,7 @@ def companion_scene(
             frame_dose=acquisition.frame_dose,
             pixel_size_angstrom=acquisition.pixel_size_angstrom,
             rng=random_stream(settings.seed, "motion", *streams),
+            step_weights=step_weights(first.pre_exposure),
         )
     errors = random_stream(settings.seed, "errors", *streams).normal(size=positions.shape)
     return replace(

@@ -20,11 +20,17 @@ def random_trajectories(
     frame_dose: float,
     pixel_size_angstrom: float,
     rng: np.random.Generator,
+    step_weights: Float[Array, "T"] | None = None,
 ) -> Float[Array, "P F 3"]:
     """Draw each particle's offset in each tilt image (file order), px; zero in the chronologically first.
 
     Velocities are independent in time; each component is a Gaussian process over the particles' positions
-    with standard deviation frame dose · velocity scale / pixel size.
+    with standard deviation frame dose · velocity scale / pixel size in a typical step.
+
+    Parameters
+    ----------
+    step_weights
+        Variance in each step over that in a typical one (`TiltSeries.step_weights`); None: all are alike.
     """
     sigma_velocity = frame_dose * motion.velocity_scale / pixel_size_angstrom
     sigma_distance = frame_dose * motion.distance_scale / pixel_size_angstrom
@@ -34,7 +40,7 @@ def random_trajectories(
     factor = vectors * np.sqrt(np.maximum(values, 0.0))
     frames = len(chronological)
     velocity = sigma_velocity * (factor @ rng.normal(size=(frames - 1, *positions_px.shape)))
-    return _accumulated(velocity, chronological)
+    return _accumulated(velocity * _scales(step_weights, frames), chronological)
 
 
 def continued_trajectories(
@@ -47,6 +53,7 @@ def continued_trajectories(
     frame_dose: float,
     pixel_size_angstrom: float,
     rng: np.random.Generator,
+    step_weights: Float[Array, "T"] | None = None,
 ) -> Float[Array, "P F 3"]:
     """Draw the motion of further particles, given that of others in the same specimen.
 
@@ -65,7 +72,14 @@ def continued_trajectories(
     factor = vectors * np.sqrt(np.maximum(values, 0.0))
     known = np.swapaxes(np.diff(others_trajectories_px[:, chronological], axis=1), 0, 1)
     drawn = rng.normal(size=(len(chronological) - 1, *positions_px.shape))
-    return _accumulated(weights @ known + sigma_velocity * (factor @ drawn), chronological)
+    own = sigma_velocity * (factor @ drawn) * _scales(step_weights, len(chronological))
+    return _accumulated(weights @ known + own, chronological)
+
+
+def _scales(step_weights: Float[Array, "V"] | None, frames: int) -> Float[Array, "V 1 1"]:
+    """Return the standard deviation of each step's velocities over that of a typical step."""
+    weights = np.ones(frames - 1) if step_weights is None else step_weights
+    return np.sqrt(weights)[:, None, None]
 
 
 def _accumulated(velocity: Float[Array, "V P 3"], chronological: Int[Array, "F"]) -> Float[Array, "P F 3"]:

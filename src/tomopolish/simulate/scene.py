@@ -8,6 +8,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Deformation
 from tomopolish.errors import InputError
+from tomopolish.physics.exposure import step_weights
 from tomopolish.physics.geometry import (
     project,
     project_trajectories,
@@ -178,6 +179,7 @@ def _trajectories(
         frame_dose=settings.acquisition.frame_dose,
         pixel_size_angstrom=settings.acquisition.pixel_size_angstrom,
         rng=random_stream(settings.seed, "motion", index),
+        step_weights=step_weights(exposure),
     )
 
 

@@ -62,7 +62,7 @@ class LinearTomogram:
     frames: tuple[LinearFrame, ...]
     position_variance: float
     scale_px: float
-    step_weights: Float[Array, "F-1"]
+    step_weights: Float[Array, "T"]
 
     def with_noise(self, variances: Sequence[Float[Array, "V"]]) -> LinearTomogram:
         """Return the measurements where each pair's errors have these variances, by tilt image."""

@@ -1,0 +1,80 @@
+"""Exposures that look wrong: what is odd about those of a tilt series, and what is assumed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.physics.exposure import repeated
+from tomopolish.physics.geometry import tilt_angles_degrees
+from tomopolish.shapes import Float, Int
+
+Array = np.ndarray
+
+LABEL = "rlnMicrographPreExposure"
+MOST_LISTED = 8
+"""Tilt images that a sentence lists by number."""
+
+
+def exposure_warnings(series: TiltSeries) -> list[str]:
+    """Say what is odd about a tilt series' exposures, and what is assumed; one sentence each."""
+    usable = np.flatnonzero(series.usable)
+    exposure = series.pre_exposure[usable]
+    if len(usable) < 2:
+        return []
+    if np.ptp(exposure) == 0:
+        return [
+            f"all tilt images of {series.name} have the exposure {exposure[0]:g} ({LABEL}): radiation damage "
+            "weights them alike, and the order of the rows is taken for the order of exposure"
+        ]
+    warnings = []
+    shared = usable[repeated(exposure)]
+    if len(shared):
+        warnings.append(
+            f"tilt images {listed(shared)} of {series.name} share their exposure with others ({LABEL}): "
+            "the order of the rows is taken for theirs, and the exposure up to the next image is divided "
+            "evenly among those that share"
+        )
+    if np.all(np.diff(exposure) < 0):
+        warnings.append(
+            f"the exposures of {series.name} ({LABEL}) decrease from row to row: its last row is taken for "
+            "the first exposed image"
+        )
+    early = usable[out_of_order(tilt_angles_degrees(series.projections_px[usable]), exposure)]
+    if len(early):
+        warnings.append(
+            f"the exposures of {series.name} ({LABEL}) do not grow with the tilt angle on both sides of the "
+            f"first image (tilt images {listed(early)}): the order of exposure follows them all the same"
+        )
+    return warnings
+
+
+def out_of_order(angles_degrees: Float[Array, "F"], exposure: Float[Array, "F"]) -> Int[Array, "n"]:
+    """Images that were exposed before another one between their tilt and the first image's.
+
+    In continuous, bidirectional and dose-symmetric schemes alike there are none.
+    """
+    order = np.argsort(angles_degrees, kind="stable")
+    sorted_exposure = exposure[order]
+    first = int(np.argmin(sorted_exposure))
+    early = np.zeros(len(order), dtype=bool)
+    for side in (np.arange(first, len(order)), np.arange(first, -1, -1)):
+        along = sorted_exposure[side]
+        early[side] |= along < np.maximum.accumulate(along)
+    return np.sort(order[early])
+
+
+def listed(tilts: Sequence[int] | Int[Array, "n"], most: int = MOST_LISTED) -> str:
+    """Numbers of tilt images, from 1, as a sentence lists them: ranges joined, and a count of the rest."""
+    numbers = sorted(int(tilt) + 1 for tilt in tilts)
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    words = [str(a) if a == b else f"{a}–{b}" if b > a + 1 else f"{a}, {b}" for a, b in parts]
+    rest = sum(b - a + 1 for a, b in parts[most:])
+    return ", ".join(words[:most]) + (f" and {rest} more" if rest else "")
