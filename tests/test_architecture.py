@@ -75,6 +75,67 @@ def test_importing_the_package_is_light() -> None:
     assert outcome.stdout.strip() == "[]"
 
 
+EXTRAS = {
+    "cupy", "cupyx", "dask", "dask_jobqueue", "distributed", "jinja2", "matplotlib", "plotly", "reportlab",
+}  # fmt: skip
+"""Packages that are imported where they are used: an extra, or needed by few runs."""
+
+DEVICE_MODULES = {
+    "tomopolish.imaging.devices_cuda",
+    "tomopolish.imaging.kernels.compare_cuda",
+    "tomopolish.run.cluster.slurm_jobs",
+}
+"""Modules of ours that import extras."""
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Names of the modules that a statement may import; ``from a import b`` may import a and a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+
+
+def late_imports(path: Path) -> list[str]:
+    """Imports within functions, but for those of extras."""
+    return [
+        ast.unparse(node)
+        for function in functions(path)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and not any(name.split(".")[0] in EXTRAS or name in DEVICE_MODULES for name in imported(node))
+        and ast.unparse(node) != "from numba import cuda"  # numba-cuda is an extra
+    ]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_stand_at_the_top_but_for_commands_and_extras(path: Path) -> None:
+    if path.relative_to(PACKAGE).parts[0] in {"cli", "api.py"}:
+        return
+    assert not late_imports(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_nothing_private_of_another_package_is_used(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for name in imported(node):
+            assert name.split(".")[:2] != ["numba", "core"] and name.split(".")[0] != "llvmlite"
+            if name.split(".")[0] not in {"tomopolish", "__future__"}:
+                parts = [part for part in name.split(".") if part.startswith("_")]
+                assert not parts, f"{name} is private"
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            owner = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            assert not (isinstance(owner, ast.Name) and owner.id in modules), ast.unparse(node)
+
+
 def test_annotations_hold_shapes_only_for_those_who_check_them() -> None:
     code = (
         "import typing, numpy; from tomopolish.physics.geometry import cross_matrix; "

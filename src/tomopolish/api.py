@@ -13,21 +13,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tomopolish.dataset.check import check_dataset
-from tomopolish.dataset.project import Dataset
-from tomopolish.dataset.species import SpeciesDataset, SpeciesSet, check_species, join_species
 from tomopolish.errors import InputError
-from tomopolish.results.tomogram import TomogramResult
-from tomopolish.results.verdict import Verdict
-from tomopolish.run.align import STAGES, open_inputs
-from tomopolish.run.commands.report import write_report
-from tomopolish.run.devices import runner_for
-from tomopolish.run.local import RunReport, refine
-from tomopolish.run.reporter import Reporter, SilentReporter, reporter_for
-from tomopolish.run.species import SPECIES_STAGES, SpeciesAlignments
-from tomopolish.run.work import Stages
 from tomopolish.settings.alignment import (
     AlignSettings,
     DeformationSettings,
@@ -39,6 +27,17 @@ from tomopolish.settings.alignment import (
     WindowSettings,
     refuse_unavailable,
 )
+
+# Each function imports what it computes with, as the commands do: the command line is a part of this package,
+# and `tomopolish --help` must not wait for numba and SciPy.
+if TYPE_CHECKING:
+    from tomopolish.dataset.project import Dataset
+    from tomopolish.dataset.species import SpeciesSet
+    from tomopolish.results.tomogram import TomogramResult
+    from tomopolish.results.verdict import Verdict
+    from tomopolish.run.local import RunReport
+    from tomopolish.run.reporter import Reporter
+    from tomopolish.run.work import Stages
 
 AnyPath = str | Path
 
@@ -84,6 +83,9 @@ class AlignedProject:
         A relative `folder` begins where the project's paths begin. Raises RunError when a file cannot be
         written.
         """
+        from tomopolish.dataset.species import SpeciesSet
+        from tomopolish.run.species import SpeciesAlignments
+
         if isinstance(self.project, SpeciesSet):
             count = range(len(self.project.species))
             found = [SpeciesAlignments(results=self.results, number=number) for number in count]
@@ -99,6 +101,9 @@ class AlignedProject:
         A relative `folder` begins where the project's paths begin. Raises RunError when a library is missing
         or a file cannot be written.
         """
+        from tomopolish.dataset.species import SpeciesSet
+        from tomopolish.run.commands.report import write_report
+
         first = self.project.first if isinstance(self.project, SpeciesSet) else self.project
         out = first.files.working_directory / folder
         out.mkdir(parents=True, exist_ok=True)
@@ -126,6 +131,8 @@ def load(
     InputError
         When a file is missing or malformed.
     """
+    from tomopolish.run.align import open_inputs
+
     return open_inputs(
         InputPaths(
             optimisation_set=_path(optimisation_set),
@@ -182,6 +189,14 @@ def align(
     RunError
         When no tomogram could be refined.
     """
+    from tomopolish.dataset.check import check_dataset
+    from tomopolish.dataset.species import SpeciesSet, check_species
+    from tomopolish.run.align import STAGES
+    from tomopolish.run.devices import runner_for
+    from tomopolish.run.local import refine
+    from tomopolish.run.reporter import SilentReporter, reporter_for
+    from tomopolish.run.species import SPECIES_STAGES
+
     found = _joined(project, box_px) if isinstance(project, Mapping) else project
     first = found.first if isinstance(found, SpeciesSet) else found
     if isinstance(found, SpeciesSet):
@@ -219,6 +234,8 @@ def align(
 
 
 def _joined(projects: Mapping[str, Dataset], box_px: int | Mapping[str, int]) -> SpeciesSet:
+    from tomopolish.dataset.species import SpeciesDataset, join_species
+
     boxes = dict.fromkeys(projects, box_px) if isinstance(box_px, int) else box_px
     missing = [name for name in projects if name not in boxes]
     if missing or not projects:

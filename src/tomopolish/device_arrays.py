@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numba
 import numpy as np
 
 Array = np.ndarray
@@ -103,13 +104,13 @@ class CupyArrays:
     def __init__(self, index: int) -> None:
         import cupy  # noqa: PLC0415  nothing but a CUDA device needs it
         import cupyx  # noqa: PLC0415
-        from numba import config, cuda  # noqa: PLC0415
+        from numba import cuda  # noqa: PLC0415
 
         self.xp: Any = cupy
         self._pinned = cupyx.empty_pinned
         self._cuda = cuda
         self._index = index
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small data sets are no mistake
+        numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small data sets are no mistake
 
     def active(self) -> AbstractContextManager[object]:
         """Make the device the calling thread's until the context closes."""

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from tomopolish import __version__
 from tomopolish.cli.failures import explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
 from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import ending_in_order
+from tomopolish.version import __version__
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",

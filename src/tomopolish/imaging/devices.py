@@ -22,13 +22,13 @@ import numpy as np
 from tomopolish.dataset.reading import host_memory
 from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST, CupyArrays, Products
 from tomopolish.errors import InputError
+from tomopolish.imaging.held_out import HeldOutWindows
+from tomopolish.imaging.noise import Turn, noise_power
+from tomopolish.imaging.windows import TiltTask, correlate_tilt
 from tomopolish.shapes import Float, Float32
 
 if TYPE_CHECKING:
     from tomopolish.imaging.devices_cuda import CudaCorrelator
-    from tomopolish.imaging.held_out import HeldOutWindows
-    from tomopolish.imaging.noise import Turn
-    from tomopolish.imaging.windows import TiltTask
 
 Array = np.ndarray
 
@@ -78,16 +78,12 @@ class CpuCorrelator:
 
     def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
         """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
-        from tomopolish.imaging.noise import noise_power  # noqa: PLC0415  a run looks for devices first
-
         return noise_power(image, box, last_frequency, self._pool, turn)
 
     def correlate_tilt(
         self, task: TiltTask, values: Array, power: Array, held: HeldOutWindows | None = None
     ) -> None:
         """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
-        from tomopolish.imaging.windows import correlate_tilt  # noqa: PLC0415  as above
-
         correlate_tilt(task, self._pool, values, power, held)
 
 

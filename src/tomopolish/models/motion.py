@@ -9,6 +9,7 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.errors import InputError
+from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float, Int
@@ -88,9 +89,6 @@ def motion_model(
             "state it in the tomogram set, or give motion per image with --abs_params"
         )
     unit = dose / series.pixel_size_angstrom
-    # With SciPy's linear algebra it takes long to import, which most runs do without.
-    from tomopolish.models.gaussian_process import GaussianProcessMotion  # noqa: PLC0415
-
     return GaussianProcessMotion.build(
         particles.positions_px,
         series.chronological,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tomopolish import __version__
 from tomopolish.dataset.files import atomic_write
+from tomopolish.version import __version__
 
 NOTE_NAME = "note.txt"
 

@@ -16,6 +16,7 @@ from tomopolish.device_arrays import Products
 from tomopolish.imaging.devices import lend_products
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.fit import solve
+from tomopolish.pipeline.micrographs import micrograph_windows
 from tomopolish.pipeline.problem import join_particles, join_windows
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
@@ -93,9 +94,6 @@ def align_species(
         ]
         micrographs = None
         if by_micrographs(settings.fit):
-            # It takes SciPy's transforms, slow to import, where others have their own.
-            from tomopolish.pipeline.micrographs import micrograph_windows  # noqa: PLC0415
-
             models = [(s.particles, s.references) for s in species]
             micrographs = micrograph_windows(series, models, settings, pool, clock)
     shown = tuple(diagnostics(series, w) for w in found) if settings.run.diagnostics else ()

@@ -6,48 +6,39 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tomopolish import pipeline
 from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.files import remove_leftovers
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.imaging.devices import cuda_devices
+from tomopolish.run.cluster.distributed import run_on_cluster
+from tomopolish.run.cluster.launch import check_installed
 from tomopolish.run.commands.meshes import write_meshes
+from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, open_folder, refine, show_closing
 from tomopolish.run.outputs import look_for_outputs
+from tomopolish.run.plan import plan_run, plan_summary, plan_table
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
+from tomopolish.run.species import (
+    SPECIES_STAGES,
+    checked_species,
+    species_files,
+    species_lines,
+    species_table,
+    write_species,
+)
 from tomopolish.run.store import FOLDER_NAME, ResultsStore
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 
-if TYPE_CHECKING:
-    from tomopolish.dataset.model import Particles, References, TiltSeries
-    from tomopolish.progress import Progress
-    from tomopolish.results.tomogram import TomogramResult
-
-
-def _prepare(references: References, settings: AlignSettings) -> pipeline.PreparedReferences:
-    return pipeline.prepare(references, settings)
-
-
-def _align_tomogram(
-    series: TiltSeries,
-    particles: Particles,
-    references: pipeline.PreparedReferences,
-    settings: AlignSettings,
-    progress: Progress,
-) -> TomogramResult:
-    return pipeline.align_tomogram(series, particles, references, settings, progress)
-
-
-STAGES = Stages(prepare=_prepare, align_tomogram=_align_tomogram)
-"""What `pipeline` does."""
+STAGES = Stages(prepare=pipeline.prepare, align_tomogram=pipeline.align_tomogram)
+"""The stages of a run with one structure."""
 
 
 def open_inputs(paths: InputPaths) -> Dataset:
@@ -96,9 +87,6 @@ def run_align(
     control = PipelineControl(folder=settings.run.pipeline_folder)
     reporter = WatchedReporter(reporter, control)
     if settings.run.cluster is not None:
-        from tomopolish.run.cluster.distributed import run_on_cluster  # noqa: PLC0415  as above
-        from tomopolish.run.cluster.launch import check_installed  # noqa: PLC0415  few runs have a cluster
-
         check_installed(settings.run.cluster)
         if settings.run.cluster.is_local:
             cuda_devices(settings.run.device)  # refuses one that this machine does not have
@@ -138,8 +126,6 @@ def run_align(
     earlier.remove_stale()
     if settings.run.pipeline_folder is not None:
         write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
-    from tomopolish.run.commands.report import report_run  # noqa: PLC0415
-
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     show_closing(report, folder, reporter, maps=maps, page=page)
     return 1 if report.failures else 0
@@ -152,15 +138,6 @@ def _run_species(
     runner: Runner,
 ) -> int:
     """Carry out a run with several species in the same tomograms; see `run_align`."""
-    from tomopolish.run.species import (  # noqa: PLC0415  most runs have one species
-        SPECIES_STAGES,
-        checked_species,
-        species_files,
-        species_lines,
-        species_table,
-        write_species,
-    )
-
     project, unusable = checked_species(settings, reporter)
     if settings.run.dry_run:
         return _show_plan(project, settings, reporter, project.boxes_px)
@@ -192,8 +169,6 @@ def _run_species(
         job = settings.run.pipeline_folder.absolute()
         names = [s.name for s in project.species]
         write_job_files(project.first, report, folder.absolute(), job, names)
-    from tomopolish.run.commands.report import report_run  # noqa: PLC0415
-
     page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
     reporter.show(species_table(project, report))
     sets = [folder / path.parent.name / path.name for path in written]
@@ -205,8 +180,6 @@ def _show_plan(
     project: Project, settings: AlignSettings, reporter: Reporter, boxes_px: Sequence[int] | None = None
 ) -> int:
     """Show what a run would do, and what it would need; returns the exit status."""
-    from tomopolish.run.plan import plan_run, plan_summary, plan_table  # noqa: PLC0415  only a dry run
-
     plans = plan_run(project, settings, boxes_px)
     reporter.show(plan_table(plans))
     reporter.say(f"\n{plan_summary(plans)}")

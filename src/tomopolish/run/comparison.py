@@ -6,20 +6,18 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.fsc_file import read_curves, write_fsc
 from tomopolish.errors import RunStopped, TomopolishError
+from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison
+from tomopolish.run.commands.reconstruct import back_project
 from tomopolish.run.failures import reason
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings
-
-if TYPE_CHECKING:
-    from tomopolish.imaging.fsc import ShellCorrelation
 
 FOLDER_NAME = "evaluation"
 BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"
@@ -87,9 +85,6 @@ def compare_maps(
     TomopolishError
         When images cannot be read, or curves not be written.
     """
-    from tomopolish.imaging.fsc import shell_correlation  # noqa: PLC0415  only with --evaluate
-    from tomopolish.run.commands.reconstruct import back_project  # noqa: PLC0415  as above
-
     references = before.references()
     pixel = before.pixel_size_angstrom
     curves = []
@@ -117,8 +112,6 @@ def read_comparison(folder: Path) -> MapComparison | None:
         )
     except TomopolishError:
         return None
-    from tomopolish.imaging.fsc import ShellCorrelation  # noqa: PLC0415  few runs have curves
-
     before, after = ShellCorrelation.from_curves(one), ShellCorrelation.from_curves(other)
     return _comparison(before, after, pixel) if before.box_px == after.box_px else None
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tomopolish import __version__
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.settings.alignment import AlignSettings
+from tomopolish.version import __version__
 
 Fingerprint = Mapping[str, str]
 """Part of what the result depends on → digest."""

@@ -6,14 +6,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
 
 from tomopolish.output.table import Table
 from tomopolish.progress import Progress, SilentProgress, StageProgress
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
 
 class Reporter(Protocol):
@@ -128,8 +137,6 @@ class TerminalReporter:
     """Bars with the time left: one for the run, one for the running stage."""
 
     def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console  # noqa: PLC0415  only a terminal needs rich
-
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._bars: Bars | None = None
         self._whole: TaskID | None = None
@@ -137,15 +144,6 @@ class TerminalReporter:
     @contextmanager
     def open(self, tomograms: int) -> Iterator[None]:
         """Begin a run: the bars stay until the context closes."""
-        from rich.progress import (  # noqa: PLC0415  only a terminal needs rich
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -154,7 +152,7 @@ class TerminalReporter:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as bars:
+        with Bars(*columns, console=self._console, transient=True) as bars:
             self._bars, self._whole = bars, bars.add_task("tomograms", total=tomograms)
             try:
                 yield
@@ -188,8 +186,6 @@ class TerminalReporter:
 
     def show(self, table: Table) -> None:
         """Print a table."""
-        from rich.text import Text  # noqa: PLC0415  only a terminal needs rich
-
         title, *lines = table.plain().split("\n")
         self._console.print()
         self._console.print(Text(title, style="bold"))
@@ -203,8 +199,6 @@ class _TerminalProgress:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
-        from rich.markup import escape  # noqa: PLC0415
-
         task = self._bars.add_task(escape(f"{self._label}: {name}"), total=total)
         try:
             yield _TerminalStage(self._bars, task)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tomopolish import __version__
 from tomopolish.dataset.files import atomic_path, atomic_write
 from tomopolish.errors import RunError
 from tomopolish.output.report.data import RunSummary, TomogramDetails
 from tomopolish.output.report.packing import page_json
 from tomopolish.output.report.payload import details_payload, overview_payload
+from tomopolish.version import __version__
 
 TEMPLATE = "page.html"
 GENERATOR = "tomopolish report "
@@ -35,12 +35,6 @@ def check_installed() -> None:
     for module in ("plotly", "jinja2"):
         if find_spec(module) is None:
             raise RunError(f"it needs {module}: {INSTALL}")
-
-
-def compile_template() -> None:
-    """Do ahead what the first page would otherwise wait for; raises ImportError where Jinja is missing."""
-    _environment().get_template(TEMPLATE)
-    _plotly()
 
 
 def write_plotly(folder: Path) -> None:
@@ -130,19 +124,10 @@ def _asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    # Where the package is; to import it would take as long as all of the report.
-    spec = find_spec("plotly")
-    places = () if spec is None else spec.submodule_search_locations or ()
-    scripts = [Path(place, "package_data", PLOTLY_NAME) for place in places]
-    found = next((script for script in scripts if script.is_file()), None)
-    if found is None:
-        from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra, and it may keep the file elsewhere
+    from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra
 
-        text = str(get_plotlyjs())
-    else:
-        text = found.read_text(encoding="utf-8")
     # Within a page the text must not end the element that holds it.
-    return text.replace("</script", "<\\/script")
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 
 def _link(target: str) -> str:
