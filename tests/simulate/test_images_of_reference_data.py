@@ -11,7 +11,7 @@ import pytest
 from tomopolish.dataset.project import open_dataset
 from tomopolish.simulate import AcquisitionSettings, read_truth
 from tomopolish.simulate.acquisition import inelastic_amplitude
-from tomopolish.simulate.painter import TiltPainter, painting_box_px
+from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.slices import slice_volume
 
 
@@ -27,7 +27,6 @@ def test_predictions_at_the_truth_match_the_reference_images(mini: Path, optimis
         series=true_series,
         particles=replace(particles, positions_px=truth.positions_px, rotations=truth.rotations),
         positions_2d_px=np.swapaxes(truth.positions_2d_px, 0, 1),
-        box_px=painting_box_px(references.size_px, true_series),
     )
     correlation, slopes = 0.0, []
     for tilt in range(len(series)):

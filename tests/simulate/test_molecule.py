@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tomopolish.simulate.kernels import particle_spectrum
+from tomopolish.simulate.kernels import particle_plane
 from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.slices import slice_volume
 
@@ -14,26 +14,18 @@ BOX = 48
 
 
 def _slice(volume, view: np.ndarray, box: int) -> np.ndarray:
-    """A central slice without any optics."""
-    half = (box, box // 2 + 1)
-    ky = np.fft.fftfreq(box, 1 / box)
-    out = np.empty(half, dtype=np.complex64)
-    particle_spectrum(
-        volume.grid,
+    """A central slice without any optics: half plane, origin of the projection at pixel (0, 0)."""
+    plane = np.empty((box, box), dtype=np.complex64)
+    particle_plane(
+        volume.grid.view(np.float32),
         volume.zero,
         volume.zero_x,
         np.ascontiguousarray(view[:2]) * (volume.padded_px / box),
-        np.full(half, -np.pi / 2),
-        np.zeros(half),
+        np.zeros(2),
         0.0,
-        np.ones(half, dtype=np.float32),
-        np.ones(half, dtype=np.complex64),
-        np.ones(half[1], dtype=np.complex64),
-        np.ones(box, dtype=np.complex64),
-        np.floor(np.sqrt((box / 2 - 1) ** 2 - np.minimum(np.abs(ky), box / 2 - 1) ** 2)).astype(np.int64) + 1,
-        out,
+        plane,
     )
-    return out
+    return plane[:, : box // 2 + 1]
 
 
 @pytest.mark.parametrize(("seed", "diameter"), [(0, 0.6), (1, 0.6), (2, 0.85)])

@@ -1,4 +1,4 @@
-"""Noise-free images against the formulas of spec §2–§3, written out here a second time."""
+"""Noise-free images against the formulas of docs/conventions.md, written out here a second time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulation_cases import half_plane_multiplicity, varied
+from simulation_cases import half_plane_multiplicity, spectrum_alone, varied
 
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.simulate import SimulationSettings, simulate_tomogram
 from tomopolish.simulate.molecule import synthesise_molecule
-from tomopolish.simulate.painter import TiltPainter, tilt_transfer
+from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.slices import slice_volume
 from tomopolish.simulate.tomogram import ImageStack
 
@@ -67,7 +67,6 @@ def _scene(
         series=series,
         particles=particles,
         positions_2d_px=positions_2d[None],
-        box_px=48,
     )
 
 
@@ -95,7 +94,8 @@ def test_particles_at_and_beyond_the_border_are_cut_off_there() -> None:
     margin = 60
     whole = _scene(inner + margin, (81 + 2 * margin, 71 + 2 * margin), _plain_microscope()).paint(0)
     cut = _scene(inner, (81, 71), _plain_microscope()).paint(0)
-    np.testing.assert_allclose(cut, whole[margin:-margin, margin:-margin], atol=1e-6)
+    # Frequencies end at Nyquist, so that a molecule's image has faint tails, which a smaller canvas wraps.
+    np.testing.assert_allclose(cut, whole[margin:-margin, margin:-margin], atol=1e-3 * np.abs(whole).max())
     assert np.abs(cut[:, :5]).max() > 0.1 * np.abs(cut).max()
 
 
@@ -120,7 +120,7 @@ def test_spectrum_follows_the_formulas(small: SimulationSettings, hand: float) -
         diameter_px=settings.molecule.diameter_fraction * settings.molecule.box_px,
         blobs=settings.molecule.blobs,
     )
-    box, pixel = painter.box_px, acquisition.pixel_size_angstrom
+    box, pixel = 3 * settings.molecule.box_px, acquisition.pixel_size_angstrom
     ky, kx = np.meshgrid(np.fft.fftfreq(box), np.fft.rfftfreq(box), indexing="ij")
     used = (np.hypot(kx, ky) < 0.4) & (np.hypot(kx, ky) > 0)
     volt = acquisition.voltage_kv * 1e3
@@ -160,9 +160,7 @@ def test_spectrum_follows_the_formulas(small: SimulationSettings, hand: float) -
         offset = where - np.floor(where + 0.5) + box // 2
         shift = np.exp(-2j * np.pi * (kx * offset[0] + ky * offset[1]))
         expected = structure * -np.sin(gamma) * damping * np.exp(1j * odd) * shift
-        transfer = tilt_transfer(painter.series, tilt, painter.particles.optics_groups[particle % 2], box)
-        extra = painter.extra_defocus_angstrom(tilt)[particle]
-        found = painter.particle_spectrum(tilt, particle, transfer, float(extra))
+        found = spectrum_alone(painter, tilt, particle, box)
         # The map was scaled for the signal-to-noise ratio, by one factor for all.
         scale = np.real(np.vdot(expected[used], found[used]) / np.vdot(expected[used], expected[used]))
         assert np.linalg.norm(found[used] - scale * expected[used]) < 0.01 * np.linalg.norm(found[used])
@@ -186,15 +184,13 @@ def test_signal_to_noise_ratio_is_the_one_asked_for(small: SimulationSettings, l
     settings = varied(settings, "acquisition", inelastic_loss=loss)
     tomogram = simulate_tomogram(settings)
     painter = tomogram.images.painter
-    box = painter.box_px
+    box = 2 * settings.molecule.box_px
     k = np.hypot(np.fft.fftfreq(box)[:, None], np.fft.rfftfreq(box)[None, :])
     weight = half_plane_multiplicity(box) * ((k > 0) & (k <= 1 / settings.molecule.resolution_px))
     ratios = []
     for tilt in range(len(tomogram.series)):
-        transfer = tilt_transfer(painter.series, tilt, painter.particles.optics_groups[0], box)
-        extra = painter.extra_defocus_angstrom(tilt)
         for particle in range(len(painter.particles)):
-            S = painter.particle_spectrum(tilt, particle, transfer, float(extra[particle])) / box  # unitary
+            S = spectrum_alone(painter, tilt, particle, box) / box  # unitary
             ratios.append(np.sum(weight * np.abs(S) ** 2))  # the noise power is 1
     assert np.mean(ratios) == pytest.approx(7.0, rel=0.15)
 
@@ -206,20 +202,18 @@ def test_correlation_peak_has_the_height_and_scatter_that_the_ratio_promises(
         varied(small, "noise", pair_snr=20.0, sigma=3.0), "specimen", particles=10, edge_margin_px=60.0
     )
     tomogram = simulate_tomogram(settings)
-    painter, box = tomogram.images.painter, tomogram.images.painter.box_px
+    painter, box = tomogram.images.painter, 2 * settings.molecule.box_px
     k = np.hypot(np.fft.fftfreq(box)[:, None], np.fft.rfftfreq(box)[None, :])
     weight = half_plane_multiplicity(box) * ((k > 0) & (k <= 1 / settings.molecule.resolution_px)) / 3.0**2
     peaks, powers = [], []
     for tilt in range(len(tomogram.series)):
         image = tomogram.images.read(tilt)
-        transfer = tilt_transfer(painter.series, tilt, painter.particles.optics_groups[0], box)
-        extra = painter.extra_defocus_angstrom(tilt)
         for particle in range(len(painter.particles)):
             x, y = np.floor(painter.positions_2d_px[tilt, particle] + 0.5).astype(int) - box // 2
             if x < 0 or y < 0 or x + box > image.shape[1] or y + box > image.shape[0]:
                 continue
             observed = np.fft.rfft2(image[y : y + box, x : x + box], norm="ortho")
-            S = painter.particle_spectrum(tilt, particle, transfer, float(extra[particle])) / box
+            S = spectrum_alone(painter, tilt, particle, box) / box
             peaks.append(-np.sum(weight * (observed * np.conj(S)).real))
             powers.append(np.sum(weight * np.abs(S) ** 2))
     assert len(peaks) > 50

@@ -1,4 +1,4 @@
-"""The simulator's compiled kernel: one particle's spectrum in one tilt image."""
+"""The simulator's compiled kernel: one particle's projection in one tilt image, as a spectrum."""
 
 from __future__ import annotations
 
@@ -21,42 +21,38 @@ def _cubic_weights(t):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True, error_model="numpy")
-def particle_spectrum(  # type: ignore[no-untyped-def]
-    grid,
-    zero,
-    zero_x,
-    axes,
-    phase,
-    phase_per_defocus,
-    defocus,
-    envelope,
-    odd,
-    shift_x,
-    shift_y,
-    last_column,
-    spectrum,
-):
-    """Slice the volume and apply aberrations, contrast transfer, envelope and the particle's shift.
+def particle_plane(grid, zero, zero_x, axes, centre, phase, plane):  # type: ignore[no-untyped-def]
+    """Slice the volume, move the slice to a centre, and turn it by the phase of a defocus.
+
+    The inverse transform of the plane has the projection times cos φ as its real and times sin φ as its
+    imaginary part, φ(k) the defocus' phase: both are real images, as φ is an even function.
 
     Parameters
     ----------
-    grid : (n, n, m) complex64, `SliceVolume.grid`; `zero`, `zero_x`: its indices of frequency zero
+    grid : (n, n, 2m) float32, `SliceVolume.grid` as real and imaginary parts in turn; `zero`, `zero_x`: its
+        indices of frequency zero, x counted in complex numbers
     axes : (2, 3) float64, grid steps (x, y, z) per Fourier px along kx and ky
-    phase, phase_per_defocus : (B, B/2+1) float64, γ at zero depth, and its change per Å of defocus
-    defocus : float, of this particle beyond the tilt image's own, Å
-    envelope : (B, B/2+1) float32, all real factors
-    odd : (B, B/2+1) complex64, exp(i odd aberration)
-    shift_x, shift_y : (B/2+1,), (B,) complex64, phase ramps that move the particle
-    last_column : (B,) int64, columns used in each row; all within the Nyquist circle, where the grid ends
-    spectrum : (B, B/2+1) complex64, written; zero beyond the used columns
+    centre : (2,) float64, where the particle's origin goes, px (x, y)
+    phase : float, the defocus' phase at one Fourier px; it grows with the square of the frequency
+    plane : (B, B) complex64, written; zero from the Nyquist circle on
     """
-    rows, columns = spectrum.shape
-    half = rows // 2
-    for row in range(rows):
-        ky = row if row < half else row - rows
-        line = spectrum[row]
-        used = last_column[row]
-        for kx in range(used):
+    box = plane.shape[0]
+    half = box // 2
+    # Both phases are sums of a term in kx and one in ky: products of factors of each replace most sines.
+    shift_x = np.empty(half, dtype=np.complex64)
+    turn = np.empty(half, dtype=np.complex64)
+    for kx in range(half):
+        shift = -2 * np.pi * kx * centre[0] / box
+        shift_x[kx] = complex(np.cos(shift), np.sin(shift))
+        turn[kx] = complex(np.cos(phase * kx * kx), np.sin(phase * kx * kx))
+    plane[:] = 0
+    for ky in range(1 - half, half):
+        shift = -2 * np.pi * ky * centre[1] / box
+        shift_y = np.complex64(complex(np.cos(shift), np.sin(shift)))
+        turn_y = turn[abs(ky)]
+        for kx in range(half):
+            if kx * kx + ky * ky >= half * half:
+                break
             x = kx * axes[0, 0] + ky * axes[1, 0]
             y = kx * axes[0, 1] + ky * axes[1, 1]
             z = kx * axes[0, 2] + ky * axes[1, 2]
@@ -64,31 +60,30 @@ def particle_spectrum(  # type: ignore[no-untyped-def]
             if mirrored:
                 x, y, z = -x, -y, -z
             fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
-            wx0, wx1, wx2, wx3 = _cubic_weights(np.float32(x - fx))
+            wx = _cubic_weights(np.float32(x - fx))
             wy = _cubic_weights(np.float32(y - fy))
             wz = _cubic_weights(np.float32(z - fz))
-            ix = int(fx) + zero_x - 1
+            ix = 2 * (int(fx) + zero_x - 1)
             iy = int(fy) + zero - 1
             iz = int(fz) + zero - 1
-            real = np.float32(0)
-            imaginary = np.float32(0)
+            r0 = i0 = r1 = i1 = r2 = i2 = r3 = i3 = np.float32(0)
             for c in range(4):
-                plane_real = np.float32(0)
-                plane_imaginary = np.float32(0)
                 for b in range(4):
-                    g0 = grid[iz + c, iy + b, ix]
-                    g1 = grid[iz + c, iy + b, ix + 1]
-                    g2 = grid[iz + c, iy + b, ix + 2]
-                    g3 = grid[iz + c, iy + b, ix + 3]
-                    plane_real += wy[b] * (wx0 * g0.real + wx1 * g1.real + wx2 * g2.real + wx3 * g3.real)
-                    plane_imaginary += wy[b] * (wx0 * g0.imag + wx1 * g1.imag + wx2 * g2.imag + wx3 * g3.imag)
-                real += wz[c] * plane_real
-                imaginary += wz[c] * plane_imaginary
+                    weight = wz[c] * wy[b]
+                    r0 += weight * grid[iz + c, iy + b, ix]
+                    i0 += weight * grid[iz + c, iy + b, ix + 1]
+                    r1 += weight * grid[iz + c, iy + b, ix + 2]
+                    i1 += weight * grid[iz + c, iy + b, ix + 3]
+                    r2 += weight * grid[iz + c, iy + b, ix + 4]
+                    i2 += weight * grid[iz + c, iy + b, ix + 5]
+                    r3 += weight * grid[iz + c, iy + b, ix + 6]
+                    i3 += weight * grid[iz + c, iy + b, ix + 7]
+            real = wx[0] * r0 + wx[1] * r1 + wx[2] * r2 + wx[3] * r3
+            imaginary = wx[0] * i0 + wx[1] * i1 + wx[2] * i2 + wx[3] * i3
             if mirrored:
                 imaginary = -imaginary
-            gamma = phase[row, kx] + defocus * phase_per_defocus[row, kx]
-            factor = np.float32(-np.sin(gamma)) * envelope[row, kx]
-            moved = odd[row, kx] * (shift_x[kx] * shift_y[row])
-            line[kx] = np.complex64(complex(real, imaginary)) * moved * factor
-        for kx in range(used, columns):
-            line[kx] = 0
+            moved = complex(real, imaginary) * (shift_x[kx] * shift_y)
+            turned = turn[kx] * turn_y
+            plane[ky, kx] = moved * turned
+            if kx > 0:
+                plane[-ky, box - kx] = moved.conjugate() * turned

@@ -1,7 +1,14 @@
-"""Noise-free tilt images: every particle's projection, at its exact place, with the optics of spec §3."""
+"""Noise-free tilt images: every particle's projection, at its exact place, with the microscope's optics.
+
+A particle's contrast transfer differs from that of its tilt image by the defocus δ of its depth alone:
+sin(γ + δφ) = sin γ cos δφ + cos γ sin δφ. The factors of δφ spread a particle by a few pixels; they are
+applied particle by particle, in a box little larger than the molecule. The factors of γ, which spread it far,
+are applied to the sum of all particles at once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,80 +18,18 @@ from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.physics import optics
 from tomopolish.physics.geometry import depth_px
 from tomopolish.shapes import Complex64, Float, Float32, Int
-from tomopolish.simulate.kernels import particle_spectrum
+from tomopolish.simulate.kernels import particle_plane
 from tomopolish.simulate.slices import SliceVolume, next_even_fast_size
 
 Array = np.ndarray
 
-_NEGLIGIBLE = 1e-5  # envelope below which frequencies are left out
-_EDGE_FRACTION = 1 / 16  # of the painted box that fades out, so that wrapped tails leave no step
+_ROWS_AT_ONCE = 128  # of a transform, so that the arrays of the optics stay small
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Transfer:
-    """What one tilt image does to the frequencies of one optics group's particles; half planes of a box.
-
-    Attributes
-    ----------
-    phase, phase_per_defocus
-        γ at the centre's depth, and its change per Å of additional defocus.
-    envelope
-        Real factors: CTF scale, B factor, dose.
-    odd
-        exp(i · odd aberration).
-    last_column
-        Number of columns of each row that carry signal.
-    """
-
-    phase: Float[Array, "B h"]
-    phase_per_defocus: Float[Array, "B h"]
-    envelope: Float32[Array, "B h"]
-    odd: Complex64[Array, "B h"]
-    last_column: Int[Array, "B"]
-
-
-def tilt_transfer(series: TiltSeries, tilt: int, group: OpticsGroup, box_px: int) -> Transfer:
-    """Transfer of one tilt image for one optics group, on the half plane of a box (spec §3)."""
-    k_step = 1 / (box_px * series.pixel_size_angstrom)
-    ky = (scipy.fft.fftfreq(box_px, 1 / box_px) * k_step)[:, None]
-    kx = (np.arange(box_px // 2 + 1) * k_step)[None, :]
-    k = np.hypot(kx, ky)
-    phase = optics.ctf_phase(
-        kx,
-        ky,
-        series.ctf.astigmatism_angstrom()[tilt],
-        series.microscope,
-        float(series.ctf.phase_shift_degrees[tilt]),
-    ) + optics.aberration_phase(group.even_zernike, "even", kx, ky)
-    odd = np.exp(1j * optics.aberration_phase(group.odd_zernike, "odd", kx, ky))
-    envelope = (
-        float(series.ctf.scale[tilt])
-        * np.exp(-float(series.ctf.bfactor_angstrom2[tilt]) * k**2 / 4)
-        * optics.dose_weight(k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt]))
-    )
-    inside = k < box_px / 2 * k_step
-    carries = inside & (np.abs(envelope) > _NEGLIGIBLE * np.abs(envelope).max())
-    return Transfer(
-        phase=np.broadcast_to(phase, k.shape).copy(),
-        phase_per_defocus=-np.pi * series.microscope.wavelength_angstrom * k**2,
-        envelope=np.where(inside, envelope, 0).astype(np.float32),
-        odd=np.broadcast_to(odd, k.shape).astype(np.complex64),
-        last_column=np.max(np.where(carries, np.arange(1, k.shape[1] + 1), 0), axis=1),
-    )
-
-
-def painting_box_px(map_px: int, series: TiltSeries) -> int:
-    """Return a box in which a particle's image fits together with what the CTF spreads around it.
-
-    The CTF moves frequency k by λ Δf k; at Nyquist, but no farther than one map size, as a wrapped tail then
-    stays clear of the particle.
-    """
-    defocus = np.max(
-        np.abs(np.concatenate([series.ctf.defocus_u_angstrom, series.ctf.defocus_v_angstrom])), initial=0.0
-    )
+def spread_px(defocus_angstrom: float, series: TiltSeries) -> int:
+    """Pixels by which contrast transfer at this defocus moves the highest frequency: λ Δf k, k at Nyquist."""
     wavelength, pixel = series.microscope.wavelength_angstrom, series.pixel_size_angstrom
-    spread_px = int(np.ceil(wavelength * defocus / (2 * pixel**2)))
-    return next_even_fast_size(map_px + 2 * min(spread_px, map_px) + 2)
+    return int(np.ceil(wavelength * abs(defocus_angstrom) / (2 * pixel**2)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,32 +42,40 @@ class TiltPainter:
         The true geometry: projections, positions, orientations.
     positions_2d_px
         Where each particle appears in each tilt image, trajectories and warp included.
-    box_px
-        Edge of the square in which a particle is painted.
     """
 
     volume: SliceVolume
     series: TiltSeries
     particles: Particles
     positions_2d_px: Float[Array, "F P 2"]
-    box_px: int
 
     def paint(self, tilt: int) -> Float32[Array, "h w"]:
         """Return a noise-free tilt image: minus the sum of all particles' predictions."""
-        w, h = self.series.image_size_px
-        image = np.zeros((h, w), dtype=np.float32)
-        transfers = [tilt_transfer(self.series, tilt, g, self.box_px) for g in self.particles.optics_groups]
+        series, (w, h) = self.series, self.series.image_size_px
+        spread = spread_px(
+            max(abs(series.ctf.defocus_u_angstrom[tilt]), abs(series.ctf.defocus_v_angstrom[tilt])), series
+        )
         defocus = self.extra_defocus_angstrom(tilt)
-        edge = _soft_edge(self.box_px)
-        for particle in range(len(self.particles)):
-            centre = self.positions_2d_px[tilt, particle]
-            corner = np.floor(centre + 0.5).astype(int) - self.box_px // 2
-            if np.any(corner >= (w, h)) or np.any(corner + self.box_px <= 0):
-                continue
-            transfer = transfers[self.particles.optics_group[particle]]
-            box = self._paint_particle(tilt, particle, transfer, float(defocus[particle]))
-            _subtract(image, box * edge, corner)
-        return image
+        deepest = spread_px(float(np.max(np.abs(defocus), initial=0.0)), series)
+        box = next_even_fast_size(self.volume.support_px + 2 * deepest + 2)
+        margin = box + spread  # every particle that reaches into the image lies on the canvas as a whole
+        shape = next_even_fast_size(h + 2 * margin), next_even_fast_size(w + 2 * margin)
+        centres = self.positions_2d_px[tilt] + margin
+        reach = spread + box // 2
+        reaching = np.all(
+            np.abs(self.positions_2d_px[tilt] - [w / 2, h / 2]) < [w / 2 + reach, h / 2 + reach], axis=1
+        )
+        spectrum = np.zeros((shape[0], shape[1] // 2 + 1), dtype=np.complex64)
+        for number in np.unique(self.particles.optics_group):
+            members = np.flatnonzero(reaching & (self.particles.optics_group == number))
+            cosine, sine = self._sums(
+                tilt, members, centres, defocus, np.empty((box, box), np.complex64), shape
+            )
+            group = self.particles.optics_groups[number]
+            for rows, in_phase, out_of_phase in self._transfer(tilt, group, shape):
+                spectrum[rows] += in_phase * cosine[rows] + out_of_phase * sine[rows]
+        canvas: Array = scipy.fft.irfft2(spectrum, s=shape, overwrite_x=True)
+        return np.ascontiguousarray(canvas[margin : margin + h, margin : margin + w])
 
     def extra_defocus_angstrom(self, tilt: int) -> Float[Array, "P"]:
         """Defocus of each particle beyond the tilt image's own, from its depth (spec §3)."""
@@ -132,55 +85,87 @@ class TiltPainter:
         )[0]
         return series.hand * series.pixel_size_angstrom * series.defocus_slope * depth
 
-    def particle_spectrum(
-        self, tilt: int, particle: int, transfer: Transfer, extra_defocus_angstrom: float
-    ) -> Complex64[Array, "B h"]:
-        """Transform Σ I exp(−2πi k·x) of a particle's prediction, at its place in the box around it."""
-        box = self.box_px
-        view = self.series.projections_px[tilt, :3, :3] @ self.particles.rotations[particle]
-        centre = self.positions_2d_px[tilt, particle]
-        in_box = centre - np.floor(centre + 0.5) + box // 2
-        ramp_x = np.exp(-2j * np.pi * np.arange(box // 2 + 1) * in_box[0] / box)
-        ramp_y = np.exp(-2j * np.pi * scipy.fft.fftfreq(box, 1 / box) * in_box[1] / box)
-        spectrum = np.empty((box, box // 2 + 1), dtype=np.complex64)
-        particle_spectrum(
-            self.volume.grid,
-            self.volume.zero,
-            self.volume.zero_x,
-            np.ascontiguousarray(view[:2]) * (self.volume.padded_px / box),
-            transfer.phase,
-            transfer.phase_per_defocus,
-            extra_defocus_angstrom,
-            transfer.envelope,
-            transfer.odd,
-            ramp_x.astype(np.complex64),
-            ramp_y.astype(np.complex64),
-            transfer.last_column,
-            spectrum,
-        )
-        return spectrum
+    def _sums(
+        self,
+        tilt: int,
+        members: Int[Array, "M"],
+        centres_px: Float[Array, "P 2"],
+        defocus_angstrom: Float[Array, "P"],
+        plane: Complex64[Array, "B B"],
+        shape: tuple[int, int],
+    ) -> tuple[Complex64[Array, "H V"], Complex64[Array, "H V"]]:
+        """Transform the sums of some particles' projections times cos δφ, and times sin δφ.
 
-    def _paint_particle(
-        self, tilt: int, particle: int, transfer: Transfer, extra_defocus_angstrom: float
-    ) -> Float32[Array, "B B"]:
-        spectrum = self.particle_spectrum(tilt, particle, transfer, extra_defocus_angstrom)
-        painted: Array = scipy.fft.irfft2(spectrum, s=(self.box_px, self.box_px), overwrite_x=True)
-        return painted
+        Parameters
+        ----------
+        members
+            The particles that are added.
+        centres_px, defocus_angstrom
+            Of all particles: where they lie on a canvas of the given shape, and δ.
+        plane
+            Overwritten; its size is the box in which each particle is painted.
+        """
+        sums = np.zeros((2, *shape), dtype=np.float32)
+        box, grid = len(plane), self.volume.grid.view(np.float32)
+        phase = self._phase_per_defocus(1 / box)
+        for particle in members:
+            corner = np.floor(centres_px[particle] + 0.5).astype(int) - box // 2
+            view = self.series.projections_px[tilt, :3, :3] @ self.particles.rotations[particle]
+            particle_plane(
+                grid,
+                self.volume.zero,
+                self.volume.zero_x,
+                np.ascontiguousarray(view[:2]) * (self.volume.padded_px / box),
+                centres_px[particle] - corner,
+                float(defocus_angstrom[particle]) * phase,
+                plane,
+            )
+            painted = scipy.fft.ifft2(plane)
+            x, y = corner
+            sums[0, y : y + box, x : x + box] += painted.real
+            sums[1, y : y + box, x : x + box] += painted.imag
+        cosine, sine = (scipy.fft.rfft2(part, overwrite_x=True) for part in sums)
+        return cosine, sine
 
+    def _phase_per_defocus(self, k_per_px: float) -> float:
+        """φ = ∂γ/∂Δf at a spatial frequency, radians per Å; it grows with the frequency's square."""
+        k = k_per_px / self.series.pixel_size_angstrom
+        return -np.pi * self.series.microscope.wavelength_angstrom * k**2
 
-def _soft_edge(box_px: int) -> Float32[Array, "B B"]:
-    """1 inside, a raised cosine to 0 along the border."""
-    width = max(2, round(box_px * _EDGE_FRACTION))
-    border = np.minimum(np.arange(box_px), np.arange(box_px)[::-1]) + 0.5
-    profile = 0.5 - 0.5 * np.cos(np.pi * np.clip(border / width, 0, 1))
-    return np.outer(profile, profile).astype(np.float32)
+    def _transfer(
+        self, tilt: int, group: OpticsGroup, shape: tuple[int, int]
+    ) -> Iterator[tuple[slice, Complex64[Array, "r V"], Complex64[Array, "r V"]]]:
+        """Yield rows of a canvas' transform, and the factors of the sums of cos δφ and sin δφ there.
 
-
-def _subtract(image: Float32[Array, "h w"], box: Float32[Array, "B B"], corner: Int[Array, "2"]) -> None:
-    """Subtract a box from the part of the image that it overlaps."""
-    h, w = image.shape
-    size = len(box)
-    x0, y0 = int(corner[0]), int(corner[1])
-    left, right = max(x0, 0), min(x0 + size, w)
-    top, bottom = max(y0, 0), min(y0 + size, h)
-    image[top:bottom, left:right] -= box[top - y0 : bottom - y0, left - x0 : right - x0]
+        The factors hold everything that particles of one group share: sine or cosine of γ, scale, B factor,
+        dose and odd aberrations. They are zero beyond the Nyquist frequency.
+        """
+        series, ctf = self.series, self.series.ctf
+        height, width = shape
+        pixel = series.pixel_size_angstrom
+        kx = (np.arange(width // 2 + 1) / (width * pixel))[None, :]
+        for start in range(0, height, _ROWS_AT_ONCE):
+            rows = slice(start, min(start + _ROWS_AT_ONCE, height))
+            ky = (scipy.fft.fftfreq(height, pixel)[rows])[:, None]
+            k = np.hypot(kx, ky)
+            phase = optics.ctf_phase(
+                kx,
+                ky,
+                ctf.astigmatism_angstrom()[tilt],
+                series.microscope,
+                float(ctf.phase_shift_degrees[tilt]),
+            ) + optics.aberration_phase(group.even_zernike, "even", kx, ky)
+            envelope = (
+                float(ctf.scale[tilt])
+                * np.exp(-float(ctf.bfactor_angstrom2[tilt]) * k**2 / 4)
+                * optics.dose_weight(
+                    k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt])
+                )
+                * (k < 0.5 / pixel)
+            )
+            shared = envelope * np.exp(1j * optics.aberration_phase(group.odd_zernike, "odd", kx, ky))
+            yield (
+                rows,
+                (shared * np.sin(phase)).astype(np.complex64),
+                (shared * np.cos(phase)).astype(np.complex64),
+            )

@@ -17,6 +17,9 @@ from tomopolish.shapes import Complex64, Float32
 Array = np.ndarray
 
 PADDING = 1.5
+NEGLIGIBLE = 1e-5
+"""Density, of the map's largest, that a projection may leave out."""
+
 _MARGIN = 2  # grid points kept beyond the edges, so that the kernel's taps need no wrapping
 
 
@@ -30,10 +33,13 @@ class SliceVolume:
         Fourier grid with margins, `[z, y, x]`: frequency zero at `zero` in z and y, at `_MARGIN` in x.
     padded_px
         Edge of the padded box: grid points are 1/padded_px apart, in 1/px.
+    support_px
+        Edge of the centred square that holds every projection of the map but for `NEGLIGIBLE` of its peak.
     """
 
     grid: Complex64[Array, "n n m"]
     padded_px: int
+    support_px: int
 
     @property
     def zero(self) -> int:
@@ -68,7 +74,15 @@ def slice_volume(density: Float32[Array, "s s s"], scale: float, padding: float 
     inner *= correction[:, None, None] * correction[:, None]
     inner *= correction
     half = scipy.fft.rfftn(scipy.fft.ifftshift(box), overwrite_x=True)
-    return SliceVolume(grid=_with_margins(half, padded), padded_px=padded)
+    return SliceVolume(grid=_with_margins(half, padded), padded_px=padded, support_px=_support_px(density))
+
+
+def _support_px(density: Float32[Array, "s s s"]) -> int:
+    """Smallest even edge, at most the map's, of the centred cube that holds all rotated copies of a map."""
+    size = density.shape[0]
+    places = np.argwhere(np.abs(density) > NEGLIGIBLE * np.abs(density).max()) - size // 2
+    radius = np.sqrt(np.max(np.sum(places**2, axis=1), initial=0))
+    return min(size, 2 * int(np.ceil(radius) + 1))
 
 
 def _with_margins(half: Complex64[Array, "n n h"], padded: int) -> Complex64[Array, "m m k"]:

@@ -17,7 +17,7 @@ from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
 from tomopolish.simulate.noise import noise_image
-from tomopolish.simulate.painter import TiltPainter, painting_box_px
+from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.truth import Truth
@@ -257,7 +257,6 @@ def _painter(structure: Structure, series: TiltSeries, particles: Particles, sce
         series=series,
         particles=replace(particles, positions_px=scene.positions_px),
         positions_2d_px=scene.positions_2d_px,
-        box_px=painting_box_px(structure.box_px, series),
     )
 
 
