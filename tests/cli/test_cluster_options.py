@@ -54,8 +54,8 @@ def test_options_win_over_the_profile_and_add_to_its_lists(tmp_path: Path) -> No
         ("worker: 3", "'worker' is unknown"),
         ("slurm_directive: [1]", "must be a list of texts"),
         ("- 3", "no options in it"),
-        ("{", "no YAML file"),
-        ("!!python/object/apply:os.mkdir [exploded]", "no YAML file"),
+        ("{", "not a YAML file"),
+        ("!!python/object/apply:os.mkdir [exploded]", "not a YAML file"),
     ],
 )
 def test_bad_profiles_are_refused(

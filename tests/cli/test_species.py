@@ -167,7 +167,7 @@ def test_what_cannot_work_is_refused(
 
 YAML = {
     "no list": ("ribosome: 3", "no list 'species'"),
-    "no yaml": ("species: [", "this is no YAML"),
+    "no yaml": ("species: [", "not a YAML file"),
     "typing error": ("species: [{optimization_set: a.star}]", "'optimization_set' is unknown"),
     "no file": ("species: [{name: a}]", "item 1 of species: optimisation_set is missing"),
     "no box": ("species: [{optimisation_set: a.star}]", "box is missing"),

@@ -101,6 +101,16 @@ PIECES = [
     "loop_",
     "[",
     "\r",
+    "\v",
+    "\f",
+    "\x1b[31m",
+    "\x1c",
+    "\x85",
+    "\xa0",
+    "\u2028",
+    "\u202e",
+    "\udcff",
+    "\ufeff",
 ]
 
 
@@ -113,9 +123,8 @@ def test_any_text_is_read_or_refused_in_one_sentence(pieces: list[str]) -> None:
     except InputError as problem:
         assert "odd.star" in str(problem)
         return
-    if all(map(printable, tables)):
-        printed = "".join(piece for table in tables for piece in print_table(table))
-        assert content(parse_tables(printed, "odd.star")) == content(tables)
+    printed = "".join(piece for table in tables for piece in print_table(table))
+    assert content(parse_tables(printed, "odd.star")) == content(tables)
 
 
 def star_files(folder: Path) -> list[Path]:
@@ -241,7 +250,6 @@ BAD = {
     "text field": ("data_x\n_a\n;one\ntwo\n;\n", "text field"),
     "two values in a pair": ("data_x\n_a 1 2\n", "a has 2 values"),
     "binary": ("data_x\n_a \0\n", "binary"),
-    "control character": ('data_x\nloop_\n_a\n"a\x07"\n', "row 1: holds control"),
 }
 
 
@@ -321,7 +329,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "a.star"
     write_star(target, [table(a=["1"])])
     before = target.read_bytes()
-    with pytest.raises(InputError, match="control"):
+    with pytest.raises(InputError, match=r"table t, a: the value 'x.n' holds a line end"):
         write_star(target, [table(a=["1"]), table(a=["x\n"])])
     assert target.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.star"]

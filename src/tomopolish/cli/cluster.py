@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from tomopolish.cli.grouped import FILE, Section
+from tomopolish.cli.yaml_files import read_yaml
 from tomopolish.errors import InputError
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
@@ -85,24 +87,14 @@ def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
 
 def read_profile(path: Path) -> dict[str, Any]:
     """Read a YAML file of options; raises InputError when it is missing, malformed, or sets others."""
-    try:
-        import yaml
-    except ImportError as error:
-        raise InputError("--cluster_profile needs PyYAML: pip install 'tomopolish[cluster]'") from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(
-            f"--cluster_profile {path}: this is no YAML file that can be read ({text})"
-        ) from error
+    content = read_yaml(path, f"--cluster_profile {path}")
     if not isinstance(content, dict):
         raise InputError(f"--cluster_profile {path}: there are no options in it; write 'workers: 4'")
     for name, value in content.items():
         kind = PROFILE_KEYS.get(name) if isinstance(name, str) else None
         if kind is None:
             known = ", ".join(PROFILE_KEYS)
-            raise InputError(f"--cluster_profile {path}: {name!r} is unknown; it may set {known}")
+            raise InputError(f"--cluster_profile {path}: {brief(name)} is unknown; it may set {known}")
         _check_kind(path, name, value, kind)
     lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
     return {**dict.fromkeys(PROFILE_KEYS), **content, **lists}
@@ -112,4 +104,4 @@ def _check_kind(path: Path, name: str, value: Any, kind: type[Any]) -> None:
     words = {int: "a number", str: "text (in quotes)", bool: "true or false", list: "a list of texts"}
     sound = type(value) is kind and (kind is not list or all(isinstance(item, str) for item in value))
     if not sound:
-        raise InputError(f"--cluster_profile {path}: {name} is {value!r}, but must be {words[kind]}")
+        raise InputError(f"--cluster_profile {path}: {name} is {brief(value)}, but must be {words[kind]}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
+from tomopolish.cli.yaml_files import read_yaml
 from tomopolish.errors import InputError
 from tomopolish.settings.inputs import SpeciesPaths
 
@@ -51,7 +53,7 @@ def _from_yaml(path: Path, boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
         raise InputError(
             f"--b is given {len(boxes_px)} times: with {path}, give one for all, or box in the file"
         )
-    content = _read_yaml(path)
+    content = read_yaml(path, str(path))
     items = content.get("species") if isinstance(content, Mapping) else None
     if not isinstance(items, list) or not items:
         raise InputError(f"{path}: there is no list 'species'; give one, whose items hold {', '.join(_KEYS)}")
@@ -59,32 +61,18 @@ def _from_yaml(path: Path, boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
     return tuple(_species(f"{path}, item {n} of species", item, default) for n, item in enumerate(items, 1))
 
 
-def _read_yaml(path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(
-            f"{path}: this file cannot be read ({problem}); name the list of species"
-        ) from problem
-    except yaml.YAMLError as problem:
-        reason = " ".join(str(problem).split())
-        raise InputError(f"{path}: this is no YAML ({reason}); mend it") from problem
-
-
 def _species(place: str, item: Any, default_box: int | None) -> SpeciesPaths:
     if not isinstance(item, Mapping):
         raise InputError(f"{place}: this is no table; give {', '.join(_KEYS)}")
     unknown = [str(key) for key in item if key not in _KEYS]
     if unknown:
-        raise InputError(f"{place}: {unknown[0]!r} is unknown; give {', '.join(_KEYS)}")
+        raise InputError(f"{place}: {brief(unknown[0])} is unknown; give {', '.join(_KEYS)}")
     file, box = item.get("optimisation_set"), item.get("box", default_box)
     if not isinstance(file, str) or not file:
         raise InputError(f"{place}: optimisation_set is missing; name the species' optimisation set")
     if box is None:
         raise InputError(f"{place}: box is missing; give it there, or one for all with --b")
     if isinstance(box, bool) or not isinstance(box, int):
-        raise InputError(f"{place}: box is {box!r}, but must be a whole number of pixels")
+        raise InputError(f"{place}: box is {brief(box)}, but must be a whole number of pixels")
     name = item.get("name", species_name(Path(file)))
     return SpeciesPaths(name=str(name), optimisation_set=Path(file), box_px=box)

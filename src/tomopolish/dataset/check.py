@@ -317,6 +317,8 @@ def _tomogram_warnings(
                 f"{place}: trajectories of {name} do not begin at zero, but up to {first:.3g} px off"
             )
     if isinstance(tilt_series.images, MrcImages):
+        surplus = tilt_series.images.surplus
+        warnings += [] if surplus is None else [f"{place}: {surplus}"]
         stated = tilt_series.images.sections[0][0].pixel_size_angstrom
         ours = tilt_series.pixel_size_angstrom
         if stated and not math.isclose(stated, ours, rel_tol=_MAP_TOLERANCE):

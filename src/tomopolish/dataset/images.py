@@ -57,6 +57,15 @@ class MrcImages:
         finite = rows[np.isfinite(rows)]
         return finite.size == 0 or bool(finite.max() == finite.min())
 
+    @property
+    def surplus(self) -> str | None:
+        """A sentence when files are longer than their headers say, else None."""
+        files = {file.path: file for file, _ in self.sections}
+        sentences = [sentence for file in files.values() if (sentence := file.surplus)]
+        if len(sentences) > 1:
+            return f"{sentences[0]} (and so it is with {len(sentences) - 1} more files of the series)"
+        return sentences[0] if sentences else None
+
     def describe(self, tilt: int) -> str:
         """Name a tilt image for messages."""
         file, section = self.sections[tilt]

@@ -6,6 +6,7 @@ description of a file without sharing a handle.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,19 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from tomopolish.dataset.files import atomic_path
 from tomopolish.dataset.half_precision import widen
+from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import InputError, RunError
 from tomopolish.shapes import Float32, Shaped
 
 Array = np.ndarray
 
 _HEADER_BYTES = 1024
+MOST_SECTION_PX = 1 << 30
+"""Pixels of a section (32,768 x 32,768): more than any camera's, and 4 GiB of memory."""
+
+MOST_VOLUME_PX = 1 << 33
+"""Pixels of a map (2,048 cubed): 32 GiB of memory."""
+
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _MODE_OF_DTYPE = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
 _IMOD_STAMP = 1146844873
@@ -47,6 +55,8 @@ class MrcFile:
         Along x; 0 when the header does not say.
     axes
         Which of x, y, z runs along columns, rows and sections: (1, 2, 3) as a rule.
+    surplus_bytes
+        Bytes of the file behind the last section.
     """
 
     path: Path
@@ -55,6 +65,7 @@ class MrcFile:
     offset: int
     pixel_size_angstrom: float
     axes: tuple[int, int, int]
+    surplus_bytes: int = 0
 
     @property
     def section_bytes(self) -> int:
@@ -80,7 +91,7 @@ class MrcFile:
                 return widen(values, image)
             image[...] = values
             return _all_finite(image)
-        with self._failing(section), self.path.open("rb", buffering=0) as handle:
+        with self._failing(section), open_regular(self.path, buffering=0) as handle:
             handle.seek(self.offset + section * self.section_bytes + first * image.itemsize)
             target, done = image.data.cast("B"), 0
             while done < len(target) and (got := handle.readinto(target[done:])):
@@ -95,8 +106,25 @@ class MrcFile:
         return self._read(section, row * w, w)
 
     def read_volume(self) -> Float32[Array, "z y x"]:
-        """Read all sections; raises RunError as `read_section`."""
+        """Read all sections; raises RunError as `read_section`, and InputError when they are too many."""
+        self.check_volume()
         return self._read(0, 0, int(np.prod(self.shape))).reshape(self.shape)
+
+    def check_volume(self) -> None:
+        """Raise InputError when no memory is meant to take all sections at once."""
+        if math.prod(self.shape) > MOST_VOLUME_PX:
+            z, y, x = self.shape
+            raise InputError(f"{self.path}: {x} x {y} x {z} px are too many for a map; give a smaller map")
+
+    @property
+    def surplus(self) -> str | None:
+        """A sentence when the file is longer than its header says, else None."""
+        if not self.surplus_bytes:
+            return None
+        return (
+            f"{self.path} is {self.surplus_bytes} bytes longer than its header says; what lies behind the "
+            f"{self.shape[0]} sections of {self.shape[2]} x {self.shape[1]} px is not read"
+        )
 
     def _read(self, section: int, first: int, count: int) -> Array:
         return self._samples(section, first, count).astype(np.float32, copy=False)
@@ -105,8 +133,8 @@ class MrcFile:
         """Read samples as the file has them, byte order included."""
         dtype = np.dtype(self.dtype)
         offset = self.offset + section * self.section_bytes + first * dtype.itemsize
-        with self._failing(section):
-            values = np.fromfile(self.path, dtype=dtype, count=count, offset=offset)
+        with self._failing(section), open_regular(self.path) as handle:
+            values = np.fromfile(handle, dtype=dtype, count=count, offset=offset)
         if len(values) != count:
             raise self._cut_off(section)
         return values
@@ -132,17 +160,7 @@ def _all_finite(image: Float32[Array, "n w"]) -> bool:
 
 def read_header(path: Path) -> MrcFile:
     """Read and check the header of an MRC file; raises InputError, which names the file."""
-    try:
-        with path.open("rb") as handle:
-            raw = handle.read(_HEADER_BYTES)
-            size = handle.seek(0, 2)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; correct the path") from None
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
-    if len(raw) < _HEADER_BYTES:
-        raise InputError(f"{path}: this is not an MRC file (it has only {len(raw)} bytes); give an MRC file")
+    raw, size = _read_raw(path)
     header = _decode_header(raw, path)
     mode, extended = int(header["mode"]), int(header["nsymbt"])
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
@@ -155,10 +173,15 @@ def read_header(path: Path) -> MrcFile:
     kind = "u1" if mode == 0 and _is_unsigned_bytes(raw, integers) else _MODES[mode]
     dtype = np.dtype(kind).newbyteorder(integers.byteorder)
     offset = _HEADER_BYTES + max(extended, 0)
-    needed = offset + int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+    needed = offset + math.prod(shape) * dtype.itemsize
     if size < needed:
         raise InputError(
             f"{path}: the file is cut off (it has {size} bytes, its header asks for {needed}); copy it again"
+        )
+    if shape[1] * shape[2] > MOST_SECTION_PX:
+        raise InputError(
+            f"{path}: this is not an image (its header asks for sections of {shape[2]} x {shape[1]} px); "
+            "give an MRC file"
         )
     columns = int(header["mx"])
     pixel_size = float(header["cella"]["x"]) / columns if columns > 0 else 0.0
@@ -169,7 +192,24 @@ def read_header(path: Path) -> MrcFile:
         offset=offset,
         pixel_size_angstrom=pixel_size if np.isfinite(pixel_size) and pixel_size > 0 else 0.0,
         axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
+        surplus_bytes=size - needed,
     )
+
+
+def _read_raw(path: Path) -> tuple[bytes, int]:
+    """Return the bytes of the header, and the file's size; raises InputError."""
+    try:
+        with open_regular(path) as handle:
+            raw: bytes = handle.read(_HEADER_BYTES)
+            size: int = handle.seek(0, 2)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; correct the path") from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
+    if len(raw) < _HEADER_BYTES:
+        raise InputError(f"{path}: this is not an MRC file (it has only {len(raw)} bytes); give an MRC file")
+    return raw, size
 
 
 def _decode_header(raw: bytes, path: Path) -> np.void:

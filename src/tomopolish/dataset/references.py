@@ -88,6 +88,7 @@ def _read_cubic_header(path: Path, component: str, working_directory: Path) -> M
     shown = shown_path(path, working_directory)
     try:
         header = read_header(path)
+        header.check_volume()
     except InputError as problem:
         raise InputError(f"{component}: {problem}") from None
     z, y, x = header.shape

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write
-from tomopolish.dataset.star_syntax import parse_tables, print_table
+from tomopolish.dataset.opening import open_regular
+from tomopolish.dataset.star_syntax import print_table, read_tables
 from tomopolish.dataset.star_table import StarTable, format_floats, format_vectors
 from tomopolish.errors import InputError
 
@@ -70,13 +71,9 @@ def read_star(path: Path | str, *, shown_as: str | None = None) -> StarFile:
     `shown_as` is how messages name the file, where not by its path.
     """
     source = shown_as or str(path)
-    return StarFile(tables=parse_tables(_read_text(Path(path), source), source), source=source)
-
-
-def _read_text(path: Path, source: str) -> str:
-    """Text of a file; bytes that are not UTF-8 survive being written back."""
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
+        with open_regular(Path(path)) as handle:
+            return StarFile(tables=read_tables(handle, source), source=source)
     except FileNotFoundError:
         reason = "there is no such file; correct the path, or start in the project's folder"
     except IsADirectoryError:

@@ -1,69 +1,123 @@
 """The text of STAR files as RELION writes it: reading into tables, and printing them.
 
 The grammar is line based: ``data_NAME`` opens a block; ``_label value`` is a pair; ``loop_`` is followed by
-labels and then one row per line. A token that starts with a quote ends at the next such quote before white
-space; a token that starts with ``#`` begins a comment. In contrast to CIF, a cell may begin with ``data_``
-or ``$`` and hold any character, because such paths occur (``data_2024/stack.mrcs``).
+labels and then one row per line. White space within a line is what C calls so. A token that starts with a
+quote ends at the next such quote before white space; where there is none, the quote is part of the token. A
+token that starts with ``#`` begins a comment. In contrast to CIF, a cell may begin with ``data_`` or ``$``
+and hold any character but a line end and NUL, because such paths occur (``data_2024/stack.mrcs``).
+
+Every table that can be read can be printed, and the printed table reads as the same cells.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import BinaryIO
 
+from tomopolish.dataset.cells import ENCODING, ON_ERROR, Cells
 from tomopolish.dataset.star_table import StarTable
 from tomopolish.errors import InputError
 
+_BLANK = " \t\v\f"
+_ENDS = rf"[{_BLANK}]+#|[{_BLANK}]*(?=\n|\Z)"
 # What ends a run of loop rows: a block, a loop, a label, a comment line or a text field.
-_BREAK = re.compile(
-    r"\n(?:;|[ \t]*(?:data_\S*(?:[ \t]+#|[ \t]*(?=\n|\Z))|loop_(?:[ \t]+#|[ \t]*(?=\n|\Z))|[_#]))"
-)
-_BLOCK = re.compile(r"data_(\S*)[ \t]*(?:[ \t]#.*)?\Z")
-_LOOP = re.compile(r"loop_[ \t]*(?:[ \t]#.*)?\Z")
-_VERSION = re.compile(r"#[ \t]*version[ \t]+(\S+)")
-_TOKEN = re.compile(
-    r'"((?:[^"]|"(?=[^ \t]))*)"(?=[ \t]|\Z)'
-    r"|'((?:[^']|'(?=[^ \t]))*)'(?=[ \t]|\Z)"
-    r"|(#.*)"
-    r"|([^ \t]+)"
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # all but the tab
-_CHUNK = 1 << 18  # characters tokenised at a time: bounds memory, large enough for speed
-_ROW_MARK = "\0"
+_BREAK = re.compile(rf"\n(?:;|[{_BLANK}]*(?:data_[^{_BLANK}\n]*(?:{_ENDS})|loop_(?:{_ENDS})|[_#]))".encode())
+_BLOCK = re.compile(rf"data_([^{_BLANK}\n]*)(?:{_ENDS})")
+_LOOP = re.compile(rf"loop_(?:{_ENDS})")
+_VERSION = re.compile(rf"#[{_BLANK}]*version[{_BLANK}]+([^{_BLANK}]+)")
+_WORD = re.compile(rf"[^{_BLANK}]+")
+_CLOSING = {mark: re.compile(rf"{mark}(?=[{_BLANK}]|\Z)") for mark in "\"'"}
+_IMPOSSIBLE = re.compile("[\0\n\r\ud800-\udc7f\udd00-\udfff]")
+"""Line ends, NUL, and what no file can hold as UTF-8."""
+
+_ROW_MARK = b"\0"
 _QUOTED_BEGINNINGS = (" ", '"', "'", "#")  # the first: an empty cell
 _LINE_BEGINNINGS = ("_", ";", "data_", "loop_")
+BOM = b"\xef\xbb\xbf"
+_BLOCK_BYTES = 1 << 18  # read at a time: bounds memory, large enough for speed
+_ROWS_AT_ONCE = 1024
+MOST_LINE_BYTES = 1 << 24
+"""Length of a line that no STAR file has: files that have one are refused before they fill the memory."""
 
 
-def parse_tables(text: str, source: str) -> tuple[StarTable, ...]:
+def parse_tables(text: str | bytes, source: str) -> tuple[StarTable, ...]:
     """Read all tables of a STAR text; raises InputError with file, table and row."""
-    if _ROW_MARK in text:
-        raise InputError(f"{source}: this is not a STAR file (it holds binary data); give a text file")
-    return _Parser(text, source).parse()
+    content = text.encode(ENCODING, ON_ERROR) if isinstance(text, str) else text
+    return _parse(_blocks_of_lines([content], source), source)
+
+
+def read_tables(handle: BinaryIO, source: str) -> tuple[StarTable, ...]:
+    """Read all tables of an open STAR file, a little at a time.
+
+    The tables take about as many bytes as the file. Raises InputError with file, table and row.
+    """
+    return _parse(_blocks_of_lines(iter(lambda: handle.read(_BLOCK_BYTES), b""), source), source)
+
+
+def _blocks_of_lines(pieces: Iterable[bytes], source: str) -> Iterator[bytes]:
+    """Cut a file at line ends, which become line feeds; the byte order mark is left out."""
+    rest: list[bytes] = []  # of a line whose end has not come yet
+    rest_bytes, is_first = 0, True
+    for original in pieces:
+        piece = original.removeprefix(BOM) if is_first else original
+        if _ROW_MARK in piece:
+            raise InputError(f"{source}: this is not a STAR file (it holds binary data); give a text file")
+        if rest and rest[-1].endswith(b"\r"):
+            rest[-1], piece = rest[-1][:-1], b"\r" + piece
+        is_first, held_back = False, piece.endswith(b"\r")
+        if b"\r" in piece:
+            text = piece[:-1] if held_back else piece
+            piece = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if held_back else b"")
+        stop = piece.rfind(b"\n")
+        if stop >= 0:
+            yield b"".join([*rest, piece[:stop]])
+            rest, rest_bytes = [], 0
+        rest.append(piece[stop + 1 :])
+        rest_bytes += len(rest[-1])
+        if rest_bytes > MOST_LINE_BYTES:
+            raise InputError(
+                f"{source}: this is not a STAR file (a line is longer than {MOST_LINE_BYTES >> 20} MiB); "
+                "give another file"
+            )
+    yield b"".join(rest).removesuffix(b"\r")
+
+
+def _parse(blocks: Iterable[bytes], source: str) -> tuple[StarTable, ...]:
+    parser = _Parser(source)
+    for block in blocks:
+        parser.feed(block)
+    return parser.finish()
 
 
 class _Parser:
     """Walks through the text; rows of loops are taken in bulk."""
 
-    def __init__(self, text: str, source: str) -> None:
-        self._text = text
+    def __init__(self, source: str) -> None:
         self._source = source
         self._tables: list[StarTable] = []
         self._name: str | None = None
         self._version: str | None = None
         self._pending_version: str | None = None
-        self._columns: dict[str, list[str]] = {}
+        self._columns: dict[str, list[bytes]] = {}  # cells that have not been joined yet
+        self._joined: list[tuple[list[bytes], int]] = []  # stretches of each column, and their rows
         self._kind = ""  # "", "pairs", "labels" (of a loop, no row yet) or "rows"
         self._parts = 0
 
-    def parse(self) -> tuple[StarTable, ...]:
-        text, position, end = self._text, 0, len(self._text)
+    def feed(self, text: bytes) -> None:
+        """Take lines, of which the last has no line end."""
+        position, end = 0, len(text)
         while position < end:
-            stop = text.find("\n", position)
+            stop = text.find(b"\n", position)
             stop = end if stop < 0 else stop
-            line = text[position:stop].strip(" \t\f\v")
-            if line and not self._structural_line(line, text[position] == ";"):
-                stop = self._rows(position, line)
+            line = text[position:stop].decode(ENCODING, ON_ERROR).strip(_BLANK)
+            if line and not self._structural_line(line, text[position] == ord(";")):
+                stop = self._rows(text, position, line)
             position = stop + 1
+
+    def finish(self) -> tuple[StarTable, ...]:
+        """Return all tables."""
         self._close_block()
         return tuple(self._tables)
 
@@ -94,57 +148,61 @@ class _Parser:
         return True
 
     def _label(self, line: str) -> None:
-        label, *values = _tokens(line)
-        label = label[1:]
+        word, *values = _tokens(line)
+        label = word[1:]
         if not label:
             raise self._error("has a label without a name; remove the line")
-        if self._kind == "labels" and not values:
-            self._add_column(label, [])
-            return
-        if self._kind != "pairs":
-            self._close_part()
-            self._kind = "pairs"
-        if len(values) > 1:
-            raise self._error(f"{label} has {len(values)} values; put a value with spaces in double quotes")
-        self._add_column(label, values or [""])
-
-    def _add_column(self, label: str, cells: list[str]) -> None:
+        if self._kind != "labels" or values:
+            if self._kind != "pairs":
+                self._close_part()
+                self._kind = "pairs"
+            if len(values) > 1:
+                raise self._error(
+                    f"{label} has {len(values)} values; put a value with spaces in double quotes"
+                )
+            values = values or [""]
         if label in self._columns:
             raise self._error(f"the column {label} occurs twice; remove one")
-        self._columns[label] = cells
+        self._columns[label] = [value.encode(ENCODING, ON_ERROR) for value in values]
 
-    def _rows(self, position: int, line: str) -> int:
+    def _rows(self, text: bytes, position: int, line: str) -> int:
         """Append all rows from `position` on; return where their last line ends."""
         if self._kind not in ("labels", "rows") or not self._columns:
             raise self._error(f"the line {line[:40]!r} belongs to no loop; put 'loop_' and labels above it")
         self._kind = "rows"
+        found = _BREAK.search(text, position)
+        last = found.start() if found else len(text)
         columns = list(self._columns.values())
-        found = _BREAK.search(self._text, position)
-        last = found.start() if found else len(self._text)
-        while position < last:
-            stop = self._text.find("\n", position + _CHUNK, last)
-            stop = last if stop < 0 else stop
-            chunk = self._text[position:stop]
-            if not _append_plain_rows(chunk, columns):
-                self._append_rows(chunk, columns)
-            position = stop + 1
+        rows = text[position:last]
+        if not _append_plain_rows(rows, columns):
+            self._append_rows(rows, columns)
+        if len(columns[0]) >= _ROWS_AT_ONCE:
+            self._join(columns)
         return last
 
-    def _append_rows(self, chunk: str, columns: list[list[str]]) -> None:
+    def _join(self, columns: list[list[bytes]]) -> None:
+        """Make the rows that came last compact."""
+        self._joined.append(([b"\n".join(column) for column in columns], len(columns[0])))
+        for column in columns:
+            column.clear()
+
+    def _append_rows(self, rows: bytes, columns: list[list[bytes]]) -> None:
         """Tokenise line by line: quotes, comments, blank lines, and the place of a faulty row."""
-        for line in chunk.split("\n"):
-            cells = _tokens(line)
+        for line in rows.split(b"\n"):
+            if b'"' in line or b"'" in line or b"#" in line:
+                cells = [
+                    token.encode(ENCODING, ON_ERROR) for token in _tokens(line.decode(ENCODING, ON_ERROR))
+                ]
+            else:
+                cells = line.split()
             if not cells:
                 continue
-            row = len(columns[0]) + 1
             if len(cells) != len(columns):
                 raise self._error(
                     f"has {len(cells)} values for {len(columns)} labels; complete the row, "
                     "or put values with spaces in double quotes",
-                    row,
+                    sum(rows for _, rows in self._joined) + len(columns[0]) + 1,
                 )
-            if _CONTROL.search(line):
-                raise self._error("holds control characters; remove them", row)
             for column, cell in zip(columns, cells, strict=True):
                 column.append(cell)
 
@@ -154,7 +212,7 @@ class _Parser:
         if self._columns:
             self._tables.append(self._table())
             self._parts += 1
-        self._columns, self._kind = {}, ""
+        self._columns, self._joined, self._kind = {}, [], ""
 
     def _close_block(self) -> None:
         self._close_part()
@@ -163,9 +221,15 @@ class _Parser:
         self._parts = 0
 
     def _table(self) -> StarTable:
+        columns = list(self._columns.values())
+        if columns and columns[0]:
+            self._join(columns)
         return StarTable(
             name=self._name or "",
-            columns=self._columns,
+            columns={
+                label: Cells([(joined[i], rows) for joined, rows in self._joined])
+                for i, label in enumerate(self._columns)
+            },
             is_loop=self._kind != "pairs",
             version=self._version if self._parts == 0 else None,
             continues=self._parts > 0,
@@ -177,12 +241,12 @@ class _Parser:
         return InputError(f"{place}, row {row}: {problem}" if row else f"{place}: {problem}")
 
 
-def _append_plain_rows(chunk: str, columns: list[list[str]]) -> bool:
+def _append_plain_rows(rows: bytes, columns: list[list[bytes]]) -> bool:
     """Append rows without quotes and comments; False, with nothing done, when they are not that plain."""
-    if '"' in chunk or "'" in chunk or "#" in chunk:
+    if b'"' in rows or b"'" in rows or b"#" in rows:
         return False
     width = len(columns)
-    tokens = chunk.strip().replace("\n", f" {_ROW_MARK} ").split()
+    tokens = rows.strip().replace(b"\n", b" %b " % _ROW_MARK).split()
     tokens.append(_ROW_MARK)
     marks = tokens[width :: width + 1]
     if len(tokens) != (width + 1) * len(marks) or marks.count(_ROW_MARK) != len(marks):
@@ -193,13 +257,24 @@ def _append_plain_rows(chunk: str, columns: list[list[str]]) -> bool:
 
 
 def _tokens(line: str) -> list[str]:
-    """Tokens of a line, unquoted, without its comment."""
-    found = []
-    for match in _TOKEN.finditer(line):
-        if match.lastindex == 3:
+    """Tokens of a line, unquoted, without its comment; takes a time in proportion to the line's length."""
+    tokens: list[str] = []
+    never_closed: set[str] = set()  # quotes that do not close in the rest of the line
+    position = 0
+    while word := _WORD.search(line, position):
+        first = line[word.start()]
+        if first == "#":
             break
-        found.append(match.group(match.lastindex or 0))
-    return found
+        if first in _CLOSING and first not in never_closed:
+            closing = _CLOSING[first].search(line, word.start() + 1)
+            if closing:
+                tokens.append(line[word.start() + 1 : closing.start()])
+                position = closing.end()
+                continue
+            never_closed.add(first)
+        tokens.append(word.group())
+        position = word.end()
+    return tokens
 
 
 def print_table(table: StarTable) -> Iterator[str]:
@@ -211,15 +286,26 @@ def print_table(table: StarTable) -> Iterator[str]:
     if table.is_loop and table.columns:
         yield "loop_\n"
         yield "".join(f"_{label} #{i}\n" for i, label in enumerate(table.columns, start=1))
-        columns = [quoted(cells, first=i == 0) for i, cells in enumerate(table.columns.values())]
-        step = 10_000
-        for start in range(0, len(table), step):
-            rows = zip(*(cells[start : start + step] for cells in columns), strict=True)
-            yield "\n".join(map(" ".join, rows)) + "\n"
+        columns = [(label, iter(cells)) for label, cells in table.columns.items()]
+        while True:
+            parts = [
+                _printed(table, label, list(islice(cells, _ROWS_AT_ONCE)), first=i == 0)
+                for i, (label, cells) in enumerate(columns)
+            ]
+            if not parts[0]:
+                break
+            yield "\n".join(map(" ".join, zip(*parts, strict=True))) + "\n"
     else:
         for label, cells in table.columns.items():
-            yield f"_{label} {quoted(cells, first=False)[0]}\n"
+            yield f"_{label} {_printed(table, label, list(cells), first=False)[0]}\n"
     yield "\n"
+
+
+def _printed(table: StarTable, label: str, cells: list[str], *, first: bool) -> Sequence[str]:
+    try:
+        return quoted(cells, first=first)
+    except InputError as problem:
+        raise InputError(f"table {table.name or 'without a name'}, {label}: {problem}") from None
 
 
 def quoted(cells: list[str], *, first: bool) -> list[str]:
@@ -236,14 +322,14 @@ def quoted(cells: list[str], *, first: bool) -> list[str]:
 
 
 def _quote(cell: str, first: bool) -> str:
-    if _CONTROL.search(cell):
+    if _IMPOSSIBLE.search(cell):
         raise InputError(
-            f"the value {cell[:40]!r} holds control characters, which no STAR file can; change it"
+            f"the value {cell[:40]!r} holds a line end or another character that no STAR file can; change it"
         )
     opens_line = first and (cell[:1] in ("_", ";") or _BLOCK.match(cell) or _LOOP.match(cell))
-    if cell and cell[0] not in "\"'#" and not opens_line and not any(map(str.isspace, cell)):
+    if cell and cell[0] not in "\"'#" and not opens_line and not any(blank in cell for blank in _BLANK):
         return cell
     for mark in ('"', "'"):
-        if f"{mark} " not in cell and f"{mark}\t" not in cell:
+        if not any(mark + blank in cell for blank in _BLANK):
             return mark + cell + mark
     raise InputError(f"the value {cell[:40]!r} mixes quotes and spaces as no STAR file can; change it")

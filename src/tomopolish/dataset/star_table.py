@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tomopolish.dataset.cells import Cells
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float, Int
 
@@ -36,7 +37,7 @@ class StarTable:
     """
 
     name: str
-    columns: Mapping[str, list[str]] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_loop: bool = True
     version: str | None = None
     continues: bool = False
@@ -62,7 +63,7 @@ class StarTable:
         where = self.place if row is None else f"{self.place}, row {row + 1}"
         return InputError(f"{where}: {problem}")
 
-    def strings(self, label: str) -> list[str]:
+    def strings(self, label: str) -> Sequence[str]:
         """Cells of a column; raises InputError when the column is missing."""
         try:
             return self.columns[label]
@@ -96,7 +97,9 @@ class StarTable:
 
     def vector(self, label: str, row: int) -> Float[Array, "n"]:
         """Return one cell of the form ``[a,b,c]`` as numbers."""
-        cell = self.strings(label)[row].strip()
+        return self._vector(label, row, self.strings(label)[row].strip())
+
+    def _vector(self, label: str, row: int, cell: str) -> Float[Array, "n"]:
         if not (cell.startswith("[") and cell.endswith("]")):
             raise self._bad(label, row, "a vector of the form [a,b,c]")
         inside = cell[1:-1].strip()
@@ -110,7 +113,7 @@ class StarTable:
 
     def vectors(self, label: str, length: int | None = None) -> Float[Array, "rows n"]:
         """Column of vectors of one length (`length`, or that of the first row)."""
-        rows = [self.vector(label, row) for row in range(len(self))]
+        rows = [self._vector(label, row, cell.strip()) for row, cell in enumerate(self.strings(label))]
         expected = length if length is not None else (len(rows[0]) if rows else 0)
         for row, values in enumerate(rows):
             if len(values) != expected:
@@ -127,7 +130,7 @@ class StarTable:
         for label, cells in updates.items():
             if self.columns and len(cells) != len(self):
                 raise ValueError(f"{self.place}: {label} has {len(cells)} cells for {len(self)} rows")
-            columns[label] = list(cells)
+            columns[label] = cells if isinstance(cells, Cells) else list(cells)
         return replace(self, columns=columns)
 
     def without_columns(self, labels: Iterable[str]) -> StarTable:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path, safe_file_name
+from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import RunError
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.codec import decode, encode
@@ -54,7 +55,7 @@ class ResultsStore:
     def load(self, name: str) -> TomogramResult:
         """Read a tomogram's result; raises RunError when there is none, or it is damaged."""
         try:
-            with self.path(name).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with open_regular(self.path(name)) as stream, np.load(stream, allow_pickle=False) as file:
                 result = decode(self._header(file, name)["result"], file)
         except _UNREADABLE as problem:
             raise RunError(
@@ -68,7 +69,7 @@ class ResultsStore:
         """Read what a tomogram's result depends on; None where there is no result, or it is damaged."""
         try:
             self.load(name)
-            with self.path(name).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with open_regular(self.path(name)) as stream, np.load(stream, allow_pickle=False) as file:
                 found = self._header(file, name)["fingerprint"]
         except (*_UNREADABLE, RunError):
             return None
@@ -79,7 +80,7 @@ class ResultsStore:
         found = []
         for path in self.folder.glob("*.npz"):
             try:
-                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
                     name = str(json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))["tomogram"])
                 self.load(name)
             except (*_UNREADABLE, RunError):

@@ -12,6 +12,7 @@ import numpy as np
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import Deformation, Particles, TiltSeries
+from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import InputError
 from tomopolish.shapes import Bool, Float
 
@@ -133,15 +134,20 @@ def write_truth(path: Path, truths: Iterable[Truth]) -> None:
 def read_truth(path: Path) -> dict[str, Truth]:
     """Read ``truth.json``: tomogram name → truth; raises InputError when it is missing or malformed."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read_json(path)
         return {name: _truth_from_json(name, values) for name, values in content.items()}
     except OSError as problem:
         reason = f"it cannot be read ({problem.strerror or problem})"
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         reason = "it is not made of JSON tables of numbers"
     except KeyError as problem:
         reason = f"it has no entry {problem.args[0]!r}"
     raise InputError(f"{path}: this is no truth of a simulation: {reason}; give its truth.json")
+
+
+def _read_json(path: Path) -> Any:
+    with open_regular(path) as handle:
+        return json.loads(handle.read().decode("utf-8"))
 
 
 def _truth_from_json(name: str, values: Mapping[str, Any]) -> Truth:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.cells import Cells
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, positive, read_microscope
@@ -28,6 +29,8 @@ CORNERED = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
 ORIGIN = tuple(f"rlnOrigin{axis}Angst" for axis in "XYZ")
 PARTICLE_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 SUBTOMOGRAM_ANGLES = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
+
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +63,7 @@ class ParticleTable:
     @cached_property
     def names(self) -> list[str]:
         """Name of every particle."""
-        return self.table.strings(NAME)
+        return list(self.table.strings(NAME))
 
     @cached_property
     def rows_by_tomogram(self) -> Mapping[str, Int[Array, "P"]]:
@@ -153,30 +156,38 @@ class ParticleUpdate:
 
     def __init__(self, particles: ParticleTable) -> None:
         self._particles = particles
-        labels = CENTRED if particles.is_centred else CORNERED
-        self._coordinates = {label: list(particles.table.strings(label)) for label in labels}
-        self._origins = {
-            label: list(particles.table.strings(label)) for label in ORIGIN if label in particles.table
-        }
+        self._labels = CENTRED if particles.is_centred else CORNERED
+        self._values = np.zeros((len(particles), 3))
+        self._is_refined = np.zeros(len(particles), dtype=bool)
 
     def add(self, tilt_series: TiltSeries, rows: Int[Array, "P"], positions_px: Float[Array, "P 3"]) -> None:
         """Set the positions (tomogram frame, px) of some rows, and their origins to zero."""
         if self._particles.is_centred:
             centre = np.array(tilt_series.tomogram_size_px) / 2
-            values = (positions_px - centre) * tilt_series.pixel_size_angstrom
+            self._values[rows] = (positions_px - centre) * tilt_series.pixel_size_angstrom
         else:
-            values = positions_px - 1
-        indices = rows.tolist()
-        for axis, column in enumerate(self._coordinates.values()):
-            for row, cell in zip(indices, format_floats(values[:, axis]), strict=True):
-                column[row] = cell
-        for column in self._origins.values():
-            for row in indices:
-                column[row] = "0.000000"
+            self._values[rows] = positions_px - 1
+        self._is_refined[rows] = True
 
     def table(self) -> StarTable:
         """Return the table ``particles`` with what was added."""
-        return self._particles.table.with_columns({**self._coordinates, **self._origins})
+        table = self._particles.table
+        columns = {label: self._merged(label, self._values[:, i]) for i, label in enumerate(self._labels)}
+        zeros = np.zeros(len(table))
+        columns |= {label: self._merged(label, zeros) for label in ORIGIN if label in table}
+        return table.with_columns(columns)
+
+    def _merged(self, label: str, values: Float[Array, "rows"]) -> Cells:
+        """Return a column with the values of refined rows; the other rows' cells stay as they were."""
+        return Cells.of(self._merged_cells(iter(self._particles.table.strings(label)), values))
+
+    def _merged_cells(self, before: Iterator[str], values: Float[Array, "rows"]) -> Iterator[str]:
+        for start in range(0, len(values), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            refined = self._is_refined[part].tolist()
+            # `before` comes last: where the rows of this part end, no cell of it may be taken.
+            rows = zip(format_floats(values[part]), refined, before, strict=False)
+            yield from (new if is_refined else old for new, is_refined, old in rows)
 
     def write(self, path: Path) -> None:
         """Write the particle set atomically; raises RunError when that is impossible."""

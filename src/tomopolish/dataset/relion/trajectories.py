@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +11,11 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
+from tomopolish.dataset.cells import ENCODING, ON_ERROR
 from tomopolish.dataset.files import atomic_write, shown_path
+from tomopolish.dataset.opening import open_regular
 from tomopolish.dataset.star import StarTable
-from tomopolish.dataset.star_syntax import parse_tables, print_table
+from tomopolish.dataset.star_syntax import BOM, MOST_LINE_BYTES, parse_tables, print_table
 from tomopolish.errors import InputError
 from tomopolish.fixed_point import print_rows
 from tomopolish.shapes import Float
@@ -24,6 +25,7 @@ Array = np.ndarray
 GENERAL = "general"
 COLUMNS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 _HEADER = b"\ndata_"
+_BYTES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +39,13 @@ class TrajectorySet:
     def _extents(self) -> dict[str, tuple[int, int]]:
         """Particle name → first and last byte of its block."""
         try:
-            with self.path.open("rb") as handle:
-                if not handle.read(1):
-                    return {}
-                with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                    return _index_blocks(text)
+            with open_regular(self.path) as handle:
+                return _index_blocks(handle)
         except FileNotFoundError:
             raise InputError(f"{self.source}: there is no such file; correct the path") from None
         except (OSError, ValueError) as problem:
-            raise InputError(f"{self.source}: cannot be read ({problem}); check the path") from None
+            reason = getattr(problem, "strerror", None) or problem
+            raise InputError(f"{self.source}: cannot be read ({reason}); check the path") from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._extents
@@ -63,7 +63,7 @@ class TrajectorySet:
             When a particle has no trajectory, or one of another length than `tilts`.
         """
         offsets = np.zeros((len(names), tilts, 3))
-        with self.path.open("rb") as handle:
+        with open_regular(self.path) as handle:
             for i, name in enumerate(names):
                 table = self._table(handle, name)
                 if len(table) != tilts:
@@ -83,23 +83,36 @@ class TrajectorySet:
             )
         start, stop = self._extents[name]
         handle.seek(start)
-        text = handle.read(stop - start).decode("utf-8", "surrogateescape").replace("\r", "")
-        tables = parse_tables(text, self.source)
+        tables = parse_tables(handle.read(stop - start), self.source)
+        if not tables or tables[0].name != name:
+            raise InputError(f"{self.source}: the file was changed while it was read; start again")
         return tables[0]
 
 
-def _index_blocks(text: mmap.mmap) -> dict[str, tuple[int, int]]:
-    starts = [0] if text[:5] == _HEADER[1:] else []
-    position = text.find(_HEADER)
-    while position >= 0:
-        starts.append(position + 1)
-        position = text.find(_HEADER, position + 1)
+def _index_blocks(handle: BinaryIO) -> dict[str, tuple[int, int]]:
+    """Find where each block begins and ends, a part of the file after the other."""
+    starts: list[tuple[bytes, int]] = []  # what stands behind ``data_`` in its line, and where the block is
+    text, begin = b"\n", -1  # what has been read but not looked through, and its place in the file
+    while piece := handle.read(_BYTES_AT_ONCE):
+        if begin < 0 and piece.startswith(BOM):
+            begin, piece = begin + len(BOM), piece.removeprefix(BOM)
+        text += piece
+        line_end = text.rfind(b"\n")
+        position = text.find(_HEADER, 0, line_end)
+        while position >= 0:
+            stop = text.find(b"\n", position + 1)
+            starts.append((text[position + len(_HEADER) : stop], begin + position + 1))
+            position = text.find(_HEADER, stop, line_end)
+        begin, text = begin + line_end, text[line_end:]
+        if len(text) > MOST_LINE_BYTES:
+            raise ValueError(f"a line is longer than {MOST_LINE_BYTES >> 20} MiB")
+    if text.startswith(_HEADER):
+        starts.append((text[len(_HEADER) :], begin + 1))
     extents: dict[str, tuple[int, int]] = {}
-    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-        line_end = text.find(b"\n", start, stop)
-        line = text[start + 5 : stop if line_end < 0 else line_end]
-        name = line.split(b" #", 1)[0].strip().decode("utf-8", "surrogateescape")
-        extents.setdefault(name, (start, stop))
+    stops = [start for _, start in starts[1:]]
+    for (line, start), stop in zip(starts, [*stops, begin + len(text)], strict=False):
+        name = line.split(maxsplit=1)[0] if line[:1].strip() else b""
+        extents.setdefault(name.decode(ENCODING, ON_ERROR), (start, stop))
     return extents
 
 

@@ -1,0 +1,58 @@
+"""Opening files to read: only regular ones, which end, and answer at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_FLAGS = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_regular(path: Path, *, buffering: int = -1) -> Any:
+    """Open a regular file, or a link to one, as a stream of bytes.
+
+    To open a named pipe would wait for its writer, to read from a device might never end, and to open some
+    devices moves them: therefore the kind of file is looked at before, and again after opening.
+
+    Raises
+    ------
+    OSError
+        When it cannot be opened, or is of another kind; ``strerror`` says which.
+    ValueError
+        When the name cannot be that of a file (it holds a NUL).
+    """
+    _check_kind(os.stat(path), path)  # noqa: PTH116  the same call as below
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _check_kind(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb", buffering=buffering)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_small(path: Path, most_bytes: int) -> bytes:
+    """Read a regular file of at most so many bytes; raises OSError as `open_regular`, or when larger."""
+    with open_regular(path) as handle:
+        content: bytes = handle.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes", str(path))
+    return content
+
+
+def _check_kind(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    kind = next((word for is_kind, word in _KINDS if is_kind(found.st_mode)), "of another kind")
+    raise OSError(errno.EINVAL, f"it is {kind}, and only regular files are read", str(path))
