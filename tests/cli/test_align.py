@@ -161,10 +161,23 @@ def test_an_unexpected_error_is_one_sentence(
         raise AssertionError("what no one thought of")
 
     monkeypatch.setattr(whole_run, "check_dataset", broken)
-    assert run(ALIGN) == 1
-    assert capsys.readouterr().err == (
-        "tomopolish: unexpected AssertionError: what no one thought of (--debug shows where)\n"
-    )
+    for folder_exists in (False, True):
+        if folder_exists:
+            (project / "out").mkdir()
+        assert run(ALIGN) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        found = re.fullmatch(
+            r"tomopolish: an internal error of tomopolish \(AssertionError: what no one thought of\); please "
+            r"report it to the authors, with the file (.+), which holds the details\n",
+            said,
+        )
+        assert found is not None, said
+        details = Path(found[1])
+        assert (details == Path("out/errors/run.txt")) == folder_exists
+        text = details.read_text()
+        assert "in broken" in text and "numpy" in text and text.startswith("Internal error of tomopolish 0.")
+        details.unlink()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")

@@ -74,6 +74,8 @@ def align(
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "no memory":
             raise MemoryError
+        if name == "internal":
+            raise LookupError("\x1b[1mFailed\x1b[0m\nin the \x1b[31mpipeline\x1b[0m")
         if name == "unreadable":
             raise RunError("TS.mrcs: section 3 cannot be read")
         if name == "greedy":

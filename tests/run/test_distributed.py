@@ -69,14 +69,18 @@ def test_a_killed_worker_costs_nothing_but_time(client: Any, tmp_path: Path) -> 
 
 
 def test_faults_stay_with_their_tomogram(client: Any, tmp_path: Path) -> None:
-    names = ["TS_01", "killed always", "TS_02", "no memory", "unreadable", "odd"]
+    names = ["TS_01", "killed always", "TS_02", "no memory", "unreadable", "internal", "odd"]
     reporter = SilentReporter()
     report = refined(client, tmp_path, names, reporter)
     assert list(report.results) == ["TS_01", "TS_02", "odd"]
-    assert list(report.failures) == ["killed always", "no memory", "unreadable"]
+    assert list(report.failures) == ["killed always", "no memory", "unreadable", "internal"]
     assert "died again and again" in report.failures["killed always"]
     assert "out of memory" in report.failures["no memory"]
     assert report.failures["unreadable"] == "TS.mrcs: section 3 cannot be read"
+    details = tmp_path / "errors/internal.txt"
+    assert "(LookupError: Failed in the pipeline); please report it" in report.failures["internal"]
+    assert f"with the file {details}" in report.failures["internal"]
+    assert "in align" in details.read_text() and "\x1b" not in details.read_text()
     assert "odd is odd" in reporter.warnings
     again = refined(client, tmp_path, ["TS_01", "TS_02", "odd"], only_do_unfinished=True)
     assert list(again.results) == ["TS_01", "TS_02", "odd"]

@@ -16,7 +16,7 @@ from tomopolish.cli.failures import explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
 from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
-from tomopolish.run.invocation import Invocation
+from tomopolish.run.invocation import Invocation, path_after
 from tomopolish.run.signals import ending_in_order
 from tomopolish.version import __version__
 
@@ -102,7 +102,7 @@ def _run(arguments: Sequence[str]) -> tuple[int, BaseException | None]:
                 traceback.print_exc()
             if isinstance(error, click.Abort):  # what click makes of a KeyboardInterrupt
                 error = error.__cause__ or KeyboardInterrupt()
-            return explain(error), error
+            return explain(error, path_after(arguments, "--o")), error
     return (status if isinstance(status, int) else 0), None
 
 

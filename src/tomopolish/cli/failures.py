@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import click
 
 from tomopolish.errors import TomopolishError
-from tomopolish.run.failures import reason
+from tomopolish.run.failures import Failure, plain
 from tomopolish.run.signals import Terminated
 
 INTERRUPTED = 130
@@ -15,15 +18,19 @@ TERMINATED = 143
 KEPT = "no refined set was written; --only_do_unfinished goes on from the tomograms that were finished"
 
 
-def explain(error: BaseException) -> int:
-    """Say in one line on stderr what went wrong; returns the exit status."""
+def explain(error: BaseException, folder: Path | None = None) -> int:
+    """Say in one line on stderr what went wrong; returns the exit status.
+
+    `folder` is the output folder, where the details of an internal error go.
+    """
     if isinstance(error, Terminated):
         return _say(f"terminated; {KEPT}", TERMINATED)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return _say(f"interrupted; {KEPT}", INTERRUPTED)
     if isinstance(error, click.ClickException):
         return _say(_usage_sentence(error), error.exit_code)
-    return _say(reason(error), error.exit_code if isinstance(error, TomopolishError) else 1)
+    sentence = Failure.of(error).recorded(folder, "run")
+    return _say(sentence, error.exit_code if isinstance(error, TomopolishError) else 1)
 
 
 def _usage_sentence(error: click.ClickException) -> str:
@@ -33,5 +40,6 @@ def _usage_sentence(error: click.ClickException) -> str:
 
 
 def _say(sentence: str, status: int) -> int:
-    click.echo(f"tomopolish: {sentence}", err=True)
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        click.echo(f"tomopolish: {plain(sentence)}", err=True)
     return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import uuid
 from collections.abc import Iterator
@@ -102,3 +103,12 @@ def safe_file_name(name: str) -> str:
     while len(kept.encode("utf-8", "surrogateescape")) > 150:
         kept = kept[:-1]
     return kept or "unnamed"
+
+
+def file_name_of(name: str) -> str:
+    """Turn a name from a STAR file into a file's own; unsafe ones are told apart by a digest."""
+    safe = safe_file_name(name)
+    if safe == name:
+        return name
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{safe}-{digest}"

@@ -15,7 +15,7 @@ from tomopolish.errors import RunStopped, TomopolishError
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison
 from tomopolish.run.commands.reconstruct import back_project
-from tomopolish.run.failures import reason
+from tomopolish.run.failures import Failure
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings
 
@@ -64,7 +64,8 @@ def evaluate_maps(
         except Exception as error:
             if debug:
                 traceback.print_exc()
-            reporter.warn(f"maps before and after were not compared: {reason(error)}")
+            sentence = Failure.of(error).recorded(settings.run.output_folder, "comparison of maps")
+            reporter.warn(f"maps before and after were not compared: {sentence}")
     return found
 
 

@@ -1,12 +1,100 @@
-"""Sentences for errors that no layer below has put into words."""
+"""Errors as sentences. One that nobody expected asks for a report, and its details go to a file."""
 
 from __future__ import annotations
 
-from tomopolish.errors import TomopolishError
+import contextlib
+import platform
+import re
+import shlex
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tomopolish import __version__
+from tomopolish.dataset.files import atomic_write, file_name_of
+from tomopolish.errors import RunError, TomopolishError
+
+ERRORS_FOLDER = "errors"
+"""Where the details of internal errors are, in the output folder."""
+
+_TITLE = "Internal error of tomopolish"
+_LONGEST = 160
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])?")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "mrcfile", "dask", "distributed", "cupy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why something failed; plain text, so that a worker can send it.
+
+    Attributes
+    ----------
+    sentence
+        The reason; of an internal error without what to do about it.
+    details
+        Of an internal error: its traceback, and the versions of what took part; else None.
+    """
+
+    sentence: str
+    details: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Describe an error."""
+        expected = _expected(error)
+        if expected is not None:
+            return cls(sentence=expected)
+        text = _one_line(str(error))
+        shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
+        return cls(sentence=f"an internal error of tomopolish ({shown})", details=_details(error))
+
+    def recorded(self, folder: Path | None, name: str) -> str:
+        """Return the whole sentence, after writing the details of an internal error to a file.
+
+        Parameters
+        ----------
+        folder
+            The output folder; None, or a folder that is not there: the file goes to the system's folder for
+            temporary files.
+        name
+            What failed: it names the file.
+        """
+        if self.details is None:
+            return self.sentence
+        path = _write_details(self.details, folder, name)
+        kept = f"the file {path}, which holds the details" if path else "what --debug shows"
+        return f"{self.sentence}; please report it to the authors, with {kept}"
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line what went wrong."""
+    """Say in one line what went wrong, without keeping details."""
+    failure = Failure.of(error)
+    if failure.details is None:
+        return failure.sentence
+    return f"{failure.sentence}; please report it to the authors, with what --debug shows"
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove the details of an earlier internal error, once what failed has succeeded."""
+    path = folder / ERRORS_FOLDER / f"{file_name_of(name)}.txt"
+    if _is_ours(path):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()  # it fails where other files are left
+
+
+def plain(text: str) -> str:
+    """Return text without terminal escape sequences and control characters."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def _expected(error: BaseException) -> str | None:
+    """Return the sentence of an error that has one; None where nobody expected it."""
     if isinstance(error, TomopolishError):
         return _one_line(str(error))
     if isinstance(error, MemoryError) and type(error).__module__.startswith("cupy"):
@@ -17,9 +105,52 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory: use a smaller box (--b), fewer threads (--j) or a machine with more memory"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return _one_line(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+        return _one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return None
+
+
+def _write_details(details: str, folder: Path | None, name: str) -> Path | None:
+    """Write a file of details where there is a place for it; returns None where there is none."""
+    file_name = f"{file_name_of(name)}.txt"
+    if folder is not None and folder.is_dir():
+        path = folder / ERRORS_FOLDER / file_name
+        with contextlib.suppress(RunError):
+            if _is_ours(path) or not path.exists():
+                with atomic_write(path) as stream:
+                    stream.write(details)
+                return path
+    with contextlib.suppress(OSError):
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="tomopolish-", suffix=f"-{file_name}", delete=False, errors="replace"
+        ) as temporary:
+            temporary.write(details)
+        return Path(temporary.name)
+    return None
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return path.is_file() and stream.read(len(_TITLE)) == _TITLE
+    except OSError:
+        return False
+
+
+def _details(error: BaseException) -> str:
+    lines = [
+        f"{_TITLE} {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
+        f"command: {shlex.join(sys.argv)}",
+        f"Python {platform.python_version()}, {platform.platform()}",
+        ", ".join(f"{name} {_version(name)}" for name in _PACKAGES if name in sys.modules),
+        "",
+        "".join(traceback.format_exception(error)),
+    ]
+    return plain("\n".join(lines)).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _version(package: str) -> str:
+    return str(getattr(sys.modules[package], "__version__", "of an unknown version"))
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(plain(text.replace("\r", " ")).split())

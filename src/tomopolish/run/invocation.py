@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,3 +21,13 @@ class Invocation:
 
     command: tuple[str, ...] = ("tomopolish",)
     debug: bool = False
+
+
+def path_after(arguments: Sequence[str], option: str) -> Path | None:
+    """Find the path that an option names in a command line, even in one that cannot be parsed."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        named = following if argument == option else argument.removeprefix(f"{option}=")
+        if (argument == option or argument != named) and named.strip():
+            found = Path(named)
+    return found

@@ -20,7 +20,7 @@ from tomopolish.output.table import change_table, evidence_table, maps_table, ti
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict
 from tomopolish.results.verdict import sentence as in_words
-from tomopolish.run.failures import reason
+from tomopolish.run.failures import Failure, forget
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import ResultsStore, StoredResults
@@ -165,8 +165,10 @@ def refine_one(
     except Exception as error:
         if debug:
             traceback.print_exc()
-        report_failure(name, reason(error), work.settings, reporter)
-        return reason(error)
+        sentence = Failure.of(error).recorded(work.settings.run.output_folder, name)
+        report_failure(name, sentence, work.settings, reporter)
+        return sentence
+    forget(work.settings.run.output_folder, name)
     report_warnings(name, result.statistics.warnings, reporter)
     return result
 

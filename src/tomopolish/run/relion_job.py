@@ -12,6 +12,7 @@ from tomopolish.dataset.files import atomic_path
 from tomopolish.errors import RunStopped
 from tomopolish.output.table import Table
 from tomopolish.progress import Progress, StageProgress
+from tomopolish.run.invocation import path_after
 from tomopolish.run.reporter import Reporter
 
 EXIT_PREFIX = "RELION_JOB_EXIT_"
@@ -96,13 +97,7 @@ class WatchedReporter:
 
 def control_of(arguments: Sequence[str]) -> PipelineControl:
     """Find the job's folder in a command line, even in one that cannot be parsed."""
-    option = "--pipeline_control"
-    folder = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        named = following if argument == option else argument.removeprefix(f"{option}=")
-        if (argument == option or argument != named) and named.strip():
-            folder = Path(named)
-    return PipelineControl(folder=folder)
+    return PipelineControl(folder=path_after(arguments, "--pipeline_control"))
 
 
 class _WatchedProgress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.dataset.files import atomic_path, safe_file_name
+from tomopolish.dataset.files import atomic_path, file_name_of
 from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import RunError
 from tomopolish.results.tomogram import TomogramResult
@@ -37,11 +36,7 @@ class ResultsStore:
 
     def path(self, name: str) -> Path:
         """Return a tomogram's file; names that are no safe file names are told apart by a digest."""
-        safe = safe_file_name(name)
-        if safe != name:
-            number = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-            safe = f"{safe}-{number}"
-        return self.folder / f"{safe}.npz"
+        return self.folder / f"{file_name_of(name)}.npz"
 
     def save(self, name: str, result: TomogramResult, fingerprint: Fingerprint) -> None:
         """Write a tomogram's result; raises RunError when that is impossible, and leaves nothing behind."""

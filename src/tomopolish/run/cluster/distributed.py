@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.cluster.launch import open_cluster, threads_of_worker
 from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
-from tomopolish.run.failures import reason
+from tomopolish.run.failures import Failure, forget
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
 from tomopolish.settings.alignment import RunSettings
@@ -37,11 +38,28 @@ class Done:
     ----------
     failure
         The reason, where there is no result.
+    details
+        What of an internal error goes to a file.
     """
 
     seconds: float
     warnings: tuple[str, ...] = ()
     failure: str | None = None
+    details: str | None = None
+
+    @classmethod
+    def failed(cls, seconds: float, error: BaseException) -> Done:
+        """Describe a failure."""
+        failure = Failure.of(error)
+        return cls(seconds=seconds, failure=failure.sentence, details=failure.details)
+
+    def recorded(self, folder: Path, name: str) -> Done:
+        """Keep the details of an internal error in the output folder, and name their file in the reason."""
+        if self.failure is None:
+            forget(folder, name)
+            return self
+        failure = Failure(sentence=self.failure, details=self.details).recorded(folder, name)
+        return replace(self, failure=failure, details=None)
 
 
 def refine_in_worker(token: str, work: Work[Any], name: str, debug: bool) -> Done:
@@ -53,7 +71,7 @@ def refine_in_worker(token: str, work: Work[Any], name: str, debug: bool) -> Don
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return Done(seconds=time.perf_counter() - start, failure=reason(error))
+        return Done.failed(time.perf_counter() - start, error)
     return Done(seconds=time.perf_counter() - start, warnings=tuple(result.statistics.warnings))
 
 
@@ -145,7 +163,8 @@ def refine_on_cluster(
             look()
             while waiting and fleet.running < fleet.capacity():
                 fleet.submit(waiting.popleft())
-            for name, done in fleet.finished():
+            for name, outcome in fleet.finished():
+                done = outcome.recorded(work.settings.run.output_folder, name)
                 _tell(name, done, pace, reporter, work)
                 if done.failure is not None:
                     failures[name] = done.failure
@@ -251,4 +270,4 @@ def _outcome(future: Future) -> Done:
             "(--worker_memory, --slurm_memory), or start fewer"
         )
         return Done(seconds=0.0, failure=sentence)
-    return Done(seconds=0.0, failure=reason(error))
+    return Done.failed(0.0, error)

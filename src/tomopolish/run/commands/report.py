@@ -26,7 +26,7 @@ from tomopolish.output.report.page import (
 from tomopolish.results.tomogram import MapComparison, TomogramResult
 from tomopolish.results.verdict import Verdict, sentence, verdict
 from tomopolish.run.comparison import read_comparison
-from tomopolish.run.failures import reason
+from tomopolish.run.failures import Failure
 from tomopolish.run.local import RunReport
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import FOLDER_NAME, ResultsStore, StoredResults
@@ -114,7 +114,8 @@ def report_run(
     except Exception as error:
         if debug:
             traceback.print_exc()
-        reporter.warn(f"{REPORT_NAME} was left out: {reason(error)}")
+        sentence = Failure.of(error).recorded(folder, "report")
+        reporter.warn(f"{REPORT_NAME} was left out: {sentence}")
         return None
 
 

@@ -22,7 +22,7 @@ from tomopolish.output.tuning import (
     verdict,
 )
 from tomopolish.run.align import checked_inputs
-from tomopolish.run.failures import reason
+from tomopolish.run.failures import Failure
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
@@ -145,10 +145,11 @@ def _opened(
                     )
                 )
         except Exception as error:
+            sentence = Failure.of(error).recorded(settings.align.run.output_folder, name)
             if settings.align.run.strict:
-                raise RunError(f"{name} failed: {reason(error)}") from error
-            failures.append(f"{name}: {reason(error)}")
-            reporter.warn(f"{name} is left out: {reason(error)}")
+                raise RunError(f"{name} failed: {sentence}") from error
+            failures.append(f"{name}: {sentence}")
+            reporter.warn(f"{name} is left out: {sentence}")
     if not tomograms:
         raise RunError(f"no tomogram could be aligned; {failures[0] if failures else 'none is usable'}")
     return tomograms
