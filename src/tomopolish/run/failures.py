@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tomopolish import __version__
 from tomopolish.dataset.files import atomic_write, file_name_of
 from tomopolish.errors import RunError, TomopolishError
+from tomopolish.version import __version__
 
 ERRORS_FOLDER = "errors"
 """Where the details of internal errors are, in the output folder."""
