@@ -1,3 +1,8 @@
-"""The version of the program."""
+"""The version of the program, which its release tag states."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("tomopolish")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
