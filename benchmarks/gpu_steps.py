@@ -15,8 +15,8 @@ from unittest import mock
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.device_arrays import CupyArrays
 from tomopolish.imaging import devices_cuda
+from tomopolish.imaging.device_arrays import CupyArrays
 from tomopolish.imaging.devices_cuda import CudaCorrelator
 from tomopolish.pipeline import PreparedReferences, correlate
 from tomopolish.progress import SilentProgress

@@ -173,7 +173,7 @@ def align(
     box_px, range_px
         Box around each particle (one, or name → box), and the largest displacement that is searched.
     device
-        Where windows and motion's large products are computed: ``auto``, ``cpu``, ``cuda``, or devices as
+        Where windows are computed: ``auto``, ``cpu``, ``cuda``, or devices as
         ``cuda:0,cuda:1``.
     range_penalty, min_frame, max_frame
         See `tomopolish.settings.alignment.WindowSettings`.

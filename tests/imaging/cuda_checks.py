@@ -20,16 +20,13 @@ import spec_windows
 from small_project import (
     MICROSCOPE,
     make_particles,
-    make_problem,
     make_references,
     make_series,
     make_settings,
-    random_vector,
 )
-from tomopolish import device_arrays
 from tomopolish.dataset.model import OpticsGroup
-from tomopolish.device_arrays import DeviceArrays, Products
 from tomopolish.imaging import devices, devices_cuda
+from tomopolish.imaging.device_arrays import DeviceArrays
 from tomopolish.imaging.devices import CpuCorrelator
 from tomopolish.imaging.devices_cuda import CudaCorrelator
 from tomopolish.imaging.frequencies import tilt_frequencies
@@ -37,11 +34,7 @@ from tomopolish.imaging.held_out import empty_windows
 from tomopolish.imaging.kernels import compare_cuda as cuda_kernels
 from tomopolish.imaging.noise import Turn
 from tomopolish.imaging.windows import TiltTask, box_mask, pair_geometry, window_samples
-from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.pipeline import prepare
-from tomopolish.settings.alignment import MotionSettings
-from tomopolish.solve.preconditioner import factorise
-from tomopolish.solve.problem import evaluate
 
 BOX, REACH = 24, 3
 GROUPS = (
@@ -214,44 +207,7 @@ def check_smallest_kernel(arrays: DeviceArrays) -> None:
         devices.try_kernel()
 
 
-def check_products(arrays: DeviceArrays) -> None:
-    """The solver's matrix products are the host's, with a factor of full rank and with one of few columns."""
-    with mock.patch.object(device_arrays, "LARGE_MATRIX", 1):
-        for modes in (None, 4):
-            rng = np.random.default_rng(29)
-            motion = MotionSettings(velocity_scale=2.0, absolute=True, max_deformations=modes)
-            problem, _ = make_problem(rng, tilts=7, particles=30, motion=motion)
-            host = problem.motion
-            assert isinstance(host, GaussianProcessMotion) and host.shape[0] == (modes or 30)
-            kept = arrays.upload(host.factor.T)
-            motion_there = replace(host, arrays=arrays, kept=kept)
-            there = replace(problem, motion=motion_there, products=Products(device=arrays))
-            vector, force = random_vector(problem, rng, 0.3), rng.normal(size=(7, 30, 3))
-            coefficients = problem.layout.unpack(vector).motion
-            _same(there.motion.offsets_px(coefficients), host.offsets_px(coefficients), 1e-12)
-            _same(there.motion.adjoint(force), host.adjoint(force), 1e-12)
-            for mine, theirs in zip(there.motion.spectrum()[::2], host.spectrum()[::2], strict=True):
-                _same(mine, theirs, 1e-9)
-            steps = []
-            for one in (there, problem):
-                state = evaluate(one, vector)
-                steps.append((state.gradient, factorise(one, state).solve(rng_vector(state.gradient))))
-            _same(steps[0][0], steps[1][0], 1e-10)
-            _same(steps[0][1], steps[1][1], 1e-4)  # the factor for motion is kept in float32
-
-
-def rng_vector(like: np.ndarray) -> np.ndarray:
-    """The same random vector each time, as long as another one."""
-    return np.random.default_rng(31).normal(size=like.shape)
-
-
-def _same(found: np.ndarray, expected: np.ndarray, share: float) -> None:
-    """To a share of the largest value."""
-    assert type(found) is np.ndarray and found.dtype == expected.dtype
-    np.testing.assert_allclose(found, expected, rtol=0, atol=share * np.abs(expected).max())
-
-
-CHECKS = (check_windows, check_noise, check_boxes, check_smallest_kernel, check_products)
+CHECKS = (check_windows, check_noise, check_boxes, check_smallest_kernel)
 
 if __name__ == "__main__":
     import_module("simulator")

@@ -22,16 +22,14 @@ import pytest
 
 from relion_runs import open_project
 from small_project import compute_windows, make_settings
-from tomopolish import cli, device_arrays, pipeline
-from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST
+from tomopolish import cli, pipeline
 from tomopolish.errors import InputError
-from tomopolish.imaging import devices
+from tomopolish.imaging import device_arrays, devices
 from tomopolish.imaging.devices import (
     CpuCorrelator,
     cuda_devices,
     cuda_obstacle,
     lend_correlator,
-    lend_products,
     tomograms_at_once,
 )
 from tomopolish.progress import SilentProgress
@@ -61,7 +59,7 @@ def test_simulated_device_gives_the_cpus_results() -> None:
 
 
 def test_two_simulated_devices_take_two_tomograms_at_once(project: Path) -> None:
-    """Each takes one, correlation and the solver's products; what is written is the CPU's to 1e-3 Å."""
+    """Each takes one; what is written is the CPU's to 1e-3 Å."""
     particles = project / "particles.star"
     kept, seen = [], Counter[str]()
     for line in particles.read_text().splitlines():
@@ -232,7 +230,6 @@ def test_each_device_serves_one_tomogram_at_a_time(
 
     fake_devices(2)
     monkeypatch.setattr(devices, "CupyArrays", arrays)
-    devices._arrays.cache_clear()
     devices._opened.cache_clear()
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -245,50 +242,6 @@ def test_each_device_serves_one_tomogram_at_a_time(
                 assert {a, b} == {one, two}, "a tomogram that fails gives its device back"
     finally:
         devices._opened.cache_clear()
-        devices._arrays.cache_clear()
-
-
-def test_refining_takes_the_device_with_fewest_tomograms_and_waits_for_none(
-    fake_devices: Callable[[int | Exception], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    released: list[int] = []
-
-    class Device(cuda_checks.NumpyArrays):
-        def __init__(self, index: int) -> None:
-            super().__init__()
-            self.index = index
-
-        def release(self) -> None:
-            released.append(self.index)
-
-    fake_devices(2)
-    monkeypatch.setattr(devices, "CupyArrays", Device)
-    devices._arrays.cache_clear()
-
-    def lend() -> Any:
-        return lend_products("cuda:0,cuda:1", LARGE_MATRIX)
-
-    try:
-        with lend() as one, lend() as two, lend() as three:
-            assert [products.device.index for products in (one, two, three)] == [0, 1, 0]
-        assert released == [0, 1, 0]
-        with pytest.raises(ZeroDivisionError), lend():
-            _ = 1 / 0
-        with lend() as one, lend() as two:
-            assert {one.device.index, two.device.index} == {0, 1}, "a tomogram that failed counts no more"
-    finally:
-        devices._arrays.cache_clear()
-
-
-def test_small_matrices_and_the_cpu_take_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    with lend_products("cuda", LARGE_MATRIX - 1) as products:
-        assert products is ON_HOST
-    for device in ("cpu", "auto") if cuda_obstacle() else ("cpu",):
-        with lend_products(device, 2**40) as products:
-            assert products is ON_HOST
-    monkeypatch.setattr(devices, "cuda_obstacle", lambda: "it is not there")
-    with pytest.raises(InputError, match="it is not there"), lend_products("cuda", LARGE_MATRIX):
-        pass
 
 
 def test_cpu_runs_import_neither_cupy_nor_numbas_cuda() -> None:
@@ -322,13 +275,8 @@ def test_device_gives_the_cpus_results(check: Callable[[Any], None], cuda_device
 @pytest.mark.gpu
 @pytest.mark.usefixtures("cuda_device")
 @pytest.mark.parametrize("motion", [None, MotionSettings(velocity_scale=0.5, absolute=True)])
-@pytest.mark.parametrize("solver", ["cpu", "cuda"])
-def test_device_refines_as_the_cpu_does(
-    mini: Path, motion: MotionSettings | None, solver: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Windows to 1e-5 of their largest value, positions to 1e-3 Å, wherever matrices are multiplied."""
-    for module in (device_arrays, devices):
-        monkeypatch.setattr(module, "LARGE_MATRIX", 1 if solver == "cuda" else 2**40)
+def test_device_refines_as_the_cpu_does(mini: Path, motion: MotionSettings | None) -> None:
+    """Windows to 1e-5 of their largest value, positions to 1e-3 Å."""
     dataset = open_project(mini)
     series, particles = dataset.load(dataset.tomogram_names[0])
     references = dataset.references()

@@ -1,4 +1,4 @@
-"""Where windows and large products of the solver are computed: the CPU, or a CUDA device lent to a tomogram.
+"""Where windows are computed: the CPU, or a CUDA device lent to a tomogram.
 
 CuPy and numba's CUDA side are imported only once a CUDA device is asked for, or `auto` finds them installed.
 """
@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from queue import SimpleQueue
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tomopolish.dataset.reading import host_memory
-from tomopolish.device_arrays import LARGE_MATRIX, ON_HOST, CupyArrays, Products
 from tomopolish.errors import InputError
+from tomopolish.imaging.device_arrays import CupyArrays
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.noise import Turn, noise_power
 from tomopolish.imaging.windows import TiltTask, correlate_tilt
@@ -204,44 +202,6 @@ def lend_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
         free.put(correlator)
 
 
-@contextmanager
-def lend_products(device: str, elements: int) -> Iterator[Products]:
-    """Lend what computes the solver's matrix products: the device that fewest tomograms are refined with.
-
-    Nobody waits for it, and others may compare windows there meanwhile.
-
-    Parameters
-    ----------
-    device
-        As for `cuda_devices`.
-    elements
-        Size of the largest matrix; where that is too small for a device, none is looked for.
-
-    Raises
-    ------
-    InputError
-        As `cuda_devices`.
-    """
-    indices = cuda_devices(device) if elements >= LARGE_MATRIX else ()
-    if not indices:
-        yield ON_HOST
-        return
-    with _refining:
-        index = min(indices, key=_refined_with.__getitem__)
-        _refined_with[index] += 1
-    arrays = _arrays(index)
-    try:
-        yield Products(device=arrays)
-    finally:
-        with _refining:
-            _refined_with[index] -= 1
-        arrays.release()
-
-
-_refining = Lock()
-_refined_with: Counter[int] = Counter()
-
-
 @cache
 def _opened(indices: tuple[int, ...]) -> SimpleQueue[CudaCorrelator]:
     """Keep one correlator per device for as long as the program runs; it keeps the references it has met."""
@@ -249,10 +209,5 @@ def _opened(indices: tuple[int, ...]) -> SimpleQueue[CudaCorrelator]:
 
     free: SimpleQueue[CudaCorrelator] = SimpleQueue()
     for index in indices:
-        free.put(CudaCorrelator(_arrays(index)))
+        free.put(CudaCorrelator(CupyArrays(index)))
     return free
-
-
-@cache
-def _arrays(index: int) -> CupyArrays:
-    return CupyArrays(index)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tomopolish.device_arrays import DeviceArray, DeviceArrays
+from tomopolish.imaging.device_arrays import DeviceArray, DeviceArrays
 from tomopolish.imaging.frequencies import TiltFrequencies
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.kernels import compare_cuda as cuda_kernels

@@ -14,7 +14,6 @@ from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpstrf
 
-from tomopolish.device_arrays import HOST, ON_HOST, Arrays, DeviceArray, Products
 from tomopolish.models import motion_kernels
 from tomopolish.shapes import Float, Int
 
@@ -48,18 +47,12 @@ class GaussianProcessMotion:
         File index of the m-th exposed tilt image.
     step_scales
         s_j: standard deviation of each step's velocities over that of a typical step.
-    arrays
-        Where products with the factor are computed.
-    kept
-        Lᵀ as `arrays` has it.
     """
 
     factor: Float[Array, "P K"]
     rows: Int[Array, "P"]
     chronological: Int[Array, "F"]
     step_scales: Float[Array, "T"]
-    arrays: Arrays
-    kept: DeviceArray
 
     @classmethod
     def build(
@@ -72,7 +65,6 @@ class GaussianProcessMotion:
         squared_exponential: bool = False,
         max_deformations: int | None = None,
         step_weights: Float[Array, "T"] | None = None,
-        products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise the covariance of the particles' velocities.
 
@@ -96,8 +88,6 @@ class GaussianProcessMotion:
             Number of the covariance's leading eigenvectors to keep; None: all.
         step_weights
             Variance of each step's velocities over the square of `sigma_velocity_px`; None: 1 for all.
-        products
-            What may compute products with the factor.
         """
         return cls.of_correlation(
             _correlation(positions_px, sigma_distance_px, squared_exponential),
@@ -105,7 +95,6 @@ class GaussianProcessMotion:
             sigma_velocity_px=sigma_velocity_px,
             max_deformations=max_deformations,
             step_weights=step_weights,
-            products=products,
         )
 
     @classmethod
@@ -117,7 +106,6 @@ class GaussianProcessMotion:
         sigma_velocity_px: float,
         max_deformations: int | None = None,
         step_weights: Float[Array, "T"] | None = None,
-        products: Products = ON_HOST,
     ) -> GaussianProcessMotion:
         """Factorise any correlation of the particles' velocities; see `build`.
 
@@ -132,15 +120,12 @@ class GaussianProcessMotion:
         else:
             factor, rows = _pivoted_cholesky(correlation)
         factor *= sigma_velocity_px
-        arrays, kept = products.keep(factor.T)  # whose rows lie one after the other
         weights = np.ones(max(len(chronological) - 1, 0)) if step_weights is None else step_weights
         return cls(
             factor=factor,
             rows=rows,
             chronological=chronological,
             step_scales=np.sqrt(weights),
-            arrays=arrays,
-            kept=kept,
         )
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
@@ -149,22 +134,11 @@ class GaussianProcessMotion:
 
     @cached_property
     def _spectrum(self) -> tuple[Array, Array, Array]:
-        values, modes = self._eigenvectors()
+        values, modes = eigh(self.factor.T @ self.factor)
         values = np.maximum(values, 0)
         common = np.square(self.factor.sum(axis=0) @ modes)
         total = values * len(self.factor)
         return values, modes, np.divide(common, total, out=np.zeros_like(common), where=total > 0)
-
-    def _eigenvectors(self) -> tuple[Array, Array]:
-        if self.arrays is not HOST:
-            try:
-                with self.arrays.active():
-                    values, modes = self.arrays.xp.linalg.eigh(self.kept @ self.kept.T)
-                    return self.arrays.download(values), self.arrays.download(modes)
-            except MemoryError:  # other processes may have taken the work space
-                pass
-        values, modes = eigh(self.factor.T @ self.factor)
-        return values, modes
 
     @property
     def _triangular(self) -> bool:
@@ -214,19 +188,17 @@ class GaussianProcessMotion:
         return sums
 
     def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:
-        if self.arrays is HOST and self._triangular and matrix.size:
+        if self._triangular and matrix.size:
             # Half of the work of a general product. BLAS wants columns contiguous, so it sees transposes.
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1, trans_a=1).T
             return product
-        with self.arrays.active():
-            return self.arrays.download(self.kept.T @ self.arrays.upload(matrix))
+        return self.factor @ matrix
 
     def _times_factor_transposed(self, matrix: Float[Array, "P n"]) -> Float[Array, "K n"]:
-        if self.arrays is HOST and self._triangular and matrix.size:
+        if self._triangular and matrix.size:
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1).T
             return product
-        with self.arrays.active():
-            return self.arrays.download(self.kept @ self.arrays.upload(matrix))
+        return self.factor.T @ matrix
 
 
 def _correlation(

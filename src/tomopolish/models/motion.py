@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.errors import InputError
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.protocols import BuildsMotion, MotionModel
@@ -60,18 +59,12 @@ def motion_model(
     settings: MotionSettings | None,
     series: TiltSeries,
     particles: Particles,
-    products: Products = ON_HOST,
 ) -> MotionModel:
     """Motion of one tomogram's particles as the settings ask.
 
     Settings of another model, which a caller from Python may give, build it themselves (`BuildsMotion`).
     Settings of None, or a single tilt image, leave nothing to move; trajectories that came with the
     particles are then part of their fixed positions.
-
-    Parameters
-    ----------
-    products
-        What may compute the model's products.
 
     Raises
     ------
@@ -97,5 +90,4 @@ def motion_model(
         squared_exponential=settings.squared_exponential,
         max_deformations=settings.max_deformations,
         step_weights=None if settings.absolute else series.step_weights,
-        products=products,
     )

@@ -12,8 +12,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.device_arrays import Products
-from tomopolish.imaging.devices import lend_products
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.fit import solve
 from tomopolish.pipeline.micrographs import micrograph_windows
@@ -100,11 +98,7 @@ def align_species(
     windows = join_windows(found)
     del found
     joined = join_particles([s.particles for s in species], len(series))
-    elements = _largest_matrix(len(joined), settings)
-    with lend_products(settings.run.device, elements) as products:
-        result = _refined(
-            series, [s.particles for s in species], joined, windows, settings, clock, micrographs, products
-        )
+    result = _refined(series, [s.particles for s in species], joined, windows, settings, clock, micrographs)
     return replace(result, diagnostics=shown)
 
 
@@ -116,13 +110,12 @@ def _refined(
     settings: AlignSettings,
     clock: _Clock,
     micrographs: CorrelationWindows | None,
-    products: Products,
 ) -> TomogramResult:
     """Solve for the geometry, given windows of all species' particles; see `align_species`."""
     large = settings.motion is not None and len(joined) >= LARGE_PROBLEM
     threads = settings.run.threads if large else 1
     with threadpool_limits(threads), clock.stage("refinement") as stage:
-        solved = solve(series, joined, windows, _owners(species), settings, stage, micrographs, products)
+        solved = solve(series, joined, windows, _owners(species), settings, stage, micrographs)
     windows, refinement = solved.windows, solved.refinement
     with threadpool_limits(threads), clock.stage("uncertainty"):
         uncertainty = estimate_uncertainty(
@@ -150,10 +143,3 @@ def _refined(
 
 def _owners(species: Sequence[Particles]) -> Int[Array, "P"]:
     return np.repeat(np.arange(len(species)), [len(p) for p in species])
-
-
-def _largest_matrix(particles: int, settings: AlignSettings) -> int:
-    """Elements of the largest matrix that the solver multiplies many times: the factor of motion."""
-    if settings.motion is None:
-        return 0
-    return particles * min(particles, settings.motion.max_deformations or particles)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.device_arrays import Products
 from tomopolish.imaging.held_out import is_small
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.evidence import held_back, weigh
@@ -68,7 +67,6 @@ def _prepare(
     particles: Particles,
     windows: CorrelationWindows,
     settings: AlignSettings,
-    products: Products,
     *,
     keep: bool,
 ) -> _Prepared:
@@ -78,7 +76,7 @@ def _prepare(
         with ThreadPoolExecutor(settings.run.threads) as pool:
             search = search_windows(windows, pool)
     return _Prepared(
-        problem=build_problem(series, particles, windows, settings, in_place=not keep, products=products),
+        problem=build_problem(series, particles, windows, settings, in_place=not keep),
         search=search,
     )
 
@@ -91,7 +89,6 @@ def solve(
     settings: AlignSettings,
     stage: StageProgress,
     micrographs: CorrelationWindows | None,
-    products: Products,
 ) -> Solved:
     """Refine; where the references' intensity turns out to be off, correct it and refine again.
 
@@ -103,14 +100,12 @@ def solve(
         Species of each particle; each has its own references, and so its own scale.
     micrographs
         Windows of whole images, where shifts alone are to come from them.
-    products
-        What computes the solver's large matrix products.
     """
     options = RefineOptions(
         threads=settings.run.threads,
         max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
     )
-    first = _first_fit(series, particles, windows, owner, settings, options, stage, micrographs, products)
+    first = _first_fit(series, particles, windows, owner, settings, options, stage, micrographs)
     windows, problem, refinement, scale = first.windows, first.problem, first.refinement, first.scale
     more = first.warnings
     evidence = weigh(windows, refinement.problem, refinement.vector)
@@ -174,7 +169,6 @@ def _first_fit(
     options: RefineOptions,
     stage: StageProgress,
     micrographs: CorrelationWindows | None,
-    products: Products,
 ) -> _FirstFit:
     """Refine without the held-out pairs until the references' intensity needs no further correction."""
     if windows.held_out is not None:
@@ -186,7 +180,7 @@ def _first_fit(
     for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
         with held_back(windows) as known:
             if prepared is None or keep:
-                prepared = _prepare(series, particles, known, settings, products, keep=keep)
+                prepared = _prepare(series, particles, known, settings, keep=keep)
             else:
                 prepared = prepared.scaled(known, change[owner])
             problem, search = prepared.problem, prepared.search

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.imaging.held_out import join_held_out
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_model, refit
@@ -76,7 +75,6 @@ def build_problem(
     settings: AlignSettings,
     *,
     in_place: bool = False,
-    products: Products = ON_HOST,
 ) -> Problem:
     """Assemble the alignment problem of one tomogram (spec §6).
 
@@ -84,10 +82,8 @@ def build_problem(
     ----------
     in_place
         Make the surfaces in the windows' memory; the windows are lost.
-    products
-        What computes the solver's large matrix products.
     """
-    motion = motion_model(settings.motion, series, particles, products)
+    motion = motion_model(settings.motion, series, particles)
     deformation = deformation_model(settings.deformation, series)
     layout = Layout(
         tilts=len(series),
@@ -121,7 +117,6 @@ def build_problem(
             motion=1.0,
             warp=1.0,
         ).astype(bool),
-        products=products,
     )
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.device_arrays import Arrays, DeviceArray
 from tomopolish.errors import RunError
-from tomopolish.shapes import Float
+from tomopolish.shapes import Float, Float32
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State
 
@@ -33,21 +32,17 @@ class MotionFactor:
         (T, T), eigenvectors of the curvature over time and component, columns.
     curvature
         (K, T), prior plus product of both eigenvalues.
-    arrays
-        Where all of them lie.
     """
 
-    modes: DeviceArray
-    times: DeviceArray
-    curvature: DeviceArray
-    arrays: Arrays
+    modes: Float32[Array, "K K"]
+    times: Float32[Array, "T T"]
+    curvature: Float32[Array, "K T"]
 
     def solve(self, coefficients: Float[Array, "K steps 3"]) -> Float[Array, "K steps 3"]:
         """Apply the inverse."""
         flat = coefficients.reshape(len(self.modes), -1).astype(np.float32)
-        with self.arrays.active():
-            inner = (self.modes.T @ self.arrays.upload(flat) @ self.times) / self.curvature
-            result = self.arrays.download(self.modes @ inner @ self.times.T)
+        inner = (self.modes.T @ flat @ self.times) / self.curvature
+        result = self.modes @ inner @ self.times.T
         return result.reshape(coefficients.shape).astype(np.float64)
 
 
@@ -86,17 +81,11 @@ def motion_factor(
     if problem.layout.unpack(problem.free).shifts_px.any():
         values = values * (1 - uniform)
     curvature = prior + np.outer(values, np.maximum(time_values, 0))
-    if near is None:
-        arrays, kept = problem.products.keep(modes.astype(np.float32))
-    else:
-        arrays, kept = near.arrays, near.modes
-    with arrays.active():
-        return MotionFactor(
-            modes=kept,
-            times=arrays.upload(times.astype(np.float32)),
-            curvature=arrays.upload(curvature.astype(np.float32)),
-            arrays=arrays,
-        )
+    return MotionFactor(
+        modes=modes.astype(np.float32) if near is None else near.modes,
+        times=times.astype(np.float32),
+        curvature=curvature.astype(np.float32),
+    )
 
 
 def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.device_arrays import ON_HOST, Products
 from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
 from tomopolish.models.protocols import DeformationModel, MotionModel
@@ -46,8 +45,6 @@ class Problem:
         Inverse variance of the Gaussian prior on every parameter, flat.
     free
         Which parameters may move, flat.
-    products
-        What computes large matrix products.
     """
 
     surface: DisplacementSurface
@@ -59,7 +56,6 @@ class Problem:
     deformation: DeformationModel
     precision: Float[Array, "N"]
     free: Bool[Array, "N"]
-    products: Products = ON_HOST
 
     @property
     def layout(self) -> Layout:

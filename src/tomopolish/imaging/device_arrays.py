@@ -1,14 +1,13 @@
-"""Arrays on a CUDA device, and which of the solver's matrix products are computed there.
+"""Arrays on a CUDA device.
 
-Computations see a device through `Arrays` or `DeviceArrays` only. `CupyArrays` is a real one, `HOST` this
-process's own memory; CuPy and numba's CUDA side are imported once a `CupyArrays` is made.
+Computations see a device through `DeviceArrays` only. `CupyArrays` is a real one; CuPy and numba's CUDA side
+are imported once it is made.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -16,23 +15,12 @@ import numpy as np
 Array = np.ndarray
 DeviceArray = Any
 
-LARGE_MATRIX = 2**20
-"""Elements from which on a matrix's products are worth the way to a device and back.
-
-With 120 columns on the other side, as in motion over 41 tilt images, 1,024 rows and columns take 2 MB over
-the bus, a third of a millisecond, and the fourth of a GFLOP: a millisecond or more on several cores.
-"""
-
 LARGE_BYTES = 2**22
 """Bytes from which on arrays are sent without a copy in pinned memory, which CuPy would keep."""
 
-_WORK_SPACE = 6
-"""Memory that a matrix, its eigenvectors and the work space for finding them take, in matrices."""
 
-
-@runtime_checkable
-class Arrays(Protocol):
-    """Memory that arrays lie in, and what computes with them.
+class DeviceArrays(Protocol):
+    """Arrays on one device, and how kernels and data get there.
 
     Attributes
     ----------
@@ -51,16 +39,6 @@ class Arrays(Protocol):
     def download(self, values: DeviceArray) -> Array:
         """Wait for an array's values and copy them to the host."""
 
-
-class DeviceArrays(Arrays, Protocol):
-    """Arrays on one device, and how kernels and data get there."""
-
-    def free_bytes(self) -> int:
-        """Bytes that are free on the device."""
-
-    def release(self) -> None:
-        """Give memory that is kept for the next array back to the device."""
-
     def host_memory(self, shape: tuple[int, ...]) -> Array:
         """Memory of the host that the device reads by itself; float32, uninitialised."""
 
@@ -71,27 +49,6 @@ class DeviceArrays(Arrays, Protocol):
         self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
     ) -> None:
         """Run a kernel after everything that was asked of the device before."""
-
-
-class HostArrays:
-    """Memory of this process: nothing is copied."""
-
-    xp: Any = np
-
-    def active(self) -> AbstractContextManager[object]:
-        """Nothing to do."""
-        return nullcontext()
-
-    def upload(self, values: Array) -> Array:
-        """Return the values themselves, as they lie."""
-        return values
-
-    def download(self, values: Array) -> Array:
-        """Return the values themselves."""
-        return values
-
-
-HOST = HostArrays()
 
 
 class CupyArrays:
@@ -140,17 +97,6 @@ class CupyArrays:
         found: Array = self.xp.asnumpy(values)
         return found
 
-    def free_bytes(self) -> int:
-        """Bytes that are free on the device, those that CuPy keeps for the next array included."""
-        with self.active():
-            free, _ = self.xp.cuda.runtime.memGetInfo()
-            return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
-
-    def release(self) -> None:
-        """Give memory that CuPy keeps for the next array back to the device: others may compute there."""
-        with self.active():
-            self.xp.get_default_memory_pool().free_all_blocks()
-
     def launch(
         self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
     ) -> None:
@@ -161,28 +107,3 @@ class CupyArrays:
             for a in arguments
         ]
         kernel[blocks, threads](*seen)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Products:
-    """Where the solver's matrix products are computed: large ones on the device, where there is one."""
-
-    device: DeviceArrays | None = None
-
-    def keep(self, matrix: Array) -> tuple[Arrays, DeviceArray]:
-        """Put a matrix that is multiplied many times where its products are computed.
-
-        The host is where it stays if it is small, or the device has no room for what is done with it.
-        """
-        if self.device is None or matrix.size < LARGE_MATRIX:
-            return HOST, matrix
-        if self.device.free_bytes() < _WORK_SPACE * np.dtype(np.float64).itemsize * matrix.size:
-            return HOST, matrix
-        try:
-            with self.device.active():
-                return self.device, self.device.upload(matrix)
-        except MemoryError:  # another process has taken it meanwhile
-            return HOST, matrix
-
-
-ON_HOST = Products()
