@@ -7,11 +7,13 @@ each locks a place on a device in the machine's temporary folder, and loses it w
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopolish import locks
+from filelock import FileLock, Timeout
+
 from tomopolish.imaging import devices
 
 PLACES_ON_A_DEVICE = 64
@@ -30,12 +32,12 @@ class DeviceClaim:
     """
 
     device: str
-    descriptor: int | None = None
+    lock: FileLock | None = None
 
     def release(self) -> None:
         """Leave the place to others."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
+        if self.lock is not None:
+            self.lock.release()
 
 
 def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
@@ -59,8 +61,8 @@ def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
         return DeviceClaim(device=device)
     indices = range(devices.cuda_device_count()) if device in _ALL else tuple(dict.fromkeys(found))
     try:
-        return _claim(indices, folder or locks.folder())
-    except OSError:  # no place to lock in: better a device that others use than none
+        return _claim(indices, folder or _own_folder())
+    except (OSError, NotImplementedError):  # no place to lock in: better a device that others use than none
         return DeviceClaim(device=f"cuda:{indices[os.getpid() % len(indices)]}")
 
 
@@ -72,7 +74,19 @@ def _claim(indices: Sequence[int], folder: Path) -> DeviceClaim:
         for index in indices:
             physical = visible[index] if index < len(visible) else str(index)
             name = f"cuda-{job}-{''.join(filter(str.isalnum, physical))}-{place}.lock"
-            descriptor = locks.take(folder / name)
-            if descriptor is not None:
-                return DeviceClaim(device=f"cuda:{index}", descriptor=descriptor)
+            lock = FileLock(folder / name, blocking=False, thread_local=False)
+            try:
+                lock.acquire()
+            except Timeout:
+                continue
+            return DeviceClaim(device=f"cuda:{index}", lock=lock)
     raise OSError("all places are taken")
+
+
+def _own_folder() -> Path:
+    """Return a folder for this user's locks, in the machine's folder for temporary files."""
+    folder = Path(tempfile.gettempdir()) / f"tomopolish-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise OSError(f"{folder} belongs to another user")
+    return folder
