@@ -15,14 +15,16 @@ import numpy as np
 from tomopolish.dataset.exposure_checks import exposure_warnings
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.images import MrcImages
-from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
+from tomopolish.dataset.model import Particles, References, TiltSeries
+from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes
 from tomopolish.dataset.project import OUTPUT_NAMES, Dataset
 from tomopolish.dataset.relion.particles import NAME, PARTICLE_ANGLES, TOMOGRAM
+from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.relion.tomograms import Dialect
+from tomopolish.dataset.remarks import Remark, Remarks
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
 
-_OPTICS_TOLERANCE = 1e-3
 _MAP_TOLERANCE = 0.01
 
 WITHOUT_PARTICLES = "tomograms without particles"
@@ -59,11 +61,11 @@ def check_dataset(
     check_box(box_px)
     warnings = check_particles(dataset)
     warnings += check_references(dataset, box_px)
-    unseen, faults = [], {}
+    unseen, faults, remarks = [], {}, Remarks()
     names = dataset.tomogram_names
     for done, name in enumerate(names, start=1):
         try:
-            found, visible = check_tomogram(dataset, name, box_px)
+            found, visible = check_tomogram(dataset, name, box_px, remarks)
         except InputError as problem:
             if unusable is None or len(names) == 1:
                 raise
@@ -74,6 +76,7 @@ def check_dataset(
         warnings += found
         if not visible:
             unseen.append(name)
+    warnings += remarks.sentences()
     if faults and len(faults) == len(names):
         raise next(iter(faults.values()))
     if len(unseen) + len(faults) == len(names):
@@ -195,7 +198,7 @@ def check_references(dataset: Dataset, box_px: int) -> list[str]:
             f"--b {box_px}: the box is smaller than the map {shown} ({size} px); give --b {size} or more, "
             "or crop the maps"
         )
-    return _reference_warnings(dataset, references)
+    return [*references.remarks, *_reference_warnings(dataset, references)]
 
 
 def _reference_warnings(dataset: Dataset, references: References) -> list[str]:
@@ -210,8 +213,8 @@ def _reference_warnings(dataset: Dataset, references: References) -> list[str]:
     return warnings
 
 
-def check_tomogram(dataset: Dataset, name: str, box_px: int) -> tuple[list[str], int]:
-    """Check one tomogram with its particles.
+def check_tomogram(dataset: Dataset, name: str, box_px: int, remarks: Remarks) -> tuple[list[str], int]:
+    """Check one tomogram with its particles; `remarks` receives what many tomograms may have in common.
 
     Returns
     -------
@@ -224,8 +227,9 @@ def check_tomogram(dataset: Dataset, name: str, box_px: int) -> tuple[list[str],
     """
     tilt_series, particles = dataset.load(name)
     place = f"{dataset.tomograms.general.place}, row {dataset.tomograms.row(name) + 1}"
-    _check_optics(dataset, place, tilt_series, particles)
+    _check_pixel_size(dataset, place, tilt_series)
     _check_images(dataset, place, tilt_series, box_px)
+    remarks.add(name, (*tilt_series.remarks, *_image_remarks(place, tilt_series)))
     warnings = _tomogram_warnings(dataset, place, tilt_series, particles)
     return warnings, count_visible(tilt_series, particles, box_px)
 
@@ -241,32 +245,14 @@ def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) ->
     return int(np.count_nonzero(inside))
 
 
-def _check_optics(dataset: Dataset, place: str, tilt_series: TiltSeries, particles: Particles) -> None:
-    """Pixel size and microscope of the tilt series and of its particles' optics groups."""
-    optics = dataset.particles.star.table("optics")
-    for index in sorted(set(particles.optics_group.tolist())):
-        for quantity, ours, theirs in _compared(tilt_series, particles.optics_groups[index]):
-            if not math.isclose(ours, theirs, rel_tol=0.0, abs_tol=_OPTICS_TOLERANCE):
-                raise InputError(
-                    f"{place}: the {quantity} of tomogram {tilt_series.name} is {ours:g}, but {theirs:g} in "
-                    f"{optics.place}, row {index + 1}; make both the same"
-                )
+def _check_pixel_size(dataset: Dataset, place: str, tilt_series: TiltSeries) -> None:
+    """Compare the pixel size with that of the other tomograms."""
     reference_px = dataset.pixel_size_angstrom
     if not math.isclose(tilt_series.pixel_size_angstrom, reference_px, rel_tol=_MAP_TOLERANCE):
         raise InputError(
             f"{place}: tomogram {tilt_series.name} has {tilt_series.pixel_size_angstrom:g} Å/px, but others "
             f"{reference_px:g}, so that one reference cannot fit all; split the set by pixel size"
         )
-
-
-def _compared(tilt_series: TiltSeries, group: OpticsGroup) -> list[tuple[str, float, float]]:
-    one, other = tilt_series.microscope, group.microscope
-    return [
-        ("pixel size", tilt_series.pixel_size_angstrom, group.pixel_size_angstrom),
-        ("voltage", one.voltage_kv, other.voltage_kv),
-        ("spherical aberration", one.spherical_aberration_mm, other.spherical_aberration_mm),
-        ("amplitude contrast", one.amplitude_contrast, other.amplitude_contrast),
-    ]
 
 
 def _check_images(dataset: Dataset, place: str, tilt_series: TiltSeries, box_px: int) -> None:
@@ -301,8 +287,9 @@ def _tomogram_warnings(
     dataset: Dataset, place: str, tilt_series: TiltSeries, particles: Particles
 ) -> list[str]:
     name, warnings = tilt_series.name, []
-    size = np.array(tilt_series.tomogram_size_px)
-    outside = int(np.any((particles.positions_px < 0) | (particles.positions_px > size), axis=1).sum())
+    stated = ~np.array(tilt_series.size_is_assumed)
+    positions, size = particles.positions_px[:, stated], np.array(tilt_series.tomogram_size_px)[stated]
+    outside = int(np.any((positions < 0) | (positions > size), axis=1).sum())
     if outside:
         warnings.append(
             f"{place}: {outside} of {len(particles)} particles lie outside tomogram {name}; "
@@ -319,10 +306,28 @@ def _tomogram_warnings(
     if isinstance(tilt_series.images, MrcImages):
         surplus = tilt_series.images.surplus
         warnings += [] if surplus is None else [f"{place}: {surplus}"]
-        stated = tilt_series.images.sections[0][0].pixel_size_angstrom
-        ours = tilt_series.pixel_size_angstrom
-        if stated and not math.isclose(stated, ours, rel_tol=_MAP_TOLERANCE):
-            warnings.append(
-                f"{place}: the images of {name} say {stated:.4g} Å/px, the set {ours:.4g}, which counts"
-            )
     return warnings
+
+
+def _image_remarks(place: str, tilt_series: TiltSeries) -> list[Remark]:
+    """Say where images state another pixel size; raises InputError when they cannot be those of the set."""
+    images, counting = tilt_series.images, tilt_series.pixel_size_angstrom
+    if not isinstance(images, MrcImages):
+        return []
+    file = images.sections[0][0]
+    agreement = compare_pixel_sizes(file.pixel_size_angstrom, counting)
+    if agreement is Agreement.DIFFERENT:
+        raise InputError(
+            f"{place}: the tilt images of {tilt_series.name} ({file.path}) have "
+            f"{file.pixel_size_angstrom:.4f} Å/px, but the set says {counting:.4f}; give the images of that "
+            f"pixel size, correct {PIXEL_SIZE}, or, if only the header is wrong, set its pixel size to "
+            f"{counting:.4f} Å"
+        )
+    if agreement is Agreement.ALIKE:
+        stated = f"{file.pixel_size_angstrom:.4g}"
+        return [
+            Remark(
+                sentence=f"the tilt images' header says {stated} Å/px, the set {counting:.4g}, which counts"
+            )
+        ]
+    return []

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from tomopolish.dataset.remarks import Remark
 from tomopolish.physics.exposure import image_exposures, step_weights, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.shapes import Bool, Float, Float32, Int
@@ -86,6 +87,12 @@ class TiltSeries:
     left_out
         Tilt images that take no part, ascending. What the files lack of them has a finite value that means
         nothing.
+    size_is_assumed
+        Along which axes the files do not state the tomogram's size; see `dataset.relion.tomogram_size`.
+    ignored_projections_px
+        Projections that the files describe, too, but that do not count; None where there are none.
+    remarks
+        What reading it had to assume.
     """
 
     name: str
@@ -102,6 +109,9 @@ class TiltSeries:
     images: TiltImages
     deformation: Deformation | None = None
     left_out: tuple[LeftOutTilt, ...] = ()
+    size_is_assumed: tuple[bool, bool, bool] = (False, False, False)
+    ignored_projections_px: Float[Array, "F 4 4"] | None = None
+    remarks: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.projections_px)
@@ -146,11 +156,14 @@ class TiltSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class OpticsGroup:
-    """Optics shared by a group of particles."""
+    """Optics shared by a group of particles.
+
+    Pixel size and microscope are those of the tomogram; what is stated for the group is not computed with.
+    """
 
     name: str
-    pixel_size_angstrom: float
-    microscope: Microscope
+    pixel_size_angstrom: float | None = None
+    microscope: Microscope | None = None
     even_zernike: tuple[float, ...] = ()
     odd_zernike: tuple[float, ...] = ()
 
@@ -201,6 +214,8 @@ class References:
         Same shape as one map, or None.
     fsc
         Corrected FSC by shell of a box of `fsc_box` px, or None.
+    remarks
+        Sentences that say what reading them had to assume.
     """
 
     half_maps: Float32[Array, "2 s s s"]
@@ -208,6 +223,7 @@ class References:
     mask: Float32[Array, "s s s"] | None = None
     fsc: Float[Array, "shells"] | None = None
     fsc_box: int | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def size_px(self) -> int:

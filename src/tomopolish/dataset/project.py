@@ -18,8 +18,9 @@ from tomopolish.dataset.relion.optimisation_set import (
     read_optimisation_set,
     write_optimisation_set,
 )
+from tomopolish.dataset.relion.particle_optics import optics_remarks
 from tomopolish.dataset.relion.particles import ParticleTable, ParticleUpdate, read_particle_table
-from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, positive
+from tomopolish.dataset.relion.projections import projection_remarks
 from tomopolish.dataset.relion.tomogram_writer import TomogramSetWriter
 from tomopolish.dataset.relion.tomograms import TomogramSet, read_tomogram_set
 from tomopolish.dataset.relion.trajectories import (
@@ -51,9 +52,10 @@ class Dataset:
     @cached_property
     def tomograms(self) -> TomogramSet:
         """The tomogram set."""
-        return read_tomogram_set(
+        tomograms = read_tomogram_set(
             self.files.require("tomograms"), working_directory=self.files.working_directory
         )
+        return replace(tomograms, optics=self.particles.optics)
 
     @cached_property
     def particles(self) -> ParticleTable:
@@ -85,7 +87,7 @@ class Dataset:
     def pixel_size_angstrom(self) -> float:
         """Pixel size of the first tomogram that has particles (all must have the same)."""
         names = self.tomogram_names or self.tomograms.names
-        return positive(self.tomograms.general, PIXEL_SIZE, self.tomograms.row(names[0]))
+        return self.tomograms.pixel_size_angstrom(names[0])
 
     def load(self, name: str) -> tuple[TiltSeries, Particles]:
         """Load one tomogram: its tilt series (images stay on disk) and its particles.
@@ -97,6 +99,12 @@ class Dataset:
         """
         tilt_series = self.tomograms.load(name)
         particles = self.particles.particles(tilt_series)
+        groups = sorted(set(particles.optics_group.tolist()))
+        remarks = [
+            *optics_remarks(self.particles.optics, groups, tilt_series),
+            *projection_remarks(tilt_series, particles.positions_px),
+        ]
+        tilt_series = replace(tilt_series, remarks=(*tilt_series.remarks, *remarks))
         if self.trajectories is None:
             return tilt_series, particles
         offsets = self.trajectories.load(particles.names, len(tilt_series))
@@ -199,7 +207,7 @@ class Dataset:
         tilts = len(alignment.projections_px)
         complete = len(alignment.rows) == len(rows)
         offsets = np.zeros((len(rows), tilts, 3)) if complete else self._input_trajectories(name, names)
-        pixel_size = positive(self.tomograms.general, PIXEL_SIZE, self.tomograms.row(name))
+        pixel_size = self.tomograms.pixel_size_angstrom(name)
         refined = alignment.trajectories_px
         offsets[_places(rows, alignment.rows)] = 0.0 if refined is None else refined * pixel_size
         writer.add(names, offsets)

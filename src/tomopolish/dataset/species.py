@@ -20,6 +20,7 @@ from tomopolish.dataset.check import (
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import InputError
 
 
@@ -158,9 +159,10 @@ def check_species(species: SpeciesSet, unusable: dict[str, str] | None = None) -
         check_box(s.box_px)
         found = check_particles(s.dataset)
         found = [w for w in found if WITHOUT_PARTICLES not in w] + check_references(s.dataset, s.box_px)
+        remarks = Remarks()
         for name in s.dataset.tomogram_names:
             try:
-                sentences, pairs = check_tomogram(s.dataset, name, s.box_px)
+                sentences, pairs = check_tomogram(s.dataset, name, s.box_px, remarks)
             except InputError as problem:
                 if unusable is None:
                     raise
@@ -168,6 +170,7 @@ def check_species(species: SpeciesSet, unusable: dict[str, str] | None = None) -
                 continue
             found += sentences
             visible[name] += pairs
+        found += remarks.sentences()
         warnings += [f"{s.name}: {sentence}" for sentence in found]
     if faults and len(faults) == len(visible):
         raise next(iter(faults.values()))
@@ -208,6 +211,8 @@ def _difference(one: TiltSeries, other: TiltSeries) -> str | None:
     """Name the first thing in which two descriptions of a tilt series differ, or None."""
     for field in fields(one):
         ours, theirs = getattr(one, field.name), getattr(other, field.name)
+        if field.name in ("remarks", "ignored_projections_px", "size_is_assumed"):
+            continue
         if field.name == "images":
             if _image_places(one) != _image_places(other):
                 return "images"

@@ -31,7 +31,11 @@ class StarFile:
         return index
 
     def __contains__(self, name: str) -> bool:
-        return name in self._first_by_name
+        return name in self._first_by_name or name.lower() in self._first_by_lower_case
+
+    @cached_property
+    def _first_by_lower_case(self) -> dict[str, StarTable]:
+        return {table.name.lower(): table for table in reversed(self.tables)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,9 +48,11 @@ class StarFile:
         return next((table.version for table in self.tables if table.version is not None), None)
 
     def table(self, name: str) -> StarTable:
-        """Return the first table of that name; raises InputError when there is none."""
-        try:
+        """Return the first table of that name, else one that differs in capitals; InputError without any."""
+        if name in self._first_by_name:
             return self._first_by_name[name]
+        try:
+            return self._first_by_lower_case[name.lower()]
         except KeyError:
             have = ", ".join(repr(n) for n in self.names[:5]) or "no table"
             wanted = f"data_{name}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -17,10 +18,22 @@ from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
+_UNSET = frozenset(
+    ("", "?", ".", "<na>", "na", "n/a", "#n/a", "none", "null", "nan", "-nan", "+nan", "nat", "undefined")
+)
+
+
+def is_unset(cell: str) -> bool:
+    """Whether a cell says, in the words of one program or another, that it has no value."""
+    return cell.strip().lower() in _UNSET
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StarTable:
     """A loop, or a list of label–value pairs (then it has one row).
+
+    A label that the table spells with other capitals, and with no others besides, is found all the same and
+    keeps its spelling.
 
     Attributes
     ----------
@@ -48,7 +61,15 @@ class StarTable:
         return len(next(iter(self.columns.values()), ()))
 
     def __contains__(self, label: str) -> bool:
-        return label in self.columns
+        return self.spelling(label) in self.columns
+
+    @cached_property
+    def _spellings(self) -> dict[str, str]:
+        return {label.lower(): label for label in reversed(list(self.columns))}
+
+    def spelling(self, label: str) -> str:
+        """Return a label as this table spells it; one that it lacks stays as it is."""
+        return label if label in self.columns else self._spellings.get(label.lower(), label)
 
     def __repr__(self) -> str:
         return f"StarTable({self.name!r}, {len(self.columns)} columns, {len(self)} rows, {self.source})"
@@ -66,22 +87,50 @@ class StarTable:
     def strings(self, label: str) -> Sequence[str]:
         """Cells of a column; raises InputError when the column is missing."""
         try:
-            return self.columns[label]
+            return self.columns[self.spelling(label)]
         except KeyError:
             raise self.error(f"the column {label} is missing; add it, or export the table again") from None
 
+    def stated(self, label: str, row: int = 0) -> str | None:
+        """Return one cell, or None where the column is missing or the cell has no value (`is_unset`)."""
+        if label not in self:
+            return None
+        cell = self.strings(label)[row]
+        return None if is_unset(cell) else cell
+
+    def is_stated(self, label: str) -> bool:
+        """Whether a column has a value in any row."""
+        return label in self and not all(map(is_unset, self.strings(label)))
+
+    def unset_rows(self, label: str) -> list[int]:
+        """Rows whose cell has no value; none of them where the column is missing."""
+        return (
+            [row for row, cell in enumerate(self.strings(label)) if is_unset(cell)] if label in self else []
+        )
+
     def floats(self, label: str, *, default: float | None = None) -> Float[Array, "rows"]:
-        """Column as finite numbers; a missing column is `default` throughout, or else an InputError."""
-        if label not in self.columns and default is not None:
+        """Column as finite numbers.
+
+        Parameters
+        ----------
+        default
+            What a missing column, and a cell without a value, stand for; None: both raise an InputError.
+        """
+        if label not in self and default is not None:
             return np.full(len(self), default, dtype=np.float64)
         cells = self.strings(label)
         try:
-            values = np.fromiter(map(float, cells), np.float64, len(cells))
+            values = _numbers(cells)
         except ValueError:
-            row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
-            raise self._bad(label, row, "a number") from None
+            if default is None or not any(map(is_unset, cells)):
+                row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+                raise self._bad(label, row, "a number") from None
+            values = np.full(len(cells), np.nan)
         finite = np.isfinite(values)
         if not finite.all():
+            if default is not None and any(map(is_unset, cells)):
+                filled = [repr(default) if is_unset(cell) else cell for cell in cells]
+                return self.with_columns({label: filled}).floats(label)
             raise self._bad(label, int(np.argmin(finite)), "a finite number")
         return values
 
@@ -130,18 +179,22 @@ class StarTable:
         for label, cells in updates.items():
             if self.columns and len(cells) != len(self):
                 raise ValueError(f"{self.place}: {label} has {len(cells)} cells for {len(self)} rows")
-            columns[label] = cells if isinstance(cells, Cells) else list(cells)
+            columns[self.spelling(label)] = cells if isinstance(cells, Cells) else list(cells)
         return replace(self, columns=columns)
 
     def without_columns(self, labels: Iterable[str]) -> StarTable:
         """Return a copy without some columns."""
-        drop = set(labels)
+        drop = set(map(self.spelling, labels))
         return replace(self, columns={k: v for k, v in self.columns.items() if k not in drop})
 
     def _bad(self, label: str, row: int, wanted: str) -> InputError:
-        cell = self.columns[label][row]
+        cell = self.strings(label)[row]
         shown = cell if len(cell) <= 60 else cell[:57] + "..."
         return self.error(f"{label} is {shown!r}, which is not {wanted}; correct the cell", row=row)
+
+
+def _numbers(cells: Sequence[str]) -> Float[Array, "n"]:
+    return np.fromiter(map(float, cells), np.float64, len(cells))
 
 
 def _is_number(cell: str) -> bool:

@@ -10,15 +10,9 @@ import numpy as np
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
 from tomopolish.dataset.mrc import write_volume
 from tomopolish.dataset.relion.optimisation_set import LABELS
-from tomopolish.dataset.relion.tilt_series import (
-    ANGLES,
-    MATRIX_ROWS,
-    PIXEL_SIZE,
-    SERIES_FILE,
-    SHIFTS,
-    SIZES,
-    STACK,
-)
+from tomopolish.dataset.relion.projections import ANGLES, MATRIX_ROWS, SHIFTS
+from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, SERIES_FILE, STACK
+from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
 from tomopolish.physics.geometry import relion5_parameters
@@ -84,7 +78,7 @@ class NewProjectWriter:
     def add_particles(self, series: TiltSeries, particles: Particles, *, box_px: int) -> None:
         """Take the particles alone, of a tomogram that the project's first species has added."""
         _extend(self._particles, _particle_columns(series, particles, self._dialect))
-        self._optics = self._table("optics", _optics_columns(particles.optics_groups, box_px))
+        self._optics = self._table("optics", _optics_columns(series, particles.optics_groups, box_px))
 
     def write_references(self, references: References) -> None:
         """Write half maps, mask and FSC."""
@@ -187,11 +181,11 @@ def _general_columns(series: TiltSeries, dialect: Dialect) -> Columns:
     return columns
 
 
-def _microscope_columns(owner: TiltSeries | OpticsGroup) -> Columns:
+def _microscope_columns(series: TiltSeries) -> Columns:
     return {
-        "rlnVoltage": _cells(owner.microscope.voltage_kv),
-        "rlnSphericalAberration": _cells(owner.microscope.spherical_aberration_mm),
-        "rlnAmplitudeContrast": _cells(owner.microscope.amplitude_contrast),
+        "rlnVoltage": _cells(series.microscope.voltage_kv),
+        "rlnSphericalAberration": _cells(series.microscope.spherical_aberration_mm),
+        "rlnAmplitudeContrast": _cells(series.microscope.amplitude_contrast),
     }
 
 
@@ -232,16 +226,16 @@ def _euler_angles_degrees(rotations: Float[Array, "P 3 3"]) -> Float[Array, "P 3
     return np.rad2deg(np.stack([rot, tilt, psi], axis=-1))
 
 
-def _optics_columns(groups: tuple[OpticsGroup, ...], box_px: int) -> Columns:
+def _optics_columns(series: TiltSeries, groups: tuple[OpticsGroup, ...], box_px: int) -> Columns:
     columns: Columns = {}
+    pixel = _cells(series.pixel_size_angstrom)
     for number, group in enumerate(groups, start=1):
-        pixel = _cells(group.pixel_size_angstrom)
         _extend(
             columns,
             {
                 "rlnOpticsGroup": [str(number)],
                 "rlnOpticsGroupName": [group.name],
-                **_microscope_columns(group),
+                **_microscope_columns(series),
                 PIXEL_SIZE: pixel,
                 "rlnCtfDataAreCtfPremultiplied": ["1"],
                 "rlnImageDimensionality": ["2"],

@@ -29,7 +29,6 @@ OPTIONS = {
     "mask": "--mask",
     "fsc": "--fsc",
 }
-_ABSENT = ("", "None", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +91,8 @@ def read_optimisation_set(
     if path is not None:
         table = _read_table(path, working_directory)
         for component, label in LABELS.items():
-            named = table.value(label) if label in table else ""
-            if named not in _ABSENT:
+            named = table.stated(label)
+            if named is not None:
                 paths[component] = resolve_path(named, path, working_directory)
                 table = table.with_columns({label: [rebased(named, path, working_directory)]})
     given = {c: working_directory / p for c, p in components.items() if p is not None}

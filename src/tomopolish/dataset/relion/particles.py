@@ -12,7 +12,8 @@ import numpy as np
 from tomopolish.dataset.cells import Cells
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
-from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, positive, read_microscope
+from tomopolish.dataset.relion.particle_optics import optics_indices, optics_table, read_optics_groups
+from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 from tomopolish.physics.geometry import euler_zyz
 from tomopolish.shapes import Float, Int
@@ -23,7 +24,6 @@ TABLE = "particles"
 TOMOGRAM = "rlnTomoName"
 NAME = "rlnTomoParticleName"
 HALF_SET = "rlnRandomSubset"
-OPTICS = "rlnOpticsGroup"
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
 CORNERED = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
 ORIGIN = tuple(f"rlnOrigin{axis}Angst" for axis in "XYZ")
@@ -55,10 +55,14 @@ class ParticleTable:
         return found[0] or (any(found) and CORNERED[0] not in self.table)
 
     @cached_property
+    def optics(self) -> StarTable | None:
+        """Table ``optics``, or None."""
+        return optics_table(self.star)
+
+    @cached_property
     def optics_groups(self) -> tuple[OpticsGroup, ...]:
         """All optics groups, in the file's order."""
-        optics = self.star.table("optics")
-        return tuple(_optics_group(optics, row) for row in range(len(optics)))
+        return read_optics_groups(self.optics)
 
     @cached_property
     def names(self) -> list[str]:
@@ -96,18 +100,7 @@ class ParticleTable:
     @cached_property
     def optics_indices(self) -> Int[Array, "rows"]:
         """Index into `optics_groups` of every particle; raises InputError naming a row without one."""
-        optics = self.star.table("optics")
-        index = {number: i for i, number in enumerate(optics.ints(OPTICS).tolist())}
-        numbers = self.table.ints(OPTICS)
-        known = np.isin(numbers, list(index))
-        if not known.all():
-            row = int(np.argmin(known))
-            raise self.table.error(
-                f"{OPTICS} is {numbers[row]}, which the table optics does not list; add the group there",
-                row=row,
-            )
-        lookup = np.array([index[n] for n in numbers.tolist()], dtype=np.int64)
-        return lookup
+        return optics_indices(self.table, self.optics)
 
     def particles(self, tilt_series: TiltSeries) -> Particles:
         """Return the particles of one tomogram, without trajectories.
@@ -138,6 +131,11 @@ class ParticleTable:
         if self.is_centred:
             centred = np.stack([self._column(label)[rows] for label in CENTRED], axis=-1)
             return centred / tilt_series.pixel_size_angstrom + np.array(tilt_series.tomogram_size_px) / 2
+        if any(tilt_series.size_is_assumed):
+            raise self.table.error(
+                f"{', '.join(CORNERED)} count from the corner of tomogram {tilt_series.name}, whose size "
+                f"({', '.join(SIZES)}) is not set; give it in the tomogram set, in px of the tilt images"
+            )
         return np.stack([self._column(label)[rows] for label in CORNERED], axis=-1) + 1
 
     @cached_property
@@ -200,19 +198,3 @@ def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable
     if not len(particles):
         raise particles.table.error("there is no particle in this set; give one with particles")
     return particles
-
-
-def _optics_group(optics: StarTable, row: int) -> OpticsGroup:
-    return OpticsGroup(
-        name=optics.value("rlnOpticsGroupName", row)
-        if "rlnOpticsGroupName" in optics
-        else f"group {row + 1}",
-        pixel_size_angstrom=positive(optics, PIXEL_SIZE, row),
-        microscope=read_microscope(optics, row),
-        even_zernike=_zernike(optics, "rlnEvenZernike", row),
-        odd_zernike=_zernike(optics, "rlnOddZernike", row),
-    )
-
-
-def _zernike(optics: StarTable, label: str, row: int) -> tuple[float, ...]:
-    return tuple(optics.vector(label, row).tolist()) if label in optics else ()

@@ -10,28 +10,34 @@ from tomopolish.dataset.files import resolve_path
 from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
+from tomopolish.dataset.relion.numbers import number, positive, source_of, whole
+from tomopolish.dataset.relion.projections import read_projections
+from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
+from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable
-from tomopolish.physics.geometry import relion5_projections
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.shapes import Float
 
 Array = np.ndarray
 
-ANGLES = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
-SHIFTS = ("rlnTomoXShiftAngst", "rlnTomoYShiftAngst")
-MATRIX_ROWS = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ", "rlnTomoProjW")
-SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 STACK = "rlnTomoTiltSeriesName"
 MICROGRAPH = "rlnMicrographName"
 SERIES_FILE = "rlnTomoTiltSeriesStarFile"
 PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
-LARGEST = 1_000_000
-"""No count, and no edge of a tomogram in px, is larger."""
 COEFFICIENTS = "rlnTomoDeformationCoefficients"
 DEFORMATION_TYPE = "rlnTomoDeformationType"
 DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY")
 DEFORMATION_MODELS = {name.lower(): name for name in ("linear", "spline", "Fourier")}
-ABSENT = ("", "None", "none")
+STATED_TWICE = (PIXEL_SIZE, "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
+"""What the particles' optics groups repeat."""
+_DEFAULTS = {
+    "rlnTomoXTilt": 0.0,
+    "rlnPhaseShift": 0.0,
+    "rlnCtfBfactor": 0.0,
+    "rlnCtfScalefactor": 1.0,
+    "rlnCtfBfactorPerElectronDose": 0.0,
+}
+"""Columns of a tilt series that may be missing."""
 
 
 def load_tilt_series(
@@ -42,6 +48,7 @@ def load_tilt_series(
     general_file: Path,
     series_file: Path,
     working_directory: Path,
+    optics: StarTable | None = None,
 ) -> TiltSeries:
     """Build a tilt series from its row of the table ``global`` and its own table.
 
@@ -53,6 +60,8 @@ def load_tilt_series(
         One row per tilt image.
     general_file, series_file, working_directory
         The files of both tables and the project's folder: where relative names begin (spec §7).
+    optics
+        The particles' optics groups, for a pixel size or microscope that `general` does not state.
 
     Raises
     ------
@@ -64,89 +73,90 @@ def load_tilt_series(
             f"the tilt series has {len(series)} tilt image{'' if len(series) == 1 else 's'}, "
             "but at least 2 are needed; remove this tomogram from the sets"
         )
-    pixel_size = positive(general, PIXEL_SIZE, row)
+    pixel_size = positive(*_place(PIXEL_SIZE, general, row, optics))
     images = _open_images(general, row, series, (general_file, series_file, working_directory))
-    size = tomogram_size_px(general, row)
+    size = read_tomogram_size(general, row, images.size_px)
+    projections = read_projections(series, pixel_size, images.size_px, size)
     return TiltSeries(
         name=general.value("rlnTomoName", row),
-        projections_px=_projections(series, pixel_size, images.size_px, size),
-        tomogram_size_px=size,
+        projections_px=projections.matrices_px,
+        tomogram_size_px=size.px,
         pixel_size_angstrom=pixel_size,
         hand=_hand(general, row),
         defocus_slope=number(general, "rlnTomoDefocusSlope", row, default=1.0),
-        microscope=read_microscope(general, row),
+        microscope=read_microscope(general, row, optics),
         ctf=_ctf(series),
         pre_exposure=_pre_exposure(series),
         bfactor_per_dose=_bfactor_per_dose(general, row, series),
         fractional_dose=_fractional_dose(general, row),
         images=images,
         deformation=read_deformation(general, row, series),
+        size_is_assumed=size.is_assumed,
+        ignored_projections_px=projections.ignored_px,
+        remarks=(
+            *size.remarks,
+            *projections.remarks,
+            *_filled_cells(series),
+            *_from_second_source(general, row, optics),
+        ),
     )
 
 
-def number(table: StarTable, label: str, row: int, default: float | None = None) -> float:
-    """One cell as a finite number; raises InputError naming it."""
-    if label not in table and default is not None:
-        return default
-    cell = table.value(label, row)
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise table.error(
-            f"{label} is {cell[:60]!r}, which is not a finite number; correct the cell", row=row
-        )
-    return value
+def _place(label: str, general: StarTable, row: int, optics: StarTable | None) -> tuple[StarTable, str, int]:
+    """Return where a value is to be read, as the functions of `numbers` take it."""
+    table, place = source_of(label, general, row, optics)
+    return table, label, place
 
 
-def positive(table: StarTable, label: str, row: int) -> float:
-    """One cell as a positive number; raises InputError naming it."""
-    value = number(table, label, row)
-    if value <= 0:
-        raise table.error(f"{label} is {value:g}, but must be positive; correct the cell", row=row)
-    return value
+def read_microscope(general: StarTable, row: int, optics: StarTable | None = None) -> Microscope:
+    """Voltage, Cs and amplitude contrast of a row; raises InputError when they are impossible.
 
-
-def whole(table: StarTable, label: str, row: int) -> int:
-    """One cell as a positive whole number; raises InputError naming it."""
-    value = positive(table, label, row)
-    if not value <= LARGEST or value != int(value):
-        raise table.error(
-            f"{label} is {value:g}, but must be a whole number up to {LARGEST}; correct the cell", row=row
-        )
-    return int(value)
-
-
-def tomogram_size_px(general: StarTable, row: int) -> tuple[int, int, int]:
-    """(W, H, D) of a tomogram, px."""
-    w, h, d = (whole(general, label, row) for label in SIZES)
-    return w, h, d
-
-
-def read_microscope(table: StarTable, row: int) -> Microscope:
-    """Voltage, Cs and amplitude contrast of a row; raises InputError when they are impossible."""
-    voltage = number(table, "rlnVoltage", row)
+    `optics` is the particles' optics groups, for what the row does not state.
+    """
+    table, label, place = _place("rlnVoltage", general, row, optics)
+    voltage = number(table, label, place)
     if not 10 <= voltage <= 5000:
         raise table.error(
-            f"rlnVoltage is {voltage:g}, which is no voltage in kV; give kV, such as 300", row=row
+            f"rlnVoltage is {voltage:g}, which is no voltage in kV; give kV, such as 300", row=place
         )
-    cs = number(table, "rlnSphericalAberration", row)
+    table, label, place = _place("rlnSphericalAberration", general, row, optics)
+    cs = number(table, label, place)
     if not 0 <= cs <= 100:
         raise table.error(
-            f"rlnSphericalAberration is {cs:g}, which is no Cs in mm; give mm, such as 2.7", row=row
+            f"rlnSphericalAberration is {cs:g}, which is no Cs in mm; give mm, such as 2.7", row=place
         )
-    q0 = number(table, "rlnAmplitudeContrast", row)
+    table, label, place = _place("rlnAmplitudeContrast", general, row, optics)
+    q0 = number(table, label, place)
     if not 0 <= q0 <= 1:
         raise table.error(
-            f"rlnAmplitudeContrast is {q0:g}, but must lie between 0 and 1; correct it", row=row
+            f"rlnAmplitudeContrast is {q0:g}, but must lie between 0 and 1; correct it", row=place
         )
     return Microscope(voltage_kv=voltage, spherical_aberration_mm=cs, amplitude_contrast=q0)
 
 
+def _from_second_source(general: StarTable, row: int, optics: StarTable | None) -> list[Remark]:
+    """Say which values the particles' optics groups supplied."""
+    labels = [label for label in STATED_TWICE if source_of(label, general, row, optics)[0] is not general]
+    if not labels or optics is None:
+        return []
+    return [Remark(sentence=f"{', '.join(labels)} not set in {general.place}; {optics.place} counts")]
+
+
+def _filled_cells(series: StarTable) -> list[Remark]:
+    """Say which columns have a value in some rows only; one that has none at all is as good as missing."""
+    remarks = []
+    for label, default in _DEFAULTS.items():
+        unset = series.unset_rows(label)
+        if 0 < len(unset) < len(series):
+            remarks.append(
+                Remark(sentence=f"{label} is not set in every row; taken as {default:g} in the others")
+            )
+    return remarks
+
+
 def read_deformation(general: StarTable, row: int, series: StarTable) -> Deformation | None:
     """Return the warp of a tilt series, or None where the sets have none."""
-    if COEFFICIENTS not in series:
+    if not series.is_stated(COEFFICIENTS):
         return None
     cell = general.value(DEFORMATION_TYPE, row)
     model = DEFORMATION_MODELS.get(cell.lower())
@@ -161,39 +171,6 @@ def read_deformation(general: StarTable, row: int, series: StarTable) -> Deforma
     return Deformation(model=model, grid=(width, height), coefficients=coefficients)
 
 
-def uses_matrices(series: StarTable) -> bool:
-    """Whether a table gives projections as matrices (RELION 4) rather than angles; InputError if neither."""
-    if "rlnTomoYTilt" in series:
-        return False
-    if MATRIX_ROWS[0] in series:
-        return True
-    raise series.error(
-        "there are neither angles (rlnTomoYTilt, rlnTomoZRot, …) nor matrices (rlnTomoProjX, …); "
-        "align the tilt series, then export this file again"
-    )
-
-
-def _projections(
-    series: StarTable, pixel_size: float, image_size: tuple[int, int], size: tuple[int, int, int]
-) -> Float[Array, "F 4 4"]:
-    if not uses_matrices(series):
-        angles = np.stack(
-            [series.floats(ANGLES[0], default=0.0), *(series.floats(label) for label in ANGLES[1:])], axis=-1
-        )
-        shifts = np.stack([series.floats(label) for label in SHIFTS], axis=-1)
-        return relion5_projections(angles, shifts / pixel_size, image_size, size)
-    matrices = np.stack([series.vectors(label, 4) for label in MATRIX_ROWS], axis=1)
-    rotation = matrices[:, :3, :3]
-    deviation = np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max(axis=(1, 2))
-    if (deviation > 0.1).any() or (np.linalg.det(rotation) <= 0).any():
-        bad = int(np.argmax((deviation > 0.1) | (np.linalg.det(rotation) <= 0)))
-        raise series.error(
-            "rlnTomoProjX, Y, Z is not a rotation (with a shift); convert projections to unbinned pixels",
-            row=bad,
-        )
-    return matrices
-
-
 def _hand(general: StarTable, row: int) -> float:
     hand = number(general, "rlnTomoHand", row)
     if abs(hand) != 1:
@@ -206,9 +183,9 @@ def _ctf(series: StarTable) -> TiltCtf:
         defocus_u_angstrom=series.floats("rlnDefocusU"),
         defocus_v_angstrom=series.floats("rlnDefocusV"),
         defocus_angle_degrees=series.floats("rlnDefocusAngle"),
-        phase_shift_degrees=series.floats("rlnPhaseShift", default=0.0),
-        bfactor_angstrom2=series.floats("rlnCtfBfactor", default=0.0),
-        scale=series.floats("rlnCtfScalefactor", default=1.0),
+        phase_shift_degrees=series.floats("rlnPhaseShift", default=_DEFAULTS["rlnPhaseShift"]),
+        bfactor_angstrom2=series.floats("rlnCtfBfactor", default=_DEFAULTS["rlnCtfBfactor"]),
+        scale=series.floats("rlnCtfScalefactor", default=_DEFAULTS["rlnCtfScalefactor"]),
     )
 
 
@@ -236,8 +213,9 @@ def _open_images(
     general: StarTable, row: int, series: StarTable, folders: tuple[Path, Path, Path]
 ) -> MrcImages:
     general_file, series_file, working_directory = folders
-    if STACK in general and general.value(STACK, row) not in ABSENT:
-        _, name = split_section(general.value(STACK, row))
+    stack = general.stated(STACK, row)
+    if stack is not None:
+        _, name = split_section(stack)
         path = resolve_path(name, general_file, working_directory)
         return open_stack(path, len(series), named_in=f"{general.place}, row {row + 1}, {STACK}")
     if MICROGRAPH not in series:

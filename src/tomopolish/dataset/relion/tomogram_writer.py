@@ -11,22 +11,19 @@ import numpy as np
 from tomopolish.dataset.files import rebased, safe_file_name, shown_path
 from tomopolish.dataset.model import Alignment, Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
+from tomopolish.dataset.relion.projections import projection_columns
 from tomopolish.dataset.relion.tilt_series import (
-    ANGLES,
     COEFFICIENTS,
     DEFORMATION_GRID,
     DEFORMATION_TYPE,
-    MATRIX_ROWS,
     MICROGRAPH,
     SERIES_FILE,
-    SHIFTS,
     STACK,
-    uses_matrices,
 )
+from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet
-from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
+from tomopolish.dataset.star import StarTable, format_vectors, write_star
 from tomopolish.errors import InputError
-from tomopolish.physics.geometry import relion5_parameters
 
 
 class TomogramSetWriter:
@@ -141,7 +138,7 @@ class TomogramSetWriter:
             ]
         if self._deformations:
             for label in (*DEFORMATION_GRID, DEFORMATION_TYPE):
-                old = general.columns.get(label, [""] * len(names))
+                old = general.strings(label) if label in general else [""] * len(names)
                 columns[label] = [
                     self._deformation_cell(label, name) or old[row] or "0" for row, name in enumerate(names)
                 ]
@@ -157,25 +154,13 @@ class TomogramSetWriter:
 
 
 def _refined_columns(tilt_series: TiltSeries, table: StarTable, alignment: Alignment) -> dict[str, list[str]]:
-    columns: dict[str, list[str]] = {}
-    if MATRIX_ROWS[0] in table:
-        matrices = alignment.projections_px
-        columns |= {label: format_vectors(matrices[:, i]) for i, label in enumerate(MATRIX_ROWS)}
-    if not uses_matrices(table):
-        columns |= _angle_columns(tilt_series, alignment)
+    size = TomogramSize(px=tilt_series.tomogram_size_px, is_assumed=tilt_series.size_is_assumed)
+    columns = projection_columns(
+        table, alignment.projections_px, tilt_series.pixel_size_angstrom, tilt_series.image_size_px, size
+    )
     if alignment.deformation is not None:
         columns[COEFFICIENTS] = format_vectors(alignment.deformation.coefficients)
     return columns
-
-
-def _angle_columns(tilt_series: TiltSeries, alignment: Alignment) -> dict[str, list[str]]:
-    angles, shifts_px = relion5_parameters(
-        alignment.projections_px, tilt_series.image_size_px, tilt_series.tomogram_size_px
-    )
-    shifts = shifts_px * tilt_series.pixel_size_angstrom
-    return {label: format_floats(angles[:, i]) for i, label in enumerate(ANGLES)} | {
-        label: format_floats(shifts[:, i]) for i, label in enumerate(SHIFTS)
-    }
 
 
 def _rebased_section(named: str, star_file: Path, working_directory: Path) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from tomopolish.dataset.files import resolve_path, shown_path
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.dataset.relion.tilt_series import ABSENT, SERIES_FILE, load_tilt_series
+from tomopolish.dataset.relion.numbers import positive, source_of
+from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, SERIES_FILE, load_tilt_series
 from tomopolish.dataset.star import StarFile, StarTable, read_star
+from tomopolish.dataset.star_table import is_unset
 from tomopolish.errors import InputError
 
 GENERAL = "global"
@@ -34,11 +36,14 @@ class TomogramSet:
         The set's own file.
     path, working_directory
         That file, and the project's folder: where relative names begin.
+    optics
+        The particles' optics groups, for a pixel size or microscope that this set does not state.
     """
 
     star: StarFile
     path: Path
     working_directory: Path
+    optics: StarTable | None = None
 
     @cached_property
     def general(self) -> StarTable:
@@ -74,8 +79,8 @@ class TomogramSet:
         if self.dialect is Dialect.RELION_4:
             return self.path
         row = self.row(name)
-        named = self.general.value(SERIES_FILE, row)
-        if named in ABSENT:
+        named = self.general.stated(SERIES_FILE, row)
+        if named is None:
             raise self.general.error(f"{SERIES_FILE} is empty; name the tilt series' STAR file", row=row)
         return resolve_path(named, self.path, self.working_directory)
 
@@ -109,7 +114,13 @@ class TomogramSet:
             general_file=self.path,
             series_file=self.series_file(name),
             working_directory=self.working_directory,
+            optics=self.optics,
         )
+
+    def pixel_size_angstrom(self, name: str) -> float:
+        """Pixel size of a tomogram's tilt images; raises InputError when it is not stated."""
+        table, row = source_of(PIXEL_SIZE, self.general, self.row(name), self.optics)
+        return positive(table, PIXEL_SIZE, row)
 
 
 def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
@@ -125,7 +136,7 @@ def read_tomogram_set(path: Path, *, working_directory: Path) -> TomogramSet:
     tomograms = TomogramSet(star=star, path=path, working_directory=working_directory)
     seen: dict[str, int] = {}
     for row, name in enumerate(tomograms.names):
-        if name in ABSENT:
+        if is_unset(name):
             raise tomograms.general.error(f"{NAME} is empty; name the tomogram", row=row)
         if name in seen:
             raise tomograms.general.error(

@@ -1,0 +1,67 @@
+"""Single cells as numbers; one that cannot be used is refused by file, table, row and label."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tomopolish.dataset.star import StarTable
+
+LARGEST = 1_000_000
+"""No count, and no edge of a tomogram in px, is larger."""
+
+
+def number(table: StarTable, label: str, row: int, default: float | None = None) -> float:
+    """One cell as a finite number.
+
+    Parameters
+    ----------
+    default
+        What a missing column, or a cell without a value, stands for; None: both raise an InputError.
+    """
+    if default is not None and table.stated(label, row) is None:
+        return default
+    cell = table.value(label, row)
+    try:
+        value = float(cell)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise table.error(
+            f"{label} is {cell[:60]!r}, which is not a finite number; correct the cell", row=row
+        )
+    return value
+
+
+def positive(table: StarTable, label: str, row: int) -> float:
+    """One cell as a positive number; raises InputError naming it."""
+    value = number(table, label, row)
+    if value <= 0:
+        raise table.error(f"{label} is {value:g}, but must be positive; correct the cell", row=row)
+    return value
+
+
+def whole(table: StarTable, label: str, row: int) -> int:
+    """One cell as a positive whole number; raises InputError naming it."""
+    value = positive(table, label, row)
+    if not value <= LARGEST or value != int(value):
+        raise table.error(
+            f"{label} is {value:g}, but must be a whole number up to {LARGEST}; correct the cell", row=row
+        )
+    return int(value)
+
+
+def source_of(label: str, general: StarTable, row: int, second: StarTable | None) -> tuple[StarTable, int]:
+    """Return table and row where a value is to be read.
+
+    Parameters
+    ----------
+    general, row
+        Where it belongs.
+    second
+        A table whose rows are taken to speak for the first where that has no value, and where all of them
+        agree; the particles' optics groups repeat the tomograms' pixel size and microscope.
+    """
+    if second is None or general.stated(label, row) is not None:
+        return general, row
+    cells = {second.stated(label, r) for r in range(len(second))}
+    return (general, row) if len(cells) != 1 or None in cells else (second, 0)

@@ -1,0 +1,96 @@
+"""The particles' optics groups: aberrations, and values that repeat those of the tomograms (spec §3, §7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from tomopolish.dataset.model import OpticsGroup, TiltSeries
+from tomopolish.dataset.relion.tilt_series import STATED_TWICE
+from tomopolish.dataset.remarks import Remark
+from tomopolish.dataset.star import StarFile, StarTable
+from tomopolish.shapes import Int
+
+Array = np.ndarray
+
+OPTICS = "rlnOpticsGroup"
+TABLE = "optics"
+_TOLERANCE = 1e-3
+
+
+def optics_table(star: StarFile) -> StarTable | None:
+    """Return the table of optics groups; None where a particle set has none, or one without rows."""
+    return star.table(TABLE) if TABLE in star and len(star.table(TABLE)) else None
+
+
+def read_optics_groups(optics: StarTable | None) -> tuple[OpticsGroup, ...]:
+    """Read all optics groups, in the file's order; without a table there is one, without aberrations.
+
+    Raises InputError when aberrations are no vectors of numbers.
+    """
+    if optics is None:
+        return (OpticsGroup(name="all"),)
+    return tuple(
+        OpticsGroup(
+            name=optics.stated("rlnOpticsGroupName", row) or f"group {row + 1}",
+            even_zernike=_zernike(optics, "rlnEvenZernike", row),
+            odd_zernike=_zernike(optics, "rlnOddZernike", row),
+        )
+        for row in range(len(optics))
+    )
+
+
+def optics_indices(table: StarTable, optics: StarTable | None) -> Int[Array, "rows"]:
+    """Index into the optics groups of every particle.
+
+    Where there is one group, particles need not name it. Raises InputError naming a row without a group.
+    """
+    if optics is None or (len(optics) == 1 and not (table.is_stated(OPTICS) and OPTICS in optics)):
+        return np.zeros(len(table), dtype=np.int64)
+    index = {number: i for i, number in enumerate(optics.ints(OPTICS).tolist())}
+    numbers = table.ints(OPTICS)
+    known = np.isin(numbers, list(index))
+    if not known.all():
+        row = int(np.argmin(known))
+        raise table.error(
+            f"{OPTICS} is {numbers[row]}, which the table optics does not list; add the group there", row=row
+        )
+    return np.array([index[n] for n in numbers.tolist()], dtype=np.int64)
+
+
+def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: TiltSeries) -> list[Remark]:
+    """Say where optics groups state another pixel size or microscope than the tomogram, which counts."""
+    if optics is None:
+        return []
+    microscope = series.microscope
+    counting = (
+        ("pixel size", series.pixel_size_angstrom),
+        ("voltage", microscope.voltage_kv),
+        ("spherical aberration", microscope.spherical_aberration_mm),
+        ("amplitude contrast", microscope.amplitude_contrast),
+    )
+    remarks = []
+    for row in groups:
+        for label, (quantity, value) in zip(STATED_TWICE, counting, strict=True):
+            other = _stated_number(optics, label, row)
+            if other is not None and not math.isclose(value, other, rel_tol=0.0, abs_tol=_TOLERANCE):
+                sentence = (
+                    f"the {quantity} is {value:g}, which counts, but {optics.place}, row {row + 1}, says "
+                    f"{other:g}"
+                )
+                remarks.append(Remark(sentence=sentence))
+    return remarks
+
+
+def _stated_number(table: StarTable, label: str, row: int) -> float | None:
+    """One cell as a number; None where it has none, since nothing is computed with it."""
+    try:
+        return float(table.stated(label, row) or "")
+    except ValueError:
+        return None
+
+
+def _zernike(optics: StarTable, label: str, row: int) -> tuple[float, ...]:
+    return () if optics.stated(label, row) is None else tuple(optics.vector(label, row).tolist())

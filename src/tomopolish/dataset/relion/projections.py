@@ -1,0 +1,156 @@
+"""Projections as RELION's tables state them: by angles and shifts, by matrices, or by both (spec §2, §7).
+
+Where a table has matrices, RELION takes these, whichever its version; angles beside them then have no effect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.relion.tomogram_size import TomogramSize
+from tomopolish.dataset.remarks import Remark
+from tomopolish.dataset.star import StarTable, format_floats, format_vectors
+from tomopolish.errors import InputError
+from tomopolish.physics.geometry import project, relion5_parameters, relion5_projections
+from tomopolish.shapes import Float
+
+Array = np.ndarray
+
+ANGLES = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
+SHIFTS = ("rlnTomoXShiftAngst", "rlnTomoYShiftAngst")
+MATRIX_ROWS = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ", "rlnTomoProjW")
+_NOTABLE_PX = 0.1
+_TURNS = ANGLES[1:]
+"""Angles without which there is no alignment; a table may leave the tilt about x out."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StatedProjections:
+    """The projections of a tilt series, file order.
+
+    Attributes
+    ----------
+    matrices_px
+        The projections that count.
+    ignored_px
+        Those that the angles beside matrices describe; None where there are none.
+    remarks
+        What was assumed.
+    """
+
+    matrices_px: Float[Array, "F 4 4"]
+    ignored_px: Float[Array, "F 4 4"] | None = None
+    remarks: tuple[Remark, ...] = ()
+
+
+def uses_matrices(series: StarTable) -> bool:
+    """Whether matrices of a table count, rather than its angles; InputError if there are neither."""
+    if _has_matrices(series):
+        return True
+    if _has_angles(series):
+        return False
+    missing = [label for label in MATRIX_ROWS if label not in series]
+    if 0 < len(missing) < len(MATRIX_ROWS):
+        raise series.error(
+            f"{' and '.join(missing)} missing; add the rows of the matrices, or export the table again"
+        )
+    raise series.error(
+        "there are neither angles (rlnTomoYTilt, rlnTomoZRot, …) nor matrices (rlnTomoProjX, …); "
+        "align the tilt series, then export this file again"
+    )
+
+
+def read_projections(
+    series: StarTable, pixel_size_angstrom: float, image_size_px: tuple[int, int], size: TomogramSize
+) -> StatedProjections:
+    """Read the projections of a tilt series; raises InputError naming table and row."""
+    if not uses_matrices(series):
+        matrices, remarks = _by_angles(series, pixel_size_angstrom, image_size_px, size)
+        return StatedProjections(matrices_px=matrices, remarks=remarks)
+    ignored = None
+    if _has_angles(series) and all(label in series for label in SHIFTS):
+        with contextlib.suppress(InputError):  # what does not count need not be sound
+            ignored, _ = _by_angles(series, pixel_size_angstrom, image_size_px, size)
+    return StatedProjections(matrices_px=_by_matrices(series, size), ignored_px=ignored)
+
+
+def projection_remarks(series: TiltSeries, points_px: Float[Array, "P 3"]) -> list[Remark]:
+    """Say how far apart the projections that count and those that do not see points, where they disagree."""
+    ignored = series.ignored_projections_px
+    if ignored is None or not len(points_px):
+        return []
+    difference = project(series.projections_px, points_px) - project(ignored, points_px)
+    apart_px = float(np.hypot(difference[..., 0], difference[..., 1]).max())
+    if apart_px <= _NOTABLE_PX:
+        return []
+    sentence = (
+        f"{MATRIX_ROWS[0]}, Y, Z, W count, as in RELION, but the angles and shifts beside them disagree: "
+        "they place particles up to {amount} px elsewhere in the tilt images; remove the columns that are "
+        "out of date"
+    )
+    return [Remark(sentence=sentence, amount=apart_px)]
+
+
+def projection_columns(
+    series: StarTable,
+    projections_px: Float[Array, "F 4 4"],
+    pixel_size_angstrom: float,
+    image_size_px: tuple[int, int],
+    size: TomogramSize,
+) -> dict[str, list[str]]:
+    """Return new cells for all columns with which a table describes projections, so that they agree."""
+    columns: dict[str, list[str]] = {}
+    in_matrices = uses_matrices(series)
+    if in_matrices:
+        matrices = projections_px.copy()
+        matrices[:, :3, 3] += matrices[:, :3, :3] @ size.file_origin_px
+        columns |= {label: format_vectors(matrices[:, i]) for i, label in enumerate(MATRIX_ROWS)}
+    if not in_matrices or any(label in series for label in (*ANGLES, *SHIFTS)):
+        angles, shifts_px = relion5_parameters(projections_px, image_size_px, size.px)
+        shifts = shifts_px * pixel_size_angstrom
+        columns |= {label: format_floats(angles[:, i]) for i, label in enumerate(ANGLES)}
+        columns |= {label: format_floats(shifts[:, i]) for i, label in enumerate(SHIFTS)}
+    return columns
+
+
+def _has_matrices(series: StarTable) -> bool:
+    return all(map(series.is_stated, MATRIX_ROWS))
+
+
+def _has_angles(series: StarTable) -> bool:
+    return any(map(series.is_stated, _TURNS))
+
+
+def _by_angles(
+    series: StarTable, pixel_size: float, image_size: tuple[int, int], size: TomogramSize
+) -> tuple[Float[Array, "F 4 4"], tuple[Remark, ...]]:
+    x_tilts = series.floats(ANGLES[0], default=0.0)
+    angles = np.stack([x_tilts, *(series.floats(label) for label in _TURNS)], axis=-1)
+    has_shifts = any(label in series for label in SHIFTS)
+    shifts = np.stack(
+        [series.floats(label, default=None if has_shifts else 0.0) for label in SHIFTS], axis=-1
+    )
+    remarks: tuple[Remark, ...] = ()
+    if not has_shifts:
+        remarks = (Remark(sentence=f"{' and '.join(SHIFTS)} are missing, taken as 0"),)
+    return relion5_projections(angles, shifts / pixel_size, image_size, size.px), remarks
+
+
+def _by_matrices(series: StarTable, size: TomogramSize) -> Float[Array, "F 4 4"]:
+    matrices = np.stack([series.vectors(label, 4) for label in MATRIX_ROWS], axis=1)
+    rotation = matrices[:, :3, :3]
+    deviation = np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max(axis=(1, 2))
+    wrong = (deviation > 0.1) | (np.linalg.det(rotation) <= 0)
+    if wrong.any():
+        remedy = "convert projections to unbinned pixels"
+        if _has_angles(series):
+            remedy += f", or remove the columns {', '.join(MATRIX_ROWS)}, so that the angles count"
+        raise series.error(
+            f"rlnTomoProjX, Y, Z is not a rotation (with a shift); {remedy}", row=int(np.argmax(wrong))
+        )
+    matrices[:, :3, 3] -= rotation @ size.file_origin_px
+    return matrices

@@ -1,0 +1,66 @@
+"""The size of a tomogram, which not all files state and not all uses need.
+
+Positions in Å from the tomogram's centre and projections by angles about that centre make the size cancel:
+RELION 5's tilt-series jobs write no size, and other programs 0. An assumed size is even, so that the centre
+(W, H, D)/2 of the positions and the origin ⌊W/2⌋, ⌊H/2⌋, ⌊D/2⌋ of the projections are one, as with a size
+of 0. What still depends on it is where the corner lies, from which files of meshes and points count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomopolish.dataset.relion.numbers import number, whole
+from tomopolish.dataset.remarks import Remark
+from tomopolish.dataset.star import StarTable
+from tomopolish.shapes import Float
+
+Array = np.ndarray
+
+SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TomogramSize:
+    """(W, H, D) of a tomogram in px, and along which axes it is assumed for want of a stated one."""
+
+    px: tuple[int, int, int]
+    is_assumed: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def file_origin_px(self) -> Float[Array, "3"]:
+        """Where the origin of positions in px lies, as files without a size count them: from the centre."""
+        return np.where(self.is_assumed, np.asarray(self.px) // 2, 0).astype(np.float64)
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What to say of an assumed size."""
+        missing = [label for label, assumed in zip(SIZES, self.is_assumed, strict=True) if assumed]
+        if not missing:
+            return ()
+        w, h, d = self.px
+        return (
+            Remark(
+                sentence=f"{', '.join(missing)} not set; no position or angle depends on it, and a tomogram "
+                f"of {w} x {h} x {d} px is assumed, from whose corner meshes and points for other programs "
+                "count"
+            ),
+        )
+
+
+def read_tomogram_size(general: StarTable, row: int, image_size_px: tuple[int, int]) -> TomogramSize:
+    """Read the size of a tomogram; along axes without one it is about that of the images, and even.
+
+    Raises InputError naming the cell when a size is no whole number.
+    """
+    edges = (*image_size_px, min(image_size_px))
+    sizes, is_assumed = [], []
+    for label, edge in zip(SIZES, edges, strict=True):
+        assumed = number(general, label, row, default=0.0) <= 0
+        is_assumed.append(assumed)
+        sizes.append(2 * max(edge // 2, 1) if assumed else whole(general, label, row))
+    w, h, d = sizes
+    x, y, z = is_assumed
+    return TomogramSize(px=(w, h, d), is_assumed=(x, y, z))

@@ -1,0 +1,55 @@
+"""Remarks: what reading a data set had to assume, said once for all tomograms alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_MOST_NAMES = 3
+_AMOUNT = "{amount}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """Something that was assumed of one tomogram, or looked wrong without being needed.
+
+    Attributes
+    ----------
+    sentence
+        The same for all tomograms of which it holds; ``{amount}`` stands for `amount`.
+    amount
+        How much it is; of many tomograms the largest is said.
+    """
+
+    sentence: str
+    amount: float = 0.0
+
+
+class Remarks:
+    """Gathers remarks, so that a set with a thousand tomograms gets one sentence for each kind."""
+
+    def __init__(self) -> None:
+        self._tomograms: dict[str, list[str]] = {}
+        self._amounts: dict[str, float] = {}
+
+    def add(self, tomogram: str, remarks: Iterable[Remark]) -> None:
+        """Take what holds of one tomogram."""
+        for remark in remarks:
+            self._tomograms.setdefault(remark.sentence, []).append(tomogram)
+            largest = max(self._amounts.get(remark.sentence, 0.0), remark.amount)
+            self._amounts[remark.sentence] = largest
+
+    def sentences(self) -> list[str]:
+        """Return one sentence for each kind of remark, naming the first tomograms."""
+        return [
+            f"{_named(tomograms)}: {sentence.replace(_AMOUNT, f'{self._amounts[sentence]:.3g}')}"
+            for sentence, tomograms in self._tomograms.items()
+        ]
+
+
+def _named(tomograms: list[str]) -> str:
+    if len(tomograms) == 1:
+        return f"tomogram {tomograms[0]}"
+    listed = ", ".join(tomograms[:_MOST_NAMES])
+    more = len(tomograms) - _MOST_NAMES
+    return f"tomograms {listed}" + (f" and {more} more" if more > 0 else "")
