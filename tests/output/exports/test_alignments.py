@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from small_project import make_series
+from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.output.exports.aretomo import aretomo_model, write_aretomo
+from tomopolish.dataset.mrc import read_header, write_stack
+from tomopolish.output.exports.aretomo import RawStack, aretomo_model, raw_stack, write_aretomo
 from tomopolish.output.exports.imod import imod_model, write_imod
 from tomopolish.output.exports.warp import warp_model, write_warp
 from tomopolish.physics.geometry import project, relion5_projections
@@ -104,7 +107,7 @@ def test_aretomo_sees_every_point_where_we_do(
     size: tuple[int, int], axis: float, hand: float, tmp_path: Path
 ) -> None:
     series, points = make(size, axis, hand, pitch=0.0)
-    write_aretomo(tmp_path, "TS", aretomo_model(series, points), size)
+    write_aretomo(tmp_path, "TS", aretomo_model(series, points), raw_stack(series))
     header, rows = read_aln(tmp_path / "TS.aln")
     assert f"# RawSize = {size[0]} {size[1]} {TILTS}" in header
     assert (np.diff(rows[:, -1]) > 0).all()
@@ -141,7 +144,7 @@ def test_what_aretomo_and_warp_cannot_hold_is_the_residual(tmp_path: Path) -> No
     size = SIZES[1]
     series, points = make(size, 85.3, -1.0, pitch=3.0)
     aretomo, warp = aretomo_model(series, points), warp_model(series, points)
-    write_aretomo(tmp_path, "TS", aretomo, size)
+    write_aretomo(tmp_path, "TS", aretomo, raw_stack(series))
     write_warp(tmp_path, "TS", warp)
     _, rows = read_aln(tmp_path / "TS.aln")
     xf, tlt = np.loadtxt(tmp_path / "TS.xf"), np.loadtxt(tmp_path / "TS.tlt")
@@ -155,11 +158,67 @@ def test_what_aretomo_and_warp_cannot_hold_is_the_residual(tmp_path: Path) -> No
         assert left.max() > 1
 
 
+def dark_frames(path: Path) -> list[tuple[int, int, float]]:
+    lines = [line.partition("=")[2].split() for line in read_aln(path)[0] if "DarkFrame" in line]
+    return [(int(place), int(section), float(tilt)) for place, section, tilt in lines]
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_sections_that_the_series_leaves_out_are_dark_frames_of_the_raw_stack(
+    falling: bool, tmp_path: Path
+) -> None:
+    series, points = make(SIZES[0], 85.3, 1.0, pitch=0.0)
+    model = aretomo_model(series, points)
+    left_out = [0, 4, 5, 13]
+    sections = np.setdiff1d(np.arange(14), left_out)[: len(series)]
+    by_tilt = np.argsort(model.tilt_degrees)[:: -1 if falling else 1]
+    raw = np.empty(len(series), dtype=np.int64)
+    raw[by_tilt] = sections
+    write_aretomo(tmp_path, "TS", model, RawStack(size_px=SIZES[0], sections=raw, count=14))
+    header, rows = read_aln(tmp_path / "TS.aln")
+    assert f"# RawSize = {SIZES[0][0]} {SIZES[0][1]} 14" in header
+    np.testing.assert_array_equal(rows[:, 0], raw[np.argsort(model.tilt_degrees)])
+    dark = dark_frames(tmp_path / "TS.aln")
+    missing = [section for section in range(14) if section not in sections]
+    assert sorted(section for _, section, _ in dark) == missing
+    assert len(dark) + len(rows) == 14
+    # Taking the named places away from all sections, in the order of the tilt, leaves the rows.
+    everything = [None] * 14
+    for place, section, tilt in dark:
+        everything[place] = (section, tilt)
+    free = iter(zip(rows[:, 0].astype(int), rows[:, -1], strict=True))
+    everything = [entry or next(free) for entry in everything]
+    assert [section for section, _ in everything] == list(range(14))[:: -1 if falling else 1]
+    assert (np.diff([tilt for _, tilt in everything]) > 0).all()
+
+
+def test_the_raw_stack_is_the_one_that_the_images_are_sections_of(tmp_path: Path) -> None:
+    headers = []
+    for name, count in (("a.mrc", 12), ("b.mrc", 1)):
+        images = np.zeros((count, 16, 20), dtype=np.float32)
+        write_stack(tmp_path / name, images, count=count, size_px=(20, 16), pixel_size_angstrom=2.0)
+        headers.append(read_header(tmp_path / name))
+    rng = np.random.default_rng(3)
+    series = make_series(rng, np.zeros((3, 16, 20)))
+    of_one = raw_stack(replace(series, images=MrcImages(sections=tuple((headers[0], n) for n in (7, 2, 11)))))
+    assert (of_one.size_px, of_one.count) == ((20, 16), 12)
+    assert of_one.sections.tolist() == [7, 2, 11]
+    files = ((headers[0], 7), (headers[1], 0), (headers[0], 2))
+    of_several = raw_stack(replace(series, images=MrcImages(sections=files)))
+    assert (of_several.sections.tolist(), of_several.count) == ([0, 1, 2], 3)
+
+
+def test_a_section_left_out_of_an_unordered_stack_has_no_known_tilt() -> None:
+    stack = RawStack(size_px=(64, 64), sections=np.array([0, 1, 3]), count=4)
+    assert not stack.tilts_are_ordered(np.array([0.0, 3.0, -3.0]))
+    assert stack.left_out.tolist() == [2]
+
+
 def test_alnfile_reads_what_we_write_and_agrees_with_our_xf(tmp_path: Path) -> None:
     alnfile = pytest.importorskip("alnfile", reason="alnfile, an independent reader, is not installed")
     size = SIZES[2]
     series, points = make(size, 85.3, 1.0, pitch=0.0)
-    write_aretomo(tmp_path, "TS", aretomo_model(series, points), size)
+    write_aretomo(tmp_path, "TS", aretomo_model(series, points), raw_stack(series))
     write_imod(tmp_path, "TS", imod_model(series))
     table = alnfile.read(tmp_path / "TS.aln")
     theirs = np.asarray(alnfile.df_to_xf(table))

@@ -1,30 +1,86 @@
 """AreTomo: `.aln` files.
 
 Conventions, from AreTomo's manual and published sources (github.com/czimaginginstitute: AreTomo2,
-AreTomo3) and alnfile's page (https://pypi.org/project/alnfile). There is a row per tilt image, in order
-of the tilt: SEC, the image's place in the raw stack from 0; ROT, the angle of the tilt axis from y;
-GMAG; TX, TY, the shift in px of the raw stack; SMEAN, SFIT, SCALE, BASE; TILT. The aligned image at X',
-from its middle, is the raw image at ``Rz(ROT) X' + (TX, TY)`` from its own; middles are IMOD's, (n −
-1)/2 where the first pixel's centre is 0. A point is seen at ``x cos(TILT) + z sin(TILT)``. There is no
-tilt about x.
+AreTomo3) and alnfile's page (https://pypi.org/project/alnfile). RawSize counts all sections of the raw
+stack. A section that is left out has a line "# DarkFrame = index section tilt", whose index counts all
+sections from 0 in the order of the tilt. Each of the others has a row, in the order of the tilt: SEC, the
+image's section in the raw stack from 0 (AreTomo3 writes them from 1 and reads either); ROT, the angle of
+the tilt axis from y; GMAG; TX, TY, the shift in px of the raw stack; SMEAN, SFIT, SCALE, BASE; TILT. The
+aligned image at X', from its middle, is the raw image at ``Rz(ROT) X' + (TX, TY)`` from its own; middles
+are IMOD's, (n − 1)/2 where the first pixel's centre is 0. A point is seen at ``x cos(TILT) + z sin(TILT)``.
+There is no tilt about x.
 
 The library alnfile reads this format and does not write it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.output.exports.tilt_model import TiltModel, middle_px, pivot_of, tilt_model
-from tomopolish.shapes import Float
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
 _COLUMNS = "# SEC     ROT         GMAG       TX          TY      SMEAN     SFIT    SCALE     BASE     TILT"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawStack:
+    """The stack that a tilt series' images are from.
+
+    Attributes
+    ----------
+    size_px
+        (w, h) of the images.
+    sections
+        Section of each tilt image, from 0, file order.
+    count
+        Number of sections, those included that the tilt series leaves out.
+    """
+
+    size_px: tuple[int, int]
+    sections: Int[Array, "F"]
+    count: int
+
+    @property
+    def left_out(self) -> Int[Array, "n"]:
+        """Sections that belong to no tilt image."""
+        return np.setdiff1d(np.arange(self.count), self.sections)
+
+    def tilts_are_ordered(self, tilt_degrees: Float[Array, "F"]) -> bool:
+        """Whether tilt angles rise or fall from section to section, so that those between them follow."""
+        steps = np.diff(tilt_degrees[np.argsort(self.sections, kind="stable")])
+        return bool(len(steps) and ((steps > 0).all() or (steps < 0).all()))
+
+    def all_tilts_degrees(self, tilt_degrees: Float[Array, "F"]) -> Float[Array, "n"]:
+        """Tilt of every section; of those left out it follows from their neighbours, 0 where it does not."""
+        tilts = np.zeros(self.count)
+        if self.tilts_are_ordered(tilt_degrees):
+            order = np.argsort(self.sections)
+            known, angles = self.sections[order], tilt_degrees[order]
+            step = (angles[-1] - angles[0]) / (known[-1] - known[0])
+            all_of_them = np.arange(self.count)
+            tilts = np.interp(all_of_them, known, angles)
+            tilts += step * (np.minimum(all_of_them - known[0], 0) + np.maximum(all_of_them - known[-1], 0))
+        tilts[self.sections] = tilt_degrees
+        return tilts
+
+
+def raw_stack(series: TiltSeries) -> RawStack:
+    """Return the stack of a tilt series; images in files of their own make one in the order of the table."""
+    images = series.images
+    rows = np.arange(len(series))
+    if not isinstance(images, MrcImages) or len({file.path for file, _ in images.sections}) > 1:
+        return RawStack(size_px=images.size_px, sections=rows, count=len(rows))
+    sections = np.array([section for _, section in images.sections])
+    return RawStack(size_px=images.size_px, sections=sections, count=images.sections[0][0].shape[0])
 
 
 def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
@@ -37,19 +93,23 @@ def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltMod
     )
 
 
-def write_aretomo(folder: Path, stem: str, model: TiltModel, image_size_px: tuple[int, int]) -> None:
+def write_aretomo(folder: Path, stem: str, model: TiltModel, stack: RawStack) -> None:
     """Write `<stem>.aln`; raises RunError when that is impossible."""
-    width, height = image_size_px
+    width, height = stack.size_px
+    tilts = stack.all_tilts_degrees(model.tilt_degrees)
+    place = np.argsort(np.argsort(tilts, kind="stable"), kind="stable")
     with atomic_write(folder / f"{stem}.aln") as handle:
         handle.write(
             "# AreTomo Alignment / Priims bprmMn\n"
-            f"# RawSize = {width} {height} {len(model.tilt_degrees)}\n"
-            "# NumPatches = 0\n# AlphaOffset =     0.00\n# BetaOffset =     0.00\n"
-            f"{_COLUMNS}\n"
+            f"# RawSize = {width} {height} {stack.count}\n"
+            "# NumPatches = 0\n"
         )
+        for section in sorted(stack.left_out.tolist(), key=lambda section: int(place[section])):
+            handle.write(f"# DarkFrame =  {place[section]:4d} {section:4d} {tilts[section]:8.2f}\n")
+        handle.write(f"# AlphaOffset =     0.00\n# BetaOffset =     0.00\n{_COLUMNS}\n")
         for tilt in np.argsort(model.tilt_degrees, kind="stable"):
             tx, ty = model.shifts_px[tilt]
             handle.write(
-                f"{tilt:5d}  {model.axis_degrees[tilt]:11.6f}  {1:9.5f}  {tx:12.5f}  {ty:12.5f}  "
-                f"{1:7.2f}  {1:7.2f}  {1:7.2f}  {0:7.2f}  {model.tilt_degrees[tilt]:11.6f}\n"
+                f"{stack.sections[tilt]:5d}  {model.axis_degrees[tilt]:11.6f}  {1:9.5f}  {tx:12.5f}  "
+                f"{ty:12.5f}  {1:7.2f}  {1:7.2f}  {1:7.2f}  {0:7.2f}  {model.tilt_degrees[tilt]:11.6f}\n"
             )

@@ -12,7 +12,7 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
 from tomopolish.errors import InputError, RunStopped, TomopolishError
 from tomopolish.models.deformation import deformation_from
-from tomopolish.output.exports.aretomo import aretomo_model, write_aretomo
+from tomopolish.output.exports.aretomo import aretomo_model, raw_stack, write_aretomo
 from tomopolish.output.exports.chimerax import write_marker_tracks, write_markers
 from tomopolish.output.exports.imod import imod_model, write_imod
 from tomopolish.output.exports.napari import write_points, write_tracks
@@ -73,6 +73,9 @@ class ExportedTomogram:
         and where the data set sees a particle, motion and deformation aside.
     motion_px, deformation_px
         Largest displacement of a particle in a tilt image by what no format of an alignment holds.
+    sections_without_tilt
+        Sections of the raw stack (from 0) that the tilt series leaves out, and whose tilt angles do
+        not follow from their neighbours'.
     """
 
     tilts: int
@@ -80,6 +83,7 @@ class ExportedTomogram:
     residual_px: Mapping[str, float]
     motion_px: float
     deformation_px: float
+    sections_without_tilt: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +175,7 @@ def _write_alignments(
     if "imod" in models:
         write_imod(out / "imod", stem, models["imod"])
     if "aretomo" in models:
-        write_aretomo(out / "aretomo", stem, models["aretomo"], series.image_size_px)
+        write_aretomo(out / "aretomo", stem, models["aretomo"], raw_stack(series))
     if "warp" in models:
         write_warp(out / "warp", warp_stem, models["warp"])
 
@@ -226,7 +230,16 @@ def _measured(series: TiltSeries, particles: Particles, models: Mapping[str, Til
         },
         motion_px=motion,
         deformation_px=deformation,
+        sections_without_tilt=_sections_without_tilt(series, models),
     )
+
+
+def _sections_without_tilt(series: TiltSeries, models: Mapping[str, TiltModel]) -> tuple[int, ...]:
+    if "aretomo" not in models:
+        return ()
+    stack = raw_stack(series)
+    ordered = stack.tilts_are_ordered(models["aretomo"].tilt_degrees)
+    return () if ordered else tuple(stack.left_out.tolist())
 
 
 def _left_out_px(series: TiltSeries, particles: Particles) -> tuple[float, float]:
@@ -261,6 +274,12 @@ def _warnings(name: str, found: ExportedTomogram) -> list[str]:
         sentences.append(
             f"{name}: the images' deformation, up to {found.deformation_px:.2f} px at a particle, cannot be "
             "exported"
+        )
+    if found.sections_without_tilt:
+        listing = ", ".join(str(section) for section in found.sections_without_tilt)
+        sentences.append(
+            f"{name}: the tilt series leaves out sections {listing} (from 0) of its stack, whose tilt angles "
+            "no table says: correct place, section and tilt in the DarkFrame lines before AreTomo reads them"
         )
     return sentences
 
