@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).with_name("killable_run.py")
 OPTIONS = ["--i", "optimisation_set.star", "--b", "48", "--r", "6", "--o", "out", "--pipeline_control", "out"]
 CLUSTER = ["--workers", "2", "--j", "2"]
 SIGNALS = {"SIGINT": (130, "ABORTED"), "SIGTERM": (143, "ABORTED"), "SIGKILL": (-9, None)}
+HERE = {**SIGNALS, "SIGHUP": (129, "ABORTED")}
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -69,8 +70,13 @@ def check_left_behind(project: Path) -> None:
     assert not list((project / "out").rglob(".*.part"))
 
 
-@pytest.mark.parametrize("where", ["here", pytest.param("cluster", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        *((name, "here") for name in HERE),
+        *(pytest.param(name, "cluster", marks=pytest.mark.slow) for name in SIGNALS),
+    ],
+)
 def test_a_run_that_is_ended_keeps_what_is_finished(
     project: Path,
     name: str,
@@ -78,7 +84,7 @@ def test_a_run_that_is_ended_keeps_what_is_finished(
     finished_processes: list[subprocess.Popen[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status, left = SIGNALS[name]
+    status, left = HERE[name]
     process = start(*OPTIONS, *(CLUSTER if where == "cluster" else []))
     finished_processes.append(process)
     wait_until(lambda: (project / "begun").exists() and (project / "out/temp/TS_01.npz").exists())
@@ -89,7 +95,7 @@ def test_a_run_that_is_ended_keeps_what_is_finished(
     check_left_behind(project)
     exits = [path.name for path in (project / "out").glob("RELION_JOB_*")]
     assert exits == ([f"RELION_JOB_EXIT_{left}"] if left else [])
-    assert ("--only_do_unfinished goes on" in errors) == (left is not None)
+    assert ("with --only_do_unfinished resumes" in errors) == (left is not None)
     wait_until(lambda: not session_members(process.pid), 30)
     assert run(["align", *OPTIONS, "--only_do_unfinished"]) == 0
     assert "TS_01 (1/2): finished earlier" in capsys.readouterr().out

@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from tomopolish.cli.failures import explain
+from tomopolish.cli.failures import advice, explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
 from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
-from tomopolish.run.invocation import Invocation, path_after
-from tomopolish.run.signals import ending_in_order
+from tomopolish.run.invocation import Invocation
+from tomopolish.run.signals import Ending, ending_in_order
 from tomopolish.version import __version__
 
 SUMMARIES = {
@@ -74,35 +74,43 @@ def run(arguments: Sequence[str]) -> int:
     Under RELION's pipeline the job's exit file tells how it ended, be it by an option that does not exist.
     """
     if "align" not in arguments[:2] or not any(a.startswith("--pipeline_control") for a in arguments):
-        return _run(arguments)[0]
+        with ending_in_order() as ending:
+            return _run(arguments, ending)[0]
     from tomopolish.run.relion_job import control_of
 
     control = control_of(arguments)
-    try:
-        control.begin()
-        status, error = _run(arguments)
-        control.end(status, error)
-    except (OSError, TomopolishError) as problem:
-        return explain(problem)
+    with ending_in_order(lambda asked: control.end(asked.status, asked)) as ending:
+        try:
+            control.begin()
+            status, error = _run(arguments, ending)
+            control.end(status, error)
+        except (OSError, TomopolishError) as problem:
+            return explain(problem)
     return status
 
 
-def _run(arguments: Sequence[str]) -> tuple[int, BaseException | None]:
+def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException | None]:
     """Return the exit status, and the error that ended the command, if one did."""
     invocation = Invocation(command=("tomopolish", *arguments), debug="--debug" in arguments)
-    with warnings.catch_warnings(), showing_log(), ending_in_order():
+    ending.advice = advice(arguments)
+    with warnings.catch_warnings(), showing_log():
         warnings.showwarning = _show_warning
         try:
-            status = COMMANDS.main(
-                list(arguments) or ["--help"], prog_name="tomopolish", standalone_mode=False, obj=invocation
-            )
+            with ending.raising():
+                status = COMMANDS.main(
+                    list(arguments) or ["--help"],
+                    prog_name="tomopolish",
+                    standalone_mode=False,
+                    obj=invocation,
+                )
         except (Exception, KeyboardInterrupt) as problem:
             error: BaseException = problem
             if invocation.debug:
                 traceback.print_exc()
             if isinstance(error, click.Abort):  # what click makes of a KeyboardInterrupt
                 error = error.__cause__ or KeyboardInterrupt()
-            return explain(error, path_after(arguments, "--o")), error
+            error = ending.request or error  # an interrupted library may have raised anything
+            return explain(error, arguments), error
     return (status if isinstance(status, int) else 0), None
 
 
@@ -111,7 +119,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no Å shows a question mark
-    sys.exit(run(sys.argv[1:]))
+    with ending_in_order(own_process=True):
+        status = run(sys.argv[1:])
+    sys.exit(status)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import signal
+from collections.abc import Sequence
 
 import click
 
 from tomopolish.errors import TomopolishError
 from tomopolish.run.failures import Failure, plain
-from tomopolish.run.signals import Terminated
+from tomopolish.run.invocation import path_after
+from tomopolish.run.signals import AskedToEnd
 
-INTERRUPTED = 130
-TERMINATED = 143
-"""Exit status after Ctrl-C and after SIGTERM, as shells report them."""
-
-KEPT = "no refined set was written; --only_do_unfinished goes on from the tomograms that were finished"
+RESUME = "the same command with --only_do_unfinished resumes with the tomograms that are not finished"
+ALIGNING = ("align", "relion-align", "relion-external")
+"""The commands that can resume."""
 
 
-def explain(error: BaseException, folder: Path | None = None) -> int:
+def explain(error: BaseException, arguments: Sequence[str] = ()) -> int:
     """Say in one line on stderr what went wrong; returns the exit status.
 
-    `folder` is the output folder, where the details of an internal error go.
+    Parameters
+    ----------
+    arguments
+        Of the command line; the details of an internal error go into the output folder that they name.
     """
-    if isinstance(error, Terminated):
-        return _say(f"terminated; {KEPT}", TERMINATED)
-    if isinstance(error, click.Abort | KeyboardInterrupt):
-        return _say(f"interrupted; {KEPT}", INTERRUPTED)
+    if isinstance(error, AskedToEnd | click.Abort | KeyboardInterrupt):
+        asked = error if isinstance(error, AskedToEnd) else AskedToEnd(signal.SIGINT)
+        return _say(f"{asked}{advice(arguments)}", asked.status)
     if isinstance(error, click.ClickException):
         return _say(_usage_sentence(error), error.exit_code)
-    sentence = Failure.of(error).recorded(folder, "run")
+    sentence = Failure.of(error).recorded(path_after(arguments, "--o"), "run")
     return _say(sentence, error.exit_code if isinstance(error, TomopolishError) else 1)
+
+
+def advice(arguments: Sequence[str]) -> str:
+    """Return how to resume what was interrupted, as the end of a sentence; empty where nothing can."""
+    return f"; {RESUME}" if any(name in arguments[:2] for name in ALIGNING) else ""
 
 
 def _usage_sentence(error: click.ClickException) -> str:
@@ -40,6 +47,6 @@ def _usage_sentence(error: click.ClickException) -> str:
 
 
 def _say(sentence: str, status: int) -> int:
-    with contextlib.suppress(OSError):  # nobody reads it any more
+    with contextlib.suppress(OSError):  # the terminal may be gone
         click.echo(f"tomopolish: {plain(sentence)}", err=True)
     return status

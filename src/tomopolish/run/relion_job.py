@@ -14,6 +14,7 @@ from tomopolish.output.table import Table
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.run.invocation import path_after
 from tomopolish.run.reporter import Reporter
+from tomopolish.run.signals import raise_if_asked_to_end
 
 EXIT_PREFIX = "RELION_JOB_EXIT_"
 ABORT_NAME = "RELION_JOB_ABORT_NOW"
@@ -46,7 +47,11 @@ class PipelineControl:
             pass
 
     def look(self) -> None:
-        """Raise RunStopped when the abort file is there; looks about once a second."""
+        """Raise RunStopped when the abort file is there, and AskedToEnd after a signal.
+
+        Looks for the file about once a second.
+        """
+        raise_if_asked_to_end()
         now = time.monotonic()
         if self.folder is None or now - self._looked < SECONDS_BETWEEN_LOOKS:
             return

@@ -1,30 +1,229 @@
-"""Ending in order when the machine, or a queue, asks for it."""
+"""An end in order when a user, the machine or a queue asks for it, and in any case a prompt one.
+
+Python raises an exception in the main thread once that thread comes back to Python. Native code that does
+not come back, a library that swallows the exception, and threads that an ending process waits for can hold
+that up. So a thread of its own reads the signals from a pipe, and ends a process that has not ended in time.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
+import os
+import select
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
+
+SECONDS_TO_END = 5.0
+"""Time that a process has to end in order, unless `ending_may_take` says otherwise."""
+
+SECONDS_OF_ONE_REQUEST = 0.5
+"""Signals that follow the first within this time belong to it: a terminal and a wrapper may both send it."""
+
+SENTENCES = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "ended, because its terminal was closed",
+}
+"""The signals that ask a process to end, and how an error message says so."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: the run ends as after Ctrl-C."""
+class AskedToEnd(KeyboardInterrupt):
+    """A signal asks the process to end.
+
+    Attributes
+    ----------
+    number
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def status(self) -> int:
+        """The exit status, as shells report it."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        """Return how an error message says what happened."""
+        return SENTENCES[signal.Signals(self.number)]
+
+
+LastAct = Callable[[AskedToEnd], None]
+
+
+class Ending:
+    """The signals that came while `ending_in_order` lasts, and the thread that watches over the end.
+
+    Parameters
+    ----------
+    last_act
+        Called, in the thread, before a process that did not end in order is ended.
+    own_process
+        Whether the process ends soon after the block: it is watched until then.
+
+    Attributes
+    ----------
+    advice
+        What the user can do next, for the message of a process that did not end in order.
+    """
+
+    def __init__(self, last_act: LastAct | None, own_process: bool) -> None:
+        self.last_act = last_act
+        self.request: AskedToEnd | None = None
+        self.advice = ""
+        self.seconds_to_end = SECONDS_TO_END
+        self._own_process = own_process
+        self._raises = self._raised = False
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+        self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
+
+    def start(self) -> None:
+        """Take the signals over, except those that the caller ignores, as nohup does."""
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._thread.start()
+        for number in SENTENCES:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
+
+    def stop(self) -> None:
+        """Give the signals back; in a process of its own they end it from now on."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if self._own_process else handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        if self.request is not None and self._own_process:
+            return
+        os.write(self._write, b"\0")
+        self._thread.join()
+        os.close(self._write)
+        os.close(self._read)
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raise `AskedToEnd` within the block; a signal that comes before or after it is only noted."""
+        self._raises = True
+        try:
+            self.raise_again()
+            yield
+        finally:
+            self._raises = False
+
+    def raise_again(self) -> None:
+        """Raise what a library may have swallowed: a process that was asked to end never continues."""
+        if self.request is not None and self._raises:
+            raise AskedToEnd(self.request.number)
+
+    def allow(self, seconds: float) -> None:
+        """Give the process so long to end in order, from now or, if none has come, from the first signal."""
+        self.seconds_to_end = seconds
+        if self.request is not None:
+            self._since = time.monotonic()
+            self._set_alarm()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._note(number)
+        if not self._raised:
+            self._raised = True
+            self.raise_again()
+
+    def _note(self, number: int) -> None:
+        if self.request is None:
+            self._since = time.monotonic()
+            self.request = AskedToEnd(number)
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Have the system end the process while the interpreter takes itself down, when no thread can."""
+        if self._own_process:
+            left = self._since + self.seconds_to_end - time.monotonic()
+            signal.alarm(max(1, math.ceil(left + 1)))
+
+    def _watch(self) -> None:
+        first_seen: float | None = None
+        while True:
+            left = None if self.request is None else self._since + self.seconds_to_end - time.monotonic()
+            if left is not None and left <= 0:
+                self._end(f"but its work did not stop within {self.seconds_to_end:.0f} s: ended at once")
+            if not select.select([self._read], [], [], left)[0]:
+                continue
+            for number in os.read(self._read, 64):
+                if number == 0:
+                    return
+                if number not in self._before:
+                    continue
+                self._note(number)
+                if first_seen is None:
+                    first_seen = time.monotonic()
+                elif time.monotonic() - first_seen > SECONDS_OF_ONE_REQUEST:
+                    self._end("and asked again: ended at once")
+
+    def _end(self, how: str) -> None:
+        request = self.request or AskedToEnd(signal.SIGTERM)
+        if self._own_process:
+            signal.alarm(1)
+        with contextlib.suppress(Exception):
+            os.write(2, f"tomopolish: {request}, {how}{self.advice}\n".encode())
+        with contextlib.suppress(Exception):
+            if self.last_act is not None:
+                self.last_act(request)
+        os._exit(request.status)
+
+
+_endings: list[Ending] = []
+"""What is in force; at most one, since an inner block takes the outer one's."""
 
 
 @contextlib.contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated` within the block; does nothing outside the main thread."""
+def ending_in_order(last_act: LastAct | None = None, *, own_process: bool = False) -> Iterator[Ending]:
+    """Watch for SIGINT, SIGTERM and SIGHUP within the block; see `Ending`.
+
+    Outside the main thread, which alone receives signals, it does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield Ending(None, False)
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    if _endings:
+        ending = _endings[0]
+        outer, ending.last_act = ending.last_act, last_act or ending.last_act
+        try:
+            yield ending
+        finally:
+            ending.last_act = outer
+        return
+    ending = Ending(last_act, own_process)
+    ending.start()
+    _endings.append(ending)
+    try:
+        yield ending
+    finally:
+        _endings.clear()
+        ending.stop()
+
+
+def raise_if_asked_to_end() -> None:
+    """Raise `AskedToEnd` where a signal has asked for it, and a library has swallowed the exception."""
+    for ending in _endings:
+        if threading.current_thread() is threading.main_thread():
+            ending.raise_again()
+
+
+@contextlib.contextmanager
+def ending_may_take(seconds: float) -> Iterator[None]:
+    """Give a process that is asked to end within the block so many seconds to do it in order."""
+    before = [ending.seconds_to_end for ending in _endings]
+    for ending in _endings:
+        ending.allow(max(seconds, ending.seconds_to_end))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+        for ending, earlier in zip(_endings, before, strict=False):
+            ending.allow(earlier)

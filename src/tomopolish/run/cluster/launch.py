@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomopolish.errors import InputError
 from tomopolish.run.reporter import Reporter
+from tomopolish.run.signals import SECONDS_TO_END, ending_may_take
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 if TYPE_CHECKING:
@@ -86,16 +87,18 @@ def open_cluster(settings: ClusterSettings, threads: int, reporter: Reporter) ->
 @contextlib.contextmanager
 def _started(settings: ClusterSettings, threads: int) -> Iterator[Any]:
     make = _local_cluster if settings.slurm is None else _slurm_cluster
-    try:
-        cluster = make(settings, threads)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"the workers cannot be started: {' '.join(str(error).split())}") from error
-    try:
-        yield cluster
-    finally:
-        # Whatever the workers have computed is there: trouble with their end is no reason to lose it.
-        with contextlib.suppress(Exception):
-            cluster.close(timeout=5 if settings.slurm is None else SECONDS_TO_CANCEL)
+    seconds_to_close = 5 if settings.slurm is None else SECONDS_TO_CANCEL
+    with ending_may_take(seconds_to_close + SECONDS_TO_END):
+        try:
+            cluster = make(settings, threads)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise InputError(f"the workers cannot be started: {' '.join(str(error).split())}") from error
+        try:
+            yield cluster
+        finally:
+            # The workers' results are stored: trouble with their end is no reason to lose them.
+            with contextlib.suppress(Exception):
+                cluster.close(timeout=seconds_to_close)
 
 
 def _local_cluster(settings: ClusterSettings, threads: int) -> Any:
