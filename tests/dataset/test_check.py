@@ -186,18 +186,6 @@ CASES = {
         lambda: set_cell(PARTICLES, "particles", "rlnAngleTilt", 0, "inf"),
         (PARTICLES, "row 1", "rlnAngleTilt is 'inf'", "finite"),
     ),
-    "no particle names": Case(
-        lambda: drop_column(PARTICLES, "particles", "rlnTomoParticleName"),
-        (PARTICLES, "rlnTomoParticleName is missing"),
-    ),
-    "two particles of one name": Case(
-        lambda: set_cell(PARTICLES, "particles", "rlnTomoParticleName", 4, "TS_01/2"),
-        (PARTICLES, "row 5", "'TS_01/2'", "row 2", "duplicate"),
-    ),
-    "particle name with spaces": Case(
-        lambda: set_cell(PARTICLES, "particles", "rlnTomoParticleName", 4, "my particle"),
-        (PARTICLES, "row 5", "'my particle'", "rename"),
-    ),
     "unknown optics group": Case(
         lambda: set_cell(PARTICLES, "particles", "rlnOpticsGroup", 1, "2"),
         (PARTICLES, "row 2", "rlnOpticsGroup is 2", "add the group"),

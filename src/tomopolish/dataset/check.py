@@ -18,7 +18,8 @@ from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes
 from tomopolish.dataset.project import OUTPUT_NAMES, Dataset
-from tomopolish.dataset.relion.particles import NAME, PARTICLE_ANGLES, TOMOGRAM
+from tomopolish.dataset.relion.particle_names import count_repeated
+from tomopolish.dataset.relion.particles import CENTRED, CORNERED, PARTICLE_ANGLES, TOMOGRAM
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.remarks import Remark, Remarks
@@ -131,12 +132,12 @@ def check_particles(dataset: Dataset) -> list[str]:
     Raises
     ------
     InputError
-        When a column is missing or wrong, a name occurs twice, or no particle has a known tomogram.
+        When a column is missing or wrong, no particle has a known tomogram, or trajectories cannot be found
+        by name.
     """
     particles, tomograms = dataset.particles, dataset.tomograms
     table = particles.table
-    _check_names(dataset)
-    warnings = []
+    warnings = _name_warnings(dataset)
     rows = particles.rows_by_tomogram
     unknown = [name for name in rows if name not in tomograms]
     if len(unknown) == len(rows):
@@ -165,21 +166,22 @@ def check_particles(dataset: Dataset) -> list[str]:
     return warnings
 
 
-def _check_names(dataset: Dataset) -> None:
-    table, names = dataset.particles.table, dataset.particles.names
-    if len(set(names)) != len(names):
-        first: dict[str, int] = {}
-        for row, name in enumerate(names):
-            if name in first:
-                raise table.error(
-                    f"the particle name {name!r} was used in row {first[name] + 1} already; "
-                    f"give every particle its own {NAME}, or remove the duplicate",
-                    row=row,
-                )
-            first[name] = row
-    for row, name in enumerate(names):
-        if not name or any(map(str.isspace, name)):
-            raise table.error(f"{NAME} is {name!r}, but must be a word without spaces; rename it", row=row)
+def _name_warnings(dataset: Dataset) -> list[str]:
+    """Say where names were made; raises InputError where trajectories need those of the table."""
+    particles = dataset.particles
+    naming, table = particles.naming, particles.table
+    if naming.remark is None:
+        return []
+    if dataset.trajectories is not None:
+        naming.require_stated()
+    repeated = count_repeated(table, (TOMOGRAM, *(CENTRED if particles.is_centred else CORNERED)))
+    if not repeated:
+        return [naming.remark]
+    return [
+        naming.remark,
+        f"{table.place}: {repeated} particles have tomogram and position of an earlier one, so that their "
+        "images count twice; remove the duplicates",
+    ]
 
 
 def check_references(dataset: Dataset, box_px: int) -> list[str]:

@@ -107,6 +107,7 @@ class Dataset:
         tilt_series = replace(tilt_series, remarks=(*tilt_series.remarks, *remarks))
         if self.trajectories is None:
             return tilt_series, particles
+        self.particles.naming.require_stated()
         offsets = self.trajectories.load(particles.names, len(tilt_series))
         return tilt_series, replace(particles, trajectories_px=offsets / tilt_series.pixel_size_angstrom)
 
@@ -192,7 +193,7 @@ class Dataset:
         if tomograms is not None:
             tomograms.finish()
         uncertainty.write()
-        particles.write(paths["particles"])
+        particles.write(paths["particles"], with_names=motion)
         files = self.files.updated(paths)
         files = replace(files, table=replace(files.table, version=files.table.version or self.version))
         write_optimisation_set(out / "optimisation_set.star", files)

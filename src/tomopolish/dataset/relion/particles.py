@@ -12,6 +12,7 @@ import numpy as np
 from tomopolish.dataset.cells import Cells
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
+from tomopolish.dataset.relion.particle_names import NAME, ParticleNames, particle_names
 from tomopolish.dataset.relion.particle_optics import optics_indices, optics_table, read_optics_groups
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
@@ -22,7 +23,6 @@ Array = np.ndarray
 
 TABLE = "particles"
 TOMOGRAM = "rlnTomoName"
-NAME = "rlnTomoParticleName"
 HALF_SET = "rlnRandomSubset"
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
 CORNERED = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
@@ -65,9 +65,14 @@ class ParticleTable:
         return read_optics_groups(self.optics)
 
     @cached_property
+    def naming(self) -> ParticleNames:
+        """A name for every particle: as stated, or made where those cannot tell particles apart."""
+        return particle_names(self.table, self.table.strings(TOMOGRAM))
+
+    @property
     def names(self) -> list[str]:
-        """Name of every particle."""
-        return list(self.table.strings(NAME))
+        """Name of every particle; see `naming`."""
+        return self.naming.names
 
     @cached_property
     def rows_by_tomogram(self) -> Mapping[str, Int[Array, "P"]]:
@@ -167,12 +172,20 @@ class ParticleUpdate:
             self._values[rows] = positions_px - 1
         self._is_refined[rows] = True
 
-    def table(self) -> StarTable:
-        """Return the table ``particles`` with what was added."""
-        table = self._particles.table
+    def table(self, *, with_names: bool = False) -> StarTable:
+        """Return the table ``particles`` with what was added.
+
+        Parameters
+        ----------
+        with_names
+            Whether other files name particles, so that names which had to be made belong in the table, too.
+        """
+        table, naming = self._particles.table, self._particles.naming
         columns = {label: self._merged(label, self._values[:, i]) for i, label in enumerate(self._labels)}
         zeros = np.zeros(len(table))
         columns |= {label: self._merged(label, zeros) for label in ORIGIN if label in table}
+        if with_names and naming.fault is not None:
+            return table.with_columns({**columns, NAME: naming.names})
         return table.with_columns(columns)
 
     def _merged(self, label: str, values: Float[Array, "rows"]) -> Cells:
@@ -187,9 +200,9 @@ class ParticleUpdate:
             rows = zip(format_floats(values[part]), refined, before, strict=False)
             yield from (new if is_refined else old for new, is_refined, old in rows)
 
-    def write(self, path: Path) -> None:
-        """Write the particle set atomically; raises RunError when that is impossible."""
-        write_star(path, self._particles.star.with_table(self.table()))
+    def write(self, path: Path, *, with_names: bool = False) -> None:
+        """Write the particle set (see `table`) atomically; raises RunError when that is impossible."""
+        write_star(path, self._particles.star.with_table(self.table(with_names=with_names)))
 
 
 def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable:
