@@ -28,6 +28,7 @@ from accuracy_cases import (
     static_case,
     warp_case,
 )
+from accuracy_net_rotation import COUNTS, INPUTS, NetRotationCase, net_rotation_case, turned_input
 from accuracy_tables import insert, markdown
 from tomopolish import pipeline
 from tomopolish.dataset.model import Alignment, Deformation, Particles, References, TiltSeries
@@ -39,7 +40,7 @@ from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.simulate import Truth, simulate_tilt_series, with_true_geometry
-from tomopolish.simulate.evaluate import Geometry, evaluate_alignment, geometry_errors
+from tomopolish.simulate.evaluate import Geometry, GeometryErrors, evaluate_alignment, geometry_errors
 from tomopolish.solve import uncertainty
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
@@ -85,12 +86,11 @@ def description(case: Case, tomogram: Tomogram) -> Record:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """An alignment, its RMS 2D error over visible pairs, and figures for the record."""
+    """An alignment, its errors and the input's, and figures for the record."""
 
     alignment: Alignment
-    error_angstrom: float
-    input_error_angstrom: float
-    trajectory_error_angstrom: float
+    errors: GeometryErrors
+    input_errors: GeometryErrors
     evaluations: int
     scale: float
     warnings: tuple[str, ...]
@@ -106,11 +106,11 @@ def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
     )
     seconds = time.perf_counter() - begin
     evaluation = evaluate_alignment(tomogram.truth, result.alignment, tomogram.particles)
+    assert evaluation.before is not None
     return Run(
         alignment=result.alignment,
-        error_angstrom=evaluation.after.rms_2d_angstrom,
-        input_error_angstrom=evaluation.before.rms_2d_angstrom if evaluation.before else float("nan"),
-        trajectory_error_angstrom=evaluation.after.rms_trajectory_angstrom,
+        errors=evaluation.after,
+        input_errors=evaluation.before,
         evaluations=result.statistics.evaluations,
         scale=result.statistics.intensity_scale,
         warnings=result.statistics.warnings,
@@ -174,7 +174,8 @@ def start_at_truth(tomogram: Tomogram, settings: AlignSettings) -> TruthStart:
         truth.deformation,
     )
     refinement = refine(problem, windows, vector, RefineOptions(robust_start=False, max_evaluations=400))
-    found = refined_geometry(tomogram.series, tomogram.particles, refinement, windows, settings)
+    curvature = uncertainty.expected_curvature(refinement.problem, refinement.vector, windows.power)
+    found = refined_geometry(tomogram.series, tomogram.particles, refinement, windows, curvature, settings)
     warp = None
     if settings.deformation is not None:
         coefficients = problem.layout.unpack(refinement.vector).warp
@@ -202,11 +203,22 @@ def compare(tomogram: Tomogram, run: Run, ideal: TruthStart) -> Record:
     )
     gain = evaluate(ideal.problem, vector).log_likelihood - ideal.refinement.log_likelihood
     return {
-        "input_angstrom": run.input_error_angstrom,
-        "run_angstrom": run.error_angstrom,
+        **figures_of(run),
         "truth_start_angstrom": ideal.error_angstrom,
-        "ratio": run.error_angstrom / ideal.error_angstrom,
+        "ratio": run.errors.rms_2d_angstrom / ideal.error_angstrom,
         "log_likelihood_over_truth_start": gain,
+    }
+
+
+def figures_of(run: Run) -> Record:
+    """Figures of a run from the input."""
+    return {
+        "input_angstrom": run.input_errors.rms_2d_angstrom,
+        "run_angstrom": run.errors.rms_2d_angstrom,
+        "input_net_degrees": run.input_errors.net_rotation_degrees,
+        "run_net_degrees": run.errors.net_rotation_degrees,
+        "input_view_degrees": run.input_errors.rms_view_degrees,
+        "run_view_degrees": run.errors.rms_view_degrees,
         "evaluations": run.evaluations,
         "scale": run.scale,
         "warnings": list(run.warnings),
@@ -220,8 +232,8 @@ def measure_static(case: Case) -> Record:
     record = compare(tomogram, run, start_at_truth(tomogram, case.align))
     series, particles = with_true_geometry(tomogram.series, tomogram.particles, tomogram.truth)
     informed = align(replace(tomogram, series=series, particles=particles), case.align)
-    record["truth_as_input_angstrom"] = informed.error_angstrom
-    record["ratio_to_truth_as_input"] = run.error_angstrom / informed.error_angstrom
+    record["truth_as_input_angstrom"] = informed.errors.rms_2d_angstrom
+    record["ratio_to_truth_as_input"] = run.errors.rms_2d_angstrom / informed.errors.rms_2d_angstrom
     return description(case, tomogram) | record
 
 
@@ -230,18 +242,26 @@ def measure_models(case: Case) -> Record:
     tomogram, settings = simulate(case), case.align
     run = align(tomogram, settings)
     record = compare(tomogram, run, start_at_truth(tomogram, settings))
-    record["run_trajectory_angstrom"] = run.trajectory_error_angstrom
+    record["run_trajectory_angstrom"] = run.errors.rms_trajectory_angstrom
     if settings.motion is not None:
         without = align(tomogram, replace(settings, motion=None))
         record["velocity_scale"] = settings.motion.velocity_scale
-        record["without_motion_angstrom"] = without.error_angstrom
-        record["without_motion_trajectory_angstrom"] = without.trajectory_error_angstrom
+        record["without_motion_angstrom"] = without.errors.rms_2d_angstrom
+        record["without_motion_trajectory_angstrom"] = without.errors.rms_trajectory_angstrom
     if settings.deformation is not None:
         without = align(tomogram, replace(settings, deformation=None))
         record["warp"] = settings.deformation.model
         record["warp_per_tilt"] = settings.deformation.per_frame
-        record["without_warp_angstrom"] = without.error_angstrom
+        record["without_warp_angstrom"] = without.errors.rms_2d_angstrom
     return description(case, tomogram) | record
+
+
+def measure_net_rotation(case: NetRotationCase) -> Record:
+    """Align an input whose projections are turned as a whole, too."""
+    tomogram = simulate(case)
+    series, truth = turned_input(tomogram.series, tomogram.truth, case.input_errors)
+    run = align(replace(tomogram, series=series, truth=truth), case.align)
+    return description(case, tomogram) | {"input": case.input_errors.name} | figures_of(run)
 
 
 def measure_scale(case: Case) -> Record:
@@ -250,8 +270,8 @@ def measure_scale(case: Case) -> Record:
     pixel = tomogram.series.pixel_size_angstrom
     usual = align(tomogram, case.align)
     record: Record = {
-        "run_angstrom": usual.error_angstrom,
-        "run_trajectory_angstrom": usual.trajectory_error_angstrom,
+        "run_angstrom": usual.errors.rms_2d_angstrom,
+        "run_trajectory_angstrom": usual.errors.rms_trajectory_angstrom,
         "trajectory_length_angstrom": pixel * _rms(usual.alignment.trajectories_px),
         "scale": usual.scale,
     }
@@ -262,7 +282,7 @@ def measure_scale(case: Case) -> Record:
         trajectories.append(run.alignment.trajectories_px)
         apart = trajectories[-1] - usual.alignment.trajectories_px
         record[f"times_{factor:g}"] = {
-            "run_angstrom": run.error_angstrom,
+            "run_angstrom": run.errors.rms_2d_angstrom,
             "trajectory_difference_angstrom": pixel * _rms(apart),
             "scale": run.scale,
         }
@@ -278,8 +298,8 @@ def _rms(vectors: Array) -> float:
 class Study:
     """What is measured over how many seeds."""
 
-    case: Callable[[int], Case]
-    measure: Callable[[Case], Record]
+    case: Callable[[int], Any]
+    measure: Callable[[Any], Record]
     seeds: int
 
 
@@ -291,6 +311,9 @@ STUDIES = {
     "warp": Study(case=warp_case, measure=measure_models, seeds=12),
     "motion_and_warp": Study(case=motion_and_warp_case, measure=measure_models, seeds=6),
     "scale": Study(case=motion_case, measure=measure_scale, seeds=4),
+    "net_rotation": Study(
+        case=net_rotation_case, measure=measure_net_rotation, seeds=8 * len(COUNTS) * len(INPUTS)
+    ),
 }
 
 

@@ -95,7 +95,7 @@ def static_case(seed: int, snrs: tuple[float, ...] = PAIR_SNRS) -> Case:
             tilt_growth=(0.0, 0.5)[seed // 2 % 2],
         ),
     )
-    return Case(seed=seed, simulation=simulation, align=_align_settings(box, range_px))
+    return Case(seed=seed, simulation=simulation, align=align_settings(box, range_px))
 
 
 def faint_case(seed: int) -> Case:
@@ -119,7 +119,7 @@ def motion_case(seed: int, velocity_scales: tuple[float, ...] = VELOCITY_SCALES)
         motion=PlantedMotion(velocity_scale=velocity, distance_scale=DISTANCE_SCALE),
     )
     align = replace(
-        _align_settings(still.align.windows.box_px, MOTION_RANGE_PX),
+        align_settings(still.align.windows.box_px, MOTION_RANGE_PX),
         motion=MotionSettings(velocity_scale=velocity, distance_scale=DISTANCE_SCALE),
     )
     return Case(seed=seed, simulation=simulation, align=align)
@@ -137,7 +137,7 @@ def warp_case(seed: int) -> Case:
         warp=PlantedWarp(model=model, amplitude_px=1.5, per_frame=own),
     )
     align = replace(
-        _align_settings(still.align.windows.box_px, reach),
+        align_settings(still.align.windows.box_px, reach),
         deformation=DeformationSettings(model=model, per_frame=own),
     )
     return Case(seed=seed, simulation=simulation, align=align)
@@ -152,7 +152,8 @@ def motion_and_warp_case(seed: int) -> Case:
     return Case(seed=seed, simulation=simulation, align=align)
 
 
-def _align_settings(box_px: int, range_px: int) -> AlignSettings:
+def align_settings(box_px: int, range_px: int) -> AlignSettings:
+    """Return the settings of an alignment in memory: a box, a range, and defaults."""
     return AlignSettings(
         inputs=InputPaths(optimisation_set=Path("simulated.star")),
         windows=WindowSettings(box_px=box_px, range_px=range_px),

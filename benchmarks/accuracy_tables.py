@@ -12,6 +12,9 @@ Record = Mapping[str, Any]
 LIMIT = 1.1
 """Most that a run's error may be, in units of that of a start at the truth."""
 
+NET_FACTOR, NET_DEGREES = 1.2, 0.05
+"""Most that a run's net rotation may be, in units of the input's, or else in degrees."""
+
 MARKS = ("<!-- tables -->", "<!-- end of tables -->")
 
 
@@ -25,6 +28,7 @@ def markdown(records: Mapping[str, Sequence[Record]]) -> str:
         "warp": _models("Warps", records.get("warp", ()), ("warp",)),
         "motion_and_warp": _models("Motion and warp", records.get("motion_and_warp", ()), ("motion", "warp")),
         "scale": _scale(records.get("scale", ())),
+        "net_rotation": _net_rotation(records.get("net_rotation", ())),
     }
     return "\n\n".join(text for name, text in sections.items() if records.get(name))
 
@@ -59,6 +63,8 @@ def _static(title: str, records: Sequence[Record]) -> str:
             "largest",
             f"≤ {LIMIT}",
             "truth as input, Å",
+            "net rotation, °",
+            "views, °",
         ),
         [
             (
@@ -71,6 +77,7 @@ def _static(title: str, records: Sequence[Record]) -> str:
                 f"{max(r['ratio'] for r in group):.3f}",
                 _share([r["ratio"] <= LIMIT for r in group]),
                 _pooled(group, "truth_as_input_angstrom"),
+                *_views(group),
             )
             for name, group in groups
         ],
@@ -95,6 +102,8 @@ def _static(title: str, records: Sequence[Record]) -> str:
             "ratio",
             "Δ log-likelihood",
             "truth as input, Å",
+            "net rotation, °",
+            "views, °",
             "evaluations",
             "s",
         ),
@@ -118,6 +127,7 @@ def _static(title: str, records: Sequence[Record]) -> str:
                 _marked(r["ratio"]),
                 f"{r['log_likelihood_over_truth_start']:+.1f}",
                 f"{r['truth_as_input_angstrom']:.3f}",
+                *_views([r]),
                 str(r["evaluations"]),
                 f"{r['seconds']:.1f}",
             )
@@ -141,7 +151,8 @@ def _models(title: str, records: Sequence[Record], without: Sequence[str]) -> st
     header = ["seed", "particles", "tilts", "SNR"]
     header += ["`--s_vel`"] * ("motion" in without) + ["warp"] * ("warp" in without)
     header += ["input, Å", *(f"without {what}, Å" for what in without)]
-    header += ["run, Å", "from the truth, Å", "ratio", "Δ log-likelihood", "evaluations", "s"]
+    header += ["run, Å", "from the truth, Å", "ratio", "Δ log-likelihood"]
+    header += ["net rotation, °", "views, °", "evaluations", "s"]
     rows = []
     for r in records:
         row = [str(r["seed"]), str(r["particles"]), str(r["tilts"]), f"{r['pair_snr']:g}"]
@@ -156,6 +167,7 @@ def _models(title: str, records: Sequence[Record], without: Sequence[str]) -> st
             f"{r['truth_start_angstrom']:.3f}",
             _marked(r["ratio"]),
             f"{r['log_likelihood_over_truth_start']:+.1f}",
+            *_views([r]),
             str(r["evaluations"]),
             f"{r['seconds']:.1f}",
         ]
@@ -198,6 +210,44 @@ def _scale(records: Sequence[Record]) -> str:
         for r in records
     ]
     return f"### References of another intensity\n\n{table(header, rows)}"
+
+
+def _net_rotation(records: Sequence[Record]) -> str:
+    """One row per number of particles, one column per kind of input."""
+    if not records:
+        return ""
+    within = [r["run_net_degrees"] <= max(NET_FACTOR * r["input_net_degrees"], NET_DEGREES) for r in records]
+    inputs = list(dict.fromkeys(r["input"] for r in records))
+    counts = sorted({r["particles"] for r in records})
+    groups = {
+        (count, name): [r for r in records if (r["particles"], r["input"]) == (count, name)]
+        for count in counts
+        for name in inputs
+    }
+    tables = [
+        table(
+            ("particles", *inputs),
+            [
+                (str(count), *[_views(group)[part] if (group := groups[count, n]) else "" for n in inputs])
+                for count in counts
+            ],
+        )
+        for part in (0, 1)
+    ]
+    verdict = f"{_share(within)} runs end within {NET_FACTOR} × the input's net rotation or {NET_DEGREES}°"
+    return (
+        f"### Net rotation\n\n{verdict}. Net rotation, °:\n\n{tables[0]}\n\n"
+        f"Views, °, net rotation included:\n\n{tables[1]}"
+    )
+
+
+def _views(records: Sequence[Record]) -> tuple[str, str]:
+    """Return net rotation and error of the views, input → run; root mean square over seeds."""
+    net, views = (
+        f"{_pooled(records, f'input_{what}_degrees')} → {_pooled(records, f'run_{what}_degrees')}"
+        for what in ("net", "view")
+    )
+    return net, views
 
 
 def _pooled(records: Sequence[Record], key: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tomopolish.physics.geometry import rotation_vector
-from tomopolish.settings.alignment import FitSettings, MotionSettings
+from tomopolish.settings.alignment import FitSettings, MotionSettings, WindowSettings
 from tomopolish.simulate import PlantedMotion, PlantedWarp
 from tomopolish.simulate.acquisition import tilt_angles_degrees
 from tomopolish.solve import uncertainty
@@ -34,6 +34,11 @@ def accuracy() -> Iterator[ModuleType]:
 @pytest.fixture(scope="module")
 def cases(accuracy: ModuleType) -> ModuleType:
     return importlib.import_module("accuracy_cases")
+
+
+@pytest.fixture(scope="module")
+def net_rotation(accuracy: ModuleType) -> ModuleType:
+    return importlib.import_module("accuracy_net_rotation")
 
 
 def tiny(case: Any, particles: int = 16) -> Any:
@@ -128,6 +133,39 @@ def test_a_run_from_the_input_is_as_good_as_one_from_the_truth(
     assert abs(record["log_likelihood_over_truth_start"]) < 0.5
     text = accuracy.markdown({"static": [record, {**record, "ratio": 1.3}]})
     assert "| 1 of 2 |" in text and "**1.300**" in text and f"{record['run_angstrom']:.3f}" in text
+
+
+def test_the_net_rotation_study_covers_what_it_claims(accuracy: ModuleType) -> None:
+    study = accuracy.STUDIES["net_rotation"]
+    cases = [study.case(seed) for seed in range(study.seeds)]
+    seen = {(c.simulation.specimen.particles, c.input_errors.name): 0 for c in cases}
+    assert len(seen) == 45 and study.seeds == 8 * 45
+    assert len({(c.simulation.seed, *key) for c in cases for key in [c.input_errors.name]}) == 8 * 5
+
+
+@pytest.mark.parametrize(
+    ("particles", "turned", "most"),
+    [(1, False, 1.0), (2, False, 1.0), (3, False, 1.0), (9, False, 1.0), (24, False, 1.0), (24, True, 0.25)],
+)
+def test_views_turn_only_where_positions_tell_that_they_must(
+    accuracy: ModuleType, net_rotation: ModuleType, particles: int, turned: bool, most: float
+) -> None:
+    case = net_rotation.net_rotation_case(9)  # the usual errors
+    simulation = tiny(case, particles=particles).simulation
+    errors = replace(case.input_errors, axis_degrees=-1.7 * turned, tilt_degrees=2.2 * turned)
+    case = replace(
+        case,
+        simulation=replace(
+            simulation, errors=replace(case.simulation.errors, position_px=0.7 if turned else 1.5)
+        ),
+        align=replace(case.align, windows=WindowSettings(box_px=32, range_px=12)),
+        input_errors=errors,
+    )
+    record = accuracy.measure_net_rotation(case)
+    assert record["input_net_degrees"] > (2.0 if turned else 0.02)
+    assert record["run_net_degrees"] <= max(1.2 * most * record["input_net_degrees"], 0.05)
+    assert record["run_angstrom"] < (0.3 if particles > 1 else 1.0) * record["input_angstrom"]
+    assert "1 of 1 runs end within" in accuracy.markdown({"net_rotation": [record]})
 
 
 def test_a_vector_stands_for_the_true_geometry(accuracy: ModuleType, cases: ModuleType) -> None:

@@ -147,7 +147,7 @@ def test_evaluate_prints_a_table_and_says_in_one_line_what_improved(
     run(shlex.split("align --i project/optimisation_set.star --b 32 --r 8 --o out"))
     output = evaluated(capsys, "--i", "out/optimisation_set.star")
     row = next(line for line in output.splitlines() if line.startswith("TS_01"))
-    assert len(re.findall(r"\d+\.\d\d → \d+\.\d\d", row)) == 5
+    assert len(re.findall(r"\d+\.\d\d → \d+\.\d\d", row)) == 7
     found = re.search(r"RMS 2D error (\S+) Å before, (\S+) Å after", output.splitlines()[-1])
     assert found is not None
     before, after = map(float, found.groups())

@@ -97,6 +97,8 @@ def test_the_truth_has_no_error(truth: Truth) -> None:
         errors.rms_position_angstrom,
         errors.rms_trajectory_angstrom,
         errors.rms_angle_degrees,
+        errors.rms_view_degrees,
+        errors.net_rotation_degrees,
     ):
         assert value == pytest.approx(0, abs=1e-5)
 
@@ -121,6 +123,10 @@ def test_a_rotation_and_shift_of_everything_is_no_error(truth: Truth) -> None:
     assert errors.rms_position_angstrom == pytest.approx(0, abs=1e-5)
     assert errors.rms_angle_degrees == pytest.approx(0, abs=1e-5)
     assert errors.rms_trajectory_angstrom == pytest.approx(0, abs=1e-5)
+    # the orientations have not turned along
+    angle = np.rad2deg(np.linalg.norm([0.02, -0.05, 0.03]))
+    assert errors.net_rotation_degrees == pytest.approx(angle)
+    assert errors.rms_view_degrees == pytest.approx(angle)
 
 
 def test_planted_errors_are_measured_in_their_units(truth: Truth) -> None:
@@ -159,6 +165,9 @@ def test_angle_and_position_errors_are_those_planted() -> None:
     errors = geometry_errors(tomogram.truth, stated)
     assert errors.rms_angle_degrees == pytest.approx(0.3 * np.sqrt(3), rel=0.12)
     assert errors.rms_position_angstrom == pytest.approx(2.0 * np.sqrt(3) * 3.0, rel=0.12)
+    # independent errors leave little net rotation, so that views are as far off as angles
+    assert errors.rms_view_degrees == pytest.approx(0.3 * np.sqrt(3), rel=0.12)
+    assert 0.01 < errors.net_rotation_degrees < 3 * 0.3 * np.sqrt(3 / 61)
 
 
 def test_invisible_pairs_do_not_count(truth: Truth) -> None:

@@ -14,7 +14,13 @@ from tomopolish.pipeline import build_problem
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
-from tomopolish.solve.uncertainty import Gauge, estimate_uncertainty, expected_state
+from tomopolish.solve.uncertainty import (
+    Gauge,
+    Uncertainty,
+    estimate_uncertainty,
+    expected_curvature,
+    expected_state,
+)
 
 RANGE, BOX, TILTS, PARTICLES, PEAK = 8, 48, 15, 24, 40.0
 
@@ -62,10 +68,17 @@ def calibrated(seed: int, **parts: object) -> tuple[Problem, CorrelationWindows,
     return build_problem(series, particles, windows, settings), windows, truth
 
 
+def errors_at(
+    problem: Problem, vector: np.ndarray, power: np.ndarray, share: np.ndarray | None = None, threads: int = 1
+) -> Uncertainty:
+    curvature = expected_curvature(problem, vector, power)
+    return estimate_uncertainty(problem, curvature, share, threads=threads)
+
+
 def scores(problem: Problem, windows: CorrelationWindows, truth: np.ndarray) -> dict[str, np.ndarray]:
     """Errors of the solution over their standard errors, both in the gauge of the positions."""
     found = refine(problem, windows, np.zeros(problem.layout.size), RefineOptions())
-    errors = estimate_uncertainty(found.problem, found.vector, windows.power)
+    errors = errors_at(found.problem, found.vector, windows.power)
     state = expected_state(found.problem, evaluate(found.problem, found.vector), windows.power)
     off = problem.layout.unpack(Gauge(found.problem, state).remove(found.vector - truth))
     z = {name: getattr(off, name) / getattr(errors, name) for name in ("angles", "shifts_px", "positions_px")}
@@ -91,21 +104,27 @@ def test_truth_lies_within_one_and_two_standard_errors_as_often_as_it_should(
 def test_the_number_of_threads_changes_no_bit() -> None:
     problem, windows, _ = calibrated(0, motion=MotionSettings(velocity_scale=0.1, absolute=True))
     vector = refine(problem, windows, np.zeros(problem.layout.size), RefineOptions()).vector
-    one, three = (estimate_uncertainty(problem, vector, windows.power, threads=n) for n in (1, 3))
+    one, three = (errors_at(problem, vector, windows.power, threads=n) for n in (1, 3))
     for field in fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(three, field.name))
 
 
+SHARES = {"positions": np.eye(3), "projections": np.zeros((3, 3)), "both": np.diag([0.9, 0.1, 0.5])}
+
+
 @pytest.mark.parametrize(
-    ("deformation", "held"),
-    [(None, ""), (None, "angles"), (None, "shifts_px"), (None, "positions_px")]
-    + [(DeformationSettings(model=model, grid=(3, 3)), "") for model in ("linear", "Fourier", "spline")]
-    + [(DeformationSettings(model="Fourier", grid=(3, 3)), "angles")],
+    ("deformation", "held", "decided_by"),
+    [(None, held, "positions") for held in ("", "angles", "shifts_px", "positions_px")]
+    + [(None, "", "both")]
+    + [(DeformationSettings(model=model, grid=(3, 3)), "", "positions") for model in ("linear", "spline")]
+    + [(DeformationSettings(model="Fourier", grid=(3, 3)), "", "both")]
+    + [(DeformationSettings(model="Fourier", grid=(3, 3)), "angles", "positions")],
 )
 def test_errors_are_those_of_the_inverted_curvature(
-    deformation: DeformationSettings | None, held: str
+    deformation: DeformationSettings | None, held: str, decided_by: str
 ) -> None:
     problem, windows, _ = calibrated(4, deformation=deformation)
+    share = SHARES[decided_by]
     layout = problem.layout
     visible = windows.visible.copy()
     visible[3:, 7] = False  # hardly seen, but the prior holds it
@@ -119,9 +138,9 @@ def test_errors_are_those_of_the_inverted_curvature(
     curvature = np.array([multiply_hessian(problem, state, unit) for unit in np.eye(layout.size)])
     covariance = np.zeros_like(curvature)
     covariance[np.ix_(free, free)] = np.linalg.inv(curvature[np.ix_(free, free)])
-    remove = Gauge(problem, state).remove
+    remove = Gauge(problem, state, share).remove
     left = np.apply_along_axis(remove, 1, np.apply_along_axis(remove, 0, covariance))
-    errors = estimate_uncertainty(problem, vector, windows.power)
+    errors = errors_at(problem, vector, windows.power, share)
     expected = layout.unpack(np.sqrt(errors.dispersion * np.diag(left)))
     for name in ("angles", "shifts_px", "positions_px", "warp"):
         np.testing.assert_allclose(getattr(errors, name), getattr(expected, name), rtol=1e-6, atol=1e-12)
@@ -131,29 +150,39 @@ def test_errors_are_those_of_the_inverted_curvature(
 def test_errors_scale_with_noise_that_the_weights_do_not_know() -> None:
     problem, windows, _ = calibrated(1)
     zero = np.zeros(problem.layout.size)
-    plain = estimate_uncertainty(
-        problem, refine(problem, windows, zero, RefineOptions()).vector, windows.power
-    )
+    plain = errors_at(problem, refine(problem, windows, zero, RefineOptions()).vector, windows.power)
     # the same information, but every likelihood overstated by a factor of four
     loud = replace(windows, values=4 * windows.values, power=4 * windows.power)
     other = replace(problem, surface=replace(problem.surface, coefficients=4 * problem.surface.coefficients))
-    found = estimate_uncertainty(other, refine(other, loud, zero, RefineOptions()).vector, loud.power)
+    found = errors_at(other, refine(other, loud, zero, RefineOptions()).vector, loud.power)
     assert found.dispersion == pytest.approx(4 * plain.dispersion, rel=0.02)
     np.testing.assert_allclose(np.median(found.shifts_px / plain.shifts_px), 1, atol=0.03)
 
 
-def test_turning_and_moving_everything_is_no_error() -> None:
+@pytest.mark.parametrize("decided_by", SHARES)
+@pytest.mark.parametrize("fixed_shifts", [False, True])
+def test_turning_and_moving_everything_is_no_error(decided_by: str, fixed_shifts: bool) -> None:
     problem, windows, _ = calibrated(2)
-    state = expected_state(problem, evaluate(problem, np.zeros(problem.layout.size)), windows.power)
-    gauge = Gauge(problem, state)
-    rng = np.random.default_rng(0)
-    vector = rng.normal(size=problem.layout.size)
-    once = gauge.remove(vector)
-    np.testing.assert_allclose(gauge.remove(once), once, atol=1e-9)
-    positions = problem.layout.unpack(once).positions_px
-    np.testing.assert_allclose(positions.mean(axis=0), 0, atol=1e-9)
-    # what was removed moves nothing in the images
     layout = problem.layout
+    free = problem.free.copy()
+    layout.unpack(free).shifts_px[:] = not fixed_shifts
+    problem = replace(problem, free=free)
+    state = expected_state(problem, evaluate(problem, np.zeros(layout.size)), windows.power)
+    gauge = Gauge(problem, state, SHARES[decided_by])
+    rng = np.random.default_rng(0)
+    vector = np.where(free, rng.normal(size=layout.size), 0.0)
+    once = gauge.remove(vector)
+    assert not once[~free].any()
+    np.testing.assert_allclose(gauge.remove(once), once, atol=1e-9)
+    left = layout.unpack(once)
+    if not fixed_shifts:
+        np.testing.assert_allclose(left.positions_px.mean(axis=0), 0, atol=1e-9)
+    points = problem.points_px[0] - problem.points_px[0].mean(axis=0)
+    turned_positions = np.cross(points, left.positions_px).sum(axis=0) / np.sum(points**2)
+    turned_projections = np.einsum("fji,fj->i", state.rotations, left.angles) / layout.tilts
+    assert (np.abs(turned_positions).max() < 1e-12) == (decided_by == "positions")
+    assert (np.abs(turned_projections).max() < 1e-12) == (decided_by == "projections")
+    # what was removed moves nothing in the images
     step = 1e-6 * (vector - once)
     before = predicted_positions(problem, layout.unpack(np.zeros(layout.size)))
     after = predicted_positions(problem, layout.unpack(step))
@@ -166,6 +195,6 @@ def test_what_few_images_show_is_less_certain() -> None:
     visible[4:, 5] = False
     windows = replace(windows, visible=visible)
     problem = replace(problem, surface=replace(problem.surface, visible=visible))
-    errors = estimate_uncertainty(problem, np.zeros(problem.layout.size), windows.power)
+    errors = errors_at(problem, np.zeros(problem.layout.size), windows.power)
     length = np.linalg.norm(errors.positions_px, axis=1)
     assert length[5] > 2 * np.median(length)

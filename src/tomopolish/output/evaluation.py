@@ -13,6 +13,8 @@ from tomopolish.simulate.evaluate import Evaluation, GeometryErrors
 _COLUMNS = {
     "rms_2d_angstrom": "in the images\n(Å)",
     "rms_shift_angstrom": "shifts\n(Å)",
+    "net_rotation_degrees": "net rotation\n(°)",
+    "rms_view_degrees": "views\n(°)",
     "rms_angle_degrees": "angles\n(°)",
     "rms_position_angstrom": "positions\n(Å)",
     "rms_trajectory_angstrom": "motion\n(Å)",

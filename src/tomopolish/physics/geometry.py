@@ -112,6 +112,18 @@ def rotation_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
     return vectors.reshape(*rotation.shape[:-2], 3)
 
 
+def nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
+    """Return the rotation R that maximises trace(Rᵀ M), by singular value decomposition."""
+    left, _, right = np.linalg.svd(matrix)
+    rotation: Array = left @ np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))]) @ right
+    return rotation
+
+
+def mean_rotation(rotations: Float[Array, "N 3 3"]) -> Float[Array, "3 3"]:
+    """Return the rotation with the least mean square distance, entry by entry, from several ones."""
+    return nearest_rotation(rotations.mean(axis=0))
+
+
 def _orthogonal(matrices: Float[Array, "N 3 3"]) -> Float[Array, "N 3 3"]:
     """Replace those that are not orthogonal by the nearest rotation."""
     if np.any(np.linalg.det(matrices) <= 0):

@@ -18,14 +18,14 @@ from tomopolish.pipeline.micrographs import micrograph_windows
 from tomopolish.pipeline.problem import join_particles, join_windows
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
-from tomopolish.pipeline.result import diagnostics, summarise
+from tomopolish.pipeline.result import diagnostics, refined_geometry, summarise
 from tomopolish.pipeline.shifts import by_micrographs, shifts_alone
 from tomopolish.pipeline.windows import correlation_windows
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Int
-from tomopolish.solve.uncertainty import estimate_uncertainty
+from tomopolish.solve.uncertainty import estimate_uncertainty, expected_curvature
 
 Array = np.ndarray
 
@@ -118,10 +118,12 @@ def _refined(
         solved = solve(series, joined, windows, _owners(species), settings, stage, micrographs)
     windows, refinement = solved.windows, solved.refinement
     with threadpool_limits(threads), clock.stage("uncertainty"):
+        curvature = expected_curvature(refinement.problem, refinement.vector, windows.power)
+        geometry = refined_geometry(series, joined, refinement, windows, curvature, settings)
         uncertainty = estimate_uncertainty(
             refinement.problem,
-            refinement.vector,
-            windows.power,
+            curvature,
+            None if geometry.frame is None else geometry.frame.positions_share,
             threads=1 if threads > 1 else settings.run.threads,  # BLAS's threads and ours never nest
         )
     result = summarise(
@@ -130,6 +132,7 @@ def _refined(
         joined,
         windows,
         refinement,
+        geometry,
         uncertainty,
         settings,
         solved.scales,

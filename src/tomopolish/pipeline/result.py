@@ -15,9 +15,9 @@ from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
-from tomopolish.solve.gauge import net_rotation, remove_rotation
+from tomopolish.solve.gauge import Frame, remove_rotation, settle
 from tomopolish.solve.refine import Refinement
-from tomopolish.solve.uncertainty import Uncertainty
+from tomopolish.solve.uncertainty import ExpectedCurvature, Uncertainty
 
 Array = np.ndarray
 
@@ -26,11 +26,18 @@ RELION_BORDER = 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RefinedGeometry:
-    """Geometry of a solution, px; all species together."""
+    """Geometry of a solution, px; all species together.
+
+    Attributes
+    ----------
+    frame
+        The frame in which it is stated; None where no net rotation was free.
+    """
 
     projections_px: Float[Array, "F 4 4"]
     positions_px: Float[Array, "P 3"]
     trajectories_px: Float[Array, "P F 3"] | None
+    frame: Frame | None
 
 
 def refined_geometry(
@@ -38,10 +45,12 @@ def refined_geometry(
     particles: Particles,
     refinement: Refinement,
     windows: CorrelationWindows,
+    curvature: ExpectedCurvature,
     settings: AlignSettings,
 ) -> RefinedGeometry:
-    """Projections, positions and trajectories, without net rotation of the positions (spec §6)."""
-    parameters = refinement.problem.layout.unpack(refinement.vector)
+    """Return projections, positions and trajectories, with the net rotation that is most probable."""
+    problem = refinement.problem
+    parameters = problem.layout.unpack(refinement.vector)
     centre = tomogram_centre_px(series.tomogram_size_px)
     projections = series.projections_px.copy()
     Q = rotation_from_vector(parameters.angles)
@@ -50,23 +59,28 @@ def refined_geometry(
     projections[:, :3, 3] = pivot - projections[:, :3, :3] @ centre
     projections[:, :2, 3] += parameters.shifts_px
     positions = particles.positions_px + parameters.positions_px
-    trajectories = particles.trajectories_px
+    trajectories, moved = particles.trajectories_px, parameters.positions_px
     if settings.motion is not None:
-        offsets = refinement.problem.motion.offsets_px(parameters.motion)
+        offsets = problem.motion.offsets_px(parameters.motion)
         trajectories = np.ascontiguousarray(np.moveaxis(offsets, 1, 0))
+        moved = moved + trajectories.mean(axis=1)
+        if particles.trajectories_px is not None:
+            moved = moved - particles.trajectories_px.mean(axis=1)
     seen = windows.visible.any(axis=0)
-    if not (settings.fit.const_positions or settings.fit.const_angles or seen.sum() < 2):
-        W = net_rotation(positions[seen], particles.positions_px[seen])
+    frame = settle(problem, refinement.vector, curvature, moved, windows.power)
+    if frame is not None:
         # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
         about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)
-        projections, positions = remove_rotation(projections, positions, W, about)
+        projections, positions = remove_rotation(projections, positions, frame.rotation, about)
         if trajectories is not None:
-            trajectories = trajectories @ W
+            trajectories = trajectories @ frame.rotation
     # What no image shows has not turned either.
     blind = ~windows.visible.any(axis=1)
     projections[blind] = series.projections_px[blind]
     positions[~seen] = particles.positions_px[~seen]
-    return RefinedGeometry(projections_px=projections, positions_px=positions, trajectories_px=trajectories)
+    return RefinedGeometry(
+        projections_px=projections, positions_px=positions, trajectories_px=trajectories, frame=frame
+    )
 
 
 def summarise(
@@ -75,6 +89,7 @@ def summarise(
     joined: Particles,
     windows: CorrelationWindows,
     refinement: Refinement,
+    geometry: RefinedGeometry,
     uncertainty: Uncertainty,
     settings: AlignSettings,
     intensity_scales: Sequence[float],
@@ -82,7 +97,6 @@ def summarise(
     warnings: Sequence[str],
 ) -> TomogramResult:
     """Gather geometry and figures of one tomogram; one alignment for each species."""
-    geometry = refined_geometry(series, joined, refinement, windows, settings)
     pixel = series.pixel_size_angstrom
     centre = np.append(tomogram_centre_px(series.tomogram_size_px), 1.0)
     moved = (geometry.projections_px - series.projections_px)[:, :2] @ centre

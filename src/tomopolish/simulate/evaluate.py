@@ -3,6 +3,7 @@
 The 2D error, in Å, over visible pairs needs no alignment of frames: it compares where particles are
 predicted to be with where they are. Positions and angles are compared after the rotation and shift
 that turn positions one way and projections the other, which no image can tell apart (spec §6), are removed.
+Views, whose orientations are not refined, are compared as they are: with their net rotation.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ import numpy as np
 from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.errors import InputError
-from tomopolish.physics.geometry import project_trajectories, rotation_vector
+from tomopolish.physics.geometry import (
+    mean_rotation,
+    nearest_rotation,
+    project_trajectories,
+    rotation_vector,
+)
 from tomopolish.shapes import Float, Int
 from tomopolish.simulate.truth import Truth, read_truth
 from tomopolish.simulate.warp import warp_displacement_px
@@ -69,8 +75,13 @@ class GeometryErrors:
         Over visible pairs: distance between stated and true 2D position.
     rms_shift_angstrom
         Over tilt images: length of the mean 2D error of their visible particles.
+    net_rotation_degrees
+        Angle of the rotation that all stated projections have in common against the true ones, by which the
+        views of all particles are turned.
+    rms_view_degrees
+        Over tilt images: angle between stated and true projection, net rotation included.
     rms_angle_degrees
-        Over tilt images: angle between stated and true projection.
+        Over tilt images: angle between stated and true projection, net rotation removed.
     rms_position_angstrom
         Over particles: distance between stated and true position, mean over the exposure.
     rms_trajectory_angstrom
@@ -81,6 +92,8 @@ class GeometryErrors:
     visible_pairs: int
     rms_2d_angstrom: float
     rms_shift_angstrom: float
+    net_rotation_degrees: float
+    rms_view_degrees: float
     rms_angle_degrees: float
     rms_position_angstrom: float
     rms_trajectory_angstrom: float
@@ -149,9 +162,10 @@ def geometry_errors(truth: Truth, geometry: Geometry) -> GeometryErrors:
     seen = counts > 0
     mean = np.sum(error * visible[..., None], axis=1)[seen] / counts[seen, None]
     true_moving = np.swapaxes(truth.positions_px[chosen, None] + truth.trajectories_px[chosen], 0, 1)
-    moving, rotations = _without_gauge(geometry, true_moving, truth.projections_px[:, :3, :3])
     true_rotations = truth.projections_px[:, :3, :3]
-    angles = np.linalg.norm(rotation_vector(rotations @ np.swapaxes(true_rotations, 1, 2)), axis=-1)
+    moving, rotations = _without_gauge(geometry, true_moving, true_rotations)
+    views = geometry.projections_px[:, :3, :3]
+    net = mean_rotation(np.swapaxes(true_rotations, 1, 2) @ views)
     difference = moving - true_moving
     position_error = np.mean(difference, axis=0)
     motion_error = difference - position_error
@@ -160,7 +174,9 @@ def geometry_errors(truth: Truth, geometry: Geometry) -> GeometryErrors:
         visible_pairs=int(counts.sum()),
         rms_2d_angstrom=_rms_length(error[visible]) * pixel,
         rms_shift_angstrom=_rms_length(mean) * pixel,
-        rms_angle_degrees=float(np.rad2deg(np.sqrt(np.mean(angles**2)))),
+        net_rotation_degrees=_rms_angle_degrees(net[None], np.eye(3)[None]),
+        rms_view_degrees=_rms_angle_degrees(views, true_rotations),
+        rms_angle_degrees=_rms_angle_degrees(rotations, true_rotations),
         rms_position_angstrom=_rms_length(position_error) * pixel,
         rms_trajectory_angstrom=_rms_length(motion_error) * pixel,
     )
@@ -170,6 +186,11 @@ def _rms_length(vectors: Float[Array, "... d"]) -> float:
     if vectors.size == 0:
         return float("nan")
     return float(np.sqrt(np.mean(np.sum(vectors**2, axis=-1))))
+
+
+def _rms_angle_degrees(rotations: Float[Array, "N 3 3"], true_rotations: Float[Array, "N 3 3"]) -> float:
+    turns = rotation_vector(rotations @ np.swapaxes(true_rotations, 1, 2))
+    return float(np.rad2deg(_rms_length(turns)))
 
 
 def _without_gauge(
@@ -187,8 +208,7 @@ def _without_gauge(
     covariance = stated_centred.T @ true_centred / len(stated) + lever2 / 2 * np.mean(
         np.swapaxes(rotations, 1, 2) @ true_rotations, axis=0
     )
-    U, _, Vt = np.linalg.svd(covariance)
-    G = Vt.T @ np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))]) @ U.T
+    G = nearest_rotation(covariance.T)
     shift = np.mean(true, axis=0) - np.mean(stated, axis=0) @ G.T
     return moving @ G.T + shift, rotations @ G.T
 

@@ -1,40 +1,120 @@
-"""The gauge: what the images cannot tell apart, settled by convention (spec §6).
+"""The gauge: what the images cannot tell apart, settled by convention and by information.
 
-Turning all positions about a point and all projections the other way changes no 2D position, but it would
-change the particles' views. The refined set is therefore turned back so that its positions carry no net
-rotation against the input ones.
+Turning all positions about a point and all projections the other way changes no 2D position, but it changes
+the particles' views. `settle` decides which rotation a refined tomogram carries.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from tomopolish.physics.geometry import cross_matrix, rotation_from_vector
-from tomopolish.shapes import Float
+from tomopolish.physics.geometry import mean_rotation, rotation_from_vector
+from tomopolish.shapes import Bool, Float
+from tomopolish.solve.net_rotation import NO_ROTATION, choose_net_rotation
+from tomopolish.solve.problem import Problem, pair_values
+from tomopolish.solve.uncertainty import ExpectedCurvature
 
 Array = np.ndarray
 
+SUPPORTED = 0.5
+"""Share of the predicted log-likelihood, in units of the median share, from which on the images show a
+particle."""
 
-def net_rotation(
-    positions_px: Float[Array, "P 3"], input_px: Float[Array, "P 3"], max_iterations: int = 20
-) -> Float[Array, "3 3"]:
-    """Rotation W that best explains refined positions as turned input ones: x − x̄ ≈ W (x₀ − x̄₀).
 
-    Least squares over rotation vectors. Rotations that the particles cannot show (about the line of
-    collinear ones, say) are left at zero.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """The rotation that takes a solution to the frame in which it is written.
+
+    Attributes
+    ----------
+    rotation
+        W: positions are multiplied by its transpose, projections by itself (`remove_rotation`).
+    positions_share
+        How much of the frame the positions decide (`NetRotation.share`); the projections decide the rest.
     """
-    after = positions_px - positions_px.mean(axis=0)
-    before = input_px - input_px.mean(axis=0)
-    W = np.eye(3)
-    for _ in range(max_iterations):
-        turned = before @ W.T
-        # d(ω × turned) = −[turned]× dω
-        design = -cross_matrix(turned).reshape(-1, 3)
-        step = np.linalg.lstsq(design, (after - turned).ravel(), rcond=1e-6)[0]
-        W = rotation_from_vector(step) @ W
-        if np.linalg.norm(step) < 1e-12:
-            break
-    return W
+
+    rotation: Float[Array, "3 3"]
+    positions_share: Float[Array, "3 3"]
+
+
+def settle(
+    problem: Problem,
+    vector: Float[Array, "N"],
+    curvature: ExpectedCurvature,
+    moved_px: Float[Array, "P 3"],
+    power: Float[Array, "F P"],
+) -> Frame | None:
+    """Choose the net rotation of a solution; None where angles or positions are not free.
+
+    Parameters
+    ----------
+    moved_px
+        Displacement of each particle, mean over the exposure.
+    power
+        Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    """
+    free, visible = problem.layout.unpack(problem.free), problem.surface.visible
+    if not (free.angles.any() and free.positions_px.any() and visible.any()):
+        return None
+    R0 = problem.projections_px[:, :3, :3]
+    seen = visible.any(axis=1)
+    # Multiplied by this rotation, the projections carry no net rotation against the input.
+    turn = mean_rotation((np.swapaxes(R0, 1, 2) @ curvature.state.rotations)[seen]).T
+    information = position_information(curvature, visible)
+    weights = supported(problem, vector, information, power).astype(np.float64)
+    input_px = problem.points_px.mean(axis=0)
+    shown = np.flatnonzero(weights)
+    covariances = np.linalg.inv(information[shown])
+    # Without the prior, images alone would have moved the particles a little further.
+    prior = problem.layout.unpack(problem.precision).positions_px * problem.layout.unpack(vector).positions_px
+    moved = moved_px[shown] + np.einsum("pij,pj->pi", covariances, prior[shown])
+    net = NO_ROTATION
+    if len(shown):
+        net = choose_net_rotation(
+            (input_px[shown] + moved) @ turn, input_px[shown], turn.T @ covariances @ turn, weights[shown]
+        )
+    return Frame(rotation=turn @ rotation_from_vector(net.vector), positions_share=net.share)
+
+
+def position_information(curvature: ExpectedCurvature, visible: Bool[Array, "F P"]) -> Float[Array, "P 3 3"]:
+    """Return the inverse covariance of each particle's position by its images, projections known, 1/px²."""
+    x, y = curvature.state.rotations[:, 0], curvature.state.rotations[:, 1]
+    products = np.stack(
+        [
+            x[:, :, None] * x[:, None, :],
+            x[:, :, None] * y[:, None, :] + y[:, :, None] * x[:, None, :],
+            y[:, :, None] * y[:, None, :],
+        ],
+        axis=1,
+    )
+    seen = np.where(visible[..., None], curvature.state.curvature, 0.0)
+    information: Array = np.tensordot(seen, products, axes=([0, 2], [0, 1])) / curvature.dispersion
+    return information
+
+
+def supported(
+    problem: Problem,
+    vector: Float[Array, "N"],
+    information: Float[Array, "P 3 3"],
+    power: Float[Array, "F P"],
+) -> Bool[Array, "P"]:
+    """Return which particles the images place, and show.
+
+    They are placed by the images where these know more than the prior, along every direction, and shown where
+    they gain the log-likelihood that a particle should.
+    """
+    visible = problem.surface.visible
+    prior = problem.layout.unpack(problem.precision).positions_px
+    placed = np.linalg.eigvalsh(information)[:, 0] > prior.max(axis=1)
+    gained = np.where(visible, pair_values(problem, vector), 0.0).sum(axis=0)
+    possible = np.where(visible, power, 0.0).sum(axis=0)
+    share = np.divide(gained, possible, out=np.zeros_like(gained), where=possible > 0)
+    if not placed.any():
+        return placed
+    shown: Array = placed & (share > SUPPORTED * max(float(np.median(share[placed])), 0.0))
+    return shown
 
 
 def remove_rotation(

@@ -7,7 +7,8 @@ the pairs' gradients are than their curvature says they should be. It corrects f
 what the weights assume, and is 1 where the model holds.
 
 What no image can tell, moving or turning all particles and all projections together, has no error of its own:
-errors are those of the set whose positions carry no net shift or rotation (an S-transformation, Baarda 1973).
+errors are those of the set whose positions carry no net shift, and whose net rotation is chosen as the
+result's is (an S-transformation, Baarda 1973).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, transpose_jacobian
@@ -62,8 +63,42 @@ class Uncertainty:
     dispersion: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExpectedCurvature:
+    """A solution with the curvature that is expected there.
+
+    Attributes
+    ----------
+    state
+        The solution; each pair has its share of its tilt image's curvature.
+    dispersion
+        φ, by which that curvature overstates the information.
+    """
+
+    state: State
+    dispersion: float
+
+
+def expected_curvature(
+    problem: Problem, vector: Float[Array, "N"], power: Float[Array, "F P"]
+) -> ExpectedCurvature:
+    """Evaluate the expected curvature and the dispersion at a solution.
+
+    Parameters
+    ----------
+    power
+        Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    """
+    state = expected_state(problem, evaluate(problem, vector), power)
+    return ExpectedCurvature(state=state, dispersion=dispersion(problem, vector, state))
+
+
 def estimate_uncertainty(
-    problem: Problem, vector: Float[Array, "N"], power: Float[Array, "F P"], seed: int = 0, threads: int = 1
+    problem: Problem,
+    curvature: ExpectedCurvature,
+    positions_share: Float[Array, "3 3"] | None = None,
+    seed: int = 0,
+    threads: int = 1,
 ) -> Uncertainty:
     """Estimate standard errors at a solution.
 
@@ -74,14 +109,13 @@ def estimate_uncertainty(
 
     Parameters
     ----------
-    power
-        Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    positions_share
+        How much of the result's net rotation the positions decide (`gauge.Frame`); None: all of it.
     threads
         Draws that are made at a time; each has random numbers of its own.
     """
-    state = expected_state(problem, evaluate(problem, vector), power)
-    phi = dispersion(problem, vector, state)
-    gauge, factor = Gauge(problem, state), factorise(problem, state)
+    state, phi = curvature.state, curvature.dispersion
+    gauge, factor = Gauge(problem, state, positions_share), factorise(problem, state)
     if isinstance(factor, SchurFactor):
         squares, moved = gauge.left_of(factor.variances(), factor.solve), None
     elif factor.motion is None and problem.layout.unpack(problem.free).warp.sum() <= FEW_COEFFICIENTS:
@@ -249,37 +283,38 @@ def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], 
 
 
 class Gauge:
-    """Directions in which nothing changes in the images, and how to leave them out."""
+    """Directions in which nothing changes in the images, and how to leave them out.
 
-    def __init__(self, problem: Problem, state: State) -> None:
+    Parameters
+    ----------
+    positions_share
+        How much of the net rotation the positions decide; the projections decide the rest. None: all of it.
+    """
+
+    def __init__(
+        self, problem: Problem, state: State, positions_share: Float[Array, "3 3"] | None = None
+    ) -> None:
         layout = problem.layout
-        seen = np.asarray(problem.surface.visible.any(axis=0))
         free = layout.unpack(problem.free)
-        points = problem.points_px.mean(axis=0) + layout.unpack(state.vector).positions_px
-        centre = points[seen].mean(axis=0) if seen.any() else problem.centre_px
-        arms = points - centre
-        directions, constraints = [], []
-        for axis in np.eye(3):
-            if free.shifts_px.any() and free.positions_px.any():
-                directions.append(layout.fill(positions_px=axis, shifts_px=-(state.rotations[:, :2] @ axis)))
-                constraints.append(layout.fill(positions_px=axis * seen[:, None]))
-            if free.angles.any() and free.positions_px.any() and seen.sum() > 2:
-                turned = state.rotations @ axis
-                about = np.cross(turned, state.rotations @ (problem.centre_px - centre))
-                rates = np.linalg.solve(state.turn_rate, -turned[..., None])[..., 0]
-                directions.append(
-                    layout.fill(angles=rates, shifts_px=-about[:, :2], positions_px=np.cross(axis, arms))
-                )
-                constraints.append(layout.fill(positions_px=np.where(seen[:, None], np.cross(axis, arms), 0)))
-        size = layout.size
-        self._directions = np.array(directions).reshape(-1, size)
-        self._constraints = np.array(constraints).reshape(-1, size)
-        self._inverse = np.linalg.pinv(self._constraints @ self._directions.T)
+        seen = np.asarray(problem.surface.visible.any(axis=0))
+        directions: list[Array] = []
+        amounts: list[Array] = []
+        if seen.any() and free.positions_px.any() and free.shifts_px.any():
+            for axis in np.eye(3):
+                shifts = -(state.rotations[:, :2] @ axis)
+                directions.append(layout.fill(positions_px=axis, shifts_px=shifts))
+                amounts.append(layout.fill(positions_px=axis * seen[:, None] / seen.sum()))
+        if seen.any() and free.positions_px.any() and free.angles.any():
+            share = np.eye(3) if positions_share is None else positions_share
+            turns, by_positions, by_projections = _common_turns(problem, state, seen)
+            directions.extend(turns)
+            amounts.extend(share @ by_positions + (np.eye(3) - share) @ by_projections)
+        self._directions = np.array(directions).reshape(-1, layout.size)
+        self._amounts = np.array(amounts).reshape(-1, layout.size)
 
     def remove(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Take out the combination of gauge directions that leaves positions no net shift or rotation."""
-        amounts = self._inverse @ (self._constraints @ vector)
-        result: Array = vector - amounts @ self._directions
+        """Take out the combination of gauge directions that leaves no net shift and no net rotation."""
+        result: Array = vector - (self._amounts @ vector) @ self._directions
         return result
 
     def left_of(
@@ -294,8 +329,38 @@ class Gauge:
         covariance
             Multiplies it with a vector.
         """
-        amounts, along = self._inverse @ self._constraints, self._directions
-        shared = np.array([covariance(row) for row in amounts]).reshape(along.shape)
-        between = shared @ amounts.T
+        along = self._directions
+        shared = np.array([covariance(row) for row in self._amounts]).reshape(along.shape)
+        between = shared @ self._amounts.T
         left: Array = variances - np.sum(along * (2 * shared - between @ along), axis=0)
         return np.maximum(left, 0)
+
+
+def _common_turns(
+    problem: Problem, state: State, seen: Bool[Array, "P"]
+) -> tuple[Float[Array, "3 N"], Float[Array, "3 N"], Float[Array, "3 N"]]:
+    """Return rotations of everything about x, y and z, and how a vector's net rotation is read.
+
+    Two matrices multiply a vector for that: by what its positions, and by what its projections say.
+    """
+    layout = problem.layout
+    points = problem.points_px.mean(axis=0) + layout.unpack(state.vector).positions_px
+    centre = points[seen].mean(axis=0)
+    # Where the shifts are fixed, only a rotation about the projected centre changes no image.
+    pivot = centre if layout.unpack(problem.free).shifts_px.any() else problem.centre_px
+    shown = np.flatnonzero(problem.surface.visible.any(axis=1))
+    turns, levers, by_projections = [], [], []
+    for axis in np.eye(3):
+        turned = state.rotations @ axis
+        about = np.cross(turned, state.rotations @ (problem.centre_px - pivot))
+        rates = np.linalg.solve(state.turn_rate, -turned[..., None])[..., 0]
+        turns.append(
+            layout.fill(angles=rates, shifts_px=-about[:, :2], positions_px=np.cross(axis, points - pivot))
+        )
+        levers.append(layout.fill(positions_px=np.cross(axis, points - centre) * seen[:, None]))
+        mean = np.zeros((layout.tilts, 3))
+        mean[shown] = -np.einsum("fi,fij->fj", turned, state.turn_rate)[shown] / len(shown)
+        by_projections.append(layout.fill(angles=mean))
+    directions, constraints = np.array(turns), np.array(levers)
+    by_positions = np.linalg.pinv(constraints @ directions.T, hermitian=True) @ constraints
+    return directions, by_positions, np.array(by_projections)
