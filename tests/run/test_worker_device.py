@@ -20,7 +20,8 @@ from tomopolish.imaging import devices
 from tomopolish.run.cluster.worker_device import claim_device
 devices.cuda_obstacle = lambda: None
 devices.cuda_device_count = lambda: 2
-print(claim_device("auto", folder=Path(sys.argv[1])).device, flush=True)
+claim = claim_device("auto", folder=Path(sys.argv[1]))
+print(claim.device, flush=True)
 sys.stdin.read()
 """
 
