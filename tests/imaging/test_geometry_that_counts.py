@@ -157,7 +157,8 @@ def test_a_group_makes_the_map_the_mean_of_all_turned_ones(few, name: str, other
     fit = angular_likeness(found, averaged(density, name))
     assert fit > 0.75  # an icosahedral map has little that is not the same in all directions
     assert all(angular_likeness(found, averaged(density, other)) < fit - 0.05 for other in others)
-    for rotation in group[1:4]:
+    turns = [rotation for rotation in group if not np.allclose(rotation, np.eye(3))]
+    for rotation in turns[:3]:
         assert angular_likeness(found, turned(found, rotation)) > 0.95
         assert angular_likeness(density, turned(density, rotation)) < 0.6
 

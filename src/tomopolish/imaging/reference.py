@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.fft import rfftn
 
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
-from tomopolish.imaging.fft_plan import fft_plan
-from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.shapes import Complex64, Float, Float32
 
@@ -18,8 +16,6 @@ Array = np.ndarray
 
 TAPER_WIDTH_PX = 10
 GRIDDING_FLOOR = 0.02
-PARTS = 16
-"""Parts of a transform, over which threads are spread."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,69 +98,18 @@ def prepare_half_maps(
     times = np.full(box // 2 + 1, 2.0)  # how often each distance occurs
     times[0] = times[-1] = 1.0
     whole = float(times @ np.sum(window, axis=2, dtype=np.float64) @ times)
-    own = maps is not references.half_maps
-    volumes = [maps[half] if own else np.empty_like(maps[half]) for half in range(2)]
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(
-            lambda half: compare_kernels.taper(maps[half], window, factor, whole, volumes[half]), range(2)
-        ):
-            pass
-        del maps, window, factor
-        reach = min(int(np.ceil(last_frequency)) + 1, box // 2)
-        return ReferenceTransform(values=_transform_two(volumes, reach, pool), reach=reach, box=box)
-
-
-def _transform_two(volumes: list[Array], reach: int, pool: Executor) -> Complex64[Array, "2 n n m"]:
-    """Unitary transforms of two real cubes about their centres, as real and imaginary part of one.
-
-    Along z, then y, then x; of each axis, only what is kept goes on to the next. The list is emptied, so that
-    the cubes are gone by then.
-    """
-    box = len(volumes[0])
-    tables = fft_plan(box).tables
-    wanted = np.arange(-reach, reach + 1) % box
-    count, plane = len(wanted), box * box
-    layers = [np.empty((count, plane), dtype=np.float32) for _ in range(2)]
-    stack = [volume.reshape(box, plane) for volume in volumes]
-    volumes.clear()
-    share = -(-plane // (PARTS * box_kernels.LANES)) * box_kernels.LANES
-
-    def along_z(start: int) -> None:
-        stop = min(start + share, plane)
-        box_kernels.transform_axis(*stack, start, stop, wanted, 0, *tables, *layers)
-
-    for _ in pool.map(along_z, range(0, plane, share)):
-        pass
-    stack.clear()
-    found = [np.empty((count, count, count), dtype=np.float32) for _ in range(2)]
-    cubes = [layer.reshape(count, box, box) for layer in layers]
-    bounds = np.linspace(0, count, PARTS + 1).astype(int)
-
-    def along_y_and_x(part: int) -> None:
-        turned = [np.empty((box, count), dtype=np.float32) for _ in range(2)]
-        for layer in range(bounds[part], bounds[part + 1]):
-            one, other = ([cube[layer] for cube in pair] for pair in (cubes, found))
-            box_kernels.transform_axis(*one, 0, box, wanted, 1, *tables, *turned)
-            box_kernels.transform_axis(*turned, 0, count, wanted, 1, *tables, *other)
-
-    for _ in pool.map(along_y_and_x, range(PARTS)):
-        pass
-    del cubes, layers
-    # Z = A + iB at k, and at −k, where it is A* + iB*.
-    (re, im), (mate_re, mate_im) = (
-        (part[..., reach:] for part in found),
-        (part[::-1, ::-1, reach::-1] for part in found),
-    )
-    values = np.empty((2, *re.shape), dtype=np.complex64)
-    np.add(re, mate_re, out=values[0].real)
-    np.subtract(im, mate_im, out=values[0].imag)
-    np.add(im, mate_im, out=values[1].real)
-    np.subtract(mate_re, re, out=values[1].imag)
+    reach = min(int(np.ceil(last_frequency)) + 1, box // 2)
+    wanted = np.arange(-reach, reach + 1)
     # The origin is the central voxel: half a box away, every other frequency changes its sign.
-    sign = (1 - 2 * (np.arange(-reach, reach + 1) % 2)).astype(np.float32)
-    values *= np.float32(0.5 / box**1.5) * sign[:, None] * sign[reach:]
-    values *= sign[:, None, None]
-    return values
+    sign = (1 - 2 * (wanted % 2)).astype(np.float32)
+    scale = np.float32(box**-1.5) * sign[:, None, None] * sign[:, None] * sign[reach:]
+    values = np.empty((2, *scale.shape), dtype=np.complex64)
+    volume = np.empty_like(maps[0])
+    for half in range(2):
+        compare_kernels.taper(maps[half], window, factor, whole, volume)
+        transform = rfftn(volume, workers=threads)
+        np.multiply(transform[np.ix_(wanted, wanted, wanted[reach:])], scale, out=values[half])
+    return ReferenceTransform(values=values, reach=reach, box=box)
 
 
 def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTransform:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpstrf
+from scipy.spatial.distance import cdist
 
 from tomopolish.models import motion_kernels
 from tomopolish.shapes import Float, Int
@@ -25,8 +26,6 @@ RANK_TOLERANCE = 1e-8
 They could move a particle by 1e-4 of the expected motion. Keeping them would turn the rounding of
 trajectories in files (1e-6 Å) into coefficients of order one.
 """
-
-_ROWS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -206,21 +205,9 @@ def _correlation(
 ) -> Float[Array, "P P"]:
     """Correlation of the particles' velocities, 1 on the diagonal."""
     scaled = positions_px / sigma_distance_px
-    count = len(scaled)
-    matrix = np.empty((count, count))
-    # By blocks of rows, and by differences: the shortcut through scalar products would lose the small
-    # distances, which decide whether two particles may move apart.
-    for start in range(0, count, _ROWS_PER_BLOCK):
-        block = matrix[start : start + _ROWS_PER_BLOCK]
-        block[:] = 0.0
-        for axis in range(3):
-            difference = scaled[start : start + _ROWS_PER_BLOCK, axis, None] - scaled[None, :, axis]
-            difference *= difference
-            block += difference
-        if not squared_exponential:
-            np.sqrt(block, out=block)
-        np.negative(block, out=block)
-        np.exp(block, out=block)
+    matrix: Array = cdist(scaled, scaled, "sqeuclidean" if squared_exponential else "euclidean")
+    np.negative(matrix, out=matrix)
+    np.exp(matrix, out=matrix)
     return matrix
 
 

@@ -9,6 +9,7 @@ All geometry is float64.
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from tomopolish.shapes import Float
 
@@ -55,16 +56,10 @@ def euler_zyz(
 
 
 def rotation_from_vector(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
-    """Rotation matrices of rotation vectors (axis times angle in radians), Rodrigues' formula."""
+    """Rotation matrices of rotation vectors (axis times angle in radians)."""
     vector = np.asarray(vector, dtype=np.float64)
-    angle2 = np.sum(vector**2, axis=-1)[..., None, None]
-    angle = np.sqrt(angle2)
-    small = angle2 < 1e-8
-    safe = np.where(small, 1.0, angle)
-    a = np.where(small, 1 - angle2 / 6, np.sin(safe) / safe)
-    b = np.where(small, 0.5 - angle2 / 24, (1 - np.cos(safe)) / safe**2)
-    K = cross_matrix(vector)
-    return np.eye(3) + a * K + b * (K @ K)
+    matrices: Array = Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix()
+    return matrices.reshape(*vector.shape, 3)
 
 
 def left_jacobian(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
@@ -94,7 +89,6 @@ def cross_matrix(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
 def rotation_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
     """Rotation vectors (radians) of rotation matrices; the inverse of `rotation_from_vector`.
 
-    Computed as SciPy's ``Rotation`` does, whose import takes a run longer than all else that it uses it for.
     A matrix that is rounded counts as the rotation nearest to it.
 
     Raises
@@ -103,13 +97,8 @@ def rotation_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
         When a matrix mirrors, or is singular.
     """
     rotation = np.asarray(rotation, dtype=np.float64)
-    quaternion = _quaternion(_orthogonal(rotation.reshape(-1, 3, 3)))
-    axis, w = quaternion[:, :3], quaternion[:, 3:]
-    angle = 2 * np.arctan2(np.linalg.norm(axis, axis=1, keepdims=True), w)
-    small = angle <= 1e-3  # the sine in the exact expression would vanish
-    series = 2 + angle**2 / 12 + 7 * angle**4 / 2880
-    vectors = np.where(small, series, angle / np.where(small, 1.0, np.sin(angle / 2))) * axis
-    return vectors.reshape(*rotation.shape[:-2], 3)
+    vectors: Array = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_rotvec()
+    return vectors.reshape(rotation.shape[:-1])
 
 
 def nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
@@ -122,37 +111,6 @@ def nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
 def mean_rotation(rotations: Float[Array, "N 3 3"]) -> Float[Array, "3 3"]:
     """Return the rotation with the least mean square distance, entry by entry, from several ones."""
     return nearest_rotation(rotations.mean(axis=0))
-
-
-def _orthogonal(matrices: Float[Array, "N 3 3"]) -> Float[Array, "N 3 3"]:
-    """Replace those that are not orthogonal by the nearest rotation."""
-    if np.any(np.linalg.det(matrices) <= 0):
-        raise ValueError("a matrix that mirrors, or is singular, is no rotation")
-    exact = np.isclose(matrices @ np.swapaxes(matrices, 1, 2), np.eye(3), atol=1e-12).all(axis=(1, 2))
-    if exact.all():
-        return matrices
-    left, _, right = np.linalg.svd(matrices)
-    return np.where(exact[:, None, None], matrices, left @ right)
-
-
-def _quaternion(R: Float[Array, "N 3 3"]) -> Float[Array, "N 4"]:
-    """Find unit quaternions (x, y, z, w) with w ≥ 0, from the component that is largest in each."""
-    diagonal = np.diagonal(R, axis1=1, axis2=2)
-    trace = diagonal.sum(axis=1)
-    sums, differences = R + np.swapaxes(R, 1, 2), np.swapaxes(R, 1, 2) - R
-    products = np.empty((len(R), 4, 4))  # 4 q qᵀ
-    products[:, :3, :3] = sums
-    for i in range(3):
-        products[:, i, i] = 1 - trace + 2 * diagonal[:, i]
-    products[:, 3, :3] = products[:, :3, 3] = np.stack(
-        [differences[:, 1, 2], differences[:, 2, 0], differences[:, 0, 1]], axis=1
-    )
-    products[:, 3, 3] = 1 + trace
-    largest = np.argmax(np.concatenate([diagonal, trace[:, None]], axis=1), axis=1)
-    found = products[np.arange(len(R)), largest]
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    unit: Array = np.where(found[:, 3:] < 0, -found, found)
-    return unit
 
 
 def tomogram_centre_px(tomogram_size_px: tuple[int, int, int]) -> Float[Array, "3"]:

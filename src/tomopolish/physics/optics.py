@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import factorial
 
 import numpy as np
 
@@ -77,14 +78,10 @@ def zernike(m: int, n: int, rho: Float[Array, "..."], phi: Float[Array, "..."]) 
     radial = np.zeros_like(rho)
     order = abs(m)
     for k in range((n - order) // 2 + 1):
-        numerator = (-1) ** k * _factorial(n - k)
-        denominator = _factorial(k) * _factorial((n + order) // 2 - k) * _factorial((n - order) // 2 - k)
+        numerator = (-1) ** k * factorial(n - k)
+        denominator = factorial(k) * factorial((n + order) // 2 - k) * factorial((n - order) // 2 - k)
         radial = radial + numerator / denominator * rho ** (n - 2 * k)
     return radial * (np.cos(m * phi) if m >= 0 else np.sin(order * phi))
-
-
-def _factorial(n: int) -> int:
-    return n * _factorial(n - 1) if n > 1 else 1
 
 
 def even_zernike_index(i: int) -> tuple[int, int]:

@@ -1,17 +1,16 @@
-"""Point groups of rotations, from their generators."""
+"""Point groups of rotations."""
 
 from __future__ import annotations
 
 import re
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float
 
 Array = np.ndarray
-
-_GOLDEN = (1 + np.sqrt(5)) / 2
 
 
 def point_group(name: str) -> Float[Array, "G 3 3"]:
@@ -26,39 +25,13 @@ def point_group(name: str) -> Float[Array, "G 3 3"]:
     InputError
         when there is no such group.
     """
-    generators = _generators(name.strip().upper())
-    found = [np.eye(3)]
-    for rotation in found:  # grows while being walked, until the group is closed
-        for generator in generators:
-            product = generator @ rotation
-            if not any(np.allclose(product, known, atol=1e-6) for known in found):
-                found.append(product)
-    return np.stack(found)
-
-
-def _generators(name: str) -> list[Array]:
-    x, y, z = np.eye(3)
-    diagonal = x + y + z
-    match = re.fullmatch(r"([CD])([1-9]\d?)", name)
-    if match:
-        principal = [_rotation(z, int(match[2]))]
-        return principal if match[1] == "C" else [*principal, _rotation(x, 2)]
-    named = {
-        "T": [_rotation(z, 2), _rotation(diagonal, 3)],
-        "O": [_rotation(z, 4), _rotation(diagonal, 3)],
-        "I1": [_rotation(z, 2), _rotation(diagonal, 3), _rotation(x + _GOLDEN * z, 5)],
-        "I2": [_rotation(z, 2), _rotation(diagonal, 3), _rotation(y + _GOLDEN * z, 5)],
-    }
-    named["I"] = named["I1"]
-    if name not in named:
+    group = name.strip().upper()
+    if re.fullmatch(r"[CD][1-9]\d?|[TO]", group):
+        return Rotation.create_group(group, axis="Z").as_matrix()
+    if group not in {"I", "I1", "I2"}:
         raise InputError(f"--sym {name} is no point group; give C1, C2 …, D2 …, T, O, I1 or I2")
-    return named[name]
-
-
-def _rotation(axis: Array, order: int) -> Array:
-    """Turn by 360°/order about an axis (Rodrigues' formula)."""
-    n = axis / np.linalg.norm(axis)
-    angle = 2 * np.pi / order
-    cross = np.array([[0, -n[2], n[1]], [n[2], 0, -n[0]], [-n[1], n[0], 0]])
-    turned: Array = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return turned
+    rotations = Rotation.create_group("I").as_matrix()
+    if group != "I2":
+        turn = Rotation.from_euler("z", 90, degrees=True).as_matrix()
+        rotations = turn @ rotations @ turn.T
+    return rotations

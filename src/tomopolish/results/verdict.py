@@ -7,11 +7,11 @@ that a fleet of a thousand in which nothing happened does not list fifty.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 
 from tomopolish.results.tomogram import Evidence, MapComparison
 from tomopolish.shapes import Float
@@ -154,35 +154,7 @@ def _worse(names: tuple[str, ...]) -> str:
 def _chance(gain: float, standard_error: float, freedom: float) -> float:
     if standard_error == 0:
         return 0.5 if gain == 0 else float(gain < 0)
-    return student_tail(gain / standard_error, freedom)
-
-
-def student_tail(t: float, freedom: float) -> float:
-    """Probability that a variable of Student's distribution exceeds t.
-
-    Half the regularised incomplete beta function I_x(ν/2, ½) at x = ν/(ν + t²), by its continued fraction
-    (DLMF 8.17.22). SciPy's takes longer to import than a tomogram's output to write.
-    """
-    if not np.isfinite(t):
-        return float(t < 0)
-    a, b, x = freedom / 2, 0.5, freedom / (freedom + t * t)
-    # The fraction converges fast on one side of a turning point; the other follows from symmetry.
-    swapped = x > (a + 1) / (a + b + 2)
-    if swapped:
-        a, b, x = b, a, 1 - x
-    fraction = 1.0
-    for n in range(100 + int(5 * math.sqrt(max(a, b))), 0, -1):
-        m = n // 2
-        if n % 2:
-            term = -(a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
-        else:
-            term = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m))
-        fraction = 1 + term * x / fraction
-    logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - math.log(a)
-    logarithm += a * math.log(x) + b * math.log1p(-x) if x > 0 else -math.inf
-    beta = math.exp(logarithm) / fraction
-    tail = 0.5 * (1 - beta if swapped else beta)
-    return tail if t >= 0 else 1 - tail
+    return float(stdtr(freedom, -gain / standard_error))  # above t lies as much as below −t
 
 
 def _discoveries(probabilities: Float[Array, "N"], rate: float) -> Array:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.spatial.distance import cdist
 
 from tomopolish.shapes import Float
 from tomopolish.tune.kalman import smoothed_errors
@@ -61,8 +62,7 @@ def crowding(
     reach = REACH * box_px
     found = np.empty(positions_2d_px.shape[:2])
     for f, (some, every) in enumerate(zip(positions_2d_px, all_positions_2d_px, strict=True)):
-        square = np.sum((some[:, None] - every[None]) ** 2, axis=-1)
-        found[f] = np.exp(-square / reach**2).sum(axis=1) - 1.0
+        found[f] = np.exp(-cdist(some, every, "sqeuclidean") / reach**2).sum(axis=1) - 1.0
     return np.maximum(found, 0.0)
 
 

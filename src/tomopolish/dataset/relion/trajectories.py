@@ -17,7 +17,6 @@ from tomopolish.dataset.opening import open_regular
 from tomopolish.dataset.star import StarTable
 from tomopolish.dataset.star_syntax import BOM, MOST_LINE_BYTES, parse_tables, print_table
 from tomopolish.errors import InputError
-from tomopolish.fixed_point import print_rows
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -139,8 +138,10 @@ class TrajectoryWriter:
     def add(self, names: Sequence[str], offsets_angstrom: Float[Array, "P F 3"]) -> None:
         """Write the offsets (file order) of some particles."""
         before, after = self._before_name, self._after_name
-        blocks = zip(names, print_rows(offsets_angstrom), strict=True)
-        self._handle.write("".join(f"{before}{name}{after}{rows}\n" for name, rows in blocks))
+        rows = "%.6f %.6f %.6f\n" * offsets_angstrom.shape[1]
+        rounded = np.round(offsets_angstrom, 6) + 0.0  # adding zero takes the sign of -0
+        for name, offsets in zip(names, rounded, strict=True):
+            self._handle.write(f"{before}{name}{after}{rows % tuple(offsets.ravel().tolist())}\n")
 
 
 @contextlib.contextmanager

@@ -314,39 +314,3 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
                 spectra[b, 0, 0, r, c], spectra[b, 1, 0, r, c] = re[start + r], im[start + r]
                 spectra[b, 0, 1, r, c], spectra[b, 1, 1, r, c] = re[other + r], -im[other + r]
             spectra[b, 0, 1, 0, c], spectra[b, 1, 1, 0, c] = 0, 0
-
-
-@kernel(fastmath=True, error_model="numpy")
-def transform_axis(re, im, first, last, wanted, turned, radices, twiddles, roots, place, out_re, out_im):  # type: ignore[no-untyped-def]
-    """Transform some columns of an array along its first axis, and keep the frequencies wanted.
-
-    Parameters
-    ----------
-    re, im : (n, m) float32
-    first, last : int, columns first … last − 1 are transformed
-    wanted : (K,) int64, frequencies 0 … n − 1
-    turned : int, 1 where the result's axes change places (a bool would be a type of its own for each value)
-    radices, twiddles, roots, place : see `fft_plan.FftPlan`
-    out_re, out_im : (K, m) float32, or (m, K) when turned; their columns (or rows) are written
-    """
-    size = len(re)
-    work_re, work_im = np.empty(size * LANES, np.float32), np.empty(size * LANES, np.float32)
-    work = np.empty((2, len(roots), LANES), np.float32)
-    for start in range(first, last, LANES):
-        lanes = min(LANES, last - start)
-        for t in range(size):
-            from_re, from_im = re[t, start : start + lanes], im[t, start : start + lanes]
-            to_re, to_im = work_re[t * lanes : (t + 1) * lanes], work_im[t * lanes : (t + 1) * lanes]
-            for i in range(lanes):
-                to_re[i], to_im[i] = from_re[i], from_im[i]
-        transform_lines(work_re, work_im, lanes, np.int64(0), lanes, radices, twiddles, roots, work)
-        if turned:
-            for i in range(lanes):
-                for k in range(len(wanted)):
-                    at = place[wanted[k]] * lanes + i
-                    out_re[start + i, k], out_im[start + i, k] = work_re[at], work_im[at]
-        else:
-            for k in range(len(wanted)):
-                at = place[wanted[k]] * lanes
-                for i in range(lanes):
-                    out_re[k, start + i], out_im[k, start + i] = work_re[at + i], work_im[at + i]
