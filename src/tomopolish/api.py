@@ -120,11 +120,13 @@ def load(
     half_map2: AnyPath | None = None,
     mask: AnyPath | None = None,
     fsc: AnyPath | None = None,
+    relion_version: int | None = None,
 ) -> Dataset:
     """Open a project: from an optimisation set, from its parts, or from both (parts win).
 
     Relative paths, here and in the files, begin at the working directory. Images stay on disk;
-    ``project.load(name)`` returns the tilt series and the particles of one tomogram.
+    ``project.load(name)`` returns the tilt series and the particles of one tomogram. `relion_version` is the
+    RELION, 4 or 5, that will read the results; by default that of the tomogram set.
 
     Raises
     ------
@@ -143,6 +145,7 @@ def load(
             half_map2=_path(half_map2),
             mask=_path(mask),
             fsc=_path(fsc),
+            relion_version=relion_version,
         )
     )
 
@@ -256,6 +259,7 @@ def _inputs(project: Dataset) -> InputPaths:
         half_map2=found.get("half map 2"),
         mask=found.get("mask"),
         fsc=found.get("fsc"),
+        relion_version=project.relion_version,
     )
 
 

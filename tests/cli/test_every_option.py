@@ -25,6 +25,8 @@ from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.cli.align import COMMAND, settings_from
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.relion.particles import CENTRED, CORNERED
+from tomopolish.dataset.star import format_floats, read_star, write_star
 from tomopolish.run.cluster import launch as clusters
 from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 from tomopolish.solve import uncertainty
@@ -130,6 +132,12 @@ def _other_inputs(folder: Path) -> None:
     (folder / "low_fsc.star").write_text("\n".join(table))
     broken = [line.replace("TS_01", "TS_02") for line in lines if line.startswith("TS_01")]
     (folder / "two.star").write_text("\n".join([*lines, *broken, ""]))
+    star = read_star(folder / "particles.star")
+    table = star.table("particles")
+    middle = (96, 96, 125)
+    cells = [table.floats(label) / 4 + centre for label, centre in zip(CENTRED, middle, strict=True)]
+    pixels = dict(zip(CORNERED, map(format_floats, cells), strict=True))
+    write_star(folder / "pixels.star", star.with_table(table.without_columns(CENTRED).with_columns(pixels)))
     lines = (folder / "tomograms.star").read_text().rstrip("\n").split("\n")
     second = [line.replace("TS_01", "TS_02") for line in lines if line.startswith("TS_01")]
     (folder / "two_tomograms.star").write_text("\n".join([*lines, *second, ""]))
@@ -348,6 +356,13 @@ TABLE: dict[str, Check] = {
     "--ref2": changes("--ref2 ref_half1.mrc"),
     "--mask": changes("--mask half_mask.mrc"),
     "--fsc": changes("--fsc low_fsc.star"),
+    "--relion_version": changes(
+        "--relion_version 4",
+        "--p pixels.star",
+        also=lambda f: (
+            "as RELION 4.0 does" in f.out and "--relion_version" in (f.folder / "note.txt").read_text()
+        ),
+    ),
     # alignment
     "--b": changes("--b 56"),
     "--r": changes("--r 8"),

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from tomopolish.cli.cluster import cluster_from, cluster_section
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
+from tomopolish.cli.relion_version import relion_version_option, version_from
 from tomopolish.cli.species import YAML, species_from
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import (
@@ -61,6 +62,7 @@ def _input() -> Section:
     section.value("--ref2", "MRC", "Half map 2.", type=FILE)
     section.value("--mask", "MRC", "Mask of the reference.", type=FILE)
     section.value("--fsc", "STAR", "FSC of the reference, as a postprocess.star holds it.", type=FILE)
+    relion_version_option(section)
     return section
 
 
@@ -234,6 +236,7 @@ def _input_paths(values: Mapping[str, Any]) -> InputPaths:
         half_map2=values["ref2"],
         mask=values["mask"],
         fsc=values["fsc"],
+        relion_version=version_from(values["relion_version"]),
     )
 
 

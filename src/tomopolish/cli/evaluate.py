@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tomopolish.cli.grouped import FILE, Section, command
+from tomopolish.cli.relion_version import relion_version_option, version_from
 
 
 def _sections() -> list[Section]:
@@ -20,17 +21,18 @@ def _sections() -> list[Section]:
         "Optimisation set before refinement.  [default: the one beside the truth]",
         type=FILE,
     )
+    relion_version_option(section)
     output = Section("Output")
     output.flag("--json", "Print JSON instead of a table.")
     return [section, output]
 
 
-def _evaluate(truth: Path, i: Path, before: Path | None, json: bool) -> int:
+def _evaluate(truth: Path, i: Path, before: Path | None, relion_version: str, json: bool) -> int:
     from tomopolish.output.evaluation import evaluation_json, evaluation_table
     from tomopolish.run.reporter import reporter_for
     from tomopolish.simulate.evaluate import evaluate_project
 
-    evaluation = evaluate_project(i, truth, before=before)
+    evaluation = evaluate_project(i, truth, before=before, relion_version=version_from(relion_version))
     if json:
         click.echo(evaluation_json(evaluation))
         return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command
+from tomopolish.cli.relion_version import relion_version_option, version_from
 
 FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax")
 
@@ -18,6 +19,7 @@ def _sections() -> list[Section]:
     source.value("--p", "STAR", "Particle set; overrides that of --i.", type=FILE)
     source.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
     source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
+    relion_version_option(source)
     output = Section("Output")
     output.value("--o", "FOLDER", "Output folder; each format gets a folder in it.", type=FILE, required=True)
     output.value(
@@ -43,6 +45,7 @@ def _export(
     p: Path | None,
     t: Path | None,
     mot: Path | None,
+    relion_version: str,
     o: Path,
     format: tuple[str, ...],
     angpix: float | None,
@@ -54,7 +57,8 @@ def _export(
 
     formats = tuple(name for name in FORMATS if name in (format or FORMATS))
     settings = ExportSettings(output_folder=o, formats=formats, voxel_angstrom=angpix, magnification=magnify)
-    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot)
+    version = version_from(relion_version)
+    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, relion_version=version)
     reporter = reporter_for(sys.stdout)
     export = export_dataset(dataset, settings, reporter)
     reporter.show(export_table(export))

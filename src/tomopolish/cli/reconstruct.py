@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tomopolish.cli.grouped import FILE, Section, command
+from tomopolish.cli.relion_version import relion_version_option, version_from
 
 
 def _sections() -> list[Section]:
@@ -17,6 +18,7 @@ def _sections() -> list[Section]:
     source.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
     source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
     source.value("--mask", "MRC", "Mask of the FSC; overrides that of --i.", type=FILE)
+    relion_version_option(source)
     maps = Section("Maps")
     maps.value("--b", "PX", "Edge of the boxes cut from the images.", type=click.IntRange(16), required=True)
     maps.value("--crop", "PX", "Edge of the maps.  [default: that of --b]", type=click.IntRange(8))
@@ -33,6 +35,7 @@ def _reconstruct(
     t: Path | None,
     mot: Path | None,
     mask: Path | None,
+    relion_version: str,
     b: int,
     crop: int | None,
     sym: str,
@@ -44,7 +47,8 @@ def _reconstruct(
     from tomopolish.run.reporter import reporter_for
 
     settings = ReconstructSettings(output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j)
-    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, mask=mask)
+    version = version_from(relion_version)
+    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, mask=mask, relion_version=version)
     fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout))
     high, half = (fsc.resolution_angstrom(dataset.pixel_size_angstrom, t) for t in (0.143, 0.5))
     click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tomopolish.settings.alignment import MotionSettings
 
 KEPT = (
-    "i", "p", "t", "mot", "ref1", "ref2", "mask", "fsc",
+    "i", "p", "t", "mot", "ref1", "ref2", "mask", "fsc", "relion_version",
     "b", "r", "range_reg", "min_frame", "max_frame", "pad", "ref_scale",
     "freq_cutoff", "fsc_thresh_width", "use_snr_weight", "per_frame_noise", "no_whiten", "whiten_abs",
     "hp", "srp", "cutoff_fract",

@@ -19,10 +19,10 @@ from tomopolish.dataset.relion.optimisation_set import (
     write_optimisation_set,
 )
 from tomopolish.dataset.relion.particle_optics import optics_remarks
-from tomopolish.dataset.relion.particles import ParticleTable, ParticleUpdate, read_particle_table
+from tomopolish.dataset.relion.particles import CORNERED, ParticleTable, ParticleUpdate, read_particle_table
 from tomopolish.dataset.relion.projections import projection_remarks
 from tomopolish.dataset.relion.tomogram_writer import TomogramSetWriter
-from tomopolish.dataset.relion.tomograms import TomogramSet, read_tomogram_set
+from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet, read_tomogram_set
 from tomopolish.dataset.relion.trajectories import (
     TrajectorySet,
     TrajectoryWriter,
@@ -45,24 +45,55 @@ class Dataset:
 
     Tables are read when first used and kept. Pickling passes on only the names of the files, and the copy
     reads them again: cheap to send, and nothing is read that a worker does not use.
+
+    Attributes
+    ----------
+    files
+        Where everything is.
+    relion_version
+        The RELION, 4 or 5, that will read the particle set; None: that of the tomogram set.
     """
 
     files: OptimisationSet
+    relion_version: int | None = None
+
+    @cached_property
+    def _tomogram_file(self) -> TomogramSet:
+        return read_tomogram_set(
+            self.files.require("tomograms"), working_directory=self.files.working_directory
+        )
 
     @cached_property
     def tomograms(self) -> TomogramSet:
         """The tomogram set."""
-        tomograms = read_tomogram_set(
-            self.files.require("tomograms"), working_directory=self.files.working_directory
-        )
-        return replace(tomograms, optics=self.particles.optics)
+        return replace(self._tomogram_file, optics=self.particles.optics)
 
     @cached_property
     def particles(self) -> ParticleTable:
         """The particle set."""
-        return read_particle_table(
+        particles = read_particle_table(
             self.files.require("particles"), working_directory=self.files.working_directory
         )
+        return replace(particles, corner_px=1.0 if self.reader == 4 else 0.0)
+
+    @property
+    def reader(self) -> int:
+        """The RELION, 4 or 5, as which positions are read."""
+        return self.relion_version or (4 if self._tomogram_file.dialect is Dialect.RELION_4 else 5)
+
+    @property
+    def conventions(self) -> list[str]:
+        """Say how positions are read, where versions of RELION read them differently."""
+        if self.particles.is_centred:
+            return []
+        way = "as RELION 4.0 does, + 1 px" if self.reader == 4 else "as RELION 5 does, without + 1 px"
+        if self.relion_version is not None:
+            reason = f"as --relion_version {self.relion_version} asks for"
+        else:
+            reason = f"since the tomogram set is one of RELION {self.reader}"
+            if self.reader == 4:
+                reason += "; give --relion_version 5 if RELION 5 is to read the results"
+        return [f"{', '.join(CORNERED)} in {self.files.shown('particles')} are read {way}, {reason}"]
 
     @cached_property
     def trajectories(self) -> TrajectorySet | None:
@@ -225,10 +256,11 @@ class Dataset:
         return np.zeros((len(names), tilts, 3))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self.files}
+        return {"files": self.files, "relion_version": self.relion_version}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        object.__setattr__(self, "files", state["files"])
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
 
 def _places(rows: Int[Array, "P"], wanted: Int[Array, "Q"]) -> Int[Array, "Q"]:
@@ -248,11 +280,12 @@ def open_dataset(
     mask: Path | None = None,
     fsc: Path | None = None,
     working_directory: Path | None = None,
+    relion_version: int | None = None,
 ) -> Dataset:
     """Open a data set: from an optimisation set, from its components, or from both (components win).
 
     Paths, here and in the files, are relative to `working_directory`: RELION's project folder, by default
-    the current one.
+    the current one. `relion_version` is as in `Dataset`.
 
     Raises
     ------
@@ -269,6 +302,7 @@ def open_dataset(
         "fsc": fsc,
     }
     folder = (working_directory or Path.cwd()).absolute()
-    dataset = Dataset(files=read_optimisation_set(optimisation_set, components, working_directory=folder))
+    files = read_optimisation_set(optimisation_set, components, working_directory=folder)
+    dataset = Dataset(files=files, relion_version=relion_version)
     _ = dataset.tomograms, dataset.particles, dataset.trajectories  # read now, so that faults show now
     return dataset

@@ -52,6 +52,7 @@ def open_inputs(paths: InputPaths) -> Dataset:
         ref2=paths.half_map2,
         mask=paths.mask,
         fsc=paths.fsc,
+        relion_version=paths.relion_version,
     )
 
 
@@ -61,6 +62,8 @@ def checked_inputs(settings: AlignSettings, reporter: Reporter) -> tuple[Dataset
     Returns it with the tomograms that cannot be refined, and why; with `strict` settings there are none.
     """
     dataset = open_inputs(settings.inputs)
+    for sentence in dataset.conventions:
+        reporter.say(sentence)
     unusable: dict[str, str] = {}
     for sentence in check_dataset(
         dataset, settings.windows.box_px, unusable=None if settings.run.strict else unusable
@@ -102,7 +105,7 @@ def run_align(
     if settings.run.dry_run:
         return _show_plan(dataset, settings, reporter)
     folder = settings.run.output_folder
-    open_folder(settings, _input_files(dataset, settings), invocation.command)
+    open_folder(settings, _input_files(dataset, settings), invocation.command, dataset.conventions)
     earlier = look_for_outputs(settings)
     store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
     for leftovers in (folder, folder / "tilt_series", store.folder):

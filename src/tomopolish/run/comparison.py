@@ -53,7 +53,11 @@ def evaluate_maps(
             found[one.name] = compare_maps(
                 settings.run.output_folder,
                 one.before,
-                open_dataset(one.after.absolute(), working_directory=folder),
+                open_dataset(
+                    one.after.absolute(),
+                    working_directory=folder,
+                    relion_version=one.before.relion_version,
+                ),
                 one.box_px,
                 reporter,
                 threads=settings.run.threads,

@@ -74,7 +74,11 @@ def open_species(settings: AlignSettings) -> SpeciesSet:
     found = []
     for species in settings.inputs.species:
         replace(settings.windows, box_px=species.box_px)  # refuses a box that does not fit the range
-        dataset = open_dataset(species.optimisation_set, tomograms=settings.inputs.tomograms)
+        dataset = open_dataset(
+            species.optimisation_set,
+            tomograms=settings.inputs.tomograms,
+            relion_version=settings.inputs.relion_version,
+        )
         found.append(SpeciesDataset(name=species.name, dataset=dataset, box_px=species.box_px))
     return join_species(found)
 
@@ -85,6 +89,9 @@ def checked_species(settings: AlignSettings, reporter: Reporter) -> tuple[Specie
     Returns them with the tomograms that cannot be refined, and why; with `strict` settings there are none.
     """
     project = open_species(settings)
+    for species in project.species:
+        for sentence in species.dataset.conventions:
+            reporter.say(f"{species.name}: {sentence}")
     unusable: dict[str, str] = {}
     for sentence in check_species(project, unusable=None if settings.run.strict else unusable):
         reporter.warn(sentence)

@@ -55,6 +55,9 @@ class InputPaths:
         `--p`, `--t`, `--mot`.
     half_map1, half_map2, mask, fsc
         `--ref1`, `--ref2`, `--mask`, `--fsc`.
+    relion_version
+        `--relion_version`: the RELION, 4 or 5, that will read the particle sets; they take positions in px to
+        be 1 px apart. None (`auto`): that of the tomogram set.
     species
         Several structures in the same tomograms, instead of one optimisation set; of the parts, only
         `tomograms` may be given then, and is that of all.
@@ -68,9 +71,14 @@ class InputPaths:
     half_map2: Path | None = None
     mask: Path | None = None
     fsc: Path | None = None
+    relion_version: int | None = None
     species: tuple[SpeciesPaths, ...] = ()
 
     def __post_init__(self) -> None:
+        _refuse(
+            self.relion_version not in (None, 4, 5),
+            f"--relion_version {self.relion_version} is unknown: give auto, 4 or 5",
+        )
         if self.species:
             self._check_species()
             return

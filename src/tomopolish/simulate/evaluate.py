@@ -313,6 +313,7 @@ def evaluate_project(
     *,
     before: Path | None = None,
     working_directory: Path | None = None,
+    relion_version: int | None = None,
 ) -> Evaluation:
     """Evaluate a result on disk.
 
@@ -328,6 +329,8 @@ def evaluate_project(
     working_directory
         RELION's project folder. By default the result's files are looked for from the current folder, then
         from the truth's; the input's from its own folder, then from the current one.
+    relion_version
+        As in `Dataset`, for both.
 
     Raises
     ------
@@ -343,11 +346,11 @@ def evaluate_project(
         source = before.absolute()
         stated = _first_found(
             [working_directory] if working_directory else [source.parent, Path.cwd()],
-            lambda folder: open_dataset(source, working_directory=folder),
+            lambda folder: open_dataset(source, working_directory=folder, relion_version=relion_version),
         )
     after = _first_found(
         [working_directory] if working_directory else [Path.cwd(), project],
-        lambda folder: _open_result(result.absolute(), stated, folder),
+        lambda folder: _open_result(result.absolute(), stated, folder, relion_version),
     )
     return evaluate_dataset(truths, after, stated)
 
@@ -366,10 +369,14 @@ def _first_found(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) ->
     raise problem or InputError("there is no data set to evaluate")
 
 
-def _open_result(result: Path, before: Dataset | None, working_directory: Path) -> Dataset:
+def _open_result(
+    result: Path, before: Dataset | None, working_directory: Path, relion_version: int | None
+) -> Dataset:
     optimisation_set = result / "optimisation_set.star" if result.is_dir() else result
     if optimisation_set.exists() or not result.is_dir():
-        return open_dataset(optimisation_set, working_directory=working_directory)
+        return open_dataset(
+            optimisation_set, working_directory=working_directory, relion_version=relion_version
+        )
     particles, trajectories = result / "particles.star", result / "motion.star"
     if not particles.exists() and before is not None:
         particles = before.files.require("particles")
@@ -378,4 +385,5 @@ def _open_result(result: Path, before: Dataset | None, working_directory: Path) 
         particles=particles,
         trajectories=trajectories if trajectories.exists() else None,
         working_directory=working_directory,
+        relion_version=relion_version,
     )

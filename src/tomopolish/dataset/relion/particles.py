@@ -35,9 +35,19 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParticleTable:
-    """A particle set as read; everything is kept as text until a tomogram's particles are asked for."""
+    """A particle set as read; everything is kept as text until a tomogram's particles are asked for.
+
+    Attributes
+    ----------
+    star
+        The set's file.
+    corner_px
+        What is added to ``rlnCoordinateX``, ``Y`` and ``Z``: 1 px as RELION 4.0 reads them, nothing as
+        RELION 5 does (spec §2).
+    """
 
     star: StarFile
+    corner_px: float = 1.0
 
     @cached_property
     def table(self) -> StarTable:
@@ -141,7 +151,7 @@ class ParticleTable:
                 f"{', '.join(CORNERED)} count from the corner of tomogram {tilt_series.name}, whose size "
                 f"({', '.join(SIZES)}) is not set; give it in the tomogram set, in px of the tilt images"
             )
-        return np.stack([self._column(label)[rows] for label in CORNERED], axis=-1) + 1
+        return np.stack([self._column(label)[rows] for label in CORNERED], axis=-1) + self.corner_px
 
     @cached_property
     def _numbers(self) -> dict[str, Array]:
@@ -169,7 +179,7 @@ class ParticleUpdate:
             centre = np.array(tilt_series.tomogram_size_px) / 2
             self._values[rows] = (positions_px - centre) * tilt_series.pixel_size_angstrom
         else:
-            self._values[rows] = positions_px - 1
+            self._values[rows] = positions_px - self._particles.corner_px
         self._is_refined[rows] = True
 
     def table(self, *, with_names: bool = False) -> StarTable:
