@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tomopolish.errors import InputError
-from tomopolish.run.failures import Failure, forget, plain
+from tomopolish.plain_text import uncoloured
+from tomopolish.run.failures import Failure, forget
 
 
 def raised(error: Exception) -> Exception:
@@ -71,5 +72,5 @@ def test_without_a_place_for_the_file_debug_is_named(tmp_path: Path, monkeypatch
     assert sentence.endswith("please report it to the authors, with what --debug shows")
 
 
-def test_terminals_get_no_escape_sequences() -> None:
-    assert plain("\x1b[1m\x1b[31mred\x1b[0m \x1b]0;title\x07and\x1b(B \x9bplain\x07") == "red and plain"
+def test_terminals_get_no_escape_sequences_of_libraries() -> None:
+    assert uncoloured("\x1b[1m\x1b[31mred\x1b[0m \x1b]0;title\x07and\x1b(B plain") == "red and plain"

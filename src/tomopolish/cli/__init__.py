@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import sys
 import traceback
 import warnings
@@ -16,8 +15,10 @@ from tomopolish.cli.failures import advice, explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
 from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
+from tomopolish.plain_text import one_line
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import Ending, ending_in_order
+from tomopolish.run.streams import forgiving_standard_streams
 from tomopolish.version import __version__
 
 SUMMARIES = {
@@ -116,13 +117,19 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
 
 def main() -> None:
     """Entry point of the `tomopolish` executable."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no Å shows a question mark
-    with ending_in_order(own_process=True):
-        status = run(sys.argv[1:])
-    sys.exit(status)
+    arguments = sys.argv[1:]
+    with forgiving_standard_streams() as losses:  # before others open files: it fills the closed numbers
+        with ending_in_order(own_process=True):
+            status = run(arguments)
+        sys.stdout.flush()
+    is_lost = losses.reason is not None and not losses.is_reader_gone
+    sys.exit(1 if status == 0 and is_lost and _prints_its_result(arguments) else status)
+
+
+def _prints_its_result(arguments: Sequence[str]) -> bool:
+    """Whether stdout gets what the command is for, and not only messages about it."""
+    return not arguments or arguments[0] == "evaluate" or not {"--help", "--version"}.isdisjoint(arguments)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    click.echo(one_line(f"warning: {message}"), err=True)

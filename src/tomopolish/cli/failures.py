@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import click
 
 from tomopolish.errors import TomopolishError
-from tomopolish.run.failures import Failure, plain
+from tomopolish.plain_text import one_line
+from tomopolish.run.failures import Failure
 from tomopolish.run.invocation import path_after
 from tomopolish.run.signals import AskedToEnd
 
@@ -48,5 +49,5 @@ def _usage_sentence(error: click.ClickException) -> str:
 
 def _say(sentence: str, status: int) -> int:
     with contextlib.suppress(OSError):  # the terminal may be gone
-        click.echo(f"tomopolish: {plain(sentence)}", err=True)
+        click.echo(f"tomopolish: {one_line(sentence)}", err=True)
     return status

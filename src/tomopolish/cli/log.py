@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 import click
 
+from tomopolish.plain_text import one_line
+
 
 class _Lines(logging.Handler):
     """Writes information to stdout and warnings to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warns = record.levelno >= logging.WARNING
-        click.echo(f"{'warning: ' if warns else ''}{record.getMessage()}", err=warns)
+        click.echo(one_line(f"{'warning: ' if warns else ''}{record.getMessage()}"), err=warns)
 
 
 @contextmanager

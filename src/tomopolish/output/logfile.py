@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.plain_text import one_line
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.shapes import Float
 
@@ -158,4 +159,4 @@ def _range(values: Array) -> tuple[float, float]:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() and ord(c) < 256 else "?" for c in text)
+    return "".join(c if ord(c) < 256 else "?" for c in one_line(text))

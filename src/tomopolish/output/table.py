@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tomopolish.plain_text import one_line
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison, TomogramStatistics
 from tomopolish.results.verdict import Verdict
 
@@ -26,12 +27,13 @@ class Table:
         height = max(map(len, headings))
         padded = [[""] * (height - len(lines)) + lines for lines in headings]
         header = list(zip(*padded, strict=True))
-        widths = [max(map(len, cells)) for cells in zip(*header, *self.rows, strict=True)]
+        rows = [[one_line(cell) for cell in row] for row in self.rows]
+        widths = [max(map(len, cells)) for cells in zip(*header, *rows, strict=True)]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         lines = [
             *[_aligned(cells, widths) for cells in header],
             rule,
-            *[_aligned(cells, widths) for cells in self.rows],
+            *[_aligned(cells, widths) for cells in rows],
         ]
         return "\n".join([self.title, *lines])
 

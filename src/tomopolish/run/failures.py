@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import re
 import shlex
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write, file_name_of
 from tomopolish.errors import RunError, TomopolishError
+from tomopolish.plain_text import one_line, safe_to_show, uncoloured
 from tomopolish.version import __version__
 
 ERRORS_FOLDER = "errors"
@@ -22,8 +22,6 @@ ERRORS_FOLDER = "errors"
 
 _TITLE = "Internal error of tomopolish"
 _LONGEST = 160
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])?")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "mrcfile", "dask", "distributed", "cupy")
 
 
@@ -48,7 +46,7 @@ class Failure:
         expected = _expected(error)
         if expected is not None:
             return cls(sentence=expected)
-        text = _one_line(str(error))
+        text = one_line(uncoloured(str(error)))
         shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
         shown = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
         return cls(sentence=f"an internal error of tomopolish ({shown})", details=_details(error))
@@ -88,15 +86,10 @@ def forget(folder: Path, name: str) -> None:
             path.parent.rmdir()  # it fails where other files are left
 
 
-def plain(text: str) -> str:
-    """Return text without terminal escape sequences and control characters."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text))
-
-
 def _expected(error: BaseException) -> str | None:
     """Return the sentence of an error that has one; None where nobody expected it."""
     if isinstance(error, TomopolishError):
-        return _one_line(str(error))
+        return one_line(str(error))
     if isinstance(error, MemoryError) and type(error).__module__.startswith("cupy"):
         return (
             "the CUDA device is out of memory: use a smaller box (--b), fewer workers on the device, or "
@@ -105,7 +98,7 @@ def _expected(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "out of memory: use a smaller box (--b), fewer threads (--j) or a machine with more memory"
     if isinstance(error, OSError) and error.strerror:
-        return _one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     return None
 
 
@@ -145,12 +138,8 @@ def _details(error: BaseException) -> str:
         "",
         "".join(traceback.format_exception(error)),
     ]
-    return plain("\n".join(lines)).encode("utf-8", "backslashreplace").decode("utf-8")
+    return safe_to_show(uncoloured("\n".join(lines)))
 
 
 def _version(package: str) -> str:
     return str(getattr(sys.modules[package], "__version__", "of an unknown version"))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(plain(text.replace("\r", " ")).split())

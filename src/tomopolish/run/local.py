@@ -5,6 +5,7 @@ The steps come in from outside (`Stages`), so that the loop can be tested, or ru
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from tomopolish.dataset.model import Alignment
 from tomopolish.errors import InputError, RunError, RunStopped
-from tomopolish.output.note import write_note
+from tomopolish.output.note import add_to_note, write_note
 from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict
@@ -24,6 +25,7 @@ from tomopolish.run.failures import Failure, forget
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import ResultsStore, StoredResults
+from tomopolish.run.streams import lost_messages
 from tomopolish.run.work import Prepared, Project, Stages, Work, report_failure, report_warnings
 from tomopolish.settings.alignment import AlignSettings
 
@@ -228,6 +230,10 @@ def show_closing(
         reporter.say(f"Report: {page}")
     for name, sentence in report.failures.items():
         reporter.say(f"{name} failed and keeps its input values: {sentence}")
+    lost = lost_messages()
+    if lost:
+        with contextlib.suppress(RunError):  # a run whose sets are written does not fail by its note
+            add_to_note(folder, lost)
 
 
 _OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")

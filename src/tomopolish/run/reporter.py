@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +22,9 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from tomopolish.output.table import Table
+from tomopolish.plain_text import one_line, safe_to_show
 from tomopolish.progress import Progress, SilentProgress, StageProgress
+from tomopolish.run.streams import Stream, forgiving
 
 
 class Reporter(Protocol):
@@ -47,9 +49,10 @@ class Reporter(Protocol):
         """Show a table."""
 
 
-def reporter_for(stream: TextIO) -> Reporter:
-    """Choose bars for a terminal, plain lines for anything else."""
-    return TerminalReporter(stream) if stream.isatty() else PlainReporter(stream)
+def reporter_for(stream: Stream | None) -> Reporter:
+    """Choose bars for a terminal, plain lines for anything else; a stream that fails never ends a run."""
+    safe = forgiving(stream)
+    return TerminalReporter(safe) if safe.isatty() else PlainReporter(safe)
 
 
 class SilentReporter:
@@ -85,7 +88,7 @@ class SilentReporter:
 class PlainReporter:
     """One line per stage and tomogram, without control characters: for log files and pipes."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._tomograms = 0
         self._begun = 0
@@ -100,7 +103,7 @@ class PlainReporter:
     def tomogram(self, name: str) -> Iterator[Progress]:
         """Begin the next tomogram."""
         self._begun += 1
-        yield _PlainProgress(self, f"{name} ({self._begun}/{self._tomograms})")
+        yield _PlainProgress(self, f"{one_line(name)} ({self._begun}/{self._tomograms})")
 
     def passed(self, name: str, sentence: str) -> None:
         """Count a tomogram and print a line."""
@@ -113,7 +116,7 @@ class PlainReporter:
 
     def say(self, sentence: str) -> None:
         """Print a line."""
-        print(sentence, file=self._stream, flush=True)
+        print(safe_to_show(sentence), file=self._stream, flush=True)
 
     def show(self, table: Table) -> None:
         """Print a table."""
@@ -136,8 +139,9 @@ class _PlainProgress:
 class TerminalReporter:
     """Bars with the time left: one for the run, one for the running stage."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+    def __init__(self, stream: Stream) -> None:
+        terminal = cast(TextIO, forgiving(stream).taking_escapes())
+        self._console = Console(file=terminal, highlight=False, soft_wrap=True)
         self._bars: Bars | None = None
         self._whole: TaskID | None = None
 
@@ -170,7 +174,7 @@ class TerminalReporter:
     def passed(self, name: str, sentence: str) -> None:
         """Count a tomogram and print a line above the bars."""
         assert self._bars is not None and self._whole is not None, "open() comes first"
-        self._bars.console.print(f"{name}: {sentence}", markup=False)
+        self._bars.console.print(one_line(f"{name}: {sentence}"), markup=False)
         self._bars.advance(self._whole)
 
     def warn(self, sentence: str) -> None:
@@ -178,15 +182,15 @@ class TerminalReporter:
         if self._bars is None or not sys.stderr.isatty():
             _warn(sentence)
         else:
-            self._bars.console.print(f"warning: {sentence}", style="yellow", markup=False)
+            self._bars.console.print(one_line(f"warning: {sentence}"), style="yellow", markup=False)
 
     def say(self, sentence: str) -> None:
         """Print a line."""
-        self._console.print(sentence, markup=False)
+        self._console.print(safe_to_show(sentence), markup=False)
 
     def show(self, table: Table) -> None:
         """Print a table."""
-        title, *lines = table.plain().split("\n")
+        title, *lines = safe_to_show(table.plain()).split("\n")
         self._console.print()
         self._console.print(Text(title, style="bold"))
         self._console.print(Text("\n".join(lines)))
@@ -199,7 +203,7 @@ class _TerminalProgress:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
-        task = self._bars.add_task(escape(f"{self._label}: {name}"), total=total)
+        task = self._bars.add_task(escape(one_line(f"{self._label}: {name}")), total=total)
         try:
             yield _TerminalStage(self._bars, task)
         finally:
@@ -216,4 +220,4 @@ class _TerminalStage:
 
 
 def _warn(sentence: str) -> None:
-    print(f"warning: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    print(one_line(f"warning: {sentence}"), file=forgiving(sys.stderr), flush=True)

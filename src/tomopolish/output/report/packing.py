@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tomopolish.plain_text import safe_to_show
+
 Array = np.ndarray
 
 MISSING = -32768
@@ -43,6 +45,14 @@ def rounded(values: Array, digits: int = 5) -> Any:
 
 
 def page_json(content: Any) -> str:
-    """JSON for a ``<script>`` element: nothing in it can end the element or begin another."""
-    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    """JSON for a ``<script>`` element, whose texts are safe to show and cannot end it or begin another."""
+    text = json.dumps(_shown(content), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _shown(content: Any) -> Any:
+    if isinstance(content, str):
+        return safe_to_show(content)
+    if isinstance(content, dict):
+        return {_shown(key): _shown(value) for key, value in content.items()}
+    return [_shown(item) for item in content] if isinstance(content, list | tuple) else content

@@ -16,6 +16,7 @@ from tomopolish.errors import RunError
 from tomopolish.output.report.data import RunSummary, TomogramDetails
 from tomopolish.output.report.packing import page_json
 from tomopolish.output.report.payload import details_payload, overview_payload
+from tomopolish.plain_text import safe_to_show
 from tomopolish.version import __version__
 
 TEMPLATE = "page.html"
@@ -98,12 +99,18 @@ def _environment() -> Any:
     environment = Environment(
         loader=DictLoader({TEMPLATE: _asset(TEMPLATE)}),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Make texts safe to show, but those that are markup."""
+    return safe_to_show(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def figure(value: float, digits: int = 3) -> str:

@@ -1,0 +1,38 @@
+"""Text that is safe to show: what files hold never moves a cursor, hides text, or turns its direction."""
+
+from __future__ import annotations
+
+import re
+
+_SEQUENCES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])?")
+
+
+def safe_to_show(text: str) -> str:
+    r"""Return a text in which characters that cannot be seen stand as escapes, but line ends and tabs.
+
+    These are control characters (also those that begin a terminal's escape sequences), characters that turn
+    the direction of the text, blanks other than the space, and bytes that are no text: ``\x1b``, ``\u202e``,
+    ``\xff``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line that is safe to show."""
+    return safe_to_show(" ".join(text.split()))
+
+
+def uncoloured(text: str) -> str:
+    """Return a text, as libraries write it for terminals, without escape sequences."""
+    return _SEQUENCES.sub("", text)
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, as Python reads it
+        number -= 0xDC00
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
