@@ -3,9 +3,9 @@
 That yardstick is two FFTs per visible pair: `scipy.fft` rfft2 and irfft2 of its box in float32, on as many
 threads. Command and yardstick take turns within one run, so that whatever else a machine does falls on both.
 
-    python benchmarks/speed.py case --cache FOLDER        # the standard case, static, --motion, --deformation
+    python benchmarks/speed.py sizes --cache FOLDER       # the sizes at which users wait, and a small one
+    python benchmarks/speed.py sizes --only b --cache FOLDER
     python benchmarks/speed.py scaling --cache FOLDER     # particles, tilts, box and threads, and a plot
-    python benchmarks/speed.py memory --cache FOLDER      # 41 images of 4096² px, 500 particles, box 256
     python benchmarks/speed.py table --cache FOLDER --into docs/performance.md
 
 Simulated projects stay in the cache folder, and with them the figures (JSON). The last command puts all of
@@ -37,19 +37,34 @@ STAGE = re.compile(r"\(1/1\): (.+), (?:(\d+) min )?([\d.]+) s$", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One simulated tomogram and how it is aligned."""
+    """One simulated tomogram and how it is aligned.
 
+    Attributes
+    ----------
+    name
+        Letter of a size in the tables; empty in a scaling study.
+    image_px
+        Width and height of the tilt images.
+    limit, limit_mib
+        Largest ratio and peak memory that the project sets itself; None where it sets none.
+    """
+
+    name: str = ""
     particles: int = 200
     tilts: int = 41
     box_px: int = 128
-    image_px: int = 1536
+    image_px: tuple[int, int] = (1536, 1536)
+    pixel_size_angstrom: float = 3.0
     threads: int = 2
     options: tuple[str, ...] = ()
+    limit: float | None = None
+    limit_mib: float | None = None
 
     @property
     def project_name(self) -> str:
         """Folder of the project; cases that differ in options only share it."""
-        return f"p{self.particles}_f{self.tilts}_b{self.box_px}_i{self.image_px}"
+        width, height = self.image_px
+        return f"p{self.particles}_f{self.tilts}_b{self.box_px}_i{width}x{height}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +133,23 @@ def project(case: Case, cache: Path) -> Path:
             "--tilt_range": min(half_range, 60.0),
             "--tilt_step": step,
             "--box": case.box_px,
-            "--thickness": 900.0 * max(1.0, case.particles / 450, case.box_px / 192),  # more would overlap
+            "--pixel_size": case.pixel_size_angstrom,
+            "--thickness": thickness_angstrom(case),
             "--j": os.cpu_count() or 1,
         }
         words = [str(word) for pair in arguments.items() for word in pair]
         cache.mkdir(parents=True, exist_ok=True)
-        size = ["--image_size", str(case.image_px), str(case.image_px)]
+        size = ["--image_size", *map(str, case.image_px)]
         run_child([*PROGRAM, "simulate", "--o", str(folder.resolve()), *size, *words], cache)
     return folder
+
+
+def thickness_angstrom(case: Case) -> float:
+    """Thickness of a specimen in which the particles have room."""
+    width, height = case.image_px
+    area_per_particle = width * height / case.particles
+    depth_px = 2.5 * case.box_px * max(1.0, 1.5 * case.box_px**2 / area_per_particle)
+    return max(900.0, depth_px * case.pixel_size_angstrom)
 
 
 def yardstick(box_px: int, pairs: int, threads: int) -> tuple[float, float]:
@@ -194,47 +218,44 @@ def visible_pairs(folder: Path, case: Case) -> int:
 INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """An installed program has compiled files; this variable would have every start compile its source anew."""
 PROGRAM = [sys.executable, "-m", "tomopolish"]
-STANDARD = Case()
-STANDARD_CASES = [
-    STANDARD,
-    replace(STANDARD, options=("--motion",)),
-    replace(STANDARD, options=("--deformation", "--def_model", "Fourier")),
-]
+SMALL = Case(name="small", limit=3.2)
+FOURIER = ("--deformation", "--def_model", "Fourier")
+SIZES = [
+    Case(name="a", particles=600, image_px=(2048, 2048), limit=1.4),
+    Case(name="a", particles=600, image_px=(2048, 2048), options=("--motion",), limit=3.0),
+    Case(name="a", particles=600, image_px=(2048, 2048), options=FOURIER, limit=2.0),
+    Case(name="b", particles=500, box_px=256, image_px=(4096, 4096), limit=1.4, limit_mib=1024),
+    Case(
+        name="c", particles=3600, box_px=192, image_px=(3838, 3710), pixel_size_angstrom=1.35,
+        limit=1.2, limit_mib=1536,
+    ),
+    SMALL,
+]  # fmt: skip
 SCALING = {
-    "particles": [replace(STANDARD, particles=n) for n in (20, 60, 200, 600, 2000)],
-    "tilts": [replace(STANDARD, tilts=n) for n in (11, 21, 41, 81)],
+    "particles": [replace(SMALL, particles=n) for n in (20, 60, 200, 600, 2000)],
+    "tilts": [replace(SMALL, tilts=n) for n in (11, 21, 41, 81)],
     "box_px": [
-        replace(STANDARD, particles=60, box_px=n, image_px=1536 if n < 300 else 2048)
+        replace(SMALL, particles=60, box_px=n, image_px=(1536, 1536) if n < 300 else (2048, 2048))
         for n in (96, 128, 256, 384)
     ],
-    "threads": [replace(STANDARD, threads=n) for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1)],
+    "threads": [replace(SMALL, threads=n) for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1)],
 }
-MEMORY_CASES = [STANDARD, Case(particles=500, box_px=256, image_px=4096)]
 
 
 def table(measurements: list[Measurement]) -> str:
     """Markdown table of some measurements."""
-    names = [
-        "particles",
-        "tilts",
-        "box",
-        "threads",
-        "options",
-        "pairs",
-        "wall_s",
-        "CPU_s",
-        "FFTs_s",
-        "ratio",
-        "CPU_ratio",
-        "MiB",
-    ]
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---|" * len(names)]
+    names = (
+        "case particles tilts box images threads options pairs wall_s CPU_s FFTs_s ratio limit CPU_ratio MiB"
+    )
+    cells = [name.replace("_", " ") for name in names.split()]
+    lines = ["| " + " | ".join(cells) + " |", "|" + "---|" * len(cells)]
     for m in measurements:
         c = m.case
         cells = [
-            c.particles, c.tilts, c.box_px, c.threads, " ".join(c.options) or "static", m.pairs,
-            f"{m.seconds:.2f}", f"{m.cpu_seconds:.2f}", f"{m.yardstick_seconds:.2f}",
-            f"{m.ratio:.2f}", f"{m.cpu_ratio:.2f}", f"{m.peak_mib:.0f}",
+            c.name, c.particles, c.tilts, c.box_px, "{} × {}".format(*c.image_px), c.threads,
+            " ".join(c.options) or "static", m.pairs, f"{m.seconds:.2f}", f"{m.cpu_seconds:.2f}",
+            f"{m.yardstick_seconds:.2f}", f"{m.ratio:.2f}", c.limit or "", f"{m.cpu_ratio:.2f}",
+            f"{m.peak_mib:.0f}" + (f" of {c.limit_mib:.0f}" if c.limit_mib else ""),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -242,27 +263,26 @@ def table(measurements: list[Measurement]) -> str:
 
 def stage_table(measurements: list[Measurement]) -> str:
     """Markdown table of the stages' ratios."""
-    lines = ["| options | " + "stages, as multiples of the FFTs |", "|---|---|"]
+    lines = ["| case | options | stages, as multiples of the FFTs |", "|---|---|---|"]
     for m in measurements:
         cells = ", ".join(f"{name} {ratio:.2f}" for name, ratio in m.stage_ratios.items())
-        lines.append(f"| {' '.join(m.case.options) or 'static'} | {cells} |")
+        lines.append(f"| {m.case.name} | {' '.join(m.case.options) or 'static'} | {cells} |")
     return "\n".join(lines)
 
 
 HEADINGS = {
-    "case": "Standard case",
+    "sizes": "Sizes at which users wait",
     "particles": "Particles",
     "tilts": "Tilt images",
     "box_px": "Box",
     "threads": "Threads",
-    "memory": "Memory",
 }
 
 
 def recorded(cache: Path) -> dict[str, list[Measurement]]:
     """All measurements that a cache folder holds, by what was varied."""
     found: dict[str, list[Measurement]] = {}
-    for what in ("case", "scaling", "memory"):
+    for what in ("sizes", "scaling"):
         path = cache / f"{what}.json"
         if path.exists():
             for axis, rows in json.loads(path.read_text()).items():
@@ -271,7 +291,8 @@ def recorded(cache: Path) -> dict[str, list[Measurement]]:
 
 
 def _measurement(row: dict[str, Any]) -> Measurement:
-    case = Case(**{**row["case"], "options": tuple(row["case"]["options"])})
+    lists = {name: tuple(row["case"][name]) for name in ("options", "image_px")}
+    case = Case(**{**row["case"], **lists})
     return Measurement(**{**row, "case": case})
 
 
@@ -288,9 +309,9 @@ def markdown(found: dict[str, list[Measurement]]) -> str:
     parts = []
     for axis, measured in found.items():
         parts.append(f"### {HEADINGS[axis]}\n\n{table(measured)}")
-        if axis == "case":
+        if axis == "sizes":
             parts.append(stage_table(measured))
-        elif axis not in ("memory", "threads"):
+        elif axis != "threads":
             parts.append(growth(axis, measured))
     return "\n\n".join(parts)
 
@@ -310,9 +331,10 @@ def write_page(cache: Path, page: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["case", "scaling", "memory", "table"])
+    parser.add_argument("what", choices=["sizes", "scaling", "table"])
     parser.add_argument("--cache", type=Path, required=True, help="folder of projects and figures")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="names of sizes, such as a or small")
     parser.add_argument("--into", type=Path, help="page to put the tables into")
     arguments = parser.parse_args()
     if arguments.what == "table":
@@ -321,11 +343,9 @@ def main() -> None:
         else:
             write_page(arguments.cache, arguments.into)
         return
-    wanted = {
-        "case": {"case": STANDARD_CASES},
-        "scaling": SCALING,
-        "memory": {"memory": MEMORY_CASES},
-    }[arguments.what]
+    names = arguments.only or [case.name for case in SIZES]
+    sizes = {"sizes": [case for case in SIZES if case.name in names]}
+    wanted = sizes if arguments.what == "sizes" else SCALING
     known: dict[Case, Measurement] = {}
     found: dict[str, list[Measurement]] = {}
     for axis, cases in wanted.items():
