@@ -31,11 +31,13 @@ from accuracy_cases import (
 from accuracy_net_rotation import COUNTS, INPUTS, NetRotationCase, net_rotation_case, turned_input
 from accuracy_tables import insert, markdown
 from tomopolish import pipeline
+from tomopolish.dataset import model
 from tomopolish.dataset.model import Alignment, Deformation, Particles, References, TiltSeries
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import refit
 from tomopolish.models.parameters import Parameters
 from tomopolish.physics.geometry import rotation_vector
+from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
@@ -102,7 +104,10 @@ def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
     begin = time.perf_counter()
     prepared = pipeline.prepare(tomogram.references, settings)
     result = pipeline.align_tomogram(
-        tomogram.series, tomogram.particles, prepared, settings, SilentProgress()
+        model.Tomogram(series=tomogram.series, species=(tomogram.particles,)),
+        [prepared],
+        settings,
+        SilentProgress(),
     )
     seconds = time.perf_counter() - begin
     evaluation = evaluate_alignment(tomogram.truth, result.alignment, tomogram.particles)
@@ -175,7 +180,15 @@ def start_at_truth(tomogram: Tomogram, settings: AlignSettings) -> TruthStart:
     )
     refinement = refine(problem, windows, vector, RefineOptions(robust_start=False, max_evaluations=400))
     curvature = uncertainty.expected_curvature(refinement.problem, refinement.vector, windows.power)
-    found = refined_geometry(tomogram.series, tomogram.particles, refinement, windows, curvature, settings)
+    fit = Fit(
+        tomogram=model.Tomogram(series=tomogram.series, species=(tomogram.particles,)),
+        windows=windows,
+        refinement=refinement,
+        scales=(1.0,),
+        warnings=(),
+        evidence=None,
+    )
+    found = refined_geometry(fit, curvature, settings)
     warp = None
     if settings.deformation is not None:
         coefficients = problem.layout.unpack(refinement.vector).warp

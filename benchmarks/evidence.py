@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish import pipeline
-from tomopolish.dataset.model import Alignment, Particles, TiltSeries
+from tomopolish.dataset.model import Alignment, Particles, TiltSeries, Tomogram
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import Evidence
 from tomopolish.results.verdict import SIGNIFICANCE, improbability, sentence, verdict
@@ -112,7 +112,9 @@ def one(kind: str, seed: int, pair_snr: float, particles: int) -> tuple[Evidence
     rounds = 2 if kind == "again" else 1
     before = np.nan
     for _ in range(rounds):
-        result = pipeline.align_tomogram(series, parts, prepared, ALIGN, SilentProgress())
+        result = pipeline.align_tomogram(
+            Tomogram(series=series, species=(parts,)), [prepared], ALIGN, SilentProgress()
+        )
         series, parts = refined_input(series, parts, result.alignment)
         errors = evaluate_alignment(tomogram.truth, result.alignment, tomogram.particles)
         if rounds == 1 and errors.before is not None:

@@ -23,7 +23,7 @@ import numpy as np
 
 import gpu_steps
 import tomopolish
-from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.imaging.devices import lend_correlator
 from tomopolish.imaging.noise import Turn, tile_grid
@@ -152,7 +152,9 @@ def measure(arguments: argparse.Namespace) -> None:
             runs = []
             for _ in range(arguments.repeat):
                 start = time.perf_counter()
-                result = align_tomogram(source, particles, references, settings, SilentProgress())
+                result = align_tomogram(
+                    Tomogram(series=source, species=(particles,)), [references], settings, SilentProgress()
+                )
                 runs.append((time.perf_counter() - start, dict(result.statistics.seconds_by_stage)))
             outcomes.append(
                 Outcome(

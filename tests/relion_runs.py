@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from small_project import compute_windows
+from small_project import align_one, compute_windows
 from tomopolish import pipeline
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
@@ -27,7 +27,6 @@ from tomopolish.imaging import frequencies
 from tomopolish.imaging.reference import ReferenceTransform, cropped
 from tomopolish.imaging.windows import CorrelationWindows, is_visible
 from tomopolish.physics.geometry import project
-from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 
@@ -180,7 +179,7 @@ def solve_windows(
     with pytest.MonkeyPatch.context() as patch:
         if windows is not None:
             patch.setattr(pipeline.align, "correlation_windows", lambda *_, **__: windows)
-        result = pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
+        result = align_one(series, particles, prepared, settings)
     refined = positions_2d(result.alignment.projections_px, result.alignment.positions_px)
     error = rms_error_angstrom(root, series, settings.windows.box_px, refined)
     return Solved(result=result, error_angstrom=error)

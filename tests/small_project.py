@@ -9,12 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.dataset.model import Deformation, OpticsGroup, Particles, References, TiltSeries
+from tomopolish import pipeline
+from tomopolish.dataset.model import (
+    Deformation,
+    OpticsGroup,
+    Particles,
+    References,
+    TiltSeries,
+    Tomogram,
+)
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import relion5_projections
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.pipeline import build_problem, correlation_windows, prepare
 from tomopolish.progress import SilentProgress
+from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.solve.problem import Problem, predicted_positions
 
@@ -216,3 +225,11 @@ def random_vector(problem: Problem, rng: np.random.Generator, size_px: float = 1
         motion=rng.normal(size=problem.layout.motion_shape) * size_px,
         warp=warp * size_px,
     )
+
+
+def align_one(
+    series: TiltSeries, particles: Particles, prepared: pipeline.PreparedReferences, settings: AlignSettings
+) -> TomogramResult:
+    """Refine one tomogram with particles of one structure."""
+    tomogram = Tomogram(series=series, species=(particles,))
+    return pipeline.align_tomogram(tomogram, [prepared], settings, SilentProgress())

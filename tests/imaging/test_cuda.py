@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from relion_runs import open_project
-from small_project import compute_windows, make_settings
+from small_project import align_one, compute_windows, make_settings
 from tomopolish import cli, pipeline
 from tomopolish.errors import InputError
 from tomopolish.imaging import device_arrays, devices
@@ -32,7 +32,6 @@ from tomopolish.imaging.devices import (
     lend_correlator,
     tomograms_at_once,
 )
-from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import MotionSettings, RunSettings
 
 HERE = Path(__file__).parent
@@ -286,7 +285,7 @@ def test_device_refines_as_the_cpu_does(mini: Path, motion: MotionSettings | Non
         settings = replace(settings, run=replace(settings.run, device=device))
         windows = compute_windows(series, particles, references, settings)
         prepared = pipeline.prepare(references, settings)
-        result = pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
+        result = align_one(series, particles, prepared, settings)
         found[device] = windows, result.alignment
     cpu, cuda = (found[device][0].values for device in ("cpu", "cuda"))
     np.testing.assert_allclose(cuda, cpu, rtol=0, atol=1e-5 * np.abs(cpu).max())

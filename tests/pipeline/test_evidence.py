@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from relion_runs import open_project
-from small_project import Stack, compute_windows, make_settings
+from small_project import Stack, align_one, compute_windows, make_settings
 from tomopolish import pipeline
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.imaging.held_out import (
@@ -21,8 +22,8 @@ from tomopolish.imaging.held_out import (
 )
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline import fit as fit_module
-from tomopolish.pipeline.evidence import evidence, held_back
-from tomopolish.progress import SilentProgress
+from tomopolish.pipeline.evidence import evidence
+from tomopolish.pipeline.memory import WindowMemory
 from tomopolish.results.tomogram import Evidence, TomogramResult
 from tomopolish.results.verdict import verdict
 from tomopolish.run.store import ResultsStore
@@ -46,7 +47,7 @@ def align(
     series: TiltSeries, particles: Particles, references: References, settings: AlignSettings = SETTINGS
 ) -> TomogramResult:
     prepared = pipeline.prepare(references, settings)
-    return pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
+    return align_one(series, particles, prepared, settings)
 
 
 def simulated(
@@ -126,13 +127,28 @@ def test_held_out_pairs_are_compared_with_the_other_half_map(windows) -> None:
 
 def test_a_first_fit_sees_nothing_of_held_out_pairs_and_they_come_back(windows) -> None:
     mine, _ = windows
-    place, before = (mine.held_out.tilts, mine.held_out.particles), mine.values.copy()
-    with pytest.raises(RuntimeError, match="midway"), held_back(mine) as known:
+    place = (mine.held_out.tilts, mine.held_out.particles)
+    for consume in (False, True):
+        memory = WindowMemory.of(replace(mine, values=mine.values.copy()))
+        known = memory.windows
         assert not known.visible[place].any() and not known.values[place].any()
-        assert known.visible.sum() == mine.visible.sum() - len(mine.held_out)
-        raise RuntimeError("midway")
-    np.testing.assert_array_equal(mine.values, before)
-    assert mine.visible[place].all()
+        assert (
+            known.visible.sum()
+            == memory.pairs - len(mine.held_out)
+            == mine.visible.sum() - len(mine.held_out)
+        )
+        memory.scale(np.full(mine.visible.shape[1], 2.0))
+        with ThreadPoolExecutor(1) as pool:
+            make = memory.consume_into_surfaces if consume else memory.surfaces
+            surface = memory.put_back(make(0.0, pool))
+        expected = smooth_surface(replace(mine, values=2 * mine.values))
+        rounding = 1e-6 * np.abs(expected.coefficients).max()
+        np.testing.assert_allclose(surface.coefficients, expected.coefficients, rtol=0, atol=rounding)
+        np.testing.assert_array_equal(surface.visible, mine.visible)
+        np.testing.assert_array_equal(memory.windows.visible, mine.visible)
+        assert memory.holds_windows != consume
+        if memory.holds_windows:
+            np.testing.assert_array_equal(memory.windows.values, 2 * mine.values)
 
 
 def test_the_geometry_that_is_judged_does_not_depend_on_the_held_out_images(windows) -> None:
@@ -157,16 +173,16 @@ def test_all_pairs_have_one_scale_however_often_it_is_corrected(monkeypatch: pyt
     """Here it never comes right, and the last correction must not stop half way."""
     series, particles, references = simulated(3, error=1.0)
     surfaces = []
-    solve, corrected = fit_module._fit_on, np.array([2.0])
+    refine, corrected = fit_module.refine, np.array([2.0])
 
-    def fit_on(series, problem, windows, *rest):  # type: ignore[no-untyped-def]
+    def refine_and_look(problem, windows, *rest):  # type: ignore[no-untyped-def]
         surfaces.append((problem.surface, smooth_surface(windows)))
-        return solve(series, problem, windows, *rest)
+        return refine(problem, windows, *rest)
 
-    monkeypatch.setattr(fit_module, "_fit_on", fit_on)
+    monkeypatch.setattr(fit_module, "refine", refine_and_look)
     monkeypatch.setattr(fit_module, "intensity_scales", lambda *_: corrected)
     result = align(series, particles, references)
-    ((found, expected),) = surfaces
+    found, expected = surfaces[-1]
     scale = np.abs(expected.coefficients).max()
     np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-5 * scale)
     np.testing.assert_array_equal(found.visible, expected.visible)
@@ -310,8 +326,8 @@ def test_windows_that_give_their_memory_to_the_surfaces_change_nothing(
     monkeypatch.setattr(fit_module, "is_small", lambda pairs: False)
     found = []
     for keep in (False, True):
-        monkeypatch.setattr(fit_module, "_keeps_windows", lambda windows, settings, keep=keep: keep)
-        found.append(pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress()))
+        monkeypatch.setattr(fit_module, "needs_windows_again", lambda memory, settings, keep=keep: keep)
+        found.append(align_one(series, particles, prepared, settings))
     one, other = found
     np.testing.assert_allclose(one.alignment.positions_px, other.alignment.positions_px, rtol=0, atol=1e-5)
     mine, theirs = one.statistics.evidence, other.statistics.evidence

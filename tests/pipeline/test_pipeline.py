@@ -18,7 +18,7 @@ from relion_runs import (
     rms_error_angstrom,
     solve_windows,
 )
-from small_project import compute_windows, make_settings
+from small_project import align_one, compute_windows, make_settings
 from tomopolish import pipeline
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
@@ -29,7 +29,6 @@ from tomopolish.physics.geometry import (
     rotation_vector,
     tomogram_centre_px,
 )
-from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings, FitSettings, RunSettings, WindowSettings
 from tomopolish.simulate import read_truth
@@ -43,7 +42,7 @@ def align(
     dataset: Dataset, series: TiltSeries, particles: Particles, settings: AlignSettings = SETTINGS
 ) -> TomogramResult:
     prepared = pipeline.prepare(dataset.references(), settings)
-    return pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
+    return align_one(series, particles, prepared, settings)
 
 
 def refined_2d(result: TomogramResult) -> np.ndarray:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from small_project import make_problem, make_settings, random_vector
+from small_project import align_one, make_problem, make_settings, random_vector
 from tomopolish import pipeline
 from tomopolish.dataset.project import open_dataset
 from tomopolish.pipeline.record import shifted_sums
-from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import _outliers
 from tomopolish.solve.problem import pair_values, predicted_positions
 from tomopolish.solve.surface import smooth_surface
@@ -48,7 +47,7 @@ def result(mini):  # type: ignore[no-untyped-def]
     dataset = open_dataset(mini / "optimisation_set.star", working_directory=mini)
     series, particles = dataset.load("TS_01")
     prepared = pipeline.prepare(dataset.references(), settings)
-    return pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress()), series, particles
+    return align_one(series, particles, prepared, settings), series, particles
 
 
 def test_a_record_adds_up(result) -> None:  # type: ignore[no-untyped-def]

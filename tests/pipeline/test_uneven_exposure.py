@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from small_project import make_settings
-from tomopolish.pipeline import align_tomogram, prepare
-from tomopolish.progress import SilentProgress
+from small_project import align_one, make_settings
+from tomopolish.pipeline import prepare
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
@@ -50,9 +49,7 @@ def test_motion_of_a_hybrid_scheme_is_recovered() -> None:
     }.items():
         options = make_settings(32, 8, motion=asked)
         references = prepare(structure.references, options)
-        results[name] = align_tomogram(
-            tomogram.series, tomogram.particles, references, options, SilentProgress()
-        )
+        results[name] = align_one(tomogram.series, tomogram.particles, references, options)
         found = evaluate_alignment(tomogram.truth, results[name].alignment, tomogram.particles)
         errors[name] = found.after.rms_trajectory_angstrom
     assert errors["own exposure"] < 0.85 * errors["the first's"]

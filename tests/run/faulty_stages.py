@@ -57,10 +57,8 @@ def result_of(name: str) -> TomogramResult:
     return TomogramResult(alignments=(alignment,), statistics=statistics)
 
 
-def align(
-    series: Any, particles: Any, folder: str, settings: AlignSettings, progress: Progress
-) -> TomogramResult:
-    name = series.name
+def align(tomogram: Any, folder: str, settings: AlignSettings, progress: Progress) -> TomogramResult:
+    name = tomogram.series.name
     with progress.stage("windows") as stage:
         stage.advance()
         (Path(folder) / f"{name}.begun").touch()

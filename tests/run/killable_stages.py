@@ -15,20 +15,20 @@ from tomopolish.run.work import Stages
 from tomopolish.settings.alignment import AlignSettings
 
 
-def align(series: Any, particles: Any, prepared: Any, settings: AlignSettings, progress: Progress) -> Any:
+def align(tomogram: Any, prepared: Any, settings: AlignSettings, progress: Progress) -> Any:
     with progress.stage("windows") as stage:
-        if series.name == "TS_02" and not Path("hurry").exists():
+        if tomogram.series.name == "TS_02" and not Path("hurry").exists():
             Path("begun").touch()
             for _ in range(600):
                 time.sleep(0.1)
                 stage.advance()
     alignment = Alignment(
-        tomogram=series.name,
-        projections_px=series.projections_px,
+        tomogram=tomogram.series.name,
+        projections_px=tomogram.series.projections_px,
         rows=particles.rows,
         positions_px=particles.positions_px,
     )
-    return TomogramResult(alignments=(alignment,), statistics=result_of(series.name).statistics)
+    return TomogramResult(alignments=(alignment,), statistics=result_of(tomogram.series.name).statistics)
 
 
 def prepare(references: Any, settings: AlignSettings) -> str:

@@ -74,12 +74,12 @@ def test_the_abort_file_ends_the_job_and_continuing_finishes_it(
 ) -> None:
     monkeypatch.setattr("tomopolish.run.relion_job.SECONDS_BETWEEN_LOOKS", 0.0)
 
-    def asking(series, *rest):  # type: ignore[no-untyped-def]
-        if series.name == "TS_02":
+    def asking(tomogram, *rest):  # type: ignore[no-untyped-def]
+        if tomogram.series.name == "TS_02":
             (project / JOB / "RELION_JOB_ABORT_NOW").touch()
-        return pipeline.align_tomogram(series, *rest)
+        return pipeline.align_tomogram(tomogram, *rest)
 
-    stages = Stages(prepare=pipeline.prepare, align_tomogram=asking)
+    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=asking)
     with monkeypatch.context() as patch:
         patch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
         assert run(["align", *GUI]) == 1

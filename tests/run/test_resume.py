@@ -28,11 +28,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the tomograms that were computed."""
     computed: list[str] = []
 
-    def counting(series, *rest):  # type: ignore[no-untyped-def]
-        computed.append(series.name)
-        return pipeline.align_tomogram(series, *rest)
+    def counting(tomogram, *rest):  # type: ignore[no-untyped-def]
+        computed.append(tomogram.series.name)
+        return pipeline.align_tomogram(tomogram, *rest)
 
-    stages = Stages(prepare=pipeline.prepare, align_tomogram=counting)
+    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=counting)
     monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
     return computed
 

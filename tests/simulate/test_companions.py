@@ -11,6 +11,7 @@ import pytest
 
 from small_project import make_settings
 from tomopolish import pipeline
+from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.progress import SilentProgress
@@ -58,15 +59,11 @@ def test_a_second_species_lowers_the_error_of_the_first(seed: int) -> None:
     """Same images, with and without: three times as many particles fix the projections better."""
     series, species = simulate_species(crowd(seed), threads=2)
     settings = make_settings(48, 6)
-    taking_part = [
-        pipeline.Species(
-            particles=s.particles, references=pipeline.prepare(s.references, make_settings(s.box_px, 6))
-        )
-        for s in species
-    ]
+    references = [pipeline.prepare(s.references, make_settings(s.box_px, 6)) for s in species]
     errors = []
-    for chosen in (taking_part[:1], taking_part):
-        result = pipeline.align_species(series, chosen, settings, SilentProgress())
+    for count in (1, len(species)):
+        tomogram = Tomogram(series=series, species=tuple(s.particles for s in species[:count]))
+        result = pipeline.align_tomogram(tomogram, references[:count], settings, SilentProgress())
         found = evaluate_alignment(species[0].truth, result.alignment, species[0].particles)
         errors.append(found.after.rms_2d_angstrom)
     alone, together = errors

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from relion_runs import faulty_windows, open_project
-from small_project import Stack, make_problem, make_settings, make_windows
+from small_project import Stack, align_one, make_problem, make_settings, make_windows
 from tomopolish import pipeline
-from tomopolish.dataset.model import Particles, References, TiltSeries
+from tomopolish.dataset.model import Particles, References, TiltSeries, Tomogram
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.pipeline.shifts import shifts_before_warp
@@ -117,7 +117,7 @@ def align(
     series: TiltSeries, particles: Particles, references: References, settings: AlignSettings
 ) -> TomogramResult:
     prepared = pipeline.prepare(references, settings)
-    return pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
+    return align_one(series, particles, prepared, settings)
 
 
 def test_micrographs_of_the_larger_data_set(golden: Path) -> None:
@@ -230,20 +230,18 @@ def test_several_species_make_one_micrograph(mini: Path) -> None:
     prepared = pipeline.prepare(dataset.references(), settings)
     parts = [np.arange(len(particles)) % 2 == i for i in (0, 1)]
     species = [
-        pipeline.Species(
-            particles=replace(
-                particles,
-                rows=particles.rows[part],
-                names=tuple(np.array(particles.names)[part]),
-                positions_px=particles.positions_px[part],
-                rotations=particles.rotations[part],
-                half_set=particles.half_set[part],
-                optics_group=particles.optics_group[part],
-            ),
-            references=prepared,
+        replace(
+            particles,
+            rows=particles.rows[part],
+            names=tuple(np.array(particles.names)[part]),
+            positions_px=particles.positions_px[part],
+            rotations=particles.rotations[part],
+            half_set=particles.half_set[part],
+            optics_group=particles.optics_group[part],
         )
         for part in parts
     ]
-    split = pipeline.align_species(series, species, settings, SilentProgress()).alignments[0]
+    tomogram = Tomogram(series=series, species=tuple(species))
+    split = pipeline.align_tomogram(tomogram, [prepared] * 2, settings, SilentProgress()).alignments[0]
     whole = align(series, particles, dataset.references(), settings).alignment
     np.testing.assert_allclose(split.projections_px, whole.projections_px, atol=1e-3)

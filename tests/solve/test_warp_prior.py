@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from relion_runs import open_project
-from small_project import make_problem, make_settings
+from small_project import align_one, make_problem, make_settings
 from tomopolish import pipeline
 from tomopolish.models.deformation import deformation_from
-from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import DEFORMATION_MODELS, DeformationSettings, MotionSettings
 from tomopolish.solve.coarse import correlation_length_px
 from tomopolish.solve.elimination import WarpFactor
@@ -31,7 +30,7 @@ def test_warps_converge_and_stay_small_where_there_are_none(
     deformation = DeformationSettings(model=model, per_frame=per_frame)
     settings = make_settings(48, 6, deformation=deformation, motion=motion)
     prepared = pipeline.prepare(dataset.references(), settings)
-    result = pipeline.align_tomogram(series, particles, prepared, settings, SilentProgress())
+    result = align_one(series, particles, prepared, settings)
     assert not result.statistics.warnings
     assert result.statistics.evaluations <= 100
     warp = result.alignment.deformation

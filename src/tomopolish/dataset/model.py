@@ -7,7 +7,9 @@ gives the order of exposure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -200,6 +202,51 @@ class Particles:
 
     def __len__(self) -> int:
         return len(self.positions_px)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tomogram:
+    """One tilt series and the particles of each species in it; a species may have none here."""
+
+    series: TiltSeries
+    species: tuple[Particles, ...]
+
+    @cached_property
+    def particles(self) -> Particles:
+        """The particles of all species, one after the other, for the geometry alone.
+
+        Rows, half sets and optics groups lose their meaning where there are several species.
+        """
+        return join_particles(self.species, len(self.series))
+
+    @property
+    def owner(self) -> Int[Array, "P"]:
+        """Species of each of `particles`."""
+        return np.repeat(np.arange(len(self.species)), [len(p) for p in self.species])
+
+
+def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
+    """Put the particles of several species one after the other; see `Tomogram.particles`."""
+    if len(species) == 1:
+        return species[0]
+    trajectories = None
+    if any(p.trajectories_px is not None for p in species):
+        trajectories = np.concatenate(
+            [
+                np.zeros((len(p), tilts, 3)) if p.trajectories_px is None else p.trajectories_px
+                for p in species
+            ]
+        )
+    return Particles(
+        rows=np.concatenate([p.rows for p in species]),
+        names=tuple(name for p in species for name in p.names),
+        positions_px=np.concatenate([p.positions_px for p in species]),
+        rotations=np.concatenate([p.rotations for p in species]),
+        half_set=np.concatenate([p.half_set for p in species]),
+        optics_group=np.concatenate([p.optics_group for p in species]),
+        optics_groups=species[0].optics_groups,
+        trajectories_px=trajectories,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

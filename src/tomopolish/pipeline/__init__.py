@@ -1,14 +1,12 @@
 """One tomogram, from tilt images to refined geometry."""
 
-from tomopolish.pipeline.align import Species, align_species, align_tomogram
+from tomopolish.pipeline.align import align_tomogram
 from tomopolish.pipeline.problem import build_problem
 from tomopolish.pipeline.references import PreparedReferences, prepare
 from tomopolish.pipeline.windows import correlation_windows, frames_taking_part
 
 __all__ = [
     "PreparedReferences",
-    "Species",
-    "align_species",
     "align_tomogram",
     "build_problem",
     "correlation_windows",

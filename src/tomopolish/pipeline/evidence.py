@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,23 +14,6 @@ from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 
 Array = np.ndarray
-
-
-@contextmanager
-def held_back(windows: CorrelationWindows) -> Iterator[CorrelationWindows]:
-    """Lend the windows without their held-out pairs; they share memory, and are whole again afterwards."""
-    held = windows.held_out
-    if held is None:
-        yield windows
-        return
-    visible, place = windows.visible.copy(), (held.tilts, held.particles)
-    visible[place] = False
-    kept = windows.values[place]
-    windows.values[place] = 0
-    try:
-        yield replace(windows, visible=visible, held_out=None)
-    finally:
-        windows.values[place] = kept
 
 
 def weigh(windows: CorrelationWindows, problem: Problem, vector: Float[Array, "N"]) -> Evidence | None:
@@ -92,7 +73,7 @@ def _in_a_row(windows: CorrelationWindows, held: HeldOutWindows) -> CorrelationW
         windows,
         values=held.values[None],
         anchors_px=windows.anchors_px[place][None],
-        visible=windows.visible[place][None],
+        visible=np.ones((1, len(held)), dtype=bool),
         power=held.power[None],
         held_out=None,
     )

@@ -1,17 +1,20 @@
-"""From windows to a tomogram's geometry: the fits, and corrections of the references' intensity."""
+"""From windows to a tomogram's geometry: two fits, and corrections of the references' intensity."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.model import Tomogram
 from tomopolish.imaging.held_out import is_small
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.pipeline.evidence import held_back, weigh
+from tomopolish.pipeline.evidence import weigh
+from tomopolish.pipeline.memory import WindowMemory
 from tomopolish.pipeline.problem import build_problem, start_vector
+from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.shifts import refine_shifts
 from tomopolish.progress import StageProgress
 from tomopolish.results.tomogram import Evidence
@@ -20,21 +23,35 @@ from tomopolish.shapes import Float, Int
 from tomopolish.solve.coarse import SearchWindows, search_windows
 from tomopolish.solve.problem import Problem, evaluate, pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
-from tomopolish.solve.surface import add_pairs
 
 Array = np.ndarray
 
 ENOUGH_TO_JUDGE = 0.05
-"""Log-likelihood, in nats, not worth another step of a first fit, which is only judged and gone on from."""
+"""Log-likelihood, in nats, not worth another step of a first fit, which is only judged and continued."""
 
 SCALE_TOLERANCE = 1.5
 SCALE_CORRECTIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Solved:
-    """Windows as last scaled, the solution, each species' scale as estimated, warnings, and the evidence."""
+class Fit:
+    """The refined geometry of a tomogram, as a solution of its problem.
 
+    Attributes
+    ----------
+    tomogram
+        The input.
+    windows
+        As last scaled; their values may have been consumed into the problem's surfaces.
+    refinement
+        The solution, on all pairs.
+    scales
+        Factor of each species' references that fits the images best.
+    evidence
+        What the held-out pairs say of the first fit; None where no pair was held out.
+    """
+
+    tomogram: Tomogram
     windows: CorrelationWindows
     refinement: Refinement
     scales: tuple[float, ...]
@@ -43,97 +60,32 @@ class Solved:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Prepared:
-    """A problem, and what its search needs; where that is there, the surfaces lie in the windows' memory."""
+class _Task:
+    """What both fits share.
 
-    problem: Problem
-    search: SearchWindows | None
-
-    def scaled(self, windows: CorrelationWindows, factors: Float[Array, "P"]) -> _Prepared:
-        """For references multiplied by a factor for each particle; `windows` holds the surfaces, scaled."""
-        assert self.search is not None
-        surface = replace(self.problem.surface, coefficients=windows.values, visible=windows.visible)
-        return _Prepared(problem=self.problem.with_surface(surface), search=self.search.scaled(factors))
-
-
-def _keeps_windows(windows: CorrelationWindows, settings: AlignSettings) -> bool:
-    """Whether something needs the windows after the first fit's search: a second one, or their sums."""
-    again = windows.held_out is not None and is_small(int(windows.visible.sum()))
-    return again or settings.fit.shift_only
-
-
-def _prepare(
-    series: TiltSeries,
-    particles: Particles,
-    windows: CorrelationWindows,
-    settings: AlignSettings,
-    *,
-    keep: bool,
-) -> _Prepared:
-    """Build the problem; unless windows are to be kept, they are lost, which saves a sixth of the memory."""
-    search = None
-    if not keep:
-        with ThreadPoolExecutor(settings.run.threads) as pool:
-            search = search_windows(windows, pool)
-    return _Prepared(
-        problem=build_problem(series, particles, windows, settings, in_place=not keep),
-        search=search,
-    )
-
-
-def solve(
-    series: TiltSeries,
-    particles: Particles,
-    windows: CorrelationWindows,
-    owner: Int[Array, "P"],
-    settings: AlignSettings,
-    stage: StageProgress,
-    micrographs: CorrelationWindows | None,
-) -> Solved:
-    """Refine; where the references' intensity turns out to be off, correct it and refine again.
-
-    A first fit does without the held-out pairs, and is judged by them; the final one starts where it ended.
-
-    Parameters
+    Attributes
     ----------
-    owner
-        Species of each particle; each has its own references, and so its own scale.
     micrographs
         Windows of whole images, where shifts alone are to come from them.
     """
-    options = RefineOptions(
-        threads=settings.run.threads,
-        max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
-    )
-    first = _first_fit(series, particles, windows, owner, settings, options, stage, micrographs)
-    windows, problem, refinement, scale = first.windows, first.problem, first.refinement, first.scale
-    more = first.warnings
-    evidence = weigh(windows, refinement.problem, refinement.vector)
-    if evidence is not None:
-        held = windows.held_out
-        assert held is not None
-        problem = problem.with_surface(add_pairs(problem.surface, windows, held.tilts, held.particles))
-        refinement, more = _fit_on(
-            series, problem, windows, first.start, refinement, settings, options, stage
-        )
-        scale = intensity_scales(windows, refinement, owner)
-    corrected = () if settings.fit.reference_scale is not None else first.applied
-    return Solved(
-        windows=windows,
-        refinement=refinement,
-        scales=tuple(float(v) for v in first.applied * scale),
-        warnings=(
-            *first.start_warnings,
-            *more,
-            *(
-                f"the references were multiplied by {factor:.3g} to fit the images of {series.name}; "
-                "give --ref_scale 1 to use them as they are"
-                for factor in corrected
-                if factor != 1
-            ),
-        ),
-        evidence=evidence,
-    )
+
+    tomogram: Tomogram
+    settings: AlignSettings
+    options: RefineOptions
+    stage: StageProgress
+    micrographs: CorrelationWindows | None
+
+    def solve(
+        self,
+        problem: Problem,
+        windows: CorrelationWindows,
+        start: Float[Array, "N"],
+        search: SearchWindows | None,
+    ) -> tuple[Refinement, tuple[str, ...]]:
+        """Refine what the settings ask for; returns the solution and warnings."""
+        if self.settings.fit.shift_only:
+            return refine_shifts(self.tomogram.series, problem, windows, self.micrographs)
+        return refine(problem, windows, start, self.options, self.stage.advance, search), ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,15 +94,14 @@ class _FirstFit:
 
     Attributes
     ----------
-    windows
-        As last scaled.
-    applied
-        What each species' references were multiplied by; `scale`: by what they still should be.
+    start
+        Parameters of the input geometry.
+    applied, scale
+        What each species' references were multiplied by, and by what they still should be.
     start_warnings, warnings
-        Of the start vector, and of the fit.
+        Of the input geometry, and of the fit.
     """
 
-    windows: CorrelationWindows
     problem: Problem
     start: Float[Array, "N"]
     refinement: Refinement
@@ -160,43 +111,91 @@ class _FirstFit:
     warnings: tuple[str, ...]
 
 
-def _first_fit(
-    series: TiltSeries,
-    particles: Particles,
+def fit_geometry(
+    tomogram: Tomogram,
     windows: CorrelationWindows,
-    owner: Int[Array, "P"],
     settings: AlignSettings,
-    options: RefineOptions,
-    stage: StageProgress,
-    micrographs: CorrelationWindows | None,
-) -> _FirstFit:
+    resources: Resources,
+    micrographs: CorrelationWindows | None = None,
+) -> Fit:
+    """Refine; where the references' intensity turns out to be off, correct it and refine again.
+
+    A first fit does without the held-out pairs, which judge it; the final fit starts where the first ended.
+
+    Parameters
+    ----------
+    windows
+        Of the particles of all species; the fit owns their memory from now on, and changes it.
+    micrographs
+        Windows of whole images, where shifts alone are to come from them.
+    """
+    with resources.stage("refinement") as stage:
+        memory = WindowMemory.of(windows)
+        task = _Task(
+            tomogram=tomogram,
+            settings=settings,
+            options=RefineOptions(
+                threads=resources.threads,
+                max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
+            ),
+            stage=stage,
+            micrographs=micrographs,
+        )
+        first = _first_fit(task, memory)
+        refinement, scale, warnings = first.refinement, first.scale, first.warnings
+        evidence = weigh(memory.windows, refinement.problem, refinement.vector)
+        if evidence is not None:
+            refinement, warnings = _final_fit(task, memory, first)
+            scale = intensity_scales(memory.windows, refinement, tomogram.owner)
+    return Fit(
+        tomogram=tomogram,
+        windows=memory.windows,
+        refinement=refinement,
+        scales=tuple(float(v) for v in first.applied * scale),
+        warnings=(*first.start_warnings, *warnings, *_scale_warnings(task, first.applied)),
+        evidence=evidence,
+    )
+
+
+def _scale_warnings(task: _Task, applied: Float[Array, "S"]) -> list[str]:
+    """Say by which factors references were multiplied, unless the user chose one."""
+    if task.settings.fit.reference_scale is not None:
+        return []
+    name = task.tomogram.series.name
+    return [
+        f"the references were multiplied by {factor:.3g} to fit the images of {name}; "
+        "give --ref_scale 1 to use them as they are"
+        for factor in applied
+        if factor != 1
+    ]
+
+
+def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     """Refine without the held-out pairs until the references' intensity needs no further correction."""
-    if windows.held_out is not None:
-        options = replace(options, enough=ENOUGH_TO_JUDGE)
-    given, keep = settings.fit.reference_scale, _keeps_windows(windows, settings)
-    applied = np.full(int(owner.max(initial=0)) + 1, 1.0 if given is None else given)
-    windows, prepared = scaled(windows, applied[owner]), None
-    change = np.ones_like(applied)
+    settings, tomogram = task.settings, task.tomogram
+    owner, chosen_scale = tomogram.owner, settings.fit.reference_scale
+    if memory.windows.held_out is not None:
+        task = replace(task, options=replace(task.options, enough=ENOUGH_TO_JUDGE))
+    keep = needs_windows_again(memory, settings)
+    applied = np.full(len(tomogram.species), 1.0 if chosen_scale is None else chosen_scale)
+    memory.scale(applied[owner])
+    problem, search = _prepare(task, memory, keep)
     for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
-        with held_back(windows) as known:
-            if prepared is None or keep:
-                prepared = _prepare(series, particles, known, settings, keep=keep)
-            else:
-                prepared = prepared.scaled(known, change[owner])
-            problem, search = prepared.problem, prepared.search
-            start, start_warnings = start_vector(series, particles, problem, settings)
-            refinement, warnings = _fit(
-                series, problem, known, start, settings, options, stage, micrographs, search
-            )
-            scale = intensity_scales(known, refinement, owner)
+        start, start_warnings = start_vector(tomogram.series, tomogram.particles, problem, settings)
+        refinement, warnings = task.solve(problem, memory.windows, start, search)
+        scale = intensity_scales(memory.windows, refinement, owner)
         off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
-        fixed = given is not None or settings.fit.shift_only or not settings.weights.whiten
+        fixed = chosen_scale is not None or settings.fit.shift_only or not settings.weights.whiten
         if fixed or not off.any() or not corrections_left:
             break  # windows and problem have one scale
         change = np.where(off, scale, 1.0)
-        windows, applied = scaled(windows, change[owner]), applied * change
+        memory.scale(change[owner])  # surfaces in the windows' memory with them
+        applied = applied * change
+        if search is None:
+            problem, search = _prepare(task, memory, keep)
+        else:
+            search = search.scaled(change[owner])
     return _FirstFit(
-        windows=windows,
         problem=problem,
         start=start,
         refinement=refinement,
@@ -207,66 +206,47 @@ def _first_fit(
     )
 
 
-def _fit(
-    series: TiltSeries,
-    problem: Problem,
-    windows: CorrelationWindows,
-    start: Float[Array, "N"],
-    settings: AlignSettings,
-    options: RefineOptions,
-    stage: StageProgress,
-    micrographs: CorrelationWindows | None = None,
-    search: SearchWindows | None = None,
-) -> tuple[Refinement, tuple[str, ...]]:
-    """Refine what the settings ask for; returns the solution and warnings."""
-    if settings.fit.shift_only:
-        return refine_shifts(series, problem, windows, micrographs)
-    return refine(problem, windows, start, options, stage.advance, search), ()
+def needs_windows_again(memory: WindowMemory, settings: AlignSettings) -> bool:
+    """Whether something needs the windows after the first fit's search: a second search, or their sums."""
+    again = memory.windows.held_out is not None and is_small(memory.pairs)
+    return again or settings.fit.shift_only
 
 
-def _fit_on(
-    series: TiltSeries,
-    problem: Problem,
-    windows: CorrelationWindows,
-    start: Float[Array, "N"],
-    first: Refinement,
-    settings: AlignSettings,
-    options: RefineOptions,
-    stage: StageProgress,
-) -> tuple[Refinement, tuple[str, ...]]:
-    """Go on from a first fit with all pairs; figures of the whole count from the input geometry `start`.
+def _prepare(task: _Task, memory: WindowMemory, keep: bool) -> tuple[Problem, SearchWindows | None]:
+    """Build the problem; unless windows are kept, they are consumed, once what a search needs is made."""
+    settings, search = task.settings, None
+    penalty = settings.windows.range_penalty
+    with ThreadPoolExecutor(task.options.threads) as pool:
+        if keep:
+            make_surface = partial(memory.surfaces, penalty, pool)
+        else:
+            search = search_windows(memory.windows, pool)
+            make_surface = partial(memory.consume_into_surfaces, penalty, pool)
+        series, particles = task.tomogram.series, task.tomogram.particles
+        problem = build_problem(series, particles, memory.windows, settings, make_surface=make_surface)
+    return problem, search
+
+
+def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Refinement, tuple[str, ...]]:
+    """Continue a first fit with all pairs; the figures count from the input geometry.
 
     Where pairs are few, those that were held out may be what finds the right optimum: then all is done anew.
     """
-    given = evaluate(problem, start)
-    anew = is_small(int(windows.visible.sum()))
-    source = start if anew else first.vector
-    options = replace(options, robust_start=anew)
-    found, warnings = _fit(series, problem, windows, source, settings, options, stage)
-    whole = replace(
-        found,
-        start_log_likelihood=given.log_likelihood,
-        evaluations=first.evaluations + found.evaluations,
-        coarse_evaluations=first.coarse_evaluations + found.coarse_evaluations,
-        history=found.history if anew else (given.objective, *found.history),
+    problem = first.problem.with_surface(memory.put_back(first.problem.surface))
+    start_state = evaluate(problem, first.start)
+    anew = is_small(memory.pairs)
+    task = replace(task, options=replace(task.options, robust_start=anew))
+    start = first.start if anew else first.refinement.vector
+    final, warnings = task.solve(problem, memory.windows, start, None)
+    before = first.refinement
+    complete = replace(
+        final,
+        start_log_likelihood=start_state.log_likelihood,
+        evaluations=before.evaluations + final.evaluations,
+        coarse_evaluations=before.coarse_evaluations + final.coarse_evaluations,
+        history=final.history if anew else (start_state.objective, *final.history),
     )
-    return whole, warnings
-
-
-def scaled(windows: CorrelationWindows, factors: Float[Array, "P"]) -> CorrelationWindows:
-    """Windows for references multiplied by a factor for each particle."""
-    if np.all(factors == 1):
-        return windows
-    values = windows.values * factors.astype(np.float32)[:, None, None]
-    held = windows.held_out
-    if held is not None:
-        mine = factors[held.particles]
-        held = replace(
-            held,
-            values=held.values * mine.astype(np.float32)[:, None, None],
-            power=held.power * mine**2,
-        )
-    return replace(windows, values=values, power=windows.power * factors**2, held_out=held)
+    return complete, warnings
 
 
 def intensity_scales(

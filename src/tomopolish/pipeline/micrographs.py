@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, micrograph_window
@@ -29,9 +30,19 @@ from tomopolish.shapes import Float32
 Array = np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Model:
+    """Particles of one structure, what they look like, and where they lie."""
+
+    particles: Particles
+    references: PreparedReferences
+    geometry: PairGeometry
+    mask: BoxMask
+
+
 def micrograph_windows(
-    series: TiltSeries,
-    species: Sequence[tuple[Particles, PreparedReferences]],
+    tomogram: Tomogram,
+    references: Sequence[PreparedReferences],
     settings: AlignSettings,
     pool: Executor,
     progress: Progress,
@@ -40,19 +51,27 @@ def micrograph_windows(
 
     Parameters
     ----------
-    species
-        Particles of each structure, and what they look like; one prediction holds all of them.
+    references
+        Of each species; one prediction holds all of them.
 
     Returns
     -------
     Windows with a single column for the whole image, visible where at least one particle is; the values have
     no statistical scale, and `power` is zero.
     """
+    series = tomogram.series
     taking_part = frames_taking_part(series, settings)
     samples = window_samples(settings.windows.range_px, settings.windows.padding)
-    geometries = [input_geometry(series, p, r.box_px, taking_part) for p, r in species]
-    masks = [box_mask(r.box_px) for _, r in species]
-    shown = np.any([g.visible.any(axis=1) for g in geometries], axis=0)
+    models = [
+        _Model(
+            particles=particles,
+            references=reference,
+            geometry=input_geometry(series, particles, reference.box_px, taking_part),
+            mask=box_mask(reference.box_px),
+        )
+        for particles, reference in zip(tomogram.species, references, strict=True)
+    ]
+    shown = np.any([model.geometry.visible.any(axis=1) for model in models], axis=0)
     values = np.zeros((len(series), 1, len(samples), len(samples)), dtype=np.float32)
     busy = np.flatnonzero(shown)
     with progress.stage("micrographs", len(busy)) as stage:
@@ -62,8 +81,8 @@ def micrograph_windows(
                 image - image.mean(dtype=np.float64).astype(np.float32),
             )
             variance = float(np.vdot(centred, centred)) / centred.size
-            for one, geometry, mask in zip(species, geometries, masks, strict=True):
-                task = _task(series, one, settings, geometry, mask, image, variance, tilt, pool)
+            for model in models:
+                task = _task(series, model, settings, image, variance, tilt, pool)
                 add_prediction(task, pool, micrograph)
             values[tilt, 0] = micrograph_window(centred, micrograph, samples, settings.run.threads)
             stage.advance()
@@ -79,18 +98,15 @@ def micrograph_windows(
 
 def _task(
     series: TiltSeries,
-    species: tuple[Particles, PreparedReferences],
+    model: _Model,
     settings: AlignSettings,
-    geometry: PairGeometry,
-    mask: BoxMask,
     image: Float32[Array, "h w"],
     variance: float,
     tilt: int,
     pool: Executor,
 ) -> TiltTask:
     """Gather what the prediction of one tilt image needs; frequencies are weighted by its own noise."""
-    particles, references = species
-    box, reference = references.box_px, references.weight
+    box, reference = model.references.box_px, model.references.weight
     noise = np.zeros(box // 2 + 1)
     if settings.weights.whiten:
         noise = noise_power(image, box, reference.last_frequency, pool)
@@ -98,12 +114,12 @@ def _task(
     return TiltTask(
         image=image,
         tilt=tilt,
-        geometry=geometry,
-        particles=particles,
+        geometry=model.geometry,
+        particles=model.particles,
         frequencies=tilt_frequencies(
-            series, tilt, weight, particles.optics_groups, settings.weights.cutoff_fraction
+            series, tilt, weight, model.particles.optics_groups, settings.weights.cutoff_fraction
         ),
-        mask=mask,
-        reference=references.transform,
+        mask=model.mask,
+        reference=model.references.transform,
         displacements_px=np.zeros(0),
     )

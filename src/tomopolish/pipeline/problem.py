@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,39 +19,12 @@ from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.refine import initial_precision
-from tomopolish.solve.surface import smooth_surface
+from tomopolish.solve.surface import DisplacementSurface, smooth_surface
 from tomopolish.solve.warp_prior import initial_warp_precision
 
 Array = np.ndarray
 
 REFIT_TOLERANCE_PX = 0.1
-
-
-def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
-    """Put the particles of several species one after the other, for the geometry alone.
-
-    Rows, half sets and optics groups lose their meaning and are those of each species by itself.
-    """
-    if len(species) == 1:
-        return species[0]
-    trajectories = None
-    if any(p.trajectories_px is not None for p in species):
-        trajectories = np.concatenate(
-            [
-                np.zeros((len(p), tilts, 3)) if p.trajectories_px is None else p.trajectories_px
-                for p in species
-            ]
-        )
-    return Particles(
-        rows=np.concatenate([p.rows for p in species]),
-        names=tuple(name for p in species for name in p.names),
-        positions_px=np.concatenate([p.positions_px for p in species]),
-        rotations=np.concatenate([p.rotations for p in species]),
-        half_set=np.concatenate([p.half_set for p in species]),
-        optics_group=np.concatenate([p.optics_group for p in species]),
-        optics_groups=species[0].optics_groups,
-        trajectories_px=trajectories,
-    )
 
 
 def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
@@ -74,14 +47,14 @@ def build_problem(
     windows: CorrelationWindows,
     settings: AlignSettings,
     *,
-    in_place: bool = False,
+    make_surface: Callable[[], DisplacementSurface] | None = None,
 ) -> Problem:
-    """Assemble the alignment problem of one tomogram (spec §6).
+    """Assemble the alignment problem of one tomogram (docs/conventions.md, model and objective).
 
     Parameters
     ----------
-    in_place
-        Make the surfaces in the windows' memory; the windows are lost.
+    make_surface
+        Returns the surfaces of the windows, and may consume the windows; they are made here where it is None.
     """
     motion = motion_model(settings.motion, series, particles)
     deformation = deformation_model(settings.deformation, series)
@@ -97,10 +70,11 @@ def build_problem(
     if particles.trajectories_px is not None and settings.motion is None:
         points = points + np.moveaxis(particles.trajectories_px, 1, 0)
     fit = settings.fit
-    with ThreadPoolExecutor(settings.run.threads) as pool:
-        surface = smooth_surface(
-            windows, range_penalty=settings.windows.range_penalty, pool=pool, in_place=in_place
-        )
+    if make_surface is None:
+        with ThreadPoolExecutor(settings.run.threads) as pool:
+            surface = smooth_surface(windows, range_penalty=settings.windows.range_penalty, pool=pool)
+    else:
+        surface = make_surface()
     return Problem(
         surface=surface,
         anchors_px=windows.anchors_px,

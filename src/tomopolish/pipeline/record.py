@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.record_kernels import add_shifted
 from tomopolish.results.tomogram import FitRecord, InputGeometry
 from tomopolish.shapes import Float, Float32
 from tomopolish.solve.problem import pair_values, predicted_positions
-from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 from tomopolish.solve.workers import Spread, Workers, alone
 
 Array = np.ndarray
 
 
-def fit_record(
-    series: TiltSeries,
-    species: Sequence[Particles],
-    joined: Particles,
-    windows: CorrelationWindows,
-    refinement: Refinement,
-    threads: int = 1,
-) -> FitRecord:
-    """Gather what a report shows, from the windows as last scaled and the solution on them."""
+def fit_record(fit: Fit, threads: int = 1) -> FitRecord:
+    """Gather what a report shows of a fit."""
+    tomogram, windows, refinement = fit.tomogram, fit.windows, fit.refinement
+    series, particles = tomogram.series, tomogram.particles
     problem = refinement.problem
     positions = predicted_positions(problem, problem.layout.unpack(refinement.vector))
     half = round(windows.range_px / windows.step_px)
@@ -43,13 +34,13 @@ def fit_record(
     return FitRecord(
         given=InputGeometry(
             projections_px=series.projections_px,
-            positions_px=joined.positions_px,
+            positions_px=particles.positions_px,
             tomogram_size_px=series.tomogram_size_px,
             image_size_px=series.image_size_px,
             pixel_size_angstrom=series.pixel_size_angstrom,
             pre_exposure=series.pre_exposure,
-            particle_names=tuple(name for particles in species for name in particles.names),
-            trajectories_px=joined.trajectories_px,
+            particle_names=particles.names,
+            trajectories_px=particles.trajectories_px,
             deformation=series.deformation,
         ),
         visible=windows.visible,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, Particles, TiltSeries
+from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, TiltSeries
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
@@ -40,17 +41,11 @@ class RefinedGeometry:
     frame: Frame | None
 
 
-def refined_geometry(
-    series: TiltSeries,
-    particles: Particles,
-    refinement: Refinement,
-    windows: CorrelationWindows,
-    curvature: ExpectedCurvature,
-    settings: AlignSettings,
-) -> RefinedGeometry:
+def refined_geometry(fit: Fit, curvature: ExpectedCurvature, settings: AlignSettings) -> RefinedGeometry:
     """Return projections, positions and trajectories, with the net rotation that is most probable."""
-    problem = refinement.problem
-    parameters = problem.layout.unpack(refinement.vector)
+    series, particles, windows = fit.tomogram.series, fit.tomogram.particles, fit.windows
+    problem, vector = fit.refinement.problem, fit.refinement.vector
+    parameters = problem.layout.unpack(vector)
     centre = tomogram_centre_px(series.tomogram_size_px)
     projections = series.projections_px.copy()
     Q = rotation_from_vector(parameters.angles)
@@ -67,7 +62,7 @@ def refined_geometry(
         if particles.trajectories_px is not None:
             moved = moved - particles.trajectories_px.mean(axis=1)
     seen = windows.visible.any(axis=0)
-    frame = settle(problem, refinement.vector, curvature, moved, windows.power)
+    frame = settle(problem, vector, curvature, moved, windows.power)
     if frame is not None:
         # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
         about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)
@@ -84,27 +79,23 @@ def refined_geometry(
 
 
 def summarise(
-    series: TiltSeries,
-    species: Sequence[Particles],
-    joined: Particles,
-    windows: CorrelationWindows,
-    refinement: Refinement,
+    fit: Fit,
     geometry: RefinedGeometry,
     uncertainty: Uncertainty,
     settings: AlignSettings,
-    intensity_scales: Sequence[float],
     seconds_by_stage: Mapping[str, float],
-    warnings: Sequence[str],
 ) -> TomogramResult:
     """Gather geometry and figures of one tomogram; one alignment for each species."""
+    series, joined = fit.tomogram.series, fit.tomogram.particles
+    windows, refinement = fit.windows, fit.refinement
     pixel = series.pixel_size_angstrom
     centre = np.append(tomogram_centre_px(series.tomogram_size_px), 1.0)
     moved = (geometry.projections_px - series.projections_px)[:, :2] @ centre
     before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
     turned = rotation_vector(geometry.projections_px[:, :3, :3] @ before)
-    warnings = (*warnings, *_warnings(series, windows, refinement, settings))
+    warnings = (*fit.warnings, *_warnings(series, windows, refinement, settings))
     alignments, start = [], 0
-    for particles in species:
+    for particles in fit.tomogram.species:
         part = np.arange(start, start + len(particles))
         start += len(particles)
         alignments.append(
@@ -130,7 +121,8 @@ def summarise(
             rms_position_angstrom=_rms(geometry.positions_px - joined.positions_px) * pixel,
             seconds_by_stage=dict(seconds_by_stage),
             evaluations=refinement.evaluations,
-            intensity_scale=intensity_scales[0],
+            intensity_scale=fit.scales[0],
+            evidence=fit.evidence,
             warnings=warnings,
         ),
     )

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tomopolish import pipeline
 from tomopolish.dataset.check import check_dataset, check_output_folder
 from tomopolish.dataset.files import remove_leftovers
+from tomopolish.dataset.model import References
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.imaging.devices import cuda_devices
 from tomopolish.run.cluster.distributed import run_on_cluster
@@ -37,7 +39,13 @@ from tomopolish.run.store import FOLDER_NAME, ResultsStore
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 
-STAGES = Stages(prepare=pipeline.prepare, align_tomogram=pipeline.align_tomogram)
+
+def _prepare_one(references: References, settings: AlignSettings) -> tuple[pipeline.PreparedReferences]:
+    """Make the references of one structure ready."""
+    return (pipeline.prepare(references, settings),)
+
+
+STAGES = Stages(prepare=_prepare_one, align_tomogram=pipeline.align_tomogram)
 """The stages of a run with one structure."""
 
 
@@ -77,7 +85,7 @@ def run_align(
     invocation: Invocation,
     *,
     reporter: Reporter | None = None,
-    stages: Stages[pipeline.PreparedReferences] = STAGES,
+    stages: Stages[Any] = STAGES,
 ) -> int:
     """Carry out a run; returns the exit status: 1 when a tomogram failed, else 0.
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from tomopolish import pipeline
 from tomopolish.dataset.check import check_output_folder
 from tomopolish.dataset.files import remove_leftovers
-from tomopolish.dataset.model import Alignment, Particles, TiltSeries
+from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.species import (
     SpeciesDataset,
@@ -22,7 +20,6 @@ from tomopolish.dataset.species import (
 )
 from tomopolish.errors import InputError
 from tomopolish.output.table import Table
-from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.local import RunReport
@@ -41,32 +38,7 @@ def prepare_species(references: Sequence[SpeciesReferences], settings: AlignSett
     )
 
 
-def align_present(
-    series: TiltSeries,
-    particles: Sequence[Particles],
-    prepared: SpeciesPrepared,
-    settings: AlignSettings,
-    progress: Progress,
-) -> TomogramResult:
-    """Refine one tomogram with the species that have particles in it; one alignment for each species."""
-    present = [
-        pipeline.Species(particles=p, references=r)
-        for p, r in zip(particles, prepared, strict=True)
-        if len(p)
-    ]
-    result = pipeline.align_species(series, present, settings, progress)
-    found = iter(result.alignments)
-    empty = replace(
-        result.alignment,
-        rows=np.zeros(0, dtype=np.int64),
-        positions_px=np.zeros((0, 3)),
-        trajectories_px=None,
-        errors=None,
-    )
-    return replace(result, alignments=tuple(next(found) if len(p) else empty for p in particles))
-
-
-SPECIES_STAGES = Stages(prepare=prepare_species, align_tomogram=align_present)
+SPECIES_STAGES = Stages(prepare=prepare_species, align_tomogram=pipeline.align_tomogram)
 
 
 def open_species(settings: AlignSettings) -> SpeciesSet:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.model import TiltSeries, Tomogram
 from tomopolish.errors import RunError
 from tomopolish.output.diagnostics import write_diagnostics
 from tomopolish.progress import Progress
@@ -41,7 +41,7 @@ class Stages(Generic[Prepared]):
     """The computation: references once, then one tomogram at a time."""
 
     prepare: Callable[[Any, AlignSettings], Prepared]
-    align_tomogram: Callable[[TiltSeries, Any, Prepared, AlignSettings, Progress], TomogramResult]
+    align_tomogram: Callable[[Tomogram, Prepared, AlignSettings, Progress], TomogramResult]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +69,9 @@ class Work(Generic[Prepared]):
     def compute(self, name: str, prepared: Prepared, progress: Progress) -> TomogramResult:
         """Refine one tomogram and store the result; doing it twice changes nothing."""
         series, particles = self.project.load(name)
-        result = self.stages.align_tomogram(series, particles, prepared, self.settings, progress)
+        species = particles if isinstance(particles, tuple) else (particles,)
+        tomogram = Tomogram(series=series, species=species)
+        result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
             write_diagnostics(self.settings.run.output_folder, name, result.diagnostics)
             result = replace(result, diagnostics=())

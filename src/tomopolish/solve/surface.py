@@ -106,22 +106,23 @@ def _fade(size: int) -> Float[Array, "n"]:
 
 def add_pairs(
     surface: DisplacementSurface,
-    windows: CorrelationWindows,
+    windows: Float32[Array, "H n n"],
     tilts: Int[Array, "H"],
     particles: Int[Array, "H"],
-) -> DisplacementSurface:
-    """Return `smooth_surface` of `windows`, from one that lacks some of the pairs; its memory is used.
+) -> None:
+    """Put some pairs' own surfaces into the coefficients; which pairs are visible stays as it is.
 
     Parameters
     ----------
     surface
-        Unblurred.
+        Unblurred (`smooth_surface`); its coefficients are changed.
+    windows
+        Values of the pairs' windows.
     """
-    fresh = windows.values[tilts, particles][None]
+    fresh = windows[None]
     coefficients = np.empty(fresh.shape, dtype=np.float32)
     both_sides(fresh, spline_filter(_fade(fresh.shape[-1]), 0.0), coefficients)
     surface.coefficients[tilts, particles] = coefficients[0]
-    return replace(surface, visible=windows.visible)
 
 
 def both_sides(

@@ -13,7 +13,8 @@ from tomopolish.errors import RunError
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
 from tomopolish.pipeline import PreparedReferences, build_problem, correlation_windows
-from tomopolish.pipeline.fit import SCALE_TOLERANCE, intensity_scales, scaled
+from tomopolish.pipeline.fit import SCALE_TOLERANCE, intensity_scales
+from tomopolish.pipeline.memory import WindowMemory
 from tomopolish.pipeline.problem import start_vector
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
@@ -118,6 +119,7 @@ def open_tomogram(
         when a tilt image cannot be read, or shows too little.
     """
     assert settings.motion is not None
+    settings = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))  # nothing is judged here
     everyone = particles.positions_px
     particles = _subset(particles, max_particles)
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
@@ -148,15 +150,17 @@ def open_tomogram(
 def _solution(
     series: TiltSeries, particles: Particles, windows: CorrelationWindows, settings: AlignSettings
 ) -> tuple[CorrelationWindows, Refinement]:
-    given = settings.fit.reference_scale
+    chosen_scale = settings.fit.reference_scale
     owner = np.zeros(len(particles), dtype=np.int64)
-    windows = scaled(windows, np.full(len(particles), 1.0 if given is None else given))
-    refinement = _refined(series, particles, windows, settings)
-    scale = float(intensity_scales(windows, refinement, owner)[0])
-    if given is None and settings.weights.whiten and scale > 0 and max(scale, 1 / scale) > SCALE_TOLERANCE:
-        windows = scaled(windows, np.full(len(particles), scale))
-        refinement = _refined(series, particles, windows, settings)
-    return windows, refinement
+    memory = WindowMemory.of(windows)
+    memory.scale(np.full(len(particles), 1.0 if chosen_scale is None else chosen_scale))
+    refinement = _refined(series, particles, memory.windows, settings)
+    scale = float(intensity_scales(memory.windows, refinement, owner)[0])
+    off = scale > 0 and max(scale, 1 / scale) > SCALE_TOLERANCE
+    if chosen_scale is None and settings.weights.whiten and off:
+        memory.scale(np.full(len(particles), scale))
+        refinement = _refined(series, particles, memory.windows, settings)
+    return memory.windows, refinement
 
 
 def _refined(

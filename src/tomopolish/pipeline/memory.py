@@ -1,0 +1,97 @@
+"""The correlation windows of one fit, and the one owner of their memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.shapes import Bool, Float, Float32
+from tomopolish.solve.surface import DisplacementSurface, add_pairs, smooth_surface
+
+Array = np.ndarray
+
+
+@dataclass(eq=False)
+class WindowMemory:
+    """Windows that a fit may change in place.
+
+    From `of` on, the held-out pairs are taken out: they count as not visible, and their windows are zero.
+    `put_back` ends that. `consume_into_surfaces` replaces all windows by the coefficients of their surfaces,
+    which saves a sixth of a run's memory; nothing can read them as windows afterwards.
+
+    Attributes
+    ----------
+    windows
+        As last scaled.
+    visible
+        Pairs that take part or are held out.
+    """
+
+    windows: CorrelationWindows
+    visible: Bool[Array, "F P"]
+    _taken_out: Float32[Array, "H n n"] | None = None
+    _consumed: bool = False
+
+    @classmethod
+    def of(cls, windows: CorrelationWindows) -> WindowMemory:
+        """Take possession of windows, and take their held-out pairs out."""
+        held = windows.held_out
+        if held is None:
+            return cls(windows, windows.visible)
+        place = (held.tilts, held.particles)
+        visible, taken_out = windows.visible.copy(), windows.values[place]
+        visible[place] = False
+        windows.values[place] = 0
+        return cls(replace(windows, visible=visible), windows.visible, taken_out)
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs that take part or are held out."""
+        return int(self.visible.sum())
+
+    @property
+    def holds_windows(self) -> bool:
+        """Whether the windows have not been consumed."""
+        return not self._consumed
+
+    def scale(self, factors: Float[Array, "P"]) -> None:
+        """Make them the windows of references multiplied by a factor for each particle.
+
+        Surfaces into which they were consumed are scaled alike, as they lie in the same memory.
+        """
+        if np.all(factors == 1):
+            return
+        small, windows = factors.astype(np.float32), self.windows
+        np.multiply(windows.values, small[:, None, None], out=windows.values)
+        held = windows.held_out
+        if held is not None and self._taken_out is not None:
+            own = small[held.particles][:, None, None]
+            self._taken_out = self._taken_out * own
+            held = replace(held, values=held.values * own, power=held.power * factors[held.particles] ** 2)
+        self.windows = replace(windows, power=windows.power * factors**2, held_out=held)
+
+    def surfaces(self, range_penalty: float, pool: Executor) -> DisplacementSurface:
+        """Return surfaces of the windows, in memory of their own."""
+        assert self.holds_windows
+        return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool)
+
+    def consume_into_surfaces(self, range_penalty: float, pool: Executor) -> DisplacementSurface:
+        """Return surfaces of the windows, in the windows' memory; the windows are lost."""
+        assert self.holds_windows
+        self._consumed = True
+        return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool, in_place=True)
+
+    def put_back(self, surface: DisplacementSurface) -> DisplacementSurface:
+        """Let the held-out pairs take part again; returns the surfaces with theirs, in the same memory."""
+        held = self.windows.held_out
+        if held is None or self._taken_out is None:
+            return surface
+        self.windows = replace(self.windows, visible=self.visible)
+        if self.holds_windows:
+            self.windows.values[held.tilts, held.particles] = self._taken_out
+        add_pairs(surface, self._taken_out, held.tilts, held.particles)
+        self._taken_out = None
+        return replace(surface, visible=self.visible)
