@@ -205,11 +205,17 @@ def test_particles_of_interleaved_tomograms(project: Path) -> None:
 
 
 def test_optics_groups_by_number(project: Path) -> None:
-    copy_row("particles.star", "optics", 0, rlnOpticsGroup="5", rlnOpticsGroupName="second")
-    set_cell("particles.star", "particles", "rlnOpticsGroup", 2, "5")
+    """Those in use count, and those with the same aberrations once."""
+    set_column("particles.star", "optics", "rlnEvenZernike", "[0,0]")
+    for number, aberrations in (("9", "[0,1]"), ("5", "[0,2,3]"), ("7", "[0]"), ("4", "[0,2,3,0]")):
+        cells = {"rlnOpticsGroup": number, "rlnOpticsGroupName": f"no. {number}"}
+        copy_row("particles.star", "optics", 0, rlnEvenZernike=aberrations, **cells)
+    for row, number in ((2, "5"), (3, "7"), (5, "4")):
+        set_cell("particles.star", "particles", "rlnOpticsGroup", row, number)
     _, particles = open_dataset(Path("optimisation_set.star")).load("TS_01")
-    assert particles.optics_group.tolist() == [0, 0, 1, 0, 0, 0]
-    assert [group.name for group in particles.optics_groups] == ["opticsGroup1", "second"]
+    assert particles.optics_group.tolist() == [0, 0, 1, 0, 0, 1]
+    assert [group.name for group in particles.optics_groups] == ["opticsGroup1", "no. 5"]
+    assert particles.optics_groups[1].even_zernike == (0, 2, 3)
 
 
 def test_a_large_set_is_grouped_in_seconds(tmp_path: Path) -> None:

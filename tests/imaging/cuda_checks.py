@@ -47,6 +47,10 @@ GROUPS = (
     ),
     OpticsGroup(name="plain", pixel_size_angstrom=3.0, microscope=MICROSCOPE),
 )
+SEVERAL = tuple(
+    OpticsGroup(name=f"{even} {odd}", even_zernike=even, odd_zernike=odd)
+    for even, odd in (((), ()), ((-1.0, 2.0, 0.7, 3.0), ()), ((-1.0, 2.0), ()))
+)
 
 
 class NumpyArrays:
@@ -127,8 +131,16 @@ def compute(correlator: Any, task: TiltTask) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_windows(arrays: DeviceArrays) -> None:
-    """Windows and power are the CPU's to 1e-5, with aberrations and without, whole or in batches."""
-    cases = ((GROUPS, 1.5, 2**28, 0), (GROUPS[1:], 1.0, 2 * 4 * BOX**2, 1))
+    """Windows and power are the CPU's to 1e-5, with aberrations and without, whole or in batches.
+
+    The optics groups have even and odd aberrations, none (one group, and two), or even ones alone (three).
+    """
+    cases = (
+        (GROUPS, 1.5, 2**28, 0),
+        (GROUPS[1:], 1.0, 2 * 4 * BOX**2, 1),
+        (GROUPS[1:] * 2, 1.0, 2**28, 1),
+        (SEVERAL, 1.0, 2**28, 1),
+    )
     for groups, padding, batch, tilt in cases:
         cuda = CudaCorrelator(arrays)
         before, devices_cuda.BATCH_BYTES = devices_cuda.BATCH_BYTES, batch

@@ -185,7 +185,7 @@ class Particles:
     half_set
         0 or 1: the half map a particle is compared with.
     optics_group
-        Index into `optics_groups`.
+        Index into `optics_groups`, which are those that the particles use.
     trajectories_px
         Offset from the static position in each tilt image (file order), px, or None; zero in the
         chronologically first image.

@@ -130,7 +130,7 @@ class Dataset:
         """
         tilt_series = self.tomograms.load(name)
         particles = self.particles.particles(tilt_series)
-        groups = sorted(set(particles.optics_group.tolist()))
+        groups = sorted(set(self.particles.optics_indices[particles.rows].tolist()))
         remarks = [
             *optics_remarks(self.particles.optics, groups, tilt_series),
             *projection_remarks(tilt_series, particles.positions_px),

@@ -9,7 +9,7 @@ import numpy as np
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
 from tomopolish.imaging.weights import used_columns
 from tomopolish.physics.fourier import column_multiplicity, radius_half_plane, row_frequencies
-from tomopolish.physics.optics import aberration_phase, ctf_phase, dose_weight
+from tomopolish.physics.optics import aberration_phases, ctf_phase, dose_weight
 from tomopolish.shapes import Complex64, Float, Float32, Int
 
 Array = np.ndarray
@@ -102,14 +102,15 @@ def tilt_frequencies(
 
 
 def _phases(groups: tuple[OpticsGroup, ...], in_focus: Array, kx: Array, ky: Array) -> Array:
-    """γ but for defocus, given what all groups share of it."""
+    """Return γ but for defocus, given what all groups share of it."""
     even = _aberrations(groups, "even", kx, ky)
-    whole = in_focus + even if even.size else np.broadcast_to(in_focus, (len(groups), *in_focus.shape))
-    return whole.astype(np.float32)
+    phases = np.empty((len(groups), *in_focus.shape), dtype=np.float32)
+    phases[...] = in_focus + even if even.size else in_focus
+    return phases
 
 
 def _aberrations(groups: tuple[OpticsGroup, ...], parity: str, kx: Array, ky: Array) -> Array:
     coefficients = [g.even_zernike if parity == "even" else g.odd_zernike for g in groups]
     if not any(any(c) for c in coefficients):
         return np.zeros((len(groups), *ky.shape[:2], 0))
-    return np.stack([aberration_phase(c, parity, kx, ky) for c in coefficients])
+    return aberration_phases(coefficients, parity, kx, ky)

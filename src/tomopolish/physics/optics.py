@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
 
@@ -109,13 +110,29 @@ def aberration_phase(
     parity
         ``"even"`` (adds to the CTF's phase) or ``"odd"`` (phase of the prediction itself).
     """
+    phase: Array = aberration_phases([coefficients], parity, kx, ky)[0]
+    return phase
+
+
+def aberration_phases(
+    coefficients: Sequence[tuple[float, ...]],
+    parity: str,
+    kx: Float[Array, "..."],
+    ky: Float[Array, "..."],
+) -> Float[Array, "G ..."]:
+    """Return the phase of `aberration_phase` for each of several optics groups.
+
+    A group may have fewer coefficients than another; those that are missing are zero.
+    """
     index = {"even": even_zernike_index, "odd": odd_zernike_index}[parity]
+    kx, ky = np.broadcast_arrays(kx, ky)
     rho, phi = np.hypot(kx, ky), np.arctan2(ky, kx)
-    total = np.zeros(np.broadcast(kx, ky).shape)
-    for i, coefficient in enumerate(coefficients):
-        if coefficient != 0.0:
-            m, n = index(i)
-            total = total + coefficient * zernike(m, n, rho, phi)
+    table = np.zeros((len(coefficients), max(map(len, coefficients), default=0)))
+    for row, values in zip(table, coefficients, strict=True):
+        row[: len(values)] = values
+    total = np.zeros((len(table), *kx.shape))
+    for i in np.flatnonzero(table.any(axis=0)):
+        total += np.multiply.outer(table[:, i], zernike(*index(int(i)), rho, phi))
     return total
 
 

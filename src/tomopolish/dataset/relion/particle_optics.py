@@ -60,6 +60,28 @@ def optics_indices(table: StarTable, optics: StarTable | None) -> Int[Array, "ro
     return np.array([index[n] for n in numbers.tolist()], dtype=np.int64)
 
 
+def optics_in_use(
+    groups: tuple[OpticsGroup, ...], index: Int[Array, "P"]
+) -> tuple[tuple[OpticsGroup, ...], Int[Array, "P"]]:
+    """Return the groups that some particles use, and each particle's index into them.
+
+    Groups with the same aberrations count as one, under the name of the first: a project may have hundreds of
+    groups, and what a group's aberrations do is computed for every tilt image.
+    """
+    used, inverse = np.unique(index, return_inverse=True)
+    place: dict[tuple[tuple[float, ...], ...], int] = {}
+    chosen: list[OpticsGroup] = []
+    code = np.zeros(len(used), dtype=np.int64)
+    for i, number in enumerate(used.tolist()):
+        group = groups[number]
+        aberrations = tuple(_without_last_zeros(c) for c in (group.even_zernike, group.odd_zernike))
+        if aberrations not in place:
+            place[aberrations] = len(chosen)
+            chosen.append(group)
+        code[i] = place[aberrations]
+    return tuple(chosen), code[inverse]
+
+
 def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: TiltSeries) -> list[Remark]:
     """Say where optics groups state another pixel size or microscope than the tomogram, which counts."""
     if optics is None:
@@ -82,6 +104,13 @@ def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: Tilt
                 )
                 remarks.append(Remark(sentence=sentence))
     return remarks
+
+
+def _without_last_zeros(coefficients: tuple[float, ...]) -> tuple[float, ...]:
+    count = len(coefficients)
+    while count and coefficients[count - 1] == 0:
+        count -= 1
+    return coefficients[:count]
 
 
 def _stated_number(table: StarTable, label: str, row: int) -> float | None:

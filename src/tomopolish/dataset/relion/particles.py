@@ -13,7 +13,12 @@ from tomopolish.dataset.cells import Cells
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.dataset.relion.particle_names import NAME, ParticleNames, particle_names
-from tomopolish.dataset.relion.particle_optics import optics_indices, optics_table, read_optics_groups
+from tomopolish.dataset.relion.particle_optics import (
+    optics_in_use,
+    optics_indices,
+    optics_table,
+    read_optics_groups,
+)
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 from tomopolish.physics.geometry import euler_zyz
@@ -132,14 +137,15 @@ class ParticleTable:
             / tilt_series.pixel_size_angstrom
         )
         shift_px = np.einsum("pij,pj->pi", subtomogram, origins_px)
+        groups, index = optics_in_use(self.optics_groups, self.optics_indices[rows])
         return Particles(
             rows=rows,
             names=tuple(self.names[row] for row in rows),
             positions_px=self._coordinates_px(rows, tilt_series) - shift_px,
             rotations=subtomogram @ euler_zyz(*(self._column(label, 0.0)[rows] for label in PARTICLE_ANGLES)),
             half_set=self.half_sets[rows],
-            optics_group=self.optics_indices[rows],
-            optics_groups=self.optics_groups,
+            optics_group=index,
+            optics_groups=groups,
         )
 
     def _coordinates_px(self, rows: Int[Array, "P"], tilt_series: TiltSeries) -> Float[Array, "P 3"]:
