@@ -120,21 +120,26 @@ class Dataset:
         names = self.tomogram_names or self.tomograms.names
         return self.tomograms.pixel_size_angstrom(names[0])
 
-    def load(self, name: str) -> tuple[TiltSeries, Particles]:
+    def load(self, name: str, *, geometry_only: bool = False) -> tuple[TiltSeries, Particles]:
         """Load one tomogram: its tilt series (images stay on disk) and its particles.
+
+        Parameters
+        ----------
+        geometry_only
+            Whether only geometry is computed with: optics, exposures and half sets that cannot be read then
+            have values that mean nothing.
 
         Raises
         ------
         InputError
             When anything is missing, of the wrong type, or impossible; it names file, table and row.
         """
-        tilt_series = self.tomograms.load(name)
-        particles = self.particles.particles(tilt_series)
-        groups = sorted(set(self.particles.optics_indices[particles.rows].tolist()))
-        remarks = [
-            *optics_remarks(self.particles.optics, groups, tilt_series),
-            *projection_remarks(tilt_series, particles.positions_px),
-        ]
+        tilt_series = self.tomograms.load(name, geometry_only=geometry_only)
+        particles = self.particles.particles(tilt_series, geometry_only=geometry_only)
+        remarks = projection_remarks(tilt_series, particles.positions_px)
+        if not geometry_only:
+            groups = sorted(set(self.particles.optics_indices[particles.rows].tolist()))
+            remarks += optics_remarks(self.particles.optics, groups, tilt_series)
         tilt_series = replace(tilt_series, remarks=(*tilt_series.remarks, *remarks))
         if self.trajectories is None:
             return tilt_series, particles

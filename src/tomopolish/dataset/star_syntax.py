@@ -5,6 +5,7 @@ labels and then one row per line. White space within a line is what C calls so. 
 quote ends at the next such quote before white space; where there is none, the quote is part of the token. A
 token that starts with ``#`` begins a comment. In contrast to CIF, a cell may begin with ``data_`` or ``$``
 and hold any character but a line end and NUL, because such paths occur (``data_2024/stack.mrcs``).
+``data_`` and ``loop_`` may be in capitals, and a byte order mark may open any line, as in joined files.
 
 Every table that can be read can be printed, and the printed table reads as the same cells.
 """
@@ -23,9 +24,11 @@ from tomopolish.errors import InputError
 _BLANK = " \t\v\f"
 _ENDS = rf"[{_BLANK}]+#|[{_BLANK}]*(?=\n|\Z)"
 # What ends a run of loop rows: a block, a loop, a label, a comment line or a text field.
-_BREAK = re.compile(rf"\n(?:;|[{_BLANK}]*(?:data_[^{_BLANK}\n]*(?:{_ENDS})|loop_(?:{_ENDS})|[_#]))".encode())
-_BLOCK = re.compile(rf"data_([^{_BLANK}\n]*)(?:{_ENDS})")
-_LOOP = re.compile(rf"loop_(?:{_ENDS})")
+_BREAK = re.compile(
+    rf"\n(?:;|[{_BLANK}]*(?:(?i:data_)[^{_BLANK}\n]*(?:{_ENDS})|(?i:loop_)(?:{_ENDS})|[_#]))".encode()
+)
+_BLOCK = re.compile(rf"(?i:data_)([^{_BLANK}\n]*)(?:{_ENDS})")
+_LOOP = re.compile(rf"(?i:loop_)(?:{_ENDS})")
 _VERSION = re.compile(rf"#[{_BLANK}]*version[{_BLANK}]+([^{_BLANK}]+)")
 _WORD = re.compile(rf"[^{_BLANK}]+")
 _CLOSING = {mark: re.compile(rf"{mark}(?=[{_BLANK}]|\Z)") for mark in "\"'"}
@@ -57,22 +60,22 @@ def read_tables(handle: BinaryIO, source: str) -> tuple[StarTable, ...]:
 
 
 def _blocks_of_lines(pieces: Iterable[bytes], source: str) -> Iterator[bytes]:
-    """Cut a file at line ends, which become line feeds; the byte order mark is left out."""
+    """Cut a file at line ends, which become line feeds; byte order marks are left out."""
     rest: list[bytes] = []  # of a line whose end has not come yet
-    rest_bytes, is_first = 0, True
+    rest_bytes = 0
     for original in pieces:
-        piece = original.removeprefix(BOM) if is_first else original
+        piece = original
         if _ROW_MARK in piece:
             raise InputError(f"{source}: this is not a STAR file (it holds binary data); give a text file")
         if rest and rest[-1].endswith(b"\r"):
             rest[-1], piece = rest[-1][:-1], b"\r" + piece
-        is_first, held_back = False, piece.endswith(b"\r")
+        held_back = piece.endswith(b"\r")
         if b"\r" in piece:
             text = piece[:-1] if held_back else piece
             piece = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if held_back else b"")
         stop = piece.rfind(b"\n")
         if stop >= 0:
-            yield b"".join([*rest, piece[:stop]])
+            yield _without_marks(b"".join([*rest, piece[:stop]]))
             rest, rest_bytes = [], 0
         rest.append(piece[stop + 1 :])
         rest_bytes += len(rest[-1])
@@ -81,7 +84,11 @@ def _blocks_of_lines(pieces: Iterable[bytes], source: str) -> Iterator[bytes]:
                 f"{source}: this is not a STAR file (a line is longer than {MOST_LINE_BYTES >> 20} MiB); "
                 "give another file"
             )
-    yield b"".join(rest).removesuffix(b"\r")
+    yield _without_marks(b"".join(rest).removesuffix(b"\r"))
+
+
+def _without_marks(lines: bytes) -> bytes:
+    return (b"\n" + lines).replace(b"\n" + BOM, b"\n")[1:] if BOM in lines else lines
 
 
 def _parse(blocks: Iterable[bytes], source: str) -> tuple[StarTable, ...]:
@@ -127,7 +134,7 @@ class _Parser:
         if first == "#":
             version = _VERSION.match(line)
             self._pending_version = version.group(1) if version else self._pending_version
-        elif first == "d" and (block := _BLOCK.match(line)):
+        elif first in "dD" and (block := _BLOCK.match(line)):
             self._close_block()
             self._name, self._version, self._pending_version = block.group(1), self._pending_version, None
         elif is_text_field:
@@ -138,7 +145,7 @@ class _Parser:
             raise InputError(
                 f"{self._source}: line {line[:40]!r} stands before any 'data_' line; give a STAR file"
             )
-        elif first == "l" and _LOOP.match(line):
+        elif first in "lL" and _LOOP.match(line):
             self._close_part()
             self._kind = "labels"
         elif first == "_":
@@ -149,7 +156,7 @@ class _Parser:
 
     def _label(self, line: str) -> None:
         word, *values = _tokens(line)
-        label = word[1:]
+        label = word[1:].partition("#")[0]
         if not label:
             raise self._error("has a label without a name; remove the line")
         if self._kind != "labels" or values:
@@ -316,7 +323,8 @@ def quoted(cells: list[str], *, first: bool) -> list[str]:
     joined = " " + " ".join(cells) + " "
     if joined.isprintable() and joined.count(" ") == len(cells) + 1:
         beginnings = (*_QUOTED_BEGINNINGS, *(_LINE_BEGINNINGS if first else ()))
-        if not any(" " + beginning in joined for beginning in beginnings):
+        looked_through = joined.lower() if first else joined
+        if not any(" " + beginning in looked_through for beginning in beginnings):
             return cells
     return [_quote(cell, first) for cell in cells]
 
@@ -326,7 +334,7 @@ def _quote(cell: str, first: bool) -> str:
         raise InputError(
             f"the value {cell[:40]!r} holds a line end or another character that no STAR file can; change it"
         )
-    opens_line = first and (cell[:1] in ("_", ";") or _BLOCK.match(cell) or _LOOP.match(cell))
+    opens_line = first and (cell[:1] in ("_", ";", "\ufeff") or _BLOCK.match(cell) or _LOOP.match(cell))
     if cell and cell[0] not in "\"'#" and not opens_line and not any(blank in cell for blank in _BLANK):
         return cell
     for mark in ('"', "'"):

@@ -296,11 +296,15 @@ def evaluate_dataset(
     evaluations = []
     for name in names:
         truth = truths[name]
-        stated = input_geometry(truth) if before is None else geometry_of(truth, *before.load(name))
+        stated = (
+            input_geometry(truth)
+            if before is None
+            else geometry_of(truth, *before.load(name, geometry_only=True))
+        )
         evaluations.append(
             TomogramEvaluation(
                 tomogram=name,
-                after=geometry_errors(truth, geometry_of(truth, *after.load(name))),
+                after=geometry_errors(truth, geometry_of(truth, *after.load(name, geometry_only=True))),
                 before=None if stated is None else geometry_errors(truth, stated),
             )
         )
@@ -362,7 +366,7 @@ def _first_found(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) ->
         try:
             dataset = open_in(folder)
             for name in dataset.tomogram_names[:1]:
-                dataset.load(name)
+                dataset.load(name, geometry_only=True)
             return dataset
         except InputError as error:
             problem = problem or error

@@ -147,7 +147,7 @@ def read_truth(path: Path) -> dict[str, Truth]:
 
 def _read_json(path: Path) -> Any:
     with open_regular(path) as handle:
-        return json.loads(handle.read().decode("utf-8"))
+        return json.loads(handle.read().decode("utf-8-sig"))
 
 
 def _truth_from_json(name: str, values: Mapping[str, Any]) -> Truth:

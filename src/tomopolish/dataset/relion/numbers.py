@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from tomopolish.dataset.star import StarTable
+from tomopolish.errors import InputError
+
+T = TypeVar("T")
 
 LARGEST = 1_000_000
 """No count, and no edge of a tomogram in px, is larger."""
@@ -65,3 +71,13 @@ def source_of(label: str, general: StarTable, row: int, second: StarTable | None
         return general, row
     cells = {second.stated(label, r) for r in range(len(second))}
     return (general, row) if len(cells) != 1 or None in cells else (second, 0)
+
+
+def value_or(neutral: T, read: Callable[[], T], *, only_if: bool) -> T:
+    """Return what `read` reads, or `neutral` where that raises an InputError and `only_if` allows it."""
+    try:
+        return read()
+    except InputError:
+        if not only_if:
+            raise
+        return neutral

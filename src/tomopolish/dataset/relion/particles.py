@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from tomopolish.dataset.cells import Cells
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
+from tomopolish.dataset.relion.numbers import value_or
 from tomopolish.dataset.relion.particle_names import NAME, ParticleNames, particle_names
 from tomopolish.dataset.relion.particle_optics import (
     optics_in_use,
@@ -122,8 +123,14 @@ class ParticleTable:
         """Index into `optics_groups` of every particle; raises InputError naming a row without one."""
         return optics_indices(self.table, self.optics)
 
-    def particles(self, tilt_series: TiltSeries) -> Particles:
+    def particles(self, tilt_series: TiltSeries, *, geometry_only: bool = False) -> Particles:
         """Return the particles of one tomogram, without trajectories.
+
+        Parameters
+        ----------
+        geometry_only
+            Whether only geometry is computed with: half sets and optics groups that cannot be read then have
+            values that mean nothing.
 
         Raises
         ------
@@ -137,13 +144,18 @@ class ParticleTable:
             / tilt_series.pixel_size_angstrom
         )
         shift_px = np.einsum("pij,pj->pi", subtomogram, origins_px)
-        groups, index = optics_in_use(self.optics_groups, self.optics_indices[rows])
+        read = partial(value_or, only_if=geometry_only)
+        none: Int[Array, "P"] = np.zeros(len(rows), dtype=np.int64)
+        single: tuple[OpticsGroup, ...] = (OpticsGroup(name="all"),)
+        groups, index = read(
+            (single, none), lambda: optics_in_use(self.optics_groups, self.optics_indices[rows])
+        )
         return Particles(
             rows=rows,
             names=tuple(self.names[row] for row in rows),
             positions_px=self._coordinates_px(rows, tilt_series) - shift_px,
             rotations=subtomogram @ euler_zyz(*(self._column(label, 0.0)[rows] for label in PARTICLE_ANGLES)),
-            half_set=self.half_sets[rows],
+            half_set=read(none, lambda: self.half_sets[rows]),
             optics_group=index,
             optics_groups=groups,
         )

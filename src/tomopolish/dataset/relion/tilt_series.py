@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from tomopolish.dataset.files import resolve_path
 from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
-from tomopolish.dataset.relion.numbers import number, positive, source_of, whole
+from tomopolish.dataset.relion.numbers import number, positive, source_of, value_or, whole
 from tomopolish.dataset.relion.projections import read_projections
 from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
 from tomopolish.dataset.remarks import Remark
@@ -38,6 +39,7 @@ _DEFAULTS = {
     "rlnCtfBfactorPerElectronDose": 0.0,
 }
 """Columns of a tilt series that may be missing."""
+_NO_MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=0.0, amplitude_contrast=0.0)
 
 
 def load_tilt_series(
@@ -49,6 +51,7 @@ def load_tilt_series(
     series_file: Path,
     working_directory: Path,
     optics: StarTable | None = None,
+    geometry_only: bool = False,
 ) -> TiltSeries:
     """Build a tilt series from its row of the table ``global`` and its own table.
 
@@ -62,6 +65,9 @@ def load_tilt_series(
         The files of both tables and the project's folder: where relative names begin (spec §7).
     optics
         The particles' optics groups, for a pixel size or microscope that `general` does not state.
+    geometry_only
+        Whether only geometry is computed with: microscope, CTF and exposures that cannot be read then have
+        values that mean nothing.
 
     Raises
     ------
@@ -77,18 +83,20 @@ def load_tilt_series(
     images = _open_images(general, row, series, (general_file, series_file, working_directory))
     size = read_tomogram_size(general, row, images.size_px)
     projections = read_projections(series, pixel_size, images.size_px, size)
+    zeros = np.zeros(len(series))
+    read = partial(value_or, only_if=geometry_only)
     return TiltSeries(
         name=general.value("rlnTomoName", row),
         projections_px=projections.matrices_px,
         tomogram_size_px=size.px,
         pixel_size_angstrom=pixel_size,
-        hand=_hand(general, row),
-        defocus_slope=number(general, "rlnTomoDefocusSlope", row, default=1.0),
-        microscope=read_microscope(general, row, optics),
-        ctf=_ctf(series),
-        pre_exposure=_pre_exposure(series),
-        bfactor_per_dose=_bfactor_per_dose(general, row, series),
-        fractional_dose=_fractional_dose(general, row),
+        hand=read(1.0, lambda: _hand(general, row)),
+        defocus_slope=read(1.0, lambda: number(general, "rlnTomoDefocusSlope", row, default=1.0)),
+        microscope=read(_NO_MICROSCOPE, lambda: read_microscope(general, row, optics)),
+        ctf=read(_no_ctf(len(series)), lambda: _ctf(series)),
+        pre_exposure=read(zeros, lambda: _pre_exposure(series)),
+        bfactor_per_dose=read(zeros, lambda: _bfactor_per_dose(general, row, series)),
+        fractional_dose=read(None, lambda: _fractional_dose(general, row)),
         images=images,
         deformation=read_deformation(general, row, series),
         size_is_assumed=size.is_assumed,
@@ -99,6 +107,18 @@ def load_tilt_series(
             *_filled_cells(series),
             *_from_second_source(general, row, optics),
         ),
+    )
+
+
+def _no_ctf(tilts: int) -> TiltCtf:
+    zeros = np.zeros(tilts)
+    return TiltCtf(
+        defocus_u_angstrom=zeros,
+        defocus_v_angstrom=zeros,
+        defocus_angle_degrees=zeros,
+        phase_shift_degrees=zeros,
+        bfactor_angstrom2=zeros,
+        scale=np.ones(tilts),
     )
 
 

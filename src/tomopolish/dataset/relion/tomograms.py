@@ -99,8 +99,8 @@ class TomogramSet:
         """Return the table of a tilt series, one row per tilt image; raises InputError when there is none."""
         return series_table(self.series_star(name), name, alone=self.dialect is Dialect.RELION_5)
 
-    def load(self, name: str) -> TiltSeries:
-        """Load one tilt series (its images stay on disk).
+    def load(self, name: str, *, geometry_only: bool = False) -> TiltSeries:
+        """Load one tilt series (its images stay on disk); `geometry_only` is as in `load_tilt_series`.
 
         Raises
         ------
@@ -115,6 +115,7 @@ class TomogramSet:
             series_file=self.series_file(name),
             working_directory=self.working_directory,
             optics=self.optics,
+            geometry_only=geometry_only,
         )
 
     def pixel_size_angstrom(self, name: str) -> float:

@@ -95,7 +95,9 @@ def _index_blocks(handle: BinaryIO) -> dict[str, tuple[int, int]]:
     while piece := handle.read(_BYTES_AT_ONCE):
         if begin < 0 and piece.startswith(BOM):
             begin, piece = begin + len(BOM), piece.removeprefix(BOM)
-        text += piece
+        text += piece.replace(b"\r", b"\n")
+        if BOM in text:  # of a joined file; line feeds instead, so that places stay what they are
+            text = text.replace(b"\n" + BOM, b"\n" * (1 + len(BOM)))
         line_end = text.rfind(b"\n")
         position = text.find(_HEADER, 0, line_end)
         while position >= 0:

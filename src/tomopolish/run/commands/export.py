@@ -10,6 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import InputError, RunStopped, TomopolishError
 from tomopolish.models.deformation import deformation_from
 from tomopolish.output.exports.aretomo import aretomo_model, raw_stack, write_aretomo
@@ -111,11 +112,15 @@ def export_dataset(dataset: Dataset, settings: ExportSettings, reporter: Reporte
     warp_stems = _warp_stems(names)
     written: dict[str, ExportedTomogram] = {}
     failures: dict[str, str] = {}
+    remarks = Remarks()
+    for sentence in dataset.conventions:
+        reporter.say(sentence)
     with reporter.open(len(names)):
         for name in names:
             with reporter.tomogram(name) as progress, progress.stage("export"):
                 try:
-                    series, particles = dataset.load(name)
+                    series, particles = dataset.load(name, geometry_only=True)
+                    remarks.add(name, series.remarks)
                     models = alignment_models(series, particles, settings.formats)
                     found = _measured(series, particles, models)
                 except RunStopped:
@@ -129,6 +134,8 @@ def export_dataset(dataset: Dataset, settings: ExportSettings, reporter: Reporte
             written[name] = found
             for sentence in _warnings(name, found):
                 reporter.warn(sentence)
+    for sentence in remarks.sentences():
+        reporter.warn(sentence)
     return Export(tomograms=written, failures=failures)
 
 

@@ -12,6 +12,7 @@ from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
+from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import InputError
 from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
@@ -59,10 +60,13 @@ def reconstruct_dataset(
         when an image cannot be read, or a file not be written.
     """
     size = settings.crop_px or settings.box_px
+    reporter, remarks = reporter or SilentReporter(), Remarks()
+    for sentence in dataset.conventions:
+        reporter.say(sentence)
     mask = _mask(dataset, size)
-    found = back_project(
-        dataset, settings.box_px, settings.symmetry, settings.threads, reporter or SilentReporter()
-    )
+    found = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter, remarks)
+    for sentence in remarks.sentences():
+        reporter.warn(sentence)
     halves = found.half_maps(settings.crop_px)
     fsc = shell_correlation(halves, mask)
     out = dataset.files.working_directory / settings.output_folder
@@ -80,9 +84,14 @@ def reconstruct_dataset(
 
 
 def back_project(
-    dataset: Dataset, box_px: int, symmetry: str, threads: int, reporter: Reporter
+    dataset: Dataset,
+    box_px: int,
+    symmetry: str,
+    threads: int,
+    reporter: Reporter,
+    remarks: Remarks | None = None,
 ) -> Reconstruction:
-    """Back-project all tomograms of a data set, shown tomogram by tomogram.
+    """Back-project all tomograms of a data set, shown tomogram by tomogram; `remarks` receives theirs.
 
     Raises
     ------
@@ -96,7 +105,10 @@ def back_project(
     with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
         for name in names:
             with reporter.tomogram(name) as progress:
-                found.add(*dataset.load(name), pool, progress)
+                series, particles = dataset.load(name)
+                if remarks is not None:
+                    remarks.add(name, series.remarks)
+                found.add(series, particles, pool, progress)
     return found
 
 
