@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 FILE_NAME = "logfile.pdf"
-PAGE = (595.0, 842.0)
-MARGIN = 60.0
-COLOURS = ((0.12, 0.35, 0.65), (0.80, 0.35, 0.05), (0.15, 0.55, 0.25))
+PAGE_INCHES = (8.27, 11.69)
+FAILURES_ON_A_PAGE = 50
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,112 +49,73 @@ def write_logfile(
 
     Raises RunError when the file cannot be written.
     """
-    from reportlab.pdfgen.canvas import Canvas  # noqa: PLC0415  only a pipeline needs it
+    from matplotlib.backends.backend_pdf import PdfPages  # noqa: PLC0415  only a pipeline needs it
 
-    with atomic_path(path) as temporary:
-        canvas = Canvas(str(temporary), pagesize=PAGE, invariant=1)
-        canvas.setTitle("tomopolish")
-        _summary(canvas, statistics, failures)
+    undated = {"Title": "tomopolish", "CreationDate": None, "ModDate": None}
+    with atomic_path(path) as temporary, PdfPages(temporary, metadata=undated) as pdf:
+        pdf.savefig(_summary(statistics, failures))
+        reasons = [one_line(f"{name}: {reason}") for name, reason in failures.items()]
+        for start in range(0, len(reasons), FAILURES_ON_A_PAGE):
+            pdf.savefig(_listed(reasons[start : start + FAILURES_ON_A_PAGE]))
         for page in pages:
-            _tomogram(canvas, page)
-        canvas.save()
+            pdf.savefig(_tomogram(page))
 
 
-def _summary(canvas: Any, statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str]) -> None:
-    figures = list(statistics.values())
-    _heading(canvas, f"tomopolish: {len(figures)} tomograms refined, {len(failures)} failed")
-    number = np.arange(1, len(figures) + 1)
-    per_pair = [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in figures]
-    shifts = [s.rms_shift_angstrom for s in figures]
-    positions = [s.rms_position_angstrom for s in figures]
-    _plot(canvas, 560, "tomogram", "log-likelihood gained per pair", number, {"": per_pair})
-    _plot(canvas, 320, "tomogram", "RMS change (Å)", number, {"shifts": shifts, "positions": positions})
-    _plot(
-        canvas, 80, "tomogram", "evaluations to convergence", number, {"": [s.evaluations for s in figures]}
-    )
-    canvas.showPage()
-    for start in range(0, len(failures), 50):
-        _heading(canvas, "Tomograms that failed and keep their input values")
-        for line, (name, reason) in enumerate(list(failures.items())[start : start + 50]):
-            canvas.setFont("Helvetica", 8)
-            canvas.drawString(MARGIN, 770 - 14 * line, _printable(f"{name}: {reason}")[:120])
-        canvas.showPage()
+def _summary(statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str]) -> Any:
+    tomograms = list(statistics.values())
+    figure = _page(f"tomopolish: {len(tomograms)} tomograms refined, {len(failures)} failed")
+    number = np.arange(1, len(tomograms) + 1)
+    per_pair = [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in tomograms]
+    shifts = [s.rms_shift_angstrom for s in tomograms]
+    positions = [s.rms_position_angstrom for s in tomograms]
+    evaluations = [s.evaluations for s in tomograms]
+    first, second, third = figure.subplots(3, 1)
+    _plot(first, number, {"": per_pair}, "tomogram", "log-likelihood gained per pair")
+    _plot(second, number, {"shifts": shifts, "positions": positions}, "tomogram", "RMS change (Å)")
+    _plot(third, number, {"": evaluations}, "tomogram", "evaluations to convergence")
+    return figure
 
 
-def _tomogram(canvas: Any, page: TomogramPage) -> None:
+def _listed(reasons: Sequence[str]) -> Any:
+    figure = _page("Tomograms that failed and keep their input values")
+    for line, reason in enumerate(reasons):
+        figure.text(0.08, 0.92 - 0.016 * line, reason[:120], fontsize=7, parse_math=False)
+    return figure
+
+
+def _tomogram(page: TomogramPage) -> Any:
     s = page.statistics
-    _heading(canvas, page.name)
-    canvas.setFont("Helvetica", 9)
-    canvas.drawString(
-        MARGIN,
-        765,
-        f"{s.particles} particles, {s.visible_pairs} visible pairs, log-likelihood gained "
-        f"{s.log_likelihood_gain:.1f}, {s.evaluations} evaluations",
+    figure = _page(
+        f"{one_line(page.name)[:80]}\n{s.particles} particles, {s.visible_pairs} visible pairs, "
+        f"log-likelihood gained {s.log_likelihood_gain:.1f}, {s.evaluations} evaluations"
     )
-    frame = np.arange(len(page.angles_degrees))
-    _plot(
-        canvas,
-        480,
-        "tilt image, by exposure",
-        "change of shift (Å)",
-        frame,
-        {"x": page.shifts_angstrom[:, 0], "y": page.shifts_angstrom[:, 1]},
-    )
-    _plot(canvas, 160, "tilt image, by exposure", "change of angle (°)", frame, {"": page.angles_degrees})
-    canvas.showPage()
+    image = np.arange(1, len(page.angles_degrees) + 1)
+    shifts = {"x": page.shifts_angstrom[:, 0], "y": page.shifts_angstrom[:, 1]}
+    upper, lower = figure.subplots(2, 1)
+    _plot(upper, image, shifts, "tilt image, by exposure", "change of shift (Å)")
+    _plot(lower, image, {"": page.angles_degrees}, "tilt image, by exposure", "change of angle (°)")
+    return figure
 
 
-def _heading(canvas: Any, text: str) -> None:
-    canvas.setFont("Helvetica-Bold", 13)
-    canvas.drawString(MARGIN, 790, _printable(text)[:80])
+def _page(title: str) -> Any:
+    from matplotlib.figure import Figure  # noqa: PLC0415  only a pipeline needs it
+
+    figure = Figure(figsize=PAGE_INCHES, layout="constrained")
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    return figure
 
 
 def _plot(
-    canvas: Any,
-    bottom: float,
-    x_label: str,
-    y_label: str,
-    x: Array,
-    curves: Mapping[str, Sequence[float] | Array],
+    axes: Any, x: Array, curves: Mapping[str, Sequence[float] | Array], x_label: str, y_label: str
 ) -> None:
-    """Draw curves with points, axes and a legend into a box 180 points high."""
-    left, width, height = MARGIN + 30, PAGE[0] - 2 * MARGIN - 30, 180.0
-    values = [np.nan_to_num(np.asarray(curve, dtype=np.float64)) for curve in curves.values()]
-    x_range = _range(x.astype(np.float64))
-    y_range = _range(np.concatenate([*values, [0.0]]))
-    canvas.setStrokeColorRGB(0.4, 0.4, 0.4)
-    canvas.setLineWidth(0.6)
-    canvas.rect(left, bottom, width, height)
-    canvas.setFont("Helvetica", 8)
-    canvas.drawCentredString(left + width / 2, bottom - 24, x_label)
-    canvas.drawString(left, bottom + height + 5, y_label)
-    for fraction in (0.0, 0.5, 1.0):
-        y = y_range[0] + fraction * (y_range[1] - y_range[0])
-        canvas.drawRightString(left - 4, bottom + fraction * height - 3, f"{y:.4g}")
-        number = x_range[0] + fraction * (x_range[1] - x_range[0])
-        canvas.drawCentredString(left + fraction * width, bottom - 11, f"{number:.4g}")
-    for i, (label, curve) in enumerate(zip(curves, values, strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
-        points = [
-            (
-                left + width * (a - x_range[0]) / (x_range[1] - x_range[0]),
-                bottom + height * (b - y_range[0]) / (y_range[1] - y_range[0]),
-            )
-            for a, b in zip(x.tolist(), curve.tolist(), strict=True)
-        ]
-        canvas.setStrokeColorRGB(*colour)
-        canvas.setFillColorRGB(*colour)
-        canvas.lines([(*a, *b) for a, b in pairwise(points)])
-        for point in points:
-            canvas.circle(*point, 1.4, stroke=0, fill=1)
-        canvas.drawRightString(left + width - 6 - 60 * i, bottom + height + 5, label)
-        canvas.setFillColorRGB(0, 0, 0)
+    """Draw curves with points; the axis of counts has ticks at whole numbers."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  only a pipeline needs it
 
-
-def _range(values: Array) -> tuple[float, float]:
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if ord(c) < 256 else "?" for c in one_line(text))
+    for label, curve in curves.items():
+        axes.plot(x, curve, "o-", markersize=2.5, linewidth=1, label=label or None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(visible=True, alpha=0.3)
+    if any(curves):
+        axes.legend()

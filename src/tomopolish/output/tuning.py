@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tomopolish.dataset.files import atomic_path
 from tomopolish.output.table import Table
+from tomopolish.tune.prior import MotionPrior
 from tomopolish.tune.tuning import Candidate, Ridge, Tuning
+
+Array = np.ndarray
 
 SHOWN_NATS = 20.0
 """Log-evidence below the greatest at which the plot's colours end."""
 
-WIDTH, HEIGHT, MARGIN = 380, 300, 70
 CELLS = 60
-LOW_COLOUR, HIGH_COLOUR = np.array([247, 251, 255]), np.array([8, 48, 107])
 
 
 def distance_table(tuning: Tuning) -> Table:
@@ -138,62 +141,51 @@ def _ridge(ridge: Ridge, tuning: Tuning) -> dict[str, object]:
     }
 
 
-def surface_svg(tuning: Tuning) -> str:
-    """Draw log-evidence over both scales, a panel for each kernel, as an SVG image."""
-    velocities = np.concatenate([p.logs for r in tuning.ridges for p in r.profiles])
-    low, high = float(velocities.min()), float(velocities.max())
+def write_surface(path: Path, tuning: Tuning) -> None:
+    """Draw log-evidence over both scales, a panel for each kernel, as an SVG image.
+
+    Raises RunError when the file cannot be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  only this plot needs it
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     best = max(p.best for r in tuning.ridges for p in r.profiles)
-    panels = [
-        _panel(ridge, tuning, low, high, best, MARGIN + i * (WIDTH + MARGIN))
-        for i, ridge in enumerate(tuning.ridges)
-    ]
-    width = MARGIN + len(panels) * (WIDTH + MARGIN)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT + 110}" '
-        'font-family="sans-serif" font-size="12">\n'
-        f'<rect width="100%" height="100%" fill="white"/>\n{"".join(panels)}'
-        f'<text x="{MARGIN}" y="{HEIGHT + 98}">Colour: log-evidence, from the greatest (dark) to '
-        f"{SHOWN_NATS:g} nats below it. Line: best --s_vel for each --s_div. Circle: chosen.</text>\n</svg>\n"
-    )
+    logs = np.concatenate([p.logs for r in tuning.ridges for p in r.profiles])
+    steps = np.linspace(float(logs.min()), float(logs.max()), CELLS + 1)
+    figure = Figure(figsize=(5.5 * len(tuning.ridges), 4.5), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(tuning.ridges)))
+    for axes, ridge in zip(panels, tuning.ridges, strict=True):
+        mesh = _panel(axes, ridge, tuning.chosen.prior, steps, best)
+    figure.colorbar(mesh, ax=list(panels), label="log-evidence below the greatest (nats)")
+    # The same tuning draws the same file: neither a date nor random names of the parts.
+    with (
+        mpl.rc_context({"svg.hashsalt": "tomopolish", "svg.fonttype": "none"}),
+        atomic_path(path) as temporary,
+    ):
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def _panel(ridge: Ridge, tuning: Tuning, low: float, high: float, best: float, left: int) -> str:
+def _panel(axes: Any, ridge: Ridge, chosen: MotionPrior, steps: Array, best: float) -> Any:
+    """Draw the surface of one kernel, its best velocity scales, and the chosen prior if it is its."""
     logs = np.log(ridge.distance_scales)
     start, stop = (logs[0] - 0.5, logs[0] + 0.5) if len(logs) == 1 else (logs[0], logs[-1])
     edges = np.linspace(start, stop, CELLS + 1)
-    steps = np.linspace(low, high, CELLS + 1)
     middle, centre = (edges[1:] + edges[:-1]) / 2, (steps[1:] + steps[:-1]) / 2
-    values = _interpolated(ridge, logs, middle, centre) - best
-    parts = []
-    for (i, j), value in np.ndenumerate(values):
-        if np.isnan(value) or value < -SHOWN_NATS:
-            continue
-        x, y = left + i * WIDTH / CELLS, 30 + HEIGHT - (j + 1) * HEIGHT / CELLS
-        parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{WIDTH / CELLS + 0.3:.1f}" '
-            f'height="{HEIGHT / CELLS + 0.3:.1f}" fill="{_colour(value)}"/>\n'
-        )
-
-    def place(distance_log: float, velocity_log: float) -> tuple[float, float]:
-        return (
-            left + (distance_log - start) / (stop - start) * WIDTH,
-            30 + HEIGHT - (velocity_log - low) / (high - low) * HEIGHT,
-        )
-
-    line = " ".join(
-        "{:.1f},{:.1f}".format(*place(d, p.best_log)) for d, p in zip(logs, ridge.profiles, strict=True)
+    values = _interpolated(ridge, logs, middle, centre).T - best
+    mesh = axes.pcolormesh(
+        np.exp(edges), np.exp(steps), values, cmap="Blues", vmin=-SHOWN_NATS, vmax=0.0, rasterized=True
     )
-    parts.append(f'<polyline points="{line}" fill="none" stroke="#d95f02" stroke-width="1.5"/>\n')
-    prior = tuning.chosen.prior
-    if prior.squared_exponential == ridge.squared_exponential:
-        x, y = place(float(np.log(prior.distance_scale)), float(np.log(prior.velocity_scale)))
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="none" stroke="#d95f02" stroke-width="3"/>\n'
-        )
-    parts.append(_axes(left, start, stop, low, high))
-    name = escape(kernel_name(ridge.squared_exponential))
-    parts.append(f'<text x="{left}" y="20" font-size="14">{name} kernel</text>\n')
-    return "".join(parts)
+    best_velocities = [np.exp(p.best_log) for p in ridge.profiles]
+    axes.plot(
+        ridge.distance_scales, best_velocities, color="tab:orange", label="best --s_vel for each --s_div"
+    )
+    if chosen.squared_exponential == ridge.squared_exponential:
+        place = (chosen.distance_scale, chosen.velocity_scale)
+        axes.plot(*place, "o", color="tab:orange", fillstyle="none", markersize=9, label="chosen")
+    axes.set(xscale="log", yscale="log", xlabel="--s_div", ylabel="--s_vel")
+    axes.set_title(f"{kernel_name(ridge.squared_exponential)} kernel")
+    axes.legend(fontsize="small")
+    return mesh
 
 
 def _interpolated(ridge: Ridge, logs: np.ndarray, middle: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -210,34 +202,3 @@ def _interpolated(ridge: Ridge, logs: np.ndarray, middle: np.ndarray, centre: np
             far.best_log + offset
         )
     return found
-
-
-def _colour(value: float) -> str:
-    share = 1 + max(value, -SHOWN_NATS) / SHOWN_NATS
-    red, green, blue = np.rint(LOW_COLOUR + np.clip(share, 0, 1) * (HIGH_COLOUR - LOW_COLOUR)).astype(int)
-    return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def _axes(left: int, start: float, stop: float, low: float, high: float) -> str:
-    parts = [
-        f'<rect x="{left}" y="30" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="black"/>\n',
-        f'<text x="{left + WIDTH / 2}" y="{HEIGHT + 72}" text-anchor="middle">--s_div</text>\n',
-        f'<text x="{left - 52}" y="{30 + HEIGHT / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 {left - 52} {30 + HEIGHT / 2})">--s_vel</text>\n',
-    ]
-    for value in _ticks(start, stop):
-        x = left + (np.log(value) - start) / (stop - start) * WIDTH
-        parts.append(f'<path d="M{x:.1f} {30 + HEIGHT}v5" stroke="black"/>\n')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 50}" text-anchor="middle">{value:g}</text>\n')
-    for value in _ticks(low, high):
-        y = 30 + HEIGHT - (np.log(value) - low) / (high - low) * HEIGHT
-        parts.append(f'<path d="M{left} {y:.1f}h-5" stroke="black"/>\n')
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>\n')
-    return "".join(parts)
-
-
-def _ticks(start: float, stop: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between the exponentials of both ends."""
-    decades = range(int(np.floor(start / np.log(10))), int(np.ceil(stop / np.log(10))) + 1)
-    found = [m * 10.0**d for d in decades for m in (1, 2, 5)]
-    return [v for v in found if start <= np.log(v) <= stop]

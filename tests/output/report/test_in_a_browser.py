@@ -139,11 +139,9 @@ def test_names_never_become_code_or_markup(page: Page, tmp_path: Path) -> None:
 def test_a_page_of_its_own_is_drawn_and_leads_back(page: Page, tmp_path: Path) -> None:
     write_report(tmp_path, results([f"TS {i}" for i in range(9)]), {})
     page.open(tmp_path / "report.html")
-    page.run("document.querySelector('#tomograms a').click()")
-    page.wait_for_load()
+    page.follow("#tomograms a")
     assert {(k, s) for k, s in page.run(STATES)} == {(kind, "drawn") for kind in KINDS}
-    page.run("document.querySelector('nav a').click()")
-    page.wait_for_load()
+    page.follow("nav a")
     rows = "Array.from(document.querySelectorAll('#tomograms tbody tr'))"
     assert page.run(f"{rows}.length") == 9
     column, click = f"{rows}.map((r) => r.cells[6].textContent)", "thead button')[6].click()"

@@ -17,9 +17,9 @@ from tomopolish.output.tuning import (
     candidates_table,
     distance_table,
     is_still,
-    surface_svg,
     tuning_json,
     verdict,
+    write_surface,
 )
 from tomopolish.run.align import checked_inputs
 from tomopolish.run.failures import Failure
@@ -158,8 +158,7 @@ def _opened(
 def _write(folder: Path, tuning: Tuning, names: Sequence[str], command: str) -> None:
     with atomic_write(folder / JSON_NAME) as stream:
         stream.write(tuning_json(tuning, names, command))
-    with atomic_write(folder / PLOT_NAME) as stream:
-        stream.write(surface_svg(tuning))
+    write_surface(folder / PLOT_NAME, tuning)
 
 
 def _show(folder: Path, tuning: Tuning, reporter: Reporter, command: str) -> None:
