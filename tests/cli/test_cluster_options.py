@@ -9,7 +9,7 @@ import pytest
 
 from tomopolish.cli.cluster import PROFILE_KEYS, cluster_from
 from tomopolish.errors import InputError
-from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
 
 PROFILE = """slurm: true
 workers: 20
@@ -23,7 +23,14 @@ slurm_directive: ["--account=lab"]
 def values(**given: Any) -> dict[str, Any]:
     """What the parser yields."""
     lists = {"slurm_directive": (), "slurm_prologue": ()}
-    return {**dict.fromkeys(PROFILE_KEYS), "slurm": False, **lists, "cluster_profile": None, **given}
+    return {
+        **dict.fromkeys(PROFILE_KEYS),
+        "slurm": False,
+        "dashboard": False,
+        **lists,
+        "cluster_profile": None,
+        **given,
+    }
 
 
 def test_without_options_there_is_no_cluster() -> None:
@@ -67,6 +74,26 @@ def test_bad_profiles_are_refused(
     with pytest.raises(InputError, match=part):
         cluster_from(values(cluster_profile=path))
     assert not (tmp_path / "exploded").exists()
+
+
+def test_certificates_and_waits(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("scheduler: tls://x:1\ntls_ca_file: ca.pem\ntls_cert: me.pem\nconnect_timeout: 90\n")
+    assert cluster_from(values(cluster_profile=path, tls_key="k.pem", dashboard=True)) == ClusterSettings(
+        scheduler="tls://x:1",
+        tls=TlsFiles(ca_file=Path("ca.pem"), cert=Path("me.pem"), key=Path("k.pem")),
+        connect_timeout_s=90,
+        dashboard=True,
+    )
+    assert ClusterSettings(workers=2).patience_s == 60
+    assert ClusterSettings(workers=2, slurm=SlurmSettings()).patience_s == 86400
+    for given, sentence in (
+        ({"scheduler": "tls://x:1", "tls_key": "k.pem"}, "add --tls_ca_file"),
+        ({"scheduler": "tcp://x:1", "tls_ca_file": "ca", "tls_cert": "c"}, "begins with tls://"),
+        ({"dashboard": True}, "--dashboard does nothing without --workers"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            cluster_from(values(**given))
 
 
 def test_slurm_options_need_slurm() -> None:

@@ -27,6 +27,13 @@ for number in "$@"; do
     kill -- -$(cat {folder}/$number.pid 2> /dev/null) 2> /dev/null || true
 done
 """
+_SQUEUE = """#!/bin/bash
+cd {folder}
+for job in *.pid; do
+    kill -0 -- -$(cat $job) 2> /dev/null && echo ${{job%.pid}}
+done
+exit 0
+"""
 _REFUSING = """#!/bin/bash
 cd {folder}
 echo asked >> submissions
@@ -49,7 +56,7 @@ class SlurmStandIn:
         self.commands, self._jobs = folder / "bin", folder / "jobs"
         for made in (self.commands, self._jobs):
             made.mkdir(parents=True)
-        texts = {"sbatch": _REFUSING if refuses else _SBATCH, "scancel": _SCANCEL}
+        texts = {"sbatch": _REFUSING if refuses else _SBATCH, "scancel": _SCANCEL, "squeue": _SQUEUE}
         for name, text in texts.items():
             path = self.commands / name
             rest, here = "yes" if accepts_rest else "no", Path.cwd()

@@ -28,7 +28,7 @@ slurm_walltime: "00:20:00"
 slurm_memory: 2GB
 slurm_gpus: 1
 slurm_directive: ["--account=lab"]
-slurm_prologue: ["echo prologue has run"]
+slurm_prologue: ["echo prologue has run", "stat -c %a 'out (1)'/.workers-*{,/key.pem} > modes"]
 """
 _ALIGN = "align --i optimisation_set.star --b 48 --r 6 --no_report"
 ALIGN = _ALIGN.split()
@@ -66,18 +66,21 @@ def test_jobs_of_slurm_refine_the_tomograms(
         "--device",
         "cpu",
     ]
-    assert run([*ALIGN, *options, "--o", "out"]) == 0
+    assert run([*ALIGN, *options, "--o", "out (1)"]) == 0
     captured = capsys.readouterr()
     assert "TS_01" in captured.out and "none left" in captured.out and captured.err == ""
     assert len(slurm.scripts) == 2
     for script in slurm.scripts:
         for line in DIRECTIVES:
             assert line in script.splitlines(), script
+        assert "PRIVATE KEY" not in script
+    assert (project / "modes").read_text().split() == ["700", "600"]
+    assert not list((project / "out (1)").glob(".workers-*"))
     assert slurm.cancelled == ["1", "2"]
     assert slurm.all_ended()
     assert run([*ALIGN, "--o", "alone"]) == 0
     for name in ("particles.star", "tilt_series/TS_01.star", "tilt_series/TS_02.star"):
-        assert (project / "out" / name).read_bytes() == (project / "alone" / name).read_bytes()
+        assert (project / "out (1)" / name).read_bytes() == (project / "alone" / name).read_bytes()
 
 
 @pytest.mark.parametrize("accepts_rest", [False, True], ids=["none", "all but the first"])
@@ -139,6 +142,18 @@ def test_a_slurm_slow_to_cancel_costs_no_result(
     assert run([*ALIGN, "--slurm", "--workers", "1", "--slurm_memory", "2GB", "--j", "1", "--o", "out"]) == 0
     assert (project / "out/particles.star").exists()
     stand_in.end()
+
+
+def test_jobs_that_end_before_their_worker_connects_end_the_run(
+    project: Path, slurm: SlurmStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SECONDS_UNTIL_WORDS", "SECONDS_BETWEEN_QUESTIONS"):
+        monkeypatch.setattr(f"tomopolish.run.cluster.waiting.{name}", 0.5)
+    assert run([*ALIGN, "--slurm", "--workers", "1", "--slurm_prologue", "exit 3", "--o", "out"]) == 1
+    assert (
+        "the Slurm jobs (1) have ended before a worker of theirs connected: their output (slurm-NUMBER.out) "
+        "says why"
+    ) in capsys.readouterr().err
 
 
 def test_a_machine_without_slurm_is_told_so(

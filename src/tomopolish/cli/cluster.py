@@ -7,15 +7,20 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from tomopolish.cli.grouped import FILE, Section
+from tomopolish.cli.grouped import FILE, NUMBER, Section
 from tomopolish.cli.yaml_files import read_yaml
 from tomopolish.errors import InputError
-from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
 
 PROFILE_KEYS: dict[str, type[Any]] = {
     "workers": int,
     "scheduler": str,
     "worker_memory": str,
+    "connect_timeout": float,
+    "dashboard": bool,
+    "tls_ca_file": str,
+    "tls_cert": str,
+    "tls_key": str,
     "slurm": bool,
     "slurm_partition": str,
     "slurm_walltime": str,
@@ -31,8 +36,16 @@ def cluster_section() -> Section:
     """Declare the options."""
     section = Section("Several tomograms at a time")
     section.value("--workers", "N", "Processes that share --j on this machine, or Slurm jobs.", type=int)
-    section.value("--scheduler", "ADDRESS", "Use a Dask cluster that is running: tcp://host:8786.", type=str)
+    section.value("--scheduler", "ADDRESS", "Use a Dask cluster that is running: tls://host:8786.", type=str)
+    section.value("--tls_ca_file", "PEM", "With --scheduler tls://…: the certificates' authority.", type=str)
+    section.value("--tls_cert", "PEM", "With --scheduler tls://…: the certificate of this run.", type=str)
+    section.value("--tls_key", "PEM", "Its private key, where --tls_cert does not hold it.", type=str)
     section.value("--worker_memory", "SIZE", "Memory of each process on this machine, as 16GB.", type=str)
+    section.value(
+        "--connect_timeout", "SECONDS",
+        "Give up after so long without any worker; 60, or with --slurm a day, unless given.", type=NUMBER,
+    )  # fmt: skip
+    section.flag("--dashboard", "Show Dask's dashboard at a port that all users of this machine can read.")
     section.flag("--slurm", "Start the workers as jobs of Slurm; --j threads each.")
     section.value("--slurm_partition", "NAME", "Partition of the jobs.", type=str)
     section.value("--slurm_walltime", "TIME", "Time limit of each job, as 12:00:00.", type=str)
@@ -74,15 +87,31 @@ def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
     elif given:
         raise InputError("options for Slurm jobs do nothing without --slurm: add it, or drop them")
     if found["workers"] is None and found["scheduler"] is None and slurm is None:
-        if found["worker_memory"] is not None:
-            raise InputError("--worker_memory does nothing without --workers: add it, or drop it")
+        for name in ("worker_memory", "connect_timeout", "dashboard", "tls_ca_file", "tls_cert", "tls_key"):
+            if found[name] not in (None, False):
+                raise InputError(
+                    f"--{name} does nothing without --workers or --scheduler: add it, or drop it"
+                )
         return None
     return ClusterSettings(
         workers=found["workers"],
         scheduler=found["scheduler"],
         slurm=slurm,
         worker_memory=found["worker_memory"],
+        tls=_tls_files(found),
+        dashboard=bool(found["dashboard"]),
+        connect_timeout_s=found["connect_timeout"],
     )
+
+
+def _tls_files(found: Mapping[str, Any]) -> TlsFiles | None:
+    paths = {name: found[f"tls_{name}"] for name in ("ca_file", "cert", "key")}
+    if not any(paths.values()):
+        return None
+    for name in ("ca_file", "cert"):
+        if not paths[name]:
+            raise InputError(f"--tls_ca_file and --tls_cert belong together: add --tls_{name}")
+    return TlsFiles(**{name: Path(path) for name, path in paths.items() if path})
 
 
 def read_profile(path: Path) -> dict[str, Any]:
@@ -101,7 +130,14 @@ def read_profile(path: Path) -> dict[str, Any]:
 
 
 def _check_kind(path: Path, name: str, value: Any, kind: type[Any]) -> None:
-    words = {int: "a number", str: "text (in quotes)", bool: "true or false", list: "a list of texts"}
-    sound = type(value) is kind and (kind is not list or all(isinstance(item, str) for item in value))
+    words = {
+        int: "a number",
+        float: "a number",
+        str: "text (in quotes)",
+        bool: "true or false",
+        list: "a list of texts",
+    }
+    kinds = (float, int) if kind is float else (kind,)
+    sound = type(value) in kinds and (kind is not list or all(isinstance(item, str) for item in value))
     if not sound:
         raise InputError(f"--cluster_profile {path}: {name} is {brief(value)}, but must be {words[kind]}")

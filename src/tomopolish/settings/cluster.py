@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_above
@@ -42,6 +43,23 @@ class SlurmSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TlsFiles:
+    """PEM files by which a run and a running Dask scheduler recognise each other.
+
+    Attributes
+    ----------
+    ca_file
+        `--tls_ca_file`: the authority that signed the certificates of scheduler, workers and run.
+    cert, key
+        `--tls_cert`, `--tls_key`: of the run; without a key it is in the certificate's file.
+    """
+
+    ca_file: Path
+    cert: Path
+    key: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
     """Which processes refine the tomograms, several at a time.
 
@@ -55,12 +73,29 @@ class ClusterSettings:
         `--slurm` and its companions; None: no Slurm.
     worker_memory
         `--worker_memory`: a process on this machine that exceeds it is ended and replaced.
+    tls
+        For `scheduler`; None: what Dask's own configuration says. Workers that a run starts have
+        certificates of the run.
+    dashboard
+        `--dashboard`: whether there is one, for all users of this machine.
+    connect_timeout_s
+        `--connect_timeout`: a run without a scheduler, or without any worker, for so long gives up; None:
+        see `patience_s`.
     """
 
     workers: int | None = None
     scheduler: str | None = None
     slurm: SlurmSettings | None = None
     worker_memory: str | None = None
+    tls: TlsFiles | None = None
+    dashboard: bool = False
+    connect_timeout_s: float | None = None
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for a scheduler, and for a first worker: a minute, but a day for Slurm's queue."""
+        usual = 60.0 if self.slurm is None else 86400.0
+        return usual if self.connect_timeout_s is None else self.connect_timeout_s
 
     @property
     def is_local(self) -> bool:
@@ -93,3 +128,18 @@ class ClusterSettings:
             self.worker_memory is not None and self.scheduler is not None,
             "--worker_memory is for workers on this machine: those of a running cluster have their own",
         )
+        _refuse(
+            self.tls is not None and self.scheduler is None,
+            "--tls_ca_file, --tls_cert and --tls_key are for --scheduler: workers that this run starts get "
+            "certificates of the run; leave them out",
+        )
+        _refuse(
+            self.tls is not None and not (self.scheduler or "").startswith("tls://"),
+            f"--tls_ca_file and --tls_cert need an address that begins with tls://, not --scheduler "
+            f"{self.scheduler}",
+        )
+        _refuse(
+            self.connect_timeout_s is not None and not self.connect_timeout_s > 0,
+            "--connect_timeout must be above 0 seconds",
+        )
+        refuse_above("--connect_timeout", self.connect_timeout_s, 1e7, "that is four months")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import traceback
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.errors import RunError
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.run.cluster.launch import open_cluster, threads_of_worker
+from tomopolish.run.cluster.launch import Cluster, open_cluster, threads_of_worker
+from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
 from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
 from tomopolish.run.failures import Failure, forget
 from tomopolish.run.reporter import Reporter
@@ -25,9 +27,12 @@ from tomopolish.settings.alignment import RunSettings
 from tomopolish.settings.cluster import ClusterSettings
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_ANSWER = 3
+"""A scheduler that takes longer to say how many workers it has is asked again."""
+
+SECONDS_TO_SEND = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +131,13 @@ def run_on_cluster(
     threads = threads_of_worker(cluster, work.settings.run.threads)
     run = replace(work.settings.run, threads=threads, cluster=None)
     work = replace(work, settings=replace(work.settings, run=run))
-    with open_cluster(cluster, threads, reporter) as client:
-        return refine_on_cluster(client, work, names, reporter, look=look, debug=debug)
+    folder = run.output_folder
+    with open_cluster(cluster, threads, reporter, shared_folder=folder, look=look) as opened:
+        return refine_on_cluster(opened, work, names, reporter, look=look, debug=debug)
 
 
 def refine_on_cluster(
-    client: Client,
+    cluster: Cluster,
     work: Work[Any],
     names: Sequence[str],
     reporter: Reporter,
@@ -151,17 +157,18 @@ def refine_on_cluster(
     Raises
     ------
     RunError
-        When the scheduler is gone, and with `strict` settings when a tomogram fails.
+        When the scheduler is gone, no worker comes, and with `strict` settings when a tomogram fails.
     """
     assert work.store is not None, "workers leave their results in a store"
-    fleet = _Fleet(client=client, work=work, debug=debug)
+    fleet = _Fleet(cluster=cluster, work=work, debug=debug)
     pace = _Pace(total=len(names))
     waiting = deque(names)
     failures: dict[str, str] = {}
     try:
         while waiting or fleet.running:
             look()
-            while waiting and fleet.running < fleet.capacity():
+            capacity = fleet.capacity()
+            while waiting and fleet.running < capacity:
                 fleet.submit(waiting.popleft())
             for name, outcome in fleet.finished():
                 done = outcome.recorded(work.settings.run.output_folder, name)
@@ -210,24 +217,40 @@ class _Pace:
 class _Fleet:
     """The tomograms that are with workers."""
 
-    def __init__(self, *, client: Client, work: Work[Any], debug: bool) -> None:
-        self._client = client
+    def __init__(self, *, cluster: Cluster, work: Work[Any], debug: bool) -> None:
+        self._cluster = cluster
+        self._client = cluster.client
         self._work = work
         self._debug = debug
         self._token = uuid.uuid4().hex
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._futures: dict[str, tuple[str, Future]] = {}
+        self._submitted = 0
 
     @property
     def running(self) -> int:
         return len(self._futures)
 
     def capacity(self) -> int:
-        """Tomograms that the workers of this moment can refine at once."""
-        return max(1, sum(self._client.nthreads().values()))
+        """Return how many tomograms the workers can refine at once; at least one, which may wait for them.
+
+        Raises RunError where there has been no worker, or no answer of the scheduler, for too long.
+        """
+        client = self._client
+        try:
+            threads = client.sync(client.scheduler.ncores, callback_timeout=SECONDS_TO_ANSWER)
+        except (TimeoutError, asyncio.TimeoutError):  # the same from Python 3.11 on
+            self._cluster.answer.look(arrived=False)
+            return self.running
+        self._cluster.answer.look(arrived=True)
+        self._cluster.workers.look(arrived=bool(threads))
+        return max(1, sum(threads.values()))
 
     def submit(self, name: str) -> None:
-        key = f"tomogram-{self._token[:8]}-{name}"
+        # A key must be UTF-8, which a name need not be; some names may look alike then, so a number follows.
+        text = name.encode("ascii", "backslashreplace").decode("ascii")
+        self._submitted += 1
+        key = f"tomogram-{self._token[:8]}-{text}-{self._submitted}"
         future = self._client.submit(
             refine_in_worker, self._token, self._work, name, self._debug, key=key, pure=False
         )
@@ -255,15 +278,20 @@ class _Fleet:
 def _outcome(future: Future) -> Done:
     from distributed.scheduler import KilledWorker  # noqa: PLC0415  only runs on a cluster have it
 
-    if future.status == "finished":
-        done: Done = future.result()
-        return done
-    if future.status != "error":
+    if future.status not in ("finished", "error"):
         raise RunError(
             "the cluster's scheduler is gone; --only_do_unfinished goes on from the tomograms that were "
             "finished"
         )
-    error = future.exception()
+    try:
+        done: Done = future.result(timeout=SECONDS_TO_SEND)
+        return done
+    except (TimeoutError, asyncio.TimeoutError) as late:
+        raise RunError(f"the cluster did not send what a worker said within {SECONDS_TO_SEND} s") from late
+    except Exception as problem:  # the tomogram's, or of what its worker sent: the others are not affected
+        if future.status == "finished" and isinstance(problem, OSError):
+            raise
+        error = problem
     if isinstance(error, KilledWorker):
         sentence = (
             "its worker died again and again: killed, or out of memory; give workers more memory "

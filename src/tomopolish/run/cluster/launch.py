@@ -3,61 +3,131 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.errors import InputError
+from tomopolish.run.cluster.security import own_security, security_with, shared_security
+from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.signals import SECONDS_TO_END, ending_may_take
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
-SECONDS_TO_ANSWER = 10
+SECONDS_TO_ANSWER = 30
+SECONDS_TO_CLOSE = 5
 SECONDS_TO_CANCEL = 60
 """What a busy Slurm may take to cancel all jobs."""
 
+LEAST_WORKER_BYTES = 200_000_000
+"""Memory of a worker that has imported the program and done nothing yet, as measured."""
+
 CONFIGURATION = {
     "distributed.scheduler.allowed-failures": 2,
+    "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.scheduler.worker-saturation": 1.0,
 }
-"""A tomogram's memory cannot be spilt: a worker that has too little is ended, and twice replaced."""
+"""A tomogram's memory cannot be spilt: a worker that has too little is ended, and twice replaced.
+
+Dask's servers open a port for a browser in any case; without routes there is nothing behind it.
+"""
+
+DASHBOARD_ROUTES = ["distributed.http.scheduler.info", "distributed.http.statics"]
+DASHBOARD_ADDRESS = "127.0.0.1:0"
+"""The dashboard has no password; it is reached from this machine, at a port that is free."""
+
+NO_ROUTES = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
+"""The same for the workers of Slurm jobs, which do not see this process's configuration."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cluster:
+    """A connection to workers, or to where they will come from.
+
+    Attributes
+    ----------
+    workers, answer
+        The waits for a first worker, and for a scheduler that does not answer any more.
+    """
+
+    client: Client
+    workers: Patience
+    answer: Patience
 
 
 def check_installed(settings: ClusterSettings) -> None:
-    """Refuse, before any work, what needs packages or commands that are missing; raises InputError."""
-    try:
-        import distributed  # noqa: F401, PLC0415
-
-        if settings.slurm is not None:
-            import dask_jobqueue  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise InputError(
-            f"--workers, --scheduler and --slurm need Dask, and {error.name} is missing: "
-            "pip install 'tomopolish[cluster]'"
-        ) from error
+    """Refuse, before any work, what needs missing packages, commands or memory; raises InputError."""
+    needed = ["distributed"]
+    if settings.scheduler is None:
+        needed.append("cryptography")
+    if settings.slurm is not None:
+        needed.append("dask_jobqueue")
+    if settings.dashboard and settings.scheduler is None:
+        needed.append("bokeh")
+    for name in needed:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise InputError(
+                f"--workers, --scheduler and --slurm need Dask, and {error.name} is missing: "
+                "pip install 'tomopolish[cluster]'"
+            ) from error
     if settings.slurm is not None and shutil.which("sbatch") is None:
         raise InputError(
             "--slurm: the command sbatch is not there; start tomopolish where Slurm takes jobs, "
             "or drop --slurm"
         )
+    if settings.worker_memory is not None:
+        _check_memory(settings.worker_memory)
+
+
+def _check_memory(text: str) -> None:
+    from dask.utils import parse_bytes  # noqa: PLC0415  only runs on a cluster have it
+
+    try:
+        limit = parse_bytes(text)
+    except ValueError as error:
+        raise InputError(
+            f"--worker_memory {text} is not a size: give a number and a unit, as 16GB"
+        ) from error
+    if limit < LEAST_WORKER_BYTES:
+        raise InputError(
+            f"--worker_memory {text} is less than a worker takes before it refines anything: give "
+            f"{LEAST_WORKER_BYTES // 10**6}MB or more"
+        )
 
 
 @contextlib.contextmanager
-def open_cluster(settings: ClusterSettings, threads: int, reporter: Reporter) -> Iterator[Client]:
-    """Give a client of the cluster that the settings describe; what was started for it ends with the block.
+def open_cluster(
+    settings: ClusterSettings,
+    threads: int,
+    reporter: Reporter,
+    *,
+    shared_folder: Path,
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[Cluster]:
+    """Connect to the cluster that the settings describe; what was started for it ends with the block.
 
     Parameters
     ----------
     threads
         Of each worker.
+    shared_folder
+        A folder that Slurm's jobs can read.
+    look
+        Called about twice a second during waits; raises to end the run.
 
     Raises
     ------
@@ -69,39 +139,87 @@ def open_cluster(settings: ClusterSettings, threads: int, reporter: Reporter) ->
     from distributed import Client  # noqa: PLC0415
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(CONFIGURATION), contextlib.ExitStack() as stack:
-        address: Any = settings.scheduler
-        if address is None:
-            address = stack.enter_context(_started(settings, threads))
+    answer = Patience(
+        awaited=f"the Dask scheduler {settings.scheduler or 'of this run'} to answer",
+        remedy="check that it runs and that this machine can reach it",
+        seconds=settings.patience_s,
+        reporter=reporter,
+    )
+    routes = DASHBOARD_ROUTES if settings.dashboard else []
+    configuration = {**CONFIGURATION, "distributed.scheduler.http.routes": routes}
+    with dask.config.set(configuration), contextlib.ExitStack() as stack:
+        options: dict[str, Any] = {}
+        lost: Callable[[], str | None] | None = None
+        if settings.scheduler is not None:
+            options["security"] = security_with(settings, reporter.warn)
+            wait_for_scheduler(settings.scheduler, options["security"], answer, look)
+            source: Any = settings.scheduler
+        else:
+            source = stack.enter_context(_started(settings, threads, shared_folder))
+            lost = getattr(source, "lost", None)
         try:
-            client = stack.enter_context(Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False))
+            client = Client(source, timeout=SECONDS_TO_ANSWER, set_as_default=False, **options)
         except (OSError, ValueError, TypeError) as error:
-            raise InputError(
-                f"--scheduler {settings.scheduler}: no Dask scheduler answers there; start one with "
-                "'dask scheduler' and give the address it prints"
-            ) from error
-        reporter.say(f"Dask dashboard: {client.dashboard_link}")
-        yield client
+            raise InputError(f"the workers cannot be reached: {' '.join(str(error).split())}") from error
+        stack.callback(_close, client)
+        if settings.dashboard:
+            reporter.say(f"Dask dashboard: {_dashboard(client, settings)}")
+        yield Cluster(client=client, workers=_patience(settings, reporter, lost), answer=answer)
+
+
+def _close(client: Client) -> None:
+    # The workers' results are stored: trouble with the end of a connection is no reason to lose them.
+    with contextlib.suppress(Exception):
+        client.close(timeout=SECONDS_TO_CLOSE)
+
+
+def _dashboard(client: Client, settings: ClusterSettings) -> str:
+    if settings.scheduler is not None:
+        return str(client.dashboard_link)
+    return f"http://127.0.0.1:{client.scheduler_info()['services']['dashboard']}/status"
+
+
+def _patience(
+    settings: ClusterSettings, reporter: Reporter, lost: Callable[[], str | None] | None
+) -> Patience:
+    if settings.scheduler is not None:
+        awaited = f"a worker of the Dask scheduler {settings.scheduler}"
+        remedy = f"start workers with 'dask worker {settings.scheduler}'"
+    elif settings.slurm is not None:
+        awaited = "the worker of a Slurm job"
+        remedy = "'squeue --me' shows which jobs run, and their output (slurm-NUMBER.out) what they do"
+    else:
+        awaited = "a worker process that lasts"
+        remedy = "give workers more memory (--worker_memory), or start fewer (--workers)"
+    waits: dict[str, Any] = {} if lost is None else {"lost": lost}
+    return Patience(awaited=awaited, remedy=remedy, seconds=settings.patience_s, reporter=reporter, **waits)
 
 
 @contextlib.contextmanager
-def _started(settings: ClusterSettings, threads: int) -> Iterator[Any]:
-    make = _local_cluster if settings.slurm is None else _slurm_cluster
-    seconds_to_close = 5 if settings.slurm is None else SECONDS_TO_CANCEL
-    with ending_may_take(seconds_to_close + SECONDS_TO_END):
+def _started(settings: ClusterSettings, threads: int, shared_folder: Path) -> Iterator[Any]:
+    """Start workers on this machine or as jobs of Slurm; they end with the block."""
+    seconds_to_close = SECONDS_TO_CLOSE if settings.slurm is None else SECONDS_TO_CANCEL
+    with ending_may_take(seconds_to_close + SECONDS_TO_END), contextlib.ExitStack() as stack:
         try:
-            cluster = make(settings, threads)
+            if settings.slurm is None:
+                cluster = _local_cluster(settings)
+            else:
+                security = stack.enter_context(shared_security(shared_folder))
+                cluster = _slurm_cluster(settings, threads, security)
         except (RuntimeError, OSError, ValueError) as error:
             raise InputError(f"the workers cannot be started: {' '.join(str(error).split())}") from error
         try:
             yield cluster
         finally:
-            # The workers' results are stored: trouble with their end is no reason to lose them.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # see `_close`
                 cluster.close(timeout=seconds_to_close)
 
 
-def _local_cluster(settings: ClusterSettings, threads: int) -> Any:
+def _scheduler_options(settings: ClusterSettings) -> dict[str, Any]:
+    return {"dashboard": settings.dashboard, "dashboard_address": DASHBOARD_ADDRESS}
+
+
+def _local_cluster(settings: ClusterSettings) -> Any:
     from distributed import LocalCluster  # noqa: PLC0415
 
     return LocalCluster(
@@ -109,7 +227,8 @@ def _local_cluster(settings: ClusterSettings, threads: int) -> Any:
         threads_per_worker=1,
         processes=True,
         memory_limit=settings.worker_memory or "auto",
-        dashboard_address=":0",
+        security=own_security(),
+        scheduler_kwargs=_scheduler_options(settings),
         silence_logs=logging.CRITICAL,
     )
 
@@ -133,17 +252,22 @@ def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
         "job_cpu": threads * workers,
         "job_name": "tomopolish",
         "job_extra_directives": [*gpus, *slurm.directives],
-        "job_script_prologue": list(slurm.prologue),
-        "scheduler_options": {"dashboard_address": ":0"},
+        "job_script_prologue": [NO_ROUTES, *slurm.prologue],
+        "worker_extra_args": ["--no-dashboard"],
     }
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _slurm_cluster(settings: ClusterSettings, threads: int) -> Any:
+def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security) -> Any:
     from tomopolish.run.cluster.slurm_jobs import start_jobs  # noqa: PLC0415
 
     assert settings.slurm is not None and settings.workers is not None
-    return start_jobs(settings.workers, slurm_options(settings.slurm, threads), SECONDS_TO_CANCEL)
+    options = {
+        **slurm_options(settings.slurm, threads),
+        "security": security,
+        "scheduler_options": _scheduler_options(settings),
+    }
+    return start_jobs(settings.workers, options, SECONDS_TO_CANCEL)
 
 
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:

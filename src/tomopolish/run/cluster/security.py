@@ -1,0 +1,125 @@
+"""Certificates: only who has a run's certificate can connect to its scheduler and its workers.
+
+Dask carries out what it is sent, so that an open port of a scheduler or worker lets any user of the machine
+run code as the one who started it. With TLS, both ends of each connection must have a certificate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tomopolish.errors import InputError
+from tomopolish.settings.cluster import ClusterSettings, TlsFiles
+
+if TYPE_CHECKING:
+    from distributed.security import Security
+
+FOLDER_PREFIX = ".workers-"
+"""Of the folder that holds a run's private key while its Slurm jobs last."""
+
+
+def own_security() -> Security:
+    """Return a certificate and key of this run, in memory: for workers that are processes of this machine."""
+    from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
+
+    return Security.temporary()
+
+
+@contextlib.contextmanager
+def shared_security(folder: Path) -> Iterator[Security]:
+    """Write a certificate and key of this run where its Slurm jobs can read them, for the block's time.
+
+    They lie in a folder within `folder` that only the user can enter. Job scripts and command lines hold
+    their paths, not their contents.
+
+    Raises
+    ------
+    InputError
+        When nothing can be kept private there.
+    """
+    from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
+
+    security = Security.temporary()
+    try:
+        private = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=folder.absolute()))
+    except OSError as error:
+        raise InputError(f"--o {folder}: nothing can be written there ({error.strerror})") from error
+    try:
+        if stat.S_IMODE(private.stat().st_mode) & 0o077:
+            raise InputError(
+                f"--o {folder}: its file system lets other users read what should be private, and the key "
+                "of the Slurm jobs must lie there; choose a folder on another file system"
+            )
+        cert, key = private / "cert.pem", private / "key.pem"
+        for path, text in ((cert, security.tls_worker_cert), (key, security.tls_worker_key)):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+                stream.write(text)
+        roles = ("client", "scheduler", "worker")
+        files = {f"tls_{role}_cert": str(cert) for role in roles}
+        files |= {f"tls_{role}_key": str(key) for role in roles}
+        yield Security(require_encryption=True, tls_ca_file=str(cert), **files)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def security_with(settings: ClusterSettings, warn: Callable[[str], None]) -> Security:
+    """Return what a running scheduler is shown: the options' files, else what Dask's configuration says.
+
+    Raises
+    ------
+    InputError
+        When the scheduler asks for certificates and there are none, or they cannot be used.
+    """
+    from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
+
+    address = str(settings.scheduler)
+    if settings.tls is not None:
+        return _from_files(settings.tls, warn)
+    security = Security()
+    if address.startswith("tls://"):
+        if not (security.tls_ca_file and security.tls_client_cert):
+            raise InputError(
+                f"--scheduler {address} asks for certificates: give --tls_ca_file, --tls_cert and --tls_key"
+            )
+        return security
+    warn(
+        f"--scheduler {address}: connections are neither encrypted nor authenticated, so that anybody who "
+        "can reach the ports of its scheduler and workers can run code as you; use an address that begins "
+        "with tls://"
+    )
+    return security
+
+
+def _from_files(tls: TlsFiles, warn: Callable[[str], None]) -> Security:
+    from distributed.security import Security  # noqa: PLC0415  as above
+
+    options = {"--tls_ca_file": tls.ca_file, "--tls_cert": tls.cert, "--tls_key": tls.key}
+    paths = {option: path for option, path in options.items() if path is not None}
+    for option, path in paths.items():
+        if not path.is_file():
+            raise InputError(f"{option} {path}: file not found")
+    private = "--tls_key" if tls.key is not None else "--tls_cert"
+    if paths[private].stat().st_mode & 0o077:
+        warn(f"{private} {paths[private]} holds a private key that other users can read: chmod 600 it")
+    security = Security(
+        require_encryption=True,
+        tls_ca_file=str(tls.ca_file),
+        tls_client_cert=str(tls.cert),
+        tls_client_key=None if tls.key is None else str(tls.key),
+    )
+    try:
+        security.get_connection_args("client")
+    except (OSError, ValueError) as error:  # ssl's errors are OSErrors
+        raise InputError(
+            f"{', '.join(f'{option} {path}' for option, path in paths.items())}: these are not PEM files of "
+            f"an authority, a certificate that it signed, and the certificate's key ({error})"
+        ) from error
+    return security

@@ -1,0 +1,255 @@
+"""Who can connect to a run's workers, and how long a run waits for those that do not come."""
+
+from __future__ import annotations
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from faulty_stages import STAGES, Project
+
+from tomopolish.errors import InputError, RunError
+from tomopolish.run.cluster import launch, waiting
+from tomopolish.run.cluster.distributed import refine_on_cluster
+from tomopolish.run.cluster.launch import Cluster, open_cluster
+from tomopolish.run.cluster.security import shared_security
+from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
+from tomopolish.run.local import refine
+from tomopolish.run.reporter import SilentReporter
+from tomopolish.run.store import ResultsStore
+from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.settings.cluster import ClusterSettings, TlsFiles
+
+pytestmark = [
+    pytest.mark.usefixtures("dask_leavings"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+class Listener(SilentReporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def listening() -> dict[tuple[str, int], int]:
+    """Addresses at which this process and its children listen, with the process."""
+    here = psutil.Process()
+    found = {}
+    for process in (here, *here.children(recursive=True)):
+        for connection in process.net_connections(kind="inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                found[tuple(connection.laddr)] = process.pid
+    return found
+
+
+@pytest.fixture(scope="module")
+def before() -> set[tuple[str, int]]:
+    return set(listening())
+
+
+@pytest.fixture(scope="module")
+def cluster(before: set[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    settings, folder = ClusterSettings(workers=1), tmp_path_factory.getbasetemp()
+    with open_cluster(settings, 1, SilentReporter(), shared_folder=folder) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def tls(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """The cluster's certificate and key in files, as a user has those of a running scheduler."""
+    folder = tmp_path_factory.mktemp("tls")
+    security = cluster.client.security
+    texts = {"ca.pem": security.tls_ca_file, "cert.pem": security.tls_client_cert}
+    for name, text in {**texts, "key.pem": security.tls_client_key}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    return TlsFiles(ca_file=folder / "ca.pem", cert=folder / "cert.pem", key=folder / "key.pem")
+
+
+def answers(address: str, security: Any) -> bool:
+    patience = Patience(awaited="it", remedy="-", seconds=10.0, reporter=SilentReporter())
+    try:
+        wait_for_scheduler(address, security, patience, lambda: None)
+    except InputError:
+        return False
+    return True
+
+
+def test_other_users_can_use_none_of_a_runs_ports(cluster: Cluster, before: set[tuple[str, int]]) -> None:
+    from distributed.security import Security
+
+    own = cluster.client.security
+    ports = {address: process for address, process in listening().items() if address not in before}
+    assert len(set(ports.values())) == 2  # the run's and its worker's
+    assert {host for host, _ in ports} == {"127.0.0.1"}
+    for_dask = [port for _, port in ports if not serves_pages(port)]
+    assert len(for_dask) == 3  # of scheduler, nanny and worker
+    for port in for_dask:
+        assert answers(f"tls://127.0.0.1:{port}", own)
+        assert not answers(f"tls://127.0.0.1:{port}", Security.temporary())
+        assert not answers(f"tcp://127.0.0.1:{port}", Security())
+
+
+def serves_pages(port: int) -> bool:
+    """Whether a browser is understood at a port, where it finds no page."""
+    codes = []
+    for page in ("status", "info/main/workers.html", "json/counts.json", "metrics", "health"):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=10)
+        except urllib.error.HTTPError as error:
+            codes.append(error.code)
+        except OSError:
+            return False
+    assert codes == [404] * 5
+    return True
+
+
+def refined(cluster: Cluster, folder: Path) -> None:
+    settings = AlignSettings(
+        inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
+        windows=WindowSettings(box_px=96),
+        run=RunSettings(output_folder=folder),
+    )
+    refine(
+        Project(("TS_01",), folder),
+        settings,
+        STAGES,
+        SilentReporter(),
+        store=ResultsStore(folder=folder / "temp"),
+        runner=partial(refine_on_cluster, cluster, look=lambda: None),
+    )
+
+
+def test_a_running_scheduler_takes_the_users_certificates(
+    cluster: Cluster, tls: TlsFiles, tmp_path: Path
+) -> None:
+    settings = ClusterSettings(
+        scheduler=cluster.client.scheduler.address, tls=tls, dashboard=True, connect_timeout_s=10
+    )
+    reporter = Listener()
+    with open_cluster(settings, 1, reporter, shared_folder=tmp_path) as other:
+        refined(other, tmp_path)
+    assert (tmp_path / "TS_01.begun").exists()
+    assert len(reporter.said) == 1 and reporter.said[0].startswith("Dask dashboard: http")
+    assert reporter.warnings == []
+
+
+def test_certificates_that_do_not_do_are_refused_in_a_sentence(
+    cluster: Cluster, tls: TlsFiles, tmp_path: Path
+) -> None:
+    address = cluster.client.scheduler.address
+    with shared_security(tmp_path) as strange:
+        other = TlsFiles(
+            ca_file=Path(strange.tls_ca_file),
+            cert=Path(strange.tls_client_cert),
+            key=Path(strange.tls_client_key),
+        )
+        for files, sentence in (
+            (None, "asks for certificates: give --tls_ca_file"),
+            (other, f"--scheduler {address}: no Dask scheduler answers"),
+            (replace(tls, key=tmp_path / "none.pem"), "none.pem: file not found"),
+            (replace(tls, key=other.key), "these are not PEM files"),
+        ):
+            settings = ClusterSettings(scheduler=address, tls=files, connect_timeout_s=5)
+            with (
+                pytest.raises(InputError, match=sentence),
+                open_cluster(settings, 1, SilentReporter(), shared_folder=tmp_path),
+            ):
+                pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_others_can_read_and_a_scheduler_without_tls_are_warned_of(
+    tls: TlsFiles, tmp_path: Path
+) -> None:
+    assert tls.key is not None
+    key = tmp_path / "key.pem"
+    key.write_bytes(tls.key.read_bytes())
+    key.chmod(0o640)
+    for settings, sentence in (
+        (ClusterSettings(scheduler="tls://127.0.0.1:9", tls=replace(tls, key=key)), "chmod 600"),
+        (ClusterSettings(scheduler="tcp://127.0.0.1:9"), "neither encrypted nor authenticated"),
+    ):
+        reporter = SilentReporter()
+        with (
+            pytest.raises(InputError, match=r"127.0.0.1:9: no Dask scheduler answers"),
+            open_cluster(replace(settings, connect_timeout_s=0.5), 1, reporter, shared_folder=tmp_path),
+        ):
+            pass
+        assert len(reporter.warnings) == 1 and sentence in reporter.warnings[0]
+
+
+def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SECONDS_UNTIL_WORDS", 0.4)
+    reporter = Listener()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = ClusterSettings(
+            scheduler=f"tcp://127.0.0.1:{server.getsockname()[1]}", connect_timeout_s=1.5
+        )
+        start = time.monotonic()
+        with (
+            pytest.raises(InputError, match=r"no Dask scheduler answers there \(nothing came within 1.5 s\)"),
+            open_cluster(settings, 1, reporter, shared_folder=tmp_path),
+        ):
+            pass
+    assert time.monotonic() - start < 10
+    assert any("Waiting for the Dask scheduler tcp://" in sentence for sentence in reporter.said)
+
+
+def test_a_run_without_workers_says_so_and_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(waiting, "SECONDS_UNTIL_WORDS", 0.4)
+    reporter = Listener()
+    with LocalCluster(n_workers=0, dashboard_address=None, scheduler_kwargs=NO_DASHBOARD) as empty:
+        settings = ClusterSettings(scheduler=empty.scheduler_address, connect_timeout_s=1.5)
+        with (
+            open_cluster(settings, 1, reporter, shared_folder=tmp_path) as cluster,
+            pytest.raises(RunError, match=r"waited 1\.5 s in vain for a worker of the Dask scheduler tcp"),
+        ):
+            refined(cluster, tmp_path)
+    assert any("start workers with 'dask worker tcp://" in sentence for sentence in reporter.said)
+
+
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
+
+def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "LEAST_WORKER_BYTES", 0)
+    settings = ClusterSettings(workers=1, worker_memory="1MB", connect_timeout_s=1.0)
+    with (
+        open_cluster(settings, 1, SilentReporter(), shared_folder=tmp_path) as cluster,
+        pytest.raises(
+            RunError, match="waited 1 s in vain for a worker process that lasts: give workers more"
+        ),
+    ):
+        refined(cluster, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("memory", "sentence"),
+    [("90MB", "less than a worker takes"), ("much", "is not a size: give a number and a unit")],
+)
+def test_memory_that_no_worker_can_start_with_is_refused(memory: str, sentence: str, tmp_path: Path) -> None:
+    settings = ClusterSettings(workers=1, worker_memory=memory)
+    with (
+        pytest.raises(InputError, match=f"--worker_memory {memory} is.*{sentence.removeprefix('is ')}"),
+        open_cluster(settings, 1, SilentReporter(), shared_folder=tmp_path),
+    ):
+        pass
