@@ -157,3 +157,23 @@ def _swap_bytes(changed: bytearray) -> None:
     for place in range(0, min(224, len(changed) - 3), 4):
         if not 208 <= place < 212:
             changed[place : place + 4] = changed[place : place + 4][::-1]
+
+
+def change_archive(content: bytes, changes: Sequence[Change]) -> bytes:
+    """Apply changes to the bytes of an archive of arrays."""
+    changed = bytearray(content)
+    for kind, where, what, more in changes:
+        place = (1000 * where + more) * len(changed) // 1_000_000
+        if kind < 32:
+            changed[place : place + 1] = bytes([changed[place] ^ 1 << what % 8]) if changed else b""
+        elif kind < 44:
+            changed[place : place + 4] = struct.pack("<i", WORDS[what % len(WORDS)])
+        elif kind < 52:
+            del changed[place : place + 1 + what]
+        elif kind < 58:
+            changed[place:place] = changed[place : place + what]
+        elif kind < 62:
+            del changed[place:]
+        else:
+            changed += bytes(what)
+    return bytes(changed)

@@ -17,6 +17,7 @@ from tomopolish.dataset.relion.tomograms import read_tomogram_set
 from tomopolish.dataset.relion.trajectories import read_trajectory_set
 from tomopolish.dataset.star import read_star, write_star
 from tomopolish.errors import TomopolishError
+from tomopolish.run.store import ResultsStore
 
 _CELLS = """1 -1 nan inf 1e999 TS_01 ' "x ; # _rlnTomoName data_ loop_ [1,2,3] [ ../../etc/passwd / $ stop_"""
 _LABELS = """_rlnTomoName _rlnTomoTiltSeriesStarFile _rlnTomoParticleName _rlnOriginXAngst _rlnTomoSizeX
@@ -93,6 +94,15 @@ def survive_mrc(content: bytes) -> str:
                 assert image.shape == file.shape[1:]
 
         return _attempt(read)
+
+
+def survive_result(content: bytes) -> str:
+    """Read bytes as the stored result of a tomogram."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = ResultsStore(folder=Path(folder))
+        store.path("TS_01").write_bytes(content)
+        assert store.names() in ([], ["TS_01"])
+        return _attempt(lambda: store.load("TS_01"))
 
 
 def _attempt(attempt: Callable[[], object]) -> str:

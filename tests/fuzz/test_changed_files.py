@@ -25,25 +25,25 @@ def test_without_changes_the_project_is_accepted(sound: SoundProject) -> None:
 def test_changed_star_files_are_survived(sound: SoundProject) -> None:
     met: Counter[str] = Counter()
 
-    @settings(max_examples=400)
+    @settings(max_examples=300)
     @given(st.sampled_from(STARS), CHANGES)
     def search(name: str, changes: list[Change]) -> None:
         met[sound.survive(name, change_star(sound.contents[name], changes))] += 1
 
     search()
-    assert met["accepted"] > 40  # not all cases end at the first check
-    assert met["refused when opened"] > 40
-    assert met["refused by the checks"] > 40
+    assert met["accepted"] > 25  # not all cases end at the first check
+    assert met["refused when opened"] > 25
+    assert met["refused by the checks"] > 25
 
 
 def test_changed_image_files_are_survived(sound: SoundProject) -> None:
     met: Counter[str] = Counter()
 
-    @settings(max_examples=200)
+    @settings(max_examples=150)
     @given(st.sampled_from(IMAGES), CHANGES)
     def search(name: str, changes: list[Change]) -> None:
         met[sound.survive(name, change_mrc(sound.contents[name], changes))] += 1
 
     search()
-    assert met["accepted"] > 20
-    assert met["refused by the checks"] > 20
+    assert met["accepted"] > 15
+    assert met["refused by the checks"] > 15

@@ -17,6 +17,9 @@ from tomopolish.shapes import Float32
 
 Array = np.ndarray
 
+LARGEST_VALUE = 1e12
+"""Of a map; and one over it the smallest: squares and sums of squares stay numbers in single precision."""
+
 _REMEDIES = {
     "half map 1": "give half maps at the pixel size of the unbinned tilt images",
     "half map 2": "give half maps at the pixel size of the unbinned tilt images",
@@ -54,6 +57,8 @@ def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> Refer
             f"{files.shown('mask')}: the mask holds values from {mask.min():g} to {mask.max():g}, but must "
             "lie between 0 and 1 and not be empty; make a mask with Mask creation"
         )
+    for i, component in enumerate(("half map 1", "half map 2")):
+        _check_scale(files, component, half_maps[i], mask)
     fsc = None
     if "fsc" in files.paths:
         fsc = read_fsc(
@@ -71,6 +76,23 @@ def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> Refer
         fsc_box=None if fsc is None else fsc.box_px,
         remarks=tuple(remarks),
     )
+
+
+def _check_scale(
+    files: OptimisationSet,
+    component: str,
+    half_map: Float32[Array, "s s s"],
+    mask: Float32[Array, "s s s"] | None,
+) -> None:
+    """Raise InputError for a map whose squares no single precision holds, or that the mask leaves empty."""
+    masked = half_map if mask is None else half_map * mask
+    largest = float(np.abs(masked).max())
+    if not 1 / LARGEST_VALUE <= largest <= LARGEST_VALUE:
+        inside = "" if mask is None else f", multiplied by the mask {files.shown('mask')},"
+        raise InputError(
+            f"{files.shown(component)}: the {component}{inside} has values up to {largest:g}, which is not "
+            f"between {1 / LARGEST_VALUE:g} and {LARGEST_VALUE:g}; check both maps, or scale them"
+        )
 
 
 def check_headers(files: OptimisationSet, pixel_size_angstrom: float) -> tuple[dict[str, MrcFile], list[str]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tomopolish.dataset.cells import Cells
 from tomopolish.errors import InputError
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
 
@@ -26,6 +26,12 @@ _UNSET = frozenset(
 def is_unset(cell: str) -> bool:
     """Whether a cell says, in the words of one program or another, that it has no value."""
     return cell.strip().lower() in _UNSET
+
+
+LARGEST_NUMBER = 1e15
+"""No length, angle, dose or coefficient is larger; a few such numbers multiplied still are numbers."""
+
+USABLE = f"a number up to {LARGEST_NUMBER:g}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,12 +132,13 @@ class StarTable:
                 row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
                 raise self._bad(label, row, "a number") from None
             values = np.full(len(cells), np.nan)
-        finite = np.isfinite(values)
-        if not finite.all():
+        usable = is_usable(values)
+        if not usable.all():
             if default is not None and any(map(is_unset, cells)):
                 filled = [repr(default) if is_unset(cell) else cell for cell in cells]
                 return self.with_columns({label: filled}).floats(label)
-            raise self._bad(label, int(np.argmin(finite)), "a finite number")
+            row = int(np.argmin(usable))
+            raise self._bad(label, row, "a finite number" if not np.isfinite(values[row]) else USABLE)
         return values
 
     def ints(self, label: str, *, default: int | None = None) -> Int[Array, "rows"]:
@@ -156,8 +163,9 @@ class StarTable:
             values = np.array([float(part) for part in inside.split(",")] if inside else [], dtype=np.float64)
         except ValueError:
             raise self._bad(label, row, "a vector of numbers of the form [a,b,c]") from None
-        if not np.isfinite(values).all():
-            raise self._bad(label, row, "a vector of finite numbers")
+        if not is_usable(values).all():
+            wanted = f"numbers up to {LARGEST_NUMBER:g}" if np.isfinite(values).all() else "finite numbers"
+            raise self._bad(label, row, f"a vector of {wanted}")
         return values
 
     def vectors(self, label: str, length: int | None = None) -> Float[Array, "rows n"]:
@@ -195,6 +203,12 @@ class StarTable:
 
 def _numbers(cells: Sequence[str]) -> Float[Array, "n"]:
     return np.fromiter(map(float, cells), np.float64, len(cells))
+
+
+def is_usable(values: Float[Array, "*n"]) -> Bool[Array, "*n"]:
+    """Whether numbers are finite, and small enough for products of a few of them."""
+    usable: Array = np.abs(values) <= LARGEST_NUMBER
+    return usable
 
 
 def _is_number(cell: str) -> bool:

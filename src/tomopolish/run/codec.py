@@ -16,6 +16,7 @@ import numpy as np
 
 from tomopolish.dataset import model
 from tomopolish.results import tomogram as results
+from tomopolish.run.stored_types import check_types
 
 Array = np.ndarray
 
@@ -80,3 +81,28 @@ def decode(content: Any, arrays: Mapping[str, Array]) -> Any:
         case {"class": str(name), "fields": dict(fields)}:
             return _CLASSES[name](**{key: decode(value, arrays) for key, value in fields.items()})
     raise ValueError("this is no stored result")
+
+
+def decode_result(content: Any, arrays: Mapping[str, Array]) -> results.TomogramResult:
+    """Turn the JSON and the arrays of a tomogram's result back into it.
+
+    Raises ValueError, KeyError or TypeError when they hold anything else, arrays of another shape, or a
+    geometry that is not made of finite numbers.
+    """
+    result = decode(content, arrays)
+    if not isinstance(result, results.TomogramResult):
+        raise ValueError("this is no result of a tomogram")
+    check_types(result)
+    tilts = {len(alignment.projections_px) for alignment in result.alignments}
+    if result.record is not None:
+        tilts.add(len(result.record.given.projections_px))
+    if not result.alignments or len(tilts) != 1:
+        raise ValueError("its parts do not have the same tilt images")
+    for alignment in result.alignments:
+        warp, motion = alignment.deformation, alignment.trajectories_px
+        numbers = [alignment.projections_px, alignment.positions_px]
+        numbers += [] if motion is None else [motion]
+        numbers += [] if warp is None else [warp.coefficients]
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise ValueError("its geometry holds numbers that are not finite")
+    return result

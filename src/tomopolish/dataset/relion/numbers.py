@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from tomopolish.dataset.star import StarTable
+from tomopolish.dataset.star_table import LARGEST_NUMBER, USABLE
 from tomopolish.errors import InputError
 
 T = TypeVar("T")
@@ -31,10 +32,9 @@ def number(table: StarTable, label: str, row: int, default: float | None = None)
         value = float(cell)
     except ValueError:
         value = np.nan
-    if not np.isfinite(value):
-        raise table.error(
-            f"{label} is {cell[:60]!r}, which is not a finite number; correct the cell", row=row
-        )
+    if not abs(value) <= LARGEST_NUMBER:
+        wanted = USABLE if np.isfinite(value) else "a finite number"
+        raise table.error(f"{label} is {cell[:60]!r}, which is not {wanted}; correct the cell", row=row)
     return value
 
 
