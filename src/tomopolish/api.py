@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from tomopolish.settings.alignment import (
     WindowSettings,
     refuse_unavailable,
 )
+from tomopolish.settings.tilts import TiltSelection
 
 # Each function imports what it computes with, as the commands do: the command line is a part of this package,
 # and `tomopolish --help` must not wait for numba and SciPy.
@@ -160,6 +161,9 @@ def align(
     range_penalty: float = 0.0,
     min_frame: int = 0,
     max_frame: int | None = None,
+    exclude_tilts: Mapping[str, Sequence[int]] | None = None,
+    max_tilt_angle: float | None = None,
+    max_dose: float | None = None,
     weights: WeightSettings | None = None,
     fit: FitSettings | None = None,
     motion: MotionSettings | None = None,
@@ -180,6 +184,10 @@ def align(
         ``cuda:0,cuda:1``.
     range_penalty, min_frame, max_frame
         See `tomopolish.settings.alignment.WindowSettings`.
+    exclude_tilts
+        Tomogram → numbers of tilt images that are left out, from 1 in the order of its rows.
+    max_tilt_angle, max_dose
+        Largest tilt, degrees, and largest exposure before an image, e⁻/Å², that are used; None: any.
     weights, fit, motion, deformation
         Options that differ from the defaults.
     show_progress
@@ -201,15 +209,12 @@ def align(
     from tomopolish.run.species import SPECIES_STAGES
 
     found = _joined(project, box_px) if isinstance(project, Mapping) else project
+    found = _selected(found, exclude_tilts, max_tilt_angle, max_dose)
     first = found.first if isinstance(found, SpeciesSet) else found
-    if isinstance(found, SpeciesSet):
-        box_px = found.boxes_px[0]
-    if isinstance(box_px, Mapping):
-        raise InputError("several boxes were given for one project: give one")
     settings = AlignSettings(
         inputs=_inputs(first),
         windows=WindowSettings(
-            box_px=box_px,
+            box_px=_one_box(found, box_px),
             range_px=range_px,
             range_penalty=range_penalty,
             min_frame=min_frame,
@@ -233,7 +238,33 @@ def align(
         shown.warn(sentence)
     report = refine(found, settings, stages, shown, runner=runner)
     warnings += [sentence for result in report.results.values() for sentence in result.statistics.warnings]
-    return AlignedProject(project=found, report=report, warnings=tuple(warnings))
+    return AlignedProject(project=found, report=report, warnings=tuple(dict.fromkeys(warnings)))
+
+
+def _one_box(project: Dataset | SpeciesSet, box_px: int | Mapping[str, int]) -> int:
+    """Return the box of the first species."""
+    from tomopolish.dataset.species import SpeciesSet
+
+    if isinstance(project, SpeciesSet):
+        return project.boxes_px[0]
+    if isinstance(box_px, Mapping):
+        raise InputError("several boxes were given for one project: give one")
+    return box_px
+
+
+def _selected(
+    project: Dataset | SpeciesSet,
+    exclude_tilts: Mapping[str, Sequence[int]] | None,
+    max_tilt_angle: float | None,
+    max_dose: float | None,
+) -> Dataset | SpeciesSet:
+    """Leave out the tilt images that the options of `align` name, if any."""
+    tilts = TiltSelection(
+        excluded={name: tuple(sorted(numbers)) for name, numbers in (exclude_tilts or {}).items()},
+        max_tilt_angle_degrees=max_tilt_angle,
+        max_dose=max_dose,
+    )
+    return project.selecting(tilts) if tilts else project
 
 
 def _joined(projects: Mapping[str, Dataset], box_px: int | Mapping[str, int]) -> SpeciesSet:

@@ -19,6 +19,10 @@ class RunError(TomopolishError):
     exit_code = 1
 
 
+class UnusableImageError(RunError):
+    """A tilt image cannot be used; the text says why, as the rest of a sentence."""
+
+
 class RunStopped(TomopolishError):  # noqa: N818  nothing went wrong
     """Somebody asked the run to end: no tomogram's failure, and no reason to go on with the next."""
 

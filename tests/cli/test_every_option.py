@@ -184,6 +184,21 @@ def keeps(option: str, name: str) -> Check:
     return check
 
 
+def leaves_out(options: str, *numbers: int) -> Check:
+    """The option changes the geometry, but for the tilt images of these numbers, which keep their rows."""
+
+    def check(bench: Bench) -> None:
+        changes(options)(bench)
+        before = (bench.project / "tilt_series/TS_01.star").read_text().splitlines()
+        after = (bench(options).folder / "tilt_series/TS_01.star").read_text().splitlines()
+        cells = [[line.split() for line in lines if len(line.split()) > 5] for lines in (before, after)]
+        kept = [n for n, rows in enumerate(zip(*cells, strict=True), start=1) if rows[0] == rows[1]]
+        assert kept == list(numbers)
+        assert "left out: --" in bench(options).err
+
+    return check
+
+
 def writes(options: str, *names: str) -> Check:
     """With the option the same result comes with these further files."""
 
@@ -375,6 +390,9 @@ TABLE: dict[str, Check] = {
     "--it": changes("--it 1", also=lambda found: "had not converged" in found.err),
     "--min_frame": changes("--min_frame 3"),
     "--max_frame": changes("--max_frame 7"),
+    "--exclude_tilts": leaves_out("--exclude_tilts TS_01:2,9-10", 2, 9, 10),
+    "--max_tilt_angle": leaves_out("--max_tilt_angle 48", 1, 11),
+    "--max_dose": leaves_out("--max_dose 26", 1, 11),
     "--pad": changes("--pad 2"),
     "--ref_scale": changes("--ref_scale 0.5"),
     "--hold_out": hold_out,

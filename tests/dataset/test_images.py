@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from tomopolish.dataset.half_precision import widen
-from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
+from tomopolish.dataset.images import (
+    CONSTANT,
+    NOT_FINITE,
+    MrcImages,
+    open_micrographs,
+    open_sections,
+    open_stack,
+)
 from tomopolish.dataset.mrc import read_header, split_section, write_stack, write_volume
 from tomopolish.errors import InputError, RunError
 
@@ -38,7 +45,7 @@ def test_stacks_of_every_type(tmp_path: Path, dtype: str) -> None:
         image = images.read(tilt)
         assert image.dtype == np.float32
         np.testing.assert_array_equal(image, data[tilt].astype(np.float32))
-    assert not images.is_dummy(1)
+    assert images.dummy_reason(1) is None
     assert read_header(tmp_path / "a.mrcs").pixel_size_angstrom == pytest.approx(2.5)
 
 
@@ -57,17 +64,17 @@ def test_every_finite_half_there_is_is_read_exactly() -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)].reshape(256, -1)
     found = np.empty(halves.shape, dtype=np.float32)
-    assert widen(halves, found)
+    widen(halves, found)
     np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
-@pytest.mark.parametrize(
-    ("value", "finite"), [(65504, True), (-65504, True), (np.inf, False), (np.nan, False)]
-)
-def test_halves_that_are_no_finite_numbers_are_noticed(value: float, finite: bool) -> None:
+@pytest.mark.parametrize("value", [65504, -65504, np.inf, -np.inf, np.nan])
+def test_halves_that_are_no_finite_numbers_stay_so(value: float) -> None:
     halves = np.ones((5, 37), dtype=np.float16)
     halves[3, 30] = value
-    assert widen(halves, np.empty(halves.shape, dtype=np.float32)) is finite
+    found = np.empty(halves.shape, dtype=np.float32)
+    widen(halves, found)
+    np.testing.assert_array_equal(found, halves.astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -157,9 +164,8 @@ def test_dummies_are_recognised(tmp_path: Path) -> None:
     data[2] = np.nan
     write_stack(tmp_path / "d.mrcs", data, count=3, size_px=(24, 20), pixel_size_angstrom=1.0)
     images = open_stack(tmp_path / "d.mrcs", 3, named_in="t.star")
-    assert [images.is_dummy(tilt) for tilt in range(3)] == [False, True, True]
-    with pytest.raises(RunError, match="section 3 holds values that are not finite"):
-        images.read(2)
+    assert [images.dummy_reason(tilt) for tilt in range(3)] == [None, CONSTANT, NOT_FINITE]
+    np.testing.assert_array_equal(images.read(2), data[2])
 
 
 def test_faulty_files(tmp_path: Path) -> None:
@@ -169,7 +175,7 @@ def test_faulty_files(tmp_path: Path) -> None:
     complex_mode[12:16] = np.int32(4).tobytes()
     nonsense[0:4] = np.int32(-5).tobytes()
     files = {
-        "short.mrcs": (raw[:-1], "cut off"),
+        "nothing.mrcs": (raw[:2000], "cut off"),
         "header.mrcs": (raw[:500], "only 500 bytes"),
         "complex.mrcs": (bytes(complex_mode), "mode 4 is not supported"),
         "nonsense.mrcs": (bytes(nonsense), "makes no sense"),
@@ -186,18 +192,49 @@ def test_faulty_files(tmp_path: Path) -> None:
         open_stack(tmp_path / "s.mrcs", 4, named_in="t.star")
 
 
-def test_faulty_lists_of_micrographs(tmp_path: Path) -> None:
+def test_a_stack_that_is_cut_off_lacks_its_last_images(tmp_path: Path) -> None:
+    data = make_stack(tmp_path / "s.mrcs")
+    raw = (tmp_path / "s.mrcs").read_bytes()
+    (tmp_path / "s.mrcs").write_bytes(raw[: -data[0].nbytes - 1])
+    images = open_stack(tmp_path / "s.mrcs", 3, named_in="t.star")
+    assert [one.tilt for one in images.unreadable] == [1, 2] and len(images) == 3
+    assert all("is cut off" in one.reason for one in images.unreadable)
+    np.testing.assert_array_equal(images.read(0), data[0])
+    with pytest.raises(RunError, match=r"tilt image 2 cannot be read: .* is cut off"):
+        images.read(1)
+    again: MrcImages = pickle.loads(pickle.dumps(images))
+    assert again.unreadable == images.unreadable and again.describe(1) == "row 2"
+
+
+def test_rows_may_name_the_sections_of_a_stack(tmp_path: Path) -> None:
+    data = make_stack(tmp_path / "s.mrcs", shape=(5, 20, 24))
+    images = open_sections(tmp_path / "s.mrcs", [4, 1, 7], named_in="t.star")
+    np.testing.assert_array_equal(images.read(0), data[4])
+    np.testing.assert_array_equal(images.read(1), data[1])
+    assert images.unreadable[0].tilt == 2 and "section 8 is named" in images.unreadable[0].reason
+    with pytest.raises(InputError, match="row 1: section 6 is named"):
+        open_sections(tmp_path / "s.mrcs", [5, 6], named_in="t.star")
+
+
+def test_faulty_micrographs_cost_themselves(tmp_path: Path) -> None:
     make_stack(tmp_path / "s.mrcs")
     make_stack(tmp_path / "m.mrc", shape=(1, 20, 24))
     make_stack(tmp_path / "other.mrc", shape=(1, 20, 26))
-    for entries, expected in {
-        ((None, "m.mrc"), (None, "s.mrcs")): "row 2: .* has 3 sections",
-        ((None, "m.mrc"), (3, "s.mrcs")): "row 2: section 4 is named",
-        ((None, "m.mrc"), (None, "other.mrc")): "row 2: .* has 26 x 20 px",
-        ((None, "absent.mrc"),): "row 1: .* no such file",
+    (tmp_path / "text.mrc").write_text("no image\n" * 300)
+    sound = (0, "s.mrcs"), (1, "s.mrcs")
+    for entry, expected in {
+        (None, "s.mrcs"): "has 3 sections",
+        (3, "s.mrcs"): "section 4 is named",
+        (None, "other.mrc"): "has 26 x 20 px, but the other images 24 x 20",
+        (None, "absent.mrc"): "no such file",
+        (None, "text.mrc"): "not an MRC file",
     }.items():
-        with pytest.raises(InputError, match=expected):
-            open_micrographs([(s, tmp_path / name) for s, name in entries], named_in="t.star")
+        entries = [(s, tmp_path / name) for s, name in (sound[0], entry, sound[1])]
+        images = open_micrographs(entries, named_in="t.star")
+        assert [one.tilt for one in images.unreadable] == [1] and images.size_px == (24, 20)
+        assert expected in images.unreadable[0].reason
+    with pytest.raises(InputError, match=r"t.star, row 1: .* no such file"):
+        open_micrographs([(None, tmp_path / "absent.mrc")] * 2, named_in="t.star")
 
 
 def test_a_file_that_shrinks_later_is_a_clean_failure(tmp_path: Path) -> None:

@@ -149,9 +149,9 @@ def test_matrices_without_values_leave_the_angles_to_count(project: Path) -> Non
 def test_wrong_matrices_beside_angles_are_refused_with_a_remedy_that_works(project: Path) -> None:
     expected = seen(*opened().load("TS_01"))
     both_descriptions()
-    set_cell(SERIES, "TS_01", "rlnTomoProjY", 4, "[0.25,0,0,10]")
+    set_column(SERIES, "TS_01", "rlnTomoProjY", "[0.25,0,0,10]")
     with pytest.raises(
-        InputError, match=r"row 5: .* is not a rotation.*remove the columns rlnTomoProjX"
+        InputError, match=r"row 1: .* is not a rotation.*remove the columns rlnTomoProjX"
     ) as caught:
         warnings()
     columns = str(caught.value).partition("remove the columns ")[2].partition(", so that")[0].split(", ")
@@ -215,8 +215,8 @@ def test_a_column_with_some_values_only_is_said_once(project: Path) -> None:
 
 def test_cells_that_count_still_need_a_value(project: Path) -> None:
     set_cell(SERIES, "TS_01", "rlnTomoZRot", 6, "<NA>")
-    with pytest.raises(InputError, match="row 7: rlnTomoZRot is '<NA>'"):
-        warnings()
+    reason = "rlnTomoZRot is '<NA>', which is not a finite number"
+    assert warnings() == [f"tilt image 7 of TS_01 is left out: {reason}"]
 
 
 def test_labels_and_tables_in_other_capitals_are_read_and_kept(project: Path) -> None:

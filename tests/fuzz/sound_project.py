@@ -10,6 +10,7 @@ import numpy as np
 from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.mrc import write_stack, write_volume
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.screening import screened
 from tomopolish.dataset.star import read_star, write_star
 from tomopolish.errors import InputError, TomopolishError
 
@@ -159,8 +160,9 @@ class SoundProject:
             reached = "refused when read"
             for tomogram in dataset.tomogram_names:
                 series, particles = dataset.load(tomogram)
-                for tilt in range(len(series)):
-                    assert np.isfinite(series.images.read(tilt)).all()
+                images = screened(series).images
+                for tilt in np.flatnonzero(series.usable).tolist():
+                    assert np.isfinite(images.read(tilt)).all()
                 assert np.isfinite(series.projections_px).all()
                 assert np.isfinite(particles.positions_px).all()
             assert np.isfinite(dataset.references().half_maps).all()

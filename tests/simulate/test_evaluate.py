@@ -25,13 +25,8 @@ from tomopolish.simulate import (
     simulate_tomogram,
     write_project,
 )
-from tomopolish.simulate.evaluate import (
-    Geometry,
-    evaluate_alignment,
-    evaluate_project,
-    geometry_errors,
-    input_geometry,
-)
+from tomopolish.simulate.evaluate import evaluate_alignment, evaluate_project, input_geometry
+from tomopolish.simulate.geometry_errors import Geometry, geometry_errors
 
 SETTINGS = SimulationSettings(
     seed=2,

@@ -12,6 +12,7 @@ from tomopolish.cli.cluster import cluster_from, cluster_section
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
 from tomopolish.cli.relion_version import relion_version_option, version_from
 from tomopolish.cli.species import YAML, species_from
+from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import (
     DEFORMATION_MODELS,
@@ -84,6 +85,7 @@ def _alignment() -> Section:
     )
     section.value("--min_frame", "N", "First tilt image used, by exposure.", type=int, default=0)
     section.value("--max_frame", "N", "Last tilt image used, by exposure; -1: all.", type=int, default=-1)
+    add_tilt_options(section)
     section.value("--pad", "FACTOR", "Oversampling of the windows.", type=NUMBER, default=1.0)
     section.value(
         "--ref_scale", "FACTOR", "Factor applied to the references; auto: estimated where far off.",
@@ -237,6 +239,7 @@ def _input_paths(values: Mapping[str, Any]) -> InputPaths:
         mask=values["mask"],
         fsc=values["fsc"],
         relion_version=version_from(values["relion_version"]),
+        tilts=tilt_selection(values),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tomopolish.cli.grouped import FILE, Section, command
 from tomopolish.cli.relion_version import relion_version_option, version_from
+from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 
 
 def _sections() -> list[Section]:
@@ -19,6 +21,7 @@ def _sections() -> list[Section]:
     source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
     source.value("--mask", "MRC", "Mask of the FSC; overrides that of --i.", type=FILE)
     relion_version_option(source)
+    add_tilt_options(source)
     maps = Section("Maps")
     maps.value("--b", "PX", "Edge of the boxes cut from the images.", type=click.IntRange(16), required=True)
     maps.value("--crop", "PX", "Edge of the maps.  [default: that of --b]", type=click.IntRange(8))
@@ -41,14 +44,17 @@ def _reconstruct(
     sym: str,
     o: Path,
     j: int,
+    **tilts: Any,
 ) -> int:
     from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.reconstruct import ReconstructSettings, reconstruct_dataset
     from tomopolish.run.reporter import reporter_for
 
     settings = ReconstructSettings(output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j)
-    version = version_from(relion_version)
-    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, mask=mask, relion_version=version)
+    dataset = open_dataset(
+        i, particles=p, tomograms=t, trajectories=mot, mask=mask,
+        relion_version=version_from(relion_version), selection=tilt_selection(tilts),
+    )  # fmt: skip
     fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout))
     high, half = (fsc.resolution_angstrom(dataset.pixel_size_angstrom, t) for t in (0.143, 0.5))
     click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å.")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 KEPT = (
     "i", "p", "t", "mot", "ref1", "ref2", "mask", "fsc", "relion_version",
     "b", "r", "range_reg", "min_frame", "max_frame", "pad", "ref_scale",
+    "exclude_tilts", "max_tilt_angle", "max_dose",
     "freq_cutoff", "fsc_thresh_width", "use_snr_weight", "per_frame_noise", "no_whiten", "whiten_abs",
     "hp", "srp", "cutoff_fract",
     "abs_params", "s_div", "sq_exp_ker",

@@ -15,6 +15,7 @@ import numpy as np
 from tomopolish.dataset.exposure_checks import exposure_warnings
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes
 from tomopolish.dataset.project import OUTPUT_NAMES, Dataset
@@ -60,6 +61,7 @@ def check_dataset(
         When the data set cannot be refined; it names file, table and row, and the remedy.
     """
     check_box(box_px)
+    check_selection(dataset.tomograms, dataset.selection)
     warnings = check_particles(dataset)
     warnings += check_references(dataset, box_px)
     unseen, faults, remarks = [], {}, Remarks()
@@ -230,16 +232,18 @@ def check_tomogram(dataset: Dataset, name: str, box_px: int, remarks: Remarks) -
     tilt_series, particles = dataset.load(name)
     place = f"{dataset.tomograms.general.place}, row {dataset.tomograms.row(name) + 1}"
     _check_pixel_size(dataset, place, tilt_series)
-    _check_images(dataset, place, tilt_series, box_px)
+    _check_images(place, tilt_series, box_px)
+    tilt_series = without_dummies(place, tilt_series)
     remarks.add(name, (*tilt_series.remarks, *_image_remarks(place, tilt_series)))
-    warnings = _tomogram_warnings(dataset, place, tilt_series, particles)
+    warnings = left_out_sentences(name, tilt_series.left_out)
+    warnings += _tomogram_warnings(dataset, place, tilt_series, particles)
     return warnings, count_visible(tilt_series, particles, box_px)
 
 
 def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) -> int:
     """Count particle–tilt pairs whose projection lies at least half a box inside the image."""
     w, h = tilt_series.image_size_px
-    q = project(tilt_series.projections_px, particles.positions_px)
+    q = project(tilt_series.projections_px[tilt_series.usable], particles.positions_px)
     margin = box_px / 2
     inside = (
         (q[..., 0] >= margin) & (q[..., 0] <= w - margin) & (q[..., 1] >= margin) & (q[..., 1] <= h - margin)
@@ -257,7 +261,7 @@ def _check_pixel_size(dataset: Dataset, place: str, tilt_series: TiltSeries) -> 
         )
 
 
-def _check_images(dataset: Dataset, place: str, tilt_series: TiltSeries, box_px: int) -> None:
+def _check_images(place: str, tilt_series: TiltSeries, box_px: int) -> None:
     images = tilt_series.images
     w, h = images.size_px
     if min(w, h) < 16:
@@ -269,20 +273,6 @@ def _check_images(dataset: Dataset, place: str, tilt_series: TiltSeries, box_px:
         raise InputError(
             f"--b {box_px}: the box is larger than the tilt images ({w} x {h} px, {place}); reduce it"
         )
-    if isinstance(images, MrcImages):
-        dummies = [tilt for tilt in range(len(images)) if images.is_dummy(tilt)]
-        if len(dummies) == len(images):
-            raise InputError(
-                f"{place}: all tilt images ({images.describe(0)}, …) are constant, so they are placeholders; "
-                "name the real tilt images (some exporters write dummies)"
-            )
-        if dummies:
-            series = dataset.tomograms.series(tilt_series.name)
-            raise series.error(
-                f"the tilt image ({images.describe(dummies[0])}) is constant or not finite; "
-                "remove the tilt from the series, or supply its image",
-                row=dummies[0],
-            )
 
 
 def _tomogram_warnings(
@@ -316,7 +306,7 @@ def _image_remarks(place: str, tilt_series: TiltSeries) -> list[Remark]:
     images, counting = tilt_series.images, tilt_series.pixel_size_angstrom
     if not isinstance(images, MrcImages):
         return []
-    file = images.sections[0][0]
+    file = images.first_file
     agreement = compare_pixel_sizes(file.pixel_size_angstrom, counting)
     if agreement is Agreement.DIFFERENT:
         raise InputError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from tomopolish.dataset.left_out import numbered
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.physics.exposure import repeated
 from tomopolish.physics.geometry import tilt_angles_degrees
@@ -14,8 +13,6 @@ from tomopolish.shapes import Float, Int
 Array = np.ndarray
 
 LABEL = "rlnMicrographPreExposure"
-MOST_LISTED = 8
-"""Tilt images that a sentence lists by number."""
 
 
 def exposure_warnings(series: TiltSeries) -> list[str]:
@@ -33,7 +30,7 @@ def exposure_warnings(series: TiltSeries) -> list[str]:
     shared = usable[repeated(exposure)]
     if len(shared):
         warnings.append(
-            f"tilt images {listed(shared)} of {series.name} share their exposure with others ({LABEL}): "
+            f"{numbered(shared)} of {series.name} share their exposure with others ({LABEL}): "
             "the order of the rows is taken for theirs, and the exposure up to the next image is divided "
             "evenly among those that share"
         )
@@ -46,7 +43,7 @@ def exposure_warnings(series: TiltSeries) -> list[str]:
     if len(early):
         warnings.append(
             f"the exposures of {series.name} ({LABEL}) do not grow with the tilt angle on both sides of the "
-            f"first image (tilt images {listed(early)}): the order of exposure follows them all the same"
+            f"first image ({numbered(early)}): the order of exposure follows them all the same"
         )
     return warnings
 
@@ -64,17 +61,3 @@ def out_of_order(angles_degrees: Float[Array, "F"], exposure: Float[Array, "F"])
         along = sorted_exposure[side]
         early[side] |= along < np.maximum.accumulate(along)
     return np.sort(order[early])
-
-
-def listed(tilts: Sequence[int] | Int[Array, "n"], most: int = MOST_LISTED) -> str:
-    """Numbers of tilt images, from 1, as a sentence lists them: ranges joined, and a count of the rest."""
-    numbers = sorted(int(tilt) + 1 for tilt in tilts)
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    words = [str(a) if a == b else f"{a}–{b}" if b > a + 1 else f"{a}, {b}" for a, b in parts]
-    rest = sum(b - a + 1 for a, b in parts[most:])
-    return ", ".join(words[:most]) + (f" and {rest} more" if rest else "")

@@ -18,20 +18,16 @@ _INFINITE = np.uint32(0x7C00)
 _SCALE = np.float32(2.0**112)
 
 
-def widen(halves: Array, out: Array) -> bool:
-    """Convert float16 in the machine's byte order to float32, exactly; both contiguous, of equal size.
-
-    Returns
-    -------
-    Whether all are finite numbers; what others become means nothing.
-    """
+def widen(halves: Array, out: Array) -> None:
+    """Convert float16 in the machine's byte order to float32, exactly; both contiguous, of equal size."""
     flat = out.reshape(-1)
-    return bool(_widen(halves.view(np.uint16).reshape(-1), flat.view(np.uint32), flat))
+    if not _widen(halves.view(np.uint16).reshape(-1), flat.view(np.uint32), flat):
+        out[...] = halves
 
 
 @kernel()
 def _widen(halves, bits, out):  # type: ignore[no-untyped-def]
-    """Write halves, given by their bits, as float32; returns whether all are finite.
+    """Write halves, given by their bits, as float32; returns whether all are finite, as others become wrong.
 
     `bits` are those of `out`. Numbers below the least normal half are exact, too: what they are on the way is
     a float32.

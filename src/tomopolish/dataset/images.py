@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.model import LeftOutTilt
 from tomopolish.dataset.mrc import MrcFile, read_header
 from tomopolish.errors import InputError, RunError
 from tomopolish.shapes import Float32
 
 Array = np.ndarray
 
+CONSTANT = "the image is constant"
+NOT_FINITE = "the image has too few pixels that are finite numbers"
+GIVE_STACK = "give the stack that belongs to this table"
+
+Section = tuple[MrcFile, int]
+"""A file, and one of its sections, from 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MrcImages:
-    """The tilt images of a series (a `TiltImages`), file order; small, and fit for pickling."""
+    """The tilt images of a series (a `TiltImages`), file order; small, and fit for pickling.
 
-    sections: tuple[tuple[MrcFile, int], ...]
+    Attributes
+    ----------
+    sections
+        Where each image is; None where it cannot be read.
+    unreadable
+        Images that cannot be read, and why.
+    """
+
+    sections: tuple[Section | None, ...]
+    unreadable: tuple[LeftOutTilt, ...] = ()
+
+    @property
+    def first_file(self) -> MrcFile:
+        """File of the first image that can be read."""
+        return next(section[0] for section in self.sections if section is not None)
 
     @property
     def size_px(self) -> tuple[int, int]:
         """(w, h) of every image."""
-        _, h, w = self.sections[0][0].shape
+        _, h, w = self.first_file.shape
         return w, h
 
     def __len__(self) -> int:
         return len(self.sections)
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
-        """Read one tilt image; raises RunError when it cannot be read, or is not made of finite numbers."""
+        """Read one tilt image as the file has it; raises RunError when it cannot be read."""
         w, h = self.size_px
         image = np.empty((h, w), dtype=np.float32)
         self.read_into(tilt, image)
@@ -45,22 +68,26 @@ class MrcImages:
         image
             Receives as many rows as it has, from `row` on.
         """
-        file, section = self.sections[tilt]
-        if not file.read_section_into(section, image, row):
-            raise RunError(f"{self.describe(tilt)} holds values that are not finite; make the image again")
+        file, section = self._section(tilt)
+        file.read_section_into(section, image, row)
 
-    def is_dummy(self, tilt: int) -> bool:
-        """Whether a tilt image is a placeholder: constant, or without finite values, in three of its rows."""
-        file, section = self.sections[tilt]
+    def dummy_reason(self, tilt: int) -> str | None:
+        """Say why a tilt image is none, judged by three of its rows; None where they vary.
+
+        Raises RunError when they cannot be read.
+        """
+        file, section = self._section(tilt)
         h = file.shape[1]
         rows = np.stack([file.read_row(section, h * part // 4) for part in (1, 2, 3)])
         finite = rows[np.isfinite(rows)]
-        return finite.size == 0 or bool(finite.max() == finite.min())
+        if not finite.size:
+            return NOT_FINITE
+        return CONSTANT if finite.max() == finite.min() else None
 
     @property
     def surplus(self) -> str | None:
         """A sentence when files are longer than their headers say, else None."""
-        files = {file.path: file for file, _ in self.sections}
+        files = {place[0].path: place[0] for place in self.sections if place is not None}
         sentences = [sentence for file in files.values() if (sentence := file.surplus)]
         if len(sentences) > 1:
             return f"{sentences[0]} (and so it is with {len(sentences) - 1} more files of the series)"
@@ -68,14 +95,31 @@ class MrcImages:
 
     def describe(self, tilt: int) -> str:
         """Name a tilt image for messages."""
-        file, section = self.sections[tilt]
-        return f"{file.path}, section {section + 1}"
+        section = self.sections[tilt]
+        return f"row {tilt + 1}" if section is None else f"{section[0].path}, section {section[1] + 1}"
+
+    def _section(self, tilt: int) -> Section:
+        section = self.sections[tilt]
+        if section is None:
+            reason = next(one.reason for one in self.unreadable if one.tilt == tilt)
+            raise RunError(f"tilt image {tilt + 1} cannot be read: {reason}")
+        return section
 
 
-def open_stack(path: Path, tilts: int, *, named_in: str) -> MrcImages:
-    """Images of a stack that must have one section for each of `tilts` rows; raises InputError.
+def open_stack(path: Path, tilts: int, *, named_in: str, remedy: str = GIVE_STACK) -> MrcImages:
+    """Images of a stack that must have one section for each of `tilts` rows.
 
-    `named_in` says where the stack is named, for messages.
+    Parameters
+    ----------
+    named_in
+        Where the stack is named, for messages.
+    remedy
+        What to do where rows and sections differ in number, for messages.
+
+    Raises
+    ------
+    InputError
+        When the stack cannot be read, or rows and sections differ in number.
     """
     file = header_named_in(path, named_in)
     if file.shape[0] != tilts:
@@ -83,44 +127,85 @@ def open_stack(path: Path, tilts: int, *, named_in: str) -> MrcImages:
         raise InputError(
             f"{named_in}: the tilt series has {tilts} rows, but its stack {file.path} has "
             f"{file.shape[0]} section{'' if file.shape[0] == 1 else 's'} of "
-            f"{file.shape[2]} x {file.shape[1]} px{hint}; "
-            "give the stack that belongs to this table"
+            f"{file.shape[2]} x {file.shape[1]} px{hint}; {remedy}"
         )
-    return MrcImages(sections=tuple((file, section) for section in range(tilts)))
+    return _gathered([(file, section) for section in range(tilts)], {}, named_in)
+
+
+def open_sections(path: Path, sections: Sequence[int], *, named_in: str) -> MrcImages:
+    """Images of a stack whose rows name their sections (from 0), in any order and number.
+
+    A row that names a section which the stack does not have costs its image. Raises InputError when the stack
+    cannot be read, or has none of the sections.
+    """
+    file = header_named_in(path, named_in)
+    return _gathered([(file, section) for section in sections], {}, named_in)
 
 
 def open_micrographs(entries: Sequence[tuple[int | None, Path]], *, named_in: str) -> MrcImages:
-    """Images named one by one, as (section or None, file); raises InputError naming the row."""
-    headers: dict[Path, MrcFile] = {}
-    sections: list[tuple[MrcFile, int]] = []
+    """Images named one by one, as (section or None, file).
+
+    An image that cannot be read, or has not the size of most, is unreadable; raises InputError when all are.
+    """
+    headers: dict[Path, MrcFile | str] = {}
+    places: list[Section | None] = []
+    faults: dict[int, str] = {}
     for row, (named_section, path) in enumerate(entries):
-        place = f"{named_in}, row {row + 1}"
         if path not in headers:
-            headers[path] = header_named_in(path, place)
-        file, section = headers[path], named_section or 0
-        if not 0 <= section < file.shape[0]:
-            raise InputError(
-                f"{place}: section {section + 1} is named, but {path} has {file.shape[0]}; correct the number"
-            )
-        if named_section is None and file.shape[0] != 1:
-            raise InputError(
-                f"{place}: {path} has {file.shape[0]} sections where one image is expected; name the section "
+            try:
+                headers[path] = read_header(path, sections_may_lack=True)
+            except InputError as problem:
+                headers[path] = str(problem)
+        file = headers[path]
+        if isinstance(file, str):
+            faults[row] = file
+            places.append(None)
+        elif named_section is None and file.shape[0] != 1:
+            faults[row] = (
+                f"{path} has {file.shape[0]} sections where one image is expected; name the section "
                 "(000001@file), or give motion-corrected images"
             )
-        sections.append((file, section))
-        if file.shape[1:] != sections[0][0].shape[1:]:
-            first, this = sections[0][0].shape, file.shape
-            raise InputError(
-                f"{place}: {path} has {this[2]} x {this[1]} px, but the first image {first[2]} x {first[1]}; "
-                "give all tilt images one size"
-            )
-    return MrcImages(sections=tuple(sections))
+            places.append(None)
+        else:
+            places.append((file, named_section or 0))
+    return _gathered(places, faults, named_in)
+
+
+def _gathered(places: Sequence[Section | None], faults: Mapping[int, str], named_in: str) -> MrcImages:
+    """Leave out the sections that files do not have, and images of another size than most."""
+    found = dict(faults)
+    sizes = Counter(place[0].shape[1:] for place in places if place is not None)
+    usual = sizes.most_common(1)[0][0] if sizes else (0, 0)  # of equally many, the first
+    for tilt, place in enumerate(places):
+        if place is not None and (reason := _lacking(*place, usual)):
+            found[tilt] = reason
+    if len(found) == len(places):
+        row = min(found)
+        raise InputError(f"{named_in}, row {row + 1}: {found[row]}")
+    return MrcImages(
+        sections=tuple(None if tilt in found else place for tilt, place in enumerate(places)),
+        unreadable=tuple(LeftOutTilt(tilt=tilt, reason=found[tilt]) for tilt in sorted(found)),
+    )
+
+
+def _lacking(file: MrcFile, section: int, size: tuple[int, ...]) -> str | None:
+    """Say why a section is no image of a series with images of `size` (h, w), or return None."""
+    if not 0 <= section < file.shape[0]:
+        return f"section {section + 1} is named, but {file.path} has {file.shape[0]}; correct the number"
+    if section >= file.complete_sections:
+        return f"{file.path} is cut off before the end of its section; copy the file again"
+    if file.shape[1:] != size:
+        return (
+            f"{file.path} has {file.shape[2]} x {file.shape[1]} px, but the other images "
+            f"{size[1]} x {size[0]}; give all tilt images one size"
+        )
+    return None
 
 
 def header_named_in(path: Path, place: str) -> MrcFile:
-    """Header of a file; an InputError says where the file is named."""
+    """Header of a stack, which may be cut off; an InputError says where the file is named."""
     try:
-        return read_header(path)
+        return read_header(path, sections_may_lack=True)
     except InputError as problem:
         raise InputError(f"{place}: {problem}") from None
 

@@ -34,7 +34,10 @@ class TiltImages(Protocol):
         """Return the number of tilt images."""
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
-        """Return one tilt image, file order, as float32; raises RunError when it cannot be read."""
+        """Return one tilt image, file order, as float32; raises RunError when it cannot be read.
+
+        Pixels are as the source has them: `tomopolish.dataset.screening` replaces wild ones.
+        """
 
 
 @runtime_checkable

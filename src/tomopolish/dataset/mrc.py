@@ -57,6 +57,8 @@ class MrcFile:
         Which of x, y, z runs along columns, rows and sections: (1, 2, 3) as a rule.
     surplus_bytes
         Bytes of the file behind the last section.
+    complete_sections
+        Sections that the file holds as a whole: fewer than its header states where it is cut off.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class MrcFile:
     offset: int
     pixel_size_angstrom: float
     axes: tuple[int, int, int]
+    complete_sections: int
     surplus_bytes: int = 0
 
     @property
@@ -77,20 +80,16 @@ class MrcFile:
         _, h, w = self.shape
         return self._read(section, 0, h * w).reshape(h, w)
 
-    def read_section_into(self, section: int, image: Float32[Array, "n w"], row: int = 0) -> bool:
-        """As `read_section`, into memory that is there already; as many rows as that has, from `row` on.
-
-        Returns
-        -------
-        Whether all samples are finite numbers.
-        """
+    def read_section_into(self, section: int, image: Float32[Array, "n w"], row: int = 0) -> None:
+        """As `read_section`, into memory that is there already; as many rows as that has, from `row` on."""
         first = row * self.shape[2]
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
             values = self._samples(section, first, image.size).reshape(image.shape)
             if values.dtype == np.float16 and image.flags.c_contiguous:
-                return widen(values, image)
-            image[...] = values
-            return _all_finite(image)
+                widen(values, image)
+            else:
+                image[...] = values
+            return
         with self._failing(section), open_regular(self.path, buffering=0) as handle:
             handle.seek(self.offset + section * self.section_bytes + first * image.itemsize)
             target, done = image.data.cast("B"), 0
@@ -98,7 +97,6 @@ class MrcFile:
                 done += got
         if done != len(target):
             raise self._cut_off(section)
-        return _all_finite(image)
 
     def read_row(self, section: int, row: int) -> Float32[Array, "w"]:
         """Read a single row of a section; raises RunError as `read_section`."""
@@ -152,14 +150,14 @@ class MrcFile:
         return RunError(f"{self.path}: section {section + 1} is cut off; copy the file again")
 
 
-def _all_finite(image: Float32[Array, "n w"]) -> bool:
-    # The sum in single precision is quick, but sums of large values may exceed it.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return any(bool(np.isfinite(np.sum(image, dtype=dtype))) for dtype in (np.float32, np.float64))
+def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
+    """Read and check the header of an MRC file; raises InputError, which names the file.
 
-
-def read_header(path: Path) -> MrcFile:
-    """Read and check the header of an MRC file; raises InputError, which names the file."""
+    Parameters
+    ----------
+    sections_may_lack
+        Whether a file that is cut off will do, as long as it holds its first section.
+    """
     raw, size = _read_raw(path)
     header = _decode_header(raw, path)
     mode, extended = int(header["mode"]), int(header["nsymbt"])
@@ -173,8 +171,10 @@ def read_header(path: Path) -> MrcFile:
     kind = "u1" if mode == 0 and _is_unsigned_bytes(raw, integers) else _MODES[mode]
     dtype = np.dtype(kind).newbyteorder(integers.byteorder)
     offset = _HEADER_BYTES + max(extended, 0)
-    needed = offset + math.prod(shape) * dtype.itemsize
-    if size < needed:
+    section_bytes = shape[1] * shape[2] * dtype.itemsize
+    needed = offset + shape[0] * section_bytes
+    complete = min(max(size - offset, 0) // section_bytes, shape[0])
+    if complete < (1 if sections_may_lack else shape[0]):
         raise InputError(
             f"{path}: the file is cut off (it has {size} bytes, its header asks for {needed}); copy it again"
         )
@@ -192,7 +192,8 @@ def read_header(path: Path) -> MrcFile:
         offset=offset,
         pixel_size_angstrom=pixel_size if np.isfinite(pixel_size) and pixel_size > 0 else 0.0,
         axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
-        surplus_bytes=size - needed,
+        complete_sections=complete,
+        surplus_bytes=max(size - needed, 0),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,16 @@ from tomopolish.dataset.relion.trajectories import (
     read_trajectory_set,
     trajectory_writer,
 )
+from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
 from tomopolish.dataset.relion.uncertainty import UncertaintyFile
 from tomopolish.errors import InputError
+from tomopolish.settings.tilts import TiltSelection
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
 _KEPT = "_kept_references"
+_TABLES = ("_tomogram_file", "tomograms", "particles", "trajectories", "tomogram_names")
 OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")
 
 
@@ -52,10 +55,13 @@ class Dataset:
         Where everything is.
     relion_version
         The RELION, 4 or 5, that will read the particle set; None: that of the tomogram set.
+    selection
+        Which tilt images are left out on request.
     """
 
     files: OptimisationSet
     relion_version: int | None = None
+    selection: TiltSelection = field(default_factory=TiltSelection)
 
     @cached_property
     def _tomogram_file(self) -> TomogramSet:
@@ -66,7 +72,7 @@ class Dataset:
     @cached_property
     def tomograms(self) -> TomogramSet:
         """The tomogram set."""
-        return replace(self._tomogram_file, optics=self.particles.optics)
+        return replace(self._tomogram_file, optics=self.particles.optics, selection=self.selection)
 
     @cached_property
     def particles(self) -> ParticleTable:
@@ -215,7 +221,7 @@ class Dataset:
                 trajectories = stack.enter_context(
                     trajectory_writer(paths["trajectories"], count=count, version=self.version)
                 )
-            uncertainty = UncertaintyFile(out / "uncertainty.star", self.version)
+            uncertainty = UncertaintyFile(out / UNCERTAINTY, self.version)
             for name in self.tomograms.names:
                 alignment = alignments.get(name)
                 if alignment is not None:
@@ -260,8 +266,18 @@ class Dataset:
                 return self.trajectories.load(names, tilts)
         return np.zeros((len(names), tilts, 3))
 
+    def selecting(self, selection: TiltSelection) -> Dataset:
+        """Return the data set with other tilt images left out on request; tables are not read again."""
+        other = replace(self, selection=selection)
+        known = {name: self.__dict__[name] for name in _TABLES if name in self.__dict__}
+        if "tomograms" in known:
+            known["tomograms"] = replace(known["tomograms"], selection=selection)
+        other.__dict__.update(known)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self.files, "relion_version": self.relion_version}
+        names = ("files", "relion_version", "selection")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -286,11 +302,12 @@ def open_dataset(
     fsc: Path | None = None,
     working_directory: Path | None = None,
     relion_version: int | None = None,
+    selection: TiltSelection | None = None,
 ) -> Dataset:
     """Open a data set: from an optimisation set, from its components, or from both (components win).
 
     Paths, here and in the files, are relative to `working_directory`: RELION's project folder, by default
-    the current one. `relion_version` is as in `Dataset`.
+    the current one. `relion_version` and `selection` are as in `Dataset`.
 
     Raises
     ------
@@ -308,6 +325,6 @@ def open_dataset(
     }
     folder = (working_directory or Path.cwd()).absolute()
     files = read_optimisation_set(optimisation_set, components, working_directory=folder)
-    dataset = Dataset(files=files, relion_version=relion_version)
+    dataset = Dataset(files=files, relion_version=relion_version, selection=selection or TiltSelection())
     _ = dataset.tomograms, dataset.particles, dataset.trajectories  # read now, so that faults show now
     return dataset

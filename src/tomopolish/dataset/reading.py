@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from tomopolish.dataset.model import ReusesMemory, TiltSeries
+from tomopolish.errors import UnusableImageError
 from tomopolish.shapes import Float32
 
 Array = np.ndarray
@@ -41,7 +42,8 @@ def prefetch(
 ) -> Iterator[tuple[int, T]]:
     """Yield each tilt image's index and what is made of it, while the next image is being read.
 
-    An image holds until another is asked for, or as many others as hold.
+    An image holds until another is asked for, or as many others as hold. Images that cannot be used are
+    passed over: their source notes them (`tomopolish.dataset.screening`).
 
     Parameters
     ----------
@@ -61,22 +63,26 @@ def prefetch(
     buffers = [memory((height, width)) for _ in range(min(holds + 1, len(tilts)))]
     helpers = max(1, threads // COMPUTING_PER_READING)
 
-    def read(i: int) -> T:
+    def read(i: int) -> tuple[T, ...]:
         tilt = int(tilts[i])
-        if not isinstance(images, ReusesMemory):
-            return make(tilt, images.read(tilt))
-        image, into = buffers[i % len(buffers)], images.read_into
-        bands = [band for rows in needed(tilt) for band in _bands(rows, height, width)]
-        for _ in bander.map(lambda band: into(tilt, image[band], band.start), bands):
-            pass
-        return make(tilt, image)
+        try:
+            if not isinstance(images, ReusesMemory):
+                return (make(tilt, images.read(tilt)),)
+            image, into = buffers[i % len(buffers)], images.read_into
+            bands = [band for rows in needed(tilt) for band in _bands(rows, height, width)]
+            for _ in bander.map(lambda band: into(tilt, image[band], band.start), bands):
+                pass
+            return (make(tilt, image),)
+        except UnusableImageError:
+            return ()
 
     pending = None
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(helpers) as bander:
         for i, tilt in enumerate(tilts):
             made = read(0) if pending is None else pending.result()
             pending = reader.submit(read, i + 1) if i + 1 < len(tilts) else None
-            yield int(tilt), made
+            for result in made:
+                yield int(tilt), result
 
 
 def overlap(images: Iterable[tuple[int, T]], work: Callable[[int, T], None], at_once: int) -> Iterator[int]:

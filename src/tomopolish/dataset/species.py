@@ -18,10 +18,12 @@ from tomopolish.dataset.check import (
     check_tomogram,
 )
 from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.left_out import check_selection
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import InputError
+from tomopolish.settings.tilts import TiltSelection
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,6 +111,12 @@ class SpeciesSet:
         folder = self.first.files.working_directory / out_folder
         return tuple(folder / species.name / "optimisation_set.star" for species in self.species)
 
+    def selecting(self, selection: TiltSelection) -> SpeciesSet:
+        """Return the species with other tilt images left out on request."""
+        return SpeciesSet(
+            species=tuple(replace(s, dataset=s.dataset.selecting(selection)) for s in self.species)
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         return {"species": self.species}
 
@@ -157,6 +165,7 @@ def check_species(species: SpeciesSet, unusable: dict[str, str] | None = None) -
     faults: dict[str, InputError] = {}
     for s in species.species:
         check_box(s.box_px)
+        check_selection(s.dataset.tomograms, s.dataset.selection)
         found = check_particles(s.dataset)
         found = [w for w in found if WITHOUT_PARTICLES not in w] + check_references(s.dataset, s.box_px)
         remarks = Remarks()
@@ -221,10 +230,10 @@ def _difference(one: TiltSeries, other: TiltSeries) -> str | None:
     return None
 
 
-def _image_places(series: TiltSeries) -> list[tuple[Path, int]] | None:
+def _image_places(series: TiltSeries) -> list[tuple[Path, int] | None] | None:
     if not isinstance(series.images, MrcImages):
         return None
-    return [(file.path.resolve(), section) for file, section in series.images.sections]
+    return [place and (place[0].path.resolve(), place[1]) for place in series.images.sections]
 
 
 def _equal(one: Any, other: Any) -> bool:

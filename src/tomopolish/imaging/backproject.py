@@ -16,6 +16,7 @@ import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, prefetch
+from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.errors import InputError
 from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
 from tomopolish.imaging.kernels.backproject import back_project
@@ -64,14 +65,19 @@ class Reconstruction:
         particles: Particles,
         pool: Executor,
         progress: Progress | None = None,
-    ) -> None:
+    ) -> TiltSeries:
         """Add the visible particles of a tomogram, one tilt image at a time.
+
+        Returns
+        -------
+        The tilt series without the images that could not be used.
 
         Raises
         ------
         RunError
-            when a tilt image cannot be read.
+            when no tilt image can be used.
         """
+        series = screened(series)
         box = self.box_px
         geometry = _geometry(series, particles, box)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
@@ -84,6 +90,7 @@ class Reconstruction:
                 )
                 self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box), pool)
                 stage.advance()
+        return without_lost(series)
 
     def _add_tilt(self, task: TiltTask, pool: Executor) -> None:
         half_set = task.particles.half_set
@@ -135,7 +142,7 @@ def reconstruct(
 
 
 def _geometry(series: TiltSeries, particles: Particles, box: int) -> PairGeometry:
-    taking_part = np.ones(len(series), dtype=bool)
+    taking_part = series.usable
     geometry = pair_geometry(series, particles, box, taking_part)
     if series.deformation is None:
         return geometry

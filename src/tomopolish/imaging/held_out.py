@@ -42,6 +42,18 @@ class HeldOutWindows:
     def __len__(self) -> int:
         return len(self.tilts)
 
+    def of_tilts(self, usable: Bool[Array, "F"]) -> HeldOutWindows | None:
+        """Pairs of usable tilt images alone; None where there are none."""
+        mine = usable[self.tilts]
+        if not mine.any():
+            return None
+        return HeldOutWindows(
+            tilts=self.tilts[mine],
+            particles=self.particles[mine],
+            values=self.values[mine],
+            power=self.power[mine],
+        )
+
     def among(self, chunk: Int[Array, "B"]) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
         """Which of some particles are held out: their places in the chunk, and here; for one tilt image."""
         _, there, here = np.intersect1d(chunk, self.particles, assume_unique=True, return_indices=True)

@@ -113,7 +113,11 @@ def shared_filters(box: int, settings: WeightSettings) -> Float[Array, "box colu
 
 
 def frequency_weights(
-    noise_power: Float[Array, "F shells"], reference: ReferenceWeight, box: int, settings: WeightSettings
+    noise_power: Float[Array, "F shells"],
+    reference: ReferenceWeight,
+    box: int,
+    settings: WeightSettings,
+    usable: Bool[Array, "F"] | None = None,
 ) -> Float[Array, "G box columns"]:
     """Weight w(k) of every frequency: whitening × reference weight × filters (spec §4).
 
@@ -121,6 +125,8 @@ def frequency_weights(
     ----------
     noise_power
         Mean periodogram by shell of each tilt image.
+    usable
+        Tilt images whose noise counts; None: all.
 
     Returns
     -------
@@ -131,8 +137,9 @@ def frequency_weights(
         return shared[None]
     white = np.stack([whitening(shells, box) for shells in noise_power])
     if not settings.per_frame_noise:
+        counting = slice(None) if usable is None else usable
         with np.errstate(divide="ignore"):
-            white = 1 / np.mean(1 / white, axis=0, keepdims=True)
+            white = 1 / np.mean(1 / white[counting], axis=0, keepdims=True)
     return (np.sqrt(white) if settings.whiten_abs else white) * shared
 
 

@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 from tomopolish.output.table import Table
-from tomopolish.simulate.evaluate import Evaluation, GeometryErrors
+from tomopolish.simulate.evaluate import Evaluation
+from tomopolish.simulate.geometry_errors import GeometryErrors
 
 _COLUMNS = {
     "rms_2d_angstrom": "in the images\n(Å)",

@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tomopolish.dataset.model import Alignment, Tomogram
+from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.pipeline.fit import fit_geometry
 from tomopolish.pipeline.micrographs import micrograph_windows
 from tomopolish.pipeline.problem import join_windows
@@ -18,7 +19,7 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.result import diagnostics, refined_geometry, summarise
 from tomopolish.pipeline.shifts import by_micrographs, shifts_alone
-from tomopolish.pipeline.windows import correlation_windows
+from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings
@@ -50,7 +51,7 @@ def align_tomogram(
     Raises
     ------
     RunError
-        When a tilt image cannot be read.
+        When no tilt image can be used; one that cannot is left out.
     """
     present = [number for number, particles in enumerate(tomogram.species) if len(particles)]
     result = _align_present(
@@ -89,15 +90,19 @@ def _align_present(
     """Refine one tomogram in which every species has particles; see `align_tomogram`."""
     resources = Resources(threads=settings.run.threads, device=settings.run.device, progress=progress)
     settings = shifts_alone(settings)
-    series = tomogram.series
+    tomogram = replace(tomogram, series=screened(tomogram.series))
     with ThreadPoolExecutor(resources.threads) as pool, threadpool_limits(1):
         parts = [
-            correlation_windows(series, particles, reference, settings, pool, resources)
+            correlation_windows(tomogram.series, particles, reference, settings, pool, resources)
             for particles, reference in zip(tomogram.species, references, strict=True)
         ]
         micrographs = None
         if by_micrographs(settings.fit):
             micrographs = micrograph_windows(tomogram, references, settings, pool, resources)
+    series = without_lost(tomogram.series)
+    tomogram = replace(tomogram, series=series)
+    parts = [without_tilts(part, series.usable) for part in parts]
+    micrographs = micrographs and without_tilts(micrographs, series.usable)
     shown = tuple(diagnostics(series, part) for part in parts) if settings.run.diagnostics else ()
     windows = join_windows(parts)
     del parts  # of several species, these are copies

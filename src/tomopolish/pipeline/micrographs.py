@@ -10,6 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
+from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, micrograph_window
 from tomopolish.imaging.noise import noise_power
@@ -59,7 +60,7 @@ def micrograph_windows(
     Windows with a single column for the whole image, visible where at least one particle is; the values have
     no statistical scale, and `power` is zero.
     """
-    series = tomogram.series
+    series = without_lost(tomogram.series)
     taking_part = frames_taking_part(series, settings)
     samples = window_samples(settings.windows.range_px, settings.windows.padding)
     models = [
@@ -86,10 +87,11 @@ def micrograph_windows(
                 add_prediction(task, pool, micrograph)
             values[tilt, 0] = micrograph_window(centred, micrograph, samples, settings.run.threads)
             stage.advance()
+    usable = without_lost(series).usable
     return CorrelationWindows(
         values=values,
         anchors_px=np.zeros((len(series), 1, 2)),
-        visible=shown[:, None],
+        visible=(shown & usable)[:, None],
         power=np.zeros((len(series), 1)),
         range_px=settings.windows.range_px,
         step_px=1 / settings.windows.padding,

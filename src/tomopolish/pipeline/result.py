@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, TiltSeries
+from tomopolish.dataset.screening import screening_warnings
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
@@ -93,7 +94,11 @@ def summarise(
     moved = (geometry.projections_px - series.projections_px)[:, :2] @ centre
     before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
     turned = rotation_vector(geometry.projections_px[:, :3, :3] @ before)
-    warnings = (*fit.warnings, *_warnings(series, windows, refinement, settings))
+    warnings = (
+        *screening_warnings(series),
+        *fit.warnings,
+        *_warnings(series, windows, refinement, settings),
+    )
     alignments, start = [], 0
     for particles in fit.tomogram.species:
         part = np.arange(start, start + len(particles))
@@ -107,6 +112,7 @@ def summarise(
                 trajectories_px=None if geometry.trajectories_px is None else geometry.trajectories_px[part],
                 deformation=_deformation(series, refinement, settings),
                 errors=alignment_errors(series, windows, uncertainty, part),
+                left_out=series.left_out,
                 warnings=warnings,
             )
         )
@@ -175,7 +181,7 @@ def _warnings(
 ) -> tuple[str, ...]:
     warnings = []
     taking_part = frames_taking_part(series, settings)
-    if not taking_part.any():
+    if not taking_part.any() and series.usable.any():
         warnings.append(
             f"--min_frame and --max_frame leave none of the {len(series)} tilt images of {series.name}, "
             "which keeps its input"

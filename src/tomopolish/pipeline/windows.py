@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import zlib
 from concurrent.futures import Executor
+from dataclasses import replace
 
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, overlap, prefetch
+from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.devices import Correlator, lend_correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.held_out import choose_held_out, empty_windows, in_one
@@ -32,10 +34,10 @@ Array = np.ndarray
 
 
 def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Array, "F"]:
-    """Tilt images within --min_frame … --max_frame, counted in order of exposure."""
+    """Tilt images within --min_frame … --max_frame, counted in order of exposure, that are not left out."""
     rank = np.argsort(series.chronological)
     last = settings.windows.max_frame
-    taking_part: Array = rank >= settings.windows.min_frame
+    taking_part: Array = (rank >= settings.windows.min_frame) & series.usable
     return taking_part if last is None else taking_part & (rank <= last)
 
 
@@ -59,13 +61,22 @@ def correlation_windows(
     pool: Executor,
     progress: Progress,
 ) -> CorrelationWindows:
-    """Read the tilt images twice: for the noise, then for the windows."""
+    """Read the tilt images twice: for the noise, then for the windows.
+
+    Images of a screened series that cannot be used show no particle (`screening.without_lost` names them).
+
+    Raises
+    ------
+    RunError
+        When no image can be used.
+    """
     box = references.box_px
-    taking_part = frames_taking_part(series, settings)
     tilts = np.arange(len(series))
     with lend_correlator(settings.run.device, pool) as correlator:
         noise = _noise(series, references, settings, correlator, progress)
-        weights = frequency_weights(noise, references.weight, box, settings.weights)
+        series = without_lost(series)
+        taking_part = frames_taking_part(series, settings)
+        weights = frequency_weights(noise, references.weight, box, settings.weights, series.usable)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
         geometry = input_geometry(series, particles, box, taking_part)
@@ -97,7 +108,7 @@ def correlation_windows(
         with progress.stage("correlation", len(busy)) as stage:
             for _ in overlap(ahead, correlate, at_once):
                 stage.advance()
-    return CorrelationWindows(
+    found = CorrelationWindows(
         values=values,
         anchors_px=geometry.anchors_px,
         visible=geometry.visible,
@@ -106,6 +117,20 @@ def correlation_windows(
         step_px=1 / settings.windows.padding,
         frequency_weights=weights if settings.run.diagnostics else None,
         held_out=in_one(held),
+    )
+    return without_tilts(found, without_lost(series).usable)
+
+
+def without_tilts(windows: CorrelationWindows, usable: Bool[Array, "F"]) -> CorrelationWindows:
+    """Return the windows without the pairs of tilt images that are not usable; they share memory."""
+    if not windows.visible[~usable].any():
+        return windows
+    windows.values[~usable] = 0
+    return replace(
+        windows,
+        visible=windows.visible & usable[:, None],
+        power=np.where(usable[:, None], windows.power, 0.0),
+        held_out=windows.held_out and windows.held_out.of_tilts(usable),
     )
 
 
@@ -116,14 +141,14 @@ def _noise(
     correlator: Correlator,
     progress: Progress,
 ) -> Float[Array, "F shells"]:
-    """Noise power of each tilt image by shell; zero where nobody asks for it."""
-    box, last, tilts = references.box_px, references.weight.last_frequency, np.arange(len(series))
+    """Noise power of each usable tilt image by shell; zero where nobody asks for it."""
+    box, last, tilts = references.box_px, references.weight.last_frequency, np.flatnonzero(series.usable)
     noise = np.zeros((len(series), box // 2 + 1))
     if not settings.weights.whiten:
         return noise
     width, height = series.image_size_px
     averaged = 1 if settings.weights.per_frame_noise else len(tilts)
-    turns = [Turn(index=tilt % averaged, count=averaged) for tilt in range(len(tilts))]
+    turns = {int(tilt): Turn(index=i % averaged, count=averaged) for i, tilt in enumerate(tilts)}
 
     def needed(tilt: int) -> list[slice]:
         return tile_grid((height, width), box, last, turns[tilt]).pixel_rows(box)

@@ -61,6 +61,7 @@ def open_inputs(paths: InputPaths) -> Dataset:
         mask=paths.mask,
         fsc=paths.fsc,
         relion_version=paths.relion_version,
+        selection=paths.tilts,
     )
 
 

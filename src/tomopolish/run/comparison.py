@@ -57,6 +57,7 @@ def evaluate_maps(
                     one.after.absolute(),
                     working_directory=folder,
                     relion_version=one.before.relion_version,
+                    selection=one.before.selection,
                 ),
                 one.box_px,
                 reporter,

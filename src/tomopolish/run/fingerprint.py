@@ -99,8 +99,8 @@ def _image_identities(series: TiltSeries) -> list[Any]:
 
 
 def _section_identities(images: MrcImages) -> list[Any]:
-    files = _identities({file.path for file, _ in images.sections})
-    return [(section, *files[file.path]) for file, section in images.sections]
+    files = _identities({place[0].path for place in images.sections if place is not None})
+    return [place and (place[1], *files[place[0].path]) for place in images.sections]
 
 
 def _identities(paths: Iterable[Path]) -> dict[Path, tuple[str, int, int]]:

@@ -85,10 +85,24 @@ class SilentReporter:
         """Drop a table."""
 
 
-class PlainReporter:
+class _WarnsOnce:
+    """Tells warnings that were given already: a check and the run that follows find the same things."""
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+
+    def is_new(self, sentence: str) -> bool:
+        """Whether a warning is given for the first time."""
+        new = sentence not in self._warned
+        self._warned.add(sentence)
+        return new
+
+
+class PlainReporter(_WarnsOnce):
     """One line per stage and tomogram, without control characters: for log files and pipes."""
 
     def __init__(self, stream: Stream) -> None:
+        super().__init__()
         self._stream = stream
         self._tomograms = 0
         self._begun = 0
@@ -111,8 +125,9 @@ class PlainReporter:
         self.say(f"{name} ({self._begun}/{self._tomograms}): {sentence}")
 
     def warn(self, sentence: str) -> None:
-        """Give a warning: one line on stderr."""
-        _warn(sentence)
+        """Give a warning: one line on stderr, once."""
+        if self.is_new(sentence):
+            _warn(sentence)
 
     def say(self, sentence: str) -> None:
         """Print a line."""
@@ -136,10 +151,11 @@ class _PlainProgress:
         self._reporter.say(f"{self._label}: {name}, {time.perf_counter() - start:.1f} s")
 
 
-class TerminalReporter:
+class TerminalReporter(_WarnsOnce):
     """Bars with the time left: one for the run, one for the running stage."""
 
     def __init__(self, stream: Stream) -> None:
+        super().__init__()
         terminal = cast(TextIO, forgiving(stream).taking_escapes())
         self._console = Console(file=terminal, highlight=False, soft_wrap=True)
         self._bars: Bars | None = None
@@ -178,7 +194,9 @@ class TerminalReporter:
         self._bars.advance(self._whole)
 
     def warn(self, sentence: str) -> None:
-        """Give a warning: one line on stderr, above the bars."""
+        """Give a warning: one line on stderr, above the bars, once."""
+        if not self.is_new(sentence):
+            return
         if self._bars is None or not sys.stderr.isatty():
             _warn(sentence)
         else:

@@ -50,6 +50,7 @@ def open_species(settings: AlignSettings) -> SpeciesSet:
             species.optimisation_set,
             tomograms=settings.inputs.tomograms,
             relion_version=settings.inputs.relion_version,
+            selection=settings.inputs.tilts,
         )
         found.append(SpeciesDataset(name=species.name, dataset=dataset, box_px=species.box_px))
     return join_species(found)

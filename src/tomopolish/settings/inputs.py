@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomopolish.errors import InputError
 from tomopolish.settings.refuse import refuse as _refuse
+from tomopolish.settings.tilts import TiltSelection
 
 _RESERVED = ("temp", "tilt_series", "trajectories")
 """Folders of the output that are no species'."""
@@ -61,6 +62,8 @@ class InputPaths:
     species
         Several structures in the same tomograms, instead of one optimisation set; of the parts, only
         `tomograms` may be given then, and is that of all.
+    tilts
+        Which tilt images are left out on request.
     """
 
     optimisation_set: Path | None = None
@@ -73,6 +76,7 @@ class InputPaths:
     fsc: Path | None = None
     relion_version: int | None = None
     species: tuple[SpeciesPaths, ...] = ()
+    tilts: TiltSelection = field(default_factory=TiltSelection)
 
     def __post_init__(self) -> None:
         _refuse(

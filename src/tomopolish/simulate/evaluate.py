@@ -1,111 +1,39 @@
-"""How far a result is from a known truth: in the images, and parameter by parameter.
-
-The 2D error, in Å, over visible pairs needs no alignment of frames: it compares where particles are
-predicted to be with where they are. Positions and angles are compared after the rotation and shift
-that turn positions one way and projections the other, which no image can tell apart (spec §6), are removed.
-Views, whose orientations are not refined, are compared as they are: with their net rotation.
-"""
+"""How far a result, on disk or in memory, is from a known truth; see `geometry_errors`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeries
+from tomopolish.dataset.model import Alignment, Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
+from tomopolish.dataset.relion.uncertainty import read_left_out
 from tomopolish.errors import InputError
-from tomopolish.physics.geometry import (
-    mean_rotation,
-    nearest_rotation,
-    project_trajectories,
-    rotation_vector,
-)
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Int
+from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
 from tomopolish.simulate.truth import Truth, read_truth
-from tomopolish.simulate.warp import warp_displacement_px
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Geometry:
-    """A tomogram's geometry as an alignment states it; tilt axes in file order, particles in the truth's.
-
-    Attributes
-    ----------
-    particles
-        Index of each particle in the truth.
-    """
-
-    projections_px: Float[Array, "F 4 4"]
-    particles: Int[Array, "P"]
-    positions_px: Float[Array, "P 3"]
-    trajectories_px: Float[Array, "P F 3"] | None = None
-    deformation: Deformation | None = None
-
-    def positions_2d_px(self, image_size_px: tuple[int, int]) -> Float[Array, "F P 2"]:
-        """Where the geometry expects each particle in each tilt image, warp included."""
-        q = project_trajectories(self.projections_px, self.moving_positions_px)[..., :2]
-        if self.deformation is None:
-            return q
-        return q + warp_displacement_px(self.deformation, q, image_size_px)
-
-    @property
-    def moving_positions_px(self) -> Float[Array, "F P 3"]:
-        """3D position of each particle in each tilt image."""
-        if self.trajectories_px is None:
-            return np.broadcast_to(
-                self.positions_px, (len(self.projections_px), *self.positions_px.shape)
-            ).copy()
-        return self.positions_px + np.swapaxes(self.trajectories_px, 0, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeometryErrors:
-    """RMS errors of one tomogram's geometry.
-
-    Attributes
-    ----------
-    visible_pairs
-        Pairs whose true 2D position is at least half a box from the image's border.
-    rms_2d_angstrom
-        Over visible pairs: distance between stated and true 2D position.
-    rms_shift_angstrom
-        Over tilt images: length of the mean 2D error of their visible particles.
-    net_rotation_degrees
-        Angle of the rotation that all stated projections have in common against the true ones, by which the
-        views of all particles are turned.
-    rms_view_degrees
-        Over tilt images: angle between stated and true projection, net rotation included.
-    rms_angle_degrees
-        Over tilt images: angle between stated and true projection, net rotation removed.
-    rms_position_angstrom
-        Over particles: distance between stated and true position, mean over the exposure.
-    rms_trajectory_angstrom
-        Over particles and tilt images: error of the motion, without its mean over the exposure and what all
-        particles have in common.
-    """
-
-    visible_pairs: int
-    rms_2d_angstrom: float
-    rms_shift_angstrom: float
-    net_rotation_degrees: float
-    rms_view_degrees: float
-    rms_angle_degrees: float
-    rms_position_angstrom: float
-    rms_trajectory_angstrom: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class TomogramEvaluation:
-    """Errors of one tomogram's result, and of the input where that is known."""
+    """Errors of one tomogram's result, and of the input where that is known.
+
+    Attributes
+    ----------
+    left_out
+        Number of tilt images that were left out, and do not count.
+    """
 
     tomogram: str
     after: GeometryErrors
     before: GeometryErrors | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +62,9 @@ class Evaluation:
         """Say in one line what improved."""
         after, before = self.rms_2d_after_angstrom, self.rms_2d_before_angstrom
         pairs = f"over {self.visible_pairs} visible pairs in {len(self.tomograms)} tomogram(s)"
+        left_out = sum(t.left_out for t in self.tomograms)
+        if left_out:
+            pairs += f", without {left_out} tilt image{'' if left_out == 1 else 's'} that the result left out"
         if before is None:
             return f"RMS 2D error {after:.3f} Å {pairs}"
         return f"RMS 2D error {before:.3f} Å before, {after:.3f} Å after, {pairs}"
@@ -143,74 +74,6 @@ def _pooled_rms_2d(errors: Sequence[GeometryErrors]) -> float:
     pairs = sum(e.visible_pairs for e in errors)
     squares = sum(e.visible_pairs * e.rms_2d_angstrom**2 for e in errors if e.visible_pairs)
     return float(np.sqrt(squares / pairs)) if pairs else float("nan")
-
-
-def geometry_errors(truth: Truth, geometry: Geometry) -> GeometryErrors:
-    """Compare a geometry with the truth; raises InputError when their tilt images do not correspond.
-
-    Without any visible pair, errors in the images are NaN.
-    """
-    if len(geometry.projections_px) != len(truth.projections_px):
-        raise InputError(
-            f"{truth.name}: the result has {len(geometry.projections_px)} tilt images, the truth "
-            f"{len(truth.projections_px)}; give the truth that belongs to these images"
-        )
-    pixel, chosen = truth.pixel_size_angstrom, geometry.particles
-    error = geometry.positions_2d_px(truth.image_size_px) - np.swapaxes(truth.positions_2d_px[chosen], 0, 1)
-    visible = truth.visible[chosen].T
-    counts = np.sum(visible, axis=1)
-    seen = counts > 0
-    mean = np.sum(error * visible[..., None], axis=1)[seen] / counts[seen, None]
-    true_moving = np.swapaxes(truth.positions_px[chosen, None] + truth.trajectories_px[chosen], 0, 1)
-    true_rotations = truth.projections_px[:, :3, :3]
-    moving, rotations = _without_gauge(geometry, true_moving, true_rotations)
-    views = geometry.projections_px[:, :3, :3]
-    net = mean_rotation(np.swapaxes(true_rotations, 1, 2) @ views)
-    difference = moving - true_moving
-    position_error = np.mean(difference, axis=0)
-    motion_error = difference - position_error
-    motion_error = motion_error - np.mean(motion_error, axis=1, keepdims=True)
-    return GeometryErrors(
-        visible_pairs=int(counts.sum()),
-        rms_2d_angstrom=_rms_length(error[visible]) * pixel,
-        rms_shift_angstrom=_rms_length(mean) * pixel,
-        net_rotation_degrees=_rms_angle_degrees(net[None], np.eye(3)[None]),
-        rms_view_degrees=_rms_angle_degrees(views, true_rotations),
-        rms_angle_degrees=_rms_angle_degrees(rotations, true_rotations),
-        rms_position_angstrom=_rms_length(position_error) * pixel,
-        rms_trajectory_angstrom=_rms_length(motion_error) * pixel,
-    )
-
-
-def _rms_length(vectors: Float[Array, "... d"]) -> float:
-    if vectors.size == 0:
-        return float("nan")
-    return float(np.sqrt(np.mean(np.sum(vectors**2, axis=-1))))
-
-
-def _rms_angle_degrees(rotations: Float[Array, "N 3 3"], true_rotations: Float[Array, "N 3 3"]) -> float:
-    turns = rotation_vector(rotations @ np.swapaxes(true_rotations, 1, 2))
-    return float(np.rad2deg(_rms_length(turns)))
-
-
-def _without_gauge(
-    geometry: Geometry, true_moving_px: Float[Array, "F P 3"], true_rotations: Float[Array, "F 3 3"]
-) -> tuple[Float[Array, "F P 3"], Float[Array, "F 3 3"]]:
-    """Turn and shift a geometry as a whole onto the truth; returns positions and projections' rotations.
-
-    The rotation G makes the mean square of position errors, plus that of the angles' errors at the distance
-    ρ of a typical particle from the centre, smallest.
-    """
-    moving, rotations = geometry.moving_positions_px, geometry.projections_px[:, :3, :3]
-    stated, true = np.mean(moving, axis=0), np.mean(true_moving_px, axis=0)
-    stated_centred, true_centred = stated - np.mean(stated, axis=0), true - np.mean(true, axis=0)
-    lever2 = max(np.mean(np.sum(true_centred**2, axis=-1)), 1.0)
-    covariance = stated_centred.T @ true_centred / len(stated) + lever2 / 2 * np.mean(
-        np.swapaxes(rotations, 1, 2) @ true_rotations, axis=0
-    )
-    G = nearest_rotation(covariance.T)
-    shift = np.mean(true, axis=0) - np.mean(stated, axis=0) @ G.T
-    return moving @ G.T + shift, rotations @ G.T
 
 
 def input_geometry(truth: Truth) -> Geometry | None:
@@ -235,6 +98,7 @@ def geometry_of(truth: Truth, series: TiltSeries, particles: Particles) -> Geome
         positions_px=particles.positions_px[found],
         trajectories_px=None if trajectories is None else trajectories[found],
         deformation=series.deformation,
+        left_out=tuple(one.tilt for one in series.left_out),
     )
 
 
@@ -251,8 +115,9 @@ def evaluate_alignment(truth: Truth, alignment: Alignment, particles: Particles)
         positions_px=alignment.positions_px[found],
         trajectories_px=None if trajectories is None else trajectories[found],
         deformation=alignment.deformation,
+        left_out=tuple(one.tilt for one in alignment.left_out),
     )
-    before = input_geometry(truth)
+    before = _alike(input_geometry(truth), geometry)
     return TomogramEvaluation(
         tomogram=truth.name,
         after=geometry_errors(truth, geometry),
@@ -279,10 +144,20 @@ def match_particles(truth: Truth, names: Sequence[str]) -> Int[Array, "P"]:
     return index
 
 
+def _alike(before: Geometry | None, after: Geometry) -> Geometry | None:
+    """Count the same tilt images before as after."""
+    return before and replace(before, left_out=after.left_out)
+
+
 def evaluate_dataset(
-    truths: Mapping[str, Truth], after: Dataset, before: Dataset | None = None
+    truths: Mapping[str, Truth],
+    after: Dataset,
+    before: Dataset | None = None,
+    left_out: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Evaluation:
     """Evaluate every tomogram of a data set that the truth knows.
+
+    `left_out` names tilt images that took no part, beside those that the data set itself cannot use.
 
     `before` is the input data set; without it, the truth's own account of the input is used, if there is one.
     Raises InputError when no tomogram is known, or one cannot be loaded.
@@ -296,6 +171,9 @@ def evaluate_dataset(
     evaluations = []
     for name in names:
         truth = truths[name]
+        refined = geometry_of(truth, *after.load(name, geometry_only=True))
+        lacking = {*refined.left_out, *(left_out or {}).get(name, ())}
+        refined = replace(refined, left_out=tuple(sorted(lacking)))
         stated = (
             input_geometry(truth)
             if before is None
@@ -304,8 +182,11 @@ def evaluate_dataset(
         evaluations.append(
             TomogramEvaluation(
                 tomogram=name,
-                after=geometry_errors(truth, geometry_of(truth, *after.load(name, geometry_only=True))),
-                before=None if stated is None else geometry_errors(truth, stated),
+                after=geometry_errors(truth, refined),
+                before=None
+                if stated is None
+                else geometry_errors(truth, replace(stated, left_out=refined.left_out)),
+                left_out=len(lacking),
             )
         )
     return Evaluation(tomograms=tuple(evaluations))
@@ -356,7 +237,8 @@ def evaluate_project(
         [working_directory] if working_directory else [Path.cwd(), project],
         lambda folder: _open_result(result.absolute(), stated, folder, relion_version),
     )
-    return evaluate_dataset(truths, after, stated)
+    folder = result if result.is_dir() else result.parent
+    return evaluate_dataset(truths, after, stated, read_left_out(folder / UNCERTAINTY))
 
 
 def _first_found(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) -> Dataset:

@@ -9,6 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.errors import RunError
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
@@ -121,9 +122,11 @@ def open_tomogram(
     assert settings.motion is not None
     settings = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))  # nothing is judged here
     everyone = particles.positions_px
+    series = screened(series)
     particles = _subset(particles, max_particles)
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
         windows = correlation_windows(series, particles, references, settings, pool, progress)
+    series = without_lost(series)
     if windows.visible.any(axis=0).sum() < 3 or windows.visible.any(axis=1).sum() < 3:
         raise RunError(f"{series.name}: fewer than three particles or tilt images can be seen")
     with threadpool_limits(1), progress.stage("alignment") as stage:

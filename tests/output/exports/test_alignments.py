@@ -174,7 +174,9 @@ def test_sections_that_the_series_leaves_out_are_dark_frames_of_the_raw_stack(
     by_tilt = np.argsort(model.tilt_degrees)[:: -1 if falling else 1]
     raw = np.empty(len(series), dtype=np.int64)
     raw[by_tilt] = sections
-    write_aretomo(tmp_path, "TS", model, RawStack(size_px=SIZES[0], sections=raw, count=14))
+    write_aretomo(
+        tmp_path, "TS", model, RawStack(size_px=SIZES[0], rows=np.arange(len(raw)), sections=raw, count=14)
+    )
     header, rows = read_aln(tmp_path / "TS.aln")
     assert f"# RawSize = {SIZES[0][0]} {SIZES[0][1]} 14" in header
     np.testing.assert_array_equal(rows[:, 0], raw[np.argsort(model.tilt_degrees)])
@@ -209,7 +211,7 @@ def test_the_raw_stack_is_the_one_that_the_images_are_sections_of(tmp_path: Path
 
 
 def test_a_section_left_out_of_an_unordered_stack_has_no_known_tilt() -> None:
-    stack = RawStack(size_px=(64, 64), sections=np.array([0, 1, 3]), count=4)
+    stack = RawStack(size_px=(64, 64), rows=np.arange(3), sections=np.array([0, 1, 3]), count=4)
     assert not stack.tilts_are_ordered(np.array([0.0, 3.0, -3.0]))
     assert stack.left_out.tolist() == [2]
 

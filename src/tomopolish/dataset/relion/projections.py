@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.relion.image_values import ImageValues
 from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable, format_floats, format_vectors
@@ -65,17 +66,23 @@ def uses_matrices(series: StarTable) -> bool:
 
 
 def read_projections(
-    series: StarTable, pixel_size_angstrom: float, image_size_px: tuple[int, int], size: TomogramSize
+    values: ImageValues, pixel_size_angstrom: float, image_size_px: tuple[int, int], size: TomogramSize
 ) -> StatedProjections:
-    """Read the projections of a tilt series; raises InputError naming table and row."""
+    """Read the projections of a tilt series; one that cannot be used costs its image.
+
+    Raises InputError where columns are missing.
+    """
+    series = values.table
     if not uses_matrices(series):
-        matrices, remarks = _by_angles(series, pixel_size_angstrom, image_size_px, size)
+        matrices, remarks = _by_angles(values, pixel_size_angstrom, image_size_px, size)
         return StatedProjections(matrices_px=matrices, remarks=remarks)
     ignored = None
     if _has_angles(series) and all(label in series for label in SHIFTS):
         with contextlib.suppress(InputError):  # what does not count need not be sound
-            ignored, _ = _by_angles(series, pixel_size_angstrom, image_size_px, size)
-    return StatedProjections(matrices_px=_by_matrices(series, size), ignored_px=ignored)
+            aside = ImageValues(table=series)
+            found, _ = _by_angles(aside, pixel_size_angstrom, image_size_px, size)
+            ignored = None if aside.reasons else found
+    return StatedProjections(matrices_px=_by_matrices(values, size), ignored_px=ignored)
 
 
 def projection_remarks(series: TiltSeries, points_px: Float[Array, "P 3"]) -> list[Remark]:
@@ -126,13 +133,13 @@ def _has_angles(series: StarTable) -> bool:
 
 
 def _by_angles(
-    series: StarTable, pixel_size: float, image_size: tuple[int, int], size: TomogramSize
+    values: ImageValues, pixel_size: float, image_size: tuple[int, int], size: TomogramSize
 ) -> tuple[Float[Array, "F 4 4"], tuple[Remark, ...]]:
-    x_tilts = series.floats(ANGLES[0], default=0.0)
-    angles = np.stack([x_tilts, *(series.floats(label) for label in _TURNS)], axis=-1)
-    has_shifts = any(label in series for label in SHIFTS)
+    x_tilts = values.floats(ANGLES[0], default=0.0)
+    angles = np.stack([x_tilts, *(values.floats(label) for label in _TURNS)], axis=-1)
+    has_shifts = any(label in values.table for label in SHIFTS)
     shifts = np.stack(
-        [series.floats(label, default=None if has_shifts else 0.0) for label in SHIFTS], axis=-1
+        [values.floats(label, default=None if has_shifts else 0.0) for label in SHIFTS], axis=-1
     )
     remarks: tuple[Remark, ...] = ()
     if not has_shifts:
@@ -140,17 +147,15 @@ def _by_angles(
     return relion5_projections(angles, shifts / pixel_size, image_size, size.px), remarks
 
 
-def _by_matrices(series: StarTable, size: TomogramSize) -> Float[Array, "F 4 4"]:
-    matrices = np.stack([series.vectors(label, 4) for label in MATRIX_ROWS], axis=1)
+def _by_matrices(values: ImageValues, size: TomogramSize) -> Float[Array, "F 4 4"]:
+    matrices = np.stack([values.vectors(label, 4) for label in MATRIX_ROWS], axis=1)
     rotation = matrices[:, :3, :3]
     deviation = np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max(axis=(1, 2))
-    wrong = (deviation > 0.1) | (np.linalg.det(rotation) <= 0)
-    if wrong.any():
-        remedy = "convert projections to unbinned pixels"
-        if _has_angles(series):
-            remedy += f", or remove the columns {', '.join(MATRIX_ROWS)}, so that the angles count"
-        raise series.error(
-            f"rlnTomoProjX, Y, Z is not a rotation (with a shift); {remedy}", row=int(np.argmax(wrong))
-        )
+    wrong = np.flatnonzero((deviation > 0.1) | (np.linalg.det(rotation) <= 0))
+    remedy = "convert projections to unbinned pixels"
+    if _has_angles(values.table):
+        remedy += f", or remove the columns {', '.join(MATRIX_ROWS)}, so that the angles count"
+    values.leave_out_numbers(wrong + 1, f"rlnTomoProjX, Y, Z is not a rotation (with a shift); {remedy}")
+    matrices[wrong] = np.eye(4)
     matrices[:, :3, 3] -= rotation @ size.file_origin_px
     return matrices

@@ -8,15 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.files import resolve_path
-from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
+from tomopolish.dataset.images import (
+    MrcImages,
+    header_named_in,
+    open_micrographs,
+    open_sections,
+    open_stack,
+)
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
+from tomopolish.dataset.relion.image_values import FEWEST, LARGEST_NUMBER, ImageValues
 from tomopolish.dataset.relion.numbers import number, positive, source_of, value_or, whole
 from tomopolish.dataset.relion.projections import read_projections
 from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable
+from tomopolish.physics.exposure import image_exposures, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
+from tomopolish.settings.tilts import TiltSelection
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -25,6 +34,8 @@ STACK = "rlnTomoTiltSeriesName"
 MICROGRAPH = "rlnMicrographName"
 SERIES_FILE = "rlnTomoTiltSeriesStarFile"
 PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
+PRE_EXPOSURE = "rlnMicrographPreExposure"
+STAGE_ANGLE = "rlnTomoNominalStageTiltAngle"
 COEFFICIENTS = "rlnTomoDeformationCoefficients"
 DEFORMATION_TYPE = "rlnTomoDeformationType"
 DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY")
@@ -41,6 +52,12 @@ _DEFAULTS = {
 """Columns of a tilt series that may be missing."""
 _NO_MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=0.0, amplitude_contrast=0.0)
 
+LARGEST_DEFOCUS, LARGEST_BFACTOR, LARGEST_SCALE, LARGEST_DOSE = 1e7, 1e4, 1e6, 1e6
+"""Å, Å² (per e⁻/Å²), factor, e⁻/Å²: single precision does not reach beyond them."""
+
+ANGLE_TOLERANCE = 0.05
+"""Degrees by which a stage may miss the angle it was sent to."""
+
 
 def load_tilt_series(
     general: StarTable,
@@ -50,10 +67,13 @@ def load_tilt_series(
     general_file: Path,
     series_file: Path,
     working_directory: Path,
+    selection: TiltSelection,
     optics: StarTable | None = None,
     geometry_only: bool = False,
 ) -> TiltSeries:
     """Build a tilt series from its row of the table ``global`` and its own table.
+
+    An image that cannot be read, or whose row lacks a value that only this image needs, is left out.
 
     Parameters
     ----------
@@ -63,6 +83,8 @@ def load_tilt_series(
         One row per tilt image.
     general_file, series_file, working_directory
         The files of both tables and the project's folder: where relative names begin (spec §7).
+    selection
+        Which images are left out on request.
     optics
         The particles' optics groups, for a pixel size or microscope that `general` does not state.
     geometry_only
@@ -72,33 +94,46 @@ def load_tilt_series(
     Raises
     ------
     InputError
-        When anything is missing, of the wrong type, or impossible; it names file, table and row.
+        When anything else is missing, of the wrong type, or impossible, or fewer than two images are left; it
+        names file, table and row.
     """
-    if len(series) < 2:
+    if len(series) < FEWEST:
         raise series.error(
             f"the tilt series has {len(series)} tilt image{'' if len(series) == 1 else 's'}, "
-            "but at least 2 are needed; remove this tomogram from the sets"
+            f"but at least {FEWEST} are needed; remove this tomogram from the sets"
         )
     pixel_size = positive(*_place(PIXEL_SIZE, general, row, optics))
+    name, values = general.value("rlnTomoName", row), ImageValues(table=series)
+    values.leave_out_numbers(selection.excluded.get(name, ()), "--exclude_tilts")
     images = _open_images(general, row, series, (general_file, series_file, working_directory))
+    for one in images.unreadable:
+        values.leave_out(one.tilt, one.reason)
     size = read_tomogram_size(general, row, images.size_px)
-    projections = read_projections(series, pixel_size, images.size_px, size)
-    zeros = np.zeros(len(series))
+    projections = read_projections(values, pixel_size, images.size_px, size)
+    deformation = _deformation(general, row, values)
     read = partial(value_or, only_if=geometry_only)
+    zeros, besides = np.zeros(len(series)), ImageValues(table=series) if geometry_only else values
+    ctf, exposure = (
+        read(_no_ctf(len(series)), lambda: _ctf(besides)),
+        read(zeros, lambda: _pre_exposure(besides)),
+    )
+    bfactor_per_dose = read(zeros, lambda: _bfactor_per_dose(general, row, besides))
+    _leave_out_selected(values, projections.matrices_px, exposure, selection)
     return TiltSeries(
-        name=general.value("rlnTomoName", row),
+        name=name,
         projections_px=projections.matrices_px,
         tomogram_size_px=size.px,
         pixel_size_angstrom=pixel_size,
         hand=read(1.0, lambda: _hand(general, row)),
         defocus_slope=read(1.0, lambda: number(general, "rlnTomoDefocusSlope", row, default=1.0)),
         microscope=read(_NO_MICROSCOPE, lambda: read_microscope(general, row, optics)),
-        ctf=read(_no_ctf(len(series)), lambda: _ctf(series)),
-        pre_exposure=read(zeros, lambda: _pre_exposure(series)),
-        bfactor_per_dose=read(zeros, lambda: _bfactor_per_dose(general, row, series)),
+        ctf=ctf,
+        pre_exposure=exposure,
+        bfactor_per_dose=bfactor_per_dose,
         fractional_dose=read(None, lambda: _fractional_dose(general, row)),
         images=images,
-        deformation=read_deformation(general, row, series),
+        deformation=deformation,
+        left_out=values.left_out(),
         size_is_assumed=size.is_assumed,
         ignored_projections_px=projections.ignored_px,
         remarks=(
@@ -174,9 +209,9 @@ def _filled_cells(series: StarTable) -> list[Remark]:
     return remarks
 
 
-def read_deformation(general: StarTable, row: int, series: StarTable) -> Deformation | None:
+def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformation | None:
     """Return the warp of a tilt series, or None where the sets have none."""
-    if not series.is_stated(COEFFICIENTS):
+    if not values.table.is_stated(COEFFICIENTS):
         return None
     cell = general.value(DEFORMATION_TYPE, row)
     model = DEFORMATION_MODELS.get(cell.lower())
@@ -187,7 +222,7 @@ def read_deformation(general: StarTable, row: int, series: StarTable) -> Deforma
         )
     width, height = (whole(general, label, row) for label in DEFORMATION_GRID)
     expected = {"linear": 3, "spline": 8 * width * height}.get(model)
-    coefficients = series.vectors(COEFFICIENTS, expected)
+    coefficients = values.vectors(COEFFICIENTS, expected)
     return Deformation(model=model, grid=(width, height), coefficients=coefficients)
 
 
@@ -198,30 +233,53 @@ def _hand(general: StarTable, row: int) -> float:
     return hand
 
 
-def _ctf(series: StarTable) -> TiltCtf:
+def _ctf(values: ImageValues) -> TiltCtf:
+    def optional(label: str, most: float) -> Float[Array, "F"]:
+        return values.floats(label, most=most, default=_DEFAULTS[label])
+
     return TiltCtf(
-        defocus_u_angstrom=series.floats("rlnDefocusU"),
-        defocus_v_angstrom=series.floats("rlnDefocusV"),
-        defocus_angle_degrees=series.floats("rlnDefocusAngle"),
-        phase_shift_degrees=series.floats("rlnPhaseShift", default=_DEFAULTS["rlnPhaseShift"]),
-        bfactor_angstrom2=series.floats("rlnCtfBfactor", default=_DEFAULTS["rlnCtfBfactor"]),
-        scale=series.floats("rlnCtfScalefactor", default=_DEFAULTS["rlnCtfScalefactor"]),
+        defocus_u_angstrom=values.floats("rlnDefocusU", most=LARGEST_DEFOCUS),
+        defocus_v_angstrom=values.floats("rlnDefocusV", most=LARGEST_DEFOCUS),
+        defocus_angle_degrees=values.floats("rlnDefocusAngle"),
+        phase_shift_degrees=optional("rlnPhaseShift", LARGEST_NUMBER),
+        bfactor_angstrom2=optional("rlnCtfBfactor", LARGEST_BFACTOR),
+        scale=optional("rlnCtfScalefactor", LARGEST_SCALE),
     )
 
 
-def _pre_exposure(series: StarTable) -> Float[Array, "F"]:
-    dose = series.floats("rlnMicrographPreExposure")
-    if (dose < 0).any():
-        row = int(np.argmax(dose < 0))
-        raise series.error(
-            f"rlnMicrographPreExposure is {dose[row]:g}, but no dose is negative; correct it", row=row
-        )
+def _pre_exposure(values: ImageValues) -> Float[Array, "F"]:
+    """Exposure before each image; one that is not known is put after all others."""
+    dose = values.floats(PRE_EXPOSURE, most=LARGEST_DOSE, least=0.0, lacking=np.nan)
+    unknown = np.isnan(dose)
+    known = np.sort(dose[~unknown])
+    step = typical_exposure(image_exposures(known)) or 1.0
+    dose[unknown] = known.max(initial=0.0) + step * (1 + np.arange(np.count_nonzero(unknown)))
     return dose
 
 
-def _bfactor_per_dose(general: StarTable, row: int, series: StarTable) -> Float[Array, "F"]:
+def _bfactor_per_dose(general: StarTable, row: int, values: ImageValues) -> Float[Array, "F"]:
     label = "rlnCtfBfactorPerElectronDose"
-    return series.floats(label, default=number(general, label, row, default=0.0))
+    return values.floats(label, most=LARGEST_BFACTOR, default=number(general, label, row, default=0.0))
+
+
+def _leave_out_selected(
+    values: ImageValues,
+    projections_px: Float[Array, "F 4 4"],
+    exposure: Float[Array, "F"],
+    selection: TiltSelection,
+) -> None:
+    """Leave out images beyond the largest tilt (of the stage, where the table has it) and exposure."""
+    largest = selection.max_tilt_angle_degrees
+    if largest is not None:
+        tilts = np.rad2deg(np.arccos(np.clip(np.abs(projections_px[:, 2, 2]), 0.0, 1.0)))
+        if values.table.is_stated(STAGE_ANGLE):
+            stage = ImageValues(table=values.table).floats(STAGE_ANGLE, lacking=np.nan)
+            tilts = np.where(np.isnan(stage), tilts, np.abs(stage))
+        beyond = np.flatnonzero(tilts > largest + ANGLE_TOLERANCE)
+        values.leave_out_numbers(beyond + 1, f"--max_tilt_angle {largest:g}")
+    if selection.max_dose is not None:
+        beyond = np.flatnonzero(exposure > selection.max_dose)
+        values.leave_out_numbers(beyond + 1, f"--max_dose {selection.max_dose:g}")
 
 
 def _fractional_dose(general: StarTable, row: int) -> float | None:
@@ -233,17 +291,22 @@ def _open_images(
     general: StarTable, row: int, series: StarTable, folders: tuple[Path, Path, Path]
 ) -> MrcImages:
     general_file, series_file, working_directory = folders
+    entries = [split_section(named) for named in (series.strings(MICROGRAPH) if MICROGRAPH in series else ())]
     stack = general.stated(STACK, row)
     if stack is not None:
-        _, name = split_section(stack)
-        path = resolve_path(name, general_file, working_directory)
-        return open_stack(path, len(series), named_in=f"{general.place}, row {row + 1}, {STACK}")
-    if MICROGRAPH not in series:
+        path = resolve_path(split_section(stack)[1], general_file, working_directory)
+        named_in = f"{general.place}, row {row + 1}, {STACK}"
+        named = [section for section, _ in entries if section is not None]
+        if len(named) == len(series) != header_named_in(path, named_in).shape[0]:
+            return open_sections(path, named, named_in=named_in)
+        remedy = (
+            "give the stack that belongs to this table, or a table with a row for each section, and leave "
+            f"images out with --exclude_tilts {general.value('rlnTomoName', row)}:NUMBERS"
+        )
+        return open_stack(path, len(series), named_in=named_in, remedy=remedy)
+    if not entries:
         raise general.error(
             f"no tilt images are named; add {STACK} here, or {MICROGRAPH} to {series.source}", row=row
         )
-    entries = []
-    for named in series.strings(MICROGRAPH):
-        section, name = split_section(named)
-        entries.append((section, resolve_path(name, series_file, working_directory)))
-    return open_micrographs(entries, named_in=series.place)
+    paths = [(section, resolve_path(name, series_file, working_directory)) for section, name in entries]
+    return open_micrographs(paths, named_in=series.place)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tomopolish.dataset.files import rebased, safe_file_name, shown_path
-from tomopolish.dataset.model import Alignment, Deformation, TiltSeries
+from tomopolish.dataset.model import Alignment, Deformation, LeftOutTilt, TiltSeries
 from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.relion.projections import projection_columns
 from tomopolish.dataset.relion.tilt_series import (
@@ -59,7 +59,8 @@ class TomogramSetWriter:
             )
         if alignment.deformation is not None:
             self._deformations[name] = alignment.deformation
-        self._keep(name, table.with_columns(_refined_columns(tilt_series, table, alignment)))
+        columns = _refined_columns(tilt_series, table, alignment)
+        self._keep(name, table.with_columns(_with_input_rows(columns, table, alignment.left_out)))
 
     def finish(self) -> Path:
         """Write the set's own file and return its path; raises RunError when that is impossible."""
@@ -161,6 +162,18 @@ def _refined_columns(tilt_series: TiltSeries, table: StarTable, alignment: Align
     if alignment.deformation is not None:
         columns[COEFFICIENTS] = format_vectors(alignment.deformation.coefficients)
     return columns
+
+
+def _with_input_rows(
+    columns: Mapping[str, list[str]], table: StarTable, left_out: Sequence[LeftOutTilt]
+) -> dict[str, list[str]]:
+    """Put the input's cells back where an image was left out, in the columns that the input has."""
+    restored = {}
+    for label, cells in columns.items():
+        given = table.strings(label) if label in table else None
+        rows = {one.tilt for one in left_out} if given else set()
+        restored[label] = [given[i] if given and i in rows else cell for i, cell in enumerate(cells)]
+    return restored
 
 
 def _rebased_section(named: str, star_file: Path, working_directory: Path) -> str:

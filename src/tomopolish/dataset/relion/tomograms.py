@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, SERIES_FILE, load_
 from tomopolish.dataset.star import StarFile, StarTable, read_star
 from tomopolish.dataset.star_table import is_unset
 from tomopolish.errors import InputError
+from tomopolish.settings.tilts import TiltSelection
 
 GENERAL = "global"
 NAME = "rlnTomoName"
@@ -38,12 +39,15 @@ class TomogramSet:
         That file, and the project's folder: where relative names begin.
     optics
         The particles' optics groups, for a pixel size or microscope that this set does not state.
+    selection
+        Which tilt images are left out on request.
     """
 
     star: StarFile
     path: Path
     working_directory: Path
     optics: StarTable | None = None
+    selection: TiltSelection = field(default_factory=TiltSelection)
 
     @cached_property
     def general(self) -> StarTable:
@@ -116,6 +120,7 @@ class TomogramSet:
             working_directory=self.working_directory,
             optics=self.optics,
             geometry_only=geometry_only,
+            selection=self.selection,
         )
 
     def pixel_size_angstrom(self, name: str) -> float:

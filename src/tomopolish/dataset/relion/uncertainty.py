@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, TiltSeries
-from tomopolish.dataset.star import StarFile, StarTable, format_floats, write_star
+from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 
 Array = np.ndarray
+
+FILE_NAME = "uncertainty.star"
+TILT_IMAGES, LEFT_OUT = "tilt_images", "tomopolishLeftOut"
 
 
 class UncertaintyFile:
@@ -33,6 +36,8 @@ class UncertaintyFile:
         errors = alignment.errors
         if errors is None:
             return
+        left_in = np.ones(len(series), dtype=bool)
+        left_in[[one.tilt for one in alignment.left_out]] = False
         self._tilts.append(
             {
                 "rlnTomoName": [series.name] * len(series),
@@ -41,6 +46,7 @@ class UncertaintyFile:
                 **_columns("tomopolishSigmaAngle", "", errors.angles_degrees),
                 **_columns("tomopolishSigmaShift", "Angst", errors.shifts_angstrom),
                 "tomopolishWeaklyDetermined": _flags(errors.weak_tilts()),
+                LEFT_OUT: _flags(~left_in),
             }
         )
         particles = {
@@ -60,9 +66,25 @@ class UncertaintyFile:
             return
         tables = tuple(
             StarTable(name=name, columns=_joined(parts), is_loop=True, version=self._version)
-            for name, parts in (("tilt_images", self._tilts), ("particles", self._particles))
+            for name, parts in ((TILT_IMAGES, self._tilts), ("particles", self._particles))
         )
         write_star(self._path, StarFile(tables=tables))
+
+
+def read_left_out(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read which tilt images a run left out: tomogram → their indices, from 0 in the order of its rows.
+
+    Nothing where there is no such file. Raises InputError when it is malformed.
+    """
+    if not path.is_file():
+        return {}
+    table = read_star(path).table(TILT_IMAGES)
+    rows: dict[str, list[str]] = {}
+    for name, flag in zip(table.strings("rlnTomoName"), table.columns.get(LEFT_OUT, ()), strict=False):
+        rows.setdefault(name, []).append(flag)
+    return {
+        name: tuple(tilt for tilt, flag in enumerate(flags) if flag == "1") for name, flags in rows.items()
+    }
 
 
 def _columns(stem: str, unit: str, values: Array) -> dict[str, Sequence[str]]:

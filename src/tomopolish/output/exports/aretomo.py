@@ -39,19 +39,22 @@ class RawStack:
     ----------
     size_px
         (w, h) of the images.
+    rows
+        Tilt images that are not left out, file order.
     sections
-        Section of each tilt image, from 0, file order.
+        Their sections, from 0.
     count
         Number of sections, those included that the tilt series leaves out.
     """
 
     size_px: tuple[int, int]
+    rows: Int[Array, "F"]
     sections: Int[Array, "F"]
     count: int
 
     @property
     def left_out(self) -> Int[Array, "n"]:
-        """Sections that belong to no tilt image."""
+        """Sections that belong to no tilt image, or to one that is left out."""
         return np.setdiff1d(np.arange(self.count), self.sections)
 
     def tilts_are_ordered(self, tilt_degrees: Float[Array, "F"]) -> bool:
@@ -76,11 +79,13 @@ class RawStack:
 def raw_stack(series: TiltSeries) -> RawStack:
     """Return the stack of a tilt series; images in files of their own make one in the order of the table."""
     images = series.images
-    rows = np.arange(len(series))
-    if not isinstance(images, MrcImages) or len({file.path for file, _ in images.sections}) > 1:
-        return RawStack(size_px=images.size_px, sections=rows, count=len(rows))
-    sections = np.array([section for _, section in images.sections])
-    return RawStack(size_px=images.size_px, sections=sections, count=images.sections[0][0].shape[0])
+    rows = np.flatnonzero(series.usable)
+    places = [images.sections[row] for row in rows] if isinstance(images, MrcImages) else []
+    found = [place for place in places if place is not None]
+    if len({file.path for file, _ in found}) != 1:
+        return RawStack(size_px=images.size_px, rows=rows, sections=rows, count=len(series))
+    sections = np.array([section for _, section in found])
+    return RawStack(size_px=images.size_px, rows=rows, sections=sections, count=found[0][0].shape[0])
 
 
 def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
@@ -96,7 +101,8 @@ def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltMod
 def write_aretomo(folder: Path, stem: str, model: TiltModel, stack: RawStack) -> None:
     """Write `<stem>.aln`; raises RunError when that is impossible."""
     width, height = stack.size_px
-    tilts = stack.all_tilts_degrees(model.tilt_degrees)
+    used = model.tilt_degrees[stack.rows]
+    tilts = stack.all_tilts_degrees(used)
     place = np.argsort(np.argsort(tilts, kind="stable"), kind="stable")
     with atomic_write(folder / f"{stem}.aln") as handle:
         handle.write(
@@ -107,9 +113,10 @@ def write_aretomo(folder: Path, stem: str, model: TiltModel, stack: RawStack) ->
         for section in sorted(stack.left_out.tolist(), key=lambda section: int(place[section])):
             handle.write(f"# DarkFrame =  {place[section]:4d} {section:4d} {tilts[section]:8.2f}\n")
         handle.write(f"# AlphaOffset =     0.00\n# BetaOffset =     0.00\n{_COLUMNS}\n")
-        for tilt in np.argsort(model.tilt_degrees, kind="stable"):
+        for i in np.argsort(used, kind="stable"):
+            tilt = stack.rows[i]
             tx, ty = model.shifts_px[tilt]
             handle.write(
-                f"{stack.sections[tilt]:5d}  {model.axis_degrees[tilt]:11.6f}  {1:9.5f}  {tx:12.5f}  "
+                f"{stack.sections[i]:5d}  {model.axis_degrees[tilt]:11.6f}  {1:9.5f}  {tx:12.5f}  "
                 f"{ty:12.5f}  {1:7.2f}  {1:7.2f}  {1:7.2f}  {0:7.2f}  {model.tilt_degrees[tilt]:11.6f}\n"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.left_out import left_out_sentences
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.remarks import Remarks
@@ -132,6 +133,8 @@ def export_dataset(dataset: Dataset, settings: ExportSettings, reporter: Reporte
                 _write_alignments(out, stems[name], warp_stems[name], series, models)
                 _write_shapes(out, stems[name], series, particles, settings)
             written[name] = found
+            for sentence in left_out_sentences(name, series.left_out):
+                reporter.warn(sentence)
             for sentence in _warnings(name, found):
                 reporter.warn(sentence)
     for sentence in remarks.sentences():
@@ -245,7 +248,7 @@ def _sections_without_tilt(series: TiltSeries, models: Mapping[str, TiltModel]) 
     if "aretomo" not in models:
         return ()
     stack = raw_stack(series)
-    ordered = stack.tilts_are_ordered(models["aretomo"].tilt_degrees)
+    ordered = stack.tilts_are_ordered(models["aretomo"].tilt_degrees[stack.rows])
     return () if ordered else tuple(stack.left_out.tolist())
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.left_out import check_selection
 from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
 from tomopolish.dataset.remarks import Remarks
+from tomopolish.dataset.screening import screening_warnings
 from tomopolish.errors import InputError
 from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
@@ -59,6 +61,7 @@ def reconstruct_dataset(
     RunError
         when an image cannot be read, or a file not be written.
     """
+    check_selection(dataset.tomograms, dataset.selection)
     size = settings.crop_px or settings.box_px
     reporter, remarks = reporter or SilentReporter(), Remarks()
     for sentence in dataset.conventions:
@@ -108,7 +111,9 @@ def back_project(
                 series, particles = dataset.load(name)
                 if remarks is not None:
                     remarks.add(name, series.remarks)
-                found.add(series, particles, pool, progress)
+                series = found.add(series, particles, pool, progress)
+            for sentence in screening_warnings(series):
+                reporter.warn(sentence)
     return found
 
 

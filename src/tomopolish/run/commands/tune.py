@@ -11,6 +11,7 @@ from pathlib import Path
 from tomopolish import pipeline
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.screening import screening_warnings
 from tomopolish.errors import InputError, RunError
 from tomopolish.output.note import write_note
 from tomopolish.output.tuning import (
@@ -144,6 +145,8 @@ def _opened(
                         max_particles=settings.max_particles,
                     )
                 )
+            for sentence in screening_warnings(tomograms[-1].series):
+                reporter.warn(sentence)
         except Exception as error:
             sentence = Failure.of(error).recorded(settings.align.run.output_folder, name)
             if settings.align.run.strict:
