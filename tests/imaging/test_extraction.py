@@ -1,4 +1,7 @@
-"""Spectra of boxes cut from tilt images, against the definition (spec §5) and NumPy's transform."""
+"""Spectra of boxes cut from tilt images, against the definition and NumPy's transform.
+
+See docs/conventions.md, Correlation windows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise power, against the mean periodogram tile by tile (spec §4)."""
+"""Noise power, against the mean periodogram tile by tile (docs/conventions.md, References and weights)."""
 
 from __future__ import annotations
 

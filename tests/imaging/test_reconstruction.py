@@ -58,7 +58,8 @@ def test_planted_map_comes_back_with_its_intensities(scene) -> None:
     planted = _low_passed(density, 12)
     slope = np.sum(merged * planted) / np.sum(planted**2)
     correlation = np.corrcoef(merged.ravel(), planted.ravel())[0, 1]
-    # Intensities belong to a box: those of unitary transforms grow with the root of its edge (spec §4).
+    # Intensities belong to a box: those of unitary transforms grow with the root of its edge
+    # (docs/conventions.md).
     assert slope / np.sqrt(BOX / SETTINGS.molecule.box_px) == pytest.approx(1, abs=0.05)
     assert correlation > 0.8
 

@@ -1,4 +1,7 @@
-"""Rotations and projections, against matrices written out from the definition (spec §2)."""
+"""Rotations and projections, against matrices written out from the definition.
+
+See docs/conventions.md, Geometry.
+"""
 
 from __future__ import annotations
 

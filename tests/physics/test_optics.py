@@ -1,4 +1,4 @@
-"""The microscope, against scalar formulas written out from the definition (spec §3)."""
+"""The microscope, against scalar formulas written out from the definition (docs/conventions.md, Optics)."""
 
 from __future__ import annotations
 

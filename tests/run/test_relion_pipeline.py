@@ -1,4 +1,4 @@
-"""The command lines that RELION's GUI builds, and the files it looks for (spec §9)."""
+"""The command lines that RELION's GUI builds, and the files it looks for."""
 
 from __future__ import annotations
 

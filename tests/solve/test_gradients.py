@@ -1,4 +1,7 @@
-"""Gradient and Hessian of the objective, by finite differences, for every kind of model (spec §6)."""
+"""Gradient and Hessian of the objective, by finite differences, for every kind of model.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the images cannot tell apart changes nothing in the objective (spec §6)."""
+"""What the images cannot tell apart changes nothing in the objective (docs/conventions.md, Objective)."""
 
 from __future__ import annotations
 

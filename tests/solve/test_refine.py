@@ -1,4 +1,7 @@
-"""From windows to geometry: planted displacements are found from afar, the weakly seen stay put (spec §6)."""
+"""From windows to geometry: planted displacements are found from afar, the weakly seen stay put.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The objective is RELION's at RELION's own solutions, on RELION's windows (spec §6)."""
+"""The objective is RELION's at RELION's own solutions, on RELION's windows.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

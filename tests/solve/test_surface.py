@@ -1,4 +1,4 @@
-"""Displacement surfaces: interpolation, derivatives, range penalty, blur (spec §6)."""
+"""Displacement surfaces: interpolation, derivatives, range penalty, blur (docs/conventions.md, Objective)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Standard errors: calibrated against planted truths, and blind to what the images cannot tell (spec §6)."""
+"""Standard errors: calibrated against planted truths, and blind to what the images cannot tell.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of a data set before any heavy work: what cannot work is refused in one sentence (spec §7).
+"""Checks of a data set before any heavy work: what cannot work is refused in one sentence.
 
 What a single table shows is checked where it is read (`tilt_series`, `particles`, `references`); here is
 what shows only when the parts are put beside each other, or beside the options.

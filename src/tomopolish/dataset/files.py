@@ -17,7 +17,7 @@ _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
 
 
 def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
-    """Find a file that a STAR file names (spec §7).
+    """Find a file that a STAR file names.
 
     Relative names are taken from the working directory (RELION's project directory) or, when there is no
     such file, from the STAR file's own folder. Where neither holds it, the former is returned.

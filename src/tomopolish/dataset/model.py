@@ -50,7 +50,7 @@ class ReusesMemory(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Deformation:
-    """A 2D warp of tilt images in RELION's parameters (spec §6)."""
+    """A 2D warp of tilt images in RELION's parameters (docs/conventions.md, Objective)."""
 
     model: str  # "linear", "spline" or "Fourier"
     grid: tuple[int, int]  # (gw, gh)

@@ -1,4 +1,4 @@
-"""Reference maps, mask and FSC (spec §4, §7), checked against each other."""
+"""Reference maps, mask and FSC (docs/conventions.md, References and weights), checked against each other."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each image adds w c O to the numerator and w c² to the denominator of the voxels around its slice, O being
 the image's unitary transform, c the real factor of the prediction (CTF, dose, envelope) and w the inverse
-noise power (spec §3–§5). Their quotient is the map's unitary transform: no further factor.
+noise power (docs/conventions.md). Their quotient is the map's unitary transform: no further factor.
 """
 
 from __future__ import annotations

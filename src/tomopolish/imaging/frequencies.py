@@ -1,4 +1,7 @@
-"""The frequencies in use in one tilt image, with everything about them that particles share (spec §3–§5)."""
+"""The frequencies in use in one tilt image, with everything about them that particles share.
+
+See docs/conventions.md, Optics, Correlation windows.
+"""
 
 from __future__ import annotations
 

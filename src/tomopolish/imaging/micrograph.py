@@ -1,4 +1,4 @@
-"""Whole predicted micrographs, and how well they fit an image at every small shift (spec §8, `--shift_only`).
+"""Whole predicted micrographs, and how well they fit an image at every small shift (`--shift_only`).
 
 One tilt image at a time: the predicted boxes of all particles are added up in an image, which is then
 correlated with the tilt image. A particle near another one is compared with the sum of both, as the image

@@ -1,4 +1,7 @@
-"""Noise power of tilt images: the mean periodogram of their tiles (spec §4)."""
+"""Noise power of tilt images: the mean periodogram of their tiles.
+
+See docs/conventions.md, References and weights.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference's Fourier transform, ready to be sliced (spec §4)."""
+"""The reference's Fourier transform, ready to be sliced (docs/conventions.md, References and weights)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def pad_to_box(maps: Float32[Array, "2 n n n"], box: int) -> Float32[Array, "2 b
 def prepare_half_maps(
     references: References, box: int, last_frequency: float, threads: int = 1
 ) -> ReferenceTransform:
-    """Mask, pad, taper, correct for trilinear interpolation, and transform both half maps (spec §4).
+    """Mask, pad, taper, correct for trilinear interpolation, and transform both half maps.
+
+    See docs/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -121,7 +123,9 @@ def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTr
 
 
 def shell_signal_to_noise(transform: ReferenceTransform) -> Float[Array, "shells"]:
-    """Signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ² (spec §4).
+    """Signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ².
+
+    See docs/conventions.md, References and weights.
 
     Parameters
     ----------

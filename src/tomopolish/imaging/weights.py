@@ -1,4 +1,7 @@
-"""How much each frequency counts: reference weight, whitening, dose, and the frequencies in use (spec §4)."""
+"""How much each frequency counts: reference weight, whitening, dose, and the frequencies in use.
+
+See docs/conventions.md, References and weights.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ class ReferenceWeight:
 def reference_weight(
     references: References, box: int, settings: WeightSettings, whole: ReferenceTransform | None = None
 ) -> ReferenceWeight:
-    """Weight from the FSC, or from the half maps' own SNR where no FSC is given (spec §4).
+    """Weight from the FSC, or from the half maps' own SNR where no FSC is given.
+
+    See docs/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -102,7 +107,10 @@ def whitening(shells: Float[Array, "shells"], box: int) -> Float[Array, "box col
 
 
 def shared_filters(box: int, settings: WeightSettings) -> Float[Array, "box columns"]:
-    """Factors that the user asks for: (r/s_h)^p and the high-pass 1 − exp(−r²/2σ²) (spec §4)."""
+    """Factors that the user asks for: (r/s_h)^p and the high-pass 1 − exp(−r²/2σ²).
+
+    See docs/conventions.md, References and weights.
+    """
     radius = radius_half_plane(box)
     factor = np.ones_like(radius)
     if settings.srp != 0:
@@ -119,7 +127,9 @@ def frequency_weights(
     settings: WeightSettings,
     usable: Bool[Array, "F"] | None = None,
 ) -> Float[Array, "G box columns"]:
-    """Weight w(k) of every frequency: whitening × reference weight × filters (spec §4).
+    """Weight w(k) of every frequency: whitening × reference weight × filters.
+
+    See docs/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -149,7 +159,10 @@ def used_columns(
     box: int,
     cutoff_fraction: float,
 ) -> Int[Array, "box"]:
-    """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image (spec §4)."""
+    """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image.
+
+    See docs/conventions.md, References and weights.
+    """
     radius = radius_half_plane(box)
     use: Bool[Array, "box columns"] = (
         (radius <= box / 2) & (dose_weight > cutoff_fraction) & (weight > cutoff_fraction * weight.mean())

@@ -2,7 +2,7 @@
 
 Tilt images are read one at a time. The particles of an image are cut into chunks that fit into cache; each
 chunk goes through extraction, transform, comparison with the prediction and the small inverse transform on
-one thread (spec §5).
+one thread (docs/conventions.md, Correlation windows).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def pair_geometry(
     taking_part: Bool[Array, "F"],
     warp_px: Float[Array, "F P 2"] | float = 0.0,
 ) -> PairGeometry:
-    """Project all particles with the input geometry (spec §2, §5).
+    """Project all particles with the input geometry (docs/conventions.md, Geometry, Correlation windows).
 
     Parameters
     ----------
@@ -125,7 +125,10 @@ def pair_geometry(
 def is_visible(
     positions_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box: int
 ) -> Bool[Array, "..."]:
-    """Whether 2D positions lie at least half a box from the image's edges (spec §5)."""
+    """Whether 2D positions lie at least half a box from the image's edges.
+
+    See docs/conventions.md, Correlation windows.
+    """
     inside = (positions_px >= box / 2) & (positions_px <= np.asarray(image_size_px) - box / 2)
     return np.all(inside, axis=-1)
 
@@ -139,7 +142,10 @@ class BoxMask:
 
 
 def box_mask(box: int) -> BoxMask:
-    """Mask that is 1 inside s/2 − 5 and falls as a raised cosine to 0 at s/2 (spec §5)."""
+    """Mask that is 1 inside s/2 − 5 and falls as a raised cosine to 0 at s/2.
+
+    See docs/conventions.md, Correlation windows.
+    """
     axis = np.arange(box) - box // 2
     radius = np.hypot(axis[:, None], axis[None, :])
     ramp = np.clip((radius - (box / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
@@ -216,7 +222,9 @@ def correlate_tilt(
     power: Float[Array, "P"],
     held: HeldOutWindows | None = None,
 ) -> None:
-    """Fill windows and power of one tilt image's visible particles (spec §5); the others are left alone.
+    """Fill windows and power of one tilt image's visible particles; the others are left alone.
+
+    See docs/conventions.md, Correlation windows.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""Particle motion over the exposure: none, or drawn from a Gaussian process (spec §6)."""
+"""Particle motion over the exposure: none, or drawn from a Gaussian process.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a motion and a deformation model must offer; null objects fulfil the same protocols (spec §6)."""
+"""What a motion and a deformation model must offer; null objects fulfil the same protocols.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Fourier conventions: unitary transforms, half planes, shells (spec §4–§5).
+"""Fourier conventions: unitary transforms, half planes, shells.
+
+See docs/conventions.md, References and weights, Correlation windows.
 
 The half plane of an s×s image is what ``rfft2`` gives: shape (s, s//2 + 1), rows ky = 0 … s/2 − 1, −s/2 … −1,
 columns kx = 0 … s/2. Boxes are even. Radii are in Fourier px (1 px = 1/(box · pixel size) in 1/Å).
@@ -36,7 +38,9 @@ def column_multiplicity(box: int) -> Float[Array, "columns"]:
 
 
 def shell_average(values: Float[Array, "box columns"], box: int) -> Float[Array, "shells"]:
-    """Radial average in which each pixel shares itself linearly between its two nearest shells (spec §4).
+    """Radial average in which each pixel shares itself linearly between its two nearest shells.
+
+    See docs/conventions.md, References and weights.
 
     The half plane is averaged as stored: each stored pixel counts once.
 

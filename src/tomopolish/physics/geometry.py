@@ -1,4 +1,6 @@
-"""Rotations and projections: how points of the tomogram reach the tilt images (spec §2).
+"""Rotations and projections: how points of the tomogram reach the tilt images.
+
+See docs/conventions.md, Geometry.
 
 Frames. Images are indexed ``[y, x]``, volumes ``[z, y, x]``; vectors are ``(x, y, z)``. The tomogram frame
 counts pixels of the unbinned tilt images from the centre of the corner voxel. A projection is a 4×4 matrix
@@ -47,7 +49,7 @@ def euler_zyz(
     tilt_degrees: Float[Array, "..."] | float,
     psi_degrees: Float[Array, "..."] | float,
 ) -> Float[Array, "... 3 3"]:
-    """RELION's Euler matrix E(rot, tilt, psi) of spec §2.
+    """RELION's Euler matrix E(rot, tilt, psi) of docs/conventions.md.
 
     In terms of the right-handed rotations above, ``E = Rz(-psi) Ry(-tilt) Rz(-rot)``.
     """
@@ -124,7 +126,7 @@ def relion5_projections(
     image_size_px: tuple[int, int],
     tomogram_size_px: tuple[int, int, int],
 ) -> Float[Array, "F 4 4"]:
-    """Projection matrices from RELION 5's parameters (spec §2).
+    """Projection matrices from RELION 5's parameters (docs/conventions.md, Geometry).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The microscope: wavelength, contrast transfer, aberrations, dose (spec §3)."""
+"""The microscope: wavelength, contrast transfer, aberrations, dose (docs/conventions.md, Optics)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def dose_weight(
 ) -> Float[Array, "..."]:
     """Attenuation by radiation damage at spatial frequency k.
 
-    Grant & Grigorieff's critical exposure, or a B factor per e⁻/Å² where one is given (spec §3). 1 at k = 0
+    Grant & Grigorieff's critical exposure, or a B factor per e⁻/Å² where one is given (docs/conventions.md).
+    1 at k = 0
     in the limit (the critical exposure diverges there).
     """
     k = np.asarray(k_per_angstrom, dtype=np.float64)
@@ -143,7 +144,7 @@ def ctf_phase(
     microscope: Microscope,
     phase_shift_degrees: float = 0.0,
 ) -> Float[Array, "..."]:
-    """γ(k) of spec §3 without aberrations, radians; kx, ky in 1/Å; the CTF is −sin γ · scale · damping.
+    """γ(k) without aberrations, radians; kx, ky in 1/Å; the CTF is −sin γ · scale · damping.
 
     `astigmatism_angstrom` is the quadratic form of `TiltCtf.astigmatism_angstrom`, with the particle's depth
     added to xx and yy.

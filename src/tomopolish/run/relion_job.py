@@ -1,4 +1,4 @@
-"""The exit and abort files by which RELION's pipeline and its jobs talk (spec §9)."""
+"""The exit and abort files by which RELION's pipeline and its jobs talk."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings:
-    """What of the images is compared, and how far displacements are searched (spec §4, §5).
+    """What of the images is compared, and how far displacements are searched.
+
+    See docs/conventions.md, References and weights, Correlation windows.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class WindowSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSettings:
-    """How Fourier frequencies are weighted (spec §4).
+    """How Fourier frequencies are weighted (docs/conventions.md, References and weights).
 
     Attributes
     ----------
@@ -136,7 +138,7 @@ class WeightSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """Which parameters move, and how long (spec §6).
+    """Which parameters move, and how long (docs/conventions.md, Objective).
 
     Attributes
     ----------
@@ -198,7 +200,7 @@ class FitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionSettings:
-    """The Gaussian-process prior of particle motion (spec §6).
+    """The Gaussian-process prior of particle motion (docs/conventions.md, Objective).
 
     Attributes
     ----------
@@ -237,7 +239,7 @@ class MotionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DeformationSettings:
-    """The 2D warp of tilt images (spec §6).
+    """The 2D warp of tilt images (docs/conventions.md, Objective).
 
     Attributes
     ----------

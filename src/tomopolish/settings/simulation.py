@@ -208,7 +208,8 @@ class NoiseSettings:
         Expected log-likelihood that the true prediction of a pair gains over none, times two:
         Σ_k |S(k)|²/N(k) over the full plane up to the reference's resolution, averaged over tilts (prediction
         S with CTF and dose weight, noise power N). It is the expected height of the pair's correlation peak
-        (spec §5), whose noise has standard deviation √pair_snr; below about 15 the peak of a single pair
+        (docs/conventions.md), whose noise has standard deviation √pair_snr; below about 15 the peak of a
+       single pair
         is lost among the noise peaks of its window, at 1 to 4 it is invisible. The signal is scaled to it,
         references included; infinity means images without noise.
     sigma
@@ -239,7 +240,7 @@ class NoiseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedMotion:
-    """Particle trajectories drawn from the Gaussian-process prior of spec §6.
+    """Particle trajectories drawn from the Gaussian-process prior of docs/conventions.md.
 
     Attributes
     ----------
@@ -262,7 +263,7 @@ class PlantedMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedWarp:
-    """A random 2D warp of the tilt images (spec §6).
+    """A random 2D warp of the tilt images (docs/conventions.md, Objective).
 
     Attributes
     ----------

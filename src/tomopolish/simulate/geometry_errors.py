@@ -2,7 +2,8 @@
 
 The 2D error, in Å, over visible pairs needs no alignment of frames: it compares where particles are
 predicted to be with where they are. Positions and angles are compared after the rotation and shift
-that turn positions one way and projections the other, which no image can tell apart (spec §6), are removed.
+that turn positions one way and projections the other, which no image can tell apart (docs/conventions.md),
+are removed.
 Views, whose orientations are not refined, are compared as they are: with their net rotation.
 """
 

@@ -78,7 +78,10 @@ class TiltPainter:
         return np.ascontiguousarray(canvas[margin : margin + h, margin : margin + w])
 
     def extra_defocus_angstrom(self, tilt: int) -> Float[Array, "P"]:
-        """Defocus of each particle beyond the tilt image's own, from its depth (spec §3)."""
+        """Defocus of each particle beyond the tilt image's own, from its depth.
+
+        See docs/conventions.md, Optics.
+        """
         series = self.series
         depth = depth_px(
             series.projections_px[tilt : tilt + 1], self.particles.positions_px, series.tomogram_size_px

@@ -133,7 +133,10 @@ def true_positions_2d_px(
     deformation: Deformation | None,
     image_size_px: tuple[int, int],
 ) -> Float[Array, "F P 2"]:
-    """2D positions of moving particles in warped images: q + g(q), q the projection (spec §6)."""
+    """2D positions of moving particles in warped images: q + g(q), q the projection.
+
+    See docs/conventions.md, Objective.
+    """
     moving = positions_px + np.swapaxes(trajectories_px, 0, 1)
     q = project_trajectories(projections_px, moving)[..., :2]
     return q if deformation is None else q + warp_displacement_px(deformation, q, image_size_px)
@@ -145,7 +148,10 @@ def perturbed_projections(
     factor: float,
     tomogram_size_px: tuple[int, int, int],
 ) -> Float[Array, "F 4 4"]:
-    """Turn projections about the projected tomogram centre, in the images' frames; shift them (spec §6)."""
+    """Turn projections about the projected tomogram centre, in the images' frames; shift them.
+
+    See docs/conventions.md, Objective.
+    """
     turn = rotation_from_vector(factor * directions.rotation_vectors)
     centre = tomogram_centre_px(tomogram_size_px)
     rotation = projections_px[:, :3, :3]

@@ -38,7 +38,7 @@ class Structure:
     Attributes
     ----------
     density
-        True map, on the intensity scale of spec §4: a projection is its sum along the beam times s^−½.
+        True map, on the images' intensity scale: a projection is its sum along the beam times s^−½.
     diameter_px
         Of the sphere about the origin that holds the molecule.
     """

@@ -100,7 +100,10 @@ class Truth:
 def visible_pairs(
     positions_2d_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box_px: int
 ) -> Bool[Array, "..."]:
-    """Whether positions are at least half a box from the image's border (spec §5)."""
+    """Whether positions are at least half a box from the image's border.
+
+    See docs/conventions.md, Correlation windows.
+    """
     far = np.asarray(image_size_px) - box_px / 2
     inside: Array = np.all((positions_2d_px >= box_px / 2) & (positions_2d_px <= far), axis=-1)
     return inside

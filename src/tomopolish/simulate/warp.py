@@ -1,4 +1,4 @@
-"""2D warps of the tilt images, q → q + g(q), from RELION's coefficients (spec §6).
+"""2D warps of the tilt images, q → q + g(q), from RELION's coefficients (docs/conventions.md, Objective).
 
 Written without regard to the alignment's own deformation models, so that the two can be compared.
 """

@@ -1,4 +1,4 @@
-"""The objective: log-posterior of the geometry, its gradient and curvature (spec §6).
+"""The objective: log-posterior of the geometry, its gradient and curvature (docs/conventions.md, Objective).
 
 The sum over visible pairs of their displacement surfaces, minus Gaussian priors. Maximised; the solver works
 with its negative as a cost.

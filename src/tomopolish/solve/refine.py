@@ -1,4 +1,7 @@
-"""From correlation windows to the most probable geometry: coarse to fine, then Newton (spec §6)."""
+"""From correlation windows to the most probable geometry: coarse to fine, then Newton.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

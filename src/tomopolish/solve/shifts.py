@@ -1,4 +1,4 @@
-"""One shift per tilt image: the peak of its particles' summed windows (spec §8, `--shift_only`)."""
+"""One shift per tilt image: the peak of its particles' summed windows (`--shift_only`)."""
 
 from __future__ import annotations
 

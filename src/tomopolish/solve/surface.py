@@ -1,4 +1,7 @@
-"""Displacement surfaces: correlation windows as smooth functions of displacement (spec §6)."""
+"""Displacement surfaces: correlation windows as smooth functions of displacement.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""FSC curves as RELION writes them: table ``fsc`` of a postprocess.star, and tables like it (spec §4, §7).
+"""FSC curves as RELION writes them: table ``fsc`` of a postprocess.star, and tables like it.
+
+See docs/conventions.md, References and weights.
 
 What counts is the number of each shell and its value. The resolution columns repeat the shell's number for
 some pixel size, which need not be that of the tilt series: a map may have been calibrated in between.

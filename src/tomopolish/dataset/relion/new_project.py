@@ -1,4 +1,4 @@
-"""Writing a project from nothing, in either dialect (spec §7): what a simulation hands out."""
+"""Writing a project from nothing, in either dialect: what a simulation hands out."""
 
 from __future__ import annotations
 

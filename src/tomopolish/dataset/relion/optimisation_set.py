@@ -1,4 +1,4 @@
-"""Optimisation sets: which files belong together (spec §7)."""
+"""Optimisation sets: which files belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The particles' optics groups: aberrations, and values that repeat those of the tomograms (spec §3, §7)."""
+"""The particles' optics groups: aberrations, and values that repeat those of the tomograms.
+
+See docs/conventions.md, Optics.
+"""
 
 from __future__ import annotations
 

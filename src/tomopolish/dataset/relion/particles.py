@@ -1,4 +1,7 @@
-"""Particle sets of both dialects (spec §2, §7): positions, orientations, half sets, optics groups."""
+"""Particle sets of both dialects: positions, orientations, half sets, optics groups.
+
+See docs/conventions.md, Geometry.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class ParticleTable:
         The set's file.
     corner_px
         What is added to ``rlnCoordinateX``, ``Y`` and ``Z``: 1 px as RELION 4.0 reads them, nothing as
-        RELION 5 does (spec §2).
+        RELION 5 does (docs/conventions.md, Geometry).
     """
 
     star: StarFile

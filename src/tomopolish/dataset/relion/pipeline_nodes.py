@@ -1,4 +1,4 @@
-"""What a job tells RELION's pipeline about its results (spec §9)."""
+"""What a job tells RELION's pipeline about its results."""
 
 from __future__ import annotations
 

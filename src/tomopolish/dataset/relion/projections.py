@@ -1,4 +1,6 @@
-"""Projections as RELION's tables state them: by angles and shifts, by matrices, or by both (spec §2, §7).
+"""Projections as RELION's tables state them: by angles and shifts, by matrices, or by both.
+
+See docs/conventions.md, Geometry.
 
 Where a table has matrices, RELION takes these, whichever its version; angles beside them then have no effect.
 """

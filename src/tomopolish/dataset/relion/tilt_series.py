@@ -1,4 +1,7 @@
-"""One tilt series from its rows: geometry, optics, deformation, images; both dialects (spec §2, §3, §7)."""
+"""One tilt series from its rows: geometry, optics, deformation, images; both dialects.
+
+See docs/conventions.md, Geometry, Optics.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def load_tilt_series(
     series
         One row per tilt image.
     general_file, series_file, working_directory
-        The files of both tables and the project's folder: where relative names begin (spec §7).
+        The files of both tables and the project's folder: where relative names begin.
     selection
         Which images are left out on request.
     optics

@@ -1,4 +1,4 @@
-"""Tomogram sets of both dialects (spec §7): which tilt series there are, and loading them one by one."""
+"""Tomogram sets of both dialects: which tilt series there are, and loading them one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trajectory sets (spec §7): one table per particle, read by name when asked for, written as a stream."""
+"""Trajectory sets: one table per particle, read by name when asked for, written as a stream."""
 
 from __future__ import annotations
 

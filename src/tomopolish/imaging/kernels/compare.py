@@ -95,7 +95,8 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
 
     Slice of the reference, then CTF, aberrations, weights, product, and the phase that moves the particle's
     exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that −sin γ and the
-    negative contrast leave (spec §3, §5): positive correlation is a match. Rows ky and −ky are done together,
+    negative contrast leave (docs/conventions.md): positive correlation is a match. Rows ky and −ky are done
+    together,
     and their sum E and difference D written as real numbers, which halves the work of the small inverse
     transform (`windows.small_inverse`).
 

@@ -15,7 +15,7 @@ def predict_spectra(  # type: ignore[no-untyped-def]
     """Predict boxes with one particle each, as they appear in the image: protein dark.
 
     Slice of the reference × CTF × aberrations × weights, moved to the particle's exact place in its box; the
-    contrast's and the CTF's minus signs cancel (spec §3).
+    contrast's and the CTF's minus signs cancel (docs/conventions.md, Optics).
 
     Parameters
     ----------

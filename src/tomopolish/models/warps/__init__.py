@@ -1,1 +1,1 @@
-"""The warps of tilt images, one model per file (spec §6)."""
+"""The warps of tilt images, one model per file (docs/conventions.md, Objective)."""

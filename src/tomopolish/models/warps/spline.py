@@ -1,4 +1,7 @@
-"""A smooth warp from values and slopes at the nodes of a grid: bicubic Hermite splines (spec §6)."""
+"""A smooth warp from values and slopes at the nodes of a grid: bicubic Hermite splines.
+
+See docs/conventions.md, Objective.
+"""
 
 from __future__ import annotations
 
