@@ -21,7 +21,7 @@ REFUSED = {
     "too large": ("#" * (MOST_BYTES + 1), "larger than"),
     "bytes": (b"\xff\xfe\x00", "decode"),
     "code": ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
-    "absent": (None, "no such file"),
+    "absent": (None, "file not found"),
 }
 
 

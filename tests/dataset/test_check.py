@@ -102,10 +102,16 @@ def nothing() -> None:
 
 CASES = {
     # files
-    "no optimisation set": Case(nothing, ("gone.star", "no such file", "correct"), start="gone.star"),
+    "no optimisation set": Case(nothing, ("gone.star", "file not found", "correct"), start="gone.star"),
     "a folder as optimisation set": Case(nothing, ("tilt_series", "folder"), start="tilt_series"),
-    "another kind of file": Case(nothing, ("fsc.star", "not an optimisation set", "give"), start="fsc.star"),
-    "a map as optimisation set": Case(nothing, ("mask.mrc", "not a STAR file", "give"), start="mask.mrc"),
+    "another kind of file": Case(
+        nothing,
+        ("--i fsc.star", "Post-processing", "not an optimisation set", "give it with --fsc"),
+        start="fsc.star",
+    ),
+    "a map as optimisation set": Case(
+        nothing, ("--i mask.mrc", "MRC file", "not an optimisation set", "give"), start="mask.mrc"
+    ),
     "two data sets in one": Case(
         lambda: Path("optimisation_set.star").write_text(
             "data_\nloop_\n_rlnTomoTomogramsFile\n_rlnTomoParticlesFile\na b\nc d\n"
@@ -120,28 +126,36 @@ CASES = {
         lambda: drop_column("optimisation_set.star", "", "rlnTomoReferenceMap2File"),
         ("optimisation_set.star", "rlnTomoReferenceMap2File is missing", "--ref2"),
     ),
-    "missing tomogram set": Case(Path(TOMOGRAMS).unlink, (TOMOGRAMS, "no such file", "correct")),
-    "missing particle set": Case(Path(PARTICLES).unlink, (PARTICLES, "no such file", "correct")),
+    "missing tomogram set": Case(Path(TOMOGRAMS).unlink, (TOMOGRAMS, "file not found", "correct")),
+    "missing particle set": Case(Path(PARTICLES).unlink, (PARTICLES, "file not found", "correct")),
     "missing tilt series file": Case(
-        Path(SERIES).unlink, (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesStarFile", SERIES, "no such file")
+        Path(SERIES).unlink, (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesStarFile", SERIES, "file not found")
     ),
     "missing stack": Case(
-        Path(STACK).unlink, (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesName", "TS_01.mrcs", "no such file")
+        Path(STACK).unlink, (TOMOGRAMS, "row 1", "rlnTomoTiltSeriesName", "TS_01.mrcs", "file not found")
     ),
-    "missing half map": Case(Path("ref_half1.mrc").unlink, ("half map 1", "ref_half1.mrc", "correct")),
-    "missing mask": Case(Path("mask.mrc").unlink, ("mask", "mask.mrc", "no such file")),
-    "missing FSC": Case(Path("fsc.star").unlink, ("fsc.star", "no such file")),
+    "missing half map": Case(
+        Path("ref_half1.mrc").unlink, ("rlnTomoReferenceMap1File", "ref_half1.mrc", "correct")
+    ),
+    "missing mask": Case(Path("mask.mrc").unlink, ("mask", "mask.mrc", "file not found")),
+    "missing FSC": Case(Path("fsc.star").unlink, ("fsc.star", "file not found")),
     "missing trajectories": Case(
-        nothing, ("gone.star", "no such file"), components={"trajectories": "gone.star"}
+        nothing, ("gone.star", "file not found"), components={"trajectories": "gone.star"}
     ),
     # tables, columns and cells
     "no table particles": Case(
         lambda: drop_table(PARTICLES, "particles"), (PARTICLES, "data_particles", "right file")
     ),
-    "no table global": Case(lambda: drop_table(TOMOGRAMS, "global"), (TOMOGRAMS, "data_global")),
+    "no table global": Case(
+        lambda: rename_table(TOMOGRAMS, "global", ""),
+        (TOMOGRAMS, "no table 'data_global'", "one without a name", "rename 'data_' to 'data_global'"),
+    ),
+    "nothing in a file": Case(
+        lambda: drop_table(TOMOGRAMS, "global"), (TOMOGRAMS, "an empty file, not a tomogram set", "give")
+    ),
     "no table for the tomogram": Case(
         lambda: rename_table("tomograms_r4.star", "TS_01", "TS_1"),
-        ("tomograms_r4.star", "data_TS_01", "'TS_1'"),
+        ("tomograms_r4.star", "data_TS_01", "'data_TS_1'"),
         start="optimisation_set_r4.star",
     ),
     "no table fsc": Case(
@@ -365,7 +379,8 @@ VERBS = {
     "export",
     "give",
 }
-VERBS |= {"keep", "make", "name", "put", "reduce", "remove", "rename", "rewrite", "split", "start", "supply"}
+VERBS |= {"import", "keep", "make", "name", "put", "reduce", "remove", "rename", "rewrite", "run", "split"}
+VERBS |= {"start", "supply", "unpack"}
 
 
 def test_there_are_enough_cases() -> None:
@@ -453,7 +468,9 @@ WARNINGS = {
     "a constant image": Case(
         one_constant_tilt, ("tilt image 5 of TS_01 is left out: the image is constant",)
     ),
-    "a missing image": Case(missing_micrograph, ("tilt image 4 of TS_01 is left out: /",)),
+    "a missing image": Case(
+        missing_micrograph, ("tilt image 4 of TS_01 is left out: gone.mrc: file not found (looked for in ",)
+    ),
     "an image of another size": Case(
         two_sizes, ("other.mrc has 192 x 180 px, but the other images 192 x 192",)
     ),

@@ -179,14 +179,14 @@ def test_faulty_files(tmp_path: Path) -> None:
         "header.mrcs": (raw[:500], "only 500 bytes"),
         "complex.mrcs": (bytes(complex_mode), "mode 4 is not supported"),
         "nonsense.mrcs": (bytes(nonsense), "makes no sense"),
-        "text.mrcs": (b"data_x\n" * 500, "makes no sense"),
+        "text.mrcs": (b"data_x\n" * 500, "a STAR file, not an MRC file"),
     }
     for name, (content, expected) in files.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError) as caught:
             open_stack(tmp_path / name, 3, named_in="t.star")
         assert name in str(caught.value) and expected in str(caught.value) and "t.star" in str(caught.value)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="file not found"):
         open_stack(tmp_path / "absent.mrcs", 3, named_in="t.star")
     with pytest.raises(InputError, match=r"has 4 rows, but its stack .* has 3 sections"):
         open_stack(tmp_path / "s.mrcs", 4, named_in="t.star")
@@ -226,14 +226,14 @@ def test_faulty_micrographs_cost_themselves(tmp_path: Path) -> None:
         (None, "s.mrcs"): "has 3 sections",
         (3, "s.mrcs"): "section 4 is named",
         (None, "other.mrc"): "has 26 x 20 px, but the other images 24 x 20",
-        (None, "absent.mrc"): "no such file",
+        (None, "absent.mrc"): "file not found",
         (None, "text.mrc"): "not an MRC file",
     }.items():
         entries = [(s, tmp_path / name) for s, name in (sound[0], entry, sound[1])]
         images = open_micrographs(entries, named_in="t.star")
         assert [one.tilt for one in images.unreadable] == [1] and images.size_px == (24, 20)
         assert expected in images.unreadable[0].reason
-    with pytest.raises(InputError, match=r"t.star, row 1: .* no such file"):
+    with pytest.raises(InputError, match=r"t.star, row 1: .* file not found"):
         open_micrographs([(None, tmp_path / "absent.mrc")] * 2, named_in="t.star")
 
 

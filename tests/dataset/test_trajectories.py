@@ -90,7 +90,10 @@ def test_faults_are_named(project: Path) -> None:
     ):
         trajectories.load(["TS_01/1"], 12)
     Path("empty.star").write_text("")
-    for name, expected in {"empty.star": "no trajectory in this file", "absent.star": "no such file"}.items():
+    for name, expected in {
+        "empty.star": "no trajectory in this file",
+        "absent.star": "file not found",
+    }.items():
         with pytest.raises(InputError, match=f"{name}: .*{expected}"):
             read(name)
     text = Path("relion/motion/motion.star").read_text()

@@ -249,5 +249,5 @@ def test_a_project_with_another_truth_is_refused(mini: Path, tmp_path: Path) -> 
     (tmp_path / "truth.json").write_text(text)
     with pytest.raises(InputError, match="knows none of these tomograms"):
         evaluate_project(mini / "relion" / "static", tmp_path / "truth.json", working_directory=mini)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="file not found"):
         evaluate_project(mini / "nowhere", mini / "truth.json")

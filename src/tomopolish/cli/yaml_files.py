@@ -39,7 +39,7 @@ def read_yaml(path: Path, place: str) -> Any:
         finally:
             loader.dispose()
     except FileNotFoundError:
-        reason = "there is no such file"
+        reason = "file not found"
     except OSError as problem:
         reason = f"it cannot be read: {problem.strerror or problem}"
     except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as problem:

@@ -137,6 +137,7 @@ def check_particles(dataset: Dataset) -> list[str]:
         When a column is missing or wrong, no particle has a known tomogram, or trajectories cannot be found
         by name.
     """
+    dataset.check_columns()
     particles, tomograms = dataset.particles, dataset.tomograms
     table = particles.table
     warnings = _name_warnings(dataset)

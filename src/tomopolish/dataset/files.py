@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
+import itertools
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -14,6 +16,9 @@ from tomopolish.errors import RunError
 
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
 """Names that `atomic_path` gives."""
+
+_MOST_NAMES = 2000
+"""Names of a folder that are compared with one that is not there."""
 
 
 def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
@@ -26,18 +31,55 @@ def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
     if path.is_absolute():
         return path
     from_project = working_directory / path
-    if not _exists(from_project):
+    if not exists(from_project):
         beside = working_directory / star_file.parent / path
-        if _exists(beside):
+        if exists(beside):
             return beside
     return from_project
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is something of that name, of any kind."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a name too long, or with a NUL
         return False
+
+
+def searched_folders(named: str, star_file: Path | None, working_directory: Path) -> tuple[Path, ...]:
+    """Return the folders in which `resolve_path` looks for a name; none for an absolute one.
+
+    Without a STAR file the name is an option's.
+    """
+    if Path(named).is_absolute():
+        return ()
+    if star_file is None:
+        return (working_directory,)
+    return tuple(dict.fromkeys((working_directory, working_directory / star_file.parent)))
+
+
+def not_found(named: str, folders: Sequence[Path]) -> str:
+    """Say that a file is not there, where it was looked for, and which name nearby is nearly the same."""
+    where = f" (looked for in {' and in '.join(map(str, folders))})" if folders else ""
+    alike = _nearest_name(named, folders)
+    guess = f" (did you mean {alike}?)" if alike else ""
+    remedy = f"correct the name{guess}, or start in RELION's project folder"
+    return f"{named}: file not found{where}; {remedy}"
+
+
+def _nearest_name(named: str, folders: Sequence[Path]) -> str | None:
+    """Find a file whose name is nearly that of one that is not there."""
+    for folder in folders or (Path(),):
+        wanted = folder / named
+        try:
+            names = [entry.name for entry in itertools.islice(wanted.parent.iterdir(), _MOST_NAMES)]
+        except (OSError, ValueError):
+            continue
+        names = [name for name in names if _digits(name) == _digits(wanted.name)]  # no other tomogram's
+        found = difflib.get_close_matches(wanted.name, names, n=1, cutoff=0.75)
+        if found:
+            return str(Path(named).with_name(found[0]))
+    return None
 
 
 def rebased(named: str, star_file: Path, working_directory: Path) -> str:
@@ -57,6 +99,10 @@ def shown_path(path: Path, working_directory: Path) -> str:
         return str(path.relative_to(working_directory)) if path.is_absolute() else str(path)
     except ValueError:
         return str(path)
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdigit, name))
 
 
 @contextlib.contextmanager

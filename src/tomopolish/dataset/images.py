@@ -142,15 +142,27 @@ def open_sections(path: Path, sections: Sequence[int], *, named_in: str) -> MrcI
     return _gathered([(file, section) for section in sections], {}, named_in)
 
 
-def open_micrographs(entries: Sequence[tuple[int | None, Path]], *, named_in: str) -> MrcImages:
+def open_micrographs(
+    entries: Sequence[tuple[int | None, Path]],
+    *,
+    named_in: str,
+    absent: Mapping[int, str] | None = None,
+) -> MrcImages:
     """Images named one by one, as (section or None, file).
 
     An image that cannot be read, or has not the size of most, is unreadable; raises InputError when all are.
+
+    Parameters
+    ----------
+    absent
+        Rows whose files are known not to be there, with what to say of them.
     """
     headers: dict[Path, MrcFile | str] = {}
     places: list[Section | None] = []
     faults: dict[int, str] = {}
     for row, (named_section, path) in enumerate(entries):
+        if absent and row in absent:
+            headers[path] = absent[row]
         if path not in headers:
             try:
                 headers[path] = read_header(path, sections_may_lack=True)

@@ -17,6 +17,7 @@ import mrcfile
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
+from tomopolish.dataset.contents import recognised
 from tomopolish.dataset.files import atomic_path
 from tomopolish.dataset.half_precision import widen
 from tomopolish.dataset.opening import open_regular
@@ -204,10 +205,14 @@ def _read_raw(path: Path) -> tuple[bytes, int]:
             raw: bytes = handle.read(_HEADER_BYTES)
             size: int = handle.seek(0, 2)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; correct the path") from None
+        raise InputError(f"{path}: file not found; correct the path") from None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
+    content = recognised(raw)
+    if content is not None and not content.is_mrc:
+        remedy = content.remedy or "give an MRC file"
+        raise InputError(f"{path}: this is {content.description}, not an MRC file; {remedy}")
     if len(raw) < _HEADER_BYTES:
         raise InputError(f"{path}: this is not an MRC file (it has only {len(raw)} bytes); give an MRC file")
     return raw, size

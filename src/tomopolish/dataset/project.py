@@ -82,6 +82,11 @@ class Dataset:
         )
         return replace(particles, corner_px=1.0 if self.reader == 4 else 0.0)
 
+    def check_columns(self) -> None:
+        """Raise InputError, which names all columns that a set lacks for a refinement."""
+        self.particles.check_columns()
+        self.tomograms.check_columns()
+
     @property
     def reader(self) -> int:
         """The RELION, 4 or 5, as which positions are read."""
@@ -140,6 +145,8 @@ class Dataset:
         InputError
             When anything is missing, of the wrong type, or impossible; it names file, table and row.
         """
+        if not geometry_only:
+            self.check_columns()
         tilt_series = self.tomograms.load(name, geometry_only=geometry_only)
         particles = self.particles.particles(tilt_series, geometry_only=geometry_only)
         remarks = projection_remarks(tilt_series, particles.positions_px)

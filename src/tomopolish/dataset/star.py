@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from tomopolish.dataset.contents import SAMPLE_BYTES, recognised
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.opening import open_regular
 from tomopolish.dataset.star_syntax import print_table, read_tables
@@ -54,10 +55,10 @@ class StarFile:
         try:
             return self._first_by_lower_case[name.lower()]
         except KeyError:
-            have = ", ".join(repr(n) for n in self.names[:5]) or "no table"
-            wanted = f"data_{name}"
+            have = ", ".join(f"'data_{n}'" if n else "one without a name" for n in self.names[:5])
             raise InputError(
-                f"{self.source}: there is no table {wanted!r} (the file holds {have}); "
+                f"{self.source}: there is no table 'data_{name}' "
+                f"({f'the file holds {have}' if have else 'this is an empty file'}); "
                 "check that this is the right file"
             ) from None
 
@@ -79,14 +80,24 @@ def read_star(path: Path | str, *, shown_as: str | None = None) -> StarFile:
     source = shown_as or str(path)
     try:
         with open_regular(Path(path)) as handle:
+            _check_content(handle.read(SAMPLE_BYTES), source)
+            handle.seek(0)
             return StarFile(tables=read_tables(handle, source), source=source)
     except FileNotFoundError:
-        reason = "there is no such file; correct the path, or start in the project's folder"
+        reason = "file not found; correct the path, or start in the project's folder"
     except IsADirectoryError:
         reason = "this is a folder; give a STAR file"
     except (OSError, ValueError) as problem:
         reason = f"cannot be read ({getattr(problem, 'strerror', None) or problem}); check the path"
     raise InputError(f"{source}: {reason}")
+
+
+def _check_content(sample: bytes, source: str) -> None:
+    """Raise InputError where a file's first bytes show that it is no STAR file, and what it is."""
+    content = recognised(sample) if sample else None
+    if content is not None and not content.is_star:
+        remedy = content.remedy or "give a STAR file"
+        raise InputError(f"{source}: this is {content.description}, not a STAR file; {remedy}")
 
 
 def write_star(path: Path | str, tables: StarFile | Iterable[StarTable]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tomopolish.dataset.pixel_sizes import ALIKE, SAME
 from tomopolish.dataset.relion.numbers import LARGEST
+from tomopolish.dataset.relion.roles import ROLES, check_kind
 from tomopolish.dataset.star import StarFile, read_star, write_star
 from tomopolish.dataset.star_table import StarTable, format_floats
 from tomopolish.errors import InputError
@@ -77,7 +78,7 @@ def read_fsc(path: Path, *, shown_as: str, map_px: int, pixel_size_angstrom: flo
     InputError
         When the file is missing, or holds no curve.
     """
-    table, label = _curve_in(read_star(path, shown_as=shown_as))
+    table, label = _curve_in(read_star(path, shown_as=shown_as), path)
     remarks = []
     if label != CORRECTED_FSC:
         remarks.append(f"{table.place}: {CORRECTED_FSC} is missing; {table.spelling(label)} counts")
@@ -92,13 +93,14 @@ def read_fsc(path: Path, *, shown_as: str, map_px: int, pixel_size_angstrom: flo
     return FscCurve(values=_to_box(values, box), box_px=box, remarks=tuple(remarks))
 
 
-def _curve_in(star: StarFile) -> tuple[StarTable, str]:
+def _curve_in(star: StarFile, path: Path) -> tuple[StarTable, str]:
     """Return the table that holds a curve, and the label of the column that counts."""
     tables = [table for table in star.tables if table.name.lower() == FSC_TABLE] or list(star.tables)
     for label in (CORRECTED_FSC, *_INSTEAD):
         for table in tables:
             if label in table:
                 return table, label
+    check_kind(star, ROLES["fsc"], path)
     table = star.table(FSC_TABLE)
     raise table.error(f"the column {CORRECTED_FSC} is missing; give the postprocess.star of a masked map")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tomopolish.dataset.files import rebased, resolve_path, shown_path
+from tomopolish.dataset.files import rebased, resolve_path, searched_folders, shown_path
+from tomopolish.dataset.relion.roles import ROLES, NamedFile, wrong_star
 from tomopolish.dataset.star import StarTable, read_star, write_star
 from tomopolish.errors import InputError
 
@@ -45,16 +46,25 @@ class OptimisationSet:
         Where relative names begin: RELION's project folder.
     source
         The optimisation set's file, or None where all components were given one by one.
+    named
+        How the user named the components, as far as they came from outside.
     """
 
     paths: Mapping[str, Path]
     table: StarTable
     working_directory: Path
     source: str | None = None
+    named: Mapping[str, NamedFile] = field(default_factory=dict)
 
     def require(self, component: str) -> Path:
-        """Return the file of a component; raises InputError when the data set has none."""
+        """Return the file of a component.
+
+        Raises InputError when the data set has none, when the file is not there, or when its first bytes show
+        that it is something else.
+        """
         if component in self.paths:
+            if component in self.named:
+                self.named[component].check(ROLES[component])
             return self.paths[component]
         option = OPTIONS.get(component, "--i")
         if self.source is None:
@@ -67,16 +77,19 @@ class OptimisationSet:
 
     def shown(self, component: str) -> str:
         """Return the file of a component as messages name it."""
-        return shown_path(self.require(component), self.working_directory)
+        return shown_path(self.paths[component], self.working_directory)
 
-    def updated(self, files: Mapping[str, Path]) -> OptimisationSet:
-        """Return a copy with some components replaced."""
+    def updated(
+        self, files: Mapping[str, Path], named: Mapping[str, NamedFile] | None = None
+    ) -> OptimisationSet:
+        """Return a copy with some components replaced; `named` says how the user named them."""
         names = {c: shown_path(path, self.working_directory) for c, path in files.items()}
-        return OptimisationSet(
+        kept = {c: file for c, file in self.named.items() if c not in files}
+        return replace(
+            self,
             paths={**self.paths, **files},
             table=self.table.with_columns({LABELS[c]: [name] for c, name in names.items()}),
-            working_directory=self.working_directory,
-            source=self.source,
+            named={**kept, **(named or {})},
         )
 
 
@@ -87,25 +100,46 @@ def read_optimisation_set(
 
     Raises InputError when the file is missing, is no optimisation set, or lists more than one data set.
     """
-    table, paths = StarTable(name="", is_loop=False), {}
+    table, paths, names = StarTable(name="", is_loop=False), {}, {}
     if path is not None:
         table = _read_table(path, working_directory)
         for component, label in LABELS.items():
             named = table.stated(label)
             if named is not None:
                 paths[component] = resolve_path(named, path, working_directory)
+                names[component] = NamedFile(
+                    path=paths[component],
+                    named=named,
+                    source=f"{path}, {label}",
+                    folders=searched_folders(named, path, working_directory),
+                )
                 table = table.with_columns({label: [rebased(named, path, working_directory)]})
-    given = {c: working_directory / p for c, p in components.items() if p is not None}
     found = OptimisationSet(
         paths=paths,
         table=table,
         working_directory=working_directory,
         source=None if path is None else str(path),
+        named={c: file for c, file in names.items() if c in ROLES},
     )
-    return found.updated(given)
+    given = {c: p for c, p in components.items() if p is not None}
+    return found.updated(
+        {c: working_directory / p for c, p in given.items()},
+        {c: _named_by_option(p, OPTIONS[c], working_directory) for c, p in given.items()},
+    )
+
+
+def _named_by_option(path: Path, option: str, working_directory: Path) -> NamedFile:
+    return NamedFile(
+        path=working_directory / path,
+        named=str(path),
+        option=option,
+        folders=searched_folders(str(path), None, working_directory),
+    )
 
 
 def _read_table(path: Path, working_directory: Path) -> StarTable:
+    role = ROLES["optimisation set"]
+    _named_by_option(path, role.option, working_directory).check(role)
     star = read_star(working_directory / path, shown_as=str(path))
     for table in star.tables:
         if any(label in table for label in LABELS.values()):
@@ -114,10 +148,7 @@ def _read_table(path: Path, working_directory: Path) -> StarTable:
                     f"an optimisation set has one row, this has {len(table)}; keep the one you want"
                 )
             return table
-    raise InputError(
-        f"{path}: this is not an optimisation set (no table has {LABELS['tomograms']} or its companions); "
-        "give an optimisation_set.star, or the files one by one with --t, --p, --ref1 and --ref2"
-    )
+    raise wrong_star(star, role, working_directory / path, f"{role.option} {path}")
 
 
 def write_optimisation_set(path: Path, optimisation_set: OptimisationSet) -> None:

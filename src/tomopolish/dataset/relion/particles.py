@@ -15,14 +15,18 @@ import numpy as np
 from tomopolish.dataset.cells import Cells
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
+from tomopolish.dataset.relion.kinds import PICKS, kind_of
 from tomopolish.dataset.relion.numbers import value_or
 from tomopolish.dataset.relion.particle_names import NAME, ParticleNames, particle_names
 from tomopolish.dataset.relion.particle_optics import (
+    OPTICS,
     optics_in_use,
     optics_indices,
     optics_table,
     read_optics_groups,
 )
+from tomopolish.dataset.relion.required import Needed, check_columns, table_with
+from tomopolish.dataset.relion.roles import ROLES, check_kind, wrong_star
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 from tomopolish.physics.geometry import euler_zyz
@@ -53,10 +57,13 @@ class ParticleTable:
     corner_px
         What is added to ``rlnCoordinateX``, ``Y`` and ``Z``: 1 px as RELION 4.0 reads them, nothing as
         RELION 5 does (docs/conventions.md, Geometry).
+    path
+        That file, where there is one.
     """
 
     star: StarFile
     corner_px: float = 1.0
+    path: Path | None = None
 
     @cached_property
     def table(self) -> StarTable:
@@ -72,6 +79,31 @@ class ParticleTable:
         found = [label in self.table for label in CENTRED]
         # A table that lacks one of them is told so, unless it is one of RELION 4.
         return found[0] or (any(found) and CORNERED[0] not in self.table)
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the columns are there without which the set is of no use at all."""
+        labels = CENTRED if self.is_centred else CORNERED
+        return all(label in self.table for label in (TOMOGRAM, *labels))
+
+    def check_columns(self) -> None:
+        """Raise InputError, which names all missing columns, where the set does not do for a refinement."""
+        stated = any(label in self.table for label in (*CENTRED, *CORNERED))
+        needed = [
+            Needed(labels=(TOMOGRAM,), source="from Extract subtomos"),
+            Needed(labels=CENTRED if self.is_centred or not stated else CORNERED),
+            Needed(labels=(HALF_SET,), source="from 3D auto-refine"),
+        ]
+        if self.optics is not None and len(self.optics) > 1:
+            needed.append(Needed(labels=(OPTICS,), source="from Extract subtomos"))
+        role = ROLES["particles"]
+        if HALF_SET not in self.table and kind_of(self.star) is PICKS and self.path is not None:
+            raise wrong_star(self.star, role, self.path, self.star.source)
+        remedy = (
+            "half sets say with which half map a particle is compared; give the particles of a refinement "
+            f"with two halves, {role.usual}"
+        )
+        check_columns(self.table, needed, "" if HALF_SET in self.table else remedy)
 
     @cached_property
     def optics(self) -> StarTable | None:
@@ -106,11 +138,7 @@ class ParticleTable:
     @cached_property
     def half_sets(self) -> Int[Array, "rows"]:
         """0 or 1 for every particle; raises InputError naming a row that is in neither half."""
-        if HALF_SET not in self.table:
-            raise self.table.error(
-                f"the column {HALF_SET} is missing, which says with which half map a particle is compared; "
-                "give the particles of a refinement with two halves"
-            )
+        self.check_columns()
         values = self.table.ints(HALF_SET)
         wrong = (values != 1) & (values != 2)
         if wrong.any():
@@ -140,6 +168,8 @@ class ParticleTable:
         InputError
             When a column is missing or a cell of the wrong type; it names file, table and row.
         """
+        if not geometry_only:
+            self.check_columns()
         rows = self.rows_by_tomogram.get(tilt_series.name, np.zeros(0, dtype=np.int64))
         subtomogram = euler_zyz(*(self._column(label, 0.0)[rows] for label in SUBTOMOGRAM_ANGLES))
         origins_px = (
@@ -237,8 +267,16 @@ class ParticleUpdate:
 
 
 def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable:
-    """Read a particle set; raises InputError when it is missing, malformed or empty."""
-    particles = ParticleTable(star=read_star(path, shown_as=shown_path(path, working_directory)))
-    if not len(particles):
-        raise particles.table.error("there is no particle in this set; give one with particles")
+    """Read a particle set.
+
+    Raises InputError when it is missing, malformed, empty, another kind of file, or lacks columns.
+    """
+    star = read_star(path, shown_as=shown_path(path, working_directory))
+    check_kind(star, ROLES["particles"], path)
+    table = table_with(star, TABLE, (TOMOGRAM, CENTRED[0], HALF_SET))
+    if not len(table):
+        raise table.error("there is no particle in this set; give one with particles")
+    particles = ParticleTable(star=star, path=path)
+    if not particles.has_positions:
+        particles.check_columns()
     return particles

@@ -50,6 +50,11 @@ class StatedProjections:
     remarks: tuple[Remark, ...] = ()
 
 
+def has_projections(series: StarTable) -> bool:
+    """Whether a table states projections at all, by matrices or by angles."""
+    return any(label in series for label in MATRIX_ROWS) or _has_angles(series)
+
+
 def uses_matrices(series: StarTable) -> bool:
     """Whether matrices of a table count, rather than its angles; InputError if there are neither."""
     if _has_matrices(series):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.files import resolve_path
+from tomopolish.dataset.files import exists, not_found, resolve_path, searched_folders
 from tomopolish.dataset.images import (
     MrcImages,
     header_named_in,
@@ -22,10 +22,12 @@ from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.relion.image_values import FEWEST, LARGEST_NUMBER, ImageValues
 from tomopolish.dataset.relion.numbers import number, positive, source_of, value_or, whole
-from tomopolish.dataset.relion.projections import read_projections
+from tomopolish.dataset.relion.projections import has_projections, read_projections
+from tomopolish.dataset.relion.required import Needed, missing_columns
 from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable
+from tomopolish.errors import InputError
 from tomopolish.physics.exposure import image_exposures, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.settings.tilts import TiltSelection
@@ -45,6 +47,13 @@ DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY"
 DEFORMATION_MODELS = {name.lower(): name for name in ("linear", "spline", "Fourier")}
 STATED_TWICE = (PIXEL_SIZE, "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 """What the particles' optics groups repeat."""
+HAND = "rlnTomoHand"
+HAND_SOURCE = (
+    "from Import; -1 where the defocus falls with depth, 1 where it rises: Import writes -1 by default, and "
+    "most data sets need it; in doubt, align with both and keep the sign that helps more"
+)
+_RUN_THEM = "run these jobs, and give the tomogram set that follows from them"
+_DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 _DEFAULTS = {
     "rlnTomoXTilt": 0.0,
     "rlnPhaseShift": 0.0,
@@ -105,6 +114,8 @@ def load_tilt_series(
             f"the tilt series has {len(series)} tilt image{'' if len(series) == 1 else 's'}, "
             f"but at least {FEWEST} are needed; remove this tomogram from the sets"
         )
+    if not geometry_only:
+        _check_columns(series)
     pixel_size = positive(*_place(PIXEL_SIZE, general, row, optics))
     name, values = general.value("rlnTomoName", row), ImageValues(table=series)
     values.leave_out_numbers(selection.excluded.get(name, ()), "--exclude_tilts")
@@ -229,10 +240,31 @@ def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformati
     return Deformation(model=model, grid=(width, height), coefficients=coefficients)
 
 
+def _check_columns(series: StarTable) -> None:
+    """Raise InputError that names all columns which are missing, with the jobs that write them."""
+    aligned = has_projections(series)
+    needed = [
+        Needed(labels=() if aligned else ("rlnTomoYTilt", "rlnTomoZRot"), source="from Align tilt-series"),
+        Needed(labels=_DEFOCUS, source="from CTF estimation"),
+        Needed(labels=(PRE_EXPOSURE,), source="from Import"),
+    ]
+    missing = [group.lacking(series) for group in needed]
+    if any(group.labels for group in missing[1:]):
+        error = missing_columns(series, missing, "" if aligned else _RUN_THEM)
+        if error is not None:
+            raise error
+
+
 def _hand(general: StarTable, row: int) -> float:
-    hand = number(general, "rlnTomoHand", row)
+    try:
+        hand = number(general, HAND, row)
+    except InputError:
+        hand = 0.0
     if abs(hand) != 1:
-        raise general.error(f"rlnTomoHand is {hand:g}, but must be 1 or -1; correct the cell", row=row)
+        raise general.error(
+            f"{HAND} is {general.value(HAND, row)[:60]}, but must be 1 or -1 ({HAND_SOURCE}); correct it",
+            row=row,
+        )
     return hand
 
 
@@ -241,9 +273,9 @@ def _ctf(values: ImageValues) -> TiltCtf:
         return values.floats(label, most=most, default=_DEFAULTS[label])
 
     return TiltCtf(
-        defocus_u_angstrom=values.floats("rlnDefocusU", most=LARGEST_DEFOCUS),
-        defocus_v_angstrom=values.floats("rlnDefocusV", most=LARGEST_DEFOCUS),
-        defocus_angle_degrees=values.floats("rlnDefocusAngle"),
+        defocus_u_angstrom=values.floats(_DEFOCUS[0], most=LARGEST_DEFOCUS),
+        defocus_v_angstrom=values.floats(_DEFOCUS[1], most=LARGEST_DEFOCUS),
+        defocus_angle_degrees=values.floats(_DEFOCUS[2]),
         phase_shift_degrees=optional("rlnPhaseShift", LARGEST_NUMBER),
         bfactor_angstrom2=optional("rlnCtfBfactor", LARGEST_BFACTOR),
         scale=optional("rlnCtfScalefactor", LARGEST_SCALE),
@@ -297,8 +329,12 @@ def _open_images(
     entries = [split_section(named) for named in (series.strings(MICROGRAPH) if MICROGRAPH in series else ())]
     stack = general.stated(STACK, row)
     if stack is not None:
-        path = resolve_path(split_section(stack)[1], general_file, working_directory)
+        file_name = split_section(stack)[1]
+        path = resolve_path(file_name, general_file, working_directory)
         named_in = f"{general.place}, row {row + 1}, {STACK}"
+        if not exists(path):
+            searched = searched_folders(file_name, general_file, working_directory)
+            raise InputError(f"{named_in}: {not_found(file_name, searched)}")
         named = [section for section, _ in entries if section is not None]
         if len(named) == len(series) != header_named_in(path, named_in).shape[0]:
             return open_sections(path, named, named_in=named_in)
@@ -312,4 +348,9 @@ def _open_images(
             f"no tilt images are named; add {STACK} here, or {MICROGRAPH} to {series.source}", row=row
         )
     paths = [(section, resolve_path(name, series_file, working_directory)) for section, name in entries]
-    return open_micrographs(paths, named_in=series.place)
+    absent = {
+        tilt: not_found(name, searched_folders(name, series_file, working_directory))
+        for tilt, ((_, name), (_, path)) in enumerate(zip(entries, paths, strict=True))
+        if not exists(path)
+    }
+    return open_micrographs(paths, named_in=series.place, absent=absent)

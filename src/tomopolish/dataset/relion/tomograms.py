@@ -7,10 +7,20 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
-from tomopolish.dataset.files import resolve_path, shown_path
+from tomopolish.dataset.files import exists, not_found, resolve_path, searched_folders, shown_path
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.relion.numbers import positive, source_of
-from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, SERIES_FILE, load_tilt_series
+from tomopolish.dataset.relion.required import Needed, check_columns, table_with
+from tomopolish.dataset.relion.roles import ROLES, check_kind
+from tomopolish.dataset.relion.tilt_series import (
+    HAND,
+    HAND_SOURCE,
+    PIXEL_SIZE,
+    SERIES_FILE,
+    STACK,
+    STATED_TWICE,
+    load_tilt_series,
+)
 from tomopolish.dataset.star import StarFile, StarTable, read_star
 from tomopolish.dataset.star_table import is_unset
 from tomopolish.errors import InputError
@@ -78,6 +88,19 @@ class TomogramSet:
         except KeyError:
             raise self.general.error(f"there is no tomogram named {name!r}; check {NAME}") from None
 
+    def check_columns(self) -> None:
+        """Raise InputError that names all columns of ``global`` which are missing."""
+        general = self.general
+        missing = tuple(
+            label
+            for label in STATED_TWICE
+            if label not in general and source_of(label, general, 0, self.optics)[0] is general
+        )
+        needed = [Needed(labels=missing, source="from Import"), Needed(labels=(HAND,), source=HAND_SOURCE)]
+        if SERIES_FILE not in general and len(self.star.tables) == 1:
+            needed.insert(0, Needed(labels=(SERIES_FILE,), source="from Align tilt-series"))
+        check_columns(general, needed)
+
     def series_file(self, name: str) -> Path:
         """Return the file that holds a tilt series' table."""
         if self.dialect is Dialect.RELION_4:
@@ -92,12 +115,20 @@ class TomogramSet:
         """Read the file that holds a tilt series' table; raises InputError when that is impossible."""
         if self.dialect is Dialect.RELION_4:
             return self.star
-        path = self.series_file(name)
+        path, row = self.series_file(name), self.row(name)
+        place = f"{self.general.place}, row {row + 1}, {SERIES_FILE}"
+        named = self.general.value(SERIES_FILE, row)
+        if not exists(path):
+            folders = searched_folders(named, self.path, self.working_directory)
+            raise InputError(f"{place}: {not_found(named, folders)}")
+        shown = shown_path(path, self.working_directory)
         try:
-            return read_star(path, shown_as=shown_path(path, self.working_directory))
+            star = read_star(path, shown_as=shown)
         except InputError as problem:
-            place = f"{self.general.place}, row {self.row(name) + 1}, {SERIES_FILE}"
             raise InputError(f"{place}: {problem}") from None
+        if not star.tables:
+            raise InputError(f"{place}: {shown}: this is an empty file; name the tilt series' STAR file")
+        return star
 
     def series(self, name: str) -> StarTable:
         """Return the table of a tilt series, one row per tilt image; raises InputError when there is none."""
@@ -139,6 +170,8 @@ def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
 def read_tomogram_set(path: Path, *, working_directory: Path) -> TomogramSet:
     """Read a tomogram set; raises InputError when it is malformed, empty or names a tomogram twice."""
     star = read_star(path, shown_as=shown_path(path, working_directory))
+    check_kind(star, ROLES["tomograms"], path)
+    check_columns(table_with(star, GENERAL, (SERIES_FILE, STACK)), [Needed(labels=(NAME,))])
     tomograms = TomogramSet(star=star, path=path, working_directory=working_directory)
     seen: dict[str, int] = {}
     for row, name in enumerate(tomograms.names):

@@ -14,7 +14,9 @@ import numpy as np
 from tomopolish.dataset.cells import ENCODING, ON_ERROR
 from tomopolish.dataset.files import atomic_write, shown_path
 from tomopolish.dataset.opening import open_regular
-from tomopolish.dataset.star import StarTable
+from tomopolish.dataset.relion.required import Needed, check_columns
+from tomopolish.dataset.relion.roles import ROLES, check_kind
+from tomopolish.dataset.star import StarTable, read_star
 from tomopolish.dataset.star_syntax import BOM, MOST_LINE_BYTES, parse_tables, print_table
 from tomopolish.errors import InputError
 from tomopolish.shapes import Float
@@ -41,7 +43,7 @@ class TrajectorySet:
             with open_regular(self.path) as handle:
                 return _index_blocks(handle)
         except FileNotFoundError:
-            raise InputError(f"{self.source}: there is no such file; correct the path") from None
+            raise InputError(f"{self.source}: file not found; correct the path") from None
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise InputError(f"{self.source}: cannot be read ({reason}); check the path") from None
@@ -52,6 +54,17 @@ class TrajectorySet:
     def __len__(self) -> int:
         """Return the number of trajectories."""
         return len(self._extents) - (GENERAL in self._extents)
+
+    def check_columns(self) -> None:
+        """Raise InputError where the first table is no trajectory, and so the file of another kind."""
+        name = next((name for name in self._extents if name != GENERAL), None)
+        if name is None:
+            return
+        with open_regular(self.path) as handle:
+            first = self._table(handle, name)
+        if not all(label in first for label in COLUMNS):
+            check_kind(read_star(self.path, shown_as=self.source), ROLES["trajectories"], self.path)
+            check_columns(first, [Needed(labels=COLUMNS, source="from Bayesian polishing")])
 
     def load(self, names: Sequence[str], tilts: int) -> Float[Array, "P F 3"]:
         """Offsets of particles in each tilt image (file order), Å.
@@ -124,6 +137,7 @@ def read_trajectory_set(path: Path, *, working_directory: Path) -> TrajectorySet
         raise InputError(
             f"{trajectories.source}: there is no trajectory in this file; give a motion.star, or none"
         )
+    trajectories.check_columns()
     return trajectories
 
 

@@ -1,0 +1,80 @@
+"""Columns without which a table cannot be used: all that a file lacks are named at once, with their job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tomopolish.dataset.star import StarFile, StarTable
+from tomopolish.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """Columns that come from one place.
+
+    Attributes
+    ----------
+    labels
+        The columns, or a phrase for each choice of columns.
+    source
+        What writes them, as in "from CTF estimation"; "" where that is nothing in particular.
+    """
+
+    labels: tuple[str, ...]
+    source: str = ""
+
+    def lacking(self, table: StarTable) -> Needed:
+        """Return those that a table has not."""
+        return Needed(labels=tuple(label for label in self.labels if label not in table), source=self.source)
+
+
+def check_columns(table: StarTable, needed: Iterable[Needed], remedy: str = "") -> None:
+    """Raise InputError, which names all columns that a table lacks.
+
+    `remedy` is what to do; "" for the usual.
+    """
+    error = missing_columns(table, [group.lacking(table) for group in needed], remedy)
+    if error is not None:
+        raise error
+
+
+def missing_columns(table: StarTable, missing: Sequence[Needed], remedy: str = "") -> InputError | None:
+    """Return the error that names some columns as missing; None where there are none.
+
+    `remedy` is what to do; "" for the usual.
+    """
+    groups = [group for group in missing if group.labels]
+    count = sum(len(group.labels) for group in groups)
+    if not count:
+        return None
+    if count == 1:
+        source = f" (it comes {groups[0].source})" if groups[0].source else ""
+        usual = "add it, or export the table again"
+        return table.error(f"the column {groups[0].labels[0]} is missing{source}; {remedy or usual}")
+    named = "; ".join(
+        f"{listed(group.labels)} ({group.source})" if group.source else listed(group.labels)
+        for group in groups
+    )
+    return table.error(f"columns are missing: {named}; {remedy or 'add them, or export the table again'}")
+
+
+def table_with(star: StarFile, name: str, marks: Sequence[str]) -> StarTable:
+    """Return a table by its name; where one without it, or of another, has its columns, say how to rename it.
+
+    `marks` are columns by which such a table is known. Raises InputError when there is none of that name.
+    """
+    if name not in star:
+        for table in star.tables:
+            if any(mark in table for mark in marks):
+                which = f"'data_{table.name}'" if table.name else "one without a name ('data_')"
+                raise InputError(
+                    f"{star.source}: there is no table 'data_{name}', but {which} has its columns; rename "
+                    f"'data_{table.name}' to 'data_{name}' in the file"
+                )
+    return star.table(name)
+
+
+def listed(words: Sequence[str], conjunction: str = "and") -> str:
+    """Join words as in a sentence: a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
