@@ -154,3 +154,20 @@ def test_available_options_pass() -> None:
     for by_particles in (False, True):
         fit = FitSettings(shift_only=True, shift_only_by_particles=by_particles)
         refuse_unavailable(replace(SETTINGS, fit=fit))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r", "q' x\" y", "\ud800"])
+def test_paths_that_no_set_can_name_are_refused_before_the_run(name: str) -> None:
+    path = Path(f"folder {name}")
+    with pytest.raises(InputError, match=r"--o .*no STAR file can hold"):
+        RunSettings(output_folder=path)
+    with pytest.raises(InputError, match=r"--i .*no STAR file can hold"):
+        InputPaths(optimisation_set=path)
+    with pytest.raises(InputError, match=r"--ref1 .*no STAR file can hold"):
+        InputPaths(optimisation_set=STAR, half_map1=path)
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a" b', "e\x1b[31m", "é\udcff", "日本"])
+def test_other_odd_paths_are_accepted(name: str) -> None:
+    RunSettings(output_folder=Path(name))
+    InputPaths(optimisation_set=Path(name))

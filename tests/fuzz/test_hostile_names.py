@@ -10,7 +10,15 @@ import pytest
 
 from tomopolish.cli import run
 
-HOSTILE = ["/tmp/tomopolish_escape", "../../escape", "..", "x" * 3000, "a/b/c", "TS\x1b]0;\u202e\x07\udcff"]
+HOSTILE = [
+    "/tmp/tomopolish_escape",
+    "../../escape",
+    "..",
+    "x" * 3000,
+    "a/b/c",
+    "TS\x1b]0;\u202e\x07\udcff",
+    "日本$\\frac",
+]
 _ALIGN = "align --i optimisation_set.star --b 48 --r 6 --o out --pipeline_control out"
 ALIGN = _ALIGN.split()
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}

@@ -20,20 +20,18 @@ from typing import BinaryIO
 from tomopolish.dataset.cells import ENCODING, ON_ERROR, Cells
 from tomopolish.dataset.star_table import StarTable
 from tomopolish.errors import InputError
+from tomopolish.quoting import BLANK, IMPOSSIBLE, quote_for
 
-_BLANK = " \t\v\f"
-_ENDS = rf"[{_BLANK}]+#|[{_BLANK}]*(?=\n|\Z)"
+_ENDS = rf"[{BLANK}]+#|[{BLANK}]*(?=\n|\Z)"
 # What ends a run of loop rows: a block, a loop, a label, a comment line or a text field.
 _BREAK = re.compile(
-    rf"\n(?:;|[{_BLANK}]*(?:(?i:data_)[^{_BLANK}\n]*(?:{_ENDS})|(?i:loop_)(?:{_ENDS})|[_#]))".encode()
+    rf"\n(?:;|[{BLANK}]*(?:(?i:data_)[^{BLANK}\n]*(?:{_ENDS})|(?i:loop_)(?:{_ENDS})|[_#]))".encode()
 )
-_BLOCK = re.compile(rf"(?i:data_)([^{_BLANK}\n]*)(?:{_ENDS})")
+_BLOCK = re.compile(rf"(?i:data_)([^{BLANK}\n]*)(?:{_ENDS})")
 _LOOP = re.compile(rf"(?i:loop_)(?:{_ENDS})")
-_VERSION = re.compile(rf"#[{_BLANK}]*version[{_BLANK}]+([^{_BLANK}]+)")
-_WORD = re.compile(rf"[^{_BLANK}]+")
-_CLOSING = {mark: re.compile(rf"{mark}(?=[{_BLANK}]|\Z)") for mark in "\"'"}
-_IMPOSSIBLE = re.compile("[\0\n\r\ud800-\udc7f\udd00-\udfff]")
-"""Line ends, NUL, and what no file can hold as UTF-8."""
+_VERSION = re.compile(rf"#[{BLANK}]*version[{BLANK}]+([^{BLANK}]+)")
+_WORD = re.compile(rf"[^{BLANK}]+")
+_CLOSING = {mark: re.compile(rf"{mark}(?=[{BLANK}]|\Z)") for mark in "\"'"}
 
 _ROW_MARK = b"\0"
 _QUOTED_BEGINNINGS = (" ", '"', "'", "#")  # the first: an empty cell
@@ -118,7 +116,7 @@ class _Parser:
         while position < end:
             stop = text.find(b"\n", position)
             stop = end if stop < 0 else stop
-            line = text[position:stop].decode(ENCODING, ON_ERROR).strip(_BLANK)
+            line = text[position:stop].decode(ENCODING, ON_ERROR).strip(BLANK)
             if line and not self._structural_line(line, text[position] == ord(";")):
                 stop = self._rows(text, position, line)
             position = stop + 1
@@ -330,14 +328,14 @@ def quoted(cells: list[str], *, first: bool) -> list[str]:
 
 
 def _quote(cell: str, first: bool) -> str:
-    if _IMPOSSIBLE.search(cell):
+    if IMPOSSIBLE.search(cell):
         raise InputError(
             f"the value {cell[:40]!r} holds a line end or another character that no STAR file can; change it"
         )
     opens_line = first and (cell[:1] in ("_", ";", "\ufeff") or _BLOCK.match(cell) or _LOOP.match(cell))
-    if cell and cell[0] not in "\"'#" and not opens_line and not any(blank in cell for blank in _BLANK):
+    if cell and cell[0] not in "\"'#" and not opens_line and not any(blank in cell for blank in BLANK):
         return cell
-    for mark in ('"', "'"):
-        if not any(mark + blank in cell for blank in _BLANK):
-            return mark + cell + mark
-    raise InputError(f"the value {cell[:40]!r} mixes quotes and spaces as no STAR file can; change it")
+    mark = quote_for(cell)
+    if mark is None:
+        raise InputError(f"the value {cell[:40]!r} mixes quotes and spaces as no STAR file can; change it")
+    return mark + cell + mark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,12 @@ def write_logfile(
     from matplotlib.backends.backend_pdf import PdfPages  # noqa: PLC0415  only a pipeline needs it
 
     undated = {"Title": "tomopolish", "CreationDate": None, "ModDate": None}
-    with atomic_path(path) as temporary, PdfPages(temporary, metadata=undated) as pdf:
+    with (
+        atomic_path(path) as temporary,
+        PdfPages(temporary, metadata=undated) as pdf,
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
         pdf.savefig(_summary(statistics, failures))
         reasons = [one_line(f"{name}: {reason}") for name, reason in failures.items()]
         for start in range(0, len(reasons), FAILURES_ON_A_PAGE):

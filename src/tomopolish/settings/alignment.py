@@ -15,7 +15,7 @@ from tomopolish.errors import InputError
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
 from tomopolish.settings.refuse import refuse as _refuse
-from tomopolish.settings.refuse import refuse_above
+from tomopolish.settings.refuse import refuse_above, refuse_unwritable
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
@@ -324,6 +324,7 @@ class RunSettings:
             self.output_folder.exists() and not self.output_folder.is_dir(),
             f"--o {self.output_folder} is a file: name a folder for the output",
         )
+        refuse_unwritable("--o", self.output_folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tomopolish.errors import InputError
 from tomopolish.settings.refuse import refuse as _refuse
+from tomopolish.settings.refuse import refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
 
 _RESERVED = ("temp", "tilt_series", "trajectories")
@@ -83,6 +84,11 @@ class InputPaths:
             self.relion_version not in (None, 4, 5),
             f"--relion_version {self.relion_version} is unknown: give auto, 4 or 5",
         )
+        sets = [species.optimisation_set for species in self.species]
+        for path in (self.optimisation_set, *sets):
+            refuse_unwritable("--i", path)
+        for option, path in self._parts().items():
+            refuse_unwritable(option, path)
         if self.species:
             self._check_species()
             return
@@ -102,15 +108,19 @@ class InputPaths:
         if missing:
             raise InputError(f"without an optimisation set (--i), {_listing(missing)} must be given too")
 
-    def _check_species(self) -> None:
-        given = {
+    def _parts(self) -> dict[str, Path | None]:
+        return {
             "--p": self.particles,
+            "--t": self.tomograms,
             "--mot": self.trajectories,
             "--ref1": self.half_map1,
             "--ref2": self.half_map2,
             "--mask": self.mask,
             "--fsc": self.fsc,
         }
+
+    def _check_species(self) -> None:
+        given = {option: path for option, path in self._parts().items() if option != "--t"}
         found = [option for option, path in given.items() if path is not None]
         _refuse(
             self.optimisation_set is not None,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tomopolish.errors import InputError
+from tomopolish.quoting import is_possible_value
 
 
 def refuse(condition: bool, sentence: str) -> None:
@@ -18,3 +21,12 @@ def refuse_above(option: str, value: float | None, most: float, reason: str) -> 
     """
     if value is not None and value > most:
         raise InputError(f"{option} {value:g} is above {most:g}, the largest value allowed: {reason}")
+
+
+def refuse_unwritable(option: str, path: Path | None) -> None:
+    """Raise InputError for a path that the new sets would name, but that no STAR file can hold."""
+    if path is not None and not is_possible_value(str(path)):
+        raise InputError(
+            f"{option} {str(path)!r}: the new sets would name this path, which no STAR file can hold "
+            "(it has a line end, or both kinds of quotes before blanks): rename it"
+        )
