@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -58,6 +59,8 @@ assert (
 # The same examples in every run, and no deadline: the first call may compile.
 settings.register_profile("tomopolish", derandomize=True, deadline=None)
 settings.load_profile("tomopolish")
+
+os.fsync = lambda descriptor: None  # no machine stops during the tests, and disks take their time
 
 MINI = Path(__file__).parent / "reference" / "relion"
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tomopolish.dataset.species import SpeciesSet
     from tomopolish.results.tomogram import TomogramResult
     from tomopolish.results.verdict import Verdict
+    from tomopolish.run.folder.output import OutputFolder
     from tomopolish.run.local import RunReport
     from tomopolish.run.reporter import Reporter
     from tomopolish.run.work import Stages
@@ -77,38 +79,60 @@ class AlignedProject:
         """Whether it helped, from pairs held out of a first fit; None where there is no evidence."""
         return self.report.verdict
 
-    def write(self, folder: AnyPath) -> Path:
+    def write(self, folder: AnyPath, *, overwrite: bool = False) -> Path:
         """Write the refined sets and return the new optimisation set's path.
 
         Of several species, each has its set in a folder of its name; the first path is returned.
-        A relative `folder` begins where the project's paths begin. Raises RunError when a file cannot be
-        written.
+        A relative `folder` begins where the project's paths begin. Sets of an earlier refinement there are
+        replaced.
+
+        Raises
+        ------
+        InputError
+            When another process writes into the folder, or files would be replaced that no refinement wrote:
+            with `overwrite`, all but the inputs may be.
+        RunError
+            When a file cannot be written.
         """
-        from tomopolish.dataset.species import SpeciesSet
-        from tomopolish.run.species import SpeciesAlignments
+        from tomopolish.run.outputs import optimisation_sets, write_refined_sets
 
-        if isinstance(self.project, SpeciesSet):
-            count = range(len(self.project.species))
-            found = [SpeciesAlignments(results=self.results, number=number) for number in count]
-            moving = any(a.trajectories_px is not None for one in found for a in one.values())
-            return self.project.write(Path(folder), found, motion=moving)[0]
-        moving = any(a.trajectories_px is not None for a in self.report.alignments.values())
-        self.project.write(Path(folder), self.report.alignments, motion=moving)
-        return self.project.files.working_directory / folder / "optimisation_set.star"
+        sets = optimisation_sets(self.project)
+        with self._own(folder, overwrite, sets) as out:
+            with out.new_files(joining=sets, obsolete=lambda _: True) as new:
+                write_refined_sets(self.project, self.results, Path(folder), new)
+            return out.folder / sets[0]
 
-    def write_report(self, folder: AnyPath) -> Path:
+    def write_report(self, folder: AnyPath, *, overwrite: bool = False) -> Path:
         """Write ``report.html`` into a folder and return its path; see docs/report.md.
 
-        A relative `folder` begins where the project's paths begin. Raises RunError when a library is missing
-        or a file cannot be written.
+        A relative `folder` begins where the project's paths begin. Raises what `write` raises, and RunError
+        when a library is missing.
         """
-        from tomopolish.dataset.species import SpeciesSet
         from tomopolish.run.commands.report import write_report
+        from tomopolish.run.outputs import REPORT_NAME
+
+        with self._own(folder, overwrite, [REPORT_NAME]) as out:
+            with out.new_files() as new:
+                write_report(new, self.results, self.failures)
+            return out.folder / REPORT_NAME
+
+    def _own(
+        self, folder: AnyPath, overwrite: bool, planned: Sequence[str]
+    ) -> AbstractContextManager[OutputFolder]:
+        from tomopolish.dataset.species import SpeciesSet
+        from tomopolish.run.folder.guard import Guard
+        from tomopolish.run.folder.output import own_folder
+        from tomopolish.run.outputs import COMMAND, inputs_of
 
         first = self.project.first if isinstance(self.project, SpeciesSet) else self.project
-        out = first.files.working_directory / folder
-        out.mkdir(parents=True, exist_ok=True)
-        return write_report(out, self.results, self.failures)
+        guard = Guard(
+            folder=first.files.working_directory / folder,
+            shown=str(folder),
+            command=COMMAND,
+            inputs=inputs_of(self.project),
+            overwrite=overwrite,
+        )
+        return own_folder(guard, sys.argv, planned)
 
 
 def load(

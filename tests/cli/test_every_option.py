@@ -264,6 +264,17 @@ def only_do_unfinished(bench: Bench) -> None:
     assert "refined again" in bench("--o again --only_do_unfinished --srp 1").out
 
 
+def overwrite(bench: Bench) -> None:
+    folder = bench.project / "taken"
+    folder.mkdir()
+    (folder / "particles.star").write_text("of another program")
+    refused = bench("--o taken")
+    assert refused.status == 2 and "would replace particles.star" in refused.err
+    assert (folder / "particles.star").read_text() == "of another program"
+    assert bench("--o taken --overwrite").status == 0
+    assert (folder / "particles.star").read_text() != "of another program"
+
+
 def strict(bench: Bench) -> None:
     """The second tomogram has no images."""
     files = "--t two_tomograms.star --p two.star"
@@ -428,6 +439,7 @@ TABLE: dict[str, Check] = {
     "--device": device,
     "--dry_run": dry_run,
     "--only_do_unfinished": only_do_unfinished,
+    "--overwrite": overwrite,
     "--strict": strict,
     "--evaluate": writes("--evaluate", "evaluation/fsc_before.star", "evaluation/fsc_after.star"),
     "--diag": writes("--diag", "CCsum_TS_01.mrc", "diag_TS_01_frq_weight.mrc"),

@@ -28,7 +28,8 @@ MOTION = {"napari/tracks/TS_01.csv", "chimerax/motion/TS_01.cmm"}
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {str(path) for path in found if ".tomopolish" not in path.parts}
 
 
 def points(project: Path) -> np.ndarray:
@@ -227,3 +228,15 @@ def test_from_python_the_residuals_are_numbers(project: Path) -> None:
     found = exports.export_dataset(dataset, settings)
     assert found.tomograms["TS_01"].residual_px["aretomo"] < 1e-3
     assert not found.failures
+
+
+def test_overwrite(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "out/imod").mkdir(parents=True)
+    mine = project / "out/imod/TS_02.xf"
+    mine.write_text("of another program\n")
+    options = ["export", "--i", "optimisation_set.star", "--format", "imod", "--o", "out"]
+    assert run(options) == 2
+    assert "would replace imod/TS_02.xf, which this program did not write there" in capsys.readouterr().err
+    assert files(project / "out") == {"imod/TS_02.xf"}
+    assert run([*options, "--overwrite"]) == run(options) == 0
+    assert "of another program" not in mine.read_text()

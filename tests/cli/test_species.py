@@ -149,7 +149,7 @@ REFUSED = {
     "missing": (["--i", FIRST, "--i", "none.star", "--b", "48"], "none.star"),
     "into the input": (
         ["--i", FIRST, "--i", SECOND, "--b", "48", "--o", "."],
-        "replace the input particles.star",
+        "replace the input tomograms.star",
     ),
 }
 

@@ -22,7 +22,7 @@ from star_edits import (
     set_column,
 )
 
-from tomopolish.dataset.check import check_dataset, check_output_folder
+from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.mrc import read_header, write_stack
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
@@ -540,14 +540,3 @@ def test_visible_pairs_keep_half_a_box_from_the_border(project: Path) -> None:
         by_hand = sum(bool(np.all(x >= box / 2) and np.all(x <= 192 - box / 2)) for f in q for x in f)
         assert count_visible(series, particles, box) == by_hand
     assert 0 < count_visible(series, particles, 100) < 66
-
-
-def test_an_output_folder_of_inputs_is_refused(project: Path) -> None:
-    dataset = open_dataset(Path("optimisation_set.star"))
-    check_output_folder(dataset, Path("out"))
-    with pytest.raises(InputError, match=r"would replace the input \w+.star; give another folder"):
-        check_output_folder(dataset, Path())
-    Path("sub").mkdir()
-    Path("sub/tilt_series").symlink_to(Path("tilt_series").resolve())
-    with pytest.raises(InputError, match=r"would replace the input .*tilt_series/TS_01.star"):
-        check_output_folder(dataset, Path("sub"))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import trimesh
 
+from tomopolish.dataset.files import unique_file_names
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import open_dataset
-from tomopolish.output.meshes import exposure_colours, mesh_file_names, write_trajectory_meshes
+from tomopolish.output.meshes import exposure_colours, write_trajectory_meshes
 from tomopolish.run.commands.meshes import write_meshes
 
 TILTS = 41
@@ -123,7 +124,7 @@ def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_names_that_look_alike_as_files_do_not_overwrite_each_other() -> None:
-    names = mesh_file_names(["a/b", "a_b", "A_B", "c", "a_b_2"])
+    names = unique_file_names(["a/b", "a_b", "A_B", "c", "a_b_2"])
     assert names["a/b"] == "a_b" and names["c"] == "c"
     assert len({n.casefold() for n in names.values()}) == 5
 

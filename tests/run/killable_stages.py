@@ -25,8 +25,8 @@ def align(tomogram: Any, prepared: Any, settings: AlignSettings, progress: Progr
     alignment = Alignment(
         tomogram=tomogram.series.name,
         projections_px=tomogram.series.projections_px,
-        rows=particles.rows,
-        positions_px=particles.positions_px,
+        rows=tomogram.species[0].rows,
+        positions_px=tomogram.species[0].positions_px,
     )
     return TomogramResult(alignments=(alignment,), statistics=result_of(tomogram.series.name).statistics)
 

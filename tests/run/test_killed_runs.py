@@ -70,6 +70,14 @@ def check_left_behind(project: Path) -> None:
     assert not list((project / "out").rglob(".*.part"))
 
 
+def check_refused(project: Path, pid: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run into the same folder is told whose it is, and leaves the first and its job alone."""
+    before = sorted((project / "out").rglob("*"))
+    assert run(["align", *OPTIONS, "--const_a"]) == 2
+    assert f"--o out is in use by process {pid} of " in capsys.readouterr().err
+    assert sorted((project / "out").rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("name", "where"),
     [
@@ -88,6 +96,7 @@ def test_a_run_that_is_ended_keeps_what_is_finished(
     process = start(*OPTIONS, *(CLUSTER if where == "cluster" else []))
     finished_processes.append(process)
     wait_until(lambda: (project / "begun").exists() and (project / "out/temp/TS_01.npz").exists())
+    check_refused(project, process.pid, capsys)
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=40)
     assert process.returncode == status, errors

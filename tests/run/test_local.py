@@ -15,7 +15,7 @@ from tomopolish.dataset.model import Alignment
 from tomopolish.errors import InputError, RunError
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
-from tomopolish.run.local import RunReport, open_folder, refine, show_closing
+from tomopolish.run.local import RunReport, refine, show_closing
 from tomopolish.run.reporter import PlainReporter, SilentReporter
 from tomopolish.run.work import Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
@@ -166,26 +166,3 @@ def test_the_closing_lists_figures_then_failures(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert any("out/optimisation_set.star" in line for line in lines)
     assert lines[-1] == "TS_02 failed and keeps its input values: disk on fire"
-
-
-def test_the_output_folder_is_made_with_its_parents(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path / "Polish" / "job012")
-    open_folder(settings, [], ["tomopolish", "align"])
-    assert [path.name for path in settings.run.output_folder.iterdir()] == ["note.txt"]
-
-
-@pytest.mark.parametrize("name", ["tomograms.star", "particles.star", "tilt_series/TS_01.star"])
-def test_results_never_replace_inputs(tmp_path: Path, name: str) -> None:
-    source = tmp_path / name
-    source.parent.mkdir(exist_ok=True)
-    source.write_text("input")
-    (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(InputError, match="would replace the input"):
-        open_folder(settings_for(tmp_path / "link"), [source], ["tomopolish"])
-    assert not (tmp_path / "note.txt").exists()
-
-
-def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"--o .* cannot be used"):
-        open_folder(settings_for(tmp_path / "file" / "out"), [], ["tomopolish"])

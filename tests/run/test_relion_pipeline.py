@@ -30,6 +30,10 @@ GUI = (
 ).split()
 
 
+RELIONS_OWN = ("note.txt", "job.star", "job_pipeline.star", "default_pipeline.star", "run.out", "run.err")
+"""Files that RELION writes into the folder of a job before and while the job runs."""
+
+
 def exits(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / JOB).glob("RELION_JOB_*"))
 
@@ -37,7 +41,12 @@ def exits(folder: Path) -> list[str]:
 def test_the_guis_job_finds_all_that_it_looks_for(project: Path) -> None:
     (project / JOB).mkdir(parents=True)
     (project / JOB / "RELION_JOB_EXIT_FAILURE").touch()
+    for name in RELIONS_OWN:
+        (project / JOB / name).write_text(f"{name}, as RELION wrote it\n")
     assert run(["align", *GUI]) == 0
+    for name in RELIONS_OWN:
+        assert (project / JOB / name).read_text() == f"{name}, as RELION wrote it\n"
+    assert "tomopolish align --i optimisation_set.star" in (project / JOB / "note_tomopolish.txt").read_text()
     assert exits(project) == ["RELION_JOB_EXIT_SUCCESS"]
     for name in ("optimisation_set.star", "tomograms.star", "particles.star"):
         assert (project / JOB / name).exists()

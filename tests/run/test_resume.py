@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.errors import RunError
 from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
 from tomopolish.run import align as whole_run
-from tomopolish.run.store import ResultsStore
+from tomopolish.run.store import DamagedResultError, ResultsStore
 from tomopolish.run.work import Stages
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--o", "out/"]
@@ -64,6 +65,12 @@ def touch_image(folder: Path) -> None:
     shutil.copy(target, path)
 
 
+def flip_bit(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 4
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "told", "again"),
     [
@@ -78,9 +85,15 @@ def touch_image(folder: Path) -> None:
             None,
             ["TS_01"],
         ),
+        (
+            lambda folder: flip_bit(folder / "out/temp/TS_01.npz", 5000),
+            [],
+            None,
+            ["TS_01"],
+        ),
         (lambda folder: (folder / "out/temp/TS_02.npz").unlink(), [], None, ["TS_02"]),
     ],
-    ids=["image", "options", "threads", "damaged", "missing"],
+    ids=["image", "options", "threads", "cut off", "damaged", "missing"],
 )
 def test_what_changed_is_computed_again(  # type: ignore[no-untyped-def]
     project: Path, calls: list[str], capsys: pytest.CaptureFixture[str], change, options, told, again
@@ -139,6 +152,11 @@ def result(name: str) -> TomogramResult:
     return TomogramResult(alignments=(alignment, alignment), statistics=statistics)
 
 
+def fingerprint(store: ResultsStore, name: str) -> Mapping[str, str] | None:
+    stored = store.read(name)
+    return None if stored is None else stored.fingerprint
+
+
 HOSTILE = [
     "/etc/passwd",
     "../../out",
@@ -162,7 +180,7 @@ def test_results_survive_the_disk_under_any_name(tmp_path: Path, name: str) -> N
     loaded = store.load(name)
     assert repr(loaded) == repr(stored)
     assert loaded.statistics.seconds_by_stage == {"windows": 1.0}
-    assert store.fingerprint(name) == {"options": "abc"}
+    assert fingerprint(store, name) == {"options": "abc"}
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.parent for path in files] == [store.folder]
 
@@ -180,8 +198,7 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "exploded"),)
 
     np.savez(store.path("TS_01"), header=np.array([Bomb()], dtype=object))
-    assert store.fingerprint("TS_01") is None
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(DamagedResultError, match=r"TS_01\.npz: the stored result of TS_01 is damaged"):
         store.load("TS_01")
     assert not (tmp_path / "exploded").exists()
 
@@ -190,7 +207,106 @@ def test_a_file_under_another_name_is_not_taken(tmp_path: Path) -> None:
     store = ResultsStore(folder=tmp_path)
     store.save("TS_01", result("TS_01"), {})
     shutil.copy(store.path("TS_01"), store.path("TS_02"))
-    assert store.fingerprint("TS_02") is None
+    with pytest.raises(DamagedResultError, match="it belongs to 'TS_01'"):
+        store.read("TS_02")
+
+
+def test_no_flipped_bit_goes_unnoticed_or_ends_more_than_its_tomogram(tmp_path: Path) -> None:
+    store = ResultsStore(folder=tmp_path)
+    store.save("TS_01", result("TS_01"), {"options": "abc"})
+    store.save("TS_02", result("TS_02"), {"options": "abc"})
+    path = store.path("TS_01")
+    content = path.read_bytes()
+    ends = range(len(content) - 130, len(content))  # the archive's directory, and the checksum
+    for place in (*range(0, len(content), 97), *ends):
+        flip_bit(path, place)
+        with pytest.raises(DamagedResultError, match=r"TS_01\.npz: the stored result of TS_01 is damaged"):
+            store.read("TS_01")
+        assert "TS_02" in store.names()
+        path.write_bytes(content)
+    assert store.names() == ["TS_01", "TS_02"]
+
+
+def test_a_damaged_result_is_named_and_left_out_of_the_report(
+    project: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(ALIGN) == 0
+    flip_bit(project / "out/temp/TS_02.npz", 700)
+    capsys.readouterr()
+    assert run(["report", "out"]) == 1
+    shown = capsys.readouterr()
+    named = (
+        "out/temp/TS_02.npz: the stored result of TS_02 is damaged (its content does not match its checksum)"
+    )
+    assert f"{named}; tomopolish align with --only_do_unfinished refines it again" in shown.err
+    assert "Report: out/report.html" in shown.out
+    calls.clear()
+    assert run([*ALIGN, "--only_do_unfinished"]) == 0  # as the message says
+    assert f"{named}; the tomogram is refined again" in capsys.readouterr().err
+    assert calls == ["TS_02"]
+    assert run(["report", "out"]) == 0
+
+
+def test_images_replaced_while_they_are_refined_cost_their_tomogram_and_no_other(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def replacing(tomogram, *rest):  # type: ignore[no-untyped-def]
+        if tomogram.series.name == "TS_02" and not (project / "replaced").exists():
+            (project / "replaced").touch()
+            touch_image(project)
+        return pipeline.align_tomogram(tomogram, *rest)
+
+    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=replacing)
+    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
+    assert run(ALIGN) == 1
+    shown = capsys.readouterr()
+    assert "TS_02.mrcs changed while the tomogram was refined; --only_do_unfinished refines it" in shown.err
+    assert run([*ALIGN, "--only_do_unfinished"]) == 0
+    shown = capsys.readouterr()
+    assert "TS_02 is refined again, for these have changed: tilt images" in shown.out
+    assert "TS_01 (1/2): finished earlier" in shown.out
+
+
+def test_a_result_that_another_run_stored_meanwhile_is_not_taken(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*ALIGN[:-1], "other", "--r", "5"]) == 0
+
+    def mixing(tomogram, *rest):  # type: ignore[no-untyped-def]
+        if tomogram.series.name == "TS_02":  # as a worker does that outlived the run that started it
+            shutil.copy(project / "other/temp/TS_01.npz", project / "out/temp")
+        return pipeline.align_tomogram(tomogram, *rest)
+
+    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=mixing)
+    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
+    assert run(ALIGN) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(
+        "TS_01 failed and keeps its input values: its stored result does not belong to this"
+    )
+    assert "these have changed: options; --only_do_unfinished refines it again" in last
+
+
+def test_a_report_after_an_interruption_shows_results_of_the_latest_run_only(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(ALIGN) == 0
+
+    def stopping(tomogram, *rest):  # type: ignore[no-untyped-def]
+        if tomogram.series.name == "TS_02":
+            raise KeyboardInterrupt
+        return pipeline.align_tomogram(tomogram, *rest)
+
+    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=stopping)
+    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
+    before = sets(project / "out")
+    assert run([*ALIGN, "--r", "5"]) == 130
+    assert sets(project / "out") == before
+    assert "--r 5" not in (project / "out/note.txt").read_text()  # it tells how the sets came about
+    assert run(["report", "out"]) == 0
+    page = (project / "out/report.html").read_text()
+    assert "This run has not ended" in page and "--r 5" in page
+    assert "TS_02" not in page
 
 
 def test_a_result_that_cannot_be_written_leaves_nothing(
@@ -207,4 +323,4 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
     with pytest.raises(RunError, match="No space left"):
         store.save("TS_01", replace(result("TS_01")), {"options": "new"})
     assert [path.name for path in tmp_path.iterdir()] == ["TS_01.npz"]
-    assert store.fingerprint("TS_01") == {"options": "old"}
+    assert fingerprint(store, "TS_01") == {"options": "old"}

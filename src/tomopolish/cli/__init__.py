@@ -111,7 +111,7 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
             if isinstance(error, click.Abort):  # what click makes of a KeyboardInterrupt
                 error = error.__cause__ or KeyboardInterrupt()
             error = ending.request or error  # an interrupted library may have raised anything
-            return explain(error, arguments), error
+            return explain(error, arguments, ending.advice), error
     return (status if isinstance(status, int) else 0), None
 
 

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from tomopolish.cli.cluster import cluster_from, cluster_section
-from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
+from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
 from tomopolish.cli.relion_version import relion_version_option, version_from
 from tomopolish.cli.species import YAML, species_from
 from tomopolish.cli.tilts import add_tilt_options, tilt_selection
@@ -161,6 +161,7 @@ def _run() -> Section:
     )  # fmt: skip
     section.flag("--dry_run", "Check everything, say what would be done, and stop.")
     section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
+    overwrite_flag(section)
     section.flag("--strict", "End at the first tomogram that fails.")
     section.flag("--evaluate", "Reconstruct half maps before and after, and compare their FSC.")
     section.flag("--diag", "Write intermediate results for inspection.")
@@ -216,6 +217,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             evaluate=values["evaluate"],
             dry_run=values["dry_run"],
             pipeline_folder=values["pipeline_control"],
+            overwrite=values["overwrite"],
             strict=values["strict"],
             report=not values["no_report"],
             cluster=cluster_from(values),

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tomopolish.cli import align, evaluate, simulate
-from tomopolish.cli.grouped import FILE, Section, command, invocation
+from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
 from tomopolish.run.invocation import Invocation
 
 SIMULATION = (
@@ -22,16 +22,21 @@ def _sections() -> list[Section]:
     section = Section("Options")
     section.value("--o", "FOLDER", "Folder for the project and the result.", type=FILE, default=Path("demo"))
     section.value("--j", "N", "Threads.", type=int, default=os.cpu_count() or 1)
+    overwrite_flag(section)
     return [section]
 
 
-def _demo(o: Path, j: int) -> int:
+def _demo(o: Path, j: int, overwrite: bool) -> int:
+    from tomopolish.run.folder.guard import Guard
+    from tomopolish.run.folder.output import own_folder
+
     project, result = o / "project", o / "aligned"
+    always = f"--j {j}{' --overwrite' if overwrite else ''}"
     steps = (
-        (simulate.COMMAND, f"--o {_quoted(project)} {SIMULATION} --j {j}"),
+        (simulate.COMMAND, f"--o {_quoted(project)} {SIMULATION} {always}"),
         (
             align.COMMAND,
-            f"--i {_quoted(project / 'optimisation_set.star')} {ALIGNMENT} --j {j} --o {_quoted(result)}",
+            f"--i {_quoted(project / 'optimisation_set.star')} {ALIGNMENT} {always} --o {_quoted(result)}",
         ),
         (
             evaluate.COMMAND,
@@ -39,13 +44,14 @@ def _demo(o: Path, j: int) -> int:
         ),
     )
     debug = invocation().debug
-    for step, options in steps:
-        line = f"tomopolish {step.name} {options}"
-        click.echo(f"\n$ {line}")
-        arguments = Invocation(command=tuple(shlex.split(line)), debug=debug)
-        status = step.main(shlex.split(options), standalone_mode=False, obj=arguments)
-        if status:
-            return int(status)
+    with own_folder(Guard(folder=o, shown=f"--o {o}", command="demo"), invocation().command):
+        for step, options in steps:
+            line = f"tomopolish {step.name} {options}"
+            click.echo(f"\n$ {line}")
+            arguments = Invocation(command=tuple(shlex.split(line)), debug=debug)
+            status = step.main(shlex.split(options), standalone_mode=False, obj=arguments)
+            if status:
+                return int(status)
     return 0
 
 

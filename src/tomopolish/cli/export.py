@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tomopolish.cli.grouped import FILE, NUMBER, Section, command
+from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
 from tomopolish.cli.relion_version import relion_version_option, version_from
 
 FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax")
@@ -37,6 +37,7 @@ def _sections() -> list[Section]:
         type=NUMBER,
     )
     output.value("--magnify", "FACTOR", "Of the motion in napari and ChimeraX.", type=NUMBER, default=1.0)
+    overwrite_flag(output)
     return [source, output]
 
 
@@ -50,17 +51,20 @@ def _export(
     format: tuple[str, ...],
     angpix: float | None,
     magnify: float,
+    overwrite: bool,
 ) -> int:
     from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.export import ExportSettings, export_dataset, export_table
     from tomopolish.run.reporter import reporter_for
 
     formats = tuple(name for name in FORMATS if name in (format or FORMATS))
-    settings = ExportSettings(output_folder=o, formats=formats, voxel_angstrom=angpix, magnification=magnify)
+    settings = ExportSettings(
+        output_folder=o, formats=formats, voxel_angstrom=angpix, magnification=magnify, overwrite=overwrite
+    )
     version = version_from(relion_version)
     dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, relion_version=version)
     reporter = reporter_for(sys.stdout)
-    export = export_dataset(dataset, settings, reporter)
+    export = export_dataset(dataset, settings, reporter, invocation())
     reporter.show(export_table(export))
     reporter.say(f"\nIn {o}: {', '.join(formats)}.")
     if export.failures:

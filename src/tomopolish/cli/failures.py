@@ -10,26 +10,27 @@ import click
 
 from tomopolish.errors import TomopolishError
 from tomopolish.plain_text import one_line
-from tomopolish.run.failures import Failure
+from tomopolish.run.failures import RESUME, Failure
 from tomopolish.run.invocation import path_after
 from tomopolish.run.signals import AskedToEnd
 
-RESUME = "the same command with --only_do_unfinished resumes with the tomograms that are not finished"
 ALIGNING = ("align", "relion-align", "relion-external")
 """The commands that can resume."""
 
 
-def explain(error: BaseException, arguments: Sequence[str] = ()) -> int:
+def explain(error: BaseException, arguments: Sequence[str] = (), standing: str = "") -> int:
     """Say in one line on stderr what went wrong; returns the exit status.
 
     Parameters
     ----------
     arguments
         Of the command line; the details of an internal error go into the output folder that they name.
+    standing
+        What a command that was asked to end leaves, and how to resume it: the end of its sentence.
     """
     if isinstance(error, AskedToEnd | click.Abort | KeyboardInterrupt):
         asked = error if isinstance(error, AskedToEnd) else AskedToEnd(signal.SIGINT)
-        return _say(f"{asked}{advice(arguments)}", asked.status)
+        return _say(f"{asked}{standing}", asked.status)
     if isinstance(error, click.ClickException):
         return _say(_usage_sentence(error), error.exit_code)
     sentence = Failure.of(error).recorded(path_after(arguments, "--o"), "run")

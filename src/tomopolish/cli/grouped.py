@@ -83,6 +83,11 @@ class Section:
         )
 
 
+def overwrite_flag(section: Section) -> None:
+    """Declare `--overwrite`, which all commands share that write into a folder."""
+    section.flag("--overwrite", "Replace files that this command did not write, too; inputs never.")
+
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings that all commands share."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tomopolish.cli.grouped import FILE, Section, command
+from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
 from tomopolish.cli.relion_version import relion_version_option, version_from
 from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 
@@ -29,6 +29,7 @@ def _sections() -> list[Section]:
     output = Section("Output")
     output.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
     output.value("--j", "N", "Threads.", type=click.IntRange(1), default=1)
+    overwrite_flag(output)
     return [source, maps, output]
 
 
@@ -44,18 +45,21 @@ def _reconstruct(
     sym: str,
     o: Path,
     j: int,
+    overwrite: bool,
     **tilts: Any,
 ) -> int:
     from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.reconstruct import ReconstructSettings, reconstruct_dataset
     from tomopolish.run.reporter import reporter_for
 
-    settings = ReconstructSettings(output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j)
+    settings = ReconstructSettings(
+        output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j, overwrite=overwrite
+    )
     dataset = open_dataset(
         i, particles=p, tomograms=t, trajectories=mot, mask=mask,
         relion_version=version_from(relion_version), selection=tilt_selection(tilts),
     )  # fmt: skip
-    fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout))
+    fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
     high, half = (fsc.resolution_angstrom(dataset.pixel_size_angstrom, t) for t in (0.143, 0.5))
     click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å.")
     return 0

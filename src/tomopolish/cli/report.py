@@ -1,25 +1,35 @@
-"""`tomopolish report`: the report of an output folder, once more."""
+"""`tomopolish report`: the report of an output folder, written again."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from tomopolish.cli.grouped import FILE, command
+from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
 
 
-def _report(folder: Path) -> int:
+def _sections() -> list[Section]:
+    section = Section("Output")
+    overwrite_flag(section)
+    return [section]
+
+
+def _report(folder: Path, overwrite: bool) -> int:
     from tomopolish.run.commands.report import report_of_folder
+    from tomopolish.run.reporter import reporter_for
 
-    click.echo(f"Report: {report_of_folder(folder)}")
-    return 0
+    reporter = reporter_for(sys.stdout)
+    path, damaged = report_of_folder(folder, invocation(), reporter, overwrite=overwrite)
+    reporter.say(f"Report: {path}")
+    return 1 if damaged else 0
 
 
 COMMAND = command(
     "report",
     _report,
-    [],
+    _sections(),
     text="Write report.html of an output folder of 'tomopolish align' from the results it holds, also of a "
     "run that was interrupted, as far as it came.",
     epilog="Example: tomopolish report Polish/job011",

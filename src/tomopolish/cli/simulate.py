@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation
+from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (
     DOSE_SCHEMES,
@@ -48,6 +48,7 @@ def _project() -> Section:
     )
     _choice(section, "--image_type", IMAGE_TYPES, "Number type of the images.", WHOLE.image_type)
     section.value("--j", "N", "Threads.", type=int, default=1)
+    overwrite_flag(section)
     return section
 
 
@@ -233,7 +234,14 @@ def _simulate(**values: Any) -> int:
     from tomopolish.run.commands.simulate import run_simulate
     from tomopolish.run.reporter import reporter_for
 
-    run_simulate(values["o"], settings, invocation(), threads=values["j"], reporter=reporter_for(sys.stdout))
+    run_simulate(
+        values["o"],
+        settings,
+        invocation(),
+        threads=values["j"],
+        reporter=reporter_for(sys.stdout),
+        overwrite=values["overwrite"],
+    )
     return 0
 
 

@@ -25,7 +25,7 @@ KEPT = (
     "freq_cutoff", "fsc_thresh_width", "use_snr_weight", "per_frame_noise", "no_whiten", "whiten_abs",
     "hp", "srp", "cutoff_fract",
     "abs_params", "s_div", "sq_exp_ker",
-    "o", "j", "device", "strict",
+    "o", "j", "device", "overwrite", "strict",
 )  # fmt: skip
 """Options of `align` that mean the same here."""
 

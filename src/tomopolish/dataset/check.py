@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from tomopolish.dataset.exposure_checks import exposure_warnings
-from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes
-from tomopolish.dataset.project import OUTPUT_NAMES, Dataset
+from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.particle_names import count_repeated
 from tomopolish.dataset.relion.particles import CENTRED, CORNERED, PARTICLE_ANGLES, TOMOGRAM
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
-from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.remarks import Remark, Remarks
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
@@ -105,27 +102,6 @@ def check_box(box_px: int) -> None:
         raise InputError(f"--b {box_px}: the box must have at least 24 px; give a larger one")
     if box_px % 2:
         raise InputError(f"--b {box_px}: the box must have an even size; give --b {box_px + 1}")
-
-
-def check_output_folder(dataset: Dataset, out_folder: Path) -> None:
-    """Refuse an output folder in which results would replace the files they come from; raises InputError."""
-    folder = dataset.files.working_directory
-    out = (folder / out_folder).resolve()
-    written = {out / name for name in OUTPUT_NAMES}
-    for path in dataset.files.paths.values():
-        if path.resolve() in written:
-            raise InputError(
-                f"--o {out_folder}: the results would replace the input {shown_path(path, folder)}; "
-                "give another folder"
-            )
-    if dataset.tomograms.dialect is Dialect.RELION_5:
-        for name in dataset.tomograms.names:
-            path = dataset.tomograms.series_file(name)
-            if path.resolve().parent == (out / "tilt_series").resolve():
-                raise InputError(
-                    f"--o {out_folder}: the results would replace the input {shown_path(path, folder)}; "
-                    "give another folder"
-                )
 
 
 def check_particles(dataset: Dataset) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import itertools
+import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -106,16 +108,19 @@ def _digits(name: str) -> str:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of `path` if the block ends without an error.
 
-    Raises RunError when the folder or the file cannot be written.
+    With `durable` its bytes are on the disk by then, so that a machine that stops leaves the old file or the
+    new one. Raises RunError when the folder or the file cannot be written.
     """
     temporary = path.parent / f".{path.name[:60]}.{uuid.uuid4().hex}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.open("x").close()
         yield temporary
+        if durable:
+            sync(temporary)
         temporary.replace(path)
     except OSError as problem:
         raise RunError(
@@ -126,6 +131,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk; raises OSError when that fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        if problem.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # some file systems cannot, above all with folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder."""
     for path in folder.glob(".*.part"):
@@ -134,10 +154,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[TextIO]:
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[TextIO]:
     """Open a text file for writing, which takes its place as a whole (see `atomic_path`)."""
     with (
-        atomic_path(path) as temporary,
+        atomic_path(path, durable=durable) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as handle,
     ):
         yield handle
@@ -158,3 +178,18 @@ def file_name_of(name: str) -> str:
         return name
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     return f"{safe}-{digest}"
+
+
+def unique_file_names(names: Iterable[str]) -> dict[str, str]:
+    """Return safe file names, different even where names differ only in case or in unsafe characters."""
+    taken: set[str] = set()
+    found = {}
+    for name in names:
+        stem = wanted = safe_file_name(name)
+        number = 2
+        while stem.casefold() in taken:
+            stem = f"{wanted}_{number}"
+            number += 1
+        taken.add(stem.casefold())
+        found[name] = stem
+    return found

@@ -93,6 +93,11 @@ class MrcImages:
             return f"{sentences[0]} (and so it is with {len(sentences) - 1} more files of the series)"
         return sentences[0] if sentences else None
 
+    def changed_files(self) -> tuple[Path, ...]:
+        """Return the files that have changed since their headers were read."""
+        files = {place[0].path: place[0] for place in self.sections if place is not None}
+        return tuple(path for path, file in files.items() if file.has_changed())
+
     def describe(self, tilt: int) -> str:
         """Name a tilt image for messages."""
         section = self.sections[tilt]

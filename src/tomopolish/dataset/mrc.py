@@ -7,6 +7,7 @@ description of a file without sharing a handle.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,8 @@ class MrcFile:
         Bytes of the file behind the last section.
     complete_sections
         Sections that the file holds as a whole: fewer than its header states where it is cut off.
+    state
+        Size, bytes, time of the last change, ns, and number of the file whose header was read.
     """
 
     path: Path
@@ -70,6 +73,14 @@ class MrcFile:
     axes: tuple[int, int, int]
     complete_sections: int
     surplus_bytes: int = 0
+    state: tuple[int, int, int] = (0, 0, 0)
+
+    def has_changed(self) -> bool:
+        """Whether another file is there now, or the same one with another content."""
+        try:
+            return _state(self.path.stat()) != self.state
+        except OSError:
+            return True
 
     @property
     def section_bytes(self) -> int:
@@ -159,7 +170,8 @@ def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
     sections_may_lack
         Whether a file that is cut off will do, as long as it holds its first section.
     """
-    raw, size = _read_raw(path)
+    raw, state = _read_raw(path)
+    size = state[0]
     header = _decode_header(raw, path)
     mode, extended = int(header["mode"]), int(header["nsymbt"])
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
@@ -195,15 +207,20 @@ def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
         axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
         complete_sections=complete,
         surplus_bytes=max(size - needed, 0),
+        state=state,
     )
 
 
-def _read_raw(path: Path) -> tuple[bytes, int]:
-    """Return the bytes of the header, and the file's size; raises InputError."""
+def _state(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _read_raw(path: Path) -> tuple[bytes, tuple[int, int, int]]:
+    """Return the bytes of the header, and the file's state; raises InputError."""
     try:
         with open_regular(path) as handle:
             raw: bytes = handle.read(_HEADER_BYTES)
-            size: int = handle.seek(0, 2)
+            state = _state(os.fstat(handle.fileno()))
     except FileNotFoundError:
         raise InputError(f"{path}: file not found; correct the path") from None
     except (OSError, ValueError) as problem:
@@ -215,7 +232,7 @@ def _read_raw(path: Path) -> tuple[bytes, int]:
         raise InputError(f"{path}: this is {content.description}, not an MRC file; {remedy}")
     if len(raw) < _HEADER_BYTES:
         raise InputError(f"{path}: this is not an MRC file (it has only {len(raw)} bytes); give an MRC file")
-    return raw, size
+    return raw, state
 
 
 def _decode_header(raw: bytes, path: Path) -> np.void:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.dataset.references import read_references
 from tomopolish.dataset.relion.optimisation_set import (
@@ -39,7 +40,6 @@ Array = np.ndarray
 
 _KEPT = "_kept_references"
 _TABLES = ("_tomogram_file", "tomograms", "particles", "trajectories", "tomogram_names")
-OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,6 +160,25 @@ class Dataset:
         offsets = self.trajectories.load(particles.names, len(tilt_series))
         return tilt_series, replace(particles, trajectories_px=offsets / tilt_series.pixel_size_angstrom)
 
+    def input_files(self) -> list[Path]:
+        """Return the files that the sets are read from: sets, tilt series, maps, FSC; without the images."""
+        source = [] if self.files.source is None else [self.files.working_directory / self.files.source]
+        files = [*source, *self.files.paths.values()]
+        for name in self.tomograms.names:
+            with contextlib.suppress(InputError):  # the name of its file is missing
+                files.append(self.tomograms.series_file(name))
+        return files
+
+    def image_files(self) -> list[Path]:
+        """Return the files of the tilt images, of those tomograms that can be read."""
+        found: dict[Path, None] = {}
+        for name in self.tomograms.names:
+            with contextlib.suppress(InputError):
+                images = self.tomograms.load(name).images
+                if isinstance(images, MrcImages):
+                    found.update(dict.fromkeys(place[0].path for place in images.sections if place))
+        return list(found)
+
     def references(self, *, keep: bool = False) -> References:
         """Half maps, mask and FSC.
 
@@ -188,6 +207,7 @@ class Dataset:
         motion: bool,
         species: str | None = None,
         with_tomograms: bool = True,
+        place: Path | None = None,
     ) -> OptimisationSet:
         """Write the refined sets; tomograms without an alignment keep their input values.
 
@@ -205,6 +225,8 @@ class Dataset:
             Where several species share the tomograms: the folder within `out_folder` for all but them.
         with_tomograms
             Whether to write the tomograms; False where another species' call does.
+        place
+            Folder that receives the files for the time being; the sets name them as in `out_folder`.
 
         Returns
         -------
@@ -216,9 +238,10 @@ class Dataset:
             When a file cannot be written.
         """
         shared = self.files.working_directory / out_folder
-        out = shared if species is None else shared / species
+        place = place or shared
+        out, here = (shared, place) if species is None else (shared / species, place / species)
         paths = {"tomograms": shared / "tomograms.star", "particles": out / "particles.star"}
-        tomograms = TomogramSetWriter(self.tomograms, shared) if with_tomograms else None
+        tomograms = TomogramSetWriter(self.tomograms, shared, place) if with_tomograms else None
         particles = ParticleUpdate(self.particles)
         with contextlib.ExitStack() as stack:
             trajectories: TrajectoryWriter | None = None
@@ -226,9 +249,9 @@ class Dataset:
                 paths["trajectories"] = out / "motion.star"
                 count = sum(len(self.particles.rows_by_tomogram[name]) for name in self.tomogram_names)
                 trajectories = stack.enter_context(
-                    trajectory_writer(paths["trajectories"], count=count, version=self.version)
+                    trajectory_writer(here / "motion.star", count=count, version=self.version)
                 )
-            uncertainty = UncertaintyFile(out / UNCERTAINTY, self.version)
+            uncertainty = UncertaintyFile(here / UNCERTAINTY, self.version)
             for name in self.tomograms.names:
                 alignment = alignments.get(name)
                 if alignment is not None:
@@ -242,10 +265,10 @@ class Dataset:
         if tomograms is not None:
             tomograms.finish()
         uncertainty.write()
-        particles.write(paths["particles"], with_names=motion)
+        particles.write(here / "particles.star", with_names=motion)
         files = self.files.updated(paths)
         files = replace(files, table=replace(files.table, version=files.table.version or self.version))
-        write_optimisation_set(out / "optimisation_set.star", files)
+        write_optimisation_set(here / "optimisation_set.star", files)
         return files
 
     def _write_trajectories(self, writer: TrajectoryWriter, name: str, alignment: Alignment | None) -> None:

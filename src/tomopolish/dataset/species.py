@@ -86,7 +86,12 @@ class SpeciesSet:
         )
 
     def write(
-        self, out_folder: Path, alignments: Sequence[Mapping[str, Alignment]], *, motion: bool
+        self,
+        out_folder: Path,
+        alignments: Sequence[Mapping[str, Alignment]],
+        *,
+        motion: bool,
+        place: Path | None = None,
     ) -> tuple[Path, ...]:
         """Write the refined tomograms once, and for each species a folder with all else.
 
@@ -94,6 +99,8 @@ class SpeciesSet:
         ----------
         alignments
             For each species, as in `Dataset.write`.
+        place
+            As there.
 
         Returns
         -------
@@ -106,7 +113,12 @@ class SpeciesSet:
         """
         for number, (species, found) in enumerate(zip(self.species, alignments, strict=True)):
             species.dataset.write(
-                out_folder, found, motion=motion, species=species.name, with_tomograms=number == 0
+                out_folder,
+                found,
+                motion=motion,
+                species=species.name,
+                with_tomograms=number == 0,
+                place=place,
             )
         folder = self.first.files.working_directory / out_folder
         return tuple(folder / species.name / "optimisation_set.star" for species in self.species)

@@ -6,12 +6,12 @@ carry the exposure as a colour. Coordinates are px of the tomogram frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.files import atomic_path, safe_file_name
+from tomopolish.dataset.files import atomic_path, unique_file_names
 from tomopolish.shapes import Float, Int, UInt8
 
 Array = np.ndarray
@@ -120,30 +120,15 @@ def write_trajectory_meshes(
     Parameters
     ----------
     file_names
-        What stands for each tomogram's name in file names (see `mesh_file_names`).
+        What stands for each tomogram's name in file names (see `unique_file_names`).
     """
-    stem = (file_names or mesh_file_names([tomogram]))[tomogram]
+    stem = (file_names or unique_file_names([tomogram]))[tomogram]
     paths = []
     for magnification in MAGNIFICATIONS:
         path = folder / FOLDER_NAME / f"{stem}_x{magnification}.ply"
         write_trajectory_mesh(path, positions_px, trajectories_px, pre_exposure, magnification)
         paths.append(path)
     return paths
-
-
-def mesh_file_names(tomograms: Sequence[str]) -> dict[str, str]:
-    """File names for tomograms: inside their folder, and different even where only case or signs differ."""
-    taken: set[str] = set()
-    names = {}
-    for tomogram in tomograms:
-        stem = wanted = safe_file_name(tomogram)
-        number = 2
-        while stem.casefold() in taken:
-            stem = f"{wanted}_{number}"
-            number += 1
-        taken.add(stem.casefold())
-        names[tomogram] = stem
-    return names
 
 
 def _frames(points_px: Float[Array, "P F 3"]) -> tuple[Float[Array, "P F 3"], Float[Array, "P F 3"]]:

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tomopolish import pipeline
-from tomopolish.dataset.check import check_dataset, check_output_folder
-from tomopolish.dataset.files import remove_leftovers
+from tomopolish.dataset.check import check_dataset
 from tomopolish.dataset.model import References
 from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
+from tomopolish.results.tomogram import MapComparison
 from tomopolish.run.cluster.distributed import run_on_cluster
 from tomopolish.run.cluster.launch import check_installed
-from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
-from tomopolish.run.local import Runner, open_folder, refine, show_closing
-from tomopolish.run.outputs import look_for_outputs
+from tomopolish.run.local import Runner, RunReport, refine, show_closing
+from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput, species_folders
 from tomopolish.run.plan import plan_run, plan_summary, plan_table
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
-from tomopolish.run.species import (
-    SPECIES_STAGES,
-    checked_species,
-    species_files,
-    species_lines,
-    species_table,
-    write_species,
-)
-from tomopolish.run.store import FOLDER_NAME, ResultsStore
+from tomopolish.run.species import SPECIES_STAGES, checked_species, species_lines, species_table
+from tomopolish.run.streams import lost_messages
 from tomopolish.run.work import Project, Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 
@@ -110,36 +104,30 @@ def run_align(
     if settings.inputs.species:
         return _run_species(settings, invocation, reporter, runner)
     dataset, unusable = checked_inputs(settings, reporter)
-    check_output_folder(dataset, settings.run.output_folder)
+    output = AlignmentOutput(
+        project=dataset, settings=settings, invocation=invocation, lines=dataset.conventions
+    )
+    output.check()
     if settings.run.dry_run:
         return _show_plan(dataset, settings, reporter)
-    folder = settings.run.output_folder
-    open_folder(settings, _input_files(dataset, settings), invocation.command, dataset.conventions)
-    earlier = look_for_outputs(settings)
-    store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
-    for leftovers in (folder, folder / "tilt_series", store.folder):
-        remove_leftovers(leftovers)
-    report = refine(
-        dataset,
-        settings,
-        stages,
-        reporter,
-        debug=invocation.debug,
-        store=store,
-        runner=runner,
-        unusable=unusable,
-    )
-    moving = any(a.trajectories_px is not None for a in report.alignments.values())
-    dataset.write(folder, report.alignments, motion=moving)
-    write_meshes(folder, dataset, report.alignments)
-    after, box = folder / "optimisation_set.star", settings.windows.box_px
-    structures = [Structure(name="particles", before=dataset, after=after, box_px=box)]
-    maps = evaluate_maps(structures, settings, reporter, debug=invocation.debug)
-    earlier.remove_stale()
-    if settings.run.pipeline_folder is not None:
-        write_job_files(dataset, report, folder.absolute(), settings.run.pipeline_folder.absolute())
-    page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
-    show_closing(report, folder, reporter, maps=maps, page=page)
+    with output.folder(reporter) as folder:
+        report = refine(
+            dataset,
+            settings,
+            stages,
+            reporter,
+            debug=invocation.debug,
+            store=folder.store,
+            runner=runner,
+            unusable=unusable,
+        )
+        written = folder.write_sets(report)
+        structures = [
+            Structure(name="particles", before=dataset, after=written[0], box_px=settings.windows.box_px)
+        ]
+        maps, page = _write_the_rest(folder, report, structures, reporter)
+        show_closing(report, settings.run.output_folder, reporter, maps=maps, page=page)
+        _keep_lost_messages(folder)
     return 1 if report.failures else 0
 
 
@@ -151,41 +139,53 @@ def _run_species(
 ) -> int:
     """Carry out a run with several species in the same tomograms; see `run_align`."""
     project, unusable = checked_species(settings, reporter)
+    lines = species_lines(project, settings)
+    output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
+    output.check()
     if settings.run.dry_run:
         return _show_plan(project, settings, reporter, project.boxes_px)
-    folder = settings.run.output_folder
-    lines = species_lines(project, settings)
-    open_folder(settings, species_files(project, settings), invocation.command, lines)
-    earlier = look_for_outputs(settings)
-    store = ResultsStore(folder=folder.absolute() / FOLDER_NAME)
-    for leftovers in (folder, folder / "tilt_series", store.folder):
-        remove_leftovers(leftovers)
-    report = refine(
-        project,
-        settings,
-        SPECIES_STAGES,
-        reporter,
-        debug=invocation.debug,
-        store=store,
-        runner=runner,
-        unusable=unusable,
-    )
-    written = write_species(project, report, folder)
-    structures = [
-        Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
-        for s, path in zip(project.species, written, strict=True)
-    ]
-    maps = evaluate_maps(structures, settings, reporter, debug=invocation.debug)
-    earlier.remove_stale()
-    if settings.run.pipeline_folder is not None:
-        job = settings.run.pipeline_folder.absolute()
-        names = [s.name for s in project.species]
-        write_job_files(project.first, report, folder.absolute(), job, names)
-    page = report_run(folder, report, reporter, wanted=settings.run.report, debug=invocation.debug)
-    reporter.show(species_table(project, report))
-    sets = [folder / path.parent.name / path.name for path in written]
-    show_closing(report, folder, reporter, sets, maps, page)
+    with output.folder(reporter) as folder:
+        report = refine(
+            project,
+            settings,
+            SPECIES_STAGES,
+            reporter,
+            debug=invocation.debug,
+            store=folder.store,
+            runner=runner,
+            unusable=unusable,
+        )
+        written = folder.write_sets(report)
+        structures = [
+            Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
+            for s, path in zip(project.species, written, strict=True)
+        ]
+        maps, page = _write_the_rest(folder, report, structures, reporter)
+        reporter.show(species_table(project, report))
+        sets = [settings.run.output_folder / name for name in folder.sets]
+        show_closing(report, settings.run.output_folder, reporter, sets, maps, page)
+        _keep_lost_messages(folder)
     return 1 if report.failures else 0
+
+
+def _write_the_rest(
+    folder: AlignmentFolder, report: RunReport, structures: Sequence[Structure], reporter: Reporter
+) -> tuple[Mapping[str, MapComparison], Path | None]:
+    """Write what follows the refined sets: comparison of maps, RELION's job files, report."""
+    settings, debug = folder.output.settings, folder.output.invocation.debug
+    maps = evaluate_maps(structures, settings, folder.out, reporter, debug=debug)
+    if settings.run.pipeline_folder is not None:
+        species = list(species_folders(folder.output.project))
+        write_job_files(structures[0].before, report, folder.out, settings.run.pipeline_folder, species)
+    return maps, report_run(folder, report, reporter, debug=debug)
+
+
+def _keep_lost_messages(folder: AlignmentFolder) -> None:
+    """Add to the note what could not be shown; a run whose sets are written does not fail by that."""
+    lost = lost_messages()
+    if lost:
+        with contextlib.suppress(TomopolishError):
+            folder.add_to_note(lost)
 
 
 def _show_plan(
@@ -196,8 +196,3 @@ def _show_plan(
     reporter.show(plan_table(plans))
     reporter.say(f"\n{plan_summary(plans)}")
     return 0
-
-
-def _input_files(dataset: Dataset, settings: AlignSettings) -> list[Path]:
-    files = [*dataset.files.paths.values(), *map(dataset.tomograms.series_file, dataset.tomograms.names)]
-    return files if settings.inputs.optimisation_set is None else [settings.inputs.optimisation_set, *files]

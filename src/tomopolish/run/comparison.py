@@ -16,6 +16,7 @@ from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison
 from tomopolish.run.commands.reconstruct import back_project
 from tomopolish.run.failures import Failure
+from tomopolish.run.folder.output import OutputFolder
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings
 
@@ -34,7 +35,12 @@ class Structure:
 
 
 def evaluate_maps(
-    structures: Sequence[Structure], settings: AlignSettings, reporter: Reporter, *, debug: bool = False
+    structures: Sequence[Structure],
+    settings: AlignSettings,
+    out: OutputFolder,
+    reporter: Reporter,
+    *,
+    debug: bool = False,
 ) -> dict[str, MapComparison]:
     """Compare the maps of each structure where `--evaluate` asks for it; curves go into ``evaluation/``.
 
@@ -50,20 +56,21 @@ def evaluate_maps(
         suffix = f"_{one.name}" if found else ""
         try:
             folder = one.before.files.working_directory
-            found[one.name] = compare_maps(
-                settings.run.output_folder,
-                one.before,
-                open_dataset(
-                    one.after.absolute(),
-                    working_directory=folder,
-                    relion_version=one.before.relion_version,
-                    selection=one.before.selection,
-                ),
-                one.box_px,
-                reporter,
-                threads=settings.run.threads,
-                suffix=suffix,
-            )
+            with out.new_files() as new:
+                found[one.name] = compare_maps(
+                    new,
+                    one.before,
+                    open_dataset(
+                        one.after.absolute(),
+                        working_directory=folder,
+                        relion_version=one.before.relion_version,
+                        selection=one.before.selection,
+                    ),
+                    one.box_px,
+                    reporter,
+                    threads=settings.run.threads,
+                    suffix=suffix,
+                )
         except RunStopped:
             raise
         except Exception as error:

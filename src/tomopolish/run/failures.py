@@ -17,6 +17,8 @@ from tomopolish.errors import RunError, TomopolishError
 from tomopolish.plain_text import one_line, safe_to_show, uncoloured
 from tomopolish.version import __version__
 
+RESUME = "the same command with --only_do_unfinished resumes with the tomograms that are not finished"
+
 ERRORS_FOLDER = "errors"
 """Where the details of internal errors are, in the output folder."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,10 @@ _NO_INFLUENCE = ("run", "inputs")
 """Fields of the settings that do not change a result; what the inputs hold counts by itself."""
 
 
+REFERENCES = "references"
+"""The part that stands for half maps, mask and FSC."""
+
+
 class _Hash(Protocol):
     def update(self, data: Any, /) -> None: ...
 
@@ -36,7 +40,7 @@ def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
     return {
         "program's version": __version__,
         "options": digest(options),
-        "references": digest(references),
+        REFERENCES: digest(references),
     }
 
 
@@ -57,6 +61,12 @@ def tomogram_fingerprint(common: Fingerprint, series: TiltSeries, particles: Any
 def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
     """Name the parts in which two fingerprints differ."""
     return [part for part in dict.fromkeys([*new, *old]) if old.get(part) != new.get(part)]
+
+
+def changed_images(series: TiltSeries) -> tuple[Path, ...]:
+    """Return the files of tilt images that have changed since the tilt series was loaded."""
+    images = getattr(series, "images", None)
+    return images.changed_files() if isinstance(images, MrcImages) else ()
 
 
 def digest(value: Any) -> str:
@@ -99,13 +109,7 @@ def _image_identities(series: TiltSeries) -> list[Any]:
 
 
 def _section_identities(images: MrcImages) -> list[Any]:
-    files = _identities({place[0].path for place in images.sections if place is not None})
-    return [place and (place[1], *files[place[0].path]) for place in images.sections]
-
-
-def _identities(paths: Iterable[Path]) -> dict[Path, tuple[str, int, int]]:
-    identities = {}
-    for path in paths:
-        found = path.stat()
-        identities[path] = (str(path.resolve()), found.st_size, found.st_mtime_ns)
-    return identities
+    """Identify files as they were when their headers were read, before their images were."""
+    files = {file.path: file for file, _ in filter(None, images.sections)}
+    known = {path: (str(path.resolve()), *file.state[:2]) for path, file in files.items()}
+    return [place and (place[1], *known[place[0].path]) for place in images.sections]

@@ -12,6 +12,8 @@ from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.pipeline_nodes import NODE_TYPES, write_output_nodes
 from tomopolish.output.logfile import FILE_NAME, TomogramPage, write_logfile
 from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
+from tomopolish.run.folder.guard import Guard
+from tomopolish.run.folder.output import OutputFolder, own_folder
 from tomopolish.run.local import RunReport
 
 MOST_PAGES = 200
@@ -19,20 +21,28 @@ MOST_PAGES = 200
 
 
 def write_job_files(
-    dataset: Dataset, report: RunReport, folder: Path, job_folder: Path, species: Sequence[str] = ()
+    dataset: Dataset, report: RunReport, out: OutputFolder, job_folder: Path, species: Sequence[str] = ("",)
 ) -> None:
-    """Write ``logfile.pdf`` and the list of results; raises RunError when that is impossible.
+    """Write ``logfile.pdf`` and the list of results; raises TomopolishError when that is impossible.
 
     Parameters
     ----------
     species
-        Where there are several: their folders, within the output `folder`.
+        Folders of the species' sets within the output folder, ending in a slash; "" for that itself.
     """
-    pages = islice(_pages(dataset, report), MOST_PAGES)
-    write_logfile(folder / FILE_NAME, report.statistics, pages, report.failures)
-    places = [folder, *(folder / name for name in species)]
-    results = [place / name for place in places for name in NODE_TYPES if (place / name).exists()]
-    write_output_nodes(job_folder, results, working_directory=Path.cwd())
+    beside = job_folder.resolve() == out.folder.resolve()
+    with out.new_files() as new:
+        pages = islice(_pages(dataset, report), MOST_PAGES)
+        write_logfile(new / FILE_NAME, report.statistics, pages, report.failures)
+        known = {*out.written.files, FILE_NAME}
+        places = dict.fromkeys(["", *species])
+        results = [out.folder / f"{p}{name}" for p in places for name in NODE_TYPES if f"{p}{name}" in known]
+        if beside:
+            write_output_nodes(new, results, working_directory=Path.cwd())
+    if not beside:
+        guard = Guard(folder=job_folder, shown=f"--pipeline_control {job_folder}", command=out.guard.command)
+        with own_folder(guard, [guard.command]) as job, job.new_files() as new:
+            write_output_nodes(new, results, working_directory=Path.cwd())
 
 
 def _pages(dataset: Dataset, report: RunReport) -> Iterator[TomogramPage]:

@@ -5,18 +5,15 @@ The steps come in from outside (`Stages`), so that the loop can be tested, or ru
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.model import Alignment
-from tomopolish.errors import InputError, RunError, RunStopped
-from tomopolish.output.note import add_to_note, write_note
+from tomopolish.errors import RunError, RunStopped
 from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict
@@ -25,7 +22,6 @@ from tomopolish.run.failures import Failure, forget
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import ResultsStore, StoredResults
-from tomopolish.run.streams import lost_messages
 from tomopolish.run.work import Prepared, Project, Stages, Work, report_failure, report_warnings
 from tomopolish.settings.alignment import AlignSettings
 
@@ -110,6 +106,8 @@ def refine(
     here = settings.run.cluster is None  # workers read the references themselves
     common = {} if store is None else common_fingerprint(settings, project.references(keep=here))
     work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
+    if store is not None:
+        store.add_to_run(common=dict(common))
     with reporter.open(len(names)):
         stored = work.finished(reporter) if settings.run.only_do_unfinished else ()
         finished = [name for name in stored if name not in (unusable or {})]
@@ -122,11 +120,22 @@ def refine(
         todo = [name for name in names if name not in failures and name not in set(finished)]
         held, failed = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
         failures.update(failed)
+        if store is not None:
+            failures.update(_check_stored(work, [name for name in names if name not in failures], reporter))
     done = [name for name in names if name not in failures]
     if not done:
         raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")
     results = held if store is None else StoredResults(store=store, names=done)
     return RunReport(results=results, failures={name: failures[name] for name in names if name in failures})
+
+
+def _check_stored(work: Work[Any], names: Sequence[str], reporter: Reporter) -> dict[str, str]:
+    """Return the tomograms whose stored results cannot be part of this run after all, and why."""
+    faults = {name: work.fault(name) for name in names}
+    failures = {name: sentence for name, sentence in faults.items() if sentence is not None}
+    for name, sentence in failures.items():
+        report_failure(name, sentence, work.settings, reporter)
+    return failures
 
 
 def one_after_another(
@@ -175,29 +184,6 @@ def refine_one(
     return result
 
 
-def open_folder(
-    settings: AlignSettings, inputs: Sequence[Path], command: Sequence[str], lines: Sequence[str] = ()
-) -> None:
-    """Create the output folder and its note (with further `lines`), once all inputs are known to be good.
-
-    Raises
-    ------
-    InputError
-        When the folder cannot be written, or a result would replace one of `inputs`.
-    """
-    folder = settings.run.output_folder
-    results = {(folder / name).resolve() for name in _OUTPUT_NAMES}
-    series_folder = (folder / "tilt_series").resolve()
-    for path in inputs:
-        found = path.resolve()
-        if found in results or found.parent == series_folder:
-            raise InputError(f"--o {folder} would replace the input {path}: name another folder")
-    try:
-        write_note(folder, command=command, started=datetime.now().astimezone(), lines=lines)
-    except RunError as error:
-        raise InputError(f"--o {folder} cannot be used; {error}") from error
-
-
 def show_closing(
     report: RunReport,
     folder: Path,
@@ -230,13 +216,6 @@ def show_closing(
         reporter.say(f"Report: {page}")
     for name, sentence in report.failures.items():
         reporter.say(f"{name} failed and keeps its input values: {sentence}")
-    lost = lost_messages()
-    if lost:
-        with contextlib.suppress(RunError):  # a run whose sets are written does not fail by its note
-            add_to_note(folder, lost)
-
-
-_OUTPUT_NAMES = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star")
 
 
 def _first(failures: Mapping[str, str]) -> str:

@@ -1,147 +1,291 @@
-"""Files of an earlier run into the same folder that do not belong to the new results.
-
-Each run leaves a list of the files it wrote. What the list of the run before names, what nobody has changed
-since, and what the new run did not write again, is removed; nothing else ever is.
-"""
+"""The output folder of an alignment: what goes into it, from the first note to the refined sets."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path, PurePath
 
-from tomopolish.dataset.files import atomic_write
-from tomopolish.run.store import FOLDER_NAME
+from tomopolish.dataset.files import safe_file_name, unique_file_names
+from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.relion.pipeline_nodes import FILE_NAME as NODES_NAME
+from tomopolish.dataset.relion.tomograms import Dialect
+from tomopolish.dataset.species import SpeciesSet
+from tomopolish.output.logfile import FILE_NAME as LOGFILE_NAME
+from tomopolish.output.meshes import FOLDER_NAME as MESHES_FOLDER
+from tomopolish.output.meshes import MAGNIFICATIONS
+from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.run.commands.meshes import write_meshes
+from tomopolish.run.comparison import AFTER, BEFORE
+from tomopolish.run.comparison import FOLDER_NAME as COMPARISON_FOLDER
+from tomopolish.run.failures import RESUME
+from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.output import OutputFolder, own_folder
+from tomopolish.run.invocation import Invocation
+from tomopolish.run.local import RunReport
+from tomopolish.run.reporter import Reporter
+from tomopolish.run.signals import say_at_the_end
+from tomopolish.run.store import FOLDER_NAME, RUN_NAME, ResultsStore
 from tomopolish.settings.alignment import AlignSettings
 
-LIST_NAME = "written.json"
-"""Name of the list, beside the results of single tomograms."""
+COMMAND = "align"
+OPTIMISATION_SET = "optimisation_set.star"
+REPORT_NAME = "report.html"
 
-_OF_SPECIES = (
-    "optimisation_set.star",
-    "particles.star",
-    "motion.star",
-    "uncertainty.star",
-    "Trajectories/*_x1.ply",
-    "Trajectories/*_x8.ply",
-)
 _DIAGNOSTICS = ("CCsum_*.mrc", "diag_*_frq_weight.mrc")
-_OF_RUN = (
-    "tomograms.star",
-    "tilt_series/*.star",
-    "evaluation/fsc_*.star",
-    *_DIAGNOSTICS,
-)
-
-_Stamp = tuple[int, int]
-"""Size, bytes, and time of the last change, ns."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EarlierOutputs:
-    """What an output folder held when a run began; see `look_for_outputs`.
+class SpeciesAlignments(Mapping[str, Alignment]):
+    """Tomogram → alignment of one species; looked up one at a time."""
 
-    Attributes
-    ----------
-    listed
-        Files that the earlier run wrote, with what they were then.
-    found
-        Files under the names of results, with their number on the file system and what they are.
+    results: Mapping[str, TomogramResult]
+    number: int
+
+    def __getitem__(self, name: str) -> Alignment:
+        return self.results[name].alignments[self.number]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+
+def species_folders(project: Dataset | SpeciesSet) -> dict[str, Dataset]:
+    """Return the folder within the output, ending in a slash, that receives the sets of each species.
+
+    That of a single species is the output folder itself, named "".
     """
-
-    folder: Path
-    patterns: tuple[str, ...]
-    keep_diagnostics: bool
-    listed: Mapping[str, _Stamp]
-    found: Mapping[str, tuple[int, _Stamp]]
-
-    def remove_stale(self) -> list[str]:
-        """Remove what the run that has ended did not write again, and list what it wrote.
-
-        Returns
-        -------
-        The removed files, relative to the folder.
-        """
-        now = dict(_files(self.folder, self.patterns))
-        written = {
-            name: stamp for name, (number, stamp) in now.items() if self.found.get(name) != (number, stamp)
-        }
-        removed = []
-        for name, stamp in self.listed.items():
-            if name in written or not _is_result(name):
-                continue
-            path = self.folder / name
-            identity = _identity(path)
-            if identity is None or identity[1] != stamp:
-                continue
-            if self.keep_diagnostics and any(Path(name).match(p) for p in _DIAGNOSTICS):
-                written[name] = stamp
-                continue
-            with contextlib.suppress(OSError):
-                path.unlink()
-                removed.append(name)
-            if path.parent != self.folder:
-                with contextlib.suppress(OSError):  # it holds something else
-                    path.parent.rmdir()
-        with atomic_write(self.folder / FOLDER_NAME / LIST_NAME) as stream:
-            json.dump(written, stream, indent=0)
-        return removed
+    if isinstance(project, SpeciesSet):
+        return {f"{species.name}/": species.dataset for species in project.species}
+    return {"": project}
 
 
-def look_for_outputs(settings: AlignSettings) -> EarlierOutputs:
-    """Look at the output folder of a run that is about to begin; changes nothing."""
-    folder = settings.run.output_folder.absolute()
-    patterns = [*_OF_RUN, *_OF_SPECIES]
-    patterns += [f"{species.name}/{p}" for species in settings.inputs.species for p in _OF_SPECIES]
-    return EarlierOutputs(
-        folder=folder,
-        patterns=tuple(patterns),
-        keep_diagnostics=settings.run.only_do_unfinished,
-        listed=_read_list(folder / FOLDER_NAME / LIST_NAME),
-        found=dict(_files(folder, tuple(patterns))),
+def write_refined_sets(
+    project: Dataset | SpeciesSet, results: Mapping[str, TomogramResult], folder: Path, place: Path
+) -> None:
+    """Write the refined sets of all species.
+
+    Parameters
+    ----------
+    folder
+        Where the sets will be, which is how they name each other.
+    place
+        Where they are written.
+
+    Raises
+    ------
+    RunError
+        When a file cannot be written.
+    """
+    found = species_alignments(project, results)
+    moving = any(a.trajectories_px is not None for alignments in found for a in alignments.values())
+    if isinstance(project, SpeciesSet):
+        project.write(folder, found, motion=moving, place=place)
+    else:
+        project.write(folder, found[0], motion=moving, place=place)
+
+
+def species_alignments(
+    project: Dataset | SpeciesSet, results: Mapping[str, TomogramResult]
+) -> list[SpeciesAlignments]:
+    """Return the alignments of each species, in their order."""
+    return [
+        SpeciesAlignments(results=results, number=number) for number in range(len(species_folders(project)))
+    ]
+
+
+def optimisation_sets(project: Dataset | SpeciesSet) -> list[str]:
+    """Name the optimisation sets of all species, within the output folder."""
+    return [f"{name}{OPTIMISATION_SET}" for name in species_folders(project)]
+
+
+def inputs_of(project: Dataset | SpeciesSet, listed: Sequence[Path] = ()) -> Inputs:
+    """Return the files that a project is read from, and further ones that are `listed`."""
+    datasets = species_folders(project).values()
+    return Inputs(
+        sets=lambda: [*listed, *(path for dataset in datasets for path in dataset.input_files())],
+        images=lambda: [path for dataset in datasets for path in dataset.image_files()],
     )
 
 
-def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, _Stamp]]]:
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            identity = _identity(path)
-            if identity is not None:
-                yield path.relative_to(folder).as_posix(), identity
+def planned_files(project: Dataset | SpeciesSet, settings: AlignSettings) -> list[str]:
+    """Name the files that a run may write into its output folder."""
+    tomograms = next(iter(species_folders(project).values())).tomograms
+    names = ["tomograms.star"]
+    if tomograms.dialect is Dialect.RELION_5:
+        names += [f"tilt_series/{stem}.star" for stem in unique_file_names(tomograms.names).values()]
+    for folder, dataset in species_folders(project).items():
+        names += [f"{folder}{name}" for name in (OPTIMISATION_SET, "particles.star", "uncertainty.star")]
+        if settings.motion is None and dataset.trajectories is None:
+            continue
+        stems = unique_file_names(dataset.tomogram_names).values()
+        meshes = [f"{MESHES_FOLDER}/{stem}_x{factor}.ply" for stem in stems for factor in MAGNIFICATIONS]
+        names += [f"{folder}{name}" for name in ("motion.star", *meshes)]
+    if settings.run.diagnostics:
+        numbers = [""] if isinstance(project, Dataset) else [f"_{n + 1}" for n in range(len(project.species))]
+        shown = [safe_file_name(name) + number for name in project.tomogram_names for number in numbers]
+        names += [pattern.replace("*", name) for name in shown for pattern in _DIAGNOSTICS]
+    if settings.run.report:
+        names.append(REPORT_NAME)
+    if settings.run.evaluate:
+        suffixes = ["", *(f"_{name.rstrip('/')}" for name in list(species_folders(project))[1:])]
+        curves = [curve.format(suffix) for suffix in suffixes for curve in (BEFORE, AFTER)]
+        names += [f"{COMPARISON_FOLDER}/{curve}" for curve in curves]
+    if settings.run.pipeline_folder is not None:
+        names.append(LOGFILE_NAME)
+        if settings.run.pipeline_folder.resolve() == settings.run.output_folder.resolve():
+            names.append(NODES_NAME)
+    return names
 
 
-def _identity(path: Path) -> tuple[int, _Stamp] | None:
-    """Return number, size and time of a plain file; None where there is none."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    if path.is_symlink() or not path.is_file():
-        return None
-    return found.st_ino, (found.st_size, found.st_mtime_ns)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AlignmentOutput:
+    """What an alignment writes, and where.
+
+    Attributes
+    ----------
+    lines
+        Further lines of the note.
+    """
+
+    project: Dataset | SpeciesSet
+    settings: AlignSettings
+    invocation: Invocation
+    lines: Sequence[str] = ()
+
+    @cached_property
+    def guard(self) -> Guard:
+        """What may be replaced in the output folder."""
+        run = self.settings.run
+        return Guard(
+            folder=run.output_folder,
+            shown=f"--o {run.output_folder}",
+            command=COMMAND,
+            inputs=inputs_of(self.project, [s.optimisation_set for s in self.settings.inputs.species]),
+            overwrite=run.overwrite,
+        )
+
+    def check(self) -> None:
+        """Refuse a folder in which results would replace what they must not; changes nothing there.
+
+        Raises InputError, which names the file.
+        """
+        self.guard.check(planned_files(self.project, self.settings))
+
+    @contextlib.contextmanager
+    def folder(self, reporter: Reporter) -> Iterator[AlignmentFolder]:
+        """Own the output folder within the block, and leave a note there.
+
+        Raises
+        ------
+        InputError
+            When the folder cannot be written, is in use, or a result would replace what it must not.
+        """
+        planned, run = planned_files(self.project, self.settings), self.settings.run
+        with own_folder(self.guard, self.invocation.command, planned) as out:
+            store = ResultsStore(folder=out.folder / FOLDER_NAME)
+            results = [store.path(name).name for name in self.project.tomogram_names]
+            out.claim(FOLDER_NAME, [*results, RUN_NAME])
+            started = AlignmentFolder(output=self, out=out, store=store, started=datetime.now().astimezone())
+            if out.was_completed:
+                reporter.say(f"{run.output_folder}: an interrupted run's files are all in their places now")
+            out.standing = started.standing
+            started.begin()
+            say_at_the_end(started.standing())
+            yield started
 
 
-def _is_result(name: str) -> bool:
-    """Whether a name is one that runs give: a list that somebody has edited removes nothing else."""
-    parts = Path(name).parts
-    if Path(name).is_absolute() or ".." in parts:
-        return False
-    own = any(_matches(name, p) for p in (*_OF_RUN, *_OF_SPECIES))
-    return own or any(_matches("/".join(parts[1:]), p) for p in _OF_SPECIES)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AlignmentFolder:
+    """The output folder while a run owns it.
 
+    Attributes
+    ----------
+    store
+        Results of single tomograms.
+    started
+        When the run began.
+    """
 
-def _matches(name: str, pattern: str) -> bool:
-    expression = "[^/]*".join(re.escape(part) for part in pattern.split("*"))
-    return re.fullmatch(expression, name, re.DOTALL) is not None
+    output: AlignmentOutput
+    out: OutputFolder
+    store: ResultsStore
+    started: datetime
 
+    @property
+    def sets(self) -> list[str]:
+        """Optimisation sets of all species, within the folder."""
+        return optimisation_sets(self.output.project)
 
-def _read_list(path: Path) -> dict[str, _Stamp]:
-    """Read what the earlier run wrote; nothing where there is no list, or it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): (int(stamp[0]), int(stamp[1])) for name, stamp in content.items()}
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return {}
+    def begin(self) -> None:
+        """Leave the note of this run, in the folder itself only where it has no refined sets of another."""
+        note = self._note()
+        self.store.start_run(note)
+        if not self.output.settings.run.only_do_unfinished:
+            for path in self._diagnostics():
+                path.unlink(missing_ok=True)
+        if not self._has_earlier_sets():
+            with self.out.new_files() as new:
+                write_note(new / self.out.free_name(NOTE_NAMES), note)
+
+    def write_sets(self, report: RunReport) -> list[Path]:
+        """Put the refined sets into the folder, in the place of all that an earlier run wrote; returns them.
+
+        Raises
+        ------
+        RunError
+            When a file cannot be written; the folder then holds what it held before, or is completed by the
+            next command.
+        """
+        run = self.output.settings.run
+        shown = {path.name: f"{FOLDER_NAME}/{path.name}" for path in self._diagnostics() if run.diagnostics}
+        with self.out.new_files(joining=self.sets, obsolete=self._is_obsolete, ready=shown) as new:
+            project = self.output.project
+            write_refined_sets(project, report.results, run.output_folder, new)
+            alignments = species_alignments(project, report.results)
+            for (name, dataset), found in zip(species_folders(project).items(), alignments, strict=True):
+                write_meshes(new / name, dataset, found)
+            write_note(new / self.out.free_name(NOTE_NAMES), self._note())
+        self.store.add_to_run(tomograms=list(report.results), failures=dict(report.failures))
+        return [self.out.folder / name for name in self.sets]
+
+    def add_to_note(self, lines: Sequence[str]) -> None:
+        """Append lines to the note; raises TomopolishError when that is impossible."""
+        name = self.out.free_name(NOTE_NAMES)
+        with self.out.new_files() as new:
+            write_note(new / name, [*self._note(), *lines])
+
+    def _note(self) -> list[str]:
+        return note_lines(self.output.invocation.command, self.started, self.output.lines)
+
+    def standing(self) -> str:
+        """Say for a run that is asked to end what the folder holds, and how to resume."""
+        folder = self.output.settings.run.output_folder
+        if self.out.put_in_place.issuperset(self.sets):
+            return f"the refined sets in {folder} are complete, but a report or comparison may be missing"
+        earlier = (
+            f"; those of an earlier run in {folder} are as they were" if self._has_earlier_sets() else ""
+        )
+        return f"no refined set was written{earlier}; {RESUME}"
+
+    def _has_earlier_sets(self) -> bool:
+        written = self.out.written.files
+        return any(
+            PurePath(name).name == OPTIMISATION_SET and (self.out.folder / name).exists() for name in written
+        )
+
+    def _is_obsolete(self, name: str) -> bool:
+        kept = self.output.settings.run.only_do_unfinished and any(
+            PurePath(name).match(p) for p in _DIAGNOSTICS
+        )
+        return not kept
+
+    def _diagnostics(self) -> list[Path]:
+        return [path for pattern in _DIAGNOSTICS for path in self.store.folder.glob(pattern)]

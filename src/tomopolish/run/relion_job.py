@@ -12,6 +12,7 @@ from tomopolish.dataset.files import atomic_path
 from tomopolish.errors import RunStopped
 from tomopolish.output.table import Table
 from tomopolish.progress import Progress, StageProgress
+from tomopolish.run.folder.lock import FolderInUseError
 from tomopolish.run.invocation import path_after
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.signals import raise_if_asked_to_end
@@ -36,8 +37,11 @@ class PipelineControl:
             path.unlink(missing_ok=True)
 
     def end(self, status: int, error: BaseException | None = None) -> None:
-        """Leave the file that tells how the run ended: by its exit status, or the error that ended it."""
-        if self.folder is None:
+        """Leave the file that tells how the run ended: by its exit status, or the error that ended it.
+
+        A run that was refused because another uses the folder leaves none: it is the other's affair.
+        """
+        if self.folder is None or isinstance(error, FolderInUseError):
             return
         word = "FAILURE" if status else "SUCCESS"
         if isinstance(error, RunStopped | KeyboardInterrupt):

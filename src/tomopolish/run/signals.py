@@ -117,6 +117,15 @@ class Ending:
         finally:
             self._raises = False
 
+    @contextlib.contextmanager
+    def not_raising(self) -> Iterator[None]:
+        """Only note a signal that comes within the block."""
+        before, self._raises = self._raises, False
+        try:
+            yield
+        finally:
+            self._raises = before
+
     def raise_again(self) -> None:
         """Raise what a library may have swallowed: a process that was asked to end never continues."""
         if self.request is not None and self._raises:
@@ -227,3 +236,34 @@ def ending_may_take(seconds: float) -> Iterator[None]:
     finally:
         for ending, earlier in zip(_endings, before, strict=False):
             ending.allow(earlier)
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Answer signals that ask for the end only after the block, which is short; the main thread's affair.
+
+    A process that does not come to the end of the block in time is ended within it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    for ending in _endings:
+        with ending.not_raising():
+            yield
+        ending.raise_again()
+        return
+    arrived: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)
+
+
+def say_at_the_end(sentence: str) -> None:
+    """Have the message of a process that is asked to end say from now on what its folder holds."""
+    for ending in _endings:
+        ending.advice = f"; {sentence}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from tomopolish.dataset.files import atomic_path, file_name_of
+from tomopolish.dataset.files import atomic_path, atomic_write, file_name_of
 from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import RunError
 from tomopolish.results.tomogram import TomogramResult
@@ -23,9 +24,26 @@ Array = np.ndarray
 FOLDER_NAME = "temp"
 """Where results of single tomograms are kept, in the output folder."""
 
+RUN_NAME = "run.json"
+"""What is known of the latest run: beside the results of single tomograms."""
+
 _HEADER = "header"
+_DIGEST_BYTES = 32
+"""A file ends with the digest, as hexadecimal digits, of all that is before it: a ZIP archive's comment."""
+
 _savez: Any = np.savez  # its annotations take the names of arrays for its own options
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, RecursionError)
+
+
+class DamagedResultError(RunError):
+    """A stored result is not what was stored."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredResult:
+    """A finished tomogram, with what its result depends on."""
+
+    result: TomogramResult
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,50 +62,100 @@ class ResultsStore:
         content = encode(result, arrays)
         text = json.dumps({"tomogram": name, "fingerprint": dict(fingerprint), "result": content})
         arrays[_HEADER] = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
-        with atomic_path(self.path(name)) as temporary, temporary.open("wb") as stream:
-            _savez(stream, **arrays)
+        with atomic_path(self.path(name), durable=True) as temporary:
+            with temporary.open("wb") as stream:
+                _savez(stream, **arrays)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.comment = bytes(_DIGEST_BYTES)
+            with temporary.open("r+b") as stream:
+                digest = _digest(stream)
+                stream.seek(-_DIGEST_BYTES, 2)
+                stream.write(digest)
+
+    def read(self, name: str) -> StoredResult | None:
+        """Read a result; None where there is none. Raises DamagedResultError, which names the file."""
+        path = self.path(name)
+        try:
+            with open_regular(path) as stream:
+                return _read(stream, name)
+        except FileNotFoundError:
+            return None
+        except Exception as problem:  # whatever a damaged file makes the libraries do
+            raise DamagedResultError(
+                f"{path}: the stored result of {name} is damaged ({problem or type(problem).__name__})"
+            ) from problem
 
     def load(self, name: str) -> TomogramResult:
-        """Read a tomogram's result; raises RunError when there is none, or it is damaged."""
-        try:
-            with open_regular(self.path(name)) as stream, np.load(stream, allow_pickle=False) as file:
-                result = decode(self._header(file, name)["result"], file)
-        except _UNREADABLE as problem:
-            raise RunError(
-                f"{self.path(name)}: the result of {name} cannot be read ({problem}); run it again"
-            ) from problem
-        if not isinstance(result, TomogramResult):
-            raise RunError(f"{self.path(name)}: this is no result of a tomogram; run it again")
-        return result
-
-    def fingerprint(self, name: str) -> Fingerprint | None:
-        """Read what a tomogram's result depends on; None where there is no result, or it is damaged."""
-        try:
-            self.load(name)
-            with open_regular(self.path(name)) as stream, np.load(stream, allow_pickle=False) as file:
-                found = self._header(file, name)["fingerprint"]
-        except (*_UNREADABLE, RunError):
-            return None
-        return found if isinstance(found, dict) else None
+        """Return a tomogram's result; raises RunError when there is none, or it is damaged."""
+        stored = self.read(name)
+        if stored is None:
+            raise RunError(f"{self.path(name)}: the stored result of {name} is not there; run align again")
+        return stored.result
 
     def names(self) -> list[str]:
-        """Return the tomograms whose results are here and can be read, sorted."""
-        found = []
-        for path in self.folder.glob("*.npz"):
-            try:
-                with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
-                    name = str(json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))["tomogram"])
-                self.load(name)
-            except (*_UNREADABLE, RunError):
-                continue
-            found.append(name)
-        return sorted(found)
+        """Return the tomograms of which there is a result, damaged or not, sorted."""
+        found = {path: _name_in(path) for path in self.folder.glob("*.npz")}
+        return sorted(name for path, name in found.items() if self.path(name) == path)
 
-    def _header(self, file: Any, name: str) -> dict[str, Any]:
+    def start_run(self, note: Sequence[str]) -> None:
+        """Forget the run before, and leave the note of this one; raises RunError when that is impossible."""
+        self._write_run({"note": list(note)})
+
+    def add_to_run(self, **parts: Any) -> None:
+        """Add to what is known of the run, as JSON holds it; raises RunError when that is impossible."""
+        self._write_run({**self.run(), **parts})
+
+    def run(self) -> dict[str, Any]:
+        """Return what is known of the latest run; nothing where there is no record, or it is damaged."""
+        try:
+            content = json.loads((self.folder / RUN_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _write_run(self, content: Mapping[str, Any]) -> None:
+        with atomic_write(self.folder / RUN_NAME) as stream:
+            json.dump(content, stream)
+
+
+def _read(stream: BinaryIO, name: str) -> StoredResult:
+    """Read a result; raises ValueError, or whatever else a damaged file leads to."""
+    _check_digest(stream)
+    with np.load(stream, allow_pickle=False) as file:
         header: dict[str, Any] = json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))
         if header["tomogram"] != name:
             raise ValueError(f"it belongs to {header['tomogram']!r}")
-        return header
+        result, fingerprint = decode(header["result"], file), header["fingerprint"]
+    if not isinstance(result, TomogramResult) or not isinstance(fingerprint, dict):
+        raise ValueError("it holds something else")
+    return StoredResult(result=result, fingerprint=fingerprint)
+
+
+def _name_in(path: Path) -> str:
+    """Return the tomogram whose result a file holds; where that cannot be read, the file's stem."""
+    try:
+        with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
+            return str(json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))["tomogram"])
+    except Exception:  # whatever a damaged file makes the libraries do
+        return path.stem
+
+
+def _check_digest(stream: BinaryIO) -> None:
+    digest = _digest(stream)
+    if stream.read() != digest:
+        raise ValueError("its content does not match its checksum")
+    stream.seek(0)
+
+
+def _digest(stream: BinaryIO) -> bytes:
+    """Digest all but the end of a file, where the digest belongs; leaves the stream there."""
+    left = stream.seek(0, 2) - _DIGEST_BYTES
+    stream.seek(0)
+    state = hashlib.blake2b(digest_size=_DIGEST_BYTES // 2)
+    while left > 0 and (part := stream.read(min(left, 2**20))):
+        state.update(part)
+        left -= len(part)
+    return state.hexdigest().encode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from tomopolish.dataset.model import TiltSeries, Tomogram
@@ -11,12 +12,22 @@ from tomopolish.errors import RunError
 from tomopolish.output.diagnostics import write_diagnostics
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.run.fingerprint import Fingerprint, differences, tomogram_fingerprint
+from tomopolish.run.failures import reason
+from tomopolish.run.fingerprint import (
+    REFERENCES,
+    Fingerprint,
+    changed_images,
+    differences,
+    digest,
+    tomogram_fingerprint,
+)
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.store import ResultsStore
+from tomopolish.run.store import DamagedResultError, ResultsStore
 from tomopolish.settings.alignment import AlignSettings
 
 Prepared = TypeVar("Prepared")
+
+REFINE_AGAIN = "--only_do_unfinished refines it again"
 
 
 class Project(Protocol):
@@ -62,40 +73,88 @@ class Work(Generic[Prepared]):
     store: ResultsStore | None = None
     common: Fingerprint = field(default_factory=dict)
 
-    def prepare(self) -> Prepared:
-        """Make the references ready; once for all tomograms of a process."""
-        return self.stages.prepare(self.project.references(), self.settings)
+    def prepare(self, *, in_worker: bool = False) -> Prepared:
+        """Make the references ready; once for all tomograms of a process.
+
+        Raises RunError in a worker that finds other references than the run began with.
+        """
+        references = self.project.references()
+        if in_worker and self.common and digest(references) != self.common[REFERENCES]:
+            raise RunError("the references have changed since the run began: run it again")
+        return self.stages.prepare(references, self.settings)
 
     def compute(self, name: str, prepared: Prepared, progress: Progress) -> TomogramResult:
-        """Refine one tomogram and store the result; doing it twice changes nothing."""
+        """Refine one tomogram and store the result; doing it twice changes nothing.
+
+        Raises RunError when its tilt images changed meanwhile; the stored result then counts as out of date.
+        """
         series, particles = self.project.load(name)
+        fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, series, particles)
         species = particles if isinstance(particles, tuple) else (particles,)
         tomogram = Tomogram(series=series, species=species)
         result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
-            write_diagnostics(self.settings.run.output_folder, name, result.diagnostics)
+            write_diagnostics(self._diagnostics_folder, name, result.diagnostics)
             result = replace(result, diagnostics=())
         if self.store is not None:
-            self.store.save(name, result, tomogram_fingerprint(self.common, series, particles))
+            self.store.save(name, result, fingerprint)
+        for path in changed_images(series):
+            raise RunError(f"{path} changed while the tomogram was refined; {REFINE_AGAIN}")
         return result
+
+    @property
+    def _diagnostics_folder(self) -> Path:
+        return self.settings.run.output_folder if self.store is None else self.store.folder
 
     def finished(self, reporter: Reporter) -> tuple[str, ...]:
         """Names of tomograms whose stored result still holds; says which do not, and why."""
         kept = []
         for name in self.project.tomogram_names:
-            stored = None if self.store is None else self.store.fingerprint(name)
-            if stored is None:
-                continue
             try:
-                series, particles = self.project.load(name)
-                changed = differences(stored, tomogram_fingerprint(self.common, series, particles))
+                changed = self._changed(name)
+            except DamagedResultError as problem:
+                reporter.warn(f"{problem}; the tomogram is refined again")
+                continue
             except Exception:  # the attempt to refine it will say what is wrong
+                continue
+            if changed is None:
                 continue
             if changed:
                 reporter.say(f"{name} is refined again, for these have changed: {', '.join(changed)}")
             else:
                 kept.append(name)
         return tuple(kept)
+
+    def fault(self, name: str) -> str | None:
+        """Say why a stored result cannot be part of this run; None where it can.
+
+        Another process may have written it, its inputs may have changed since, or the disk have failed.
+        """
+        try:
+            changed = self._changed(name)
+        except DamagedResultError as problem:
+            return f"{problem}; {REFINE_AGAIN}"
+        except Exception as error:
+            return reason(error)
+        if changed is None:
+            return f"its stored result is gone; {REFINE_AGAIN}"
+        if changed:
+            return (
+                "its stored result does not belong to this run, for these have changed: "
+                f"{', '.join(changed)}; {REFINE_AGAIN}"
+            )
+        return None
+
+    def _changed(self, name: str) -> list[str] | None:
+        """Name what has changed since a result was stored; None where there is none.
+
+        Raises DamagedResultError where it cannot be read, and whatever loading the tomogram raises.
+        """
+        stored = None if self.store is None else self.store.read(name)
+        if stored is None:
+            return None
+        series, particles = self.project.load(name)
+        return differences(stored.fingerprint, tomogram_fingerprint(self.common, series, particles))
 
 
 def report_failure(name: str, sentence: str, settings: AlignSettings, reporter: Reporter) -> None:

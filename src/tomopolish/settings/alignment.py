@@ -293,6 +293,8 @@ class RunSettings:
         `--dry_run`: check everything and say what would be done.
     pipeline_folder
         `--pipeline_control`: job folder in which RELION's exit files are kept.
+    overwrite
+        `--overwrite`: replace files that no earlier alignment wrote.
     strict
         `--strict`: the first tomogram that fails ends the run.
     report
@@ -310,6 +312,7 @@ class RunSettings:
     diagnostics: bool = False
     dry_run: bool = False
     pipeline_folder: Path | None = None
+    overwrite: bool = False
     strict: bool = False
     report: bool = True
     evaluate: bool = False

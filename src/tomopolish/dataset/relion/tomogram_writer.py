@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.files import rebased, safe_file_name, shown_path
+from tomopolish.dataset.files import rebased, shown_path, unique_file_names
 from tomopolish.dataset.model import Alignment, Deformation, LeftOutTilt, TiltSeries
 from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.relion.projections import projection_columns
@@ -33,13 +33,15 @@ class TomogramSetWriter:
     found from the output folder.
     """
 
-    def __init__(self, tomograms: TomogramSet, out_folder: Path) -> None:
+    def __init__(self, tomograms: TomogramSet, out_folder: Path, place: Path | None = None) -> None:
+        """Write into `out_folder`, or for the time being into `place`, under the names of the former."""
         self._set = tomograms
         self._out = out_folder
+        self._place = place or out_folder
         self._series: dict[str, StarTable] = {}  # RELION 4 only: they go into the set's own file
         self._files: dict[str, str] = {}  # RELION 5 only
         self._deformations: dict[str, Deformation] = {}
-        self._used_names: set[str] = set()
+        self._file_names = unique_file_names(tomograms.names)
 
     def add(self, tilt_series: TiltSeries, alignment: Alignment) -> None:
         """Take the result of one tomogram.
@@ -72,7 +74,7 @@ class TomogramSetWriter:
         star = self._set.star.with_table(general)
         for table in self._series.values():
             star = star.with_table(table)
-        path = self._out / "tomograms.star"
+        path = self._place / "tomograms.star"
         write_star(path, star)
         return path
 
@@ -105,8 +107,8 @@ class TomogramSetWriter:
         if self._set.dialect is Dialect.RELION_4:
             self._series[name] = table
             return
-        path = self._out / "tilt_series" / f"{self._unique_name(name)}.star"
-        source = self._set.series_file(name)
+        relative = f"tilt_series/{self._file_names[name]}.star"
+        path, source = self._place / relative, self._set.series_file(name)
         if path.exists() and path.samefile(source):
             raise InputError(
                 f"{shown_path(path, folder)}: the refined tilt series would replace the one it came from; "
@@ -115,17 +117,7 @@ class TomogramSetWriter:
         star = self._set.series_star(name)
         tables = tuple(table if old.name == table.name else old for old in star.tables)
         write_star(path, replace(star, tables=tables))
-        self._files[name] = shown_path(path, folder)
-
-    def _unique_name(self, name: str) -> str:
-        """File name of a tomogram: the tomogram's, made safe, and told apart from others it then equals."""
-        base = candidate = safe_file_name(name)
-        number = 1
-        while candidate.lower() in self._used_names:
-            number += 1
-            candidate = f"{base}_{number}"
-        self._used_names.add(candidate.lower())
-        return candidate
+        self._files[name] = shown_path(self._out / relative, folder)
 
     def _general_columns(self) -> Mapping[str, list[str]]:
         general, names = self._set.general, self._set.names

@@ -102,7 +102,7 @@ def _held(token: str, work: Work[Any]) -> _Held:
             run = replace(work.settings.run, threads=_threads(work.settings.run), device=claim.device)
             mine = replace(work, settings=replace(work.settings, run=run))
             try:
-                _held_by_token[token] = _Held(work=mine, prepared=mine.prepare(), claim=claim)
+                _held_by_token[token] = _Held(work=mine, prepared=mine.prepare(in_worker=True), claim=claim)
             except BaseException:
                 claim.release()
                 raise

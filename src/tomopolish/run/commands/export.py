@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.files import unique_file_names
 from tomopolish.dataset.left_out import left_out_sentences
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
@@ -20,9 +21,11 @@ from tomopolish.output.exports.imod import imod_model, write_imod
 from tomopolish.output.exports.napari import write_points, write_tracks
 from tomopolish.output.exports.tilt_model import TiltModel
 from tomopolish.output.exports.warp import SUFFIX, warp_model, write_warp
-from tomopolish.output.meshes import mesh_file_names
 from tomopolish.output.table import Table
 from tomopolish.physics.geometry import project
+from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.output import own_folder
+from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, SilentReporter
 from tomopolish.shapes import Float
 
@@ -47,12 +50,15 @@ class ExportSettings:
         Voxel size of the tomograms that napari shows; None for that of the tilt images.
     magnification
         Of the motion in napari and ChimeraX.
+    overwrite
+        Whether files may be replaced that no earlier export wrote.
     """
 
     output_folder: Path
     formats: tuple[str, ...] = FORMATS
     voxel_angstrom: float | None = None
     magnification: float = 1.0
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -96,20 +102,38 @@ class Export:
     failures: Mapping[str, str]
 
 
-def export_dataset(dataset: Dataset, settings: ExportSettings, reporter: Reporter | None = None) -> Export:
+def export_dataset(
+    dataset: Dataset,
+    settings: ExportSettings,
+    reporter: Reporter | None = None,
+    invocation: Invocation | None = None,
+) -> Export:
     """Write all tomograms of a data set, also those without particles, in all formats asked for.
 
     A tomogram that cannot be read is left out, with a warning.
 
     Raises
     ------
+    InputError
+        When a file would replace what it must not.
     RunError
-        when a file cannot be written.
+        When a file cannot be written.
     """
-    reporter = reporter or SilentReporter()
-    out = dataset.files.working_directory / settings.output_folder
+    guard = Guard(
+        folder=dataset.files.working_directory / settings.output_folder,
+        shown=f"--o {settings.output_folder}",
+        command="export",
+        inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
+        overwrite=settings.overwrite,
+    )
+    with own_folder(guard, (invocation or Invocation()).command) as out, out.new_files() as new:
+        return _write_all(dataset, settings, new, reporter or SilentReporter())
+
+
+def _write_all(dataset: Dataset, settings: ExportSettings, out: Path, reporter: Reporter) -> Export:
+    """Write all tomograms into a folder."""
     names = dataset.tomograms.names
-    stems = mesh_file_names(names)
+    stems = unique_file_names(names)
     warp_stems = _warp_stems(names)
     written: dict[str, ExportedTomogram] = {}
     failures: dict[str, str] = {}
@@ -175,7 +199,7 @@ def _warp_stems(names: Sequence[str]) -> dict[str, str]:
     bare = [name.removesuffix(SUFFIX) or name for name in names]
     if len(set(bare)) < len(bare):
         bare = list(names)
-    stems = mesh_file_names(bare)
+    stems = unique_file_names(bare)
     return {name: stems[short] for name, short in zip(names, bare, strict=True)}
 
 

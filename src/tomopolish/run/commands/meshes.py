@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tomopolish.dataset.files import unique_file_names
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import Dataset
-from tomopolish.output.meshes import mesh_file_names, write_trajectory_meshes
+from tomopolish.output.meshes import write_trajectory_meshes
 
 
 def write_meshes(folder: Path, dataset: Dataset, alignments: Mapping[str, Alignment]) -> None:
     """Write the meshes of each tomogram whose particles move; raises RunError when that is impossible."""
-    names = mesh_file_names(dataset.tomogram_names)
+    names = unique_file_names(dataset.tomogram_names)
     for name, alignment in alignments.items():
         if alignment.trajectories_px is None:
             continue

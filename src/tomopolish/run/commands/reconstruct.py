@@ -19,10 +19,17 @@ from tomopolish.errors import InputError
 from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.physics.symmetry import point_group
+from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.output import own_folder
+from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, SilentReporter
 from tomopolish.shapes import Float32
 
 Array = np.ndarray
+
+COMMAND = "reconstruct"
+MAP_NAMES = ("half1.mrc", "half2.mrc", "merged.mrc")
+FSC_NAME, SET_NAME = "fsc.star", "optimisation_set.star"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,8 @@ class ReconstructSettings:
         a box of `box_px`, whatever the crop (docs/conventions.md): align with the same box.
     symmetry
         Name of the point group.
+    overwrite
+        Whether files may be replaced that no earlier reconstruction wrote.
     """
 
     output_folder: Path
@@ -43,6 +52,7 @@ class ReconstructSettings:
     crop_px: int | None = None
     symmetry: str = "C1"
     threads: int = 1
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.crop_px is not None and (self.crop_px % 2 or not 8 <= self.crop_px <= self.box_px):
@@ -50,16 +60,20 @@ class ReconstructSettings:
 
 
 def reconstruct_dataset(
-    dataset: Dataset, settings: ReconstructSettings, reporter: Reporter | None = None
+    dataset: Dataset,
+    settings: ReconstructSettings,
+    reporter: Reporter | None = None,
+    invocation: Invocation | None = None,
 ) -> ShellCorrelation:
     """Write half1.mrc, half2.mrc, merged.mrc, fsc.star, and the optimisation set that names them.
 
     Raises
     ------
     InputError
-        when a set is missing or malformed, or the mask has not the maps' size.
+        When a set is missing or malformed, the mask has not the maps' size, or a file would replace what it
+        must not.
     RunError
-        when an image cannot be read, or a file not be written.
+        When an image cannot be read, or a file not be written.
     """
     check_selection(dataset.tomograms, dataset.selection)
     size = settings.crop_px or settings.box_px
@@ -67,22 +81,34 @@ def reconstruct_dataset(
     for sentence in dataset.conventions:
         reporter.say(sentence)
     mask = _mask(dataset, size)
-    found = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter, remarks)
-    for sentence in remarks.sentences():
-        reporter.warn(sentence)
-    halves = found.half_maps(settings.crop_px)
-    fsc = shell_correlation(halves, mask)
-    out = dataset.files.working_directory / settings.output_folder
-    pixel = dataset.pixel_size_angstrom
-    paths = {"half map 1": out / "half1.mrc", "half map 2": out / "half2.mrc", "fsc": out / "fsc.star"}
-    out.mkdir(parents=True, exist_ok=True)
-    write_volume(paths["half map 1"], halves[0], pixel)
-    write_volume(paths["half map 2"], halves[1], pixel)
-    write_volume(out / "merged.mrc", found.merged_map(settings.crop_px), pixel)
-    write_fsc(paths["fsc"], fsc.by_name(), box_px=size, pixel_size_angstrom=pixel, version=dataset.version)
-    files = dataset.files.updated(paths)
-    files = replace(files, table=replace(files.table, version=files.table.version or dataset.version))
-    write_optimisation_set(out / "optimisation_set.star", files)
+    guard = Guard(
+        folder=dataset.files.working_directory / settings.output_folder,
+        shown=f"--o {settings.output_folder}",
+        command=COMMAND,
+        inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
+        overwrite=settings.overwrite,
+    )
+    with own_folder(guard, (invocation or Invocation()).command, [*MAP_NAMES, FSC_NAME, SET_NAME]) as out:
+        found = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter, remarks)
+        for sentence in remarks.sentences():
+            reporter.warn(sentence)
+        halves = found.half_maps(settings.crop_px)
+        fsc = shell_correlation(halves, mask)
+        pixel = dataset.pixel_size_angstrom
+        with out.new_files(joining=[SET_NAME]) as new:
+            for name, volume in zip(MAP_NAMES, (*halves, found.merged_map(settings.crop_px)), strict=True):
+                write_volume(new / name, volume, pixel)
+            write_fsc(
+                new / FSC_NAME,
+                fsc.by_name(),
+                box_px=size,
+                pixel_size_angstrom=pixel,
+                version=dataset.version,
+            )
+            names = dict(zip(("half map 1", "half map 2", "fsc"), (*MAP_NAMES[:2], FSC_NAME), strict=True))
+            files = dataset.files.updated({part: out.folder / name for part, name in names.items()})
+            table = replace(files.table, version=files.table.version or dataset.version)
+            write_optimisation_set(new / SET_NAME, replace(files, table=table))
     return fsc
 
 

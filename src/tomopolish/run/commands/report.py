@@ -5,19 +5,17 @@ Tomograms are read from the store one at a time, so that a thousand need no more
 
 from __future__ import annotations
 
-import json
+import contextlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tomopolish.dataset.files import atomic_write, remove_leftovers
+from tomopolish.dataset.files import unique_file_names
 from tomopolish.errors import InputError, RunError
-from tomopolish.output.meshes import mesh_file_names
-from tomopolish.output.note import NOTE_NAME
+from tomopolish.output.note import NOTE_NAMES
 from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, standing
 from tomopolish.output.report.gather import tomogram_details, tomogram_summary
 from tomopolish.output.report.page import (
-    GENERATOR,
     check_installed,
     write_overview,
     write_plotly,
@@ -27,14 +25,18 @@ from tomopolish.results.tomogram import MapComparison, TomogramResult
 from tomopolish.results.verdict import Verdict, sentence, verdict
 from tomopolish.run.comparison import read_comparison
 from tomopolish.run.failures import Failure
+from tomopolish.run.folder.guard import Guard
+from tomopolish.run.folder.output import own_folder
+from tomopolish.run.invocation import Invocation
 from tomopolish.run.local import RunReport
+from tomopolish.run.outputs import COMMAND, REPORT_NAME, AlignmentFolder
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.store import FOLDER_NAME, ResultsStore, StoredResults
+from tomopolish.run.store import FOLDER_NAME, DamagedResultError, ResultsStore, StoredResults
 
-REPORT_NAME = "report.html"
 PAGES_NAME = "report"
-LIST_NAME = "run.json"
-"""Which tomograms a finished run holds, and which failed: kept beside the results of single tomograms."""
+UNFINISHED = (
+    "This run has not ended: the report shows its finished tomograms, whatever sets the folder holds."
+)
 
 ALL_IN_ONE = 8
 """Tomograms whose details are part of ``report.html`` itself; of more, each has a page of its own."""
@@ -45,17 +47,16 @@ def write_report(
     results: Mapping[str, TomogramResult],
     failures: Mapping[str, str],
     maps: MapComparison | None = None,
-) -> Path:
+    note: Sequence[str] = (),
+) -> None:
     """Write ``report.html``, and ``report/`` with a page per tomogram where they are many.
 
     Parameters
     ----------
     results
         Tomogram → result; each is looked up twice, so that a mapping may load them from disk.
-
-    Returns
-    -------
-    Path of the report.
+    note
+        Lines on how the results came about.
 
     Raises
     ------
@@ -63,7 +64,6 @@ def write_report(
         When a library is missing, or a file cannot be written.
     """
     check_installed()
-    remove_earlier(folder)
     evidence = {name: results[name].statistics.evidence for name in results}
     found = verdict({name: e for name, e in evidence.items() if e is not None})
     summaries: list[TomogramSummary] = []
@@ -71,9 +71,8 @@ def write_report(
     pages: dict[str, str] = {}
     paged = len(results) > ALL_IN_ONE
     if paged:
-        remove_leftovers(folder / PAGES_NAME)
         write_plotly(folder / PAGES_NAME)
-    stems = mesh_file_names(list(results))
+    stems = unique_file_names(list(results))
     for name, result in results.items():
         summaries.append(tomogram_summary(name, result))
         one = tomogram_details(name, result, standing(found, name))
@@ -89,76 +88,106 @@ def write_report(
         verdict=found,
         tomograms=summaries,
         failures=failures,
-        note=_note(folder),
+        note=note,
         maps=maps,
     )
     write_overview(folder / REPORT_NAME, run, details, pages)
-    return folder / REPORT_NAME
 
 
 def report_run(
-    folder: Path, report: RunReport, reporter: Reporter, *, wanted: bool = True, debug: bool = False
+    folder: AlignmentFolder, report: RunReport, reporter: Reporter, *, debug: bool = False
 ) -> Path | None:
     """Write the report of a run that has written its sets; a fault in it costs a warning, not the run.
 
     Returns the path of the report, if there is one.
     """
+    if not folder.output.settings.run.report:
+        return None
+    if len(report.results) > ALL_IN_ONE:
+        reporter.say(f"Writing the report of {len(report.results)} tomograms")
     try:
-        write_list(folder, report)
-        remove_earlier(folder)
-        if not wanted:
-            return None
-        if len(report.results) > ALL_IN_ONE:
-            reporter.say(f"Writing the report of {len(report.results)} tomograms")
-        return write_report(folder, report.results, report.failures, read_comparison(folder))
+        with folder.out.new_files() as new:
+            note = folder.store.run()["note"]
+            write_report(new, report.results, report.failures, read_comparison(folder.out.folder), note)
     except Exception as error:
         if debug:
             traceback.print_exc()
-        sentence = Failure.of(error).recorded(folder, "report")
+        sentence = Failure.of(error).recorded(folder.out.folder, "report")
         reporter.warn(f"{REPORT_NAME} was left out: {sentence}")
         return None
+    return folder.output.settings.run.output_folder / REPORT_NAME
 
 
-def remove_earlier(folder: Path) -> None:
-    """Remove the pages of an earlier report, which would contradict new results; other files stay."""
-    for path in (folder / REPORT_NAME, *(folder / PAGES_NAME).glob("*.html")):
-        try:
-            with path.open("rb") as stream:
-                ours = GENERATOR.encode() in stream.read(2000)
-        except OSError:
-            continue
-        if ours:
-            path.unlink(missing_ok=True)
-
-
-def write_list(folder: Path, report: RunReport) -> None:
-    """Leave what `report_of_folder` needs to know of a run; raises RunError when that is impossible."""
-    with atomic_write(folder / FOLDER_NAME / LIST_NAME) as stream:
-        json.dump({"tomograms": list(report.results), "failures": dict(report.failures)}, stream)
-
-
-def report_of_folder(folder: Path) -> Path:
+def report_of_folder(
+    folder: Path, invocation: Invocation, reporter: Reporter, *, overwrite: bool = False
+) -> tuple[Path, Mapping[str, str]]:
     """Write the report of an output folder from what it holds; of a run that did not end, as far as it came.
+
+    A stored result that is damaged is left out, with a warning.
+
+    Returns
+    -------
+    Path of the report, and the tomograms whose results are damaged: name → reason.
 
     Raises
     ------
     InputError
-        When the folder holds no results.
+        When the folder holds no results, or is in use.
     RunError
-        When a library is missing, or a file cannot be read or written.
+        When a library is missing, or a file cannot be written.
     """
     store = ResultsStore(folder=folder / FOLDER_NAME)
-    try:
-        listed = json.loads((store.folder / LIST_NAME).read_text(encoding="utf-8"))
-        names, failures = list(listed["tomograms"]), dict(listed["failures"])
-    except FileNotFoundError:
-        names, failures = store.names(), {}
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise RunError(f"{store.folder / LIST_NAME} cannot be read ({problem}); run align again") from problem
-    if not names:
+    if not store.names():
         raise InputError(f"{folder} holds no results: name the output folder of tomopolish align")
-    results = StoredResults(store=store, names=names)
-    return write_report(folder, results, failures, read_comparison(folder))
+    guard = Guard(folder=folder, shown=str(folder), command=COMMAND, overwrite=overwrite)
+    with own_folder(guard, invocation.command, [REPORT_NAME]) as out:
+        names, failures, note = _latest_run(store, out.folder)
+        damaged = {name: sentence for name in names if (sentence := _damage(store, name)) is not None}
+        for sentence in damaged.values():
+            reporter.warn(sentence)
+        results = StoredResults(store=store, names=[name for name in names if name not in damaged])
+        if not results:
+            raise InputError(f"{folder} holds no results that can be read: run tomopolish align again")
+        with out.new_files(obsolete=_is_page) as new:
+            write_report(new, results, {**failures, **damaged}, read_comparison(out.folder), note)
+    return folder / REPORT_NAME, damaged
+
+
+def _latest_run(store: ResultsStore, folder: Path) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return the tomograms that the latest run refined, those that failed, and its note.
+
+    Of a run that did not end, those are the results that depend on what its record names; where there is no
+    record, all results.
+    """
+    match store.run():
+        case {"tomograms": list(names), "failures": dict(failures), "note": list(note)}:
+            return list(names), failures, note
+        case {"common": dict(common), "note": list(note)}:
+            return [name for name in store.names() if _is_of(store, name, common)], {}, [*note, UNFINISHED]
+        case {"note": list(note)}:
+            return [], {}, note
+    return store.names(), {}, _note(folder)
+
+
+def _is_of(store: ResultsStore, name: str, common: Mapping[str, str]) -> bool:
+    try:
+        stored = store.read(name)
+    except DamagedResultError:
+        return True
+    return stored is not None and common.items() <= stored.fingerprint.items()
+
+
+def _damage(store: ResultsStore, name: str) -> str | None:
+    """Say why a result cannot be read; None where it can."""
+    try:
+        store.load(name)
+    except RunError as problem:
+        return f"{problem}; tomopolish align with --only_do_unfinished refines it again"
+    return None
+
+
+def _is_page(name: str) -> bool:
+    return name == REPORT_NAME or name.startswith(f"{PAGES_NAME}/")
 
 
 def _sentence(found: Verdict | None, summaries: list[TomogramSummary], maps: MapComparison | None) -> str:
@@ -174,7 +203,7 @@ def _sentence(found: Verdict | None, summaries: list[TomogramSummary], maps: Map
 
 
 def _note(folder: Path) -> list[str]:
-    try:
-        return (folder / NOTE_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+    for name in reversed(NOTE_NAMES):
+        with contextlib.suppress(OSError):
+            return (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+    return []

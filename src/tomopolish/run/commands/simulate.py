@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from tomopolish.errors import InputError
-from tomopolish.output.note import NOTE_NAME, write_note
+from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
+from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.output import own_folder
+from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.simulate.project import write_project
 
-_MARK = "command: tomopolish simulate "
+COMMAND = "simulate"
 
 
 def run_simulate(
@@ -22,10 +27,16 @@ def run_simulate(
     *,
     threads: int,
     reporter: Reporter,
+    overwrite: bool = False,
 ) -> Path:
     """Write a project with its truth; returns its optimisation set.
 
-    The folder is new or empty, or holds an earlier simulation (its note says so), which is replaced.
+    The folder is new or empty, or holds nothing but an earlier simulation, which is replaced.
+
+    Parameters
+    ----------
+    overwrite
+        Whether the folder may hold other files, too, and the project's replace those of the same names.
 
     Raises
     ------
@@ -36,17 +47,37 @@ def run_simulate(
     """
     if threads < 1:
         raise InputError(f"--j {threads} gives no thread to work with: give 1 or more")
+    shown = f"--o {folder}"
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--o {folder} is a file: name a folder for the project")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_simulation(folder):
-        raise InputError(f"--o {folder} holds something else than a simulation: name a new folder")
-    write_note(folder, command=invocation.command, started=datetime.now().astimezone())
-    with reporter.open(1), reporter.tomogram("simulation") as progress:
-        written = write_project(folder, settings, threads=threads, progress=progress)
-    reporter.say(f"Simulated project: {written}")
-    return written
+        raise InputError(f"{shown} is a file: name a folder for the project")
+    map_path = settings.molecule.map_path
+    inputs = Inputs(sets=lambda: [] if map_path is None else [map_path])
+    guard = Guard(folder=folder, shown=shown, command=COMMAND, inputs=inputs, overwrite=overwrite)
+    if not overwrite:
+        own = set(guard.own_files())
+        for name in _files(folder):
+            if name not in own:
+                raise InputError(
+                    f"{shown} holds {name}, which no simulation wrote: name a new folder, or give --overwrite"
+                )
+    note = note_lines(invocation.command, datetime.now().astimezone())
+    companions = [f"{companion.name}_optimisation_set.star" for companion in settings.companions]
+    with own_folder(guard, invocation.command) as out:
+        with (
+            out.new_files(joining=["optimisation_set.star", *companions], obsolete=lambda _: True) as new,
+            reporter.open(1),
+            reporter.tomogram("simulation") as progress,
+        ):
+            written = write_project(new, settings, threads=threads, progress=progress).relative_to(new)
+            write_note(new / out.free_name(NOTE_NAMES), note)
+        reporter.say(f"Simulated project: {folder / written}")
+    return folder / written
 
 
-def _is_simulation(folder: Path) -> bool:
-    note = folder / NOTE_NAME
-    return note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(_MARK)
+def _files(folder: Path) -> Iterator[str]:
+    """Yield the files below a folder, relative to it, apart from the program's own."""
+    for parent, folders, names in os.walk(folder):
+        if STATE_FOLDER in folders:
+            folders.remove(STATE_FOLDER)
+        for name in names:
+            yield (Path(parent) / name).relative_to(folder).as_posix()

@@ -13,7 +13,7 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.screening import screening_warnings
 from tomopolish.errors import InputError, RunError
-from tomopolish.output.note import write_note
+from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.output.tuning import (
     candidates_table,
     distance_table,
@@ -24,6 +24,8 @@ from tomopolish.output.tuning import (
 )
 from tomopolish.run.align import checked_inputs
 from tomopolish.run.failures import Failure
+from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
@@ -95,7 +97,28 @@ def run_tune(
     dataset, unusable = checked_inputs(settings.align, reporter)
     names = most_particles(dataset, settings.tomograms, unusable)
     folder = settings.align.run.output_folder
-    write_note(folder, command=invocation.command, started=datetime.now().astimezone())
+    guard = Guard(
+        folder=folder,
+        shown=f"--o {folder}",
+        command="tune",
+        inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
+        overwrite=settings.align.run.overwrite,
+    )
+    with own_folder(guard, invocation.command, [JSON_NAME, PLOT_NAME]) as out:
+        note = note_lines(invocation.command, datetime.now().astimezone())
+        tuning, used = _tuned(dataset, names, settings, reporter)
+        ready = align_command(None if is_still(tuning) else tuning.chosen.prior.settings)
+        with out.new_files() as new:
+            _write(new, tuning, used, ready)
+            write_note(new / out.free_name(NOTE_NAMES), note)
+        _show(folder, tuning, reporter, ready)
+    return 0
+
+
+def _tuned(
+    dataset: Dataset, names: Sequence[str], settings: TuneSettings, reporter: Reporter
+) -> tuple[Tuning, list[str]]:
+    """Tune on some tomograms; returns what was found, and those of them that could be used."""
     with reporter.open(len(names) + 1):
         tomograms = _opened(dataset, names, settings, reporter)
         kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
@@ -112,10 +135,7 @@ def run_tune(
                 threads=settings.align.run.threads,
                 advance=stage.advance,
             )
-    ready = align_command(None if is_still(tuning) else tuning.chosen.prior.settings)
-    _write(folder, tuning, [t.series.name for t in tomograms], ready)
-    _show(folder, tuning, reporter, ready)
-    return 0
+    return tuning, [t.series.name for t in tomograms]
 
 
 def most_particles(dataset: Dataset, count: int, unusable: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,183 @@
+"""One owner of a folder at a time: a lock of the operating system, and a record that says whose it is.
+
+The lock ends with its process, however that ends. On file systems where such locks hold within one machine
+only, the record tells runs on other machines: its time of change is renewed while the owner lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import shlex
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from tomopolish.errors import InputError
+
+LOCK_NAME, OWNER_NAME = "lock", "owner.json"
+
+BEAT_SECONDS = 15.0
+"""Time between two signs of life of an owner."""
+
+QUIET_SECONDS = 150.0
+"""An owner on another machine without a sign of life for so long counts as gone.
+
+Clients of network file systems may see changes a minute late.
+"""
+
+
+class FolderInUseError(InputError):
+    """Another process writes into the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """The process that writes into a folder: host, number, user, start (ISO 8601) and command line."""
+
+    host: str
+    process: int
+    user: str
+    started: str
+    command: str
+
+    def __str__(self) -> str:
+        whose = f"process {self.process} of {self.user} on {self.host}"
+        return f"{whose}, which began at {self.started} ({self.command})"
+
+
+def this_process(command: Sequence[str]) -> Owner:
+    """Return the record of this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user number without a name
+        user = f"user {os.getuid()}"
+    return Owner(
+        host=socket.gethostname(),
+        process=os.getpid(),
+        user=user,
+        started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        command=shlex.join(command),
+    )
+
+
+@contextlib.contextmanager
+def sole_owner(state_folder: Path, command: Sequence[str], shown: str) -> Iterator[None]:
+    """Own a folder within the block.
+
+    Parameters
+    ----------
+    state_folder
+        The program's folder within it, which exists.
+    command
+        Command line, for the messages that others get meanwhile.
+    shown
+        How messages name the folder.
+
+    Raises
+    ------
+    FolderInUseError
+        When another process owns it.
+    OSError
+        When nothing can be written there.
+    """
+    lock = _locked(state_folder / LOCK_NAME)
+    if lock is None:
+        raise _refusal(state_folder, shown)
+    try:
+        with _recorded(state_folder, this_process(command), shown):
+            yield
+    finally:
+        lock.release()
+
+
+def _locked(path: Path) -> BaseFileLock | None:
+    """Take a lock; None where another process has it."""
+    try:
+        for kind in (FileLock, SoftFileLock):
+            lock = kind(path, timeout=0, mode=0o666)
+            with contextlib.suppress(NotImplementedError):  # a file system without locks
+                lock.acquire()
+                return lock
+    except Timeout:
+        pass
+    return None
+
+
+def _refusal(state_folder: Path, shown: str) -> FolderInUseError:
+    owner = read_owner(state_folder)
+    if owner is None:
+        return FolderInUseError(
+            f"{shown} is in use by another tomopolish command: wait for its end, or name another folder"
+        )
+    return FolderInUseError(f"{shown} is in use by {owner}: wait for its end, or name another folder")
+
+
+def read_owner(state_folder: Path) -> Owner | None:
+    """Return who is recorded as the owner; None where nobody is, or the record is damaged."""
+    try:
+        return Owner(**json.loads((state_folder / OWNER_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _recorded(state_folder: Path, owner: Owner, shown: str) -> Iterator[None]:
+    """Leave a record within the block, and renew its time of change."""
+    path = state_folder / OWNER_NAME
+    _take_over(state_folder, owner, shown)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:  # a process of another machine was quicker
+        raise _refusal(state_folder, shown) from None
+    ended = threading.Event()
+    try:
+        os.write(descriptor, json.dumps(asdict(owner)).encode("utf-8", "surrogateescape"))
+        threading.Thread(target=_beat, args=(descriptor, ended), daemon=True).start()
+        yield
+    finally:
+        ended.set()
+        if read_owner(state_folder) == owner:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take_over(state_folder: Path, owner: Owner, shown: str) -> None:
+    """Remove the record of an owner that is gone; raises FolderInUseError for one that may live.
+
+    The lock is ours, so that an owner on this machine has ended.
+    """
+    path = state_folder / OWNER_NAME
+    earlier = read_owner(state_folder)
+    if earlier is not None and earlier.host != owner.host:
+        quiet = _seconds_since_change(state_folder, path)
+        if quiet < QUIET_SECONDS:
+            raise FolderInUseError(
+                f"{shown} is in use by {earlier}; its last sign of life is {max(quiet, 0):.0f} s old. "
+                "Wait for its end, or name another folder; if it has ended, remove "
+                f"{path}, or wait {QUIET_SECONDS:.0f} s"
+            )
+    path.unlink(missing_ok=True)
+
+
+def _seconds_since_change(state_folder: Path, path: Path) -> float:
+    """Return the age of a file by the clock of its file system, which may not be this machine's."""
+    clock = state_folder / LOCK_NAME
+    os.utime(clock)
+    try:
+        return clock.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _beat(descriptor: int, ended: threading.Event) -> None:
+    while not ended.wait(BEAT_SECONDS):
+        with contextlib.suppress(OSError):  # a full disk, or one that is gone: the run itself will say so
+            os.utime(descriptor)

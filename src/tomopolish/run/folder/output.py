@@ -1,0 +1,226 @@
+"""The folder that a command writes into: owned while it does, guarded, and changed at once at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from tomopolish.dataset.files import remove_leftovers, sync
+from tomopolish.errors import InputError
+from tomopolish.run.folder.guard import Guard
+from tomopolish.run.folder.lock import sole_owner
+from tomopolish.run.folder.switch import JOURNAL_NAME, Switch, carry_out, finish_interrupted, stamp_of
+from tomopolish.run.folder.written import STATE_FOLDER, WrittenFiles, read_written, write_written
+from tomopolish.run.signals import deferred_signals, say_at_the_end
+
+READY_FOLDER = "new"
+"""Where new files lie until all are complete, in the program's own folder."""
+
+
+@dataclass(kw_only=True, eq=False)
+class OutputFolder:
+    """A folder that this process owns; see `own_folder`.
+
+    Attributes
+    ----------
+    guard
+        What may be replaced there.
+    standing
+        Says what the folder holds, for a process that is asked to end.
+    was_completed
+        Whether files that an interrupted command had left ready were put in place first.
+    put_in_place
+        Names of the files that this process has put in place.
+    """
+
+    guard: Guard
+    standing: Callable[[], str] = field(init=False)
+    was_completed: bool = field(default=False, init=False)
+    put_in_place: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.standing = self._standing
+
+    def _standing(self) -> str:
+        place = self.guard.place
+        return f"its files are in {place}" if self.put_in_place else f"nothing has been changed in {place}"
+
+    @property
+    def folder(self) -> Path:
+        """Absolute path."""
+        return self.guard.folder.absolute()
+
+    @property
+    def written(self) -> WrittenFiles:
+        """What this program is known to have written here."""
+        return read_written(self.folder)
+
+    def free_name(self, names: Sequence[str]) -> str:
+        """Return the first of some names under which there is no file, or this command's own; else the last.
+
+        Files of others keep theirs even where they may be replaced.
+        """
+        guard = replace(self.guard, overwrite=False)
+        for name in names[:-1]:
+            with contextlib.suppress(InputError):
+                guard.check([name])
+                return name
+        return names[-1]
+
+    def claim(self, name: str, files: Iterable[str]) -> Path:
+        """Take a folder within this one for files that are written while the command runs.
+
+        Parameters
+        ----------
+        files
+            Names within it that it may write.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        InputError
+            When it holds such files that this program did not write.
+        """
+        written, path = self.written, self.folder / name
+        if written.folders.get(name) != self.guard.command:
+            self.guard.check(f"{name}/{file}" for file in files)
+            write_written(
+                self.folder, replace(written, folders={**written.folders, name: self.guard.command})
+            )
+        remove_leftovers(path)
+        return path
+
+    @contextlib.contextmanager
+    def new_files(
+        self,
+        *,
+        joining: Sequence[str] = (),
+        obsolete: Callable[[str], bool] | None = None,
+        ready: Mapping[str, str] | None = None,
+    ) -> Iterator[Path]:
+        """Give a folder to write new files into, laid out as this one; at the end all take their places.
+
+        If the block fails, nothing has changed here.
+
+        Parameters
+        ----------
+        joining
+            Those of the files that name the others, as an optimisation set does: of them and the others, no
+            moment shows new ones beside old ones.
+        obsolete
+            Returns for a file that this command wrote earlier, and does not write again, whether it goes.
+        ready
+            Further new files: place → where it lies within this folder.
+
+        Raises
+        ------
+        InputError
+            When a file would replace what it must not.
+        RunError
+            When a file cannot be put in its place.
+        """
+        new = self.folder / STATE_FOLDER / READY_FOLDER
+        _clear(new)
+        try:
+            new.mkdir()
+            yield new
+            found = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if not path.is_dir())
+            sources = {name: f"{STATE_FOLDER}/{READY_FOLDER}/{name}" for name in found}
+            self._put_in_place(sources | dict(ready or {}), joining, obsolete or (lambda _: False))
+        finally:
+            if not (self.folder / STATE_FOLDER / JOURNAL_NAME).exists():
+                _clear(new)
+
+    def _put_in_place(
+        self, sources: Mapping[str, str], joining: Sequence[str], obsolete: Callable[[str], bool]
+    ) -> None:
+        self.guard.check(sources)
+        for source in sources.values():
+            sync(self.folder / source)
+        gone = [name for name in self.guard.own_files() if name not in sources and obsolete(name)]
+        replaced = {name: stamp_of(self.folder / name) for name in sources}
+        joined = {PurePath(name).name for name in joining}  # those of species that take no part go first
+        switch = Switch(
+            command=self.guard.command,
+            sources=sources,
+            joining=tuple(name for name in joining if name in sources),
+            obsolete=tuple(sorted(gone, key=lambda name: PurePath(name).name not in joined)),
+            replaced={name: stamp for name, stamp in replaced.items() if stamp is not None},
+        )
+        # a process that is not given the time for it leaves the rest to the next command
+        say_at_the_end(f"the next command that writes into {self.guard.place} completes what is there")
+        with deferred_signals():
+            carry_out(self.folder, switch)
+            self.put_in_place.update(sources)
+            say_at_the_end(self.standing())
+
+
+@contextlib.contextmanager
+def own_folder(
+    guard: Guard, command_line: Sequence[str], planned: Iterable[str] = ()
+) -> Iterator[OutputFolder]:
+    """Own a folder within the block, which is created where there is none.
+
+    What an interrupted command had left ready there is put in place first.
+
+    Parameters
+    ----------
+    guard
+        The folder, and what may be replaced there.
+    command_line
+        For those who want to use the folder meanwhile.
+    planned
+        Names of files that will be written: a folder in which they may not be written stays as it is.
+
+    Raises
+    ------
+    FolderInUseError
+        When another process owns the folder.
+    InputError
+        When the folder cannot be written, or the files not be replaced.
+    """
+    planned = list(planned)
+    guard.check(planned)
+    out = OutputFolder(guard=guard)
+    with contextlib.ExitStack() as stack:
+        state = _state_folder(guard)
+        try:
+            stack.enter_context(sole_owner(state, command_line, guard.shown))
+        except OSError as problem:
+            raise _unusable(guard, problem) from problem
+        with deferred_signals():
+            out.was_completed = finish_interrupted(out.folder, overwrite=guard.overwrite)
+        _clear(state / READY_FOLDER)
+        remove_leftovers(state)
+        guard.check(planned)
+        say_at_the_end(out.standing())
+        yield out
+
+
+def _state_folder(guard: Guard) -> Path:
+    """Create the program's own folder; raises InputError when that is impossible."""
+    state = guard.folder.absolute() / STATE_FOLDER
+    if state.is_symlink():
+        raise InputError(f"{state}: this is a link, where the program keeps files of its own: remove it")
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _unusable(guard, problem) from problem
+    return state
+
+
+def _unusable(guard: Guard, problem: OSError) -> InputError:
+    place = problem.filename or guard.folder
+    return InputError(
+        f"{guard.shown} cannot be used ({place}: {problem.strerror or problem}); name another folder"
+    )
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
