@@ -98,7 +98,7 @@ def test_what_noise_suggests_stays_with_the_projections(count: int) -> None:
     assert np.max(lengths) < 0.05
 
 
-@pytest.mark.parametrize(("count", "limit"), [(14, 0.9), (30, 0.6), (200, 0.2)])
+@pytest.mark.parametrize(("count", "limit"), [(14, 1.2), (30, 0.6), (200, 0.2)])
 @pytest.mark.parametrize("turn", [[0, 0, 1.5], [2.0, 0, 0], [1.4, 1.4, 0]])
 def test_a_significant_rotation_is_taken_out(count: int, limit: float, turn: list[float]) -> None:
     rng = np.random.default_rng(5)

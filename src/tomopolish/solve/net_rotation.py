@@ -27,14 +27,14 @@ Array = np.ndarray
 
 USUAL_DEGREES = 0.01
 UNUSUAL_DEGREES = 0.1
-UNUSUAL_SHARE = 0.02
+UNUSUAL_SHARE = 0.005
 UNUSUAL_AXES = 1 / 3
 
 TAIL_FREEDOM = 4.0
 """Degrees of freedom of Student's t, the distribution of a position's errors: outliers count less."""
 SPREAD_FREEDOM = 3.0
 """Weight, in coordinates, of the prior of the errors' scale: that they explain all displacements."""
-AXIS_FREEDOM = 10.0
+AXIS_FREEDOM = 4.0
 """Weight, in particles, of the mean spread over the three axes against each axis's own."""
 LOOSE_PRIOR = 1 / np.deg2rad(10.0) ** 2
 """Precision, 1/radians², that keeps the fit's rotation at zero about axes that the positions cannot tell."""
