@@ -91,6 +91,7 @@ REFUSED = {
     "no eigen-deformation": (lambda: MotionSettings(max_deformations=0), "--max_ed 0"),
     "unknown warp": (lambda: DeformationSettings(model="cubic"), "linear, spline or Fourier"),
     "no grid": (lambda: DeformationSettings(grid=(1, 3)), "--def_w 1"),
+    "no grid at all": (lambda: DeformationSettings(model="linear", grid=(0, 3)), "--def_w 0"),
     "negative regulariser": (lambda: DeformationSettings(regulariser=-1), "--def_reg"),
     "no thread": (lambda: RunSettings(output_folder=Path("out"), threads=0), "--j 0"),
     "output is a file": (lambda: RunSettings(output_folder=Path(__file__)), "is a file"),
@@ -171,3 +172,7 @@ def test_paths_that_no_set_can_name_are_refused_before_the_run(name: str) -> Non
 def test_other_odd_paths_are_accepted(name: str) -> None:
     RunSettings(output_folder=Path(name))
     InputPaths(optimisation_set=Path(name))
+
+
+def test_a_linear_warp_needs_no_grid() -> None:
+    assert DeformationSettings(model="linear", grid=(1, 1)).grid == (1, 1)

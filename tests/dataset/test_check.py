@@ -51,6 +51,11 @@ def one_nan_voxel() -> None:
     Path("ref_half1.mrc").write_bytes(raw)
 
 
+def unknown_optics_group() -> None:
+    set_column(PARTICLES, "optics", "rlnOddZernike", "[0.5,0,0,0]")
+    set_cell(PARTICLES, "particles", "rlnOpticsGroup", 1, "2")
+
+
 def shear_matrices() -> None:
     set_cell("tomograms_r4.star", "TS_01", "rlnTomoProjX", 2, "[2,0,0,100]")
 
@@ -200,7 +205,7 @@ CASES = {
         (PARTICLES, "row 1", "rlnAngleTilt is 'inf'", "finite"),
     ),
     "unknown optics group": Case(
-        lambda: set_cell(PARTICLES, "particles", "rlnOpticsGroup", 1, "2"),
+        unknown_optics_group,
         (PARTICLES, "row 2", "rlnOpticsGroup is 2", "add the group"),
     ),
     "row with too few values": Case(

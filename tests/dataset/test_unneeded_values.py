@@ -292,11 +292,39 @@ def test_particles_of_one_optics_group_need_not_name_it(project: Path) -> None:
     assert opened().load("TS_01")[1].optics_group.tolist() == [0] * 6
 
 
-def test_of_several_optics_groups_every_particle_names_one(project: Path) -> None:
+def test_optics_groups_matter_where_one_has_aberrations(project: Path) -> None:
     copy_row(PARTICLES, "optics", 0, rlnOpticsGroup="2")
+    set_cell(PARTICLES, "particles", "rlnOpticsGroup", 4, "7")
+    (sentence,) = warnings()
+    assert "row 5: rlnOpticsGroup is 7" in sentence and "no group has aberrations" in sentence
+    set_column(PARTICLES, "optics", "rlnEvenZernike", "[0,0,0.1]")
+    with pytest.raises(InputError, match="row 5: rlnOpticsGroup is 7"):
+        warnings()
     drop_column(PARTICLES, "particles", "rlnOpticsGroup")
     with pytest.raises(InputError, match="rlnOpticsGroup is missing"):
         warnings()
+
+
+def test_angles_and_origins_of_some_particles_only_are_said_once(project: Path) -> None:
+    set_cell(PARTICLES, "particles", "rlnAnglePsi", 2, "<NA>")
+    set_cell(PARTICLES, "particles", "rlnOriginYAngst", 0, "?")
+    assert warnings() == [
+        f"{PARTICLES}, table particles: {label} is not set in every row; taken as 0 in the others"
+        for label in ("rlnAnglePsi", "rlnOriginYAngst")
+    ]
+    set_column(PARTICLES, "particles", "rlnAnglePsi", "nan")
+    assert any("rlnAnglePsi missing, taken as 0" in sentence for sentence in warnings())
+
+
+def test_the_table_with_tilt_images_may_have_any_name_in_a_file_of_its_own(project: Path) -> None:
+    expected = seen(*opened().load("TS_01"))
+    text = Path(SERIES).read_text().replace("data_TS_01", "data_Position_4")
+    Path(SERIES).write_text("data_general\n_rlnNote none\n\n" + text)
+    dataset = opened()
+    np.testing.assert_array_equal(seen(*dataset.load("TS_01")), expected)
+    refined_on_disk(dataset, Path("out"))
+    written = Path("out/tilt_series/TS_01.star").read_text()
+    assert "data_Position_4" in written and "_rlnNote none" in written
 
 
 # ---------------------------------------------------------------- pixel sizes of headers
@@ -351,3 +379,31 @@ def test_images_of_another_pixel_size(project: Path) -> None:
         warnings()
     set_header(stack, float(str(caught.value).partition("set its pixel size to ")[2].split()[0]))
     assert warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [("4.03", None), ("4.15", "pixel size is 4.15"), ("4.4", "split the set")]
+)
+def test_tomograms_of_other_pixel_sizes(project: Path, size: str, says: str | None) -> None:
+    """Calibrations differ a little from one session to the next; one reference serves them all."""
+    copy_row(TOMOGRAMS, "global", 0, rlnTomoName="TS_02", rlnTomoTiltSeriesPixelSize=size)
+    copy_row(PARTICLES, "particles", 1, rlnTomoName="TS_02", rlnTomoParticleName="TS_02/1")
+    set_header("tilt_series/TS_01.mrcs", 0.0)
+    if size == "4.4":
+        with pytest.raises(InputError, match=f"TS_02 has 4.4 Å/px.*{says}"):
+            warnings()
+        return
+    found = [sentence for sentence in warnings() if "which counts" not in sentence]
+    assert [says is not None and says in sentence for sentence in found] == [True] * (says is not None)
+
+
+def test_a_linear_warp_needs_no_grid(project: Path) -> None:
+    set_column(TOMOGRAMS, "global", "rlnTomoDeformationType", "Linear")
+    set_column(TOMOGRAMS, "global", "rlnTomoDeformationGridSizeX", "?")
+    set_column(SERIES, "TS_01", "rlnTomoDeformationCoefficients", "[0.001,0.002,0.003]")
+    found = opened().load("TS_01")[0].deformation
+    assert found is not None and found.model == "linear"
+    np.testing.assert_array_equal(found.coefficients, [[0.001, 0.002, 0.003]] * 11)
+    set_column(TOMOGRAMS, "global", "rlnTomoDeformationType", "spline")
+    with pytest.raises(InputError, match="rlnTomoDeformationGridSizeX is"):
+        opened().load("TS_01")

@@ -15,7 +15,7 @@ from tomopolish.dataset.exposure_checks import exposure_warnings
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
 from tomopolish.dataset.model import Particles, References, TiltSeries
-from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes
+from tomopolish.dataset.pixel_sizes import ALIKE, SAME, Agreement, compare_pixel_sizes
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.particle_names import count_repeated
 from tomopolish.dataset.relion.particles import CENTRED, CORNERED, PARTICLE_ANGLES, TOMOGRAM
@@ -23,8 +23,6 @@ from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.remarks import Remark, Remarks
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
-
-_MAP_TOLERANCE = 0.01
 
 WITHOUT_PARTICLES = "tomograms without particles"
 
@@ -136,7 +134,13 @@ def check_particles(dataset: Dataset) -> list[str]:
     if halves.min() == 0:
         warnings.append(f"{table.place}: all particles are in half set {1 + int(np.argmax(halves))}")
     _ = particles.optics_indices, particles.optics_groups
-    missing = [label for label in PARTICLE_ANGLES if label not in table]
+    if particles.optics_fault is not None:
+        warnings.append(particles.optics_fault)
+    missing = [label for label in PARTICLE_ANGLES if not table.is_stated(label)]
+    warnings += [
+        f"{table.place}: {label} is not set in every row; taken as 0 in the others"
+        for label in particles.filled_columns
+    ]
     if missing:
         warnings.append(f"{table.place}: {', '.join(missing)} missing, taken as 0")
     without = len(tomograms.names) - len(dataset.tomogram_names)
@@ -208,10 +212,10 @@ def check_tomogram(dataset: Dataset, name: str, box_px: int, remarks: Remarks) -
     """
     tilt_series, particles = dataset.load(name)
     place = f"{dataset.tomograms.general.place}, row {dataset.tomograms.row(name) + 1}"
-    _check_pixel_size(dataset, place, tilt_series)
+    pixel_sizes = _pixel_size_remarks(dataset, place, tilt_series)
     _check_images(place, tilt_series, box_px)
     tilt_series = without_dummies(place, tilt_series)
-    remarks.add(name, (*tilt_series.remarks, *_image_remarks(place, tilt_series)))
+    remarks.add(name, (*tilt_series.remarks, *pixel_sizes, *_image_remarks(place, tilt_series)))
     warnings = left_out_sentences(name, tilt_series.left_out)
     warnings += _tomogram_warnings(dataset, place, tilt_series, particles)
     return warnings, count_visible(tilt_series, particles, box_px)
@@ -228,14 +232,20 @@ def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) ->
     return int(np.count_nonzero(inside))
 
 
-def _check_pixel_size(dataset: Dataset, place: str, tilt_series: TiltSeries) -> None:
-    """Compare the pixel size with that of the other tomograms."""
-    reference_px = dataset.pixel_size_angstrom
-    if not math.isclose(tilt_series.pixel_size_angstrom, reference_px, rel_tol=_MAP_TOLERANCE):
-        raise InputError(
-            f"{place}: tomogram {tilt_series.name} has {tilt_series.pixel_size_angstrom:g} Å/px, but others "
-            f"{reference_px:g}, so that one reference cannot fit all; split the set by pixel size"
+def _pixel_size_remarks(dataset: Dataset, place: str, tilt_series: TiltSeries) -> list[Remark]:
+    """Compare the pixel size with that of the first tomogram; InputError where no reference fits both."""
+    size, first = tilt_series.pixel_size_angstrom, dataset.pixel_size_angstrom
+    if math.isclose(size, first, rel_tol=SAME):
+        return []
+    if math.isclose(size, first, rel_tol=ALIKE):
+        sentence = (
+            f"the pixel size is {size:g} Å, that of the first tomogram {first:g}; the references serve both"
         )
+        return [Remark(sentence=sentence)]
+    raise InputError(
+        f"{place}: tomogram {tilt_series.name} has {size:g} Å/px, but others {first:g}, so that one "
+        "reference cannot fit all; split the set by pixel size"
+    )
 
 
 def _check_images(place: str, tilt_series: TiltSeries, box_px: int) -> None:

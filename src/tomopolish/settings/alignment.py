@@ -264,7 +264,7 @@ class DeformationSettings:
             f"--def_model {self.model} is unknown: choose {_listing(DEFORMATION_MODELS, 'or')}",
         )
         _refuse(
-            min(self.grid) < 2,
+            min(self.grid) < (1 if self.model == "linear" else 2),
             f"--def_w {self.grid[0]} --def_h {self.grid[1]} is no grid: give 2 or more for both",
         )
         _refuse(not self.regulariser >= 0, f"--def_reg {self.regulariser:g} is negative: give 0 or more")

@@ -14,6 +14,7 @@ from tomopolish.dataset.model import OpticsGroup, TiltSeries
 from tomopolish.dataset.relion.tilt_series import STATED_TWICE
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarFile, StarTable
+from tomopolish.errors import InputError
 from tomopolish.shapes import Int
 
 Array = np.ndarray
@@ -45,13 +46,31 @@ def read_optics_groups(optics: StarTable | None) -> tuple[OpticsGroup, ...]:
     )
 
 
-def optics_indices(table: StarTable, optics: StarTable | None) -> Int[Array, "rows"]:
-    """Index into the optics groups of every particle.
+def optics_indices(
+    table: StarTable, optics: StarTable | None, groups: tuple[OpticsGroup, ...]
+) -> tuple[Int[Array, "rows"], str | None]:
+    """Index into the optics groups of every particle, and what is wrong with it where that does not matter.
 
-    Where there is one group, particles need not name it. Raises InputError naming a row without a group.
+    Where there is one group, particles need not name it, and where no group has aberrations nothing depends
+    on it. Else an InputError names a row without a group.
     """
-    if optics is None or (len(optics) == 1 and not (table.is_stated(OPTICS) and OPTICS in optics)):
-        return np.zeros(len(table), dtype=np.int64)
+    first = np.zeros(len(table), dtype=np.int64)
+    if optics is None or _need_no_group(table, optics):
+        return first, None
+    try:
+        return _stated_indices(table, optics), None
+    except InputError as problem:
+        if any(group.even_zernike or group.odd_zernike for group in groups):
+            raise
+        return first, f"{problem} (nothing depends on it: no group has aberrations)"
+
+
+def _need_no_group(table: StarTable, optics: StarTable) -> bool:
+    """Whether there is one group, which particles or the group do not number."""
+    return len(optics) == 1 and not (table.is_stated(OPTICS) and OPTICS in optics)
+
+
+def _stated_indices(table: StarTable, optics: StarTable) -> Int[Array, "rows"]:
     index = {number: i for i, number in enumerate(optics.ints(OPTICS).tolist())}
     numbers = table.ints(OPTICS)
     known = np.isin(numbers, list(index))

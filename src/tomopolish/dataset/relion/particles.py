@@ -150,9 +150,18 @@ class ParticleTable:
         return values - 1
 
     @cached_property
+    def _optics_indices(self) -> tuple[Int[Array, "rows"], str | None]:
+        return optics_indices(self.table, self.optics, self.optics_groups)
+
+    @property
     def optics_indices(self) -> Int[Array, "rows"]:
         """Index into `optics_groups` of every particle; raises InputError naming a row without one."""
-        return optics_indices(self.table, self.optics)
+        return self._optics_indices[0]
+
+    @property
+    def optics_fault(self) -> str | None:
+        """What is wrong with the particles' optics groups, where nothing depends on them."""
+        return self._optics_indices[1]
 
     def particles(self, tilt_series: TiltSeries, *, geometry_only: bool = False) -> Particles:
         """Return the particles of one tomogram, without trajectories.
@@ -203,6 +212,18 @@ class ParticleTable:
                 f"({', '.join(SIZES)}) is not set; give it in the tomogram set, in px of the tilt images"
             )
         return np.stack([self._column(label)[rows] for label in CORNERED], axis=-1) + self.corner_px
+
+    @property
+    def filled_columns(self) -> list[str]:
+        """Labels of angles and origins that have a value in some rows only; 0 in the others."""
+        labels = (*PARTICLE_ANGLES, *SUBTOMOGRAM_ANGLES, *ORIGIN)
+        return [
+            label
+            for label in labels
+            if label in self.table
+            and not self._column(label, 0.0).all()  # unset cells are 0
+            and 0 < len(self.table.unset_rows(label)) < len(self)
+        ]
 
     @cached_property
     def _numbers(self) -> dict[str, Array]:

@@ -234,7 +234,11 @@ def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformati
             f"{DEFORMATION_TYPE} is {cell[:60]!r}, but must be linear, spline or Fourier; correct the cell",
             row=row,
         )
-    width, height = (whole(general, label, row) for label in DEFORMATION_GRID)
+    width, height = (
+        # A linear warp has no grid.
+        value_or(3, partial(whole, general, label, row), only_if=model == "linear")
+        for label in DEFORMATION_GRID
+    )
     expected = {"linear": 3, "spline": 8 * width * height}.get(model)
     coefficients = values.vectors(COEFFICIENTS, expected)
     return Deformation(model=model, grid=(width, height), coefficients=coefficients)

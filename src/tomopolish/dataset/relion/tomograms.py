@@ -10,6 +10,7 @@ from pathlib import Path
 from tomopolish.dataset.files import exists, not_found, resolve_path, searched_folders, shown_path
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.relion.numbers import positive, source_of
+from tomopolish.dataset.relion.projections import has_projections
 from tomopolish.dataset.relion.required import Needed, check_columns, table_with
 from tomopolish.dataset.relion.roles import ROLES, check_kind
 from tomopolish.dataset.relion.tilt_series import (
@@ -161,9 +162,12 @@ class TomogramSet:
 
 
 def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
-    """Return the table named like a tomogram; in a file of its own, the only table will do."""
-    if alone and name not in star and len(star.tables) == 1:
-        return star.tables[0]
+    """Return the table named like a tomogram; in a file of its own, the only one with tilt images will do."""
+    if alone and name not in star:
+        candidates = [table for table in star.tables if has_projections(table)]
+        candidates = candidates or list(star.tables)
+        if len(candidates) == 1:
+            return candidates[0]
     return star.table(name)
 
 
