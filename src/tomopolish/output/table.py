@@ -44,12 +44,14 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
-    """Return what the refinement changed, one row per tomogram."""
+    """Return what the refinement changed, one row per tomogram; images left out only where there are any."""
+    some = any(s.left_out_tilts for s in statistics.values())
     return Table(
         title="Refined tomograms (changes are root mean squares)",
         columns=(
             "tomogram",
             "particles",
+            *(["images\nleft out"] if some else []),
             "visible\npairs",
             "log-likelihood\ngained",
             "shifts\n(Å)",
@@ -60,6 +62,7 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
             (
                 name,
                 f"{s.particles}",
+                *([f"{s.left_out_tilts}"] if some else []),
                 f"{s.visible_pairs}",
                 f"{s.log_likelihood_gain:.1f}",
                 f"{s.rms_shift_angstrom:.2f}",

@@ -127,6 +127,7 @@ def summarise(
             rms_position_angstrom=_rms(geometry.positions_px - joined.positions_px) * pixel,
             seconds_by_stage=dict(seconds_by_stage),
             evaluations=refinement.evaluations,
+            left_out_tilts=len(series.left_out),
             intensity_scale=fit.scales[0],
             evidence=fit.evidence,
             warnings=warnings,

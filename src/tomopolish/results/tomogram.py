@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, Deformation
+from tomopolish.dataset.model import Alignment, Deformation, LeftOutTilt
 from tomopolish.shapes import Bool, Float, Float32
 
 Array = np.ndarray
@@ -55,6 +55,8 @@ class TomogramStatistics:
         Number of particles.
     visible_pairs
         Particle–tilt pairs far enough inside their image to contribute.
+    left_out_tilts
+        Number of tilt images that took no part.
     log_likelihood_gain
         Log-likelihood at the solution minus that at the input geometry, same windows.
     rms_shift_angstrom
@@ -84,6 +86,7 @@ class TomogramStatistics:
     rms_position_angstrom: float
     seconds_by_stage: Mapping[str, float]
     evaluations: int
+    left_out_tilts: int = 0
     intensity_scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
     evidence: Evidence | None = None
@@ -236,3 +239,15 @@ class TomogramResult:
     def alignment(self) -> Alignment:
         """The alignment of the first, usually the only, species."""
         return self.alignments[0]
+
+    @property
+    def left_out(self) -> tuple[LeftOutTilt, ...]:
+        """Tilt images that took no part, and why."""
+        return self.alignment.left_out
+
+    @property
+    def usable(self) -> Bool[Array, "F"]:
+        """Tilt images that are not left out."""
+        usable = np.ones(len(self.alignment.projections_px), dtype=bool)
+        usable[[one.tilt for one in self.left_out]] = False
+        return usable

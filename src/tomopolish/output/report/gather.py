@@ -46,7 +46,9 @@ def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
         name=name,
         statistics=result.statistics,
         tilts=len(result.alignment.projections_px),
-        shift_error_angstrom=_median_length(errors[0].shifts_angstrom) if errors else float("nan"),
+        shift_error_angstrom=_median_length(errors[0].shifts_angstrom[result.usable])
+        if errors
+        else float("nan"),
         position_error_angstrom=_median_length(np.concatenate([e.positions_angstrom for e in errors]))
         if errors
         else float("nan"),
@@ -89,16 +91,18 @@ def _tilt_curves(result: TomogramResult, record: FitRecord, order: Int[Array, "F
     agreement = np.full((len(order), 2), np.nan)
     np.divide(record.tilt_log_likelihood, power, out=agreement, where=power > 0)
     before = np.swapaxes(given.projections_px[:, :3, :3], 1, 2)
+    taken = np.ones((len(order), 1))
+    taken[[one.tilt for one in result.left_out]] = np.nan  # no figure shows what was left out
     return TiltCurves(
         rows=tuple(int(i) + 1 for i in order),
         exposure=given.pre_exposure[order],
-        angles_before_degrees=relion5_parameters(given.projections_px, *sizes)[0][order],
-        angles_after_degrees=relion5_parameters(refined, *sizes)[0][order],
+        angles_before_degrees=(taken * relion5_parameters(given.projections_px, *sizes)[0])[order],
+        angles_after_degrees=(taken * relion5_parameters(refined, *sizes)[0])[order],
         turned_degrees=np.rad2deg(rotation_vector(refined[:, :3, :3] @ before))[order],
-        angle_errors_degrees=(unknown if errors is None else errors.angles_degrees)[order],
-        shifts_before_angstrom=_shifts_angstrom(given.projections_px, record)[order],
-        shifts_after_angstrom=_shifts_angstrom(refined, record)[order],
-        shift_errors_angstrom=(unknown[:, :2] if errors is None else errors.shifts_angstrom)[order],
+        angle_errors_degrees=(taken * (unknown if errors is None else errors.angles_degrees))[order],
+        shifts_before_angstrom=(taken * _shifts_angstrom(given.projections_px, record))[order],
+        shifts_after_angstrom=(taken * _shifts_angstrom(refined, record))[order],
+        shift_errors_angstrom=(taken * (unknown[:, :2] if errors is None else errors.shifts_angstrom))[order],
         agreement=agreement[order],
     )
 
@@ -226,7 +230,12 @@ def _tilt_marks(result: TomogramResult) -> Marks:
     errors = next((a.errors for a in result.alignments if a.errors is not None), None)
     before, after = record.tilt_log_likelihood.T
     weak = np.zeros(len(after), dtype=bool) if errors is None else errors.weak_tilts()
-    return {WEAK: weak, POOR: record.poor_tilts(), WORSE: after < before}
+    marks: Marks = {}
+    for one in result.left_out:
+        mark = marks.setdefault(f"left out: {one.reason}", np.zeros(len(after), dtype=bool))
+        mark[one.tilt] = True
+        weak[one.tilt] = False
+    return {**marks, WEAK: weak, POOR: record.poor_tilts(), WORSE: after < before}
 
 
 def _particle_marks(result: TomogramResult) -> Marks:
