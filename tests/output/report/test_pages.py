@@ -15,7 +15,9 @@ from tomopolish.errors import RunError
 from tomopolish.output.report import page
 from tomopolish.output.report.gather import MOST_PARTICLES
 from tomopolish.results.tomogram import OUTLIER_FACTOR, TomogramResult
-from tomopolish.run.commands.report import ALL_IN_ONE, remove_earlier, write_report
+from tomopolish.run.commands.report import ALL_IN_ONE, is_page, write_report
+from tomopolish.run.folder.guard import Guard
+from tomopolish.run.folder.output import own_folder
 
 HOSTILE = (
     "<script>window.hacked = 1</script>",
@@ -103,13 +105,18 @@ def test_its_page_of_documentation_states_the_limits_that_hold() -> None:
 
 
 def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
-    write_report(tmp_path, results([f"TS_{i}" for i in range(ALL_IN_ONE + 1)]), {})
+    def write(count: int) -> None:
+        with (
+            own_folder(Guard(folder=tmp_path, shown="out", command="align"), ["align"]) as out,
+            out.new_files(obsolete=is_page) as new,
+        ):
+            write_report(new, results([f"TS_{i}" for i in range(count)]), {})
+
+    write(ALL_IN_ONE + 1)
     mine = tmp_path / "report" / "notes.html"
     mine.write_text("<html>my own</html>")
-    write_report(tmp_path, results(["TS_1"]), {})
+    write(1)
     assert {p.name for p in tmp_path.rglob("*.html")} == {"report.html", "notes.html"}
-    remove_earlier(tmp_path)
-    assert {p.name for p in tmp_path.rglob("*.html")} == {"notes.html"}
 
 
 @pytest.mark.parametrize("library", ["plotly", "jinja2"])

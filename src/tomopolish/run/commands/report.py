@@ -48,7 +48,7 @@ def write_report(
     failures: Mapping[str, str],
     maps: MapComparison | None = None,
     note: Sequence[str] = (),
-) -> None:
+) -> Path:
     """Write ``report.html``, and ``report/`` with a page per tomogram where they are many.
 
     Parameters
@@ -57,6 +57,10 @@ def write_report(
         Tomogram → result; each is looked up twice, so that a mapping may load them from disk.
     note
         Lines on how the results came about.
+
+    Returns
+    -------
+    Path of the report.
 
     Raises
     ------
@@ -92,6 +96,7 @@ def write_report(
         maps=maps,
     )
     write_overview(folder / REPORT_NAME, run, details, pages)
+    return folder / REPORT_NAME
 
 
 def report_run(
@@ -148,7 +153,7 @@ def report_of_folder(
         results = StoredResults(store=store, names=[name for name in names if name not in damaged])
         if not results:
             raise InputError(f"{folder} holds no results that can be read: run tomopolish align again")
-        with out.new_files(obsolete=_is_page) as new:
+        with out.new_files(obsolete=is_page) as new:
             write_report(new, results, {**failures, **damaged}, read_comparison(out.folder), note)
     return folder / REPORT_NAME, damaged
 
@@ -186,7 +191,8 @@ def _damage(store: ResultsStore, name: str) -> str | None:
     return None
 
 
-def _is_page(name: str) -> bool:
+def is_page(name: str) -> bool:
+    """Whether a file of an output folder belongs to its report."""
     return name == REPORT_NAME or name.startswith(f"{PAGES_NAME}/")
 
 
