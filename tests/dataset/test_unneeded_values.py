@@ -374,7 +374,7 @@ def test_images_of_another_pixel_size(project: Path) -> None:
     assert warnings() == ["tomogram TS_01: the tilt images' header says 3.9 Å/px, the set 4, which counts"]
     set_header(stack, 8.0)
     with pytest.raises(
-        InputError, match=r"have 8.0000 Å/px, but the set says 4.0000.*give the images"
+        InputError, match=r"have 8.0000 Å/px \(binned 2 times\), but the set says 4.0000.*give the images"
     ) as caught:
         warnings()
     set_header(stack, float(str(caught.value).partition("set its pixel size to ")[2].split()[0]))

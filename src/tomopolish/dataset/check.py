@@ -7,18 +7,26 @@ what shows only when the parts are put beside each other, or beside the options.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tomopolish.dataset.defocus_checks import defocus_warnings
 from tomopolish.dataset.exposure_checks import exposure_warnings
-from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.images import INSTEAD_OF_PLACEHOLDERS, MrcImages
 from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
 from tomopolish.dataset.model import Particles, References, TiltSeries
-from tomopolish.dataset.pixel_sizes import ALIKE, SAME, Agreement, compare_pixel_sizes
+from tomopolish.dataset.pixel_sizes import ALIKE, SAME, Agreement, compare_pixel_sizes, times_binned
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.particle_names import count_repeated
-from tomopolish.dataset.relion.particles import CENTRED, CORNERED, PARTICLE_ANGLES, TOMOGRAM
+from tomopolish.dataset.relion.particles import (
+    CENTRED,
+    CORNERED,
+    PARTICLE_ANGLES,
+    SUBTOMOGRAM_ANGLES,
+    TOMOGRAM,
+    ParticleTable,
+)
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.remarks import Remark, Remarks
 from tomopolish.errors import InputError
@@ -119,16 +127,15 @@ def check_particles(dataset: Dataset) -> list[str]:
     unknown = [name for name in rows if name not in tomograms]
     if len(unknown) == len(rows):
         raise table.error(
-            f"none of the particles' tomograms ({unknown[0]!r}, …) is in {tomograms.general.place}; "
-            f"make {TOMOGRAM} the same in both sets",
+            f"none of the particles' tomograms ({_first(unknown)}) is among those of "
+            f"{tomograms.general.place} ({_first(tomograms.names)}); make {TOMOGRAM} the same in both sets",
             row=0,
         )
     if unknown:
         count = sum(len(rows[name]) for name in unknown)
-        listed = ", ".join(map(repr, unknown[:3])) + (", …" if len(unknown) > 3 else "")
         warnings.append(
             f"{table.place}: {count} of {len(table)} particles belong to tomograms that "
-            f"{tomograms.general.source} does not list ({listed}); they are passed on unchanged"
+            f"{tomograms.general.source} does not list ({_first(unknown)}); they are passed on unchanged"
         )
     halves = np.bincount(particles.half_sets, minlength=2)
     if halves.min() == 0:
@@ -136,17 +143,35 @@ def check_particles(dataset: Dataset) -> list[str]:
     _ = particles.optics_indices, particles.optics_groups
     if particles.optics_fault is not None:
         warnings.append(particles.optics_fault)
-    missing = [label for label in PARTICLE_ANGLES if not table.is_stated(label)]
     warnings += [
         f"{table.place}: {label} is not set in every row; taken as 0 in the others"
         for label in particles.filled_columns
     ]
-    if missing:
-        warnings.append(f"{table.place}: {', '.join(missing)} missing, taken as 0")
+    warnings += _orientation_warnings(particles)
     without = len(tomograms.names) - len(dataset.tomogram_names)
     if without:
         warnings.append(f"{tomograms.general.place}: {WITHOUT_PARTICLES}: {without}; they stay as they are")
     return warnings
+
+
+def _first(names: Sequence[str]) -> str:
+    """List the first names, for messages."""
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+
+
+def _orientation_warnings(particles: ParticleTable) -> list[str]:
+    """Say where particles have no orientations, or none but 0, as before their first refinement."""
+    table = particles.table
+    missing = [label for label in PARTICLE_ANGLES if not table.is_stated(label)]
+    if missing:
+        return [f"{table.place}: {', '.join(missing)} missing, taken as 0"]
+    labels = [label for label in (*PARTICLE_ANGLES, *SUBTOMOGRAM_ANGLES) if label in table]
+    if len(table) > 1 and not any(table.floats(label, default=0.0).any() for label in labels):
+        return [
+            f"{table.place}: all orientations are 0, as before 3D auto-refine; without them the references "
+            "do not fit the images"
+        ]
+    return []
 
 
 def _name_warnings(dataset: Dataset) -> list[str]:
@@ -253,8 +278,7 @@ def _check_images(place: str, tilt_series: TiltSeries, box_px: int) -> None:
     w, h = images.size_px
     if min(w, h) < 16:
         raise InputError(
-            f"{place}: the tilt images have {w} x {h} px and are placeholders; name the real tilt images "
-            "(some exporters write dummies)"
+            f"{place}: the tilt images have {w} x {h} px and are placeholders; {INSTEAD_OF_PLACEHOLDERS}"
         )
     if box_px > min(w, h):
         raise InputError(
@@ -274,7 +298,8 @@ def _tomogram_warnings(
             f"{place}: {outside} of {len(particles)} particles lie outside tomogram {name}; "
             "check pixel sizes and positions"
         )
-    warnings += [f"{place}: {sentence}" for sentence in exposure_warnings(tilt_series)]
+    odd = (*exposure_warnings(tilt_series), *defocus_warnings(tilt_series))
+    warnings += [f"{place}: {sentence}" for sentence in odd]
     trajectories = particles.trajectories_px
     if trajectories is not None and len(particles):
         first = np.abs(trajectories[:, tilt_series.chronological[0]]).max()
@@ -298,7 +323,8 @@ def _image_remarks(place: str, tilt_series: TiltSeries) -> list[Remark]:
     if agreement is Agreement.DIFFERENT:
         raise InputError(
             f"{place}: the tilt images of {tilt_series.name} ({file.path}) have "
-            f"{file.pixel_size_angstrom:.4f} Å/px, but the set says {counting:.4f}; give the images of that "
+            f"{file.pixel_size_angstrom:.4f} Å/px{times_binned(file.pixel_size_angstrom, counting)}, but the "
+            f"set says {counting:.4f}; give the images of that "
             f"pixel size, correct {PIXEL_SIZE}, or, if only the header is wrong, set its pixel size to "
             f"{counting:.4f} Å"
         )

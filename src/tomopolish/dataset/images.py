@@ -19,6 +19,11 @@ Array = np.ndarray
 CONSTANT = "the image is constant"
 NOT_FINITE = "the image has too few pixels that are finite numbers"
 GIVE_STACK = "give the stack that belongs to this table"
+INSTEAD_OF_PLACEHOLDERS = (
+    "name the real tilt images (WarpTools exports particles with dummy_tiltseries.mrc instead, and sets for "
+    "real stacks come from warptomo2relion, of Python's reliontomotools, or from RELION 5)"
+)
+"""What to do about files that stand where images should."""
 
 Section = tuple[MrcFile, int]
 """A file, and one of its sections, from 0."""
@@ -128,7 +133,9 @@ def open_stack(path: Path, tilts: int, *, named_in: str, remedy: str = GIVE_STAC
     """
     file = header_named_in(path, named_in)
     if file.shape[0] != tilts:
-        hint = " and looks like a placeholder" if is_placeholder_size(file) else ""
+        hint = ""
+        if is_placeholder_size(file):
+            hint, remedy = ", which is a placeholder", INSTEAD_OF_PLACEHOLDERS
         raise InputError(
             f"{named_in}: the tilt series has {tilts} rows, but its stack {file.path} has "
             f"{file.shape[0]} section{'' if file.shape[0] == 1 else 's'} of "

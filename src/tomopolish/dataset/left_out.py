@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.images import INSTEAD_OF_PLACEHOLDERS, MrcImages
 from tomopolish.dataset.model import LeftOutTilt, TiltSeries
 from tomopolish.dataset.relion.tomograms import TomogramSet
 from tomopolish.errors import InputError, RunError
@@ -73,7 +73,7 @@ def without_dummies(place: str, tilt_series: TiltSeries) -> TiltSeries:
         last = left_out[-1]
         raise InputError(
             f"{place}: none of the tilt images can be used ({images.describe(last.tilt)}: {last.reason}), so "
-            "they may be placeholders; name the real tilt images (some exporters write dummies)"
+            f"they may be placeholders; {INSTEAD_OF_PLACEHOLDERS}"
         )
     return replace(tilt_series, left_out=tuple(sorted(left_out, key=lambda one: one.tilt)))
 

@@ -31,3 +31,11 @@ def compare_pixel_sizes(stated_angstrom: float, counting_angstrom: float) -> Agr
     if math.isclose(stated_angstrom, counting_angstrom, rel_tol=ALIKE):
         return Agreement.ALIKE
     return Agreement.DIFFERENT
+
+
+def times_binned(stated_angstrom: float, counting_angstrom: float) -> str:
+    """Say how often pixels are binned, as " (binned 4 times)"; "" where that is no whole number."""
+    factor = stated_angstrom / counting_angstrom
+    nearest = round(factor)
+    is_binned = nearest > 1 and math.isclose(factor, nearest, rel_tol=ALIKE)
+    return f" (binned {nearest} times)" if is_binned else ""

@@ -9,7 +9,7 @@ import numpy as np
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.model import References
 from tomopolish.dataset.mrc import MrcFile, read_header
-from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes
+from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes, times_binned
 from tomopolish.dataset.relion.fsc_file import read_fsc
 from tomopolish.dataset.relion.optimisation_set import OptimisationSet
 from tomopolish.errors import InputError
@@ -21,8 +21,8 @@ LARGEST_VALUE = 1e12
 """Of a map; and one over it the smallest: squares and sums of squares stay numbers in single precision."""
 
 _REMEDIES = {
-    "half map 1": "give half maps at the pixel size of the unbinned tilt images",
-    "half map 2": "give half maps at the pixel size of the unbinned tilt images",
+    "half map 1": "give half maps of the unbinned tilt images, from Reconstruct particle at binning 1",
+    "half map 2": "give half maps of the unbinned tilt images, from Reconstruct particle at binning 1",
     "mask": "make the mask from these half maps, at the pixel size of the unbinned tilt images",
 }
 
@@ -127,7 +127,8 @@ def header_remarks(header: MrcFile, component: str, shown: str, pixel_size_angst
     agreement = compare_pixel_sizes(stated, pixel_size_angstrom)
     if agreement is Agreement.DIFFERENT:
         raise InputError(
-            f"{shown}: the {component} has {stated:.4f} Å/px, but the tilt series {pixel_size_angstrom:.4f}; "
+            f"{shown}: the {component} has {stated:.4f} Å/px{times_binned(stated, pixel_size_angstrom)}, but "
+            f"the tilt series {pixel_size_angstrom:.4f}; "
             f"{_REMEDIES[component]}, or, if only the header is wrong, set its pixel size to "
             f"{pixel_size_angstrom:.4f} Å"
         )

@@ -21,7 +21,11 @@ Array = np.ndarray
 
 OPTICS = "rlnOpticsGroup"
 TABLE = "optics"
+BINNING = "rlnTomoSubtomogramBinning"
+IMAGE_PIXEL_SIZE = "rlnImagePixelSize"
 _TOLERANCE = 1e-3
+_BINNED = 0.05  # pixel sizes are rounded, and calibrated
+_LARGEST_BINNING = 1e3
 
 
 def optics_table(star: StarFile) -> StarTable | None:
@@ -105,9 +109,13 @@ def optics_in_use(
 
 
 def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: TiltSeries) -> list[Remark]:
-    """Say where optics groups state another pixel size or microscope than the tomogram, which counts."""
+    """Say where optics groups state another pixel size or microscope than the tomogram, which counts.
+
+    And where the particles' own images were binned: their orientations were refined on those.
+    """
     if optics is None:
         return []
+    groups = list(groups)
     microscope = series.microscope
     counting = (
         ("pixel size", series.pixel_size_angstrom),
@@ -125,7 +133,7 @@ def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: Tilt
                     f"{other:g}"
                 )
                 remarks.append(Remark(sentence=sentence))
-    return remarks
+    return remarks + _binning_remarks(optics, groups, series.pixel_size_angstrom)
 
 
 def _without_last_zeros(coefficients: tuple[float, ...]) -> tuple[float, ...]:
@@ -133,6 +141,25 @@ def _without_last_zeros(coefficients: tuple[float, ...]) -> tuple[float, ...]:
     while count and coefficients[count - 1] == 0:
         count -= 1
     return coefficients[:count]
+
+
+def _binning_remarks(optics: StarTable, groups: Iterable[int], pixel_size_angstrom: float) -> list[Remark]:
+    """Say by how much particles' images are binned, as two columns have it; the larger counts."""
+    factors = [1.0]
+    for row in groups:
+        image_px = _stated_number(optics, IMAGE_PIXEL_SIZE, row) or 0.0
+        factors += [_stated_number(optics, BINNING, row) or 0.0, image_px / pixel_size_angstrom]
+    factor = max(factors)
+    if not 1 + _BINNED < factor < _LARGEST_BINNING:
+        return []
+    angstrom = factor * pixel_size_angstrom
+    return [
+        Remark(
+            sentence=f"the particles' own images are binned {factor:.3g} times ({BINNING} or "
+            f"{IMAGE_PIXEL_SIZE} in {optics.place}): the orientations, which stay as they are, were refined "
+            f"to {2 * angstrom:.3g} Å at best; extract particles at binning 1 and refine them for a finer map"
+        )
+    ]
 
 
 def _stated_number(table: StarTable, label: str, row: int) -> float | None:
