@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import (
@@ -34,13 +34,12 @@ from tomopolish.settings.tilts import TiltSelection
 # and `tomopolish --help` must not wait for numba and SciPy.
 if TYPE_CHECKING:
     from tomopolish.dataset.project import Dataset
-    from tomopolish.dataset.species import SpeciesSet
+    from tomopolish.dataset.species import Project
     from tomopolish.results.tomogram import TomogramResult
     from tomopolish.results.verdict import Verdict
     from tomopolish.run.folder.output import OutputFolder
     from tomopolish.run.local import RunReport
     from tomopolish.run.reporter import Reporter
-    from tomopolish.run.work import Stages
 
 AnyPath = str | Path
 
@@ -52,15 +51,15 @@ class AlignedProject:
     Attributes
     ----------
     project
-        What was refined; it still holds the input values. Of several species, their `SpeciesSet`; each
-        result has an alignment for each of them, in their order.
+        What was refined; it still holds the input values. Each result has an alignment for each of its
+        species, in their order.
     report
         What became of each tomogram.
     warnings
         One sentence each.
     """
 
-    project: Dataset | SpeciesSet
+    project: Project
     report: RunReport
     warnings: tuple[str, ...] = field(default=())
 
@@ -119,14 +118,12 @@ class AlignedProject:
     def _own(
         self, folder: AnyPath, overwrite: bool, planned: Sequence[str]
     ) -> AbstractContextManager[OutputFolder]:
-        from tomopolish.dataset.species import SpeciesSet
         from tomopolish.run.folder.guard import Guard
         from tomopolish.run.folder.output import own_folder
         from tomopolish.run.outputs import COMMAND, inputs_of
 
-        first = self.project.first if isinstance(self.project, SpeciesSet) else self.project
         guard = Guard(
-            folder=first.files.working_directory / folder,
+            folder=self.project.first.files.working_directory / folder,
             shown=str(folder),
             command=COMMAND,
             inputs=inputs_of(self.project),
@@ -146,37 +143,37 @@ def load(
     mask: AnyPath | None = None,
     fsc: AnyPath | None = None,
     relion_version: int | None = None,
-) -> Dataset:
+) -> Project:
     """Open a project: from an optimisation set, from its parts, or from both (parts win).
 
     Relative paths, here and in the files, begin at the working directory. Images stay on disk;
-    ``project.load(name)`` returns the tilt series and the particles of one tomogram. `relion_version` is the
-    RELION, 4 or 5, that will read the results; by default that of the tomogram set.
+    ``project.tomogram(name)`` returns the tilt series and the particles of one tomogram. `relion_version` is
+    the RELION, 4 or 5, that will read the results; by default that of the tomogram set.
 
     Raises
     ------
     InputError
         When a file is missing or malformed.
     """
-    from tomopolish.run.align import open_inputs
+    from tomopolish.dataset.species import Project
+    from tomopolish.run.inputs import open_inputs
 
-    return open_inputs(
-        InputPaths(
-            optimisation_set=_path(optimisation_set),
-            particles=_path(particles),
-            tomograms=_path(tomograms),
-            trajectories=_path(trajectories),
-            half_map1=_path(half_map1),
-            half_map2=_path(half_map2),
-            mask=_path(mask),
-            fsc=_path(fsc),
-            relion_version=relion_version,
-        )
+    paths = InputPaths(
+        optimisation_set=_path(optimisation_set),
+        particles=_path(particles),
+        tomograms=_path(tomograms),
+        trajectories=_path(trajectories),
+        half_map1=_path(half_map1),
+        half_map2=_path(half_map2),
+        mask=_path(mask),
+        fsc=_path(fsc),
+        relion_version=relion_version,
     )
+    return Project.of(open_inputs(paths))
 
 
 def align(
-    project: Dataset | Mapping[str, Dataset],
+    project: Project | Mapping[str, Project],
     *,
     box_px: int | Mapping[str, int],
     range_px: int = 20,
@@ -224,21 +221,25 @@ def align(
     RunError
         When no tomogram could be refined.
     """
-    from tomopolish.dataset.check import check_dataset
-    from tomopolish.dataset.species import SpeciesSet, check_species
+    from tomopolish.dataset.check import check_project
     from tomopolish.run.align import STAGES
     from tomopolish.run.devices import runner_for
     from tomopolish.run.local import refine
     from tomopolish.run.reporter import SilentReporter, reporter_for
-    from tomopolish.run.species import SPECIES_STAGES
 
-    found = _joined(project, box_px) if isinstance(project, Mapping) else project
-    found = _selected(found, exclude_tilts, max_tilt_angle, max_dose)
-    first = found.first if isinstance(found, SpeciesSet) else found
+    chosen = _with_boxes(project, box_px)
+    selection = TiltSelection(
+        excluded={name: tuple(sorted(numbers)) for name, numbers in (exclude_tilts or {}).items()},
+        max_tilt_angle_degrees=max_tilt_angle,
+        max_dose=max_dose,
+    )
+    if selection:
+        chosen = chosen.selecting(selection)
+    first = chosen.first
     settings = AlignSettings(
         inputs=_inputs(first),
         windows=WindowSettings(
-            box_px=_one_box(found, box_px),
+            box_px=chosen.boxes_px[0],
             range_px=range_px,
             range_penalty=range_penalty,
             min_frame=min_frame,
@@ -253,54 +254,30 @@ def align(
     refuse_unavailable(settings)
     runner = runner_for(device)
     shown: Reporter = reporter_for(sys.stdout) if show_progress else SilentReporter()
-    stages: Stages[Any] = STAGES
-    if isinstance(found, SpeciesSet):
-        stages, warnings = SPECIES_STAGES, check_species(found)
-    else:
-        warnings = check_dataset(found, settings.windows.box_px)
+    warnings = check_project(chosen)
     for sentence in warnings:
         shown.warn(sentence)
-    report = refine(found, settings, stages, shown, runner=runner)
+    report = refine(chosen, settings, STAGES, shown, runner=runner)
     warnings += [sentence for result in report.results.values() for sentence in result.statistics.warnings]
-    return AlignedProject(project=found, report=report, warnings=tuple(dict.fromkeys(warnings)))
+    return AlignedProject(project=chosen, report=report, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _one_box(project: Dataset | SpeciesSet, box_px: int | Mapping[str, int]) -> int:
-    """Return the box of the first species."""
-    from tomopolish.dataset.species import SpeciesSet
+def _with_boxes(project: Project | Mapping[str, Project], box_px: int | Mapping[str, int]) -> Project:
+    """Return one project of all species, each with its box; raises InputError when a box is missing."""
+    from tomopolish.dataset.species import Species, join_species
 
-    if isinstance(project, SpeciesSet):
-        return project.boxes_px[0]
-    if isinstance(box_px, Mapping):
-        raise InputError("several boxes were given for one project: give one")
-    return box_px
-
-
-def _selected(
-    project: Dataset | SpeciesSet,
-    exclude_tilts: Mapping[str, Sequence[int]] | None,
-    max_tilt_angle: float | None,
-    max_dose: float | None,
-) -> Dataset | SpeciesSet:
-    """Leave out the tilt images that the options of `align` name, if any."""
-    tilts = TiltSelection(
-        excluded={name: tuple(sorted(numbers)) for name, numbers in (exclude_tilts or {}).items()},
-        max_tilt_angle_degrees=max_tilt_angle,
-        max_dose=max_dose,
-    )
-    return project.selecting(tilts) if tilts else project
-
-
-def _joined(projects: Mapping[str, Dataset], box_px: int | Mapping[str, int]) -> SpeciesSet:
-    from tomopolish.dataset.species import SpeciesDataset, join_species
-
-    boxes = dict.fromkeys(projects, box_px) if isinstance(box_px, int) else box_px
-    missing = [name for name in projects if name not in boxes]
-    if missing or not projects:
-        raise InputError(f"no box is given for {missing[0]}" if missing else "no species is given")
-    return join_species(
-        [SpeciesDataset(name=name, dataset=one, box_px=boxes[name]) for name, one in projects.items()]
-    )
+    if isinstance(project, Mapping):
+        if not project:
+            raise InputError("project: no species was passed; give at least one")
+        species = [Species(name=name, dataset=one.first, box_px=0) for name, one in project.items()]
+        project = join_species(species)
+    names = [species.name for species in project.species]
+    if not isinstance(box_px, Mapping):
+        return project.with_boxes([box_px] * len(names))
+    missing = [name for name in names if name not in box_px]
+    if missing:
+        raise InputError(f"box_px: no box is given for {missing[0]}; add it, or give one number for all")
+    return project.with_boxes([box_px[name] for name in names])
 
 
 def _inputs(project: Dataset) -> InputPaths:

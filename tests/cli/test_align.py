@@ -17,7 +17,7 @@ import tomopolish
 from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.errors import RunError
-from tomopolish.run import align as whole_run
+from tomopolish.run import inputs
 from tomopolish.run.work import Stages
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--j", "2", "--o", "out/"]
@@ -65,8 +65,8 @@ def test_a_run_writes_the_sets_and_says_what_changed(
     note = (project / "out/note.txt").read_text()
     assert "tomopolish align --i optimisation_set.star --b 48" in note
     written = tomopolish.load("out/optimisation_set.star")
-    before = tomopolish.load("optimisation_set.star").load("TS_02")
-    after = written.load("TS_02")
+    before = tomopolish.load("optimisation_set.star").first.load("TS_02")
+    after = written.first.load("TS_02")
     assert written.tomogram_names == ("TS_01", "TS_02")
     assert np.abs(after[0].projections_px - before[0].projections_px).max() > 0.5
     assert np.abs(after[1].positions_px - before[1].positions_px).max() > 0.5
@@ -82,7 +82,7 @@ def test_a_failed_tomogram_keeps_its_input_and_sets_the_status(
             raise RunError("TS_02.mrcs: section 3 cannot be read")
         return sound(series, *rest)
 
-    stages = Stages(prepare=pipeline.prepare, align_tomogram=failing)
+    stages = Stages(prepare=pipeline.prepare_species, align_tomogram=failing)
     monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
     assert run(ALIGN) == 1
     captured = capsys.readouterr()
@@ -91,7 +91,7 @@ def test_a_failed_tomogram_keeps_its_input_and_sets_the_status(
     assert captured.out.splitlines()[-1] == (
         "TS_02 failed and keeps its input values: TS_02.mrcs: section 3 cannot be read"
     )
-    before, after = (tomopolish.load(f"{f}optimisation_set.star").load("TS_02") for f in ("", "out/"))
+    before, after = (tomopolish.load(f"{f}optimisation_set.star").first.load("TS_02") for f in ("", "out/"))
     np.testing.assert_allclose(after[0].projections_px, before[0].projections_px, atol=1e-6)
     np.testing.assert_allclose(after[1].positions_px, before[1].positions_px, atol=1e-6)
 
@@ -161,7 +161,7 @@ def test_an_unexpected_error_is_one_sentence(
     def broken(*_: object, **__: object) -> None:
         raise AssertionError("what no one thought of")
 
-    monkeypatch.setattr(whole_run, "check_dataset", broken)
+    monkeypatch.setattr(inputs, "check_project", broken)
     for folder_exists in (False, True):
         if folder_exists:
             (project / "out").mkdir()

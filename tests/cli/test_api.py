@@ -16,7 +16,8 @@ from tomopolish.settings.alignment import FitSettings, MotionSettings
 def test_results_are_arrays_and_can_be_written(project: Path) -> None:
     loaded = tomopolish.load("optimisation_set.star")
     aligned = tomopolish.align(loaded, box_px=48, range_px=6, threads=2)
-    series, particles = loaded.load("TS_01")
+    tomogram = loaded.tomogram("TS_01")
+    series, particles = tomogram.series, tomogram.particles
     result = aligned.results["TS_01"]
     assert result.alignment.projections_px.shape == series.projections_px.shape
     assert result.alignment.positions_px.shape == particles.positions_px.shape
@@ -35,7 +36,7 @@ def test_results_are_arrays_and_can_be_written(project: Path) -> None:
 def test_options_are_settings(project: Path) -> None:
     loaded = tomopolish.load(Path("optimisation_set.star"))
     aligned = tomopolish.align(loaded, box_px=48, range_px=6, fit=FitSettings(const_positions=True))
-    particles = loaded.load("TS_01")[1]
+    particles = loaded.tomogram("TS_01").particles
     np.testing.assert_array_equal(aligned.results["TS_01"].alignment.positions_px, particles.positions_px)
 
 

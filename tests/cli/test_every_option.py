@@ -51,7 +51,7 @@ class Outcome:
     def geometry(self) -> dict[str, np.ndarray]:
         """The refined geometry, by kind."""
         assert self.status == 0, self.err
-        series, particles = tomopolish.load(self.folder / "optimisation_set.star").load("TS_01")
+        series, particles = tomopolish.load(self.folder / "optimisation_set.star").first.load("TS_01")
         found = {"projections": series.projections_px[:, :2], "positions": particles.positions_px}
         if particles.trajectories_px is not None:
             found["trajectories"] = particles.trajectories_px

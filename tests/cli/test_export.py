@@ -53,7 +53,7 @@ def refined(project: Path, **changes: Any) -> Path:
 
 def motion_of(project: Path) -> np.ndarray:
     """One px along x per image exposed."""
-    series, particles = tomopolish.load(project / "optimisation_set.star").load("TS_01")
+    series, particles = tomopolish.load(project / "optimisation_set.star").first.load("TS_01")
     offsets = np.zeros((len(particles), len(series), 3))
     offsets[:, series.chronological, 0] = np.arange(len(series))
     return offsets
@@ -65,7 +65,7 @@ def test_all_formats_of_all_tomograms(project: Path, capsys: pytest.CaptureFixtu
     assert shown.err == ""
     assert all(word in shown.out for word in ("TS_01", "TS_02", "IMOD", "AreTomo", "Warp"))
     assert files(project / "out") == ALL
-    _, particles = tomopolish.load("optimisation_set.star").load("TS_01")
+    _, particles = tomopolish.load("optimisation_set.star").first.load("TS_01")
     np.testing.assert_allclose(points(project), particles.positions_px[:, ::-1], atol=1e-4)
 
 
@@ -124,7 +124,7 @@ def test_mot_and_magnify(project: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_tilt_about_x_draws_a_warning_where_a_format_has_no_place_for_it(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    series, _ = tomopolish.load("optimisation_set.star").load("TS_01")
+    series, _ = tomopolish.load("optimisation_set.star").first.load("TS_01")
     angles = np.stack([np.full(11, 4.0), np.linspace(-50, 50, 11), np.full(11, 85.0)], axis=-1)
     projections = relion5_projections(
         angles, np.zeros((11, 2)), series.image_size_px, series.tomogram_size_px

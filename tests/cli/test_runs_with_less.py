@@ -71,7 +71,7 @@ def folders(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 
 def seen(out: str) -> np.ndarray:
     """Where a result sees its particles."""
-    series, particles = tomopolish.load(f"{out}/optimisation_set.star").load("TS_01")
+    series, particles = tomopolish.load(f"{out}/optimisation_set.star").first.load("TS_01")
     points = particles.positions_px[None]
     if particles.trajectories_px is not None:
         points = points + np.swapaxes(particles.trajectories_px, 0, 1)

@@ -86,7 +86,7 @@ def test_a_simulated_project_loads(here: Path, dialect: str) -> None:
     assert simulate("project", f"--dialect {dialect} --tomograms 2") == 0
     project = tomopolish.load("project/optimisation_set.star")
     assert project.tomogram_names == ("TS_01", "TS_02")
-    series, particles = project.load("TS_02")
+    series, particles = project.first.load("TS_02")
     assert (len(series), len(particles)) == (7, 4)
     assert series.image_size_px == (160, 144)
     assert "tomopolish simulate --o project" in (here / "project/note.txt").read_text()

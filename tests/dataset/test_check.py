@@ -22,9 +22,10 @@ from star_edits import (
     set_column,
 )
 
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.mrc import read_header, write_stack
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 
 PARTICLES, TOMOGRAMS, SERIES = "particles.star", "tomograms.star", "tilt_series/TS_01.star"
@@ -395,7 +396,7 @@ def test_there_are_enough_cases() -> None:
 def checked(case: Case) -> list[str]:
     Path("empty.star").write_text("data_general\n_rlnParticleNumber 0\n")
     components = {name: Path(path) for name, path in case.components.items()}
-    return check_dataset(open_dataset(Path(case.start), **components), case.box)
+    return check_project(Project.of(open_dataset(Path(case.start), **components), case.box))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -422,7 +423,7 @@ def test_the_larger_project_passes(in_golden: Path) -> None:
     for start in ("optimisation_set.star", "optimisation_set_r4.star"):
         done = []
         dataset = open_dataset(Path(start))
-        assert check_dataset(dataset, 96, lambda i, n, done=done: done.append((i, n))) == []
+        assert check_project(Project.of(dataset, 96), lambda i, n, done=done: done.append((i, n))) == []
         assert done == [(1, 2), (2, 2)]
 
 

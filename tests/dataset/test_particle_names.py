@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from star_edits import copy_row, drop_column, edit, set_cell, set_column
 
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.particle_names import particle_names
 from tomopolish.dataset.relion.trajectories import read_trajectory_set
+from tomopolish.dataset.species import Project
 from tomopolish.dataset.star import StarTable, read_star
 from tomopolish.errors import InputError
 
@@ -65,7 +66,7 @@ def test_names_are_made_and_said_once(project: Path, kind: str) -> None:
     change()
     dataset = open_dataset(Path("optimisation_set.star"))
     assert dataset.load("TS_01")[1].names == MADE
-    (sentence,) = check_dataset(dataset, 48)
+    (sentence,) = check_project(Project.of(dataset, 48))
     assert sentence.startswith(PARTICLES) and "named after their tomogram" in sentence
     assert says.partition(".* ")[0] in sentence and says.rpartition(".* ")[2] in sentence
 
@@ -86,7 +87,7 @@ def test_with_trajectories_particles_are_named_as_these(project: Path, kind: str
     offsets = written_with_motion(open_dataset(Path("optimisation_set.star")), "out")
     assert tuple(read_star("out/particles.star").table(TABLE).strings(NAME)) == MADE
     again = open_dataset(Path("out/optimisation_set.star"))
-    assert check_dataset(again, 48) == []
+    assert check_project(Project.of(again, 48)) == []
     np.testing.assert_allclose(again.load("TS_01")[1].trajectories_px, offsets / 4, atol=1e-6)
 
 
@@ -99,7 +100,7 @@ def test_trajectories_of_the_input_need_the_tables_names(project: Path, kind: st
     with pytest.raises(
         InputError, match="trajectories cannot be found; give every particle the rlnTomoPart"
     ) as caught:
-        check_dataset(dataset, 48)
+        check_project(Project.of(dataset, 48))
     with pytest.raises(InputError, match="trajectories cannot be found"):
         dataset.load("TS_01")
     assert "leave the trajectories out (--mot, rlnTomoTrajectoriesFile)" in str(caught.value)
@@ -110,13 +111,13 @@ def test_trajectories_of_the_input_need_the_tables_names(project: Path, kind: st
     np.testing.assert_allclose(found.trajectories_px[0], stated[0] / 4)
     FAULTS[kind][0]()
     drop_column("optimisation_set.star", "", "rlnTomoTrajectoriesFile")
-    assert len(check_dataset(open_dataset(Path("optimisation_set.star")), 48)) == 1
+    assert len(check_project(Project.of(open_dataset(Path("optimisation_set.star")), 48))) == 1
 
 
 def test_particles_that_are_listed_twice_are_named(project: Path) -> None:
     copy_row(PARTICLES, TABLE, 1)
     copy_row(PARTICLES, TABLE, 4)
-    warnings = check_dataset(open_dataset(Path("optimisation_set.star")), 48)
+    warnings = check_project(Project.of(open_dataset(Path("optimisation_set.star")), 48))
     assert len(warnings) == 2
     assert "2 particles have tomogram and position of an earlier one" in warnings[1]
 

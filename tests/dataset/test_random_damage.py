@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from star_edits import set_cell
 
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.mrc import read_header
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.species import Project
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError, RunError
 
@@ -44,7 +45,9 @@ def inside(folder: Path) -> Iterator[None]:
 def outcome(start: str) -> str:
     """What becomes of a project: it passes, or is refused in one sentence."""
     try:
-        check_dataset(open_dataset(Path(start), trajectories=Path("relion/motion/motion.star")), 48)
+        check_project(
+            Project.of(open_dataset(Path(start), trajectories=Path("relion/motion/motion.star")), 48)
+        )
     except InputError as problem:
         assert "\n" not in str(problem)
         return "refused"

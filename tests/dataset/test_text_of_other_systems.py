@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.relion.trajectories import read_trajectory_set
+from tomopolish.dataset.species import Project
 from tomopolish.dataset.star import StarFile, read_star, write_star
 
 MOTION = "relion/motion/motion.star"
@@ -79,7 +80,7 @@ def test_every_file_of_a_project_reads_the_same(project: Path, kind: str) -> Non
         write_star("again.star", found)
         assert equal(read_star("again.star"), expected)
     dataset = open_dataset(Path("optimisation_set.star"), trajectories=Path(MOTION))
-    assert check_dataset(dataset, 48) == []
+    assert check_project(Project.of(dataset, 48)) == []
     again, found_particles = dataset.load("TS_01")
     np.testing.assert_array_equal(again.projections_px, series.projections_px)
     np.testing.assert_array_equal(found_particles.trajectories_px, particles.trajectories_px)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from star_edits import copy_row, drop_column, drop_table, edit, set_cell, set_column
 
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.tilt_series import STATED_TWICE
 from tomopolish.dataset.relion.tomogram_size import SIZES, read_tomogram_size
+from tomopolish.dataset.species import Project
 from tomopolish.dataset.star import StarTable, format_floats
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import depth_px, project, relion5_parameters, rotation_x
@@ -28,7 +29,7 @@ def opened(start: str = "optimisation_set.star") -> Dataset:
 
 
 def warnings(start: str = "optimisation_set.star") -> list[str]:
-    return check_dataset(opened(start), 48)
+    return check_project(Project.of(opened(start), 48))
 
 
 def seen(series: TiltSeries, particles: Particles) -> np.ndarray:
@@ -132,7 +133,7 @@ def test_matrices_and_angles_that_agree_are_both_kept_up_to_date(project: Path) 
     assert warnings() == []
     dataset = opened()
     result = refined_on_disk(dataset, Path("out"))
-    assert check_dataset(open_dataset(Path("out/optimisation_set.star")), 48) == []
+    assert check_project(Project.of(open_dataset(Path("out/optimisation_set.star")), 48)) == []
     drop_column("out/tilt_series/TS_01.star", "TS_01", *[f"rlnTomoProj{axis}" for axis in "XYZW"])
     by_angles = seen(*open_dataset(Path("out/optimisation_set.star")).load("TS_01"))
     np.testing.assert_allclose(by_angles, result, atol=1e-5)

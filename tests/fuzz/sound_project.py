@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.mrc import write_stack, write_volume
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.screening import screened
+from tomopolish.dataset.species import Project
 from tomopolish.dataset.star import read_star, write_star
 from tomopolish.errors import InputError, TomopolishError
 
@@ -156,7 +157,7 @@ class SoundProject:
         try:
             dataset = open_dataset(self._folder / start, working_directory=self._folder)
             reached = "refused by the checks"
-            check_dataset(dataset, BOX)
+            check_project(Project.of(dataset, BOX))
             reached = "refused when read"
             for tomogram in dataset.tomogram_names:
                 series, particles = dataset.load(tomogram)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.model import Alignment, Tomogram
 from tomopolish.errors import RunError
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
@@ -30,10 +30,12 @@ class Project:
     def references(self, *, keep: bool = False) -> Any:
         return str(self.folder)
 
-    def load(self, name: str) -> Any:
+    def tomogram(self, name: str) -> Any:
         from small_project import make_series
 
-        return make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name), name
+        return Tomogram(
+            series=make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name), species=()
+        )
 
 
 def result_of(name: str) -> TomogramResult:

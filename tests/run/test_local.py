@@ -162,7 +162,7 @@ def test_warnings_name_their_tomogram_once() -> None:
 
 def test_the_closing_lists_figures_then_failures(capsys: pytest.CaptureFixture[str]) -> None:
     report = RunReport(results={"TS_01": result_of("TS_01")}, failures={"TS_02": "disk on fire"})
-    show_closing(report, Path("out"), PlainReporter(sys.stdout))
+    show_closing(report, [Path("out/optimisation_set.star")], PlainReporter(sys.stdout))
     lines = capsys.readouterr().out.splitlines()
     assert any("out/optimisation_set.star" in line for line in lines)
     assert lines[-1] == "TS_02 failed and keeps its input values: disk on fire"

@@ -29,77 +29,86 @@ from tomopolish.dataset.relion.particles import (
 )
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.remarks import Remark, Remarks
+from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
 
-WITHOUT_PARTICLES = "tomograms without particles"
 
-
-def check_dataset(
-    dataset: Dataset,
-    box_px: int,
+def check_project(
+    project: Project,
     progress: Callable[[int, int], None] = lambda done, total: None,
     unusable: dict[str, str] | None = None,
 ) -> list[str]:
-    """Check a data set as a whole.
+    """Check a project as a whole.
 
     Of the images only headers and three rows of each are read.
 
     Parameters
     ----------
-    box_px
-        Box in which particles are compared with the reference (``--b``).
     progress
-        Called with the number of tomograms checked, and of all.
+        Called with the number of tomograms checked, and of all; for each species anew.
     unusable
         Receives the tomograms that cannot be refined, with the reason; None: the first one is an error.
 
     Returns
     -------
-    Warnings, one sentence each.
+    Warnings, one sentence each; of several species they name the species.
 
     Raises
     ------
     InputError
-        When the data set cannot be refined; it names file, table and row, and the remedy.
+        When the project cannot be refined; it names file, table and row, and the remedy.
     """
-    check_box(box_px)
-    check_selection(dataset.tomograms, dataset.selection)
-    warnings = check_particles(dataset)
-    warnings += check_references(dataset, box_px)
-    unseen, faults, remarks = [], {}, Remarks()
-    names = dataset.tomogram_names
-    for done, name in enumerate(names, start=1):
-        try:
-            found, visible = check_tomogram(dataset, name, box_px, remarks)
-        except InputError as problem:
-            if unusable is None or len(names) == 1:
-                raise
-            faults[name] = problem
-            continue
-        finally:
-            progress(done, len(names))
-        warnings += found
-        if not visible:
-            unseen.append(name)
-    warnings += remarks.sentences()
-    if faults and len(faults) == len(names):
+    warnings: list[str] = []
+    visible = dict.fromkeys(project.tomogram_names, 0)
+    faults: dict[str, InputError] = {}
+    for species in project.species:
+        check_box(species.box_px)
+        check_selection(species.dataset.tomograms, species.dataset.selection)
+        sentences = check_particles(species.dataset, is_single=project.is_single)
+        sentences += check_references(species.dataset, species.box_px)
+        remarks, names = Remarks(), species.dataset.tomogram_names
+        for done, name in enumerate(names, start=1):
+            try:
+                of_tomogram, pairs = check_tomogram(species.dataset, name, species.box_px, remarks)
+            except InputError as problem:
+                if unusable is None or len(visible) == 1:
+                    raise
+                faults.setdefault(name, problem)
+                continue
+            finally:
+                progress(done, len(names))
+            sentences += of_tomogram
+            visible[name] += pairs
+        sentences += remarks.sentences()
+        warnings += [project.named(species, sentence) for sentence in sentences]
+    if faults and len(faults) == len(visible):
         raise next(iter(faults.values()))
-    if len(unseen) + len(faults) == len(names):
+    unseen = [name for name, pairs in visible.items() if not pairs and name not in faults]
+    return warnings + _without_visible_particles(project, unseen, faults, unusable)
+
+
+def _without_visible_particles(
+    project: Project, unseen: list[str], faults: dict[str, InputError], unusable: dict[str, str] | None
+) -> list[str]:
+    """Pass on, or warn of, tomograms in which no particle is seen; raises InputError when these are all."""
+    boxes = project.boxes_px
+    half = f"half a box ({boxes[0] // 2} px)" if project.is_single else "half a box"
+    which = "particle" if project.is_single else "particle of any species"
+    if len(unseen) + len(faults) == len(project.tomogram_names):
+        where = project.first.files.shown("particles" if project.is_single else "tomograms")
         raise InputError(
-            f"{dataset.files.shown('particles')}: no particle lies at least half a box ({box_px // 2} px) "
-            "inside any tilt image; check positions and pixel sizes, or give a smaller --b"
+            f"{where}: no {which} lies at least {half} inside any tilt image; check positions and pixel "
+            "sizes, or give a smaller --b"
         )
     if unusable is not None:
-        sentence = f"no particle lies half a box ({box_px // 2} px) inside any tilt image"
-        unusable.update(dict.fromkeys(unseen, sentence))
+        unusable.update(dict.fromkeys(unseen, f"no {which} lies {half} inside any tilt image"))
         unusable.update({name: str(problem) for name, problem in faults.items()})
-        return warnings
-    warnings += [
-        f"tomogram {name}: no particle lies half a box inside any tilt image; it keeps its input values"
+        return []
+    return [
+        f"tomogram {name}: no {which} lies half a box inside any tilt image; it keeps its input values"
         for name in unseen
     ]
-    return warnings
 
 
 def check_box(box_px: int) -> None:
@@ -110,8 +119,11 @@ def check_box(box_px: int) -> None:
         raise InputError(f"--b {box_px}: the box must have an even size; give --b {box_px + 1}")
 
 
-def check_particles(dataset: Dataset) -> list[str]:
+def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
     """Check the particle set as a whole and against the tomogram set; returns warnings.
+
+    `is_single` says whether tomograms without these particles stay as they are: another species may have
+    particles there.
 
     Raises
     ------
@@ -149,8 +161,10 @@ def check_particles(dataset: Dataset) -> list[str]:
     ]
     warnings += _orientation_warnings(particles)
     without = len(tomograms.names) - len(dataset.tomogram_names)
-    if without:
-        warnings.append(f"{tomograms.general.place}: {WITHOUT_PARTICLES}: {without}; they stay as they are")
+    if without and is_single:
+        warnings.append(
+            f"{tomograms.general.place}: tomograms without particles: {without}; they stay as they are"
+        )
     return warnings
 
 

@@ -1,4 +1,4 @@
-"""Several species in the same tomograms: their data sets, checked, loaded and written together."""
+"""A project: one or more species in the same tomograms, loaded and written together."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.dataset.check import (
-    WITHOUT_PARTICLES,
-    check_box,
-    check_particles,
-    check_references,
-    check_tomogram,
-)
 from tomopolish.dataset.images import MrcImages
-from tomopolish.dataset.left_out import check_selection
-from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
+from tomopolish.dataset.model import Alignment, References, TiltSeries, Tomogram
 from tomopolish.dataset.project import Dataset
-from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import InputError
 from tomopolish.settings.tilts import TiltSelection
+
+SINGLE = "particles"
+"""Name of the species of a project that has one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,8 +29,14 @@ class SpeciesReferences:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SpeciesDataset:
-    """The data set of one species."""
+class Species:
+    """Particles of one structure: their data set, and the box in which they are compared.
+
+    Attributes
+    ----------
+    box_px
+        Edge of the box; 0 where it has not been chosen.
+    """
 
     name: str
     dataset: Dataset
@@ -44,10 +44,24 @@ class SpeciesDataset:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SpeciesSet:
-    """Data sets that share their tomograms; see `join_species`."""
+class Project:
+    """One or more species in the same tomograms; see `join_species`."""
 
-    species: tuple[SpeciesDataset, ...]
+    species: tuple[Species, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset, box_px: int = 0) -> Project:
+        """Return the project of a single species."""
+        return cls(species=(Species(name=SINGLE, dataset=dataset, box_px=box_px),))
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{s.name} ({len(s.dataset.particles)} particles)" for s in self.species)
+        return f"<Project: {len(self.tomogram_names)} tomograms with particles; {names}>"
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one species, whose sets lie in the output folder itself."""
+        return len(self.species) == 1
 
     @property
     def first(self) -> Dataset:
@@ -57,13 +71,35 @@ class SpeciesSet:
     @cached_property
     def tomogram_names(self) -> tuple[str, ...]:
         """Tomograms that have particles of any species, in the order of the tomogram set."""
-        found = {name for s in self.species for name in s.dataset.tomogram_names}
-        return tuple(name for name in self.first.tomograms.names if name in found)
+        with_particles = {name for s in self.species for name in s.dataset.tomogram_names}
+        return tuple(name for name in self.first.tomograms.names if name in with_particles)
 
     @property
     def boxes_px(self) -> tuple[int, ...]:
         """Box of each species."""
         return tuple(s.box_px for s in self.species)
+
+    @property
+    def folders(self) -> dict[str, Species]:
+        """Folder within an output, ending in a slash, that receives the sets of each species.
+
+        That of a single species is the output folder itself, named "".
+        """
+        return {"" if self.is_single else f"{s.name}/": s for s in self.species}
+
+    @property
+    def conventions(self) -> list[str]:
+        """Say how positions are read, where versions of RELION read them differently."""
+        return [self.named(s, sentence) for s in self.species for sentence in s.dataset.conventions]
+
+    def named(self, species: Species, sentence: str) -> str:
+        """Return a sentence that says to which of several species it belongs."""
+        return sentence if self.is_single else f"{species.name}: {sentence}"
+
+    def with_boxes(self, boxes_px: Sequence[int]) -> Project:
+        """Return the project with a box chosen for each species."""
+        chosen = [replace(s, box_px=box) for s, box in zip(self.species, boxes_px, strict=True)]
+        return Project(species=tuple(chosen))
 
     def references(self, *, keep: bool = False) -> tuple[SpeciesReferences, ...]:
         """Return the references of each species; `keep` and what it raises as for `Dataset.references`."""
@@ -72,18 +108,19 @@ class SpeciesSet:
             for s in self.species
         )
 
-    def load(self, name: str) -> tuple[TiltSeries, tuple[Particles, ...]]:
-        """Load one tomogram with the particles of each species, of some of which there may be none.
-
-        Raises InputError as `Dataset.load`.
-        """
+    def tomogram(self, name: str) -> Tomogram:
+        """Load one tomogram with the particles of each species; raises InputError as `Dataset.load`."""
+        if self.is_single:
+            series, particles = self.first.load(name)
+            return Tomogram(series=series, species=(particles,))
         series = self.first.tomograms.load(name)
-        return series, tuple(
+        particles_of_each = [
             s.dataset.load(name)[1]
             if name in s.dataset.tomogram_names
             else s.dataset.particles.particles(series)
             for s in self.species
-        )
+        ]
+        return Tomogram(series=series, species=tuple(particles_of_each))
 
     def write(
         self,
@@ -93,7 +130,7 @@ class SpeciesSet:
         motion: bool,
         place: Path | None = None,
     ) -> tuple[Path, ...]:
-        """Write the refined tomograms once, and for each species a folder with all else.
+        """Write the refined tomograms once and all else of each species; of several species in folders.
 
         Parameters
         ----------
@@ -111,21 +148,21 @@ class SpeciesSet:
         RunError
             When a file cannot be written.
         """
-        for number, (species, found) in enumerate(zip(self.species, alignments, strict=True)):
+        for number, (species, alignment_of) in enumerate(zip(self.species, alignments, strict=True)):
             species.dataset.write(
                 out_folder,
-                found,
+                alignment_of,
                 motion=motion,
-                species=species.name,
+                species=None if self.is_single else species.name,
                 with_tomograms=number == 0,
                 place=place,
             )
         folder = self.first.files.working_directory / out_folder
-        return tuple(folder / species.name / "optimisation_set.star" for species in self.species)
+        return tuple(folder / f"{name}optimisation_set.star" for name in self.folders)
 
-    def selecting(self, selection: TiltSelection) -> SpeciesSet:
+    def selecting(self, selection: TiltSelection) -> Project:
         """Return the species with other tilt images left out on request."""
-        return SpeciesSet(
+        return Project(
             species=tuple(replace(s, dataset=s.dataset.selecting(selection)) for s in self.species)
         )
 
@@ -136,7 +173,7 @@ class SpeciesSet:
         object.__setattr__(self, "species", state["species"])
 
 
-def join_species(species: Sequence[SpeciesDataset]) -> SpeciesSet:
+def join_species(species: Sequence[Species]) -> Project:
     """Put data sets together that share their tomograms.
 
     The first one's tomogram set counts. One from another file must describe the tomograms that hold its
@@ -156,60 +193,10 @@ def join_species(species: Sequence[SpeciesDataset]) -> SpeciesSet:
             _check_same_tomograms(first, other)
         dataset = replace(other.dataset, files=files.updated({"tomograms": shared}))
         joined.append(replace(other, dataset=dataset))
-    return SpeciesSet(species=tuple(joined))
+    return Project(species=tuple(joined))
 
 
-def check_species(species: SpeciesSet, unusable: dict[str, str] | None = None) -> list[str]:
-    """Check all species and their tomograms; returns warnings, which name the species.
-
-    Parameters
-    ----------
-    unusable
-        Receives the tomograms that cannot be refined, with the reason; None: the first one is an error.
-
-    Raises
-    ------
-    InputError
-        When the data cannot be refined.
-    """
-    warnings: list[str] = []
-    visible: dict[str, int] = dict.fromkeys(species.tomogram_names, 0)
-    faults: dict[str, InputError] = {}
-    for s in species.species:
-        check_box(s.box_px)
-        check_selection(s.dataset.tomograms, s.dataset.selection)
-        found = check_particles(s.dataset)
-        found = [w for w in found if WITHOUT_PARTICLES not in w] + check_references(s.dataset, s.box_px)
-        remarks = Remarks()
-        for name in s.dataset.tomogram_names:
-            try:
-                sentences, pairs = check_tomogram(s.dataset, name, s.box_px, remarks)
-            except InputError as problem:
-                if unusable is None:
-                    raise
-                faults.setdefault(name, problem)
-                continue
-            found += sentences
-            visible[name] += pairs
-        found += remarks.sentences()
-        warnings += [f"{s.name}: {sentence}" for sentence in found]
-    if faults and len(faults) == len(visible):
-        raise next(iter(faults.values()))
-    unseen = [name for name, pairs in visible.items() if not pairs and name not in faults]
-    if len(unseen) + len(faults) == len(visible):
-        raise InputError(
-            f"{species.first.files.shown('tomograms')}: no particle of any species lies at least half a box "
-            "inside any tilt image; check positions and pixel sizes, or give a smaller --b"
-        )
-    sentence = "no particle of any species lies half a box inside any tilt image"
-    if unusable is not None:
-        unusable.update(dict.fromkeys(unseen, sentence))
-        unusable.update({name: str(problem) for name, problem in faults.items()})
-        return warnings
-    return warnings + [f"tomogram {name}: {sentence}; it keeps its input values" for name in unseen]
-
-
-def _check_same_tomograms(first: SpeciesDataset, other: SpeciesDataset) -> None:
+def _check_same_tomograms(first: Species, other: Species) -> None:
     ours, theirs = first.dataset.tomograms, other.dataset.tomograms
     one, two = first.dataset.files.shown("tomograms"), other.dataset.files.shown("tomograms")
     remedy = "give both species the same tomogram set, or one for all with --t"

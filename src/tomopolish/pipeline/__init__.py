@@ -2,7 +2,7 @@
 
 from tomopolish.pipeline.align import align_tomogram
 from tomopolish.pipeline.problem import build_problem
-from tomopolish.pipeline.references import PreparedReferences, prepare
+from tomopolish.pipeline.references import PreparedReferences, prepare, prepare_species
 from tomopolish.pipeline.windows import correlation_windows, frames_taking_part
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "correlation_windows",
     "frames_taking_part",
     "prepare",
+    "prepare_species",
 ]

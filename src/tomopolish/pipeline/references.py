@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tomopolish.dataset.model import References
+from tomopolish.dataset.species import SpeciesReferences
 from tomopolish.imaging.reference import ReferenceTransform, cropped, prepare_half_maps
 from tomopolish.imaging.weights import ReferenceWeight, reference_weight
 from tomopolish.settings.alignment import AlignSettings
@@ -34,3 +36,13 @@ def prepare(references: References, settings: AlignSettings) -> PreparedReferenc
         weight = reference_weight(references, box, settings.weights, whole)
         transform = cropped(whole, weight.last_frequency)
     return PreparedReferences(transform=transform, weight=weight)
+
+
+def prepare_species(
+    references: Sequence[SpeciesReferences], settings: AlignSettings
+) -> tuple[PreparedReferences, ...]:
+    """Make the references of each species ready, in its own box."""
+    return tuple(
+        prepare(r.references, replace(settings, windows=replace(settings.windows, box_px=r.box_px)))
+        for r in references
+    )

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tomopolish.dataset.images import MrcImages
-from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.model import TiltSeries, Tomogram
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.version import __version__
 
@@ -44,17 +44,15 @@ def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
     }
 
 
-def tomogram_fingerprint(common: Fingerprint, series: TiltSeries, particles: Any) -> Fingerprint:
-    """Digest what one tomogram's result depends on.
-
-    `particles` are those of one structure or a sequence, one for each.
-    """
+def tomogram_fingerprint(common: Fingerprint, tomogram: Tomogram) -> Fingerprint:
+    """Digest what one tomogram's result depends on."""
+    series = tomogram.series
     geometry = {f.name: getattr(series, f.name) for f in dataclasses.fields(series) if f.name != "images"}
     return {
         **common,
         "tilt series": digest(geometry),
         "tilt images": digest(_image_identities(series)),
-        "particles": digest(particles),
+        "particles": digest(tomogram.species),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.pipeline_nodes import NODE_TYPES, write_output_nodes
+from tomopolish.dataset.species import Project
 from tomopolish.output.logfile import FILE_NAME, TomogramPage, write_logfile
 from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
 from tomopolish.run.folder.guard import Guard
@@ -20,22 +21,14 @@ MOST_PAGES = 200
 """Tomograms that have a page of their own: a PDF of thousands helps nobody."""
 
 
-def write_job_files(
-    dataset: Dataset, report: RunReport, out: OutputFolder, job_folder: Path, species: Sequence[str] = ("",)
-) -> None:
-    """Write ``logfile.pdf`` and the list of results; raises TomopolishError when that is impossible.
-
-    Parameters
-    ----------
-    species
-        Folders of the species' sets within the output folder, ending in a slash; "" for that itself.
-    """
+def write_job_files(project: Project, report: RunReport, out: OutputFolder, job_folder: Path) -> None:
+    """Write ``logfile.pdf`` and the list of results; raises TomopolishError when that is impossible."""
     beside = job_folder.resolve() == out.folder.resolve()
     with out.new_files() as new:
-        pages = islice(_pages(dataset, report), MOST_PAGES)
+        pages = islice(_pages(project.first, report), MOST_PAGES)
         write_logfile(new / FILE_NAME, report.statistics, pages, report.failures)
         known = {*out.written.files, FILE_NAME}
-        places = dict.fromkeys(["", *species])
+        places = dict.fromkeys(["", *project.folders])
         results = [out.folder / f"{p}{name}" for p in places for name in NODE_TYPES if f"{p}{name}" in known]
         if beside:
             write_output_nodes(new, results, working_directory=Path.cwd())

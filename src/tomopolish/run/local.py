@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError, RunStopped
 from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
@@ -22,7 +23,7 @@ from tomopolish.run.failures import Failure, forget
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import ResultsStore, StoredResults
-from tomopolish.run.work import Prepared, Project, Stages, Work, report_failure, report_warnings
+from tomopolish.run.work import Prepared, Stages, Work, report_failure, report_warnings
 from tomopolish.settings.alignment import AlignSettings
 
 Outcomes = tuple[Mapping[str, TomogramResult], Mapping[str, str]]
@@ -186,9 +187,8 @@ def refine_one(
 
 def show_closing(
     report: RunReport,
-    folder: Path,
+    sets: Sequence[Path],
     reporter: Reporter,
-    sets: Sequence[Path] | None = None,
     maps: Mapping[str, MapComparison] | None = None,
     page: Path | None = None,
 ) -> None:
@@ -197,7 +197,7 @@ def show_closing(
     Parameters
     ----------
     sets
-        Refined optimisation sets, if not in the usual place.
+        Refined optimisation sets.
     maps
         Structure → comparison of maps; the sentence speaks of the first.
     page
@@ -210,8 +210,7 @@ def show_closing(
         reporter.show(maps_table(maps))
     reporter.show(time_table(report.statistics))
     reporter.say(f"\n{in_words(report.verdict, next(iter((maps or {}).values()), None))}")
-    shown = ", ".join(map(str, sets or [folder / "optimisation_set.star"]))
-    reporter.say(f"\nRefined sets: {shown}")
+    reporter.say(f"\nRefined sets: {', '.join(map(str, sets))}")
     if page is not None:
         reporter.say(f"Report: {page}")
     for name, sentence in report.failures.items():

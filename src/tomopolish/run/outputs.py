@@ -11,10 +11,9 @@ from pathlib import Path, PurePath
 
 from tomopolish.dataset.files import safe_file_name, unique_file_names
 from tomopolish.dataset.model import Alignment
-from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.pipeline_nodes import FILE_NAME as NODES_NAME
 from tomopolish.dataset.relion.tomograms import Dialect
-from tomopolish.dataset.species import SpeciesSet
+from tomopolish.dataset.species import Project
 from tomopolish.output.logfile import FILE_NAME as LOGFILE_NAME
 from tomopolish.output.meshes import FOLDER_NAME as MESHES_FOLDER
 from tomopolish.output.meshes import MAGNIFICATIONS
@@ -57,18 +56,8 @@ class SpeciesAlignments(Mapping[str, Alignment]):
         return len(self.results)
 
 
-def species_folders(project: Dataset | SpeciesSet) -> dict[str, Dataset]:
-    """Return the folder within the output, ending in a slash, that receives the sets of each species.
-
-    That of a single species is the output folder itself, named "".
-    """
-    if isinstance(project, SpeciesSet):
-        return {f"{species.name}/": species.dataset for species in project.species}
-    return {"": project}
-
-
 def write_refined_sets(
-    project: Dataset | SpeciesSet, results: Mapping[str, TomogramResult], folder: Path, place: Path
+    project: Project, results: Mapping[str, TomogramResult], folder: Path, place: Path
 ) -> None:
     """Write the refined sets of all species.
 
@@ -84,44 +73,38 @@ def write_refined_sets(
     RunError
         When a file cannot be written.
     """
-    found = species_alignments(project, results)
-    moving = any(a.trajectories_px is not None for alignments in found for a in alignments.values())
-    if isinstance(project, SpeciesSet):
-        project.write(folder, found, motion=moving, place=place)
-    else:
-        project.write(folder, found[0], motion=moving, place=place)
+    of_species = species_alignments(project, results)
+    moving = any(a.trajectories_px is not None for alignments in of_species for a in alignments.values())
+    project.write(folder, of_species, motion=moving, place=place)
 
 
-def species_alignments(
-    project: Dataset | SpeciesSet, results: Mapping[str, TomogramResult]
-) -> list[SpeciesAlignments]:
+def species_alignments(project: Project, results: Mapping[str, TomogramResult]) -> list[SpeciesAlignments]:
     """Return the alignments of each species, in their order."""
-    return [
-        SpeciesAlignments(results=results, number=number) for number in range(len(species_folders(project)))
-    ]
+    return [SpeciesAlignments(results=results, number=number) for number in range(len(project.species))]
 
 
-def optimisation_sets(project: Dataset | SpeciesSet) -> list[str]:
+def optimisation_sets(project: Project) -> list[str]:
     """Name the optimisation sets of all species, within the output folder."""
-    return [f"{name}{OPTIMISATION_SET}" for name in species_folders(project)]
+    return [f"{name}{OPTIMISATION_SET}" for name in project.folders]
 
 
-def inputs_of(project: Dataset | SpeciesSet, listed: Sequence[Path] = ()) -> Inputs:
+def inputs_of(project: Project, listed: Sequence[Path] = ()) -> Inputs:
     """Return the files that a project is read from, and further ones that are `listed`."""
-    datasets = species_folders(project).values()
+    datasets = [species.dataset for species in project.species]
     return Inputs(
         sets=lambda: [*listed, *(path for dataset in datasets for path in dataset.input_files())],
         images=lambda: [path for dataset in datasets for path in dataset.image_files()],
     )
 
 
-def planned_files(project: Dataset | SpeciesSet, settings: AlignSettings) -> list[str]:
+def planned_files(project: Project, settings: AlignSettings) -> list[str]:
     """Name the files that a run may write into its output folder."""
-    tomograms = next(iter(species_folders(project).values())).tomograms
+    tomograms = project.first.tomograms
     names = ["tomograms.star"]
     if tomograms.dialect is Dialect.RELION_5:
         names += [f"tilt_series/{stem}.star" for stem in unique_file_names(tomograms.names).values()]
-    for folder, dataset in species_folders(project).items():
+    for folder, species in project.folders.items():
+        dataset = species.dataset
         names += [f"{folder}{name}" for name in (OPTIMISATION_SET, "particles.star", "uncertainty.star")]
         if settings.motion is None and dataset.trajectories is None:
             continue
@@ -129,13 +112,13 @@ def planned_files(project: Dataset | SpeciesSet, settings: AlignSettings) -> lis
         meshes = [f"{MESHES_FOLDER}/{stem}_x{factor}.ply" for stem in stems for factor in MAGNIFICATIONS]
         names += [f"{folder}{name}" for name in ("motion.star", *meshes)]
     if settings.run.diagnostics:
-        numbers = [""] if isinstance(project, Dataset) else [f"_{n + 1}" for n in range(len(project.species))]
+        numbers = [""] if project.is_single else [f"_{n + 1}" for n in range(len(project.species))]
         shown = [safe_file_name(name) + number for name in project.tomogram_names for number in numbers]
         names += [pattern.replace("*", name) for name in shown for pattern in _DIAGNOSTICS]
     if settings.run.report:
         names.append(REPORT_NAME)
     if settings.run.evaluate:
-        suffixes = ["", *(f"_{name.rstrip('/')}" for name in list(species_folders(project))[1:])]
+        suffixes = ["", *(f"_{s.name}" for s in project.species[1:])]
         curves = [curve.format(suffix) for suffix in suffixes for curve in (BEFORE, AFTER)]
         names += [f"{COMPARISON_FOLDER}/{curve}" for curve in curves]
     if settings.run.pipeline_folder is not None:
@@ -155,7 +138,7 @@ class AlignmentOutput:
         Further lines of the note.
     """
 
-    project: Dataset | SpeciesSet
+    project: Project
     settings: AlignSettings
     invocation: Invocation
     lines: Sequence[str] = ()
@@ -250,8 +233,8 @@ class AlignmentFolder:
             project = self.output.project
             write_refined_sets(project, report.results, run.output_folder, new)
             alignments = species_alignments(project, report.results)
-            for (name, dataset), found in zip(species_folders(project).items(), alignments, strict=True):
-                write_meshes(new / name, dataset, found)
+            for (name, species), of_species in zip(project.folders.items(), alignments, strict=True):
+                write_meshes(new / name, species.dataset, of_species)
             write_note(new / self.out.free_name(NOTE_NAMES), self._note())
         self.store.add_to_run(tomograms=list(report.results), failures=dict(report.failures))
         return [self.out.folder / name for name in self.sets]

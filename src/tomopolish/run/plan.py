@@ -10,10 +10,10 @@ import numpy as np
 import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.species import Project
 from tomopolish.imaging.windows import pair_geometry, window_samples
 from tomopolish.output.table import Table
 from tomopolish.pipeline import frames_taking_part
-from tomopolish.run.work import Project
 from tomopolish.settings.alignment import AlignSettings
 
 COST_OVER_FFT = 4.0
@@ -38,19 +38,14 @@ class TomogramPlan:
     seconds: float
 
 
-def plan_run(
-    project_: Project, settings: AlignSettings, species_boxes_px: Sequence[int] | None = None
-) -> list[TomogramPlan]:
-    """Estimate each tomogram's memory and time; takes a fraction of a second.
-
-    `species_boxes_px` holds the box of each of several species; None: the project has one.
-    """
-    boxes, threads = species_boxes_px or (settings.windows.box_px,), settings.run.threads
+def plan_run(project: Project, settings: AlignSettings) -> list[TomogramPlan]:
+    """Estimate each tomogram's memory and time; takes a fraction of a second."""
+    boxes, threads = project.boxes_px, settings.run.threads
     seconds_per_pair = [COST_OVER_FFT * fft_seconds_per_pair(box, threads) for box in boxes]
     plans = []
-    for name in project_.tomogram_names:
-        series, particles = project_.load(name)
-        species = [particles] if species_boxes_px is None else particles
+    for name in project.tomogram_names:
+        tomogram = project.tomogram(name)
+        series, species = tomogram.series, tomogram.species
         pairs = [visible_pairs(series, p, settings, box) for p, box in zip(species, boxes, strict=True)]
         count = sum(map(len, species))
         plans.append(

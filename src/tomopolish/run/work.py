@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from tomopolish.dataset.model import TiltSeries, Tomogram
+from tomopolish.dataset.model import Tomogram
+from tomopolish.dataset.species import Project, SpeciesReferences
 from tomopolish.errors import RunError
 from tomopolish.output.diagnostics import write_diagnostics
 from tomopolish.progress import Progress
@@ -30,28 +31,11 @@ Prepared = TypeVar("Prepared")
 REFINE_AGAIN = "--only_do_unfinished refines it again"
 
 
-class Project(Protocol):
-    """The data set as a run sees it."""
-
-    @property
-    def tomogram_names(self) -> Sequence[str]:
-        """Tomograms that hold particles, in the order of the tomogram set."""
-
-    def references(self, *, keep: bool = False) -> Any:
-        """Return what the particles are compared with: `References`, or those of each species.
-
-        With `keep` the next call returns the same ones without reading them again.
-        """
-
-    def load(self, name: str) -> tuple[TiltSeries, Any]:
-        """Return one tilt series and its particles: `Particles`, or those of each species."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Stages(Generic[Prepared]):
     """The computation: references once, then one tomogram at a time."""
 
-    prepare: Callable[[Any, AlignSettings], Prepared]
+    prepare: Callable[[Sequence[SpeciesReferences], AlignSettings], Prepared]
     align_tomogram: Callable[[Tomogram, Prepared, AlignSettings, Progress], TomogramResult]
 
 
@@ -88,17 +72,15 @@ class Work(Generic[Prepared]):
 
         Raises RunError when its tilt images changed meanwhile; the stored result then counts as out of date.
         """
-        series, particles = self.project.load(name)
-        fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, series, particles)
-        species = particles if isinstance(particles, tuple) else (particles,)
-        tomogram = Tomogram(series=series, species=species)
+        tomogram = self.project.tomogram(name)
+        fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, tomogram)
         result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
             write_diagnostics(self._diagnostics_folder, name, result.diagnostics)
             result = replace(result, diagnostics=())
         if self.store is not None:
             self.store.save(name, result, fingerprint)
-        for path in changed_images(series):
+        for path in changed_images(tomogram.series):
             raise RunError(f"{path} changed while the tomogram was refined; {REFINE_AGAIN}")
         return result
 
@@ -153,8 +135,8 @@ class Work(Generic[Prepared]):
         stored = None if self.store is None else self.store.read(name)
         if stored is None:
             return None
-        series, particles = self.project.load(name)
-        return differences(stored.fingerprint, tomogram_fingerprint(self.common, series, particles))
+        current = tomogram_fingerprint(self.common, self.project.tomogram(name))
+        return differences(stored.fingerprint, current)
 
 
 def report_failure(name: str, sentence: str, settings: AlignSettings, reporter: Reporter) -> None:

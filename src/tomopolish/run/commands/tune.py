@@ -22,10 +22,10 @@ from tomopolish.output.tuning import (
     verdict,
     write_surface,
 )
-from tomopolish.run.align import checked_inputs
 from tomopolish.run.failures import Failure
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
+from tomopolish.run.inputs import checked_project
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
@@ -94,7 +94,8 @@ def run_tune(
         When the inputs cannot be used, no tomogram could be aligned, or the results cannot be written.
     """
     reporter = reporter or reporter_for(sys.stdout)
-    dataset, unusable = checked_inputs(settings.align, reporter)
+    project, unusable = checked_project(settings.align, reporter)
+    dataset = project.first
     names = most_particles(dataset, settings.tomograms, unusable)
     folder = settings.align.run.output_folder
     guard = Guard(
