@@ -134,7 +134,7 @@ class Outcome:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Time the refinement of a project's first tomogram, and its windows step by step."""
-    project = tomopolish.load(arguments.i)
+    project = tomopolish.load(arguments.i).first
     series, particles = project.load(project.tomogram_names[0])
     reading = [read_all(series, arguments.j) for _ in range(2)][-1]
     case, outcomes = None, []

@@ -65,11 +65,11 @@ class Workshop:
         return self.folder / out
 
     def load(self, out: str = ".") -> tuple[TiltSeries, Particles]:
-        return tomopolish.load(self.folder / out / SET).load("TS_01")
+        return tomopolish.load(self.folder / out / SET).first.load("TS_01")
 
     def log_likelihood(self, out: str = ".", *, still: bool = False) -> float:
         """Of the geometry that a set holds, on the windows of the project's input."""
-        dataset = tomopolish.load(self.folder / SET)
+        dataset = tomopolish.load(self.folder / SET).first
         windows = compute_windows(*dataset.load("TS_01"), dataset.references(), make_settings(BOX, REACH))
         series, particles = self.load(out)
         if still:
@@ -375,8 +375,8 @@ def test_motion_of_several_species(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     words += ["--motion", "--s_vel", "0.25", "--s_div", "200", *LIGHT, "--o", "out"]
     assert run(["align", *words]) == 0
     for name, count in (("ribosome", 16), ("fas", 9)):
-        before = tomopolish.load(inputs[name]).load("TS_01")
-        after = tomopolish.load(f"out/{name}/{SET}").load("TS_01")
+        before = tomopolish.load(inputs[name]).first.load("TS_01")
+        after = tomopolish.load(f"out/{name}/{SET}").first.load("TS_01")
         trajectories = after[1].trajectories_px
         assert trajectories is not None and trajectories.shape[0] == len(after[1]) == count
         assert rms(trajectories) * PIXEL > 1

@@ -17,6 +17,7 @@ import tomopolish
 from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.errors import RunError
+from tomopolish.run import align as align_run
 from tomopolish.run import inputs
 from tomopolish.run.work import Stages
 
@@ -83,7 +84,7 @@ def test_a_failed_tomogram_keeps_its_input_and_sets_the_status(
         return sound(series, *rest)
 
     stages = Stages(prepare=pipeline.prepare_species, align_tomogram=failing)
-    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
+    monkeypatch.setitem(align_run.run_align.__kwdefaults__, "stages", stages)
     assert run(ALIGN) == 1
     captured = capsys.readouterr()
     assert "warning: TS_02 failed: TS_02.mrcs: section 3 cannot be read\n" in captured.err

@@ -171,7 +171,7 @@ def keeps(option: str, name: str) -> Check:
     def check(bench: Bench) -> None:
         changes(option)(bench)
         before = open_dataset(Path("optimisation_set.star")).load("TS_01")
-        after = tomopolish.load(bench(option).folder / "optimisation_set.star").load("TS_01")
+        after = tomopolish.load(bench(option).folder / "optimisation_set.star").first.load("TS_01")
         kept = {
             "positions": lambda load: load[1].positions_px,
             "angles": lambda load: load[0].projections_px[:, :3, :3],

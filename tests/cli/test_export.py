@@ -223,7 +223,7 @@ def test_what_cannot_work_is_refused(
 
 
 def test_from_python_the_residuals_are_numbers(project: Path) -> None:
-    dataset: Dataset = tomopolish.load("optimisation_set.star")
+    dataset: Dataset = tomopolish.load("optimisation_set.star").first
     settings = exports.ExportSettings(output_folder=Path("out"), formats=("aretomo",))
     found = exports.export_dataset(dataset, settings)
     assert found.tomograms["TS_01"].residual_px["aretomo"] < 1e-3
