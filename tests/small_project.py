@@ -112,7 +112,7 @@ def make_particles(
     trajectories_px: np.ndarray | None = None,
 ) -> Particles:
     count = len(positions_px)
-    groups = groups or (OpticsGroup(name="all", pixel_size_angstrom=3.0, microscope=MICROSCOPE),)
+    groups = groups or (OpticsGroup(name="all"),)
     return Particles(
         rows=np.arange(count),
         names=tuple(f"TS/{i + 1}" for i in range(count)),

@@ -18,7 +18,6 @@ import numpy as np
 import spec_windows
 
 from small_project import (
-    MICROSCOPE,
     make_particles,
     make_references,
     make_series,
@@ -40,12 +39,10 @@ BOX, REACH = 24, 3
 GROUPS = (
     OpticsGroup(
         name="aberrated",
-        pixel_size_angstrom=3.0,
-        microscope=MICROSCOPE,
         even_zernike=(0.3, 0.0, -0.8, 0.5),
         odd_zernike=(0.4, -0.7, 0.2, 0.5),
     ),
-    OpticsGroup(name="plain", pixel_size_angstrom=3.0, microscope=MICROSCOPE),
+    OpticsGroup(name="plain"),
 )
 SEVERAL = tuple(
     OpticsGroup(name=f"{even} {odd}", even_zernike=even, odd_zernike=odd)

@@ -10,7 +10,6 @@ import pytest
 import spec_windows
 
 from small_project import (
-    MICROSCOPE,
     compute_windows,
     make_particles,
     make_references,
@@ -28,12 +27,10 @@ FALLING_FSC = np.concatenate([np.linspace(1, 0.5, 12), [0.3, 0.16, 0.13, 0.05], 
 ABERRATED = (
     OpticsGroup(
         name="odd and even",
-        pixel_size_angstrom=3.0,
-        microscope=MICROSCOPE,
         even_zernike=(0.3, 9.0, -0.4, 12.0),
         odd_zernike=(4.0, -7.0, 60.0, 0.8),
     ),
-    OpticsGroup(name="plain", pixel_size_angstrom=3.0, microscope=MICROSCOPE),
+    OpticsGroup(name="plain"),
 )
 
 

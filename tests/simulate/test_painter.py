@@ -51,7 +51,7 @@ def _scene(
         fractional_dose=None,
         images=ImageStack(stack=np.zeros((1, size[1], size[0]), dtype=np.float32)),
     )
-    group = OpticsGroup(name="a", pixel_size_angstrom=4.0, microscope=microscope)
+    group = OpticsGroup(name="a")
     particles = Particles(
         rows=np.arange(count),
         names=tuple("abcdefgh"[:count]),

@@ -161,14 +161,9 @@ class TiltSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class OpticsGroup:
-    """Optics shared by a group of particles.
-
-    Pixel size and microscope are those of the tomogram; what is stated for the group is not computed with.
-    """
+    """Aberrations shared by a group of particles; pixel size and microscope are those of the tomogram."""
 
     name: str
-    pixel_size_angstrom: float | None = None
-    microscope: Microscope | None = None
     even_zernike: tuple[float, ...] = ()
     odd_zernike: tuple[float, ...] = ()
 

@@ -63,7 +63,7 @@ def run_align(
     else:
         runner = runner_for(settings.run.device, debug=invocation.debug)
     project, unusable = checked_project(settings, reporter)
-    lines = project.conventions if project.is_single else species_lines(project, settings)
+    lines = [*([] if project.is_single else species_lines(project, settings)), *project.conventions]
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
     output.check()
     if settings.run.dry_run:

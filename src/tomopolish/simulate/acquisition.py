@@ -90,8 +90,6 @@ def optics_groups(settings: AcquisitionSettings) -> tuple[OpticsGroup, ...]:
     return tuple(
         OpticsGroup(
             name=f"opticsGroup{i + 1}",
-            pixel_size_angstrom=settings.pixel_size_angstrom,
-            microscope=microscope(settings),
             even_zernike=settings.even_zernike if i == 0 else (),
             odd_zernike=settings.odd_zernike if i == 0 else (),
         )
