@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,14 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tomopolish.errors import InputError
 from tomopolish.run.folder import lock
 from tomopolish.run.folder.guard import Guard
-from tomopolish.run.folder.lock import FolderInUseError, read_owner
+from tomopolish.run.folder.lock import FolderInUseError, read_owner, this_process
 from tomopolish.run.folder.output import own_folder
 
 OWNER = """
@@ -30,6 +33,17 @@ with own_folder(Guard(folder=Path(sys.argv[1]), shown="out", command="align"), [
 """
 
 
+ANN = {
+    "host": "node17",
+    "machine": "another",
+    "process": 4,
+    "process_start": "7",
+    "user": "ann",
+    "started": "2026-01-01",
+    "command": "align",
+}
+
+
 def use(folder: Path) -> None:
     with own_folder(Guard(folder=folder, shown="--o out", command="align"), ["tomopolish", "align"]):
         assert read_owner(folder / ".tomopolish") is not None
@@ -39,8 +53,7 @@ def claim_elsewhere(folder: Path, age_seconds: float) -> Path:
     """Leave the record of an owner on another machine, whose lock this one does not see."""
     use(folder)
     record = folder / ".tomopolish/owner.json"
-    owner = {"host": "node17", "process": 4, "user": "ann", "started": "2026-01-01", "command": "align"}
-    record.write_text(json.dumps(owner))
+    record.write_text(json.dumps(ANN))
     then = time.time() - age_seconds
     os.utime(record, (then, then))
     return record
@@ -89,6 +102,38 @@ def test_an_owner_shows_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
         while record.stat().st_mtime < 2e9 and time.time() - record.stat().st_mtime > 60:
             assert time.monotonic() < end
             time.sleep(0.01)
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(self: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refusing)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_a_process_of_this_machine_that_is_gone_is_seen(tmp_path: Path) -> None:
+    use(tmp_path)
+    record = tmp_path / ".tomopolish/owner.json"
+    mine = asdict(this_process(["align"]))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for gone in ({"process": ended.pid}, {"process_start": "17"}):  # the latter: its number was given again
+        record.write_text(json.dumps(mine | gone))
+        use(tmp_path)
+    record.write_text(json.dumps(mine))
+    with pytest.raises(FolderInUseError, match=f"in use by process {os.getpid()} of "):
+        use(tmp_path)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_a_second_owner_is_refused(tmp_path: Path) -> None:
+    with own_folder(Guard(folder=tmp_path, shown="out", command="align"), ["align"]):
+        with pytest.raises(FolderInUseError):
+            use(tmp_path)
+        assert read_owner(tmp_path / ".tomopolish") is not None
+    use(tmp_path)
 
 
 def test_a_damaged_record_blocks_nobody(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """One owner of a folder at a time: a lock of the operating system, and a record that says whose it is.
 
 The lock ends with its process, however that ends. On file systems where such locks hold within one machine
-only, the record tells runs on other machines: its time of change is renewed while the owner lives.
+only, the record tells processes on other machines: its time of change is renewed while the owner lives. Where
+there are no locks at all, the record alone counts, and on its own machine a process that is gone is seen.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -18,7 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import FileLock, Timeout
 
 from tomopolish.errors import InputError
 
@@ -34,16 +36,32 @@ Clients of network file systems may see changes a minute late.
 """
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems without locks answer."""
+
+
 class FolderInUseError(InputError):
     """Another process writes into the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """The process that writes into a folder: host, number, user, start (ISO 8601) and command line."""
+    """The process that writes into a folder.
+
+    Attributes
+    ----------
+    host, machine
+        Name of the machine, and what tells it from others (of the same name): since when it runs.
+    process, process_start
+        Number of the process, and what tells it from later ones of the same number; "" where unknown.
+    started
+        When it began, ISO 8601.
+    """
 
     host: str
+    machine: str
     process: int
+    process_start: str
     user: str
     started: str
     command: str
@@ -52,6 +70,16 @@ class Owner:
         whose = f"process {self.process} of {self.user} on {self.host}"
         return f"{whose}, which began at {self.started} ({self.command})"
 
+    def lives_here(self) -> bool:
+        """Whether the process is still there, on this machine."""
+        try:
+            os.kill(self.process, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:  # it is another user's
+            pass
+        return _process_start(self.process) == self.process_start
+
 
 def this_process(command: Sequence[str]) -> Owner:
     """Return the record of this process."""
@@ -59,13 +87,32 @@ def this_process(command: Sequence[str]) -> Owner:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user number without a name
         user = f"user {os.getuid()}"
+    host = socket.gethostname()
     return Owner(
-        host=socket.gethostname(),
+        host=host,
+        machine=_machine() or host,
         process=os.getpid(),
+        process_start=_process_start(os.getpid()),
         user=user,
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         command=shlex.join(command),
     )
+
+
+def _machine() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # no Linux
+        return ""
+
+
+def _process_start(process: int) -> str:
+    """Return when a process began, in the clock ticks of its machine; "" where that is unknown."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 @contextlib.contextmanager
@@ -88,27 +135,19 @@ def sole_owner(state_folder: Path, command: Sequence[str], shown: str) -> Iterat
     OSError
         When nothing can be written there.
     """
-    lock = _locked(state_folder / LOCK_NAME)
-    if lock is None:
-        raise _refusal(state_folder, shown)
+    lock = FileLock(state_folder / LOCK_NAME, timeout=0, mode=0o666)
     try:
-        with _recorded(state_folder, this_process(command), shown):
+        lock.acquire()
+    except Timeout:
+        raise _refusal(state_folder, shown) from None
+    except (NotImplementedError, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno not in _NO_LOCKS:
+            raise
+    try:
+        with _recorded(state_folder, this_process(command), shown, is_locked=lock.is_locked):
             yield
     finally:
         lock.release()
-
-
-def _locked(path: Path) -> BaseFileLock | None:
-    """Take a lock; None where another process has it."""
-    try:
-        for kind in (FileLock, SoftFileLock):
-            lock = kind(path, timeout=0, mode=0o666)
-            with contextlib.suppress(NotImplementedError):  # a file system without locks
-                lock.acquire()
-                return lock
-    except Timeout:
-        pass
-    return None
 
 
 def _refusal(state_folder: Path, shown: str) -> FolderInUseError:
@@ -123,40 +162,47 @@ def _refusal(state_folder: Path, shown: str) -> FolderInUseError:
 def read_owner(state_folder: Path) -> Owner | None:
     """Return who is recorded as the owner; None where nobody is, or the record is damaged."""
     try:
-        return Owner(**json.loads((state_folder / OWNER_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = json.loads((state_folder / OWNER_NAME).read_text(encoding="utf-8"))
+        return Owner(**{**content, "process": int(content["process"])})
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 @contextlib.contextmanager
-def _recorded(state_folder: Path, owner: Owner, shown: str) -> Iterator[None]:
+def _recorded(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool) -> Iterator[None]:
     """Leave a record within the block, and renew its time of change."""
     path = state_folder / OWNER_NAME
-    _take_over(state_folder, owner, shown)
+    _take_over(state_folder, owner, shown, is_locked=is_locked)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:  # a process of another machine was quicker
         raise _refusal(state_folder, shown) from None
     ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(descriptor, ended), daemon=True)
     try:
         os.write(descriptor, json.dumps(asdict(owner)).encode("utf-8", "surrogateescape"))
-        threading.Thread(target=_beat, args=(descriptor, ended), daemon=True).start()
+        beats.start()
         yield
     finally:
         ended.set()
+        if beats.is_alive():
+            beats.join()
         if read_owner(state_folder) == owner:
             path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _take_over(state_folder: Path, owner: Owner, shown: str) -> None:
+def _take_over(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool) -> None:
     """Remove the record of an owner that is gone; raises FolderInUseError for one that may live.
 
-    The lock is ours, so that an owner on this machine has ended.
+    Where the lock is ours, an owner on this machine has ended.
     """
     path = state_folder / OWNER_NAME
     earlier = read_owner(state_folder)
-    if earlier is not None and earlier.host != owner.host:
+    if earlier is not None and earlier.machine == owner.machine:
+        if not is_locked and earlier.lives_here():
+            raise _refusal(state_folder, shown)
+    elif earlier is not None:
         quiet = _seconds_since_change(state_folder, path)
         if quiet < QUIET_SECONDS:
             raise FolderInUseError(
@@ -170,7 +216,7 @@ def _take_over(state_folder: Path, owner: Owner, shown: str) -> None:
 def _seconds_since_change(state_folder: Path, path: Path) -> float:
     """Return the age of a file by the clock of its file system, which may not be this machine's."""
     clock = state_folder / LOCK_NAME
-    os.utime(clock)
+    clock.touch()
     try:
         return clock.stat().st_mtime - path.stat().st_mtime
     except FileNotFoundError:
