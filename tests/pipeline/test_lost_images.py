@@ -48,6 +48,20 @@ def align(series: TiltSeries, settings: AlignSettings) -> TomogramResult:
     )
 
 
+@pytest.mark.parametrize("kind", ["static", "shifts of micrographs"])
+def test_weights_beyond_single_precision_cost_the_image(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    images = rng.normal(size=(6, 150, 170)).astype(np.float32)
+    series = make_series(rng, images)
+    bfactor = series.ctf.bfactor_angstrom2.copy()
+    bfactor[LOST] = -9500.0
+    series = replace(series, ctf=replace(series.ctf, bfactor_angstrom2=bfactor))
+    result = align(series, make_settings(BOXES[0], 6, **KINDS[kind]))
+    assert [one.tilt for one in result.left_out] == [LOST]
+    assert "B factor" in result.left_out[0].reason
+    assert np.isfinite(result.alignment.projections_px).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_found_late_counts_as_what_was_known_before(kind: str) -> None:
     rng = np.random.default_rng(3)

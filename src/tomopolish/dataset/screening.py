@@ -8,7 +8,8 @@ median and the median absolute deviation of a few of its rows, so that images ar
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -165,6 +166,17 @@ class ScreenedFiles(ScreenedImages):
                     self.images.read_into(tilt, sample[i : i + 1], row)
                 known = self._ranges[tilt] = pixel_range(sample)
         return known
+
+
+@contextmanager
+def losing(series: TiltSeries, tilt: int) -> Iterator[None]:
+    """Note an image of a screened series that what the block does shows to be unusable; the error goes on."""
+    try:
+        yield
+    except UnusableImageError as problem:
+        if isinstance(series.images, ScreenedImages):
+            series.images.lost.setdefault(tilt, str(problem))
+        raise
 
 
 def screened(series: TiltSeries) -> TiltSeries:

@@ -7,6 +7,7 @@ noise power (docs/conventions.md). Their quotient is the map's unitary transform
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, prefetch
-from tomopolish.dataset.screening import screened, without_lost
-from tomopolish.errors import InputError
+from tomopolish.dataset.screening import losing, screened, without_lost
+from tomopolish.errors import InputError, UnusableImageError
 from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
 from tomopolish.imaging.kernels.backproject import back_project
 from tomopolish.imaging.noise import noise_power
@@ -84,11 +85,10 @@ class Reconstruction:
         progress = progress or SilentProgress()
         with progress.stage("back-projection", len(busy)) as stage:
             for tilt, image in prefetch(series, busy, image_alone):
-                power = noise_power(image, box, box / 2, pool)
-                frequencies = tilt_frequencies(
-                    series, tilt, whitening(power, box), particles.optics_groups, 0.0
-                )
-                self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box), pool)
+                weight = whitening(noise_power(image, box, box / 2, pool), box)
+                with contextlib.suppress(UnusableImageError), losing(series, tilt):
+                    frequencies = tilt_frequencies(series, tilt, weight, particles.optics_groups, 0.0)
+                    self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box), pool)
                 stage.advance()
         return without_lost(series)
 

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
+from tomopolish.errors import UnusableImageError
 from tomopolish.imaging.weights import used_columns
 from tomopolish.physics.fourier import column_multiplicity, radius_half_plane, row_frequencies
 from tomopolish.physics.optics import aberration_phases, ctf_phase, dose_weight
 from tomopolish.shapes import Complex64, Float, Float32, Int
 
 Array = np.ndarray
+
+LARGEST_WEIGHT = 1e25
+"""Weight whose products with images and references single precision still holds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +71,11 @@ def tilt_frequencies(
         Frequency weight w(k), half plane.
     groups
         Optics groups of the particles.
+
+    Raises
+    ------
+    UnusableImageError
+        When single precision cannot hold the weights.
     """
     box = weight.shape[0]
     unit = 1 / (box * series.pixel_size_angstrom)
@@ -74,7 +83,8 @@ def tilt_frequencies(
     dose = dose_weight(k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt]))
     used = used_columns(weight, dose, box, cutoff_fraction)
     ctf, microscope = series.ctf, series.microscope
-    damping = float(ctf.scale[tilt]) * np.exp(-ctf.bfactor_angstrom2[tilt] * k**2 / 4)
+    with np.errstate(over="ignore"):
+        damping = float(ctf.scale[tilt]) * np.exp(-ctf.bfactor_angstrom2[tilt] * k**2 / 4)
     rows = int(np.abs(row_frequencies(box)[used > 0]).max(initial=0)) + 1
     columns = max(int(used.max()), 1)
     ky = np.stack([np.arange(rows), -np.arange(rows)])
@@ -82,12 +92,17 @@ def tilt_frequencies(
     columns_used[1, box // 2 :] = 0  # ky = s/2 and −s/2 are one row of the full plane
     # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin
     # leave +sin γ.
-    envelope = dose * damping
-    signal = column_multiplicity(box) * weight * envelope**2
+    with np.errstate(over="ignore", invalid="ignore"):
+        envelope = dose * damping
+        signal = column_multiplicity(box) * weight * envelope**2
     total, signal = ((plane[ky % box, :columns]) for plane in (weight * envelope / box, signal))
     for plane in (total, signal):
         plane[np.arange(columns) >= columns_used[..., None]] = 0
         plane[:, 0, 0] = 0  # DC is never used
+        if not np.abs(plane).max() < LARGEST_WEIGHT:
+            raise UnusableImageError(
+                "its B factor, CTF scale or exposure gives weights beyond single precision; correct its row"
+            )
     wavelength = microscope.wavelength_angstrom
     per_angstrom = -np.pi * wavelength * unit**2
     xx, xy, yy = ctf.astigmatism_angstrom()[tilt]

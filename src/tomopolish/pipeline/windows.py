@@ -10,7 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, overlap, prefetch
-from tomopolish.dataset.screening import without_lost
+from tomopolish.dataset.screening import losing, without_lost
 from tomopolish.imaging.devices import Correlator, lend_correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.held_out import choose_held_out, empty_windows, in_one
@@ -89,12 +89,14 @@ def correlation_windows(
         def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
             weight = weights[tilt if len(weights) > 1 else 0]
             groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
+            with losing(series, tilt):
+                frequencies = tilt_frequencies(series, tilt, weight, groups, cutoff)
             return TiltTask(
                 image=image,
                 tilt=tilt,
                 geometry=geometry,
                 particles=particles,
-                frequencies=tilt_frequencies(series, tilt, weight, groups, cutoff),
+                frequencies=frequencies,
                 mask=mask,
                 reference=references.transform,
                 displacements_px=samples,
