@@ -126,6 +126,10 @@ def test_matrices_count_where_angles_disagree(project: Path) -> None:
     shift = np.array(relion5_parameters(series.projections_px, (192, 192), (192, 192, 250))[1])
     distance = np.linalg.norm(expected[..., :2] - 96 - shift[:, None], axis=-1)
     assert f"up to {2 * np.sin(np.deg2rad(3.5) / 2) * distance.max():.3g} px" in sentence
+    drop_column(SERIES, "TS_01", *sentence.partition("remove the columns ")[2].split(", "))
+    assert warnings() == []
+    by_angles = seen(opened().load("TS_01")[0], particles)
+    assert np.abs(by_angles - expected).max() > 1
 
 
 def test_matrices_and_angles_that_agree_are_both_kept_up_to_date(project: Path) -> None:

@@ -97,14 +97,14 @@ def projection_remarks(series: TiltSeries, points_px: Float[Array, "P 3"]) -> li
     ignored = series.ignored_projections_px
     if ignored is None or not len(points_px):
         return []
-    difference = project(series.projections_px, points_px) - project(ignored, points_px)
+    difference = (project(series.projections_px, points_px) - project(ignored, points_px))[series.usable]
     apart_px = float(np.hypot(difference[..., 0], difference[..., 1]).max())
     if apart_px <= _NOTABLE_PX:
         return []
     sentence = (
         f"{MATRIX_ROWS[0]}, Y, Z, W count, as in RELION, but the angles and shifts beside them disagree: "
-        "they place particles up to {amount} px elsewhere in the tilt images; remove the columns that are "
-        "out of date"
+        "they place particles up to {amount} px elsewhere in the tilt images; if they are the right ones, "
+        f"remove the columns {', '.join(MATRIX_ROWS)}"
     )
     return [Remark(sentence=sentence, amount=apart_px)]
 
