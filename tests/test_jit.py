@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -184,6 +186,26 @@ def test_a_folder_of_another_user_is_not_used(base: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: base.stat().st_uid + 1)
     unused, reason = kernel_cache.folder()
     assert unused is None and "another user" in reason
+
+
+def test_a_process_waits_once_for_another_one_that_was_stopped(
+    base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kernel_cache, "SECONDS_UNTIL_WORDS", 0.1)
+    monkeypatch.setattr(kernel_cache, "LONGEST_WAIT_S", 1.0)
+    for name in ("_has_spoken", "_waits_no_more"):
+        monkeypatch.setattr(kernel_cache, name, threading.Event())
+    kept, _ = kernel_cache.folder()
+    assert kept is not None
+    with caplog.at_level("INFO"), filelock.FileLock(kept / "lock"):
+        start = time.monotonic()
+        for _ in range(5):
+            with kernel_cache.alone():
+                pass
+        assert 1.0 <= time.monotonic() - start < 3.0
+    assert [record.message for record in caplog.records] == [
+        "Waiting for another process that compiles kernels, for up to 1 s"
+    ]
 
 
 def test_where_no_folder_can_be_made_nothing_is_kept(base: Path) -> None:

@@ -10,12 +10,14 @@ import contextlib
 import functools
 import grp
 import hashlib
+import logging
 import os
 import pwd
 import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +29,12 @@ import numba
 DAYS_UNUSED = 30
 """After that the folder of another version is removed."""
 
+SECONDS_UNTIL_WORDS = 10
 LONGEST_WAIT_S = 60
-"""A process waits no longer for another one that compiles a kernel."""
+"""A process waits no longer for another one that compiles a kernel, which may have been stopped."""
+
+_log = logging.getLogger(__name__)
+_has_spoken, _waits_no_more = threading.Event(), threading.Event()
 
 
 @functools.cache
@@ -136,10 +142,24 @@ def alone() -> Iterator[None]:
     """Let one process at a time compile or load a kernel; others wait, and find it there."""
     path, _ = folder()
     with contextlib.ExitStack() as stack:
-        if path is not None:
+        if path is not None and not _waits_no_more.is_set():
             with contextlib.suppress(OSError, NotImplementedError):  # a lock that times out is an OSError
-                stack.enter_context(filelock.FileLock(path / "lock", timeout=LONGEST_WAIT_S))
+                stack.enter_context(_taken(filelock.FileLock(path / "lock")))
         yield
+
+
+def _taken(lock: filelock.BaseFileLock) -> contextlib.AbstractContextManager[Any]:
+    """Take a lock; raises Timeout, an OSError, where another process has it for too long."""
+    with contextlib.suppress(filelock.Timeout):
+        return lock.acquire(timeout=SECONDS_UNTIL_WORDS)
+    if not _has_spoken.is_set():
+        _has_spoken.set()
+        _log.info("Waiting for another process that compiles kernels, for up to %d s", LONGEST_WAIT_S)
+    try:
+        return lock.acquire(timeout=LONGEST_WAIT_S - SECONDS_UNTIL_WORDS)
+    except filelock.Timeout:
+        _waits_no_more.set()
+        raise
 
 
 def forget() -> None:

@@ -28,7 +28,7 @@ slurm_walltime: "00:20:00"
 slurm_memory: 2GB
 slurm_gpus: 1
 slurm_directive: ["--account=lab"]
-slurm_prologue: ["echo prologue has run", "stat -c %a 'out (1)'/.workers-*{,/key.pem} > modes"]
+slurm_prologue: ["echo prologue has run", "stat -c %a 'out (1)'/.tomopolish/workers-*{,/key.pem} > modes"]
 """
 _ALIGN = "align --i optimisation_set.star --b 48 --r 6 --no_report"
 ALIGN = _ALIGN.split()
@@ -75,7 +75,7 @@ def test_jobs_of_slurm_refine_the_tomograms(
             assert line in script.splitlines(), script
         assert "PRIVATE KEY" not in script
     assert (project / "modes").read_text().split() == ["700", "600"]
-    assert not list((project / "out (1)").glob(".workers-*"))
+    assert not list((project / "out (1)").rglob("workers-*"))
     assert slurm.cancelled == ["1", "2"]
     assert slurm.all_ended()
     assert run([*ALIGN, "--o", "alone"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from tomopolish.run.invocation import Invocation
+from tomopolish.run.limits import check_address_space, threads_that_fit
 
 
 class NamedPath(click.Path):
@@ -102,16 +104,33 @@ def debug_option() -> GroupedOption:
 def command(
     name: str, callback: Callable[..., int], sections: Sequence[Section], *, text: str, epilog: str = ""
 ) -> GroupedCommand:
-    """Build a command from its sections of options; `callback` returns the exit status."""
+    """Build a command from its sections of options; `callback` returns the exit status.
+
+    It is called with no more threads (`--j`) than fit into the address space, where that is limited.
+    """
     options: list[click.Parameter] = [option for section in sections for option in section.options]
     return GroupedCommand(
         name,
-        callback=callback,
+        callback=functools.partial(_within_limits, callback),
         params=[*options, debug_option()],
         help=text,
         epilog=epilog,
         context_settings=CONTEXT,
     )
+
+
+def _within_limits(callback: Callable[..., int], **values: Any) -> int:
+    check_address_space()
+    threads = values.get("j")
+    alone = not any(values.get(name) for name in ("workers", "scheduler", "slurm", "cluster_profile"))
+    if threads and alone and threads_that_fit(threads) < threads:
+        values["j"] = threads_that_fit(threads)
+        click.echo(
+            f"warning: --j {threads} is lowered to {values['j']}: the limit of address space (ulimit -v) has "
+            "no room for more threads",
+            err=True,
+        )
+    return callback(**values)
 
 
 def invocation() -> Invocation:

@@ -22,6 +22,7 @@ from tomopolish.run.fingerprint import (
     digest,
     tomogram_fingerprint,
 )
+from tomopolish.run.memory import refuse_beyond_memory, take_memory_of_products
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import DamagedResultError, ResultsStore
 from tomopolish.settings.alignment import AlignSettings
@@ -62,6 +63,7 @@ class Work(Generic[Prepared]):
 
         Raises RunError in a worker that finds other references than the run began with.
         """
+        take_memory_of_products(self.settings.run.threads)
         references = self.project.references()
         if in_worker and self.common and digest(references) != self.common[REFERENCES]:
             raise RunError("the references have changed since the run began: run it again")
@@ -74,6 +76,7 @@ class Work(Generic[Prepared]):
         """
         tomogram = self.project.tomogram(name)
         fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, tomogram)
+        refuse_beyond_memory(tomogram, self.settings)
         result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
             write_diagnostics(self._diagnostics_folder, name, result.diagnostics)

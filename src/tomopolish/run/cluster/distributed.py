@@ -21,6 +21,8 @@ from tomopolish.run.cluster.launch import Cluster, open_cluster, threads_of_work
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
 from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
 from tomopolish.run.failures import Failure, forget
+from tomopolish.run.folder.written import STATE_FOLDER
+from tomopolish.run.limits import threads_that_fit
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
 from tomopolish.settings.alignment import RunSettings
@@ -113,7 +115,7 @@ def _threads(run: RunSettings) -> int:
     """Threads of one of the tomograms that this worker, one of several, refines at a time."""
     from distributed import get_worker  # noqa: PLC0415  only runs on a cluster have it
 
-    return max(1, run.threads // int(get_worker().state.nthreads))
+    return threads_that_fit(max(1, run.threads // int(get_worker().state.nthreads)))
 
 
 def run_on_cluster(
@@ -131,7 +133,7 @@ def run_on_cluster(
     threads = threads_of_worker(cluster, work.settings.run.threads)
     run = replace(work.settings.run, threads=threads, cluster=None)
     work = replace(work, settings=replace(work.settings, run=run))
-    folder = run.output_folder
+    folder = run.output_folder / STATE_FOLDER
     with open_cluster(cluster, threads, reporter, shared_folder=folder, look=look) as opened:
         return refine_on_cluster(opened, work, names, reporter, look=look, debug=debug)
 

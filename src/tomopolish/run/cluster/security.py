@@ -21,7 +21,7 @@ from tomopolish.settings.cluster import ClusterSettings, TlsFiles
 if TYPE_CHECKING:
     from distributed.security import Security
 
-FOLDER_PREFIX = ".workers-"
+FOLDER_PREFIX = "workers-"
 """Of the folder that holds a run's private key while its Slurm jobs last."""
 
 
@@ -48,13 +48,17 @@ def shared_security(folder: Path) -> Iterator[Security]:
 
     security = Security.temporary()
     try:
+        for leftover in folder.glob(
+            f"{FOLDER_PREFIX}*"
+        ):  # of a run that was killed: this one owns the folder
+            shutil.rmtree(leftover, ignore_errors=True)
         private = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=folder.absolute()))
     except OSError as error:
-        raise InputError(f"--o {folder}: nothing can be written there ({error.strerror})") from error
+        raise InputError(f"{folder}: nothing can be written there ({error.strerror})") from error
     try:
         if stat.S_IMODE(private.stat().st_mode) & 0o077:
             raise InputError(
-                f"--o {folder}: its file system lets other users read what should be private, and the key "
+                f"{folder}: its file system lets other users read what should be private, and the key "
                 "of the Slurm jobs must lie there; choose a folder on another file system"
             )
         cert, key = private / "cert.pem", private / "key.pem"

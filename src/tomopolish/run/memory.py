@@ -1,0 +1,66 @@
+"""The memory of one tomogram's refinement, and that which matrix products need once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import scipy.linalg.blas
+from threadpoolctl import threadpool_limits
+
+from tomopolish.dataset.model import Tomogram
+from tomopolish.errors import RunError
+from tomopolish.imaging.windows import window_samples
+from tomopolish.pipeline import frames_taking_part
+from tomopolish.run.limits import address_space, gigabytes, memory_limits
+from tomopolish.settings.alignment import AlignSettings
+
+PRODUCT_SIZE = 300
+"""Edge of matrices whose product takes so long that those of several threads overlap."""
+
+
+def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
+    """Raise RunError where the windows of a tomogram alone exceed what this process may take.
+
+    A process that exceeds the limit of its control group is killed without a message.
+    """
+    least = least_bytes(tomogram, settings)
+    limit = memory_limits(settings.run.threads)[0]
+    if least > limit.room_bytes:
+        raise RunError(
+            f"it takes at least {gigabytes(least)} of memory, and {limit.name} is "
+            f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r or with fewer particles, or where "
+            "there is more memory"
+        )
+
+
+def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
+    """Return the memory of the windows of all pairs and of one tilt image, which nothing can do without."""
+    samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
+    width, height = tomogram.series.image_size_px
+    particles = sum(map(len, tomogram.species))
+    tilts = int(np.count_nonzero(frames_taking_part(tomogram.series, settings)))
+    numbers = tilts * particles * samples**2 + width * height
+    return numbers * np.dtype(np.float32).itemsize
+
+
+def take_memory_of_products(threads: int) -> None:
+    """Have BLAS take the memory that it needs for products in so many threads at once, while there is some.
+
+    It takes some for each product that begins while others run, keeps it, and loops without end or aborts
+    where there is none. Does nothing where address space is not limited.
+    """
+    if address_space() is None:
+        return
+    matrix = np.ones((PRODUCT_SIZE, PRODUCT_SIZE))
+    together = threading.Barrier(threads)
+
+    def multiply() -> None:
+        together.wait()
+        matrix @ matrix
+        scipy.linalg.blas.dgemm(1.0, matrix, matrix)  # SciPy has a BLAS of its own
+
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        for product in [pool.submit(multiply) for _ in range(threads)]:
+            product.result()
