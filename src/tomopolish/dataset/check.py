@@ -7,7 +7,7 @@ what shows only when the parts are put beside each other, or beside the options.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,11 +33,15 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
 
+MOST_FAULTS = 3
+"""Tomograms whose faults one error names."""
+
 
 def check_project(
     project: Project,
     progress: Callable[[int, int], None] = lambda done, total: None,
     unusable: dict[str, str] | None = None,
+    further: Callable[[TiltSeries], None] = lambda series: None,
 ) -> list[str]:
     """Check a project as a whole.
 
@@ -48,7 +52,10 @@ def check_project(
     progress
         Called with the number of tomograms checked, and of all; for each species anew.
     unusable
-        Receives the tomograms that cannot be refined, with the reason; None: the first one is an error.
+        Receives the tomograms that cannot be refined, with the reason, all of them even where an error is
+        raised for it; None: the first one is an error.
+    further
+        Raises InputError for a tilt series that cannot be refined for another reason.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def check_project(
         remarks, names = Remarks(), species.dataset.tomogram_names
         for done, name in enumerate(names, start=1):
             try:
-                of_tomogram, pairs = check_tomogram(species.dataset, name, species.box_px, remarks)
+                of_tomogram, pairs = check_tomogram(species.dataset, name, species.box_px, remarks, further)
             except InputError as problem:
                 if unusable is None or len(visible) == 1:
                     raise
@@ -82,10 +89,23 @@ def check_project(
             visible[name] += pairs
         sentences += remarks.sentences()
         warnings += [project.named(species, sentence) for sentence in sentences]
+    if unusable is not None:
+        unusable.update({name: str(problem) for name, problem in faults.items()})
     if faults and len(faults) == len(visible):
-        raise next(iter(faults.values()))
+        raise _all_faulty(faults)
     unseen = [name for name, pairs in visible.items() if not pairs and name not in faults]
     return warnings + _without_visible_particles(project, unseen, faults, unusable)
+
+
+def _all_faulty(faults: Mapping[str, InputError]) -> InputError:
+    """Return the error for a project of which no tomogram can be refined; it names the first ones' faults."""
+    sentences = list(dict.fromkeys(str(problem) for problem in faults.values()))
+    if len(sentences) == 1:
+        return InputError(sentences[0])
+    shown = "; ".join(f"{name}: {problem}" for name, problem in list(faults.items())[:MOST_FAULTS])
+    more = len(faults) - MOST_FAULTS
+    rest = f"; and {more} more, which --dry_run lists" if more > 0 else ""
+    return InputError(f"none of the {len(faults)} tomograms can be refined: {shown}{rest}")
 
 
 def _without_visible_particles(
@@ -103,7 +123,6 @@ def _without_visible_particles(
         )
     if unusable is not None:
         unusable.update(dict.fromkeys(unseen, f"no {which} lies {half} inside any tilt image"))
-        unusable.update({name: str(problem) for name, problem in faults.items()})
         return []
     return [
         f"tomogram {name}: no {which} lies half a box inside any tilt image; it keeps its input values"
@@ -237,8 +256,16 @@ def _reference_warnings(dataset: Dataset, references: References) -> list[str]:
     return warnings
 
 
-def check_tomogram(dataset: Dataset, name: str, box_px: int, remarks: Remarks) -> tuple[list[str], int]:
+def check_tomogram(
+    dataset: Dataset,
+    name: str,
+    box_px: int,
+    remarks: Remarks,
+    further: Callable[[TiltSeries], None] = lambda series: None,
+) -> tuple[list[str], int]:
     """Check one tomogram with its particles; `remarks` receives what many tomograms may have in common.
+
+    `further` is as for `check_project`.
 
     Returns
     -------
@@ -254,6 +281,7 @@ def check_tomogram(dataset: Dataset, name: str, box_px: int, remarks: Remarks) -
     pixel_sizes = _pixel_size_remarks(dataset, place, tilt_series)
     _check_images(place, tilt_series, box_px)
     tilt_series = without_dummies(place, tilt_series)
+    further(tilt_series)
     remarks.add(name, (*tilt_series.remarks, *pixel_sizes, *_image_remarks(place, tilt_series)))
     warnings = left_out_sentences(name, tilt_series.left_out)
     warnings += _tomogram_warnings(dataset, place, tilt_series, particles)

@@ -58,6 +58,23 @@ class NoMotion:
         return np.zeros(self.shape)
 
 
+def scale_px(settings: MotionSettings, series: TiltSeries) -> float:
+    """Pixels of motion that a scale of 1 stands for.
+
+    Raises
+    ------
+    InputError
+        when the scales are per dose, and the dose of a tilt image is not known.
+    """
+    dose = 1.0 if settings.absolute else series.frame_dose
+    if not dose > 0:
+        raise InputError(
+            f"{series.name}: --motion scales with the dose of a tilt image, but that is {dose:g} e⁻/Å²: "
+            "state it in the tomogram set, or give motion per image with --abs_params"
+        )
+    return dose / series.pixel_size_angstrom
+
+
 def motion_model(
     settings: MotionSettings | None,
     series: TiltSeries,
@@ -78,13 +95,7 @@ def motion_model(
         return NoMotion(tilts=len(series), particles=len(particles))
     if isinstance(settings, BuildsMotion):
         return settings.motion_model(series, particles)
-    dose = 1.0 if settings.absolute else series.frame_dose
-    if not dose > 0:
-        raise InputError(
-            f"{series.name}: --motion scales with the dose of a tilt image, but that is {dose:g} e⁻/Å²: "
-            "state it in the tomogram set, or give motion per image with --abs_params"
-        )
-    unit = dose / series.pixel_size_angstrom
+    unit = scale_px(settings, series)
     return GaussianProcessMotion.build(
         particles.positions_px,
         series.chronological,

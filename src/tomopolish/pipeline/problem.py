@@ -11,11 +11,11 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.imaging.held_out import join_held_out
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.models.deformation import deformation_model, refit
-from tomopolish.models.motion import motion_model
+from tomopolish.models.deformation import deformation_from, deformation_model, refit
+from tomopolish.models.motion import motion_model, scale_px
 from tomopolish.models.parameters import Layout
 from tomopolish.physics.geometry import tomogram_centre_px
-from tomopolish.settings.alignment import AlignSettings
+from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Float
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.refine import initial_precision
@@ -25,6 +25,15 @@ from tomopolish.solve.warp_prior import initial_warp_precision
 Array = np.ndarray
 
 REFIT_TOLERANCE_PX = 0.1
+
+
+def check_models(series: TiltSeries, settings: AlignSettings) -> None:
+    """Raise InputError where motion and deformation cannot be modelled; takes no time and little memory."""
+    if isinstance(settings.motion, MotionSettings):
+        scale_px(settings.motion, series)
+    deformation_model(settings.deformation, series)
+    if series.deformation is not None:
+        deformation_from(series.deformation, series.image_size_px)
 
 
 def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:

@@ -25,6 +25,17 @@ class PreparedReferences:
         return self.transform.box
 
 
+def weight_of(references: References, settings: AlignSettings) -> ReferenceWeight:
+    """Find the frequencies that count, and nothing else; with an FSC that takes no time.
+
+    Raises InputError when none is left.
+    """
+    box = settings.windows.box_px
+    if references.fsc is not None:
+        return reference_weight(references, box, settings.weights)
+    return prepare(references, settings).weight
+
+
 def prepare(references: References, settings: AlignSettings) -> PreparedReferences:
     """Transform the half maps and find the frequencies that count."""
     box, threads = settings.windows.box_px, settings.run.threads

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish import pipeline
-from tomopolish.dataset.species import Project
 from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
 from tomopolish.results.tomogram import MapComparison
@@ -24,7 +23,7 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
-from tomopolish.run.plan import plan_run, plan_summary, plan_table
+from tomopolish.run.plan import plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.species import species_lines, species_table
@@ -67,7 +66,10 @@ def run_align(
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
     output.check()
     if settings.run.dry_run:
-        return _show_plan(project, settings, reporter)
+        show_plan(plan_run(project, settings, unusable), unusable, reporter)
+        if settings.run.only_do_unfinished:
+            show_finished(project, settings, stages, reporter)
+        return 1 if unusable else 0
     with output.folder(reporter) as folder:
         report = refine(
             project,
@@ -111,11 +113,3 @@ def _keep_lost_messages(folder: AlignmentFolder) -> None:
     if lost:
         with contextlib.suppress(TomopolishError):
             folder.add_to_note(lost)
-
-
-def _show_plan(project: Project, settings: AlignSettings, reporter: Reporter) -> int:
-    """Show what a run would do, and what it would need; returns the exit status."""
-    plans = plan_run(project, settings)
-    reporter.show(plan_table(plans))
-    reporter.say(f"\n{plan_summary(plans)}")
-    return 0

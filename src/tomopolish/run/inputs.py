@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from tomopolish.dataset.check import check_project
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.species import Project, Species, join_species
+from tomopolish.errors import InputError
+from tomopolish.pipeline import check_models
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 
@@ -48,12 +52,40 @@ def open_project(settings: AlignSettings) -> Project:
 def checked_project(settings: AlignSettings, reporter: Reporter) -> tuple[Project, dict[str, str]]:
     """Open the project and check all of it before anything is computed; raises InputError.
 
-    Returns it with the tomograms that cannot be refined, and why; with `strict` settings there are none.
+    A dry run shows all tomograms that cannot be refined before it raises an error for one.
+
+    Returns
+    -------
+    The project, and the tomograms that cannot be refined, with the reason; with `strict` settings, which make
+    them an error, there are none.
     """
     project = open_project(settings)
     for sentence in project.conventions:
         reporter.say(sentence)
+    strict, dry_run = settings.run.strict, settings.run.dry_run
     unusable: dict[str, str] = {}
-    for sentence in check_project(project, unusable=None if settings.run.strict else unusable):
-        reporter.warn(sentence)
+    further = partial(check_models, settings=settings)
+    try:
+        for sentence in check_project(
+            project, unusable=None if strict and not dry_run else unusable, further=further
+        ):
+            reporter.warn(sentence)
+    except InputError:
+        if dry_run:
+            show_unusable(unusable, reporter)
+        raise
+    unusable = {name: unusable[name] for name in project.tomogram_names if name in unusable}
+    if dry_run:
+        show_unusable(unusable, reporter)
+    if strict and unusable:
+        name, sentence = next(iter(unusable.items()))
+        raise InputError(f"{name}: {sentence} (--strict ends a run at the first such tomogram)")
     return project, unusable
+
+
+def show_unusable(unusable: Mapping[str, str], reporter: Reporter) -> None:
+    """List the tomograms that cannot be refined."""
+    if unusable:
+        reporter.say(f"Tomograms that cannot be refined: {len(unusable)}")
+    for name, sentence in unusable.items():
+        reporter.say(f"  {name}: {sentence}")

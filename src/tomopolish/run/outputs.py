@@ -24,7 +24,7 @@ from tomopolish.run.comparison import AFTER, BEFORE
 from tomopolish.run.comparison import FOLDER_NAME as COMPARISON_FOLDER
 from tomopolish.run.failures import RESUME
 from tomopolish.run.folder.guard import Guard, Inputs
-from tomopolish.run.folder.output import OutputFolder, own_folder
+from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.local import RunReport
 from tomopolish.run.reporter import Reporter
@@ -156,11 +156,14 @@ class AlignmentOutput:
         )
 
     def check(self) -> None:
-        """Refuse a folder in which results would replace what they must not; changes nothing there.
+        """Refuse a folder that cannot be used, or in which results would replace what they must not.
+
+        It changes nothing there.
 
         Raises InputError, which names the file.
         """
         self.guard.check(planned_files(self.project, self.settings))
+        check_folder(self.guard)
 
     @contextlib.contextmanager
     def folder(self, reporter: Reporter) -> Iterator[AlignmentFolder]:

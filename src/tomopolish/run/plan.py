@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.dataset.species import Project
-from tomopolish.imaging.windows import pair_geometry, window_samples
+from tomopolish.dataset.species import Project, SpeciesReferences
+from tomopolish.imaging.devices import cuda_devices, tomograms_at_once
+from tomopolish.imaging.windows import pair_geometry
 from tomopolish.output.table import Table
-from tomopolish.pipeline import frames_taking_part
+from tomopolish.pipeline import frames_taking_part, weight_of
+from tomopolish.run.cluster.launch import threads_of_worker
+from tomopolish.run.fingerprint import common_fingerprint
+from tomopolish.run.needs import (
+    REPORT_BYTES,
+    free_bytes,
+    memory_bytes,
+    sets_bytes,
+    size_in_words,
+    stored_bytes,
+)
+from tomopolish.run.reporter import Reporter
+from tomopolish.run.store import FOLDER_NAME, ResultsStore
+from tomopolish.run.work import Stages, Work
 from tomopolish.settings.alignment import AlignSettings
 
 COST_OVER_FFT = 4.0
 """Time of a whole run over that of the two Fourier transforms of each pair, order of magnitude."""
-
-PROGRAM_BYTES = 200_000_000
-"""Memory of the interpreter, the libraries and the compiled kernels, as measured."""
-
-WINDOW_COPIES = 4
-"""Copies of all windows that the solver's search levels hold at their peak, as measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +45,56 @@ class TomogramPlan:
     tilts: int
     visible_pairs: int
     memory_bytes: int
+    stored_bytes: int
     seconds: float
 
 
-def plan_run(project: Project, settings: AlignSettings) -> list[TomogramPlan]:
-    """Estimate each tomogram's memory and time; takes a fraction of a second."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    tomograms
+        Those that would be refined.
+    facts
+        What it would use, as lines: resolution, mask, processors, memory, disk.
+    warnings
+        What would be short.
+    """
+
+    tomograms: list[TomogramPlan]
+    facts: list[str]
+    warnings: list[str]
+
+
+def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, str]) -> Plan:
+    """Plan a run over a checked project; takes little more time than reading it.
+
+    Parameters
+    ----------
+    unusable
+        Tomograms that cannot be refined.
+
+    Raises
+    ------
+    InputError
+        When the references leave no frequency.
+    """
+    facts = [fact for one in _references(project) for fact in _reference_facts(project, one, settings)]
+    tomograms = plan_tomograms(project, settings, [n for n in project.tomogram_names if n not in unusable])
+    facts.append(f"Processors: {processors(settings)}")
+    memory, short_memory = _memory(tomograms, settings)
+    disk, short_disk = _disk(project, tomograms, settings)
+    return Plan(tomograms=tomograms, facts=[*facts, memory, disk], warnings=[*short_memory, *short_disk])
+
+
+def plan_tomograms(project: Project, settings: AlignSettings, names: list[str]) -> list[TomogramPlan]:
+    """Estimate memory, disk and time of some tomograms."""
     boxes, threads = project.boxes_px, settings.run.threads
     seconds_per_pair = [COST_OVER_FFT * fft_seconds_per_pair(box, threads) for box in boxes]
     plans = []
-    for name in project.tomogram_names:
+    for name in names:
         tomogram = project.tomogram(name)
         series, species = tomogram.series, tomogram.species
         pairs = [visible_pairs(series, p, settings, box) for p, box in zip(species, boxes, strict=True)]
@@ -54,11 +105,33 @@ def plan_run(project: Project, settings: AlignSettings) -> list[TomogramPlan]:
                 particles=count,
                 tilts=len(series),
                 visible_pairs=sum(pairs),
-                memory_bytes=_memory_bytes(series, count, settings, boxes),
+                memory_bytes=memory_bytes(tomogram, settings, boxes),
+                stored_bytes=stored_bytes(series, count, settings, boxes),
                 seconds=float(np.dot(pairs, seconds_per_pair)),
             )
         )
     return plans
+
+
+def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> None:
+    """Show a plan: a table of the tomograms, what would be used, and a sentence that sums it up."""
+    reporter.show(plan_table(plan.tomograms))
+    reporter.say("")
+    for fact in plan.facts:
+        reporter.say(fact)
+    for sentence in plan.warnings:
+        reporter.warn(sentence)
+    reporter.say(f"\n{plan_summary(plan.tomograms, unusable)}")
+
+
+def show_finished(project: Project, settings: AlignSettings, stages: Stages[Any], reporter: Reporter) -> None:
+    """Say which tomograms `--only_do_unfinished` would take from an earlier run, and which not, and why."""
+    store = ResultsStore(folder=settings.run.output_folder.absolute() / FOLDER_NAME)
+    common = common_fingerprint(settings, project.references())
+    work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
+    finished = work.finished(reporter)
+    names = f": {', '.join(finished)}" if finished else ""
+    reporter.say(f"Finished earlier, and not refined again: {_count(len(finished), 'tomogram')}{names}")
 
 
 def plan_table(plans: list[TomogramPlan]) -> Table:
@@ -80,15 +153,16 @@ def plan_table(plans: list[TomogramPlan]) -> Table:
     )
 
 
-def plan_summary(plans: list[TomogramPlan]) -> str:
+def plan_summary(plans: list[TomogramPlan], unusable: Mapping[str, str]) -> str:
     """Sum the plans up in one sentence."""
     pairs = sum(plan.visible_pairs for plan in plans)
     memory = max((plan.memory_bytes for plan in plans), default=0)
     seconds = sum(plan.seconds for plan in plans)
     tomograms = f"{len(plans)} tomogram{'' if len(plans) == 1 else 's'}"
+    without = f", and {len(unusable)} that cannot be refined and would keep their values" if unusable else ""
     return (
         f"Everything checked: {tomograms}, {pairs} visible pairs, about {memory / 1e6:.0f} MB of memory "
-        f"and {seconds:.0f} s; nothing was written."
+        f"and {seconds:.0f} s{without}; nothing was written."
     )
 
 
@@ -111,13 +185,116 @@ def fft_seconds_per_pair(box_px: int, threads: int) -> float:
     return fastest / batch
 
 
-def _memory_bytes(
-    series: TiltSeries, particles: int, settings: AlignSettings, boxes_px: Sequence[int]
-) -> int:
-    """Add up the program, the references' transforms, the windows of all pairs and two tilt images."""
-    samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
-    width, height = series.image_size_px
-    references = sum(2 * b * b * (b // 2 + 1) for b in boxes_px) * np.dtype(np.complex64).itemsize
-    windows = len(series) * particles * samples**2 * np.dtype(np.float32).itemsize
-    images = 2 * width * height * np.dtype(np.float32).itemsize
-    return int(PROGRAM_BYTES + references + WINDOW_COPIES * windows + images)
+def processors(settings: AlignSettings) -> str:
+    """Say on what a run would compute."""
+    cluster, threads = settings.run.cluster, settings.run.threads
+    if cluster is not None and cluster.scheduler is not None:
+        return f"the workers of the cluster at {cluster.scheduler}, {threads} threads each"
+    if cluster is not None and cluster.slurm is not None:
+        return f"{cluster.workers} Slurm jobs with {threads_of_worker(cluster, threads)} threads each"
+    devices = cuda_devices(settings.run.device)
+    where = (
+        f"CUDA device{'' if len(devices) == 1 else 's'} {', '.join(map(str, devices))}" if devices else "CPU"
+    )
+    shared = _count(threads, "thread")
+    if cluster is not None:
+        each = _count(threads_of_worker(cluster, threads), "thread")
+        shared = f"{_count(cluster.workers or 1, 'worker')} of {each}"
+    return f"{where}, {shared} (--device {settings.run.device}; {_count(_cores(), 'core')} here)"
+
+
+def _references(project: Project) -> list[tuple[str, SpeciesReferences]]:
+    """Return the references of each species with its name."""
+    return [(s.name, r) for s, r in zip(project.species, project.references(), strict=True)]
+
+
+def _reference_facts(
+    project: Project, named: tuple[str, SpeciesReferences], settings: AlignSettings
+) -> list[str]:
+    """Say which resolution counts, where that comes from, and which mask."""
+    name, one = named
+    species = next(s for s in project.species if s.name == name)
+    files, box = species.dataset.files, one.box_px
+    weight = weight_of(one.references, replace(settings, windows=replace(settings.windows, box_px=box)))
+    length = box * one.references.pixel_size_angstrom
+    if one.references.fsc is not None:
+        source = f"the FSC of {files.shown('fsc')}"
+    else:
+        source = "the two half maps' signal-to-noise ratio, since no FSC is given (--fsc)"
+    if settings.weights.freq_cutoff_angstrom is not None:
+        source += f" and --freq_cutoff {settings.weights.freq_cutoff_angstrom:g}"
+    last = min(weight.last_frequency, box / 2)
+    mask = files.shown("mask") if one.references.mask is not None else "none (--mask)"
+    return [
+        project.named(
+            species,
+            f"Resolution: {length / weight.last_shell:.1f} Å with full weight, none beyond "
+            f"{length / last:.1f} Å, from {source}",
+        ),
+        project.named(species, f"Mask: {mask}"),
+    ]
+
+
+def _memory(plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, list[str]]:
+    """Say how much memory this machine needs and has, and warn where that is too little."""
+    largest = max(plans, key=lambda plan: plan.memory_bytes, default=None)
+    if largest is None:
+        return "Memory: none, since no tomogram would be refined", []
+    cluster = settings.run.cluster
+    elsewhere = cluster is not None and not cluster.is_local
+    at_once = min(_at_once(settings), len(plans))
+    needed = at_once * largest.memory_bytes
+    fact = (
+        f"Memory: about {size_in_words(largest.memory_bytes)} for the largest tomogram ({largest.tomogram})"
+    )
+    if at_once > 1:
+        fact += f", {size_in_words(needed)} for {at_once} at once"
+    if elsewhere:
+        return f"{fact}, of each worker", []
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    short = []
+    if needed > installed:
+        motion = "; of many particles' motion, --max_ed takes less" if settings.motion is not None else ""
+        short = [
+            f"about {size_in_words(needed)} of memory are needed, but this machine has "
+            f"{size_in_words(installed)}: use a smaller --r, fewer tomograms at once, or another "
+            f"machine{motion}"
+        ]
+    return f"{fact}; this machine has {size_in_words(installed)}", short
+
+
+def _disk(project: Project, plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, list[str]]:
+    """Say how much space the output folder needs and has, and warn where that is too little."""
+    folder = settings.run.output_folder
+    needed = sum(plan.stored_bytes for plan in plans) + 2 * sets_bytes(project)
+    needed += REPORT_BYTES if settings.run.report else 0
+    free = free_bytes(folder)
+    fact = f"Disk: about {size_in_words(needed)} in {folder}"
+    if free is None:
+        return fact, []
+    short = []
+    if needed > free:
+        short = [
+            f"--o {folder}: about {size_in_words(needed)} of disk space are needed, but "
+            f"{size_in_words(free)} are free: make room, or name another folder"
+        ]
+    return f"{fact}; {size_in_words(free)} are free", short
+
+
+def _at_once(settings: AlignSettings) -> int:
+    cluster = settings.run.cluster
+    if cluster is None:
+        return tomograms_at_once(settings.run.device)
+    return cluster.workers or 1
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system tells
+        return os.cpu_count() or 1
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -115,6 +115,23 @@ def _process_start(process: int) -> str:
         return ""
 
 
+def refuse_if_owned(state_folder: Path, shown: str) -> None:
+    """Raise FolderInUseError where another process has the lock of a folder, without owning the folder.
+
+    The parameters are those of `sole_owner`.
+    """
+    if not (state_folder / LOCK_NAME).exists():
+        return
+    lock = FileLock(state_folder / LOCK_NAME, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise _refusal(state_folder, shown) from None
+    except (NotImplementedError, OSError):  # a run itself says what is wrong
+        return
+    lock.release()
+
+
 @contextlib.contextmanager
 def sole_owner(state_folder: Path, command: Sequence[str], shown: str) -> Iterator[None]:
     """Own a folder within the block.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +13,7 @@ from pathlib import Path, PurePath
 from tomopolish.dataset.files import remove_leftovers, sync
 from tomopolish.errors import InputError
 from tomopolish.run.folder.guard import Guard
-from tomopolish.run.folder.lock import sole_owner
+from tomopolish.run.folder.lock import refuse_if_owned, sole_owner
 from tomopolish.run.folder.switch import JOURNAL_NAME, Switch, carry_out, finish_interrupted, stamp_of
 from tomopolish.run.folder.written import STATE_FOLDER, WrittenFiles, read_written, write_written
 from tomopolish.run.signals import deferred_signals, say_at_the_end
@@ -201,6 +203,25 @@ def own_folder(
         guard.check(planned)
         say_at_the_end(out.standing())
         yield out
+
+
+def check_folder(guard: Guard) -> None:
+    """Refuse a folder that cannot be written or is in use, without writing there.
+
+    Raises
+    ------
+    FolderInUseError
+        When another process owns the folder.
+    InputError
+        When the folder cannot be written.
+    """
+    folder = guard.folder.absolute()
+    place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if not place.is_dir():
+        raise _unusable(guard, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place)))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _unusable(guard, PermissionError(errno.EACCES, "not writable", str(place)))
+    refuse_if_owned(folder / STATE_FOLDER, guard.shown)
 
 
 def _state_folder(guard: Guard) -> Path:

@@ -1,0 +1,107 @@
+"""What a run needs of memory and disk, before it is carried out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.model import TiltSeries, Tomogram
+from tomopolish.dataset.species import Project
+from tomopolish.imaging.windows import window_samples
+from tomopolish.settings.alignment import AlignSettings
+
+PROGRAM_BYTES = 200_000_000
+"""Memory of the interpreter, the libraries and the compiled kernels, as measured."""
+
+WINDOW_COPIES = 4
+"""Copies of all windows that the solver's search levels hold at their peak, as measured."""
+
+MOTION_COPIES = 6
+"""Matrices of particles × particles that motion's prior and its solver hold at their peak, as measured."""
+
+REPORT_BYTES = 6_000_000
+"""Size of a report that holds the plotting library, as measured."""
+
+STORED_PER_TILT, STORED_PER_PARTICLE = 450, 100
+"""Bytes of a stored result beside windows and trajectories, as measured."""
+
+TEXT_PER_OFFSET = 32
+"""Bytes of a particle's offset in one tilt image, as text."""
+
+MESH_PER_OFFSET = 250
+"""Bytes of a particle's position in one tilt image in both meshes, as measured."""
+
+_FLOAT = np.dtype(np.float32).itemsize
+_DOUBLE = np.dtype(np.float64).itemsize
+
+
+def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
+    """Return the memory that the refinement of one tomogram takes at its peak, as an estimate.
+
+    It adds up the program, the references' transforms, the windows of all pairs, two tilt images, and the
+    matrices of motion, which grow with the square of the number of particles.
+    """
+    samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
+    width, height = tomogram.series.image_size_px
+    particles = sum(map(len, tomogram.species))
+    references = sum(2 * b * b * (b // 2 + 1) for b in boxes_px) * np.dtype(np.complex64).itemsize
+    windows = WINDOW_COPIES * len(tomogram.series) * particles * samples**2 * _FLOAT
+    images = 2 * width * height * _FLOAT
+    return int(PROGRAM_BYTES + references + windows + images + _motion_bytes(particles, settings))
+
+
+def _motion_bytes(particles: int, settings: AlignSettings) -> int:
+    if settings.motion is None:
+        return 0
+    modes = getattr(settings.motion, "max_deformations", None) or particles
+    if modes >= particles:
+        return MOTION_COPIES * particles**2 * _DOUBLE
+    return (MOTION_COPIES // 2 * particles**2 + MOTION_COPIES * particles * modes) * _DOUBLE
+
+
+def stored_bytes(series: TiltSeries, particles: int, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
+    """Return the size of one tomogram's stored result, trajectories' text and meshes, as an estimate."""
+    tilts, reach = len(series), settings.windows.range_px
+    sums = 2 * tilts * (2 * reach) ** 2 * _FLOAT
+    size = sums + STORED_PER_TILT * tilts + STORED_PER_PARTICLE * particles + tilts * particles
+    if settings.motion is not None:
+        size += tilts * particles * (3 * _DOUBLE + TEXT_PER_OFFSET + MESH_PER_OFFSET)
+    if settings.run.diagnostics:
+        sizes = [(2 * reach + 6) ** 2 + box * (box // 2 + 1) for box in boxes_px]
+        size += tilts * sum(sizes) * _FLOAT
+    return int(size)
+
+
+def sets_bytes(project: Project) -> int:
+    """Return the size of the refined sets, which is about that of the input's."""
+    return sum(_size(path) for species in project.species for path in species.dataset.input_files())
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Return the free space where a folder is, or would be; None where that cannot be told."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
+def size_in_words(number: float) -> str:
+    """Write a number of bytes, for sentences."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number / 1e6:.3g} MB" if number >= 1e7 else f"{number / 1e6:.1f} MB"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.suffix == ".star" else 0
+    except OSError:
+        return 0
