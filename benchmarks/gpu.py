@@ -25,7 +25,7 @@ import gpu_steps
 import tomopolish
 from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
-from tomopolish.imaging.devices import lend_correlator
+from tomopolish.imaging.devices import acquire_correlator
 from tomopolish.imaging.noise import Turn, tile_grid
 from tomopolish.pipeline import align_tomogram, prepare
 from tomopolish.progress import SilentProgress
@@ -146,7 +146,7 @@ def measure(arguments: argparse.Namespace) -> None:
         )
         references = prepare(project.references(), settings)
         case = case or case_of(series, particles, references.weight.last_frequency, arguments)
-        with lend_correlator(device, None) as correlator:
+        with acquire_correlator(device, None) as correlator:
             in_memory = held(series, correlator.host_memory)
         for images, source in (("files", series), ("memory", in_memory)):
             runs = []

@@ -137,7 +137,7 @@ def correlation_steps(
         run = partial(
             correlate.correlation_windows, series, particles, references, settings, pool, SilentProgress()
         )
-        patches.enter_context(mock.patch.object(correlate, "lend_correlator", lend))
+        patches.enter_context(mock.patch.object(correlate, "acquire_correlator", lend))
         run()
         arrays.events.clear()
         arrays.host.clear()

@@ -1,7 +1,7 @@
-"""The folder where numba keeps the machine code of kernels between runs; only the caller can write to it.
+"""The folder where numba caches the machine code of kernels between runs; only the caller can write to it.
 
-Numba loads kept code with `pickle`: a user who can write to the folder can run code as the caller. Where a
-folder is not safe, or cannot be written, nothing is kept and each run compiles its kernels.
+Numba loads cached code with `pickle`: a user who can write to the folder can run code as the caller. Where a
+folder is not safe, or cannot be written, nothing is cached and each run compiles its kernels.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ import filelock
 import numba
 
 DAYS_UNUSED = 30
-"""After that the folder of another version is removed."""
+"""Days after which the unused folder of another version is removed."""
 
 SECONDS_UNTIL_WORDS = 10
+"""Time after which a process says that it waits."""
+
 LONGEST_WAIT_S = 60
-"""A process waits no longer for another one that compiles a kernel, which may have been stopped."""
+"""Longest time that a process waits for another process that compiles a kernel, which may be suspended."""
 
 _log = logging.getLogger(__name__)
 _has_spoken, _waits_no_more = threading.Event(), threading.Event()
@@ -39,43 +41,43 @@ _has_spoken, _waits_no_more = threading.Event(), threading.Event()
 
 @functools.cache
 def folder() -> tuple[Path | None, str]:
-    """Return where kernels are kept, or None and the reason why they are not."""
+    """Return the folder of cached kernels and "", or None and the reason why kernels are not cached."""
     base: Path | None = None
     try:
         base = chosen_folder()
         for path in reversed([base, *base.parents]):
             if not path.exists():
                 path.mkdir(mode=0o700, exist_ok=True)
-        kept = base / f"kernels-{digest_of_sources()}"
+        cache = base / f"kernels-{digest_of_sources()}"
         fault = fault_of(base)
-        if not fault and not kept.exists():
-            kept.mkdir(mode=0o700, exist_ok=True)
-            _tidy(kept)
-        fault = fault or _fault_within(kept, kept.lstat())
-        if not fault and kept.stat().st_mode & 0o077:  # what numba makes within may be open to the group
-            fault = f"other users can enter {kept} (chmod 700 changes that)"
+        if not fault and not cache.exists():
+            cache.mkdir(mode=0o700, exist_ok=True)
+            _tidy(cache)
+        fault = fault or _fault_within(cache, cache.lstat())
+        if not fault and cache.stat().st_mode & 0o077:  # numba's files within may be open to the group
+            fault = f"other users can enter {cache} (chmod 700 changes that)"
         if fault:
             return None, fault
-        tempfile.TemporaryFile(dir=kept).close()
-        os.utime(kept)
+        tempfile.TemporaryFile(dir=cache).close()
+        os.utime(cache)
     except (OSError, RuntimeError) as error:  # RuntimeError: some users have no home folder
         return None, f"{base or 'the cache folder'} cannot be written ({error})"
-    return kept, ""
+    return cache, ""
 
 
 def chosen_folder() -> Path:
-    """Return the folder that the user has chosen for kernels, or else a part of the user's cache folder."""
-    own, numbas = os.environ.get("TOMOPOLISH_CACHE_DIR"), str(numba.config.CACHE_DIR)
-    if own:
-        return Path(own).absolute()
-    if numbas:
-        return Path(numbas).absolute() / "tomopolish"
+    """Return the folder that the user has chosen for kernels, else a subfolder of the user's cache folder."""
+    chosen, numba_folder = os.environ.get("TOMOPOLISH_CACHE_DIR"), str(numba.config.CACHE_DIR)
+    if chosen:
+        return Path(chosen).absolute()
+    if numba_folder:
+        return Path(numba_folder).absolute() / "tomopolish"
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return caches.absolute() / "tomopolish"
 
 
 def digest_of_sources() -> str:
-    """Return what changes with the source of any kernel, or of what is inlined into kernels."""
+    """Return a digest of the sources of all kernels and of the functions inlined into them."""
     package = Path(__file__).parent
     content = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -85,7 +87,7 @@ def digest_of_sources() -> str:
 
 
 def fault_of(path: Path) -> str:
-    """Return why users other than the caller could put files into a folder; nothing where they cannot."""
+    """Return why users other than the caller could put files into a folder; "" where they cannot."""
     return _fault_within(path, path.stat()) or _fault_above(path)
 
 
@@ -100,8 +102,8 @@ def _fault_within(path: Path, status: os.stat_result) -> str:
 
 
 def _fault_above(path: Path) -> str:
-    """Return why others could put another folder in the place of this one, which takes a folder above it."""
-    trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # in a container, root's files may be nobody's
+    """Return why other users could replace this folder, through a folder above it; "" where they cannot."""
+    trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # in a container, "nobody" may own root's files
     for above in (*path.parents, *path.resolve().parents):
         status = above.stat()
         if status.st_uid not in trusted:
@@ -113,12 +115,12 @@ def _fault_above(path: Path) -> str:
 
 
 def compiled(decorator: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    """Return one of numba's decorators with options, which keeps what it compiles where that is safe.
+    """Return one of numba's decorators with options; it caches compiled code where that is safe.
 
     Parameters
     ----------
     decorator
-        `numba.njit`, or another that has the option ``cache``.
+        `numba.njit`, or another decorator with the option ``cache``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -139,7 +141,7 @@ def compiled(decorator: Callable[..., Any], options: dict[str, Any]) -> Callable
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let one process at a time compile or load a kernel; others wait, and find it there."""
+    """Let one process at a time compile or load a kernel; waiting processes then load it."""
     path, _ = folder()
     with contextlib.ExitStack() as stack:
         if path is not None and not _waits_no_more.is_set():
@@ -149,7 +151,7 @@ def alone() -> Iterator[None]:
 
 
 def _taken(lock: filelock.BaseFileLock) -> contextlib.AbstractContextManager[Any]:
-    """Take a lock; raises Timeout, an OSError, where another process has it for too long."""
+    """Acquire a lock; raises Timeout, an OSError, when another process has it for too long."""
     with contextlib.suppress(filelock.Timeout):
         return lock.acquire(timeout=SECONDS_UNTIL_WORDS)
     if not _has_spoken.is_set():
@@ -163,24 +165,24 @@ def _taken(lock: filelock.BaseFileLock) -> contextlib.AbstractContextManager[Any
 
 
 def forget() -> None:
-    """Remove what is kept, because it is damaged."""
+    """Remove the cached kernels, because they are damaged."""
     path, _ = folder()
     if path is not None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _tidy(kept: Path) -> None:
-    """Remove folders of other versions that no run has used for long."""
+def _tidy(cache: Path) -> None:
+    """Remove folders of other versions that no run has used for `DAYS_UNUSED` days."""
     oldest = time.time() - DAYS_UNUSED * 86400
-    for path in kept.parent.iterdir():
-        if re.fullmatch(r"kernels-[0-9a-f]{16}", path.name) and path != kept:
+    for path in cache.parent.iterdir():
+        if re.fullmatch(r"kernels-[0-9a-f]{16}", path.name) and path != cache:
             status = path.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and status.st_mtime < oldest:
                 shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_private(group: int) -> bool:
-    """Whether a group has no member but the caller, as the groups that many systems make for each user."""
+    """Return whether a group has no member but the caller, as groups that many systems make for each user."""
     try:
         members, name = grp.getgrgid(group).gr_mem, grp.getgrgid(group).gr_name
         user = pwd.getpwuid(os.geteuid()).pw_name

@@ -1,4 +1,4 @@
-"""Text that is safe to show: what files hold never moves a cursor, hides text, or turns its direction."""
+"""Text that is safe to show: text from files cannot move a cursor, hide text or reverse its direction."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _SEQUENCES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|
 
 
 def safe_to_show(text: str) -> str:
-    r"""Return a text in which characters that cannot be seen stand as escapes, but line ends and tabs.
+    r"""Return a text in which invisible characters, except line ends and tabs, are replaced by escapes.
 
-    These are control characters (also those that begin a terminal's escape sequences), characters that turn
-    the direction of the text, blanks other than the space, and bytes that are no text: ``\x1b``, ``\u202e``,
-    ``\xff``.
+    Replaced are control characters (including those that begin a terminal's escape sequences), characters
+    that reverse the direction of the text, blanks other than the space, and bytes that are not text:
+    ``\x1b``, ``\u202e``, ``\xff``.
     """
     if text.isprintable():
         return text
@@ -20,12 +20,12 @@ def safe_to_show(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line that is safe to show."""
+    """Return a text on a single line that is safe to show."""
     return safe_to_show(" ".join(text.split()))
 
 
 def uncoloured(text: str) -> str:
-    """Return a text, as libraries write it for terminals, without escape sequences."""
+    """Return a text that a library has written for terminals without its escape sequences."""
     return _SEQUENCES.sub("", text)
 
 

@@ -1,4 +1,4 @@
-"""What the computation tells about its progress; how that is shown is the run layer's business."""
+"""Protocols by which the computation reports its progress; the run layer displays it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class StageProgress(Protocol):
-    """Handle on one running stage; safe to call from several threads."""
+    """Handle of a running stage; safe to call from several threads."""
 
     def advance(self, steps: int = 1) -> None:
         """Report `steps` more of the stage's total as done."""
@@ -26,7 +26,7 @@ class Progress(Protocol):
     """
 
     def stage(self, name: str, total: int | None = None) -> AbstractContextManager[StageProgress]:
-        """Open a stage of `total` steps (None: unknown); it ends, and is timed, when the context closes."""
+        """Open a stage of `total` steps (None: unknown); it ends when the context closes, and is timed."""
 
 
 class _SilentStage:
@@ -35,9 +35,9 @@ class _SilentStage:
 
 
 class SilentProgress:
-    """Shows nothing: for the Python API and for tests."""
+    """Progress that shows nothing, for the Python API and for tests."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
-        """Open a stage that nobody watches."""
+        """Open a stage whose progress is not shown."""
         yield _SilentStage()

@@ -1,8 +1,8 @@
-"""Names for arrays in annotations: jaxtyping's, where somebody has imported it to check shapes.
+"""Names for arrays in annotations: those of jaxtyping, if it has been imported to check shapes.
 
-Annotations are text while a program runs, and nobody reads them but who checks them: the tests, or a user of
-jaxtyping's import hook. To import jaxtyping for them would take every run longer than to read its inputs;
-without it the names stand for the type of array alone.
+Annotations remain text at run time, and only shape checks evaluate them: in the tests, or with jaxtyping's
+import hook. Importing jaxtyping would take longer than reading the inputs of a run. Without it the names
+stand for the type of array alone.
 """
 
 from __future__ import annotations

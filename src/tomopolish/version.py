@@ -1,4 +1,4 @@
-"""The version of the program, which its release tag states."""
+"""The version of the program, from its release tag."""
 
 from importlib.metadata import PackageNotFoundError, version
 

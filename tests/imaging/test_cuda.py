@@ -27,9 +27,9 @@ from tomopolish.errors import InputError
 from tomopolish.imaging import device_arrays, devices
 from tomopolish.imaging.devices import (
     CpuCorrelator,
+    acquire_correlator,
     cuda_devices,
     cuda_obstacle,
-    lend_correlator,
     tomograms_at_once,
 )
 from tomopolish.settings.alignment import MotionSettings, RunSettings
@@ -121,7 +121,7 @@ def fake_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | Exception],
 def test_without_cupy_auto_is_the_cpu_and_cuda_says_what_is_missing() -> None:
     assert cuda_devices("auto") == ()
     assert tomograms_at_once("auto") == 1
-    with ThreadPoolExecutor(1) as pool, lend_correlator("auto", pool) as correlator:
+    with ThreadPoolExecutor(1) as pool, acquire_correlator("auto", pool) as correlator:
         assert isinstance(correlator, CpuCorrelator)
     for device in ("cuda", "cuda:0,cuda:1"):
         with pytest.raises(InputError, match=rf"^--device {device} .*CuPy is not installed.*\[gpu\]"):
@@ -232,12 +232,18 @@ def test_each_device_serves_one_tomogram_at_a_time(
     devices._opened.cache_clear()
     try:
         with ThreadPoolExecutor(1) as pool:
-            with lend_correlator("cuda:0,cuda:1", pool) as one, lend_correlator("cuda:0,cuda:1", pool) as two:
+            with (
+                acquire_correlator("cuda:0,cuda:1", pool) as one,
+                acquire_correlator("cuda:0,cuda:1", pool) as two,
+            ):
                 assert one is not two
-            with pytest.raises(ZeroDivisionError), lend_correlator("cuda:0,cuda:1", pool) as again:
+            with pytest.raises(ZeroDivisionError), acquire_correlator("cuda:0,cuda:1", pool) as again:
                 assert again is two or again is one
                 _ = 1 / 0
-            with lend_correlator("cuda:0,cuda:1", pool) as a, lend_correlator("cuda:0,cuda:1", pool) as b:
+            with (
+                acquire_correlator("cuda:0,cuda:1", pool) as a,
+                acquire_correlator("cuda:0,cuda:1", pool) as b,
+            ):
                 assert {a, b} == {one, two}, "a tomogram that fails gives its device back"
     finally:
         devices._opened.cache_clear()

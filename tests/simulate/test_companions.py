@@ -30,7 +30,7 @@ from tomopolish.simulate import (
     write_project,
 )
 from tomopolish.simulate.evaluate import evaluate_alignment
-from tomopolish.simulate.motion import continued_trajectories, random_trajectories
+from tomopolish.simulate.motion import ExposureSteps, continued_trajectories, random_trajectories
 
 SECOND = CompanionSettings(
     name="second", molecule=MoleculeSettings(box_px=40, seed=1, diameter_fraction=0.55), particles=18,
@@ -90,12 +90,12 @@ def test_all_species_move_in_one_field() -> None:
     """Correlations between the two halves of the particles are those of a draw of all at once."""
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 300, (6, 3))
-    motion, chronological = PlantedMotion(distance_scale=100.0), np.arange(4000)
-    known = {"frame_dose": 3.0, "pixel_size_angstrom": 3.0}
-    first = random_trajectories(motion, positions[:3], chronological, rng=rng, **known)
+    motion = PlantedMotion(distance_scale=100.0)
+    steps = ExposureSteps(chronological=np.arange(4000), frame_dose=3.0)
+    first = random_trajectories(motion, positions[:3], steps, pixel_size_angstrom=3.0, rng=rng)
     more = continued_trajectories(
-        motion, positions[3:], chronological,
-        others_px=positions[:3], others_trajectories_px=first, rng=rng, **known,
+        motion, positions[3:], steps,
+        earlier_px=positions[:3], earlier_trajectories_px=first, pixel_size_angstrom=3.0, rng=rng,
     )  # fmt: skip
     velocity = np.diff(np.concatenate([first, more]), axis=1).reshape(6, -1) / motion.velocity_scale
     distance = np.linalg.norm(positions[:, None] - positions, axis=-1) / 100.0

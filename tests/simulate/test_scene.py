@@ -20,7 +20,7 @@ from tomopolish.simulate import (
     with_true_geometry,
 )
 from tomopolish.simulate.acquisition import exposure_order, tilt_angles_degrees
-from tomopolish.simulate.motion import random_trajectories
+from tomopolish.simulate.motion import ExposureSteps, random_trajectories
 from tomopolish.simulate.scene import build_scene
 from tomopolish.simulate.specimen import random_rotations
 from tomopolish.simulate.warp import warp_displacement_px
@@ -153,8 +153,9 @@ def test_motion_has_the_prior_s_statistics(squared: bool) -> None:
     motion = PlantedMotion(velocity_scale=0.2, distance_scale=100.0, squared_exponential=squared)
     positions = np.array([[0.0, 0, 0], [40.0, 0, 0], [0, 0, 90.0]])
     order = np.array([2, 0, 1, *range(3, 2001)])
+    steps = ExposureSteps(chronological=order, frame_dose=2.0)
     trajectories = random_trajectories(
-        motion, positions, order, frame_dose=2.0, pixel_size_angstrom=4.0, rng=np.random.default_rng(0)
+        motion, positions, steps, pixel_size_angstrom=4.0, rng=np.random.default_rng(0)
     )
     assert np.all(trajectories[:, 2] == 0)  # the chronologically first
     velocity = np.diff(trajectories[:, order], axis=1)

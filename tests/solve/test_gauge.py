@@ -19,7 +19,7 @@ from tomopolish.physics.geometry import (
     rotation_from_vector,
     rotation_vector,
 )
-from tomopolish.solve.gauge import position_information, remove_rotation, settle
+from tomopolish.solve.gauge import choose_frame, position_information, remove_rotation
 from tomopolish.solve.problem import evaluate, multiply_hessian
 from tomopolish.solve.uncertainty import expected_curvature
 
@@ -84,7 +84,7 @@ def test_few_particles_leave_the_projections_net_rotation_as_it_was() -> None:
     )
     moved = problem.layout.unpack(vector).positions_px
     curvature = expected_curvature(problem, vector, windows.power)
-    frame = settle(problem, vector, curvature, moved, windows.power)
+    frame = choose_frame(problem, vector, curvature, moved, windows.power)
     assert frame is not None
     R0 = problem.projections_px[:, :3, :3]
     R = evaluate(problem, vector).rotations @ frame.rotation
@@ -102,4 +102,4 @@ def test_where_angles_or_positions_are_fixed_nothing_may_turn(fixed: str) -> Non
     vector = np.zeros(problem.layout.size)
     curvature = expected_curvature(problem, vector, windows.power)
     moved = problem.layout.unpack(vector).positions_px
-    assert settle(problem, vector, curvature, moved, windows.power) is None
+    assert choose_frame(problem, vector, curvature, moved, windows.power) is None

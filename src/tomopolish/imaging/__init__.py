@@ -1,1 +1,1 @@
-"""From tilt images and references to correlation windows, the likelihood of displacements."""
+"""Correlation windows, the log-likelihood of displacements, from tilt images and references; half maps."""

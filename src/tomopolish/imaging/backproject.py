@@ -1,8 +1,8 @@
 """Half maps by weighted back-projection of tilt images.
 
-Each image adds w c O to the numerator and w c² to the denominator of the voxels around its slice, O being
+Each image adds w c O to the numerator and w c² to the denominator of the voxels around its slice, where O is
 the image's unitary transform, c the real factor of the prediction (CTF, dose, envelope) and w the inverse
-noise power (docs/conventions.md). Their quotient is the map's unitary transform: no further factor.
+noise power (docs/conventions.md). Their quotient is the map's unitary transform, without a further factor.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tomopolish.shapes import Float, Float32
 Array = np.ndarray
 
 LANES = 2
-"""Accumulators per half set: fixed, so that sums do not depend on the number of threads."""
+"""Accumulators per half set; a constant, so that sums do not depend on the number of threads."""
 
 WEIGHT_FLOOR = 1e-3
 """Least weight of a voxel, as a fraction of its shell's mean."""
@@ -71,24 +71,24 @@ class Reconstruction:
 
         Returns
         -------
-        The tilt series without the images that could not be used.
+        The tilt series without images that could not be used.
 
         Raises
         ------
         RunError
-            when no tilt image can be used.
+            When no tilt image can be used.
         """
         series = screened(series)
-        box = self.box_px
-        geometry = _geometry(series, particles, box)
+        box_px = self.box_px
+        geometry = _geometry(series, particles, box_px)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         progress = progress or SilentProgress()
         with progress.stage("back-projection", len(busy)) as stage:
             for tilt, image in prefetch(series, busy, image_alone):
-                weight = whitening(noise_power(image, box, box / 2, pool), box)
+                weight = whitening(noise_power(image, box_px, box_px / 2, pool), box_px)
                 with contextlib.suppress(UnusableImageError), losing(series, tilt):
                     frequencies = tilt_frequencies(series, tilt, weight, particles.optics_groups, 0.0)
-                    self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box), pool)
+                    self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box_px), pool)
                 stage.advance()
         return without_lost(series)
 
@@ -99,27 +99,27 @@ class Reconstruction:
 
         def work(lane: tuple[int, int]) -> None:
             half, part = lane
-            mine = np.flatnonzero(seen & (half_set == half))[part::LANES]
-            for start in range(0, len(mine), size):
-                _add_chunk(task, mine[start : start + size], self.symmetry, self.totals[half, part])
+            selected = np.flatnonzero(seen & (half_set == half))[part::LANES]
+            for start in range(0, len(selected), size):
+                _add_chunk(task, selected[start : start + size], self.symmetry, self.totals[half, part])
 
         for _ in pool.map(work, [(half, part) for half in range(2) for part in range(LANES)]):
             pass
 
     def half_maps(self, crop_px: int | None = None) -> Float32[Array, "2 c c c"]:
-        """Both maps, corrected for gridding and cropped about voxel ⌊s/2⌋."""
+        """Return both half maps, corrected for gridding and cropped about voxel ⌊s/2⌋."""
         size = crop_px or self.box_px
         return np.stack([_map(self.totals[half].sum(axis=0), self.box_px, size) for half in range(2)])
 
     def merged_map(self, crop_px: int | None = None) -> Float32[Array, "c c c"]:
-        """Map of both half sets together."""
+        """Return the map of both half sets together."""
         return _map(self.totals.sum(axis=(0, 1)), self.box_px, crop_px or self.box_px)
 
 
 def empty_reconstruction(box_px: int, symmetry: Float[Array, "G 3 3"]) -> Reconstruction:
     """Start a reconstruction in an even box; raises InputError when the box is odd."""
     if box_px % 2 or box_px < 16:
-        raise InputError(f"--b {box_px} is no box for a reconstruction; give an even number, 16 or more")
+        raise InputError(f"--b {box_px} is not a valid box size; give an even number, 16 or more")
     reach = box_px // 2
     shape = (2, LANES, 2 * reach + 2, 2 * reach + 2, reach + 2, 3)
     return Reconstruction(
@@ -141,14 +141,14 @@ def reconstruct(
     return reconstruction
 
 
-def _geometry(series: TiltSeries, particles: Particles, box: int) -> PairGeometry:
+def _geometry(series: TiltSeries, particles: Particles, box_px: int) -> PairGeometry:
     taking_part = series.usable
-    geometry = pair_geometry(series, particles, box, taking_part)
+    geometry = pair_geometry(series, particles, box_px, taking_part)
     if series.deformation is None:
         return geometry
     model, coefficients = deformation_from(series.deformation, series.image_size_px)
     warp_px = model.displacement_px(geometry.anchors_px, coefficients)
-    return pair_geometry(series, particles, box, taking_part, warp_px)
+    return pair_geometry(series, particles, box_px, taking_part, warp_px)
 
 
 def _task(
@@ -157,7 +157,7 @@ def _task(
     geometry: PairGeometry,
     particles: Particles,
     frequencies: TiltFrequencies,
-    box: int,
+    box_px: int,
 ) -> TiltTask:
     nothing = np.zeros((2, 1, 1, 1), dtype=np.complex64)
     return TiltTask(
@@ -166,8 +166,8 @@ def _task(
         geometry=geometry,
         particles=particles,
         frequencies=frequencies,
-        mask=box_mask(box),
-        reference=ReferenceTransform(values=nothing, reach=0, box=box),
+        mask=box_mask(box_px),
+        reference=ReferenceTransform(values=nothing, reach=0, box_px=box_px),
         displacements_px=np.zeros(1),
     )
 
@@ -177,7 +177,7 @@ def _add_chunk(task: TiltTask, chunk: Array, symmetry: Array, total: Array) -> N
     batch = pair_batch(task, chunk)
     back_project(
         box_spectra(task, batch),
-        task.reference.box,
+        task.reference.box_px,
         symmetry,
         batch.views,
         batch.centre,
@@ -192,9 +192,9 @@ def _add_chunk(task: TiltTask, chunk: Array, symmetry: Array, total: Array) -> N
     )
 
 
-def _map(total: Array, box: int, crop: int) -> Float32[Array, "c c c"]:
-    """Quotient of the sums, Friedel symmetry at kx = 0, inverse transform, gridding correction, crop."""
-    reach = box // 2
+def _map(total: Array, box_px: int, crop: int) -> Float32[Array, "c c c"]:
+    """Return a map from the sums: quotient, Friedel symmetry, inverse, gridding correction, crop."""
+    reach = box_px // 2
     plane = total[: 2 * reach + 1, : 2 * reach + 1, 0]
     plane += plane[::-1, ::-1].copy() * np.array([1, -1, 1], dtype=np.float32)
     k = np.arange(-reach, reach)
@@ -207,12 +207,12 @@ def _map(total: Array, box: int, crop: int) -> Float32[Array, "c c c"]:
     numerator = inside[..., 0] + 1j * inside[..., 1]
     use = (floor > 0) & (radius < reach)
     transform = np.divide(numerator, floor, out=np.zeros_like(numerator), where=use)
-    volume = scipy.fft.irfftn(np.fft.ifftshift(transform, axes=(0, 1)), s=(box,) * 3, norm="ortho")
+    volume = scipy.fft.irfftn(np.fft.ifftshift(transform, axes=(0, 1)), s=(box_px,) * 3, norm="ortho")
     volume = np.fft.fftshift(volume)
     first = reach - crop // 2
     part = slice(first, first + crop)
-    axis = (np.arange(box) - reach)[part]
+    axis = (np.arange(box_px) - reach)[part]
     r = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    gridding = np.maximum(np.sinc(r / box) ** 2, np.sinc(0.5) ** 2)
+    gridding = np.maximum(np.sinc(r / box_px) ** 2, np.sinc(0.5) ** 2)
     corrected: Array = (volume[part, part, part] / gridding).astype(np.float32)
     return corrected

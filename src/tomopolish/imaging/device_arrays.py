@@ -1,7 +1,7 @@
 """Arrays on a CUDA device.
 
-Computations see a device through `DeviceArrays` only. `CupyArrays` is a real one; CuPy and numba's CUDA side
-are imported once it is made.
+Computations use a device through `DeviceArrays` only. `CupyArrays` is a real device; CuPy and numba's CUDA
+support are imported when it is created.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Array = np.ndarray
 DeviceArray = Any
 
 LARGE_BYTES = 2**22
-"""Bytes from which on arrays are sent without a copy in pinned memory, which CuPy would keep."""
+"""Arrays of at least this size are sent without a copy in pinned memory, which CuPy would not release."""
 
 
 class DeviceArrays(Protocol):
-    """Arrays on one device, and how kernels and data get there.
+    """Arrays on one device, and the transfer of kernels and data.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class DeviceArrays(Protocol):
     xp: Any
 
     def active(self) -> AbstractContextManager[object]:
-        """Make the device the calling thread's until the context closes."""
+        """Make the device current in the calling thread until the context closes."""
 
     def upload(self, values: Array) -> DeviceArray:
         """Copy to the device, with C-contiguous rows."""
@@ -40,22 +40,22 @@ class DeviceArrays(Protocol):
         """Wait for an array's values and copy them to the host."""
 
     def host_memory(self, shape: tuple[int, ...]) -> Array:
-        """Memory of the host that the device reads by itself; float32, uninitialised."""
+        """Return page-locked memory of the host, which the device can read; float32, uninitialised."""
 
     def fill(self, target: DeviceArray, values: Array) -> None:
-        """Copy into an array on the device; `values` must stay as they are until the next `download`."""
+        """Copy into an array on the device; `values` must not change until the next `download`."""
 
     def launch(
         self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
     ) -> None:
-        """Run a kernel after everything that was asked of the device before."""
+        """Run a kernel after all earlier operations on the device."""
 
 
 class CupyArrays:
     """A real device, through CuPy.
 
-    CuPy and numba both use the device's primary context and its default stream, on which everything happens
-    in order; the host waits in `download` alone.
+    CuPy and numba both use the device's primary context and its default stream, whose operations run in
+    order; the host waits only in `download`.
     """
 
     def __init__(self, index: int) -> None:
@@ -70,7 +70,7 @@ class CupyArrays:
         numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small data sets are no mistake
 
     def active(self) -> AbstractContextManager[object]:
-        """Make the device the calling thread's until the context closes."""
+        """Make the device current in the calling thread until the context closes."""
         device: AbstractContextManager[object] = self.xp.cuda.Device(self._index)
         return device  # numba follows the thread's current context
 
@@ -79,29 +79,29 @@ class CupyArrays:
         values = np.ascontiguousarray(values)
         if values.nbytes < LARGE_BYTES:
             return self.xp.asarray(values)
-        found = self.xp.empty(values.shape, values.dtype)
-        found.set(values)
-        return found
+        copy = self.xp.empty(values.shape, values.dtype)
+        copy.set(values)
+        return copy
 
     def host_memory(self, shape: tuple[int, ...]) -> Array:
-        """Memory of the host that the device reads by itself; float32, uninitialised."""
-        found: Array = self._pinned(shape, dtype=np.float32)
-        return found
+        """Return page-locked memory of the host, which the device can read; float32, uninitialised."""
+        memory: Array = self._pinned(shape, dtype=np.float32)
+        return memory
 
     def fill(self, target: DeviceArray, values: Array) -> None:
-        """Copy into an array on the device; `values` must stay as they are until the next `download`."""
+        """Copy into an array on the device; `values` must not change until the next `download`."""
         target.set(values, stream=self.xp.cuda.Stream.null)  # `upload` would copy to pinned memory first
 
     def download(self, values: DeviceArray) -> Array:
         """Wait for an array's values and copy them to the host."""
-        found: Array = self.xp.asnumpy(values)
-        return found
+        copy: Array = self.xp.asnumpy(values)
+        return copy
 
     def launch(
         self, kernel: Any, blocks: int | tuple[int, ...], threads: int, *arguments: DeviceArray
     ) -> None:
-        """Run a kernel after everything that was asked of the device before."""
-        # Left to itself, numba would wait for the stream once per CuPy array.
+        """Run a kernel after all earlier operations on the device."""
+        # By default numba would wait for the stream once per CuPy array.
         seen = [
             self._cuda.as_cuda_array(a, sync=False) if isinstance(a, self.xp.ndarray) else a
             for a in arguments

@@ -1,6 +1,7 @@
-"""Where windows are computed: the CPU, or a CUDA device lent to a tomogram.
+"""Devices that compute windows: the CPU, or a CUDA device that is reserved for a tomogram.
 
-CuPy and numba's CUDA side are imported only once a CUDA device is asked for, or `auto` finds them installed.
+CuPy and numba's CUDA support are imported only when a CUDA device is requested, or when `auto` finds them
+installed.
 """
 
 from __future__ import annotations
@@ -34,36 +35,36 @@ INSTALL = "install it with: pip install 'tomopolish[gpu]'"
 
 
 class Correlator(Protocol):
-    """Compares tilt images with the references.
+    """Device that compares tilt images with the references.
 
     Attributes
     ----------
     images_at_once
-        How many threads may each give it an image.
+        Number of threads that may pass it an image at the same time.
     """
 
     images_at_once: int
 
     def host_memory(self, shape: tuple[int, ...]) -> Float32[Array, "..."]:
-        """Memory of the host that images come from fastest, uninitialised."""
+        """Return memory of the host from which images are transferred fastest, uninitialised."""
 
     def noise_power(
-        self, image: Float32[Array, "h w"], box: int, last_frequency: float, turn: Turn | None = None
+        self, image: Float32[Array, "h w"], box_px: int, last_frequency: float, turn: Turn | None = None
     ) -> Float[Array, "shells"]:
-        """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
+        """Return the mean periodogram of an image's tiles by shell, as `noise.noise_power`."""
 
     def correlate_tilt(
         self,
         task: TiltTask,
         values: Float32[Array, "P n n"],
         power: Float[Array, "P"],
-        held: HeldOutWindows | None = None,
+        held_out: HeldOutWindows | None = None,
     ) -> None:
-        """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
+        """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
 
 
 class CpuCorrelator:
-    """Spreads images' work over a pool of threads; with two of them, none waits for an image's last piece."""
+    """Correlator that spreads the work over a pool of threads; two images at a time keep all threads busy."""
 
     images_at_once = 2
 
@@ -71,18 +72,20 @@ class CpuCorrelator:
         self._pool = pool
 
     def host_memory(self, shape: tuple[int, ...]) -> Float32[Array, "..."]:
-        """Memory of the host, uninitialised."""
+        """Return memory of the host, uninitialised."""
         return host_memory(shape)
 
-    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
-        """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
-        return noise_power(image, box, last_frequency, self._pool, turn)
+    def noise_power(
+        self, image: Array, box_px: int, last_frequency: float, turn: Turn | None = None
+    ) -> Array:
+        """Return the mean periodogram of an image's tiles by shell, as `noise.noise_power`."""
+        return noise_power(image, box_px, last_frequency, self._pool, turn)
 
     def correlate_tilt(
-        self, task: TiltTask, values: Array, power: Array, held: HeldOutWindows | None = None
+        self, task: TiltTask, values: Array, power: Array, held_out: HeldOutWindows | None = None
     ) -> None:
-        """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
-        correlate_tilt(task, self._pool, values, power, held)
+        """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
+        correlate_tilt(task, self._pool, values, power, held_out)
 
 
 def cuda_devices(device: str) -> tuple[int, ...]:
@@ -91,19 +94,19 @@ def cuda_devices(device: str) -> tuple[int, ...]:
     Parameters
     ----------
     device
-        ``auto``: the first CUDA device, or the CPU where none can be used; ``cpu``; ``cuda``: the first;
-        ``cuda:1``; several separated by commas.
+        ``auto``: the first CUDA device, or the CPU where no CUDA device can be used; ``cpu``; ``cuda``: the
+        first CUDA device; ``cuda:1``; or several, separated by commas.
 
     Raises
     ------
     InputError
-        When a CUDA device is asked for by name and cannot be used; says what is missing.
+        When a CUDA device is requested by name and cannot be used; the text names what is missing.
     """
     if device == "cpu":
         return ()
     if device == "auto":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CuPy's own, when CUDA is incomplete
+            warnings.simplefilter("ignore")  # of CuPy, when CUDA is incomplete
             return () if cuda_obstacle() else (0,)
     obstacle = cuda_obstacle()
     if obstacle:
@@ -119,14 +122,14 @@ def cuda_devices(device: str) -> tuple[int, ...]:
 
 
 def cuda_obstacle() -> str | None:
-    """Say what keeps CUDA from being used, in half a sentence; None when nothing does."""
+    """Return the reason why CUDA cannot be used, as the rest of a sentence; None when it can."""
     if find_spec("cupy") is None:
         return f"CuPy is not installed; {INSTALL}"
     if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in {"", "0"}:
-        return "NUMBA_ENABLE_CUDASIM is set, which has numba imitate a CUDA device: unset it"
+        return "NUMBA_ENABLE_CUDASIM is set, so that numba simulates a CUDA device: unset it"
     try:
         count = cuda_device_count()
-    except Exception as error:  # whatever a driver or a library that does not fit may raise
+    except Exception as error:  # an incompatible driver or library may raise any exception
         return f"CuPy finds no CUDA device ({' '.join(str(error).split())}); check the driver with nvidia-smi"
     if count == 0:
         return "CuPy finds no CUDA device; check the driver with nvidia-smi"
@@ -139,17 +142,17 @@ def cuda_obstacle() -> str | None:
 
 @cache
 def _kernel_obstacle() -> str | None:
-    """Say, as `cuda_obstacle`, what keeps kernels from running: as a rule, versions of libraries."""
+    """Return, as `cuda_obstacle`, the reason why kernels cannot run: usually versions of libraries."""
     try:
         try_kernel()
-    except Exception as error:  # whatever they raise
+    except Exception as error:  # CuPy and numba may raise any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"numba runs no kernel there ({reason}); have versions that go together: {INSTALL}"
+        return f"numba runs no kernel there ({reason}); the versions must be compatible: {INSTALL}"
     return None
 
 
 def try_kernel() -> None:
-    """Run the smallest kernel on the first device; raises whatever CuPy and numba do where that fails."""
+    """Run the smallest kernel on the first device; raises exceptions of CuPy and numba if that fails."""
     from tomopolish.imaging.kernels import compare_cuda as cuda_kernels  # noqa: PLC0415  only where CUDA is used
 
     arrays = CupyArrays(0)
@@ -162,25 +165,25 @@ def try_kernel() -> None:
 
 
 def cuda_device_count() -> int:
-    """Return how many CUDA devices this process sees; raises whatever CuPy does where it finds no driver."""
+    """Return the number of CUDA devices of this process; raises CuPy's exception where it finds no driver."""
     import cupy  # noqa: PLC0415  only where CUDA is used
 
     return int(cupy.cuda.runtime.getDeviceCount())
 
 
 def tomograms_at_once(device: str) -> int:
-    """How many tomograms are worked on in parallel: one per device."""
+    """Return the number of tomograms that are refined in parallel: one per device."""
     return max(len(cuda_devices(device)), 1)
 
 
 @contextmanager
-def lend_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
-    """Lend what computes the windows of one tomogram, waiting for a device that is free.
+def acquire_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
+    """Acquire the correlator for one tomogram, after waiting for a free device, and release it afterwards.
 
     Parameters
     ----------
     device
-        As for `cuda_devices`.
+        Value of `--device`, as for `cuda_devices`.
     pool
         Threads of the CPU.
 
@@ -204,7 +207,7 @@ def lend_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
 
 @cache
 def _opened(indices: tuple[int, ...]) -> SimpleQueue[CudaCorrelator]:
-    """Keep one correlator per device for as long as the program runs; it keeps the references it has met."""
+    """Return a queue of one correlator per device, the same in every call; each caches its references."""
     from tomopolish.imaging.devices_cuda import CudaCorrelator  # noqa: PLC0415
 
     free: SimpleQueue[CudaCorrelator] = SimpleQueue()

@@ -1,7 +1,7 @@
-"""Correlation windows on a CUDA device: CuPy's transforms and matrix products around our own kernels.
+"""Correlation windows on a CUDA device, by CuPy's transforms and matrix products and by own kernels.
 
-`CudaCorrelator` holds the computation and sees the device through `DeviceArrays` only: numpy stands in for it
-where numba imitates the kernels.
+`CudaCorrelator` contains the computation and uses the device through `DeviceArrays` only: where numba
+simulates the kernels, numpy takes the place of the device.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from tomopolish.imaging.windows import (
 Array = np.ndarray
 
 BATCH_BYTES = 2**28
-"""Boxes cut at once. With transforms, work space and products a batch takes about six times as much."""
+"""Size of a batch's boxes. With transforms, work space and products a batch takes about six times this."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _TiltOnDevice:
-    """What all pairs of one tilt image share, uploaded."""
+    """Arrays on the device that all pairs of one tilt image share."""
 
     image: DeviceArray
     mask: tuple[DeviceArray, DeviceArray]
@@ -51,7 +51,7 @@ class _TiltOnDevice:
 
 
 class CudaCorrelator:
-    """Compares tilt images with references on one CUDA device; see `devices.Correlator`.
+    """Correlator (`devices.Correlator`) that compares tilt images with references on one CUDA device.
 
     Attributes
     ----------
@@ -67,63 +67,65 @@ class CudaCorrelator:
         self._inverses: tuple[Any, Any] = (None, None)
 
     def active(self) -> AbstractContextManager[object]:
-        """Make the device the calling thread's until the context closes."""
+        """Make the device current in the calling thread until the context closes."""
         return self.arrays.active()
 
     def host_memory(self, shape: tuple[int, ...]) -> Array:
-        """Memory of the host that the device reads by itself; float32, uninitialised."""
+        """Return page-locked memory of the host, which the device can read; float32, uninitialised."""
         return self.arrays.host_memory(shape)
 
-    def noise_power(self, image: Array, box: int, last_frequency: float, turn: Turn | None = None) -> Array:
-        """Mean periodogram of an image's tiles by shell; see `noise.noise_power`."""
+    def noise_power(
+        self, image: Array, box_px: int, last_frequency: float, turn: Turn | None = None
+    ) -> Array:
+        """Return the mean periodogram of an image's tiles by shell, as `noise.noise_power`."""
         arrays, xp = self.arrays, self.arrays.xp
-        grid = tile_grid(image.shape, box, last_frequency, turn)
-        # What other images show instead need not go over the bus.
-        strips = [image[rows] for rows in grid.pixel_rows(box)]
-        step_down = grid.step_down if grid.shares_rows else box
+        grid = tile_grid(image.shape, box_px, last_frequency, turn)
+        # Rows of tiles that other images contribute need not be transferred.
+        strips = [image[rows] for rows in grid.pixel_rows(box_px)]
+        step_down = grid.step_down if grid.shares_rows else box_px
         on_device = self._send(strips)
         down, right = on_device.strides
-        total = xp.zeros((box, grid.frequencies), dtype=np.float64)
-        at_once = max(1, BATCH_BYTES // (4 * grid.columns * box**2))
+        total = xp.zeros((box_px, grid.frequencies), dtype=np.float64)
+        at_once = max(1, BATCH_BYTES // (4 * grid.columns * box_px**2))
         for first in range(0, grid.rows, at_once):
             tiles = xp.lib.stride_tricks.as_strided(
                 on_device[first * step_down :],
-                shape=(min(at_once, grid.rows - first), grid.columns, box, box),
+                shape=(min(at_once, grid.rows - first), grid.columns, box_px, box_px),
                 strides=(step_down * down, grid.step * right, down, right),
             )
-            transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box, box)))
-            blocks = _blocks(box * grid.frequencies)
+            transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box_px, box_px)))
+            blocks = _blocks(box_px * grid.frequencies)
             arrays.launch(cuda_kernels.add_power, blocks, cuda_kernels.THREADS, transforms, total)
         return shells_of_tiles(arrays.download(total), grid)
 
     def correlate_tilt(
-        self, task: TiltTask, values: Array, power: Array, held: HeldOutWindows | None = None
+        self, task: TiltTask, values: Array, power: Array, held_out: HeldOutWindows | None = None
     ) -> None:
-        """Fill windows and power of an image's visible particles; see `windows.correlate_tilt`."""
+        """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
         seen = np.flatnonzero(task.geometry.visible[task.tilt])
-        size = max(1, BATCH_BYTES // (4 * task.reference.box**2))
+        size = max(1, BATCH_BYTES // (4 * task.reference.box_px**2))
         shared = self._upload_shared(task)
         for start in range(0, len(seen), size):
             chunk = seen[start : start + size]
             batch, boxes = pair_batch(task, chunk), np.arange(len(chunk))
-            spectra = self._spectra(batch, shared, task.reference.box)
-            if held is None:
+            spectra = self._spectra(batch, shared, task.reference.box_px)
+            if held_out is None:
                 values[chunk], power[chunk] = self._compare(batch, boxes, spectra, shared)
                 continue
-            mine, place = held.among(chunk)
-            pairs = batch.joined_with(batch.of_other_half(mine))
-            found, gained = self._compare(pairs, np.concatenate([boxes, mine]), spectra, shared)
-            values[chunk], power[chunk] = found[: len(chunk)], gained[: len(chunk)]
-            held.values[place], held.power[place] = found[len(chunk) :], gained[len(chunk) :]
+            judged, place = held_out.among(chunk)
+            pairs = batch.joined_with(batch.of_other_half(judged))
+            windows, powers = self._compare(pairs, np.concatenate([boxes, judged]), spectra, shared)
+            values[chunk], power[chunk] = windows[: len(chunk)], powers[: len(chunk)]
+            held_out.values[place], held_out.power[place] = windows[len(chunk) :], powers[len(chunk) :]
 
     def _send(self, strips: Sequence[Array]) -> DeviceArray:
-        """Rows of an image, one strip below the other."""
+        """Upload strips of an image, one below another."""
         rows = sum(map(len, strips))
-        found, first = self.arrays.xp.empty((rows, strips[0].shape[1]), dtype=np.float32), 0
+        image, first = self.arrays.xp.empty((rows, strips[0].shape[1]), dtype=np.float32), 0
         for strip in strips:
-            self.arrays.fill(found[first : first + len(strip)], strip)
+            self.arrays.fill(image[first : first + len(strip)], strip)
             first += len(strip)
-        return found
+        return image
 
     def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
         upload, mask = self.arrays.upload, task.mask
@@ -142,14 +144,14 @@ class CudaCorrelator:
             weights=upload(np.stack([shared.weight, shared.signal_weight])),
             phase=upload(shared.phase),
             odd=upload(shared.odd),
-            inverse=self._inverse(task.reference.box, rows, columns, task.displacements_px),
+            inverse=self._inverse(task.reference.box_px, rows, columns, task.displacements_px),
         )
 
-    def _spectra(self, batch: PairBatch, shared: _TiltOnDevice, box: int) -> DeviceArray:
+    def _spectra(self, batch: PairBatch, shared: _TiltOnDevice, box_px: int) -> DeviceArray:
         """Cut the boxes of a batch of pairs and transform them, unnormalised."""
         arrays, xp, threads = self.arrays, self.arrays.xp, cuda_kernels.THREADS
         pairs = len(batch.corners)
-        boxes = xp.empty((pairs, box, box), dtype=np.float32)
+        boxes = xp.empty((pairs, box_px, box_px), dtype=np.float32)
         corners = arrays.upload(batch.corners)
         arrays.launch(cuda_kernels.extract_boxes, pairs, threads, shared.image, corners, *shared.mask, boxes)
         return xp.fft.rfft2(boxes)
@@ -157,14 +159,14 @@ class CudaCorrelator:
     def _compare(
         self, batch: PairBatch, boxes: Array, spectra: DeviceArray, shared: _TiltOnDevice
     ) -> tuple[Array, Array]:
-        """Windows and power of a batch, given each pair's box; see `kernels_cuda.correlate_spectra`."""
+        """Return windows and power of a batch from each pair's box (`compare_cuda.correlate_spectra`)."""
         arrays, xp, threads = self.arrays, self.arrays.xp, cuda_kernels.THREADS
-        pairs, box = len(boxes), spectra.shape[1]
+        pairs, box_px = len(boxes), spectra.shape[1]
         _, _, rows, columns = shared.weights.shape
         blocks = _blocks(rows * columns)
         product = xp.empty((2, 2 * rows, pairs, columns), dtype=np.float32)
         power = xp.empty((pairs, blocks), dtype=np.float32)
-        centre = (batch.centre - box // 2).astype(np.float32)
+        centre = (batch.centre - box_px // 2).astype(np.float32)
         seen = np.concatenate([batch.views.reshape(pairs, 6), centre, batch.defocus], axis=1)
         arrays.launch(
             cuda_kernels.correlate_spectra,
@@ -187,12 +189,12 @@ class CudaCorrelator:
         return arrays.download(windows).transpose(1, 0, 2), gained
 
     def _inverse(
-        self, box: int, rows: int, columns: int, displacements_px: Array
+        self, box_px: int, rows: int, columns: int, displacements_px: Array
     ) -> tuple[DeviceArray, DeviceArray]:
-        """Matrices of the small inverse for `_small_inverse`; those met last stay on the device."""
-        key = (box, rows, columns, displacements_px.tobytes())
+        """Return the matrices for `_small_inverse`; the last ones stay on the device."""
+        key = (box_px, rows, columns, displacements_px.tobytes())
         if self._inverses[0] != key:
-            matrices: SmallInverse = small_inverse_matrices(box, rows, columns, displacements_px)
+            matrices: SmallInverse = small_inverse_matrices(box_px, rows, columns, displacements_px)
             self._inverses = (
                 key,
                 (
@@ -203,15 +205,15 @@ class CudaCorrelator:
         return self._inverses[1]
 
     def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
-        """Products with matrices on both sides, as (n, pairs, n); see `windows.small_inverse`.
+        """Return the products with matrices on both sides, (n, pairs, n), as `windows.small_inverse`.
 
-        All pairs side by side make one large product of many small ones.
+        All pairs are arranged side by side, so that many small products become one large product.
         """
         xp, (by_rows, by_columns) = self.arrays.xp, shared.inverse
         _, twice, pairs, columns = product.shape
         partial = xp.matmul(by_rows, product.reshape(2, twice, pairs * columns))
-        found = xp.matmul(partial.reshape(2, -1, columns), by_columns).sum(axis=0)
-        return found.reshape(-1, pairs, found.shape[-1])
+        windows = xp.matmul(partial.reshape(2, -1, columns), by_columns).sum(axis=0)
+        return windows.reshape(-1, pairs, windows.shape[-1])
 
 
 def _blocks(pixels: int) -> int:

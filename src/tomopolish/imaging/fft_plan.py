@@ -1,4 +1,4 @@
-"""What a transform of a given length needs besides its samples: factors, twiddles, places of frequencies."""
+"""Plans of Fourier transforms of a length: factors, twiddles and places of frequencies."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FftPlan:
-    """Factors and tables of `kernels_fft.transform_lines` for one length.
+    """Factors and tables of `kernels.boxes.transform_lines` for one length.
 
     Attributes
     ----------
     radices
-        Factors of the length, in the order in which they are split off.
+        Factors of the length, in the order of the steps.
     twiddles
         Factors by which the outputs of a step are turned, in the order of their use.
     roots
-        For every factor r in turn, its roots of one: exp(−2πi k/r).
+        For every factor r in turn, its roots of unity: exp(−2πi k/r).
     place
-        Where frequency k is found afterwards.
+        Index of frequency k after the transform.
     """
 
     radices: Int[Array, "S"]
@@ -35,13 +35,13 @@ class FftPlan:
 
     @property
     def tables(self) -> tuple[Array, Array, Array, Array]:
-        """All of it, in the order in which kernels take it."""
+        """All tables, in the order of the kernels' arguments."""
         return self.radices, self.twiddles, self.roots, self.place
 
 
 @cache
 def fft_plan(length: int) -> FftPlan:
-    """Plan transforms of a length; prime factors above five take time as their square."""
+    """Plan transforms of a length; the time for a prime factor above five grows with its square."""
     radices = factors(length)
     block, twiddles, place = length, [], np.zeros(length, dtype=np.int64)
     rest = np.arange(length)
@@ -60,15 +60,15 @@ def fft_plan(length: int) -> FftPlan:
 
 
 def factors(length: int) -> tuple[int, ...]:
-    """Factors of a length: fours first, then what is left."""
-    found = []
+    """Return the factors of a length: fours first, then prime factors."""
+    radices = []
     radix = 4
     while length > 1:
         while length % radix == 0:
-            found.append(radix)
+            radices.append(radix)
             length //= radix
         radix = {4: 2, 2: 3}.get(radix, radix + 2)
-    return tuple(found) or (1,)
+    return tuple(radices) or (1,)
 
 
 def _phases(turns: Array) -> Complex64[Array, "T"]:

@@ -1,4 +1,4 @@
-"""The frequencies in use in one tilt image, with everything about them that particles share.
+"""The frequencies in use in one tilt image, with all weights and phases that its particles share.
 
 See docs/conventions.md, Optics, Correlation windows.
 """
@@ -26,25 +26,25 @@ LARGEST_WEIGHT = 1e25
 class TiltFrequencies:
     """Frequencies, weights and optics of one tilt image, in Fourier px of the box.
 
-    The first axis holds rows ky and rows −ky, the second |ky| = 0 … R − 1, the last kx = 0 … C − 1; R and C
-    are the smallest that hold all frequencies in use.
+    The first axis is rows ky and rows −ky, the second |ky| = 0 … R − 1, the last kx = 0 … C − 1; R and C are
+    the smallest sizes that include all frequencies in use.
 
     Attributes
     ----------
     columns_used
         Number of columns in use in each row.
     weight
-        All real factors: frequency weight, dose weight, CTF scale and damping, transform normalisation.
+        Product of all real factors: frequency weight, dose weight, CTF scale and damping, normalisation.
     signal_weight
-        All real factors of the prediction's weighted power, with the full plane's multiplicity.
+        Product of all real factors of the prediction's weighted power, with the full plane's multiplicity.
     defocus
         Phase per kx², kx·ky and ky² at the tomogram's centre.
     defocus_per_angstrom
         Phase per k² and Å of defocus.
     phase
-        γ but for defocus, of each optics group.
+        γ without defocus, of each optics group.
     odd
-        Complex factor of each optics group's prediction; no columns where all are one.
+        Complex factor of each optics group's prediction; without columns where all factors are 1.
     """
 
     columns_used: Int[Array, "2 R"]
@@ -63,7 +63,7 @@ def tilt_frequencies(
     groups: tuple[OpticsGroup, ...],
     cutoff_fraction: float,
 ) -> TiltFrequencies:
-    """Gather what all particles of a tilt image share.
+    """Return the frequencies in use in one tilt image.
 
     Parameters
     ----------
@@ -75,27 +75,27 @@ def tilt_frequencies(
     Raises
     ------
     UnusableImageError
-        When single precision cannot hold the weights.
+        When the weights exceed single precision.
     """
-    box = weight.shape[0]
-    unit = 1 / (box * series.pixel_size_angstrom)
-    k = radius_half_plane(box) * unit
+    box_px = weight.shape[0]
+    unit = 1 / (box_px * series.pixel_size_angstrom)
+    k = radius_half_plane(box_px) * unit
     dose = dose_weight(k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt]))
-    used = used_columns(weight, dose, box, cutoff_fraction)
+    used = used_columns(weight, dose, box_px, cutoff_fraction)
     ctf, microscope = series.ctf, series.microscope
     with np.errstate(over="ignore"):
         damping = float(ctf.scale[tilt]) * np.exp(-ctf.bfactor_angstrom2[tilt] * k**2 / 4)
-    rows = int(np.abs(row_frequencies(box)[used > 0]).max(initial=0)) + 1
+    rows = int(np.abs(row_frequencies(box_px)[used > 0]).max(initial=0)) + 1
     columns = max(int(used.max()), 1)
     ky = np.stack([np.arange(rows), -np.arange(rows)])
-    columns_used = used[ky % box]
-    columns_used[1, box // 2 :] = 0  # ky = s/2 and −s/2 are one row of the full plane
-    # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin
-    # leave +sin γ.
+    columns_used = used[ky % box_px]
+    columns_used[1, box_px // 2 :] = 0  # ky = s/2 and −s/2 are one row of the full plane
+    # 1/s makes the image's transform unitary. The signs of −Re…, of the dark contrast and of the CTF's −sin γ
+    # together give +sin γ.
     with np.errstate(over="ignore", invalid="ignore"):
         envelope = dose * damping
-        signal = column_multiplicity(box) * weight * envelope**2
-    total, signal = ((plane[ky % box, :columns]) for plane in (weight * envelope / box, signal))
+        signal = column_multiplicity(box_px) * weight * envelope**2
+    total, signal = ((plane[ky % box_px, :columns]) for plane in (weight * envelope / box_px, signal))
     for plane in (total, signal):
         plane[np.arange(columns) >= columns_used[..., None]] = 0
         plane[:, 0, 0] = 0  # DC is never used
@@ -120,7 +120,7 @@ def tilt_frequencies(
 
 
 def _phases(groups: tuple[OpticsGroup, ...], in_focus: Array, kx: Array, ky: Array) -> Array:
-    """Return γ but for defocus, given what all groups share of it."""
+    """Return γ of each group without defocus, from the part that all groups share."""
     even = _aberrations(groups, "even", kx, ky)
     phases = np.empty((len(groups), *in_focus.shape), dtype=np.float32)
     phases[...] = in_focus + even if even.size else in_focus

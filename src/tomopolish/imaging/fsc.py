@@ -1,4 +1,4 @@
-"""Fourier shell correlation of half maps, corrected for what the mask adds (Chen et al. 2013)."""
+"""Fourier shell correlation of half maps, corrected for the effect of the mask (Chen et al. 2013)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ShellCorrelation:
     Attributes
     ----------
     corrected
-        Masked curve, less what the mask alone produces.
+        Masked curve, corrected for the correlation that the mask alone produces.
     unmasked, masked, randomised
-        Of the maps as they are, masked, and masked after their phases were randomised.
+        Curves of the maps without mask, with mask, and with mask after randomising their phases.
     """
 
     corrected: Float[Array, "shells"]
@@ -37,7 +37,7 @@ class ShellCorrelation:
 
     @classmethod
     def from_curves(cls, curves: Mapping[str, Float[Array, "shells"]]) -> ShellCorrelation:
-        """Curves by name, of which all but ``corrected`` and ``unmasked`` may be absent."""
+        """Make the record from curves by name, of which only ``corrected`` and ``unmasked`` are required."""
         unmasked = curves.get("unmasked", curves["corrected"])
         return cls(
             corrected=curves["corrected"],
@@ -49,12 +49,12 @@ class ShellCorrelation:
         )
 
     def by_name(self) -> dict[str, Float[Array, "shells"]]:
-        """Return the curves by name; without a mask, those that have nothing to do with one."""
+        """Return the curves by name; without a mask, only those that do not involve a mask."""
         curves = {"corrected": self.corrected, "unmasked": self.unmasked}
         return curves | {"masked": self.masked, "randomised": self.randomised} if self.is_masked else curves
 
     def resolution_angstrom(self, pixel_size_angstrom: float, threshold: float = THRESHOLD) -> float:
-        """Resolution of the last shell before the corrected curve first falls below a threshold."""
+        """Return the resolution, Å, of the last shell before the corrected curve falls below a threshold."""
         below = np.flatnonzero(self.corrected[1:] < threshold)
         shell = int(below[0]) if len(below) else len(self.corrected) - 1
         return self.box_px * pixel_size_angstrom / max(shell, 1)
@@ -63,9 +63,9 @@ class ShellCorrelation:
 def shell_correlation(
     half_maps: Float32[Array, "2 s s s"], mask: Float32[Array, "s s s"] | None, seed: int = 0
 ) -> ShellCorrelation:
-    """FSC of two half maps; with a mask, corrected by randomised phases.
+    """Return the FSC of two half maps; with a mask, corrected by randomised phases.
 
-    Phases are randomised from the first shell on in which the unmasked curve lies below 0.8; the correction
+    Phases are randomised from the first shell in which the unmasked curve is below 0.8; the correction
     applies from two shells further.
     """
     size = half_maps.shape[-1]
@@ -98,8 +98,8 @@ def shell_correlation(
 
 
 def _shells(size: int) -> Array:
-    whole = np.fft.fftfreq(size, 1 / size)
-    radius = np.sqrt(whole[:, None, None] ** 2 + whole[:, None] ** 2 + np.arange(size // 2 + 1) ** 2)
+    signed = np.fft.fftfreq(size, 1 / size)
+    radius = np.sqrt(signed[:, None, None] ** 2 + signed[:, None] ** 2 + np.arange(size // 2 + 1) ** 2)
     shells: Array = np.rint(radius).astype(np.int64)
     return shells
 

@@ -1,4 +1,4 @@
-"""Pairs of particle and tilt image that are kept out of a fit, to judge it by (docs/evidence.md)."""
+"""Pairs that are held out of a fit in order to judge it (docs/evidence.md)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Array = np.ndarray
 SHARE = 0.1
 LARGEST_SHARE = 0.25
 ENOUGH = 60
-"""Pairs that `SHARE` should come to; where it does not, more is held out, up to `LARGEST_SHARE`."""
+"""Number of pairs to hold out where `SHARE` yields fewer, up to `LARGEST_SHARE` of the pairs."""
 MOST_HELD_OUT = 2000
-"""More pairs than this would only cost memory."""
+"""Maximum number of held-out pairs: more would only cost memory."""
 
 LEFT_PER_PARTICLE = 3
 LEFT_PER_TILT = 2
@@ -24,7 +24,7 @@ LEFT_PER_TILT = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutWindows:
-    """Windows of held-out pairs, made with the half map to which their particle did not contribute.
+    """Windows of held-out pairs, computed with the half map to which their particle did not contribute.
 
     Attributes
     ----------
@@ -43,25 +43,25 @@ class HeldOutWindows:
         return len(self.tilts)
 
     def of_tilts(self, usable: Bool[Array, "F"]) -> HeldOutWindows | None:
-        """Pairs of usable tilt images alone; None where there are none."""
-        mine = usable[self.tilts]
-        if not mine.any():
+        """Return the pairs in usable tilt images; None where there are none."""
+        chosen = usable[self.tilts]
+        if not chosen.any():
             return None
         return HeldOutWindows(
-            tilts=self.tilts[mine],
-            particles=self.particles[mine],
-            values=self.values[mine],
-            power=self.power[mine],
+            tilts=self.tilts[chosen],
+            particles=self.particles[chosen],
+            values=self.values[chosen],
+            power=self.power[chosen],
         )
 
     def among(self, chunk: Int[Array, "B"]) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
-        """Which of some particles are held out: their places in the chunk, and here; for one tilt image."""
+        """Return the held-out particles in a chunk of one tilt image, by index in the chunk and here."""
         _, there, here = np.intersect1d(chunk, self.particles, assume_unique=True, return_indices=True)
         return there, here
 
 
 def empty_windows(tilt: int, particles: Int[Array, "H"], side: int) -> HeldOutWindows:
-    """Room for the held-out pairs of one tilt image, with windows of side × side samples."""
+    """Return zero windows of side × side samples for the held-out pairs of one tilt image."""
     return HeldOutWindows(
         tilts=np.full(len(particles), tilt),
         particles=particles,
@@ -70,8 +70,8 @@ def empty_windows(tilt: int, particles: Int[Array, "H"], side: int) -> HeldOutWi
     )
 
 
-def in_one(parts: Sequence[HeldOutWindows]) -> HeldOutWindows | None:
-    """Windows of several tilt images, in their order; None where there are none."""
+def joined_windows(parts: Sequence[HeldOutWindows]) -> HeldOutWindows | None:
+    """Return the windows of several tilt images, in their order; None where there are none."""
     if not any(map(len, parts)):
         return None
     return HeldOutWindows(
@@ -83,39 +83,39 @@ def in_one(parts: Sequence[HeldOutWindows]) -> HeldOutWindows | None:
 
 
 def is_small(pairs: int) -> bool:
-    """Whether a tomogram has so few visible pairs that more than the usual share is held out."""
+    """Return whether a tomogram has so few visible pairs that more than the usual share is held out."""
     return SHARE * pairs < ENOUGH
 
 
 def choose_held_out(visible: Bool[Array, "F P"], fraction: float | None, seed: int) -> Bool[Array, "F P"]:
-    """Draw pairs to hold out; every particle and every tilt image keeps enough to be placed without them.
+    """Draw pairs to hold out; every particle and every tilt image retains enough pairs to be placed.
 
     Parameters
     ----------
     fraction
-        Share of the visible pairs, of which no more than `MOST_HELD_OUT` are taken; None: as it takes.
+        Share of the visible pairs; None: chosen by their number. At most `MOST_HELD_OUT` pairs are drawn.
     """
     tilts, particles = np.nonzero(visible)
     if fraction is None:
         fraction = min(max(SHARE, ENOUGH / max(len(tilts), 1)), LARGEST_SHARE)
     target = min(round(fraction * len(tilts)), MOST_HELD_OUT)
     left_in_tilt, left_of_particle = visible.sum(axis=1), visible.sum(axis=0)
-    held = np.zeros_like(visible)
+    chosen = np.zeros_like(visible)
     taken = 0
     for pair in np.random.default_rng(seed).permutation(len(tilts)):
         if taken == target:
             break
         tilt, particle = tilts[pair], particles[pair]
         if left_in_tilt[tilt] > LEFT_PER_TILT and left_of_particle[particle] > LEFT_PER_PARTICLE:
-            held[tilt, particle] = True
+            chosen[tilt, particle] = True
             left_in_tilt[tilt] -= 1
             left_of_particle[particle] -= 1
             taken += 1
-    return held
+    return chosen
 
 
 def join_held_out(parts: Sequence[HeldOutWindows | None], counts: Sequence[int]) -> HeldOutWindows | None:
-    """Put the held-out pairs of several species together, whose particles follow each other.
+    """Join the held-out pairs of several species, whose particles are numbered consecutively.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def join_held_out(parts: Sequence[HeldOutWindows | None], counts: Sequence[int])
         Number of particles of each species.
     """
     start = np.cumsum([0, *counts[:-1]])
-    return in_one(
+    return joined_windows(
         [
             replace(part, particles=part.particles + first)
             for part, first in zip(parts, start, strict=True)

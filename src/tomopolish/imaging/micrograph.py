@@ -1,8 +1,8 @@
-"""Whole predicted micrographs, and how well they fit an image at every small shift (`--shift_only`).
+"""Predicted micrographs, and their correlation with a tilt image at every small shift (`--shift_only`).
 
-One tilt image at a time: the predicted boxes of all particles are added up in an image, which is then
-correlated with the tilt image. A particle near another one is compared with the sum of both, as the image
-shows it; in windows of single particles the neighbours are noise.
+The predicted boxes of all particles of a tilt image are summed in one image, which is then correlated with
+the tilt image. Neighbouring particles are thus compared as their sum; in windows of single particles the
+neighbours are noise.
 """
 
 from __future__ import annotations
@@ -22,24 +22,23 @@ from tomopolish.shapes import Float, Float32, Int
 Array = np.ndarray
 
 FLOOR_OF_WHITENING = 3.0
-"""Share of the image's variance that is added to the noise power before whitening."""
+"""Multiple of the image's variance that is added to the noise power before whitening."""
 
 
 def micrograph_weight(
     noise_power: Float[Array, "shells"],
     image_variance: float,
     reference: ReferenceWeight,
-    box: int,
+    box_px: int,
     settings: WeightSettings,
 ) -> Float[Array, "box columns"]:
-    """Weight of every frequency of a predicted box, in one tilt image.
+    """Return the weight of every frequency of a predicted box, in one tilt image.
 
-    1/√(P + 3σ²) with the image's own mean periodogram P and its variance σ²: between no whitening and that
-    by the noise's amplitude, since the image's power at low frequencies is mostly that of the particles
-    themselves. Form and constant were chosen to come close to RELION's shifts on the reference data: within
-    0.021 px there, where 1/P is off by up to 0.4 px (docs/conventions.md).
-    All frequencies up to the end of the FSC's flank count alike, unless the reference's signal-to-noise ratio
-    is to weight them.
+    The weight is 1/√(P + 3σ²) with the image's mean periodogram P and its variance σ², between no whitening
+    and whitening by the noise's amplitude, since the image's power at low frequencies is mostly that of the
+    particles. Form and constant were chosen for agreement with RELION's shifts on the reference data: within
+    0.021 px, where 1/P differs by up to 0.4 px (docs/conventions.md). All frequencies up to the end of the
+    FSC's flank have equal weight, unless weighting by the reference's signal-to-noise ratio is requested.
 
     Parameters
     ----------
@@ -48,21 +47,21 @@ def micrograph_weight(
     image_variance
         σ², in the image's units squared.
     reference
-        What the references' resolution allows.
+        Weight by the references' resolution.
     """
     allowed = reference.half_plane if settings.use_snr_weight else reference.half_plane > 0
-    weight = allowed * shared_filters(box, settings)
+    weight = allowed * shared_filters(box_px, settings)
     if not settings.whiten:
         return weight
     power = np.where(noise_power > 0, noise_power + FLOOR_OF_WHITENING * image_variance, 0.0)
-    amplitude = np.sqrt(whitening(power, box))
+    amplitude = np.sqrt(whitening(power, box_px))
     return weight * (np.sqrt(amplitude) if settings.whiten_abs else amplitude)
 
 
 def add_prediction(task: TiltTask, pool: Executor, micrograph: Float32[Array, "h w"]) -> None:
     """Add the predicted images of all particles whose box reaches into the tilt image.
 
-    Boxes are added whole: they are cut by the image's edge only. Results do not depend on threads.
+    Boxes are cut only by the image's edge. Results do not depend on the number of threads.
 
     Parameters
     ----------
@@ -71,29 +70,32 @@ def add_prediction(task: TiltTask, pool: Executor, micrograph: Float32[Array, "h
     pool
         Threads over which particles are spread.
     micrograph
-        Predicted image so far; protein dark.
+        Predicted image so far, with dark protein; changed in place.
     """
-    box = task.reference.box
+    box_px = task.reference.box_px
     height, width = micrograph.shape
-    corners = np.floor(task.geometry.anchors_px[task.tilt] + 0.5).astype(np.int64) - box // 2
-    shown = np.flatnonzero(np.all((corners < (width, height)) & (corners > -box), axis=1))
-    size = max(1, CHUNK_BYTES // (4 * box**2))
+    corners = np.floor(task.geometry.anchors_px[task.tilt] + 0.5).astype(np.int64) - box_px // 2
+    shown = np.flatnonzero(np.all((corners < (width, height)) & (corners > -box_px), axis=1))
+    size = max(1, CHUNK_BYTES // (4 * box_px**2))
 
     def work(start: int) -> tuple[Array, PairBatch]:
         return _predict_boxes(task, shown[start : start + size])
 
     for boxes, batch in pool.map(work, range(0, len(shown), size)):
         for image, (x, y) in zip(boxes, batch.corners, strict=True):
-            rows, columns = slice(max(y, 0), min(y + box, height)), slice(max(x, 0), min(x + box, width))
+            rows, columns = (
+                slice(max(y, 0), min(y + box_px, height)),
+                slice(max(x, 0), min(x + box_px, width)),
+            )
             micrograph[rows, columns] += image[
                 rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
             ]
 
 
 def _predict_boxes(task: TiltTask, chunk: Int[Array, "B"]) -> tuple[Float32[Array, "B s s"], PairBatch]:
-    shared, box = task.frequencies, task.reference.box
+    shared, box_px = task.frequencies, task.reference.box_px
     batch = pair_batch(task, chunk)
-    spectra = np.empty((len(chunk), box, shared.weight.shape[2]), dtype=np.complex64)
+    spectra = np.empty((len(chunk), box_px, shared.weight.shape[2]), dtype=np.complex64)
     micrograph_kernels.predict_spectra(
         task.reference.flat,
         task.reference.reach,
@@ -108,9 +110,9 @@ def _predict_boxes(task: TiltTask, chunk: Int[Array, "B"]) -> tuple[Float32[Arra
         batch.optics_group,
         spectra,
     )
-    # The weight holds 1/s, which makes transforms without a factor of their own unitary.
+    # The weight includes 1/s, which makes unnormalised transforms unitary.
     rows = scipy.fft.ifft(spectra, axis=1, norm="forward", overwrite_x=True, workers=1)
-    return scipy.fft.irfft(rows, n=box, axis=2, norm="forward", workers=1), batch
+    return scipy.fft.irfft(rows, n=box_px, axis=2, norm="forward", workers=1), batch
 
 
 def micrograph_window(
@@ -121,21 +123,21 @@ def micrograph_window(
 ) -> Float32[Array, "n n"]:
     """Correlate an image with its prediction at small shifts, `[δy, δx]`.
 
-    Σ image(x + δ) · predicted(x); nothing wraps round. Only the window is transformed back: two matrix
-    products instead of a whole inverse transform.
+    The result is Σ image(x + δ) · predicted(x), without wrapping around. Only the window is transformed back,
+    by two matrix products instead of a full inverse transform.
 
     Parameters
     ----------
     image
         Tilt image, its mean removed.
     predicted
-        Whole prediction (`add_prediction`).
+        Complete prediction (`add_prediction`).
     """
     reach = int(np.ceil(np.abs(displacements_px).max()))
     height, width = (scipy.fft.next_fast_len(n + reach, real=True) for n in image.shape)
     product = scipy.fft.rfft2(image, s=(height, width), workers=threads)
-    wanted = scipy.fft.rfft2(predicted, s=(height, width), workers=threads)
-    product *= np.conjugate(wanted, out=wanted)
+    prediction = scipy.fft.rfft2(predicted, s=(height, width), workers=threads)
+    product *= np.conjugate(prediction, out=prediction)
     columns = np.exp(2j * np.pi / width * np.outer(np.arange(product.shape[1]), displacements_px))
     columns *= column_multiplicity(width)[:, None]
     rows = np.exp(2j * np.pi * np.outer(displacements_px, scipy.fft.fftfreq(height)))

@@ -20,12 +20,12 @@ Array = np.ndarray
 
 TILES_PER_TASK = 16
 ENOUGH_TILES = 256
-"""Tiles that overlap by half are used unless they are more than this; then tiles that only touch."""
+"""Tiles overlap by half unless there would be more than this number; then they only touch."""
 ENOUGH_IN_SERIES = 1500
-"""Of tiles that only touch, so many of a whole series tell its mean: every shell to a percent or better."""
+"""Number of touching tiles of a series that determine its mean, every shell to a percent or better."""
 
 FEWEST_ROWS = 4
-"""Rows of tiles, where there are so many, that every image contributes."""
+"""Minimum number of rows of tiles that every image contributes, if it has as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,12 @@ class Turn:
 
 
 def noise_power(
-    image: Float32[Array, "h w"], box: int, last_frequency: float, pool: Executor, turn: Turn | None = None
+    image: Float32[Array, "h w"], box_px: int, last_frequency: float, pool: Executor, turn: Turn | None = None
 ) -> Float[Array, "shells"]:
-    """Radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
+    """Return the radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
 
-    No window is applied and the mean is kept, so shell 0 holds the images' mean level; it is never used.
-    Frequencies beyond the last one are left out.
+    No window is applied and the mean is not subtracted, so shell 0 is the image's mean level, which is not
+    used.
 
     Parameters
     ----------
@@ -57,17 +57,17 @@ def noise_power(
     box
         Edge s of the tiles, px.
     last_frequency
-        Shells beyond it are not needed, and hold zero.
+        Last shell that is needed; shells beyond it are zero.
     pool
         Threads over which rows of tiles are spread; the sum does not depend on their number.
     turn
-        Where the result is averaged with that of other images: its place among them. None: it stands alone.
+        Place of the image among those with which its result is averaged; None: it is used alone.
     """
-    grid = tile_grid(image.shape, box, last_frequency, turn)
+    grid = tile_grid(image.shape, box_px, last_frequency, turn)
     tops = grid.top + grid.step_down * np.arange(grid.rows)
     corners = np.stack(np.meshgrid(grid.step * np.arange(grid.columns), tops), axis=-1).reshape(-1, 2)
-    everything, nothing = np.ones((box, box), np.float32), np.empty((0, box), np.float32)
-    tables, used = fft_plan(box).tables, grid.frequencies
+    everything, nothing = np.ones((box_px, box_px), np.float32), np.empty((0, box_px), np.float32)
+    tables, used = fft_plan(box_px).tables, grid.frequencies
 
     def power_of(first: int) -> Array:
         tiles = corners[first : first + TILES_PER_TASK]
@@ -80,14 +80,14 @@ def noise_power(
     total = np.zeros((2, used, used))
     for power in pool.map(power_of, range(0, len(corners), TILES_PER_TASK)):
         total += power
-    plane = np.zeros((box, used))
-    plane[-np.arange(used) % box], plane[:used] = total[1], total[0]
+    plane = np.zeros((box_px, used))
+    plane[-np.arange(used) % box_px], plane[:used] = total[1], total[0]
     return shells_of_tiles(plane, grid)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileGrid:
-    """How an image is cut into tiles, and which of their frequencies are needed.
+    """Grid of tiles in an image, and the range of frequencies that is needed.
 
     Attributes
     ----------
@@ -111,49 +111,49 @@ class TileGrid:
     frequencies: int
     shares_rows: bool
 
-    def pixel_rows(self, box: int) -> list[slice]:
-        """Rows of pixels that the tiles cover."""
-        if self.step_down <= box:
-            return [slice(self.top, self.top + (self.rows - 1) * self.step_down + box)]
+    def pixel_rows(self, box_px: int) -> list[slice]:
+        """Return the rows of pixels that the tiles cover."""
+        if self.step_down <= box_px:
+            return [slice(self.top, self.top + (self.rows - 1) * self.step_down + box_px)]
         tops = range(self.top, self.top + self.rows * self.step_down, self.step_down)
-        return [slice(top, top + box) for top in tops]
+        return [slice(top, top + box_px) for top in tops]
 
 
 def tile_grid(
-    image_shape: tuple[int, ...], box: int, last_frequency: float, turn: Turn | None = None
+    image_shape: tuple[int, ...], box_px: int, last_frequency: float, turn: Turn | None = None
 ) -> TileGrid:
-    """All whole tiles at multiples of ⌊s/2⌋; where there are plenty, fewer.
+    """Return the complete tiles at multiples of ⌊s/2⌋, or fewer where there are many.
 
     Tiles that overlap by half make the estimate's variance about a third smaller, for four times the work.
-    Where tiles are many (`ENOUGH_TILES`), shells are known to a percent or two without that; and where
-    images are averaged, their `turn` says which rows of tiles are left to the others.
+    With more than `ENOUGH_TILES` tiles, shells are accurate to a percent or two without overlap; where images
+    are averaged, `turn` selects the rows of tiles of this image.
     """
     height, width = image_shape
-    step = box // 2
-    every, plenty = 1, ((height - box) // step + 1) * ((width - box) // step + 1) > ENOUGH_TILES
+    step = box_px // 2
+    every, plenty = 1, ((height - box_px) // step + 1) * ((width - box_px) // step + 1) > ENOUGH_TILES
     if plenty:
-        step = box
-        rows, columns = (height - box) // step + 1, (width - box) // step + 1
-        wanted = rows * columns * (turn.count if turn else 1) // ENOUGH_IN_SERIES
-        # Some rows of each image: what lies at its top must not stand for the whole of it.
-        every = max(1, min(wanted, rows // FEWEST_ROWS))
+        step = box_px
+        rows, columns = (height - box_px) // step + 1, (width - box_px) // step + 1
+        excess = rows * columns * (turn.count if turn else 1) // ENOUGH_IN_SERIES
+        # Every image contributes several rows, so that its top does not represent all of it.
+        every = max(1, min(excess, rows // FEWEST_ROWS))
     first = turn.index % every if turn else 0
     return TileGrid(
         top=first * step,
         step=step,
         step_down=every * step,
-        rows=((height - box) // step - first) // every + 1,
-        columns=(width - box) // step + 1,
-        frequencies=min(int(np.ceil(last_frequency)) + 2, box // 2 + 1),
+        rows=((height - box_px) // step - first) // every + 1,
+        columns=(width - box_px) // step + 1,
+        frequencies=min(int(np.ceil(last_frequency)) + 2, box_px // 2 + 1),
         shares_rows=not plenty,
     )
 
 
 def shells_of_tiles(power: Float[Array, "box columns"], grid: TileGrid) -> Float[Array, "shells"]:
-    """Radial average of the tiles' summed power, with unnormalised transforms; zero beyond the last shell."""
-    box, columns = power.shape
-    total = np.zeros((box, box // 2 + 1))
+    """Return the radial average of the tiles' summed unnormalised power; zero beyond the last shell."""
+    box_px, columns = power.shape
+    total = np.zeros((box_px, box_px // 2 + 1))
     total[:, :columns] = power
-    shells = shell_average(total / (grid.rows * grid.columns * box**2), box)
-    shells[columns - 1 if columns <= box // 2 else columns :] = 0
+    shells = shell_average(total / (grid.rows * grid.columns * box_px**2), box_px)
+    shells[columns - 1 if columns <= box_px // 2 else columns :] = 0
     return shells

@@ -1,4 +1,4 @@
-"""The reference's Fourier transform, ready to be sliced (docs/conventions.md, References and weights)."""
+"""The reference's Fourier transform, prepared for slicing (docs/conventions.md, References and weights)."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class ReferenceTransform:
     ----------
     values
         ``[half, kz + reach, ky + reach, kx]`` with kx = 0 … reach: the half space kx ≥ 0, phase origin at the
-        map's voxel ⌊s/2⌋. The other half follows from Friedel symmetry.
+        map's voxel ⌊s/2⌋. The half kx < 0 follows from Friedel symmetry.
     reach
         Largest frequency stored, Fourier px.
-    box
-        Edge s of the box in px.
+    box_px
+        Edge s of the box.
     """
 
     values: Complex64[Array, "2 n n m"]
     reach: int
-    box: int
+    box_px: int
 
     @property
     def flat(self) -> Float32[Array, "N"]:
-        """The values as the kernels take them: one row of real and imaginary parts in turn."""
+        """The values in the kernels' format: one row of real and imaginary parts in turn."""
         return self.values.view(np.float32).reshape(-1)
 
 
@@ -50,36 +50,36 @@ def _falloff(radius2: Array, inner: float, outer: float) -> Array:
 
 
 def masked_half_maps(references: References) -> Float32[Array, "2 s s s"]:
-    """Both half maps, multiplied by the mask where there is one."""
+    """Return both half maps, multiplied by the mask if there is one."""
     if references.mask is None:
         return references.half_maps
     return references.half_maps * references.mask
 
 
-def pad_to_box(maps: Float32[Array, "2 n n n"], box: int) -> Float32[Array, "2 box box box"]:
-    """Zero-pad cubes, centred on voxel ⌊n/2⌋, to `box`.
+def pad_to_box(maps: Float32[Array, "2 n n n"], box_px: int) -> Float32[Array, "2 box box box"]:
+    """Return cubes padded with zeros, centred on voxel ⌊n/2⌋, to `box_px`.
 
     Raises
     ------
     InputError
-        when the box is below the maps' size.
+        When the box is smaller than the maps.
     """
     size = maps.shape[-1]
-    if size == box:
+    if size == box_px:
         return maps
-    if size > box:
+    if size > box_px:
         raise InputError(
-            f"--b {box} is smaller than the reference maps ({size} px): give --b {size} or more."
+            f"--b {box_px} is smaller than the reference maps ({size} px): give --b {size} or more."
         )
-    start = box // 2 - size // 2
-    padded = np.zeros((len(maps), box, box, box), dtype=np.float32)
+    start = box_px // 2 - size // 2
+    padded = np.zeros((len(maps), box_px, box_px, box_px), dtype=np.float32)
     inside = slice(start, start + size)
     padded[:, inside, inside, inside] = maps
     return padded
 
 
 def prepare_half_maps(
-    references: References, box: int, last_frequency: float, threads: int = 1
+    references: References, box_px: int, last_frequency: float, threads: int = 1
 ) -> ReferenceTransform:
     """Mask, pad, taper, correct for trilinear interpolation, and transform both half maps.
 
@@ -88,52 +88,53 @@ def prepare_half_maps(
     Parameters
     ----------
     last_frequency
-        The cube of frequencies that slices up to here interpolate between is kept, Fourier px.
+        Largest frequency of slices, Fourier px; the transform includes all frequencies that they need.
     """
-    maps = pad_to_box(masked_half_maps(references), box)
-    # Functions of the radius, in the octant that holds all distances along z and y.
-    square = np.arange(box // 2 + 1, dtype=np.float32) ** 2
-    along_x = (np.arange(box, dtype=np.float32) - box // 2) ** 2
+    maps = pad_to_box(masked_half_maps(references), box_px)
+    # Functions of the radius, for all distances along z and y.
+    square = np.arange(box_px // 2 + 1, dtype=np.float32) ** 2
+    along_x = (np.arange(box_px, dtype=np.float32) - box_px // 2) ** 2
     radius2 = square[:, None, None] + square[None, :, None] + along_x
-    window = _falloff(radius2, box / 2 - TAPER_WIDTH_PX, box / 2)
-    factor = window / (np.sinc(np.sqrt(radius2) / np.float32(box)) ** 2 + np.float32(GRIDDING_FLOOR))
-    times = np.full(box // 2 + 1, 2.0)  # how often each distance occurs
+    window = _falloff(radius2, box_px / 2 - TAPER_WIDTH_PX, box_px / 2)
+    factor = window / (np.sinc(np.sqrt(radius2) / np.float32(box_px)) ** 2 + np.float32(GRIDDING_FLOOR))
+    times = np.full(box_px // 2 + 1, 2.0)  # how often each distance occurs
     times[0] = times[-1] = 1.0
-    whole = float(times @ np.sum(window, axis=2, dtype=np.float64) @ times)
-    reach = min(int(np.ceil(last_frequency)) + 1, box // 2)
-    wanted = np.arange(-reach, reach + 1)
-    # The origin is the central voxel: half a box away, every other frequency changes its sign.
-    sign = (1 - 2 * (wanted % 2)).astype(np.float32)
-    scale = np.float32(box**-1.5) * sign[:, None, None] * sign[:, None] * sign[reach:]
+    window_sum = float(times @ np.sum(window, axis=2, dtype=np.float64) @ times)
+    reach = min(int(np.ceil(last_frequency)) + 1, box_px // 2)
+    frequencies = np.arange(-reach, reach + 1)
+    # The origin is the central voxel, half a box away, so that every second frequency changes its sign.
+    sign = (1 - 2 * (frequencies % 2)).astype(np.float32)
+    scale = np.float32(box_px**-1.5) * sign[:, None, None] * sign[:, None] * sign[reach:]
     values = np.empty((2, *scale.shape), dtype=np.complex64)
     volume = np.empty_like(maps[0])
     for half in range(2):
-        compare_kernels.taper(maps[half], window, factor, whole, volume)
+        compare_kernels.taper(maps[half], window, factor, window_sum, volume)
         transform = rfftn(volume, workers=threads)
-        np.multiply(transform[np.ix_(wanted, wanted, wanted[reach:])], scale, out=values[half])
-    return ReferenceTransform(values=values, reach=reach, box=box)
+        part = transform[np.ix_(frequencies, frequencies, frequencies[reach:])]
+        np.multiply(part, scale, out=values[half])
+    return ReferenceTransform(values=values, reach=reach, box_px=box_px)
 
 
 def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTransform:
-    """Keep the cube of frequencies that slices up to `last_frequency` (Fourier px) interpolate between."""
+    """Return the cube of frequencies that slices up to `last_frequency` (Fourier px) need."""
     reach = min(int(np.ceil(last_frequency)) + 1, transform.reach)
     inside = slice(transform.reach - reach, transform.reach + reach + 1)
     values = np.ascontiguousarray(transform.values[:, inside, inside, : reach + 1])
-    return ReferenceTransform(values=values, reach=reach, box=transform.box)
+    return ReferenceTransform(values=values, reach=reach, box_px=transform.box_px)
 
 
 def shell_signal_to_noise(transform: ReferenceTransform) -> Float[Array, "shells"]:
-    """Signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ².
+    """Return the signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ².
 
     See docs/conventions.md, References and weights.
 
     Parameters
     ----------
     transform
-        All frequencies of the box.
+        Transform with all frequencies of the box.
     """
-    reach, shells = transform.reach, transform.box // 2 + 1
-    halves = transform.values[:, :-1, :-1]  # +s/2 is −s/2 once more
+    reach, shells = transform.reach, transform.box_px // 2 + 1
+    halves = transform.values[:, :-1, :-1]  # +s/2 repeats −s/2
     axis = np.arange(-reach, reach) ** 2
     radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + np.arange(reach + 1)[None, None, :] ** 2)
     shell = np.floor(radius + 0.5).astype(np.int64).ravel()

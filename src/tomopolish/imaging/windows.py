@@ -1,8 +1,8 @@
-"""Correlation windows: the log-likelihood of every small displacement of every particle in every tilt image.
+"""Correlation windows: the log-likelihood of every small displacement of every pair.
 
-Tilt images are read one at a time. The particles of an image are cut into chunks that fit into cache; each
-chunk goes through extraction, transform, comparison with the prediction and the small inverse transform on
-one thread (docs/conventions.md, Correlation windows).
+Tilt images are read one at a time. The particles of an image are divided into chunks that fit into cache; one
+thread extracts, transforms and compares a chunk with its prediction and computes the small inverse transform
+(docs/conventions.md, Correlation windows).
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class CorrelationWindows:
     ----------
     values
         ``[tilt, particle, δy, δx]``; zero for pairs that are not visible. Sample i lies at displacement
-        ``(i − origin) · step_px``; the window holds [−range, range] and a margin for interpolation.
+        ``(i − origin) · step_px``; the window covers [−range, range] and a margin for interpolation.
     anchors_px
-        2D position (x, y) of each pair for which displacement is zero.
+        2D position (x, y) of each pair at displacement zero.
     visible
         Pairs that take part.
     power
-        Σ w |S|² of each pair's prediction S: the log-likelihood a pair gains at its true displacement when
-        the prediction has the right intensity, up to noise.
+        Σ w |S|² of each pair's prediction S: the expected gain in log-likelihood of the pair at its true
+        displacement, if the prediction has the right intensity.
     frequency_weights
-        Weight w(k) of the half plane, for each tilt image or one for all; None where nobody asked for it.
+        Weight w(k) of the half plane, for each tilt image or one for all; None unless requested.
     held_out
-        Pairs, among those that take part, that a first fit is judged by; None where there are none.
+        Held-out pairs, a part of those that take part, by which a first fit is judged; None without any.
     """
 
     values: Float32[Array, "F P n n"]
@@ -70,18 +70,18 @@ class CorrelationWindows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairGeometry:
-    """Where every particle is expected in every tilt image, and from which side it is seen.
+    """Expected 2D position and view of every particle in every tilt image.
 
     Attributes
     ----------
     anchors_px
-        (x, y) in the image.
+        2D position (x, y) in the image.
     views
         First two rows of the view matrix V = R_f A_p.
     defocus_offset_angstrom
-        What the particle's depth adds to the defocus.
+        Contribution of the particle's depth to the defocus.
     visible
-        At least half a box from the image's edges, in a tilt image that takes part.
+        Whether the position is at least half a box from the image's edges, in a tilt image that takes part.
     """
 
     anchors_px: Float[Array, "F P 2"]
@@ -93,7 +93,7 @@ class PairGeometry:
 def pair_geometry(
     series: TiltSeries,
     particles: Particles,
-    box: int,
+    box_px: int,
     taking_part: Bool[Array, "F"],
     warp_px: Float[Array, "F P 2"] | float = 0.0,
 ) -> PairGeometry:
@@ -104,7 +104,7 @@ def pair_geometry(
     taking_part
         Tilt images that are used.
     warp_px
-        What an input deformation adds to the 2D positions.
+        Displacement of the 2D positions by an input deformation.
     """
     if particles.trajectories_px is None:
         projected = project(series.projections_px, particles.positions_px)
@@ -118,54 +118,54 @@ def pair_geometry(
         anchors_px=anchors,
         views=views.astype(np.float32),
         defocus_offset_angstrom=series.hand * series.pixel_size_angstrom * series.defocus_slope * depth,
-        visible=is_visible(anchors, series.image_size_px, box) & taking_part[:, None],
+        visible=is_visible(anchors, series.image_size_px, box_px) & taking_part[:, None],
     )
 
 
 def is_visible(
-    positions_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box: int
+    positions_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box_px: int
 ) -> Bool[Array, "..."]:
-    """Whether 2D positions lie at least half a box from the image's edges.
+    """Return whether 2D positions lie at least half a box from the image's edges.
 
     See docs/conventions.md, Correlation windows.
     """
-    inside = (positions_px >= box / 2) & (positions_px <= np.asarray(image_size_px) - box / 2)
+    inside = (positions_px >= box_px / 2) & (positions_px <= np.asarray(image_size_px) - box_px / 2)
     return np.all(inside, axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoxMask:
-    """Soft circular mask of a box, and 1 at the pixels outside the inscribed circle."""
+    """Soft circular mask of a box, and an array that is 1 at pixels outside the inscribed circle."""
 
     falloff: Float32[Array, "s s"]
     outside: Float32[Array, "s s"]
 
 
-def box_mask(box: int) -> BoxMask:
-    """Mask that is 1 inside s/2 − 5 and falls as a raised cosine to 0 at s/2.
+def box_mask(box_px: int) -> BoxMask:
+    """Return a mask that is 1 inside radius s/2 − 5 and falls as a raised cosine to 0 at s/2.
 
     See docs/conventions.md, Correlation windows.
     """
-    axis = np.arange(box) - box // 2
+    axis = np.arange(box_px) - box_px // 2
     radius = np.hypot(axis[:, None], axis[None, :])
-    ramp = np.clip((radius - (box / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
+    ramp = np.clip((radius - (box_px / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
     return BoxMask(
         falloff=(0.5 + 0.5 * np.cos(np.pi * ramp)).astype(np.float32),
-        outside=(radius > box / 2).astype(np.float32),
+        outside=(radius > box_px / 2).astype(np.float32),
     )
 
 
 def window_samples(range_px: int, padding: float) -> Float[Array, "n"]:
-    """Displacements of a window's samples, px."""
+    """Return the displacements of a window's samples, px."""
     half = round(range_px * padding) + MARGIN_SAMPLES
     return np.arange(-half, half) / padding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SmallInverse:
-    """The inverse transform onto a window's samples, as matrices for `small_inverse`.
+    """Matrices of `small_inverse`, the inverse transform at a window's samples.
 
-    With c and s the cosines and sines of 2π k δ/box:
+    With c and s the cosines and sines of 2π k δ/box_px, the transform is
     cc = (c_y Re E − s_y Im D) c_x − (c_y Im E + s_y Re D) s_x.
     """
 
@@ -175,13 +175,13 @@ class SmallInverse:
 
 
 def small_inverse_matrices(
-    box: int, rows: int, columns: int, displacements_px: Float[Array, "n"]
+    box_px: int, rows: int, columns: int, displacements_px: Float[Array, "n"]
 ) -> SmallInverse:
-    """Matrices for products of `rows` × `columns` frequencies."""
-    turn = 2 * np.pi / box
+    """Return the matrices for products with `rows` × `columns` frequencies."""
+    turn = 2 * np.pi / box_px
     x_phase = turn * np.outer(np.arange(columns), displacements_px)
     y_phase = turn * np.outer(displacements_px, np.arange(rows))
-    count = column_multiplicity(box)[:columns, None]
+    count = column_multiplicity(box_px)[:columns, None]
     cosine, sine = np.cos(y_phase), np.sin(y_phase)
     return SmallInverse(
         real_rows=np.concatenate([cosine, -sine], axis=1).astype(np.float32),
@@ -191,7 +191,7 @@ def small_inverse_matrices(
 
 
 def small_inverse(product: Float32[Array, "P 4 R C"], matrices: SmallInverse) -> Float32[Array, "P n n"]:
-    """Real part of the inverse transform at the window's samples only."""
+    """Return the real part of the inverse transform at the window's samples only."""
     count, _, rows, columns = product.shape
     halves = product.reshape(count, 2, 2 * rows, columns)
     partial = _scratch("partial", (count, len(matrices.real_rows), 2 * columns), np.float32)
@@ -203,7 +203,7 @@ def small_inverse(product: Float32[Array, "P 4 R C"], matrices: SmallInverse) ->
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltTask:
-    """All that the pairs of one tilt image share."""
+    """Image, geometry, weights and reference that the pairs of one tilt image share."""
 
     image: Float32[Array, "h w"]
     tilt: int
@@ -220,37 +220,37 @@ def correlate_tilt(
     pool: Executor,
     values: Float32[Array, "P n n"],
     power: Float[Array, "P"],
-    held: HeldOutWindows | None = None,
+    held_out: HeldOutWindows | None = None,
 ) -> None:
-    """Fill windows and power of one tilt image's visible particles; the others are left alone.
+    """Fill windows and power of one tilt image's visible particles; other entries are not changed.
 
     See docs/conventions.md, Correlation windows.
 
     Parameters
     ----------
-    held
-        This image's held-out pairs, some of the visible ones; filled as well, with the other half's map.
+    held_out
+        Held-out pairs of this image, a part of the visible ones; also filled, with the other half map.
     """
     seen = np.flatnonzero(task.geometry.visible[task.tilt])
-    # One half map after the other, and boxes side by side: what a chunk reads stays closer to the processor.
+    # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
     x, y = task.geometry.anchors_px[task.tilt, seen].T
-    seen = seen[np.lexsort((x, y // (task.reference.box / 2), task.particles.half_set[seen]))]
-    size = max(1, CHUNK_BYTES // (4 * task.reference.box**2))
+    seen = seen[np.lexsort((x, y // (task.reference.box_px / 2), task.particles.half_set[seen]))]
+    size = max(1, CHUNK_BYTES // (4 * task.reference.box_px**2))
     _, rows, columns = task.frequencies.weight.shape
-    matrices = small_inverse_matrices(task.reference.box, rows, columns, task.displacements_px)
+    matrices = small_inverse_matrices(task.reference.box_px, rows, columns, task.displacements_px)
 
-    whole = pair_batch(task, seen)
+    all_pairs = pair_batch(task, seen)
 
     def work(start: int) -> None:
-        chunk, batch = seen[start : start + size], whole.part(slice(start, start + size))
+        chunk, batch = seen[start : start + size], all_pairs.part(slice(start, start + size))
         spectra = box_spectra(task, batch)
         product, power[chunk] = _compare(task, batch, spectra)
         values[chunk] = small_inverse(product, matrices)
-        if held is not None:
-            mine, place = held.among(chunk)
-            if len(mine):
-                product, held.power[place] = _compare(task, batch.of_other_half(mine), spectra[mine])
-                held.values[place] = small_inverse(product, matrices)
+        if held_out is not None:
+            judged, place = held_out.among(chunk)
+            if len(judged):
+                product, held_out.power[place] = _compare(task, batch.of_other_half(judged), spectra[judged])
+                held_out.values[place] = small_inverse(product, matrices)
 
     for _ in pool.map(work, range(0, len(seen), size)):
         pass
@@ -258,7 +258,7 @@ def correlate_tilt(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairBatch:
-    """What kernels need of some pairs of one tilt image, besides what all of its pairs share.
+    """Data of some pairs of one tilt image for the kernels.
 
     Attributes
     ----------
@@ -280,7 +280,7 @@ class PairBatch:
     optics_group: Int[Array, "B"]
 
     def part(self, index: slice | Int[Array, "H"]) -> PairBatch:
-        """Choose some of the pairs."""
+        """Select some of the pairs."""
         return PairBatch(
             corners=self.corners[index],
             centre=self.centre[index],
@@ -290,22 +290,22 @@ class PairBatch:
             optics_group=self.optics_group[index],
         )
 
-    def joined_with(self, other: PairBatch) -> PairBatch:
-        """Append other pairs of the same tilt image."""
-        both = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+    def joined_with(self, more: PairBatch) -> PairBatch:
+        """Return these pairs and further pairs of the same tilt image."""
+        both = {f.name: (getattr(self, f.name), getattr(more, f.name)) for f in fields(self)}
         return PairBatch(**{name: np.concatenate(parts) for name, parts in both.items()})
 
     def of_other_half(self, index: Int[Array, "H"]) -> PairBatch:
-        """Choose some pairs, to be compared with the half map that their particle is no part of."""
+        """Select some pairs for comparison with the half map to which their particle did not contribute."""
         chosen = self.part(index)
         return replace(chosen, half_set=1 - chosen.half_set)
 
 
 def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
-    """Gather some of a tilt image's pairs, given by their particles."""
+    """Gather the pairs of some particles in a tilt image."""
     geometry, shared = task.geometry, task.frequencies
     anchors = geometry.anchors_px[task.tilt, chunk]
-    corners = np.floor(anchors + 0.5).astype(np.int64) - task.reference.box // 2
+    corners = np.floor(anchors + 0.5).astype(np.int64) - task.reference.box_px // 2
     defocus = np.repeat(shared.defocus[None], len(chunk), axis=0)
     offset = geometry.defocus_offset_angstrom[task.tilt, chunk, None]
     defocus[:, (0, 2)] += shared.defocus_per_angstrom * offset
@@ -320,11 +320,11 @@ def pair_batch(task: TiltTask, chunk: Int[Array, "B"]) -> PairBatch:
 
 
 def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]:
-    """Cut the boxes of a batch of pairs and transform them; see `kernels_fft.box_spectra`.
+    """Cut the boxes of a batch of pairs and transform them; see `kernels.boxes.box_spectra`.
 
-    The result lies in memory that the thread's next call uses again.
+    The thread's next call overwrites the result.
     """
-    mask, tables = task.mask, fft_plan(task.reference.box).tables
+    mask, tables = task.mask, fft_plan(task.reference.box_px).tables
     spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
     box_kernels.box_spectra(task.image, batch.corners, mask.falloff, mask.outside, *tables, spectra)
     return spectra
@@ -334,29 +334,29 @@ _thread = threading.local()
 
 
 def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
-    """Memory of this thread that stays from call to call: fresh pages cost as much as the work on them."""
+    """Return memory of this thread that is reused between calls; new pages cost as much as their use."""
     size = int(np.prod(shape))
-    held: Array | None = getattr(_thread, name, None)
-    if held is None or held.size < size:
-        held = np.empty(size, dtype=dtype)
-        setattr(_thread, name, held)
-    return held[:size].reshape(shape)
+    memory: Array | None = getattr(_thread, name, None)
+    if memory is None or memory.size < size:
+        memory = np.empty(size, dtype=dtype)
+        setattr(_thread, name, memory)
+    return memory[:size].reshape(shape)
 
 
 def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:
-    """Multiply boxes' spectra with the predictions; see `kernels_cpu.correlate_spectra`."""
+    """Multiply boxes' spectra with the predictions; see `kernels.compare.correlate_spectra`."""
     shared = task.frequencies
     _, rows, columns = shared.weight.shape
     product = _scratch("product", (len(spectra), 4, rows, columns), np.float32)
     power = np.empty(len(spectra))
     compare_kernels.correlate_spectra(
         spectra,
-        task.reference.box,
+        task.reference.box_px,
         task.reference.flat,
         task.reference.reach,
         batch.half_set,
         batch.views,
-        (batch.centre - task.reference.box // 2).astype(np.float32),
+        (batch.centre - task.reference.box_px // 2).astype(np.float32),
         shared.columns_used,
         shared.weight,
         shared.signal_weight,

@@ -1,1 +1,1 @@
-"""What may move: projections, particle motion, image deformation."""
+"""Parameters that may move: projections, positions, particle motion and image deformation."""

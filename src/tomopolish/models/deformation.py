@@ -35,33 +35,33 @@ class NoDeformation:
 
     @property
     def penalty_weights(self) -> Float[Array, "n"]:
-        """Nothing."""
+        """Empty: there are no coefficients."""
         return np.zeros(0)
 
     @property
     def unit_px(self) -> float:
-        """Nothing moves."""
+        """1, because nothing moves."""
         return 1.0
 
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:
-        """Zeros."""
+        """Return zeros."""
         return np.zeros(positions_px.shape)
 
     def functions(self, positions_px: Float[Array, "F P 2"]) -> None:
-        """There are none."""
+        """Return None: there are no functions."""
 
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:
-        """Zeros."""
+        """Return zeros."""
         return np.zeros((*positions_px.shape, 2))
 
     def adjoint(
         self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
     ) -> Float[Array, "G n"]:
-        """Nothing."""
+        """Return an empty array."""
         return np.zeros(self.shape)
 
 
@@ -75,20 +75,20 @@ class FixedDeformation(NoDeformation):
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:
-        """Displacement by the known warp."""
+        """Return the displacement by the known warp."""
         return self.warp.displacement_px(positions_px, self.known)
 
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:
-        """∂g_i/∂q_j of the known warp."""
+        """Return ∂g_i/∂q_j of the known warp."""
         return self.warp.jacobian(positions_px, self.known)
 
 
 def deformation_model(settings: DeformationSettings | None, series: TiltSeries) -> DeformationModel:
-    """Deformation of one tilt series as the settings ask.
+    """Return the deformation model of one tilt series for the settings.
 
-    Without settings, a deformation that came with the tilt series stays as it is.
+    Without settings, an input deformation of the tilt series stays fixed.
     """
     if settings is not None:
         warps = len(series) if settings.per_frame else 1
@@ -102,12 +102,12 @@ def deformation_model(settings: DeformationSettings | None, series: TiltSeries) 
 def deformation_from(
     deformation: Deformation, image_size_px: tuple[int, int]
 ) -> tuple[DeformationModel, Float[Array, "F n"]]:
-    """Model and coefficients of an input deformation, as they are; the model has no penalty.
+    """Return the model and the unchanged coefficients of an input deformation; the model has no penalty.
 
     Raises
     ------
     InputError
-        when the model is unknown or the number of coefficients does not fit its grid.
+        When the model is unknown or the number of coefficients does not match its grid.
     """
     tilts, count = deformation.coefficients.shape
     warp = warp_model(deformation.model, deformation.grid, image_size_px, tilts)
@@ -124,7 +124,7 @@ def deformation_from(
 def deformation_record(
     settings: DeformationSettings, coefficients: Float[Array, "G n"], tilts: int
 ) -> Deformation:
-    """Refined coefficients as the data set keeps them: one row per tilt image, file order."""
+    """Return the refined coefficients as the data set stores them: one row per tilt image, file order."""
     rows = np.broadcast_to(coefficients, (tilts, coefficients.shape[1]))
     return Deformation(model=settings.model, grid=settings.grid, coefficients=rows.copy())
 
@@ -132,12 +132,12 @@ def deformation_record(
 def refit(
     deformation: Deformation, target: DeformationModel, image_size_px: tuple[int, int]
 ) -> tuple[Float[Array, "G n"], float]:
-    """Coefficients of another model that come closest to a deformation, over a dense sample of the image.
+    """Fit the coefficients of another model to a deformation, by least squares over the image.
 
     Parameters
     ----------
     deformation
-        Of any model and grid.
+        Deformation of any model and grid.
     target
         Model to fit. With one warp for the series, that warp approximates the mean over the tilt images.
     image_size_px
@@ -150,35 +150,35 @@ def refit(
     source, known = deformation_from(deformation, image_size_px)
     warps, count = target.shape
     samples = _samples(image_size_px, max(_MIN_SAMPLES, _SAMPLES_PER_NODE * max(deformation.grid) + 1))
-    wanted = source.displacement_px(_repeated(samples, len(known)), known)
+    displacements = source.displacement_px(_repeated(samples, len(known)), known)
     if not count:
-        return np.zeros(target.shape), _longest(wanted)
-    # Models take as many warps as they are given rows of coefficients: here one per unit vector.
+        return np.zeros(target.shape), _longest(displacements)
+    # Models evaluate as many warps as there are rows of coefficients: here one per unit vector.
     design = target.displacement_px(_repeated(samples, count), np.eye(count)).reshape(count, -1).T
-    goal = wanted.reshape(len(known), -1)
+    goal = displacements.reshape(len(known), -1)
     if warps == 1:
         goal = goal.mean(axis=0, keepdims=True)
-    # Waves of up to twice the image's size are far from orthogonal: no normal equations.
+    # Waves of up to twice the image's size are far from orthogonal: normal equations would lose accuracy.
     solution = np.linalg.lstsq(design, goal.T)[0]
     fitted = (design @ solution).T.reshape(len(goal), -1, 2)
-    return np.ascontiguousarray(solution.T), _longest(fitted - wanted)
+    return np.ascontiguousarray(solution.T), _longest(fitted - displacements)
 
 
 def warp_model(
     model: str, grid: tuple[int, int], image_size_px: tuple[int, int], warps: int, regulariser: float = 0.0
 ) -> DeformationModel:
-    """Deformation model of a name, for images of a size; raises InputError where there is none."""
+    """Return the deformation model with a name, for images of a size; raises InputError for unknown names."""
     if model == "linear":
         return LinearWarp(image_size_px=image_size_px, warps=warps, regulariser=regulariser)
     if model == "spline":
         return SplineWarp(image_size_px=image_size_px, grid=grid, warps=warps, regulariser=regulariser)
     if model == "Fourier":
         return FourierWarp(image_size_px=image_size_px, grid=grid, warps=warps, regulariser=regulariser)
-    raise InputError(f"deformation model {model!r} is unknown: it is one of {', '.join(DEFORMATION_MODELS)}")
+    raise InputError(f"deformation model {model!r} is unknown: give one of {', '.join(DEFORMATION_MODELS)}")
 
 
 def _samples(image_size_px: tuple[int, int], per_axis: int) -> Float[Array, "S 2"]:
-    """Regular grid of positions that reaches the image's borders, px."""
+    """Return a regular grid of positions that reaches the image's borders, px."""
     x, y = (np.linspace(0.0, size, per_axis) for size in image_size_px)
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 

@@ -1,7 +1,7 @@
 """Motion drawn from a Gaussian process (docs/conventions.md, Objective).
 
-The prior is that of Zivanov, Nakane & Scheres (2019), IUCrJ 6:5, in three dimensions as of Zivanov et al.
-(2022), eLife 11:e83724: velocities are independent in time, and correlated between neighbouring particles.
+The prior is that of Zivanov, Nakane & Scheres (2019), IUCrJ 6:5, in three dimensions as in Zivanov et al.
+(2022), eLife 11:e83724: velocities are independent in time and correlated between neighbouring particles.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Array = np.ndarray
 RANK_TOLERANCE = 1e-8
 """Directions whose variance is below this fraction of a particle's own are left out of the factor.
 
-They could move a particle by 1e-4 of the expected motion. Keeping them would turn the rounding of
-trajectories in files (1e-6 Å) into coefficients of order one.
+These directions could move a particle by 1e-4 of the expected motion. Including them would turn the rounding
+of trajectories in files (1e-6 Å) into coefficients of order one.
 """
 
 
@@ -80,11 +80,11 @@ class GaussianProcessMotion:
         sigma_velocity_px
             Standard deviation of a velocity's component, px per tilt image.
         sigma_distance_px
-            Distance over which motion is alike, px.
+            Distance over which motion is correlated, px.
         squared_exponential
             Covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
         max_deformations
-            Number of the covariance's leading eigenvectors to keep; None: all.
+            Number of the covariance's leading eigenvectors in use; None: all.
         step_weights
             Variance of each step's velocities over the square of `sigma_velocity_px`; None: 1 for all.
         """
@@ -111,7 +111,7 @@ class GaussianProcessMotion:
         Parameters
         ----------
         correlation
-            Positive semidefinite, 1 on the diagonal. Its memory is used for the factor: it is lost.
+            Positive semidefinite, 1 on the diagonal. It is overwritten by the factor.
         """
         count = len(correlation)
         if max_deformations is not None and max_deformations < count:
@@ -128,7 +128,7 @@ class GaussianProcessMotion:
         )
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
-        """Eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all particles."""
+        """Return eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all."""
         return self._spectrum
 
     @cached_property
@@ -149,7 +149,7 @@ class GaussianProcessMotion:
         return (self.factor.shape[1], max(len(self.chronological) - 1, 0), 3)
 
     def offsets_px(self, coefficients: Float[Array, "K T 3"]) -> Float[Array, "F P 3"]:
-        """Offset of every particle from its static position in every tilt image (file order), px."""
+        """Return each particle's offset from its static position in each tilt image (file order), px."""
         modes, steps, _ = self.shape
         # Summing over time first makes one matrix product of the whole trajectory.
         accumulated = np.empty((modes, 3 * steps))
@@ -159,11 +159,11 @@ class GaussianProcessMotion:
         return offsets
 
     def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Gradient with respect to the coefficients, given that with respect to the offsets."""
+        """Return the gradient with respect to the coefficients from that with respect to the offsets."""
         return self._times_factor_transposed(self._suffix_sums(gradient)).reshape(self.shape)
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Coefficients whose velocities are closest, in the least-squares sense, to those of the offsets.
+        """Return the coefficients that fit the velocities of the offsets by least squares.
 
         Only differences between successive tilt images count.
         """
@@ -181,14 +181,14 @@ class GaussianProcessMotion:
         return np.asarray(solution).reshape(self.shape)
 
     def _suffix_sums(self, values: Float[Array, "F P 3"]) -> Float[Array, "P n"]:
-        """Sum over all tilt images after each time step, which its velocity acts on; times its scale."""
+        """Sum over the tilt images after each time step, which its velocity displaces; times its scale."""
         sums = np.empty((len(self.rows), 3 * (len(values) - 1)))
         motion_kernels.suffix_sums(values, self.rows, self.chronological, self.step_scales, sums)
         return sums
 
     def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:
         if self._triangular and matrix.size:
-            # Half of the work of a general product. BLAS wants columns contiguous, so it sees transposes.
+            # This is half the work of a general product. BLAS needs contiguous columns: pass transposes.
             product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1, trans_a=1).T
             return product
         return self.factor @ matrix
@@ -203,7 +203,7 @@ class GaussianProcessMotion:
 def _correlation(
     positions_px: Float[Array, "P 3"], sigma_distance_px: float, squared_exponential: bool
 ) -> Float[Array, "P P"]:
-    """Correlation of the particles' velocities, 1 on the diagonal."""
+    """Return the correlation of the particles' velocities, 1 on the diagonal."""
     scaled = positions_px / sigma_distance_px
     matrix: Array = cdist(scaled, scaled, "sqeuclidean" if squared_exponential else "euclidean")
     np.negative(matrix, out=matrix)
@@ -212,7 +212,7 @@ def _correlation(
 
 
 def _pivoted_cholesky(correlation: Float[Array, "P P"]) -> tuple[Float[Array, "P K"], Int[Array, "P"]]:
-    """Lower trapezoidal L and the particle of each row, with L Lᵀ = the correlation of the particles."""
+    """Return lower trapezoidal L, with L Lᵀ the particles' correlation, and the particle of each row."""
     if not correlation.size:
         return np.zeros((0, 0), order="F"), np.zeros(0, dtype=np.int64)
     factor, pivots, rank, _ = dpstrf(correlation.T, tol=RANK_TOLERANCE, lower=1, overwrite_a=1)
@@ -223,9 +223,9 @@ def _pivoted_cholesky(correlation: Float[Array, "P P"]) -> tuple[Float[Array, "P
 
 
 def _leading_modes(correlation: Float[Array, "P P"], modes: int) -> Float[Array, "P K"]:
-    """Eigenvectors of the largest eigenvalues, times the eigenvalues' square roots, largest first."""
+    """Return the eigenvectors of the largest eigenvalues, times their square roots, largest first."""
     count = len(correlation)
     values, vectors = eigh(correlation, subset_by_index=[count - modes, count - 1], overwrite_a=True)
-    kept = values > RANK_TOLERANCE
-    leading = vectors[:, kept] * np.sqrt(values[kept])
+    significant = values > RANK_TOLERANCE
+    leading = vectors[:, significant] * np.sqrt(values[significant])
     return np.asfortranarray(leading[:, ::-1])

@@ -32,29 +32,29 @@ class NoMotion:
         return (0, max(self.tilts - 1, 0), 3)
 
     def offsets_px(self, coefficients: Float[Array, "K T 3"]) -> Float[Array, "F P 3"]:
-        """Zeros."""
+        """Return zeros."""
         return np.zeros((self.tilts, self.particles, 3))
 
     def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Nothing."""
+        """Return an empty array."""
         return np.zeros(self.shape)
 
     @property
     def chronological(self) -> Int[Array, "F"]:
-        """Any order will do."""
+        """File order; without motion the order has no effect."""
         return np.arange(self.tilts)
 
     @property
     def step_scales(self) -> Float[Array, "T"]:
-        """All steps are alike."""
+        """Ones: all steps are equal."""
         return np.ones(max(self.tilts - 1, 0))
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
-        """Nothing."""
+        """Return empty arrays."""
         return np.zeros(0), np.zeros((0, 0)), np.zeros(0)
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
-        """Nothing."""
+        """Return an empty array."""
         return np.zeros(self.shape)
 
 
@@ -80,16 +80,16 @@ def motion_model(
     series: TiltSeries,
     particles: Particles,
 ) -> MotionModel:
-    """Motion of one tomogram's particles as the settings ask.
+    """Return the motion model of one tomogram's particles for the settings.
 
-    Settings of another model, which a caller from Python may give, build it themselves (`BuildsMotion`).
-    Settings of None, or a single tilt image, leave nothing to move; trajectories that came with the
-    particles are then part of their fixed positions.
+    Settings of another model, which a caller from Python may pass, build it themselves (`BuildsMotion`).
+    Without settings, or with a single tilt image, nothing moves; input trajectories are then part of the
+    particles' fixed positions.
 
     Raises
     ------
     InputError
-        when the scales are per dose, and the dose of a tilt image is not known.
+        When the scales are per dose and the dose of a tilt image is not known.
     """
     if settings is None or len(series) < 2:
         return NoMotion(tilts=len(series), particles=len(particles))

@@ -1,6 +1,6 @@
 """Compiled loops of motion over particles and tilt images: sums over time, and the order of the exposures.
 
-Serial and without Python's lock.
+The loops run on one thread, without Python's lock.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def accumulate(coefficients, scales, sums):  # type: ignore[no-untyped-def]
 
 @kernel()
 def place(moved, rows, chronological, offsets):  # type: ignore[no-untyped-def]
-    """Put offsets of the factor's rows (P, 3T) where particle and tilt image have them, (F, P, 3).
+    """Place the offsets of the factor's rows (P, 3T) by tilt image and particle, (F, P, 3).
 
     Parameters
     ----------
     rows : (P,) int64, particle of each row
-    chronological : (F,) int64, tilt image exposed m-th; in the first one nothing has moved
+    chronological : (F,) int64, index of the m-th exposed tilt image; in the first, offsets are zero
     """
     for p in range(len(rows)):
         to = rows[p]

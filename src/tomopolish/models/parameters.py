@@ -40,7 +40,7 @@ class Parameters:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Order of the blocks in the flat vector; the only place that knows it."""
+    """Order of the blocks in the flat vector; no other code depends on it."""
 
     tilts: int
     particles: int
@@ -64,11 +64,11 @@ class Layout:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def pack(self, parameters: Parameters) -> Float[Array, "N"]:
-        """Flat vector of the blocks."""
+        """Return the flat vector of the blocks."""
         return np.concatenate([np.ravel(getattr(parameters, f.name)) for f in fields(parameters)])
 
     def unpack(self, vector: Float[Array, "N"]) -> Parameters:
-        """Blocks of a flat vector, as views."""
+        """Return the blocks of a flat vector, as views."""
         blocks: dict[str, Array] = {}
         start = 0
         for name, shape in self.shapes.items():
@@ -78,7 +78,7 @@ class Layout:
         return Parameters(**blocks)
 
     def fill(self, **values: Array | float) -> Float[Array, "N"]:
-        """Flat vector whose blocks are the given constants or arrays; blocks not named are 0."""
+        """Return a flat vector whose blocks are constants or arrays, by name; unnamed blocks are 0."""
         vector = np.zeros(self.size)
         blocks = self.unpack(vector)
         for name, value in values.items():

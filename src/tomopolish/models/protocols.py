@@ -1,4 +1,4 @@
-"""What a motion and a deformation model must offer; null objects fulfil the same protocols.
+"""Protocols of motion and deformation models; null objects fulfil them, too.
 
 See docs/conventions.md, Objective.
 """
@@ -36,19 +36,19 @@ class MotionModel(Protocol):
         """Standard deviation of the motion in each step between exposures, over that of a typical step."""
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
-        """Eigenvalues and eigenvectors of LᵀL, L being the factor of the particles' covariance.
+        """Return the eigenvalues and eigenvectors of LᵀL, where L is the factor of the particles' covariance.
 
-        The third array holds each mode's share of motion that all particles have in common.
+        The third array is each mode's share of motion that all particles have in common.
         """
 
     def offsets_px(self, coefficients: Float[Array, "..."]) -> Float[Array, "F P 3"]:
-        """Offset of every particle from its static position in every tilt image, px."""
+        """Return the offset of every particle from its static position in every tilt image, px."""
 
     def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "..."]:
-        """Gradient with respect to the coefficients, given that with respect to the offsets."""
+        """Return the gradient with respect to the coefficients from that with respect to the offsets."""
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
-        """Coefficients whose offsets are closest to those given; exact where the model can represent them."""
+        """Return the coefficients that fit the offsets best; exact where the model can represent them."""
 
 
 @runtime_checkable
@@ -82,20 +82,21 @@ class DeformationModel(Protocol):
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:
-        """Displacement g at the positions."""
+        """Return the displacement g at the positions."""
 
     def functions(self, positions_px: Float[Array, "F P 2"]) -> Float[Array, "F P m"] | None:
-        """Functions φ at the positions: displacements are Σ_m φ_m c_m of either component's coefficients.
+        """Return functions φ at the positions, where either component of the displacements is Σ_m φ_m c_m.
 
-        Where there are any, n = 2m, and coefficients run over component (dx, dy) first.
+        Coefficients then run over component (dx, dy) first, and n = 2m. None where the model has no such
+        functions.
         """
 
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:
-        """∂g_i/∂q_j at the positions."""
+        """Return ∂g_i/∂q_j at the positions."""
 
     def adjoint(
         self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
     ) -> Float[Array, "G n"]:
-        """Gradient with respect to the coefficients, given that with respect to the displacements."""
+        """Return the gradient with respect to the coefficients from that with respect to displacements."""

@@ -1,1 +1,1 @@
-"""Geometry, optics, Fourier shells and point groups: the physics that every other folder uses."""
+"""Geometry, optics, Fourier shells and point groups."""

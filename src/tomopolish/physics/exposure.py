@@ -9,15 +9,15 @@ from tomopolish.shapes import Bool, Float
 Array = np.ndarray
 
 EVEN_TOLERANCE = 1e-2
-"""Relative difference below which exposures of images are taken to be equal: files round them."""
+"""Relative difference below which exposures of images count as equal, because files round them."""
 
 
 def image_exposures(accumulated: Float[Array, "F"]) -> Float[Array, "F"]:
-    """Exposure of each image, in the unit of `accumulated`: up to that of the next image.
+    """Return the exposure of each image, in the unit of `accumulated`: up to that of the next image.
 
-    Images with the same accumulated exposure share the step after it evenly: each of them was exposed. After
-    the last image no step is stated; it, and images that share its accumulated exposure, get the median of
-    the others.
+    Images with the same accumulated exposure share the step after it evenly. No step is stated after the last
+    image: this image, and images that share its accumulated exposure, get the median of the exposures of the
+    preceding images.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def image_exposures(accumulated: Float[Array, "F"]) -> Float[Array, "F"]:
 
     Returns
     -------
-    All zero where all accumulated exposures are equal, so that none can be told.
+    Exposures; all zero where all accumulated exposures are equal, so that none can be determined.
     """
     exposures = np.zeros(len(accumulated))
     if not len(accumulated) or accumulated[-1] == accumulated[0]:
@@ -40,30 +40,31 @@ def image_exposures(accumulated: Float[Array, "F"]) -> Float[Array, "F"]:
 
 
 def typical_exposure(exposures: Float[Array, "F"]) -> float:
-    """Exposure of most images: their median; of equal ones, that of the first, unrounded."""
+    """Return the median exposure; where all images have the same exposure, that of the first, unrounded."""
     if is_even(exposures):
         return float(exposures[0]) if len(exposures) else 0.0
     return float(np.median(exposures))
 
 
 def is_even(exposures: Float[Array, "F"]) -> bool:
-    """Whether all images have the same exposure, up to what files round."""
+    """Return whether all images have the same exposure, up to rounding in files."""
     if not len(exposures):
         return True
     return bool(np.ptp(exposures) <= EVEN_TOLERANCE * np.abs(exposures).max())
 
 
 def repeated(accumulated: Float[Array, "F"]) -> Bool[Array, "F"]:
-    """Images that share their accumulated exposure with another one; any order."""
+    """Return which images share their accumulated exposure with another image; any order."""
     _, inverse, count = np.unique(accumulated, return_inverse=True, return_counts=True)
     shared: Array = count[inverse] > 1
     return shared
 
 
 def step_weights(accumulated: Float[Array, "F"]) -> Float[Array, "T"]:
-    """Exposure between each image and the next, over that of a typical image; in order of exposure.
+    """Return the exposure between each image and the next, divided by that of a typical image.
 
-    All are exactly 1 where images have one exposure, or where none can be told.
+    The steps are in order of exposure. All are exactly 1 where all images have the same exposure, or where
+    exposures cannot be determined.
 
     Parameters
     ----------

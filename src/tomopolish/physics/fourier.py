@@ -15,30 +15,30 @@ from tomopolish.shapes import Float, Int
 Array = np.ndarray
 
 
-def row_frequencies(box: int) -> Int[Array, "box"]:
-    """Signed ky of each row of the half plane, Fourier px."""
-    ky = np.arange(box)
-    return np.where(ky < (box + 1) // 2, ky, ky - box)
+def row_frequencies(box_px: int) -> Int[Array, "box"]:
+    """Return the signed ky of each row of the half plane, Fourier px."""
+    ky = np.arange(box_px)
+    return np.where(ky < (box_px + 1) // 2, ky, ky - box_px)
 
 
-def radius_half_plane(box: int) -> Float[Array, "box columns"]:
-    """Radius |k| of every pixel of the half plane, Fourier px."""
-    ky = row_frequencies(box).astype(np.float64)
-    kx = np.arange(box // 2 + 1, dtype=np.float64)
+def radius_half_plane(box_px: int) -> Float[Array, "box columns"]:
+    """Return the radius |k| of every pixel of the half plane, Fourier px."""
+    ky = row_frequencies(box_px).astype(np.float64)
+    kx = np.arange(box_px // 2 + 1, dtype=np.float64)
     return np.hypot(ky[:, None], kx[None, :])
 
 
-def column_multiplicity(box: int) -> Float[Array, "columns"]:
-    """How often each half-plane column occurs in the full plane: 1 for kx = 0 and s/2, 2 between."""
-    weight = np.full(box // 2 + 1, 2.0)
+def column_multiplicity(box_px: int) -> Float[Array, "columns"]:
+    """Return how often each half-plane column occurs in the full plane: 1 for kx = 0 and s/2, 2 between."""
+    weight = np.full(box_px // 2 + 1, 2.0)
     weight[0] = 1.0
-    if box % 2 == 0:
+    if box_px % 2 == 0:
         weight[-1] = 1.0
     return weight
 
 
-def shell_average(values: Float[Array, "box columns"], box: int) -> Float[Array, "shells"]:
-    """Radial average in which each pixel shares itself linearly between its two nearest shells.
+def shell_average(values: Float[Array, "box columns"], box_px: int) -> Float[Array, "shells"]:
+    """Return the radial average; each pixel is shared linearly between its two nearest shells.
 
     See docs/conventions.md, References and weights.
 
@@ -48,8 +48,8 @@ def shell_average(values: Float[Array, "box columns"], box: int) -> Float[Array,
     -------
     The mean of shells 0 … s/2; shells that received no pixel are 0.
     """
-    n = box // 2 + 1
-    radius = radius_half_plane(box).ravel()
+    n = box_px // 2 + 1
+    radius = radius_half_plane(box_px).ravel()
     lower = np.floor(radius).astype(np.int64)
     fraction = radius - lower
     flat = np.asarray(values, dtype=np.float64).ravel()
@@ -62,7 +62,7 @@ def shell_average(values: Float[Array, "box columns"], box: int) -> Float[Array,
     return np.divide(total[:n], weight[:n], out=np.zeros(n), where=weight[:n] > 0)
 
 
-def shell_interpolate(shells: Float[Array, "shells"], box: int) -> Float[Array, "box columns"]:
+def shell_interpolate(shells: Float[Array, "shells"], box_px: int) -> Float[Array, "box columns"]:
     """Spread a radial curve over the half plane by linear interpolation; constant beyond the last shell."""
-    radius = radius_half_plane(box)
+    radius = radius_half_plane(box_px)
     return np.interp(radius, np.arange(len(shells)), shells)

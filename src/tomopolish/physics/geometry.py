@@ -1,8 +1,8 @@
-"""Rotations and projections: how points of the tomogram reach the tilt images.
+"""Rotations and projections of points of the tomogram into the tilt images.
 
 See docs/conventions.md, Geometry.
 
-Frames. Images are indexed ``[y, x]``, volumes ``[z, y, x]``; vectors are ``(x, y, z)``. The tomogram frame
+Images are indexed ``[y, x]``, volumes ``[z, y, x]``; vectors are ``(x, y, z)``. The tomogram frame
 counts pixels of the unbinned tilt images from the centre of the corner voxel. A projection is a 4×4 matrix
 that maps homogeneous tomogram coordinates to image coordinates, both in px; its third row is the depth.
 All geometry is float64.
@@ -19,17 +19,17 @@ Array = np.ndarray
 
 
 def rotation_x(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:
-    """Right-handed rotation about x (turns y towards z), as matrices that act on column vectors."""
+    """Return right-handed rotations about x (turn y towards z), as matrices that act on column vectors."""
     return _axis_rotation(angle_degrees, 1, 2)
 
 
 def rotation_y(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:
-    """Right-handed rotation about y (turns z towards x)."""
+    """Return right-handed rotations about y (turn z towards x)."""
     return _axis_rotation(angle_degrees, 2, 0)
 
 
 def rotation_z(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:
-    """Right-handed rotation about z (turns x towards y)."""
+    """Return right-handed rotations about z (turn x towards y)."""
     return _axis_rotation(angle_degrees, 0, 1)
 
 
@@ -49,7 +49,7 @@ def euler_zyz(
     tilt_degrees: Float[Array, "..."] | float,
     psi_degrees: Float[Array, "..."] | float,
 ) -> Float[Array, "... 3 3"]:
-    """RELION's Euler matrix E(rot, tilt, psi) of docs/conventions.md.
+    """Return RELION's Euler matrix E(rot, tilt, psi) of docs/conventions.md.
 
     In terms of the right-handed rotations above, ``E = Rz(-psi) Ry(-tilt) Rz(-rot)``.
     """
@@ -58,14 +58,17 @@ def euler_zyz(
 
 
 def rotation_from_vector(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
-    """Rotation matrices of rotation vectors (axis times angle in radians)."""
+    """Return the rotation matrices of rotation vectors (axis times angle in radians)."""
     vector = np.asarray(vector, dtype=np.float64)
     matrices: Array = Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix()
     return matrices.reshape(*vector.shape, 3)
 
 
 def left_jacobian(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
-    """J with ``d exp(v) = [J(v) dv]× exp(v)``: how a step in the rotation vector turns the rotated frame."""
+    """Return J with ``d exp(v) = [J(v) dv]× exp(v)``.
+
+    J says how a step in the rotation vector turns the rotated frame.
+    """
     vector = np.asarray(vector, dtype=np.float64)
     angle2 = np.sum(vector**2, axis=-1)[..., None, None]
     angle = np.sqrt(angle2)
@@ -78,7 +81,7 @@ def left_jacobian(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
 
 
 def cross_matrix(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
-    """Matrices K with ``K u = vector × u``."""
+    """Return matrices K with ``K u = vector × u``."""
     vector = np.asarray(vector, dtype=np.float64)
     K = np.zeros((*vector.shape[:-1], 3, 3))
     x, y, z = np.moveaxis(vector, -1, 0)
@@ -89,14 +92,14 @@ def cross_matrix(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
 
 
 def rotation_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
-    """Rotation vectors (radians) of rotation matrices; the inverse of `rotation_from_vector`.
+    """Return the rotation vectors (radians) of rotation matrices; the inverse of `rotation_from_vector`.
 
-    A matrix that is rounded counts as the rotation nearest to it.
+    A rounded matrix is replaced by the rotation nearest to it.
 
     Raises
     ------
     ValueError
-        When a matrix mirrors, or is singular.
+        When a matrix contains a reflection, or is singular.
     """
     rotation = np.asarray(rotation, dtype=np.float64)
     vectors: Array = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_rotvec()
@@ -111,12 +114,12 @@ def nearest_rotation(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
 
 
 def mean_rotation(rotations: Float[Array, "N 3 3"]) -> Float[Array, "3 3"]:
-    """Return the rotation with the least mean square distance, entry by entry, from several ones."""
+    """Return the rotation whose entries are closest, in mean square, to those of several rotations."""
     return nearest_rotation(rotations.mean(axis=0))
 
 
 def tomogram_centre_px(tomogram_size_px: tuple[int, int, int]) -> Float[Array, "3"]:
-    """Return the point that defines zero depth and about which projections turn: (W, H, D)/2, not floored."""
+    """Return the point of zero depth, about which projections turn: (W, H, D)/2, not rounded down."""
     return np.asarray(tomogram_size_px, dtype=np.float64) / 2
 
 
@@ -126,7 +129,7 @@ def relion5_projections(
     image_size_px: tuple[int, int],
     tomogram_size_px: tuple[int, int, int],
 ) -> Float[Array, "F 4 4"]:
-    """Projection matrices from RELION 5's parameters (docs/conventions.md, Geometry).
+    """Return the projection matrices from RELION 5's parameters (docs/conventions.md, Geometry).
 
     Parameters
     ----------
@@ -155,7 +158,7 @@ def relion5_parameters(
     image_size_px: tuple[int, int],
     tomogram_size_px: tuple[int, int, int],
 ) -> tuple[Float[Array, "F 3"], Float[Array, "F 2"]]:
-    """Angles (XTilt, YTilt, ZRot; degrees) and shifts (px); the inverse of `relion5_projections`."""
+    """Return angles (XTilt, YTilt, ZRot; degrees) and shifts (px); the inverse of `relion5_projections`."""
     R = projections_px[:, :3, :3]
     gimbal = np.abs(R[:, 2, 0]) >= 1 - 1e-12
     x_tilt = np.where(gimbal, 0.0, np.arctan2(R[:, 2, 1], R[:, 2, 2]))
@@ -168,9 +171,10 @@ def relion5_parameters(
 
 
 def tilt_angles_degrees(projections_px: Float[Array, "F 4 4"]) -> Float[Array, "F"]:
-    """Signed tilt of each image, about the axis in the tomogram's plane about which the images tilt most.
+    """Return the signed tilt angle of each image, degrees.
 
-    Which side is positive depends on the direction of that axis, which projections alone do not fix.
+    The axis lies in the tomogram's plane and is the one about which the images tilt most. The sign depends on
+    the direction of that axis, which projections alone do not determine.
     """
     beam = projections_px[:, 2, :2]
     _, _, directions = np.linalg.svd(beam - beam.mean(axis=0), full_matrices=False)
@@ -179,14 +183,14 @@ def tilt_angles_degrees(projections_px: Float[Array, "F 4 4"]) -> Float[Array, "
 
 
 def project(projections_px: Float[Array, "F 4 4"], points_px: Float[Array, "P 3"]) -> Float[Array, "F P 3"]:
-    """Image coordinates (x, y) and depth z, px, of every point in every tilt image."""
+    """Return the image coordinates (x, y) and depth z, px, of every point in every tilt image."""
     return np.einsum("fij,pj->fpi", projections_px[:, :3, :3], points_px) + projections_px[:, None, :3, 3]
 
 
 def project_trajectories(
     projections_px: Float[Array, "F 4 4"], points_px: Float[Array, "F P 3"]
 ) -> Float[Array, "F P 3"]:
-    """Image coordinates and depth of points that have their own position in each tilt image."""
+    """Return the image coordinates and depth of points that have their own position in each tilt image."""
     return np.einsum("fij,fpj->fpi", projections_px[:, :3, :3], points_px) + projections_px[:, None, :3, 3]
 
 
@@ -195,6 +199,6 @@ def depth_px(
     points_px: Float[Array, "P 3"],
     tomogram_size_px: tuple[int, int, int],
 ) -> Float[Array, "F P"]:
-    """Depth of points along the beam relative to the tomogram's centre, px: z of (M·X − M·centre)."""
+    """Return the depth of points along the beam from the tomogram's centre, px: z of (M·X − M·centre)."""
     centred = points_px - tomogram_centre_px(tomogram_size_px)
     return np.einsum("fj,pj->fp", projections_px[:, 2, :3], centred)

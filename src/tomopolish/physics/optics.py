@@ -61,11 +61,10 @@ class TiltCtf:
 def dose_weight(
     k_per_angstrom: Float[Array, "..."], dose: float, bfactor_per_dose: float = 0.0
 ) -> Float[Array, "..."]:
-    """Attenuation by radiation damage at spatial frequency k.
+    """Return the attenuation by radiation damage at spatial frequency k.
 
-    Grant & Grigorieff's critical exposure, or a B factor per e⁻/Å² where one is given (docs/conventions.md).
-    1 at k = 0
-    in the limit (the critical exposure diverges there).
+    The model is Grant & Grigorieff's critical exposure, or a B factor per e⁻/Å² where it is stated
+    (docs/conventions.md). At k = 0 the weight is 1, the limit where the critical exposure diverges.
     """
     k = np.asarray(k_per_angstrom, dtype=np.float64)
     if bfactor_per_dose > 0:
@@ -76,7 +75,7 @@ def dose_weight(
 
 
 def zernike(m: int, n: int, rho: Float[Array, "..."], phi: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Un-normalised Zernike polynomial Z(m, n) at radius ρ (1/Å) and angle φ; sine for negative m."""
+    """Return the unnormalised Zernike polynomial Z(m, n) at radius ρ (1/Å) and angle φ; sine for m < 0."""
     radial = np.zeros_like(rho)
     order = abs(m)
     for k in range((n - order) // 2 + 1):
@@ -87,13 +86,13 @@ def zernike(m: int, n: int, rho: Float[Array, "..."], phi: Float[Array, "..."]) 
 
 
 def even_zernike_index(i: int) -> tuple[int, int]:
-    """(m, n) of the i-th even coefficient."""
+    """Return (m, n) of the i-th even coefficient."""
     half_order = int(np.sqrt(i))
     return 2 * (i - half_order**2 - half_order), 2 * half_order
 
 
 def odd_zernike_index(i: int) -> tuple[int, int]:
-    """(m, n) of the i-th odd coefficient."""
+    """Return (m, n) of the i-th odd coefficient."""
     half_order = int((np.sqrt(1 + 4 * i) - 1) / 2)
     n = 2 * half_order + 1
     return 2 * (i - half_order**2 - half_order) - n, n
@@ -102,14 +101,14 @@ def odd_zernike_index(i: int) -> tuple[int, int]:
 def aberration_phase(
     coefficients: tuple[float, ...], parity: str, kx: Float[Array, "..."], ky: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Σ cᵢ Zᵢ(kx, ky) in radians, k in 1/Å.
+    """Return Σ cᵢ Zᵢ(kx, ky) in radians, k in 1/Å.
 
     Parameters
     ----------
     coefficients
         Zernike coefficients in RELION's order.
     parity
-        ``"even"`` (adds to the CTF's phase) or ``"odd"`` (phase of the prediction itself).
+        ``"even"`` (added to the CTF's phase) or ``"odd"`` (phase of the prediction itself).
     """
     phase: Array = aberration_phases([coefficients], parity, kx, ky)[0]
     return phase
@@ -123,7 +122,7 @@ def aberration_phases(
 ) -> Float[Array, "G ..."]:
     """Return the phase of `aberration_phase` for each of several optics groups.
 
-    A group may have fewer coefficients than another; those that are missing are zero.
+    Groups may differ in their number of coefficients; missing coefficients are zero.
     """
     index = {"even": even_zernike_index, "odd": odd_zernike_index}[parity]
     kx, ky = np.broadcast_arrays(kx, ky)
@@ -144,7 +143,7 @@ def ctf_phase(
     microscope: Microscope,
     phase_shift_degrees: float = 0.0,
 ) -> Float[Array, "..."]:
-    """γ(k) without aberrations, radians; kx, ky in 1/Å; the CTF is −sin γ · scale · damping.
+    """Return γ(k) without aberrations, radians; kx, ky in 1/Å; the CTF is −sin γ · scale · damping.
 
     `astigmatism_angstrom` is the quadratic form of `TiltCtf.astigmatism_angstrom`, with the particle's depth
     added to xx and yy.

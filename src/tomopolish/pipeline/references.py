@@ -22,7 +22,7 @@ class PreparedReferences:
     @property
     def box_px(self) -> int:
         """Edge of the boxes that are cut from the images."""
-        return self.transform.box
+        return self.transform.box_px
 
 
 def weight_of(references: References, settings: AlignSettings) -> ReferenceWeight:

@@ -17,7 +17,7 @@ from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
-from tomopolish.solve.gauge import Frame, remove_rotation, settle
+from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.uncertainty import ExpectedCurvature, Uncertainty
 
@@ -63,7 +63,7 @@ def refined_geometry(fit: Fit, curvature: ExpectedCurvature, settings: AlignSett
         if particles.trajectories_px is not None:
             moved = moved - particles.trajectories_px.mean(axis=1)
     seen = windows.visible.any(axis=0)
-    frame = settle(problem, vector, curvature, moved, windows.power)
+    frame = choose_frame(problem, vector, curvature, moved, windows.power)
     if frame is not None:
         # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
         about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)

@@ -11,9 +11,9 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, overlap, prefetch
 from tomopolish.dataset.screening import losing, without_lost
-from tomopolish.imaging.devices import Correlator, lend_correlator
+from tomopolish.imaging.devices import Correlator, acquire_correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
-from tomopolish.imaging.held_out import choose_held_out, empty_windows, in_one
+from tomopolish.imaging.held_out import choose_held_out, empty_windows, joined_windows
 from tomopolish.imaging.noise import Turn, tile_grid
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.imaging.windows import (
@@ -72,7 +72,7 @@ def correlation_windows(
     """
     box = references.box_px
     tilts = np.arange(len(series))
-    with lend_correlator(settings.run.device, pool) as correlator:
+    with acquire_correlator(settings.run.device, pool) as correlator:
         noise = _noise(series, references, settings, correlator, progress)
         series = without_lost(series)
         taking_part = frames_taking_part(series, settings)
@@ -118,7 +118,7 @@ def correlation_windows(
         range_px=settings.windows.range_px,
         step_px=1 / settings.windows.padding,
         frequency_weights=weights if settings.run.diagnostics else None,
-        held_out=in_one(held),
+        held_out=joined_windows(held),
     )
     return without_tilts(found, without_lost(series).usable)
 

@@ -1,1 +1,1 @@
-"""Options of the program, as immutable records that refuse what cannot work."""
+"""Options of the program, as immutable records that refuse invalid values."""

@@ -1,4 +1,4 @@
-"""The options of an alignment run, in physical terms; combinations that cannot work are refused here.
+"""The options of an alignment run, in physical terms; invalid combinations are refused here.
 
 Every field names the option of the command line that sets it. A value that RELION writes as −1 for "off"
 is None here.
@@ -22,22 +22,22 @@ DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings:
-    """What of the images is compared, and how far displacements are searched.
+    """Part of the images that is compared, and range of the displacements that are searched.
 
     See docs/conventions.md, References and weights, Correlation windows.
 
     Attributes
     ----------
     box_px
-        `--b`: edge of the square cut around each projected particle, and of the padded reference.
+        `--b`: edge of the box around each projected particle, and of the padded reference.
     range_px
-        `--r`: displacements in [−r, r) are kept.
+        `--r`: displacements in [−r, r) are searched.
     range_penalty
         `--range_reg`: ρ of the penalty −ρ·(|δ| − r)² beyond the range, log-likelihood per px².
     padding
         `--pad`: oversampling of the windows.
     min_frame, max_frame
-        `--min_frame`, `--max_frame`: first and last (inclusive; None: last there is) chronological
+        `--min_frame`, `--max_frame`: first and last (inclusive; None: the last of the series) chronological
         tilt image that takes part.
     """
 
@@ -51,7 +51,7 @@ class WindowSettings:
     def __post_init__(self) -> None:
         _refuse(
             self.box_px < 24 or self.box_px % 2 == 1,
-            f"--b {self.box_px} is no usable box size: give an even number of pixels, 24 or more",
+            f"--b {self.box_px} is not a valid box size: give an even number of pixels, 24 or more",
         )
         _refuse(self.range_px < 1, f"--r {self.range_px} leaves nothing to search: give 1 px or more")
         _refuse(
@@ -70,7 +70,7 @@ class WindowSettings:
         if self.max_frame is not None:
             _refuse(
                 self.max_frame <= self.min_frame,
-                f"--max_frame {self.max_frame} must exceed --min_frame {self.min_frame}: two frames at least",
+                f"--max_frame {self.max_frame} must exceed --min_frame {self.min_frame}",
             )
 
 
@@ -91,7 +91,7 @@ class WeightSettings:
     whiten
         Weight by 1/noise power; off with `--no_whiten`.
     whiten_abs
-        `--whiten_abs`: weight by 1/√(noise power).
+        `--whiten_abs`: weight by 1/√(noise power) instead.
     hp_sigma
         `--hp`: σ of the high-pass 1 − exp(−r²/2σ²), Fourier px; None: no high-pass.
     srp
@@ -113,7 +113,7 @@ class WeightSettings:
     def __post_init__(self) -> None:
         _refuse(
             self.freq_cutoff_angstrom is not None and not self.freq_cutoff_angstrom > 0,
-            f"--freq_cutoff {self.freq_cutoff_angstrom} is no resolution: give it in Å, or -1 for none",
+            f"--freq_cutoff {self.freq_cutoff_angstrom} is not a valid resolution: give Å, or -1 for none",
         )
         _refuse(
             not self.fsc_thresh_width >= 0,
@@ -121,11 +121,11 @@ class WeightSettings:
         )
         _refuse(
             self.hp_sigma is not None and not self.hp_sigma > 0,
-            f"--hp {self.hp_sigma} is no width: give it in Fourier pixels, or -1 for no high-pass",
+            f"--hp {self.hp_sigma} is not a valid width: give it in Fourier pixels, or -1 for no high-pass",
         )
         _refuse(
             not 0 <= self.cutoff_fraction < 1,
-            f"--cutoff_fract {self.cutoff_fraction:g} is no fraction: give a value from 0 to below 1",
+            f"--cutoff_fract {self.cutoff_fraction:g} is not a valid fraction: give 0 to below 1",
         )
         refuse_above("--fsc_thresh_width", self.fsc_thresh_width, 4096, "no map has as many shells")
         refuse_above("--hp", self.hp_sigma, 4096, "it would leave no frequency of any box")
@@ -138,25 +138,25 @@ class WeightSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """Which parameters move, and how long (docs/conventions.md, Objective).
+    """Parameters that are refined, and when refinement stops (docs/conventions.md, Objective).
 
     Attributes
     ----------
     const_positions, const_angles, const_shifts
-        `--const_p`, `--const_a`, `--const_s`: keep them as they came in.
+        `--const_p`, `--const_a`, `--const_s`: keep positions, angles or shifts of the input.
     shift_only
-        `--shift_only`: one shift per tilt image from whole predicted micrographs.
+        `--shift_only`: refine one shift per tilt image alone, by complete predicted micrographs.
     shift_only_by_particles
-        `--shift_only_by_particles`: that shift from the summed windows of the particles.
+        `--shift_only_by_particles`: determine that shift from the summed windows of the particles instead.
     reference_scale
-        `--ref_scale`: factor applied to the references; None (`auto`): estimated for each tomogram, and
-        applied when it is off by more than a factor of 1.5.
+        `--ref_scale`: factor applied to the references; None (`auto`): it is estimated for each tomogram, and
+        applied when the references' scale is wrong by more than a factor of 1.5.
     held_out_fraction
-        `--hold_out`: share of the particle images that a first fit does without, to be judged by them; the
-        final fit uses all of them. 0: no such fit, and no evidence. None (`auto`): a tenth, and up to a
-        quarter of few.
+        `--hold_out`: share of the particle images that are held out of a first fit, which is judged by them;
+        the final fit uses all images. 0: there is no such fit, and no evidence. None (`auto`): a tenth, and
+        up to a quarter where there are few images.
     max_iterations
-        `--it`: most iterations of the solver; None (`--it 0`): until it has converged.
+        `--it`: maximum number of iterations of the solver; None (`--it 0`): no limit before convergence.
     """
 
     const_positions: bool = False
@@ -171,30 +171,30 @@ class FitSettings:
     def __post_init__(self) -> None:
         _refuse(
             self.reference_scale is not None and not self.reference_scale > 0,
-            f"--ref_scale {self.reference_scale} is no factor: give auto, or a number above 0",
+            f"--ref_scale {self.reference_scale} is not a valid factor: give auto, or a number above 0",
         )
         _refuse(
             self.held_out_fraction is not None and not 0 <= self.held_out_fraction <= 0.5,
-            f"--hold_out {self.held_out_fraction} is no usable share: give auto, or 0 (none) to 0.5",
+            f"--hold_out {self.held_out_fraction} is not a valid share: give auto, or 0 (none) to 0.5",
         )
         _refuse(
             self.max_iterations is not None and self.max_iterations < 1,
-            f"--it {self.max_iterations} allows no iteration: give 1 or more, or 0 for as many as it takes",
+            f"--it {self.max_iterations} allows no iteration: give 1 or more, or 0 for as many as are needed",
         )
         refuse_above(
             "--it",
             self.max_iterations,
             100_000,
-            "10 to 50 are usual, and 0 leaves it to the program",
+            "10 to 50 are usual, and 0 iterates until convergence",
         )
         refuse_above("--ref_scale", self.reference_scale, 1e9, "auto estimates the factor from the images")
         _refuse(
             self.shift_only_by_particles and not self.shift_only,
-            "--shift_only_by_particles says how --shift_only works: give both",
+            "--shift_only_by_particles only works with --shift_only: give both",
         )
         _refuse(
             self.shift_only and self.const_shifts,
-            "--shift_only refines nothing but the shifts that --const_s keeps: give one of them",
+            "--shift_only refines the shifts alone, which --const_s fixes: give one of them",
         )
 
 
@@ -213,7 +213,7 @@ class MotionSettings:
     squared_exponential
         `--sq_exp_ker`: covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
     max_deformations
-        `--max_ed`: number of eigen-deformations kept; None: all.
+        `--max_ed`: number of eigen-deformations in use; None: all.
     """
 
     velocity_scale: float = 0.5
@@ -227,7 +227,8 @@ class MotionSettings:
             not self.velocity_scale > 0, f"--s_vel {self.velocity_scale:g} allows no motion: give more than 0"
         )
         _refuse(
-            not self.distance_scale > 0, f"--s_div {self.distance_scale:g} is no distance: give more than 0"
+            not self.distance_scale > 0,
+            f"--s_div {self.distance_scale:g} is not a valid distance: give more than 0",
         )
         refuse_above("--s_vel", self.velocity_scale, 1000, "0.1 to 2 are usual")
         refuse_above("--s_div", self.distance_scale, 1e9, "100 to 10000 are usual")
@@ -248,7 +249,7 @@ class DeformationSettings:
     grid
         `--def_w`, `--def_h`: columns and rows of the sampling grid.
     regulariser
-        `--def_reg`: λ of the penalty on the coefficients; 0: their spread is estimated from the images.
+        `--def_reg`: λ of the penalty on the coefficients; 0: estimate their spread from the images.
     per_frame
         `--per_frame_deformation`: one warp per tilt image instead of one per series.
     """
@@ -265,44 +266,44 @@ class DeformationSettings:
         )
         _refuse(
             min(self.grid) < (1 if self.model == "linear" else 2),
-            f"--def_w {self.grid[0]} --def_h {self.grid[1]} is no grid: give 2 or more for both",
+            f"--def_w {self.grid[0]} --def_h {self.grid[1]} is not a valid grid: give 2 or more for both",
         )
         _refuse(not self.regulariser >= 0, f"--def_reg {self.regulariser:g} is negative: give 0 or more")
         for option, nodes in zip(("--def_w", "--def_h"), self.grid, strict=True):
-            refuse_above(option, nodes, 20, "no tilt image could determine so fine a warp; 2 to 6 are usual")
+            refuse_above(option, nodes, 20, "no tilt image can determine such a fine warp; 2 to 6 are usual")
         refuse_above("--def_reg", self.regulariser, 1e12, "0 estimates it from the images")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How the run is carried out.
+    """Output, threads and devices of a run.
 
     Attributes
     ----------
     output_folder
-        `--o`.
+        `--o`: folder of the output.
     threads
-        `--j`.
+        `--j`: number of threads.
     device
         `--device`: `auto`, `cpu`, `cuda`, `cuda:1`, or several as `cuda:0,cuda:1`.
     only_do_unfinished
-        `--only_do_unfinished`: take finished tomograms from an earlier run.
+        `--only_do_unfinished`: reuse finished tomograms of an earlier run.
     diagnostics
         `--diag`: write intermediate results for inspection.
     dry_run
-        `--dry_run`: check everything and say what would be done.
+        `--dry_run`: check the input and report the plan without refining.
     pipeline_folder
-        `--pipeline_control`: job folder in which RELION's exit files are kept.
+        `--pipeline_control`: job folder of RELION's exit files.
     overwrite
-        `--overwrite`: replace files that no earlier alignment wrote.
+        `--overwrite`: replace files that no earlier alignment has written.
     strict
-        `--strict`: the first tomogram that fails ends the run.
+        `--strict`: stop the run at the first tomogram that fails.
     report
         Whether to write ``report.html``; off with `--no_report`.
     evaluate
-        `--evaluate`: reconstruct half maps before and after, and compare their FSC.
+        `--evaluate`: reconstruct half maps before and after refinement, and compare their FSC.
     cluster
-        Where tomograms are refined; None: one after the other, in this process.
+        Workers that refine the tomograms; None: tomograms are refined one after another in this process.
     """
 
     output_folder: Path
@@ -319,7 +320,7 @@ class RunSettings:
     cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:
-        _refuse(self.threads < 1, f"--j {self.threads} gives no thread to work with: give 1 or more")
+        _refuse(self.threads < 1, f"--j {self.threads} is not a valid number of threads: give 1 or more")
         refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*", self.device)
         _refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
@@ -332,9 +333,10 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignSettings:
-    """All options of `tomopolish align`; constructing it refuses combinations that cannot work.
+    """All options of `tomopolish align`.
 
-    `motion` and `deformation` are None where the model has none. Raises InputError naming the options.
+    `motion` and `deformation` are None where these are not modelled. The constructor raises InputError, which
+    names the options, for invalid combinations.
     """
 
     inputs: InputPaths
@@ -350,7 +352,7 @@ class AlignSettings:
 
 
 def validate(settings: AlignSettings) -> None:
-    """Refuse combinations of options that cannot work, with an InputError naming the options."""
+    """Raise InputError, which names the options, for invalid combinations of options."""
     fit, motion, deformation = settings.fit, settings.motion, settings.deformation
     _refuse(
         fit.shift_only and motion is not None,
@@ -371,14 +373,15 @@ def validate(settings: AlignSettings) -> None:
 
 
 UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {}
-"""Options that are parsed and validated, but that no code carries out; each with its test."""
+"""Options that are parsed and validated but not implemented, each with the condition that it is set."""
 
 
 def refuse_unavailable(settings: AlignSettings) -> None:
-    """Refuse options that no code carries out, with an InputError naming them."""
-    asked = [option for option, is_set in UNAVAILABLE_OPTIONS.items() if is_set(settings)]
-    if asked:
-        raise InputError(f"{_listing(asked)} {'is' if len(asked) == 1 else 'are'} not available yet")
+    """Raise InputError, which names the options, for options that are not implemented."""
+    unavailable = [option for option, is_set in UNAVAILABLE_OPTIONS.items() if is_set(settings)]
+    if unavailable:
+        verb = "is" if len(unavailable) == 1 else "are"
+        raise InputError(f"{_listing(unavailable)} {verb} not available yet")
 
 
 def _listing(words: list[str] | tuple[str, ...], conjunction: str = "and") -> str:

@@ -1,4 +1,4 @@
-"""The options that say where tomograms are refined when several are at a time."""
+"""Options of runs that refine several tomograms at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tomopolish.settings.refuse import refuse_above
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmSettings:
-    """What each job asks of Slurm.
+    """Resources and settings of each Slurm job.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class SlurmSettings:
     directives
         `--slurm_directive`: further lines after #SBATCH.
     prologue
-        `--slurm_prologue`: lines that a job carries out first, such as ``module load``.
+        `--slurm_prologue`: lines that a job runs first, such as ``module load``.
     """
 
     partition: str | None = None
@@ -44,14 +44,14 @@ class SlurmSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsFiles:
-    """PEM files by which a run and a running Dask scheduler recognise each other.
+    """PEM files with which a run and a running Dask scheduler authenticate each other.
 
     Attributes
     ----------
     ca_file
-        `--tls_ca_file`: the authority that signed the certificates of scheduler, workers and run.
+        `--tls_ca_file`: certificate of the authority that signed those of scheduler, workers and run.
     cert, key
-        `--tls_cert`, `--tls_key`: of the run; without a key it is in the certificate's file.
+        `--tls_cert`, `--tls_key`: certificate and key of the run; None: the certificate's file has the key.
     """
 
     ca_file: Path
@@ -61,25 +61,25 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """Which processes refine the tomograms, several at a time.
+    """Processes that refine several tomograms at a time.
 
     Attributes
     ----------
     workers
-        `--workers`: processes on this machine, or jobs of Slurm.
+        `--workers`: number of processes on this machine, or of Slurm jobs.
     scheduler
-        `--scheduler`: address of a Dask scheduler that is running already.
+        `--scheduler`: address of a running Dask scheduler.
     slurm
-        `--slurm` and its companions; None: no Slurm.
+        `--slurm` and the options with this prefix; None: no Slurm.
     worker_memory
-        `--worker_memory`: a process on this machine that exceeds it is ended and replaced.
+        `--worker_memory`: a process on this machine that exceeds this limit is stopped and replaced.
     tls
-        For `scheduler`; None: what Dask's own configuration says. Workers that a run starts have
+        Certificates for `scheduler`; None: Dask's own configuration applies. Workers that a run starts have
         certificates of the run.
     dashboard
-        `--dashboard`: whether there is one, for all users of this machine.
+        `--dashboard`: whether to serve Dask's dashboard, which all users of this machine can open.
     connect_timeout_s
-        `--connect_timeout`: a run without a scheduler, or without any worker, for so long gives up; None:
+        `--connect_timeout`: time without a scheduler, or without any worker, after which a run fails; None:
         see `patience_s`.
     """
 
@@ -93,19 +93,19 @@ class ClusterSettings:
 
     @property
     def patience_s(self) -> float:
-        """How long to wait for a scheduler, and for a first worker: a minute, but a day for Slurm's queue."""
+        """Time to wait for a scheduler and for a first worker; a minute, but a day with Slurm's queue."""
         usual = 60.0 if self.slurm is None else 86400.0
         return usual if self.connect_timeout_s is None else self.connect_timeout_s
 
     @property
     def is_local(self) -> bool:
-        """Whether the workers are processes of this machine."""
+        """Whether the workers are processes on this machine."""
         return self.scheduler is None and self.slurm is None
 
     def __post_init__(self) -> None:
         _refuse(
             self.workers is not None and self.workers < 1,
-            f"--workers {self.workers} leaves nobody to do the work: give 1 or more",
+            f"--workers {self.workers} is not a valid number of workers: give 1 or more",
         )
         refuse_above("--workers", self.workers, 10_000, "a worker needs cores and memory of its own")
         _refuse(

@@ -1,4 +1,4 @@
-"""Where the data of a run are."""
+"""Paths of the input data of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tomopolish.settings.refuse import refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
 
 _RESERVED = ("temp", "tilt_series", "trajectories")
-"""Folders of the output that are no species'."""
+"""Folders of the output that belong to no species, so that their names are reserved."""
 
 
 def _listing(words: list[str]) -> str:
@@ -26,11 +26,11 @@ class SpeciesPaths:
     Attributes
     ----------
     name
-        Of the species, and of its folder in the output.
+        Name of the species and of its folder in the output.
     optimisation_set
         Its particles and references, and the tomograms that all species share.
     box_px
-        Edge of the square cut around each of its projected particles.
+        Edge of the box around each of its projected particles.
     """
 
     name: str
@@ -40,14 +40,14 @@ class SpeciesPaths:
     def __post_init__(self) -> None:
         _refuse(
             re.fullmatch(r"\w[\w.+-]*", self.name) is None or self.name.casefold() in _RESERVED,
-            f"{self.name!r} cannot be the name of a species (and of its folder): give letters, digits, "
+            f"{self.name!r} cannot be the name of a species and of its folder: give letters, digits, "
             "and . _ + -",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputPaths:
-    """Where the data are; a path given here overrides the optimisation set's entry.
+    """Paths of the input data; a path stated here overrides the optimisation set's entry.
 
     Attributes
     ----------
@@ -58,13 +58,13 @@ class InputPaths:
     half_map1, half_map2, mask, fsc
         `--ref1`, `--ref2`, `--mask`, `--fsc`.
     relion_version
-        `--relion_version`: the RELION, 4 or 5, that will read the particle sets; they take positions in px to
-        be 1 px apart. None (`auto`): that of the tomogram set.
+        `--relion_version`: the version of RELION, 4 or 5, that will read the particle sets, which differ in
+        their origin of positions in px, by 1 px. None (`auto`): that of the tomogram set.
     species
-        Several structures in the same tomograms, instead of one optimisation set; of the parts, only
-        `tomograms` may be given then, and is that of all.
+        Several structures in the same tomograms, instead of one optimisation set. `tomograms` is then the
+        tomogram set of all species; the other paths must be None.
     tilts
-        Which tilt images are left out on request.
+        Tilt images that are left out on request.
     """
 
     optimisation_set: Path | None = None
@@ -120,23 +120,23 @@ class InputPaths:
         }
 
     def _check_species(self) -> None:
-        given = {option: path for option, path in self._parts().items() if option != "--t"}
-        found = [option for option, path in given.items() if path is not None]
+        parts = {option: path for option, path in self._parts().items() if option != "--t"}
+        stated = [option for option, path in parts.items() if path is not None]
         _refuse(
             self.optimisation_set is not None,
             "an optimisation set and a list of species exclude each other: give one of them",
         )
-        if found:
+        if stated:
             raise InputError(
-                f"with several species nobody knows to which of them {_listing(found)} would belong: "
+                f"with several species it is not defined to which of them {_listing(stated)} would belong: "
                 "name the files in the species' own optimisation sets"
             )
         sets: dict[str, Path] = {}
         for species in self.species:
-            other = sets.get(species.name.casefold())
+            namesake = sets.get(species.name.casefold())
             _refuse(
-                other is not None,
-                f"{other} and {species.optimisation_set} would both be the species {species.name}: name "
-                "them in a YAML file, whose items hold name, optimisation_set and box, and give it with --i",
+                namesake is not None,
+                f"{namesake} and {species.optimisation_set} would both be the species {species.name}: name "
+                "them in a YAML file, whose items have name, optimisation_set and box, and give it with --i",
             )
             sets[species.name.casefold()] = species.optimisation_set

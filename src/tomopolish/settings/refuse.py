@@ -1,4 +1,4 @@
-"""Refusing values that cannot work, or that no machine could carry out, in one sentence."""
+"""Functions that refuse invalid values, and values too large for any machine, in one sentence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def refuse(condition: bool, sentence: str) -> None:
 
 
 def refuse_above(option: str, value: float | None, most: float, reason: str) -> None:
-    """Raise InputError where an option's value exceeds `most`; None is no value.
+    """Raise InputError where an option's value exceeds `most`; None never does.
 
-    `reason` completes the sentence: what a larger value would do, or what is usual.
+    `reason` completes the sentence with the effect of larger values, or with usual values.
     """
     if value is not None and value > most:
         raise InputError(f"{option} {value:g} is above {most:g}, the largest value allowed: {reason}")

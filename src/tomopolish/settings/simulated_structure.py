@@ -1,4 +1,4 @@
-"""The structures in the images; refused here when they cannot be simulated."""
+"""Settings of the simulated structures; invalid values are refused here."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class MoleculeSettings:
     Attributes
     ----------
     map_path
-        An MRC map to take; None makes a synthetic molecule.
+        MRC map of the structure; None: a synthetic molecule is made.
     box_px
-        Edge of the synthetic molecule's map, px; a given map brings its own.
+        Edge of the synthetic molecule's map, px; without effect for a map from a file.
     seed
-        Which synthetic molecule.
+        Seed of the synthetic molecule.
     diameter_fraction
         Diameter of the synthetic molecule in units of `box_px`.
     blobs, blob_sigma_px
@@ -68,7 +68,7 @@ class MoleculeSettings:
             f"blobs of σ = {self.blob_sigma_px:g} px are too wide for a molecule of "
             f"{self.diameter_fraction * self.box_px:g} px; give at most an eighth of its diameter",
         )
-        require(self.blobs >= 10, f"{self.blobs} blobs make no molecule; give 10 or more")
+        require(self.blobs >= 10, f"{self.blobs} blobs are too few for a molecule; give 10 or more")
         require(self.blobs <= 100_000, f"{self.blobs} blobs are too many; give at most 100000")
         require(
             self.blob_sigma_px >= 0.5,
@@ -89,7 +89,7 @@ class CompanionSettings:
     Attributes
     ----------
     name
-        Of the species; also of its files.
+        Name of the species and of its files.
     particles
         Number in each tomogram.
     pair_snr

@@ -1,4 +1,4 @@
-"""What to simulate: specimen, acquisition, planted errors, noise; refused here when it cannot work."""
+"""Settings of a simulation: specimen, acquisition, planted errors and noise; invalid values are refused."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WARP_MODELS = ("linear", "spline", "Fourier")
 
 @dataclass(frozen=True, kw_only=True)
 class AcquisitionSettings:
-    """How the tilt series is recorded, and the optics.
+    """Acquisition of the tilt series, and optics.
 
     Attributes
     ----------
     image_size_px
-        (w, h) of the tilt images; odd sizes too.
+        (w, h) of the tilt images; they may be odd.
     tilt_range_degrees, tilt_step_degrees
         Tilts from −range to +range.
     tilt_axis_degrees
@@ -39,24 +39,24 @@ class AcquisitionSettings:
     frame_dose
         Dose of each image, e⁻/Å².
     first_dose
-        Dose of the first exposed image, e⁻/Å², as in hybrid schemes; None: that of the others.
+        Dose of the first exposed image, e⁻/Å², as in hybrid schemes; None: `frame_dose`.
     state_frame_dose
-        Whether the files state it; otherwise it must be derived from the accumulated dose.
+        Whether the files state `frame_dose`; otherwise readers derive it from the accumulated dose.
     hand
-        ±1: how defocus follows depth.
+        ±1: sign with which defocus follows depth.
     defocus_angstrom, defocus_spread_angstrom
         Mean defocus, and the standard deviation of its known variation from tilt to tilt.
     astigmatism_angstrom, astigmatism_degrees
         DefocusU − DefocusV, and the angle of U.
     scale_follows_tilt
-        CTF scale falls as the cosine of the tilt angle, as the files state.
+        Whether the CTF scale falls as the cosine of the tilt angle; the files state it.
     inelastic_loss
-        Signal falls as exp(−loss·(1/cos(tilt) − 1)) besides, which the files do not state: the longer way
-        through the ice.
+        The signal also falls as exp(−loss·(1/cos(tilt) − 1)), because of the longer way through the ice; the
+        files do not state it.
     bfactor_angstrom2, bfactor_per_dose
         Damping exp(−B k²/4) of every image; radiation damage as a B factor per e⁻/Å² (0: critical exposure).
     optics_groups
-        Number of optics groups the particles take turns in; all but the first have no aberrations.
+        Number of optics groups, to which particles belong in turn; only the first has aberrations.
     even_zernike, odd_zernike
         Aberrations of the first optics group.
     """
@@ -126,20 +126,20 @@ class AcquisitionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecimenSettings:
-    """Where the particles are.
+    """Number and distribution of the particles.
 
     Attributes
     ----------
     particles
         Number in each tomogram.
     tomogram_size_px
-        (W, H, D) as the files state it; None: the image's width and height, and the thickness and two boxes.
+        (W, H, D) in the files; None: the image's width and height, and the thickness plus two boxes.
     thickness_angstrom
         Particle centres lie within ± half of it around the tomogram's middle plane.
     min_distance_px
         Smallest distance between two particles; None: the molecule's diameter.
     edge_margin_px
-        Distance kept from the sides of the tomogram; None: half a box.
+        Smallest distance from the sides of the tomogram; None: half a box.
     """
 
     particles: int = 30
@@ -155,7 +155,7 @@ class SpecimenSettings:
         require(
             self.tomogram_size_px is None
             or (len(self.tomogram_size_px) == 3 and min(self.tomogram_size_px) >= 1),
-            f"a tomogram of {self.tomogram_size_px} px is none; give three positive sizes",
+            f"{self.tomogram_size_px} px is not a valid size of a tomogram; give three positive sizes",
         )
         require(
             self.min_distance_px is None or self.min_distance_px >= 0,
@@ -165,21 +165,21 @@ class SpecimenSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedErrors:
-    """How far the input alignment is from the truth: standard deviations of independent normal errors.
+    """Errors of the input alignment: standard deviations of independent normal errors.
 
     Attributes
     ----------
     shift_px
-        Of each component of each tilt image's shift.
+        Error of each component of each tilt image's shift.
     angle_degrees
-        Of each of the three small rotations of each tilt image about its own axes.
+        Error of each of the three small rotations of each tilt image about its own axes.
     position_px
-        Of each component of each particle's 3D position.
+        Error of each component of each particle's 3D position.
     max_displacement_px
-        Where given, all errors are scaled alike, so that this is the largest distance between true and input
-        2D position over all visible pairs; planted motion and warps are part of that distance.
+        Unless None, all errors are scaled by one factor, so that this is the largest distance between true
+        and input 2D position over all visible pairs; planted motion and warps are part of that distance.
     known_shift_px
-        Of each component of the tilt images' shifts that the input already knows.
+        Standard deviation of the shifts that the input already contains, each component.
     """
 
     shift_px: float = 2.0
@@ -194,26 +194,25 @@ class PlantedErrors:
         require(
             self.max_displacement_px is None
             or (self.max_displacement_px > 0 and self.shift_px + self.angle_degrees + self.position_px > 0),
-            "a largest displacement needs to be positive and needs errors to scale",
+            "a largest displacement must be positive, and at least one of the errors must be above 0",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSettings:
-    """The images' noise, and how strong the signal is against it.
+    """Noise of the images, and signal-to-noise ratio.
 
     Attributes
     ----------
     pair_snr
-        Expected log-likelihood that the true prediction of a pair gains over none, times two:
+        Twice the expected rise of the log-likelihood by the true prediction of a pair over no prediction:
         Σ_k |S(k)|²/N(k) over the full plane up to the reference's resolution, averaged over tilts (prediction
         S with CTF and dose weight, noise power N). It is the expected height of the pair's correlation peak
-        (docs/conventions.md), whose noise has standard deviation √pair_snr; below about 15 the peak of a
-       single pair
-        is lost among the noise peaks of its window, at 1 to 4 it is invisible. The signal is scaled to it,
-        references included; infinity means images without noise.
+        (docs/conventions.md), whose noise has standard deviation √pair_snr. Below about 15 the peak of a
+        single pair is lost among the noise peaks of its window; at 1 to 4 it is invisible. The signal and the
+        references are scaled to this value; infinity means images without noise.
     sigma
-        Standard deviation of the flat part of the noise; None: 1, and 100 for whole-number images.
+        Standard deviation of the flat part of the noise; None: 1, and 100 for integer images.
     low_frequency_excess, corner_px
         Coloured noise: the power is σ²(1 + excess/(1 + (k·corner)²)), k in 1/px.
     tilt_growth
@@ -227,7 +226,9 @@ class NoiseSettings:
     tilt_growth: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.pair_snr > 0, f"a signal-to-noise ratio of {self.pair_snr:g} is none; give more than 0")
+        require(
+            self.pair_snr > 0, f"{self.pair_snr:g} is not a valid signal-to-noise ratio; give more than 0"
+        )
         require(self.sigma is None or self.sigma > 0, "the noise's standard deviation must be positive")
         require(self.low_frequency_excess >= 0, "the noise's low-frequency excess must not be negative")
         require(self.corner_px > 0, "the noise's corner must be positive")
@@ -291,21 +292,21 @@ class PlantedWarp:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
-    """A whole project; constructing it refuses what cannot be simulated (InputError).
+    """All settings of a simulated project; the constructor raises InputError for invalid values.
 
     Attributes
     ----------
     seed
-        Same seed, same bytes. The molecule has its own seed.
+        The same seed gives the same bytes. The molecule has its own seed.
     tomograms
-        Number of tomograms; tomogram i is the same however many there are.
+        Number of tomograms; tomogram i does not depend on it.
     dialect
         ``"relion5"`` or ``"relion4"``.
     image_type
         Number type of the image stacks.
     companions
-        Further species; the first one's particles, and everything else but the images, are the same with
-        and without them.
+        Further species. Except for the images, everything of the first species is the same with and without
+        them.
     """
 
     seed: int = 0
@@ -331,7 +332,7 @@ class SimulationSettings:
         require_choice(self.image_type, IMAGE_TYPES, "the image type")
         require(
             self.image_type != "int16" or self.noise_sigma >= 10,
-            "a noise of less than 10 grey values is lost in whole numbers; give a larger σ, or floats",
+            "a noise of less than 10 grey values is lost in integers; give a larger σ, or a float type",
         )
 
     @property
@@ -342,5 +343,5 @@ class SimulationSettings:
         return 100.0 if self.image_type == "int16" else 1.0
 
     def tomogram_name(self, index: int) -> str:
-        """Name of tomogram `index`, counted from 0."""
+        """Return the name of tomogram `index`, counted from 0."""
         return f"TS_{index + 1:02d}"

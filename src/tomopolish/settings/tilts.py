@@ -14,12 +14,12 @@ _NUMBERS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
 @dataclass(frozen=True, kw_only=True)
 class TiltSelection:
-    """Which tilt images take part; images that cannot be used are left out besides.
+    """Tilt images to leave out on request; unusable images are left out as well.
 
     Attributes
     ----------
     excluded
-        `--exclude_tilts`: tomogram → numbers of images, from 1 in the order of its rows.
+        `--exclude_tilts`: tomogram → numbers of images, from 1, in the order of its rows.
     max_tilt_angle_degrees
         `--max_tilt_angle`: largest tilt to either side; None: any.
     max_dose
@@ -47,12 +47,12 @@ class TiltSelection:
         )
 
     def __bool__(self) -> bool:
-        """Whether any image may be left out on request."""
+        """Return whether any image may be left out on request."""
         return bool(self.excluded) or self.max_tilt_angle_degrees is not None or self.max_dose is not None
 
 
-def excluded_tilts(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read values of `--exclude_tilts`, as ``TS_01:1,2,40`` or ``TS_01:3-7``; one tomogram may come again.
+def excluded_tilts(values: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read values of `--exclude_tilts`, as ``TS_01:1,2,40`` or ``TS_01:3-7``; tomograms may be repeated.
 
     Returns
     -------
@@ -63,8 +63,8 @@ def excluded_tilts(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
     InputError
         When a value has another form.
     """
-    found: dict[str, set[int]] = {}
-    for value in given:
+    excluded: dict[str, set[int]] = {}
+    for value in values:
         name, colon, listing = value.rpartition(":")
         parts = [_NUMBERS.fullmatch(part.strip()) for part in listing.split(",")]
         if not colon or not name or not all(parts):
@@ -79,5 +79,5 @@ def excluded_tilts(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
                 last < first,
                 f"--exclude_tilts {value}: {match[0]} ends before it begins; give {last}-{first}",
             )
-            found.setdefault(name, set()).update(range(first, last + 1))
-    return {name: tuple(sorted(numbers)) for name, numbers in found.items()}
+            excluded.setdefault(name, set()).update(range(first, last + 1))
+    return {name: tuple(sorted(numbers)) for name, numbers in excluded.items()}

@@ -1,4 +1,4 @@
-"""Synthetic projects with known truth: whole RELION projects on disk, or single tilt series in memory."""
+"""Synthetic projects with known truth: RELION projects on disk, or single tilt series in memory."""
 
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (

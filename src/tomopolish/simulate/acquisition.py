@@ -1,4 +1,4 @@
-"""What the microscope does: tilt angles, order of exposure, optics of each image."""
+"""Acquisition: tilt angles, order of exposure, and optics of each image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Array = np.ndarray
 
 
 def tilt_angles_degrees(settings: AcquisitionSettings) -> Float[Array, "F"]:
-    """Nominal tilt angles in ascending order, symmetric about zero."""
+    """Return the nominal tilt angles in ascending order, symmetric about zero."""
     steps = int(np.floor(settings.tilt_range_degrees / settings.tilt_step_degrees + 1e-9))
     return np.arange(-steps, steps + 1) * settings.tilt_step_degrees
 
 
 def exposure_order(tilts: int, scheme: str) -> Int[Array, "F"]:
-    """Index into ascending angles of the m-th exposed image; see `AcquisitionSettings.dose_scheme`."""
+    """Return the ascending-angle index of the m-th exposed image (`AcquisitionSettings.dose_scheme`)."""
     middle = tilts // 2
     if scheme == "continuous":
         return np.arange(tilts)
@@ -33,7 +33,7 @@ def exposure_order(tilts: int, scheme: str) -> Int[Array, "F"]:
 
 
 def file_rows(settings: AcquisitionSettings, rng: np.random.Generator) -> Int[Array, "F"]:
-    """Index into ascending angles of each row of the files."""
+    """Return the index into ascending angles of each row of the files."""
     tilts = len(tilt_angles_degrees(settings))
     if settings.file_order == "exposure":
         return exposure_order(tilts, settings.dose_scheme)
@@ -41,7 +41,7 @@ def file_rows(settings: AcquisitionSettings, rng: np.random.Generator) -> Int[Ar
 
 
 def pre_exposures(settings: AcquisitionSettings) -> Float[Array, "F"]:
-    """Dose before each image, e⁻/Å², in ascending order of angles."""
+    """Return the dose before each image, e⁻/Å², in ascending order of angles."""
     order = exposure_order(len(tilt_angles_degrees(settings)), settings.dose_scheme)
     doses = np.empty(len(order))
     steps = np.arange(len(order))
@@ -63,7 +63,7 @@ def microscope(settings: AcquisitionSettings) -> Microscope:
 def tilt_ctf(
     settings: AcquisitionSettings, angles_degrees: Float[Array, "F"], defocus_change: Float[Array, "F"]
 ) -> TiltCtf:
-    """Contrast transfer of tilt images at these angles, their defocus changed by so many Å."""
+    """Return the contrast transfer of tilt images at these angles, with a change of their defocus, Å."""
     mean = settings.defocus_angstrom + defocus_change
     count = len(angles_degrees)
     scale = np.cos(np.deg2rad(angles_degrees)) if settings.scale_follows_tilt else np.ones(count)
@@ -80,13 +80,13 @@ def tilt_ctf(
 def inelastic_amplitude(
     settings: AcquisitionSettings, angles_degrees: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Part of the signal that the longer way through a tilted specimen leaves, relative to no tilt."""
+    """Return the signal that remains after the longer way through a tilted specimen, relative to no tilt."""
     way = 1 / np.cos(np.deg2rad(angles_degrees))
     return np.asarray(np.exp(-settings.inelastic_loss * (way - 1)))
 
 
 def optics_groups(settings: AcquisitionSettings) -> tuple[OpticsGroup, ...]:
-    """Return the particles' optics groups: the first has the aberrations, the others have none."""
+    """Return the particles' optics groups, of which only the first has aberrations."""
     return tuple(
         OpticsGroup(
             name=f"opticsGroup{i + 1}",

@@ -1,4 +1,4 @@
-"""Further species in a simulated tomogram: they share its projections, errors, motion and warp."""
+"""Further species in a simulated tomogram, which share its projections, errors, motion and warp."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tomopolish.dataset.model import Particles, References
 from tomopolish.physics.exposure import step_weights
 from tomopolish.settings.simulated_structure import CompanionSettings
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.simulate.motion import continued_trajectories
+from tomopolish.simulate.motion import ExposureSteps, continued_trajectories
 from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
 from tomopolish.simulate.specimen import random_positions_px, random_rotations
 from tomopolish.simulate.structure import Structure, build_structure
@@ -19,17 +19,17 @@ from tomopolish.simulate.truth import Truth
 
 Array = np.ndarray
 
-_SEED_STEP = 1_000_003  # keeps the noise in the half maps of one species apart from another's
+_SEED_STEP = 1_000_003  # so that the half maps of different species have different noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedSpecies:
-    """Particles of one structure in a tomogram, what they are compared with, and their truth.
+    """Particles of one structure in a tomogram, their references, and their truth.
 
     Attributes
     ----------
     name
-        Empty for the first species.
+        Name of the species; empty for the first.
     box_px
         Edge of the structure's map.
     """
@@ -42,7 +42,7 @@ class SimulatedSpecies:
 
 
 def companion_structure(settings: SimulationSettings, companion: CompanionSettings, number: int) -> Structure:
-    """Make the structure of a further species, counted from 1; raises as `build_structure`."""
+    """Make the structure of further species `number` (from 1); raises the errors of `build_structure`."""
     noise = settings.noise
     return build_structure(
         replace(
@@ -58,7 +58,7 @@ def companion_structure(settings: SimulationSettings, companion: CompanionSettin
 def companion_scene(
     settings: SimulationSettings,
     companion: CompanionSettings,
-    others: Sequence[Scene],
+    earlier: Sequence[Scene],
     *,
     streams: tuple[int, int],
     box_px: int,
@@ -68,20 +68,21 @@ def companion_scene(
 
     Parameters
     ----------
-    others
-        The species that are there already, the first one first.
+    earlier
+        Scenes of the species that are placed already, that of the first species first.
     streams
-        Tomogram, and number of the species.
+        Index of the tomogram and number of the species.
     diameter_px
-        Of the largest molecule so far: the distance kept, unless the settings give one.
+        Diameter of the largest molecule so far: the smallest distance between particles, unless the settings
+        state another.
 
     Raises
     ------
     InputError
-        When the particles do not fit.
+        When the particles do not fit into the specimen.
     """
-    first, acquisition, specimen = others[0], settings.acquisition, settings.specimen
-    occupied = np.concatenate([other.positions_px for other in others])
+    first, acquisition, specimen = earlier[0], settings.acquisition, settings.specimen
+    occupied = np.concatenate([scene.positions_px for scene in earlier])
     rng = random_stream(settings.seed, "particles", *streams)
     positions = random_positions_px(
         replace(specimen, particles=companion.particles),
@@ -97,13 +98,15 @@ def companion_scene(
         trajectories = continued_trajectories(
             settings.motion,
             positions,
-            first.chronological,
-            others_px=occupied,
-            others_trajectories_px=np.concatenate([other.trajectories_px for other in others]),
-            frame_dose=acquisition.frame_dose,
+            ExposureSteps(
+                chronological=first.chronological,
+                frame_dose=acquisition.frame_dose,
+                weights=step_weights(first.pre_exposure),
+            ),
+            earlier_px=occupied,
+            earlier_trajectories_px=np.concatenate([scene.trajectories_px for scene in earlier]),
             pixel_size_angstrom=acquisition.pixel_size_angstrom,
             rng=random_stream(settings.seed, "motion", *streams),
-            step_weights=step_weights(first.pre_exposure),
         )
     errors = random_stream(settings.seed, "errors", *streams).normal(size=positions.shape)
     return replace(

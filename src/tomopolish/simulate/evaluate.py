@@ -1,4 +1,4 @@
-"""How far a result, on disk or in memory, is from a known truth; see `geometry_errors`."""
+"""Comparison of a result, on disk or in memory, with a known truth; see `geometry_errors`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramEvaluation:
-    """Errors of one tomogram's result, and of the input where that is known.
+    """Errors of one tomogram's result, and of the input if it is known.
 
     Attributes
     ----------
     left_out
-        Number of tilt images that were left out, and do not count.
+        Number of tilt images that were left out and are not evaluated.
     """
 
     tomogram: str
@@ -77,7 +77,7 @@ def _pooled_rms_2d(errors: Sequence[GeometryErrors]) -> float:
 
 
 def input_geometry(truth: Truth) -> Geometry | None:
-    """Return the input's geometry as the truth's file tells it, or None where it does not."""
+    """Return the input's geometry from the truth, or None if the truth does not include it."""
     if truth.input_positions_px is None:
         return None
     return Geometry(
@@ -88,17 +88,17 @@ def input_geometry(truth: Truth) -> Geometry | None:
 
 
 def geometry_of(truth: Truth, series: TiltSeries, particles: Particles) -> Geometry:
-    """Return the geometry that a data set states; raises InputError when no particle is the truth's."""
+    """Return the geometry of a data set; raises InputError when no particle is part of the truth."""
     index = match_particles(truth, particles.names)
-    found = index >= 0
+    is_known = index >= 0
     trajectories = particles.trajectories_px
     return Geometry(
         projections_px=series.projections_px,
-        particles=index[found],
-        positions_px=particles.positions_px[found],
-        trajectories_px=None if trajectories is None else trajectories[found],
+        particles=index[is_known],
+        positions_px=particles.positions_px[is_known],
+        trajectories_px=None if trajectories is None else trajectories[is_known],
         deformation=series.deformation,
-        left_out=tuple(one.tilt for one in series.left_out),
+        left_out=tuple(image.tilt for image in series.left_out),
     )
 
 
@@ -107,15 +107,15 @@ def evaluate_alignment(truth: Truth, alignment: Alignment, particles: Particles)
     place = {int(row): i for i, row in enumerate(particles.rows)}
     names = tuple(particles.names[place[int(row)]] for row in alignment.rows)
     index = match_particles(truth, names)
-    found = index >= 0
+    is_known = index >= 0
     trajectories = alignment.trajectories_px
     geometry = Geometry(
         projections_px=alignment.projections_px,
-        particles=index[found],
-        positions_px=alignment.positions_px[found],
-        trajectories_px=None if trajectories is None else trajectories[found],
+        particles=index[is_known],
+        positions_px=alignment.positions_px[is_known],
+        trajectories_px=None if trajectories is None else trajectories[is_known],
         deformation=alignment.deformation,
-        left_out=tuple(one.tilt for one in alignment.left_out),
+        left_out=tuple(image.tilt for image in alignment.left_out),
     )
     before = _alike(input_geometry(truth), geometry)
     return TomogramEvaluation(
@@ -126,9 +126,10 @@ def evaluate_alignment(truth: Truth, alignment: Alignment, particles: Particles)
 
 
 def match_particles(truth: Truth, names: Sequence[str]) -> Int[Array, "P"]:
-    """Index in the truth of each named particle, −1 for those it does not know.
+    """Return the index in the truth of each named particle, −1 for unknown names.
 
-    A truth without names is matched by order. Raises InputError when nothing can be matched.
+    Particles of a truth without names are matched by order. Raises InputError when no particle can be
+    matched.
     """
     if truth.particle_names is None:
         if len(names) != len(truth.positions_px):
@@ -145,7 +146,7 @@ def match_particles(truth: Truth, names: Sequence[str]) -> Int[Array, "P"]:
 
 
 def _alike(before: Geometry | None, after: Geometry) -> Geometry | None:
-    """Count the same tilt images before as after."""
+    """Return the geometry before with the left-out tilt images of the geometry after."""
     return before and replace(before, left_out=after.left_out)
 
 
@@ -155,12 +156,12 @@ def evaluate_dataset(
     before: Dataset | None = None,
     left_out: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Evaluation:
-    """Evaluate every tomogram of a data set that the truth knows.
+    """Evaluate every tomogram of a data set that is part of the truth.
 
-    `left_out` names tilt images that took no part, beside those that the data set itself cannot use.
+    `left_out` names tilt images that took no part, in addition to those that the data set cannot use.
 
-    `before` is the input data set; without it, the truth's own account of the input is used, if there is one.
-    Raises InputError when no tomogram is known, or one cannot be loaded.
+    `before` is the input data set; without it, the input in the truth is used, if there is one. Raises
+    InputError when no tomogram is known, or when a tomogram cannot be loaded.
     """
     names = [name for name in after.tomogram_names if name in truths]
     if not names:
@@ -206,21 +207,21 @@ def evaluate_project(
     ----------
     result
         An output folder (its optimisation set, or else its tomogram, particle and trajectory sets), or an
-        optimisation set. Where a folder has no particle set, the input's is taken.
+        optimisation set. Where a folder has no particle set, that of the input is used.
     truth_file
         The ``truth.json`` of the simulation.
     before
-        The input optimisation set; by default the one beside the truth, if there is one.
+        The input optimisation set; by default the one in the truth's folder, if there is one.
     working_directory
-        RELION's project folder. By default the result's files are looked for from the current folder, then
-        from the truth's; the input's from its own folder, then from the current one.
+        RELION's project folder. By default the result's files are searched from the current folder, then from
+        the truth's folder; those of the input from its own folder, then from the current folder.
     relion_version
-        As in `Dataset`, for both.
+        As in `Dataset`, for result and input.
 
     Raises
     ------
     InputError
-        When files are missing, malformed, or do not belong together.
+        When files are missing or malformed, or do not belong together.
     """
     truths = read_truth(truth_file)
     project = truth_file.absolute().parent
@@ -229,11 +230,11 @@ def evaluate_project(
     stated = None
     if before is not None:
         source = before.absolute()
-        stated = _first_found(
+        stated = _open_from(
             [working_directory] if working_directory else [source.parent, Path.cwd()],
             lambda folder: open_dataset(source, working_directory=folder, relion_version=relion_version),
         )
-    after = _first_found(
+    after = _open_from(
         [working_directory] if working_directory else [Path.cwd(), project],
         lambda folder: _open_result(result.absolute(), stated, folder, relion_version),
     )
@@ -241,8 +242,8 @@ def evaluate_project(
     return evaluate_dataset(truths, after, stated, read_left_out(folder / UNCERTAINTY))
 
 
-def _first_found(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) -> Dataset:
-    """Open a data set in the first working directory from which its files are found."""
+def _open_from(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) -> Dataset:
+    """Open a data set from the first working directory from which its files exist."""
     problem: InputError | None = None
     for folder in folders:
         try:

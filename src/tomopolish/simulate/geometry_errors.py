@@ -1,10 +1,9 @@
-"""How far a tomogram's geometry is from a known truth: in the images, and parameter by parameter.
+"""Errors of a tomogram's geometry against a known truth, in the images and of each kind of parameter.
 
-The 2D error, in Å, over visible pairs needs no alignment of frames: it compares where particles are
-predicted to be with where they are. Positions and angles are compared after the rotation and shift
-that turn positions one way and projections the other, which no image can tell apart (docs/conventions.md),
-are removed.
-Views, whose orientations are not refined, are compared as they are: with their net rotation.
+The 2D error, in Å, over visible pairs needs no alignment of frames: it compares predicted with true 2D
+positions. Positions and angles are compared after the gauge is removed: the rotation and shift that move
+positions one way and projections the opposite way, and change no image (docs/conventions.md). Views, whose
+orientations are not refined, are compared with their net rotation.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Geometry:
-    """A tomogram's geometry as an alignment states it; tilt axes in file order, particles in the truth's.
+    """A tomogram's geometry by an alignment; tilt axes in file order.
 
     Attributes
     ----------
     particles
         Index of each particle in the truth.
     left_out
-        Tilt images that took no part, by index, and do not count.
+        Indices of tilt images that took no part and are not evaluated.
     """
 
     projections_px: Float[Array, "F 4 4"]
@@ -49,13 +48,13 @@ class Geometry:
 
     @property
     def counted(self) -> Bool[Array, "F"]:
-        """Tilt images whose errors count."""
+        """Tilt images whose errors are evaluated."""
         counted = np.ones(len(self.projections_px), dtype=bool)
         counted[list(self.left_out)] = False
         return counted
 
     def positions_2d_px(self, image_size_px: tuple[int, int]) -> Float[Array, "F P 2"]:
-        """Where the geometry expects each particle in each tilt image, warp included."""
+        """Return the predicted 2D position of each particle in each tilt image, warp included."""
         q = project_trajectories(self.projections_px, self.moving_positions_px)[..., :2]
         if self.deformation is None:
             return q
@@ -73,28 +72,28 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class GeometryErrors:
-    """RMS errors of one tomogram's geometry, tilt images that were left out not counted.
+    """RMS errors of one tomogram's geometry, without tilt images that were left out.
 
     Attributes
     ----------
     visible_pairs
         Pairs whose true 2D position is at least half a box from the image's border.
     rms_2d_angstrom
-        Over visible pairs: distance between stated and true 2D position.
+        Over visible pairs: distance between predicted and true 2D position.
     rms_shift_angstrom
         Over tilt images: length of the mean 2D error of their visible particles.
     net_rotation_degrees
-        Angle of the rotation that all stated projections have in common against the true ones, by which the
-        views of all particles are turned.
+        Angle of the common rotation of all projections against the true ones, by which the views of all
+        particles are turned.
     rms_view_degrees
-        Over tilt images: angle between stated and true projection, net rotation included.
+        Over tilt images: angle between refined and true projection, net rotation included.
     rms_angle_degrees
-        Over tilt images: angle between stated and true projection, net rotation removed.
+        Over tilt images: angle between refined and true projection, net rotation removed.
     rms_position_angstrom
-        Over particles: distance between stated and true position, mean over the exposure.
+        Over particles: distance between refined and true position, mean over the exposure.
     rms_trajectory_angstrom
-        Over particles and tilt images: error of the motion, without its mean over the exposure and what all
-        particles have in common.
+        Over particles and tilt images: error of the motion, without its mean over the exposure and the motion
+        that all particles have in common.
     """
 
     visible_pairs: int
@@ -110,7 +109,7 @@ class GeometryErrors:
 def geometry_errors(truth: Truth, geometry: Geometry) -> GeometryErrors:
     """Compare a geometry with the truth; raises InputError when their tilt images do not correspond.
 
-    Without any visible pair, errors in the images are NaN.
+    Errors in the images are NaN if no pair is visible.
     """
     if len(geometry.projections_px) != len(truth.projections_px):
         raise InputError(
@@ -160,10 +159,10 @@ def _rms_angle_degrees(rotations: Float[Array, "N 3 3"], true_rotations: Float[A
 def _without_gauge(
     geometry: Geometry, true_moving_px: Float[Array, "F P 3"], true_rotations: Float[Array, "F 3 3"]
 ) -> tuple[Float[Array, "F P 3"], Float[Array, "F 3 3"]]:
-    """Turn and shift a geometry as a whole onto the truth; returns positions and projections' rotations.
+    """Rotate and shift a geometry onto the truth; returns positions and rotations of the projections.
 
-    The rotation G makes the mean square of position errors, plus that of the angles' errors at the distance
-    ρ of a typical particle from the centre, smallest.
+    The rotation G minimises the mean squared error of positions plus that of the angles at the distance ρ of
+    a typical particle from the centre.
     """
     moving, rotations = geometry.moving_positions_px, geometry.projections_px[:, :3, :3]
     stated, true = np.mean(moving, axis=0), np.mean(true_moving_px, axis=0)

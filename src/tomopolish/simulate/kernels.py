@@ -1,4 +1,4 @@
-"""The simulator's compiled kernel: one particle's projection in one tilt image, as a spectrum."""
+"""The simulator's compiled kernel, for the spectrum of one particle's projection in one tilt image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tomopolish.jit import inlined, kernel
 
 @inlined(fastmath=True)
 def _cubic_weights(t):  # type: ignore[no-untyped-def]
-    """Cubic B-spline weights of the taps at −1, 0, 1, 2 for an offset t in [0, 1)."""
+    """Return the cubic B-spline weights of the samples at −1, 0, 1, 2 for an offset t in [0, 1)."""
     one, sixth = np.float32(1), np.float32(1 / 6)
     u = one - t
     return (
@@ -22,32 +22,32 @@ def _cubic_weights(t):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=True, error_model="numpy")
 def particle_plane(grid, zero, zero_x, axes, centre, phase, plane):  # type: ignore[no-untyped-def]
-    """Slice the volume, move the slice to a centre, and turn it by the phase of a defocus.
+    """Slice the volume, move the slice to a centre, and multiply it by the phase factor of a defocus.
 
-    The inverse transform of the plane has the projection times cos φ as its real and times sin φ as its
-    imaginary part, φ(k) the defocus' phase: both are real images, as φ is an even function.
+    The real part of the plane's inverse transform is the projection times cos φ, the imaginary part that
+    times sin φ, where φ(k) is the defocus' phase: both are real images, as φ is an even function.
 
     Parameters
     ----------
     grid : (n, n, 2m) float32, `SliceVolume.grid` as real and imaginary parts in turn; `zero`, `zero_x`: its
         indices of frequency zero, x counted in complex numbers
     axes : (2, 3) float64, grid steps (x, y, z) per Fourier px along kx and ky
-    centre : (2,) float64, where the particle's origin goes, px (x, y)
+    centre : (2,) float64, position (x, y) of the particle's origin, px
     phase : float, the defocus' phase at one Fourier px; it grows with the square of the frequency
-    plane : (B, B) complex64, written; zero from the Nyquist circle on
+    plane : (B, B) complex64, written; zero beyond the Nyquist circle
     """
-    box = plane.shape[0]
-    half = box // 2
-    # Both phases are sums of a term in kx and one in ky: products of factors of each replace most sines.
+    box_px = plane.shape[0]
+    half = box_px // 2
+    # Both phases are sums of a term in kx and a term in ky, so that products of factors replace most sines.
     shift_x = np.empty(half, dtype=np.complex64)
     turn = np.empty(half, dtype=np.complex64)
     for kx in range(half):
-        shift = -2 * np.pi * kx * centre[0] / box
+        shift = -2 * np.pi * kx * centre[0] / box_px
         shift_x[kx] = complex(np.cos(shift), np.sin(shift))
         turn[kx] = complex(np.cos(phase * kx * kx), np.sin(phase * kx * kx))
     plane[:] = 0
     for ky in range(1 - half, half):
-        shift = -2 * np.pi * ky * centre[1] / box
+        shift = -2 * np.pi * ky * centre[1] / box_px
         shift_y = np.complex64(complex(np.cos(shift), np.sin(shift)))
         turn_y = turn[abs(ky)]
         for kx in range(half):
@@ -86,4 +86,4 @@ def particle_plane(grid, zero, zero_x, axes, centre, phase, plane):  # type: ign
             turned = turn[kx] * turn_y
             plane[ky, kx] = moved * turned
             if kx > 0:
-                plane[-ky, box - kx] = moved.conjugate() * turned
+                plane[-ky, box_px - kx] = moved.conjugate() * turned

@@ -1,4 +1,4 @@
-"""A synthetic molecule: a cluster of Gaussian blobs whose transform is known exactly at every frequency."""
+"""A synthetic molecule of Gaussian blobs, whose transform is known exactly at every frequency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Molecule:
     Attributes
     ----------
     centres_px, sigmas_px
-        Where the blobs are and how wide.
+        Centres and widths of the blobs.
     weights
         Integral of each blob.
     """
@@ -33,7 +33,7 @@ class Molecule:
         return len(self.weights)
 
     def transform(self, frequencies_per_px: Float[Array, "... 3"]) -> Complex[Array, "..."]:
-        """Fourier transform ∫ρ(x) exp(−2πi k·x) dx at any frequencies (x, y, z), 1/px."""
+        """Return the Fourier transform ∫ρ(x) exp(−2πi k·x) dx at any frequencies (x, y, z), 1/px."""
         shape = frequencies_per_px.shape[:-1]
         k = frequencies_per_px.reshape(-1, 3)
         total = np.empty(len(k), dtype=np.complex128)
@@ -47,12 +47,12 @@ class Molecule:
         return total.reshape(shape)
 
     def density_map(self, box_px: int) -> Float32[Array, "s s s"]:
-        """Band-limited density on a grid, `[z, y, x]`, with the origin at voxel ⌊s/2⌋.
+        """Return the band-limited density on a grid, `[z, y, x]`, with the origin at voxel ⌊s/2⌋.
 
         The map's discrete transform is the molecule's own up to Nyquist.
         """
-        whole, half = np.fft.fftfreq(box_px), np.fft.rfftfreq(box_px)
-        along_z, along_y = (self._factors(axis, whole) for axis in (2, 1))
+        signed, half = np.fft.fftfreq(box_px), np.fft.rfftfreq(box_px)
+        along_z, along_y = (self._factors(axis, signed) for axis in (2, 1))
         along_x = self._factors(0, half) * self.weights[:, None]
         spectrum = np.empty((box_px, box_px, len(half)), dtype=np.complex128)
         for z in range(box_px):
@@ -61,7 +61,7 @@ class Molecule:
         return np.asarray(density, dtype=np.float32)
 
     def _factors(self, axis: int, frequencies_per_px: Float[Array, "n"]) -> Complex[Array, "B n"]:
-        """Each blob's transform along one axis: a Gaussian is the product of three such factors."""
+        """Return each blob's transform along one axis; a Gaussian is the product of three such factors."""
         decay = -2 * np.pi**2 * self.sigmas_px[:, None] ** 2 * frequencies_per_px**2
         return np.exp(decay - 2j * np.pi * self.centres_px[:, axis, None] * frequencies_per_px)
 
@@ -69,11 +69,11 @@ class Molecule:
 def synthesise_molecule(
     *, seed: int, diameter_px: float, blobs: int = 250, blob_sigma_px: float = 0.9
 ) -> Molecule:
-    """Make a compact, asymmetric molecule; every seed gives another one.
+    """Make a compact, asymmetric molecule, which depends on the seed.
 
-    A handful of lobes of unequal size, each in touch with an earlier one, are filled with blobs. Blobs widen
-    by up to 40 % either way. The centre of mass is the origin, and no blob's 2σ contour leaves the diameter,
-    which must exceed 6 `blob_sigma_px`.
+    A few lobes of unequal size, each of which touches an earlier one, are filled with blobs. The blobs' width
+    varies by ±40 %. The centre of mass is the origin, and the 2σ contours of all blobs are within the
+    diameter, which must exceed 6 `blob_sigma_px`.
     """
     rng = np.random.default_rng([seed, 0x6D6F6C])
     lobes = int(rng.integers(4, 8))

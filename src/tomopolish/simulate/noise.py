@@ -1,4 +1,4 @@
-"""Image noise with a radial power curve, and the signal-to-noise ratio that settings ask for."""
+"""Image noise with a radial power curve."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Array = np.ndarray
 def noise_power(
     settings: SimulationSettings, k_per_px: Float[Array, "..."], angle_degrees: float
 ) -> Float[Array, "..."]:
-    """Noise power at spatial frequency k (unitary transform: the variance where it is white).
+    """Return the noise power at spatial frequency k (unitary transform: the variance where it is white).
 
-    A simulation without noise has the power of its settings too: what the signal is measured against.
+    A simulation without noise also has the power of its settings, by which the signal is scaled.
     """
     noise = settings.noise
     colour = 1 + noise.low_frequency_excess / (1 + (k_per_px * noise.corner_px) ** 2)

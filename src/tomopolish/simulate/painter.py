@@ -1,9 +1,9 @@
-"""Noise-free tilt images: every particle's projection, at its exact place, with the microscope's optics.
+"""Noise-free tilt images: every particle's projection at its exact position, with the microscope's optics.
 
-A particle's contrast transfer differs from that of its tilt image by the defocus δ of its depth alone:
+A particle's contrast transfer differs from that of its tilt image only by the defocus δ of its depth:
 sin(γ + δφ) = sin γ cos δφ + cos γ sin δφ. The factors of δφ spread a particle by a few pixels; they are
-applied particle by particle, in a box little larger than the molecule. The factors of γ, which spread it far,
-are applied to the sum of all particles at once.
+applied particle by particle, in a box slightly larger than the molecule. The factors of γ, which spread it
+widely, are applied to the sum of all particles.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from tomopolish.simulate.slices import SliceVolume, next_even_fast_size
 
 Array = np.ndarray
 
-_ROWS_AT_ONCE = 128  # of a transform, so that the arrays of the optics stay small
+_ROWS_AT_ONCE = 128  # rows of a transform in one block, so that the arrays of the optics stay small
 
 
 def spread_px(defocus_angstrom: float, series: TiltSeries) -> int:
-    """Pixels by which contrast transfer at this defocus moves the highest frequency: λ Δf k, k at Nyquist."""
+    """Return the distance, px, by which a defocus Δf moves the highest frequency: λ Δf k, k at Nyquist."""
     wavelength, pixel = series.microscope.wavelength_angstrom, series.pixel_size_angstrom
     return int(np.ceil(wavelength * abs(defocus_angstrom) / (2 * pixel**2)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltPainter:
-    """Paints the tilt images of one series, any of them at any time; safe to call from several threads.
+    """Painter of the tilt images of one series, in any order; safe to call from several threads.
 
     Attributes
     ----------
     series, particles
         The true geometry: projections, positions, orientations.
     positions_2d_px
-        Where each particle appears in each tilt image, trajectories and warp included.
+        2D position of each particle in each tilt image, trajectories and warp included.
     """
 
     volume: SliceVolume
@@ -57,11 +57,11 @@ class TiltPainter:
         )
         defocus = self.extra_defocus_angstrom(tilt)
         deepest = spread_px(float(np.max(np.abs(defocus), initial=0.0)), series)
-        box = next_even_fast_size(self.volume.support_px + 2 * deepest + 2)
-        margin = box + spread  # every particle that reaches into the image lies on the canvas as a whole
+        box_px = next_even_fast_size(self.volume.support_px + 2 * deepest + 2)
+        margin = box_px + spread  # every particle that reaches into the image lies completely on the canvas
         shape = next_even_fast_size(h + 2 * margin), next_even_fast_size(w + 2 * margin)
         centres = self.positions_2d_px[tilt] + margin
-        reach = spread + box // 2
+        reach = spread + box_px // 2
         reaching = np.all(
             np.abs(self.positions_2d_px[tilt] - [w / 2, h / 2]) < [w / 2 + reach, h / 2 + reach], axis=1
         )
@@ -69,7 +69,7 @@ class TiltPainter:
         for number in np.unique(self.particles.optics_group):
             members = np.flatnonzero(reaching & (self.particles.optics_group == number))
             cosine, sine = self._sums(
-                tilt, members, centres, defocus, np.empty((box, box), np.complex64), shape
+                tilt, members, centres, defocus, np.empty((box_px, box_px), np.complex64), shape
             )
             group = self.particles.optics_groups[number]
             for rows, in_phase, out_of_phase in self._transfer(tilt, group, shape):
@@ -78,7 +78,7 @@ class TiltPainter:
         return np.ascontiguousarray(canvas[margin : margin + h, margin : margin + w])
 
     def extra_defocus_angstrom(self, tilt: int) -> Float[Array, "P"]:
-        """Defocus of each particle beyond the tilt image's own, from its depth.
+        """Return the defocus of each particle beyond the tilt image's own, from its depth.
 
         See docs/conventions.md, Optics.
         """
@@ -102,36 +102,36 @@ class TiltPainter:
         Parameters
         ----------
         members
-            The particles that are added.
+            Indices of the particles to add.
         centres_px, defocus_angstrom
-            Of all particles: where they lie on a canvas of the given shape, and δ.
+            Position on the canvas, and δ, of all particles.
         plane
             Overwritten; its size is the box in which each particle is painted.
         """
         sums = np.zeros((2, *shape), dtype=np.float32)
-        box, grid = len(plane), self.volume.grid.view(np.float32)
-        phase = self._phase_per_defocus(1 / box)
+        box_px, grid = len(plane), self.volume.grid.view(np.float32)
+        phase = self._phase_per_defocus(1 / box_px)
         for particle in members:
-            corner = np.floor(centres_px[particle] + 0.5).astype(int) - box // 2
+            corner = np.floor(centres_px[particle] + 0.5).astype(int) - box_px // 2
             view = self.series.projections_px[tilt, :3, :3] @ self.particles.rotations[particle]
             particle_plane(
                 grid,
                 self.volume.zero,
                 self.volume.zero_x,
-                np.ascontiguousarray(view[:2]) * (self.volume.padded_px / box),
+                np.ascontiguousarray(view[:2]) * (self.volume.padded_px / box_px),
                 centres_px[particle] - corner,
                 float(defocus_angstrom[particle]) * phase,
                 plane,
             )
             painted = scipy.fft.ifft2(plane)
             x, y = corner
-            sums[0, y : y + box, x : x + box] += painted.real
-            sums[1, y : y + box, x : x + box] += painted.imag
+            sums[0, y : y + box_px, x : x + box_px] += painted.real
+            sums[1, y : y + box_px, x : x + box_px] += painted.imag
         cosine, sine = (scipy.fft.rfft2(part, overwrite_x=True) for part in sums)
         return cosine, sine
 
     def _phase_per_defocus(self, k_per_px: float) -> float:
-        """φ = ∂γ/∂Δf at a spatial frequency, radians per Å; it grows with the frequency's square."""
+        """Return φ = ∂γ/∂Δf at a spatial frequency, radians per Å; it grows with the frequency's square."""
         k = k_per_px / self.series.pixel_size_angstrom
         return -np.pi * self.series.microscope.wavelength_angstrom * k**2
 
@@ -140,8 +140,8 @@ class TiltPainter:
     ) -> Iterator[tuple[slice, Complex64[Array, "r V"], Complex64[Array, "r V"]]]:
         """Yield rows of a canvas' transform, and the factors of the sums of cos δφ and sin δφ there.
 
-        The factors hold everything that particles of one group share: sine or cosine of γ, scale, B factor,
-        dose and odd aberrations. They are zero beyond the Nyquist frequency.
+        The factors are the product of all that particles of one group share: sine or cosine of γ, scale,
+        B factor, dose and odd aberrations. They are zero beyond the Nyquist frequency.
         """
         series, ctf = self.series, self.series.ctf
         height, width = shape

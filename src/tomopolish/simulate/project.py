@@ -1,4 +1,4 @@
-"""Whole projects on disk, with their truth."""
+"""Simulated projects on disk, with their truth."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def write_project(
     """Simulate a project and write it, tilt image by tilt image.
 
     The folder receives ``optimisation_set.star``, ``tomograms.star``, ``particles.star``, the half maps, mask
-    and FSC, ``tilt_series/`` and ``truth.json``. Names within are relative to it. The same settings give the
-    same bytes, whatever the number of threads. A further species adds ``<name>_optimisation_set.star`` and
-    ``<name>_truth.json``; its particles and references are in the folder ``<name>/``.
+    and FSC, ``tilt_series/`` and ``truth.json``. Paths in these files are relative to the folder. The same
+    settings give the same bytes for any number of threads. A further species adds
+    ``<name>_optimisation_set.star`` and ``<name>_truth.json``; its particles and references are in the folder
+    ``<name>/``.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def write_project(
     Raises
     ------
     InputError
-        When the settings ask for something impossible.
+        When the settings cannot be simulated.
     RunError
         When a file cannot be written.
     """
@@ -80,11 +81,11 @@ def _write_companions(folder: Path, settings: SimulationSettings, tomograms: lis
     """Write particles, references and truths of the species that share the first one's tomograms."""
     for number, companion in enumerate(settings.companions):
         writer = NewProjectWriter(folder, _DIALECTS[settings.dialect], species=companion.name)
-        found = [tomogram.companions[number] for tomogram in tomograms]
-        writer.write_references(found[0].references)
-        for tomogram, species in zip(tomograms, found, strict=True):
+        members = [tomogram.companions[number] for tomogram in tomograms]
+        writer.write_references(members[0].references)
+        for tomogram, species in zip(tomograms, members, strict=True):
             writer.add_particles(tomogram.series, species.particles, box_px=species.box_px)
-        write_truth(folder / f"{companion.name}_{TRUTH_NAME}", [species.truth for species in found])
+        write_truth(folder / f"{companion.name}_{TRUTH_NAME}", [species.truth for species in members])
         writer.finish()
 
 
@@ -106,7 +107,7 @@ def _write_images(
 def _rendered(
     images: TiltImages, image_type: str, threads: int, stage: StageProgress
 ) -> Iterator[Shaped[Array, "h w"]]:
-    """Yield the images in order; no more than one per thread is in the making or waiting."""
+    """Yield the images in order; at most one per thread is being computed or waiting."""
     waiting: deque[Future[Array]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for tilt in range(len(images)):

@@ -1,4 +1,4 @@
-"""Half maps, mask and FSC of the simulated structure: what a user would have from an earlier average."""
+"""Half maps, mask and FSC of the simulated structure, as from an earlier subtomogram average."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tomopolish.shapes import Float, Float32
 Array = np.ndarray
 
 _FSC_THRESHOLD = 1 / 7  # 0.143
-_LARGEST_RATIO = 1000.0  # of noise to signal power
+_LARGEST_RATIO = 1000.0  # maximum ratio of noise to signal power
 _FLANK_FRACTION = 1 / 6  # width of the FSC's fall, in units of the resolution's shell
 _MASK_MARGIN_PX = 3.0
 _MASK_EDGE_PX = 5.0
@@ -21,15 +21,15 @@ _MASK_FILTER_PX = 6.0  # period of the low-pass whose contour the mask follows
 
 
 def shell_index_3d(size: int) -> Float[Array, "s s h"]:
-    """Radius of every pixel of the half-space transform of a map, Fourier px."""
-    whole = scipy.fft.fftfreq(size, 1 / size)
+    """Return the radius of every pixel of the half-space transform of a map, Fourier px."""
+    signed = scipy.fft.fftfreq(size, 1 / size)
     half = np.arange(size // 2 + 1)
-    radius: Array = np.sqrt(whole[:, None, None] ** 2 + whole[:, None] ** 2 + half**2)
+    radius: Array = np.sqrt(signed[:, None, None] ** 2 + signed[:, None] ** 2 + half**2)
     return radius
 
 
 def shell_power(density: Float32[Array, "s s s"]) -> Float[Array, "shells"]:
-    """Mean |F|² in shells 0 … s/2 of a map, unitary transform."""
+    """Return the mean |F|² in shells 0 … s/2 of a map, unitary transform."""
     size = density.shape[0]
     transform = scipy.fft.rfftn(density, norm="ortho")
     return _shell_mean(transform.real**2 + transform.imag**2, size)
@@ -38,7 +38,7 @@ def shell_power(density: Float32[Array, "s s s"]) -> Float[Array, "shells"]:
 def _shell_mean(values: Float[Array, "s s h"], size: int) -> Float[Array, "shells"]:
     shell = np.rint(shell_index_3d(size)).astype(np.int64).ravel()
     count = size // 2 + 1
-    weight = np.full(count, 2.0)  # a half space: its inner columns stand for two pixels each
+    weight = np.full(count, 2.0)  # in a half space, each inner column represents two pixels
     weight[[0, -1]] = 1.0
     weights = np.broadcast_to(weight, values.shape).ravel()
     total = np.bincount(shell, weights=weights * values.ravel(), minlength=count)[:count]
@@ -48,7 +48,7 @@ def _shell_mean(values: Float[Array, "s s h"], size: int) -> Float[Array, "shell
 def fourier_shell_correlation(
     first: Float32[Array, "s s s"], second: Float32[Array, "s s s"]
 ) -> Float[Array, "shells"]:
-    """FSC of two maps in shells 0 … s/2."""
+    """Return the FSC of two maps in shells 0 … s/2."""
     size = first.shape[0]
     a, b = scipy.fft.rfftn(first), scipy.fft.rfftn(second)
     cross = _shell_mean((a * np.conj(b)).real, size)
@@ -57,7 +57,7 @@ def fourier_shell_correlation(
 
 
 def molecule_mask(density: Float32[Array, "s s s"], shape: str) -> Float32[Array, "s s s"]:
-    """Soft mask around a map, 1 inside and 0 towards the box's border.
+    """Return a soft mask around a map, 1 inside and 0 towards the box's border.
 
     ``"molecule"`` follows the contour of the map after a low-pass; ``"sphere"`` encloses that contour.
     """
@@ -79,10 +79,10 @@ def molecule_mask(density: Float32[Array, "s s s"], shape: str) -> Float32[Array
 def half_map_noise_power(
     density: Float32[Array, "s s s"], mask: Float32[Array, "s s s"], resolution_px: float
 ) -> Float[Array, "shells"]:
-    """Noise power by shell that lets the masked half maps' FSC fall to 0.143 at the resolution.
+    """Return the noise power by shell with which the masked half maps' FSC is 0.143 at the resolution.
 
-    The FSC is 1/(1 + 6 exp((r − L)/(L/6))), L the resolution's shell, down to a thousandth. The mask leaves
-    the signal but only its own share of the noise.
+    The FSC is 1/(1 + 6 exp((r − L)/(L/6))), with L the resolution's shell, down to 1/1000. The mask retains
+    the signal, but only its own share of the noise.
     """
     size = density.shape[0]
     last = size / resolution_px
@@ -99,7 +99,7 @@ def make_references(
     pixel_size_angstrom: float,
     rng: np.random.Generator,
 ) -> References:
-    """Half maps with independent noise, the mask, and the FSC of the masked half maps."""
+    """Make half maps with independent noise, the mask, and the FSC of the masked half maps."""
     size = density.shape[0]
     power = half_map_noise_power(density, mask, settings.resolution_px)
     amplitude = np.interp(shell_index_3d(size), np.arange(len(power)), np.sqrt(power)).astype(np.float32)

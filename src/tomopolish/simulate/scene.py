@@ -1,4 +1,4 @@
-"""The geometry of one simulated tomogram: what is true, and what the input believes."""
+"""The geometry of one simulated tomogram, true and in the input."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tomopolish.physics.geometry import (
 from tomopolish.settings.simulation import PlantedErrors, SimulationSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
-from tomopolish.simulate.motion import random_trajectories
+from tomopolish.simulate.motion import ExposureSteps, random_trajectories
 from tomopolish.simulate.specimen import random_positions_px, random_rotations, tomogram_size_px
 from tomopolish.simulate.truth import visible_pairs
 from tomopolish.simulate.warp import random_warp, warp_displacement_px
 
 Array = np.ndarray
 
-# One random stream per purpose, so that changing one thing leaves the others as they are.
+# Each purpose has its own random stream, so that a change for one purpose does not affect the others.
 STREAMS = ("tilts", "particles", "errors", "motion", "warp", "optics", "noise", "reference")
 
 
 def random_stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """Return the generator for one purpose; `indices` (tomogram, tilt) tell equal purposes apart."""
+    """Return the generator for one purpose; `indices` (tomogram, tilt) select its streams."""
     return np.random.default_rng([seed, STREAMS.index(purpose), *indices])
 
 
@@ -67,20 +67,33 @@ class ErrorDirections:
     positions_px: Float[Array, "P 3"]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _WithoutErrors:
+    """What is drawn of a tomogram before the planted errors are scaled; sizes in px as in `Scene`."""
+
+    input_projections_px: Float[Array, "F 4 4"]
+    positions_px: Float[Array, "P 3"]
+    trajectories_px: Float[Array, "P F 3"]
+    deformation: Deformation | None
+    tomogram_size_px: tuple[int, int, int]
+    image_size_px: tuple[int, int]
+    box_px: int
+
+
 def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diameter_px: float) -> Scene:
     """Draw the geometry of tomogram `index`.
 
     Parameters
     ----------
     box_px
-        Edge of the map: margins and visibility.
+        Edge of the map, for margins and visibility.
     diameter_px
-        Of the molecule: the distance that particles keep, unless the settings give one.
+        Diameter of the molecule: the smallest distance between particles, unless the settings state another.
 
     Raises
     ------
     InputError
-        When the particles do not fit, or a largest displacement cannot be reached.
+        When the particles do not fit, or the largest displacement cannot be reached.
     """
     acquisition, specimen = settings.acquisition, settings.specimen
     tilts_rng = random_stream(settings.seed, "tilts", index)
@@ -108,7 +121,16 @@ def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diamet
     directions = _draw_errors(
         settings.errors, len(rows), len(positions), random_stream(settings.seed, "errors", index)
     )
-    factor = _error_factor(settings, stated, positions, trajectories, deformation, directions, size, box_px)
+    drawn = _WithoutErrors(
+        input_projections_px=stated,
+        positions_px=positions,
+        trajectories_px=trajectories,
+        deformation=deformation,
+        tomogram_size_px=size,
+        image_size_px=image_size,
+        box_px=box_px,
+    )
+    factor = _error_factor(drawn, directions, settings.errors.max_displacement_px)
     true = perturbed_projections(stated, directions, factor, size)
     return Scene(
         angles_degrees=angles,
@@ -133,7 +155,7 @@ def true_positions_2d_px(
     deformation: Deformation | None,
     image_size_px: tuple[int, int],
 ) -> Float[Array, "F P 2"]:
-    """2D positions of moving particles in warped images: q + g(q), q the projection.
+    """Return the 2D positions of moving particles in warped images: q + g(q) with q the projection.
 
     See docs/conventions.md, Objective.
     """
@@ -148,7 +170,7 @@ def perturbed_projections(
     factor: float,
     tomogram_size_px: tuple[int, int, int],
 ) -> Float[Array, "F 4 4"]:
-    """Turn projections about the projected tomogram centre, in the images' frames; shift them.
+    """Rotate projections about the projected tomogram centre, in the images' frames, and shift them.
 
     See docs/conventions.md, Objective.
     """
@@ -181,11 +203,13 @@ def _trajectories(
     return random_trajectories(
         settings.motion,
         positions,
-        np.argsort(exposure, kind="stable"),
-        frame_dose=settings.acquisition.frame_dose,
+        ExposureSteps(
+            chronological=np.argsort(exposure, kind="stable"),
+            frame_dose=settings.acquisition.frame_dose,
+            weights=step_weights(exposure),
+        ),
         pixel_size_angstrom=settings.acquisition.pixel_size_angstrom,
         rng=random_stream(settings.seed, "motion", index),
-        step_weights=step_weights(exposure),
     )
 
 
@@ -205,41 +229,38 @@ def _deformation(settings: SimulationSettings, index: int, tilts: int) -> Deform
     return Deformation(model=warp.model, grid=warp.grid, coefficients=rows)
 
 
-def _error_factor(
-    settings: SimulationSettings,
-    stated: Float[Array, "F 4 4"],
-    positions: Float[Array, "P 3"],
-    trajectories: Float[Array, "P F 3"],
-    deformation: Deformation | None,
-    directions: ErrorDirections,
-    size: tuple[int, int, int],
-    box_px: int,
-) -> float:
-    """Return the factor on all errors that makes the largest visible displacement the one asked for."""
-    target = settings.errors.max_displacement_px
-    if target is None:
+def _error_factor(drawn: _WithoutErrors, directions: ErrorDirections, target_px: float | None) -> float:
+    """Return the factor on all errors with which the largest visible displacement equals the target.
+
+    Without a target the factor is 1. Raises InputError when no factor reaches the target.
+    """
+    if target_px is None:
         return 1.0
-    image_size = settings.acquisition.image_size_px
+    stated, positions = drawn.input_projections_px, drawn.positions_px
 
     def largest(factor: float) -> float:
-        true = perturbed_projections(stated, directions, factor, size)
-        true_2d = true_positions_2d_px(true, positions, trajectories, deformation, image_size)
+        true = perturbed_projections(stated, directions, factor, drawn.tomogram_size_px)
+        true_2d = true_positions_2d_px(
+            true, positions, drawn.trajectories_px, drawn.deformation, drawn.image_size_px
+        )
         believed = project(stated, positions + factor * directions.positions_px)[..., :2]
-        visible = visible_pairs(true_2d, image_size, box_px)
+        visible = visible_pairs(true_2d, drawn.image_size_px, drawn.box_px)
         return float(np.max(np.linalg.norm(true_2d - believed, axis=-1), initial=0.0, where=visible))
 
-    if largest(0.0) >= target:
+    if largest(0.0) >= target_px:
         raise InputError(
             f"simulation: motion and warp alone displace particles by {largest(0.0):.3g} px, more than the "
-            f"{target:g} px asked for; make them smaller, or the largest displacement larger"
+            f"requested {target_px:g} px; make them smaller, or the largest displacement larger"
         )
     high = 1.0
-    while largest(high) < target:
+    while largest(high) < target_px:
         high *= 2
         if high > 1e6:
-            raise InputError("simulation: no visible particle can be displaced so far; enlarge the images")
+            raise InputError(
+                f"simulation: no visible particle can be displaced by {target_px:g} px; enlarge the images"
+            )
     low = 0.0
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if largest(middle) <= target else (low, middle)
+        low, high = (middle, high) if largest(middle) <= target_px else (low, middle)
     return low

@@ -1,8 +1,8 @@
 """Central slices of a map's Fourier transform, by cubic B-spline interpolation of an oversampled grid.
 
-The map is divided by the interpolation kernel's own transform beforehand, so that interpolation is exact but
-for what the kernel lets through from beyond the padded box. Independent of the correlation stage's projector
-on purpose: what the images hold must not depend on the code that is tested with them.
+The map is divided by the interpolation kernel's transform beforehand, so that interpolation is exact except
+for aliasing from beyond the padded box. The code is deliberately independent of the projector of the
+correlation stage: the images must not depend on the code that is tested with them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ Array = np.ndarray
 
 PADDING = 1.5
 NEGLIGIBLE = 1e-5
-"""Density, of the map's largest, that a projection may leave out."""
+"""Density, as a fraction of the map's largest, that projections may omit."""
 
-_MARGIN = 2  # grid points kept beyond the edges, so that the kernel's taps need no wrapping
+_MARGIN = 2  # grid points beyond the edges, so that the interpolation need not wrap around
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SliceVolume:
-    """A map's transform, ready to be sliced.
+    """A map's transform, prepared for slicing.
 
     Attributes
     ----------
     grid
         Fourier grid with margins, `[z, y, x]`: frequency zero at `zero` in z and y, at `_MARGIN` in x.
     padded_px
-        Edge of the padded box: grid points are 1/padded_px apart, in 1/px.
+        Edge of the padded box; grid points are 1/padded_px apart, in 1/px.
     support_px
-        Edge of the centred square that holds every projection of the map but for `NEGLIGIBLE` of its peak.
+        Edge of the centred square that contains every projection of the map except for densities below
+        `NEGLIGIBLE` of its peak.
     """
 
     grid: Complex64[Array, "n n m"]
@@ -58,7 +59,7 @@ def slice_volume(density: Float32[Array, "s s s"], scale: float, padding: float 
     Parameters
     ----------
     density
-        `[z, y, x]`, origin at voxel ⌊s/2⌋, zero towards its borders.
+        Map `[z, y, x]` with origin at voxel ⌊s/2⌋ and zeros towards its borders.
     scale
         Factor on the transform Σρ exp(−2πi k·x). With s^−½, slices are the plain 2D transforms of images on
         the intensity scale of docs/conventions.md.
@@ -78,7 +79,7 @@ def slice_volume(density: Float32[Array, "s s s"], scale: float, padding: float 
 
 
 def _support_px(density: Float32[Array, "s s s"]) -> int:
-    """Smallest even edge, at most the map's, of the centred cube that holds all rotated copies of a map."""
+    """Return the smallest even edge, at most the map's, of the cube that contains all rotated copies."""
     size = density.shape[0]
     places = np.argwhere(np.abs(density) > NEGLIGIBLE * np.abs(density).max()) - size // 2
     radius = np.sqrt(np.max(np.sum(places**2, axis=1), initial=0))
@@ -86,7 +87,7 @@ def _support_px(density: Float32[Array, "s s s"]) -> int:
 
 
 def _with_margins(half: Complex64[Array, "n n h"], padded: int) -> Complex64[Array, "m m k"]:
-    """Order frequencies from negative to positive, with periodic margins, x from −margin to n/2 + margin."""
+    """Order frequencies from negative to positive, with periodic margins; x from −margin to n/2 + margin."""
     half_size, margin = padded // 2, _MARGIN
     rows = np.arange(-half_size - margin, half_size + margin + 1) % padded
     mirrored = -rows % padded
@@ -99,6 +100,6 @@ def _with_margins(half: Complex64[Array, "n n h"], padded: int) -> Complex64[Arr
 
 
 def next_even_fast_size(size: int) -> int:
-    """Smallest even box of at least that size whose FFT is fast."""
+    """Return the smallest even size with a fast FFT that is at least `size`."""
     half = int(scipy.fft.next_fast_len(-(-size // 2), real=True))
     return 2 * half

@@ -1,4 +1,4 @@
-"""Where particles lie and how they are turned."""
+"""Positions and rotations of the particles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROUNDS = 400
 def tomogram_size_px(
     settings: SpecimenSettings, image_size_px: tuple[int, int], box_px: int, pixel_size_angstrom: float
 ) -> tuple[int, int, int]:
-    """(W, H, D) as the files state it."""
+    """Return (W, H, D) of the files."""
     if settings.tomogram_size_px is not None:
         return settings.tomogram_size_px
     depth = int(np.ceil(settings.thickness_angstrom / pixel_size_angstrom)) + 2 * box_px
@@ -34,9 +34,9 @@ def random_positions_px(
     rng: np.random.Generator,
     occupied_px: Float[Array, "Q 3"] | None = None,
 ) -> Float[Array, "P 3"]:
-    """Draw positions within the specimen, each the minimal distance from all others and from those occupied.
+    """Draw positions within the specimen, at least the minimal distance apart and from occupied positions.
 
-    Raises InputError when so many particles do not fit.
+    Raises InputError when the particles do not fit.
     """
     margin = box_px / 2 if settings.edge_margin_px is None else settings.edge_margin_px
     half = np.asarray(size_px, dtype=np.float64) / 2
@@ -47,25 +47,25 @@ def random_positions_px(
             f"simulation: a margin of {margin:g} px leaves nothing of a tomogram of {size_px} px; "
             "give a larger image or a smaller margin"
         )
-    wanted = settings.particles
+    count = settings.particles
     placed = np.empty((0, 3))
     for _ in range(_ROUNDS):
-        candidates = half + reach * rng.uniform(-1, 1, (2 * (wanted - len(placed)) + 8, 3))
+        candidates = half + reach * rng.uniform(-1, 1, (2 * (count - len(placed)) + 8, 3))
         if occupied_px is not None:
             candidates = candidates[cKDTree(occupied_px).query(candidates)[0] >= min_distance_px]
-        placed = _add_apart(placed, candidates, min_distance_px)[:wanted]
-        if len(placed) == wanted:
+        placed = _add_apart(placed, candidates, min_distance_px)[:count]
+        if len(placed) == count:
             return placed
     raise InputError(
-        f"simulation: only {len(placed)} of {wanted} particles fit {min_distance_px:g} px from each other; "
-        "ask for fewer, a smaller distance, larger images or a thicker specimen"
+        f"simulation: only {len(placed)} of {count} particles fit {min_distance_px:g} px from each other; "
+        "give fewer particles, a smaller distance, larger images or a thicker specimen"
     )
 
 
 def _add_apart(
     placed: Float[Array, "P 3"], candidates: Float[Array, "C 3"], distance_px: float
 ) -> Float[Array, "Q 3"]:
-    """Add those candidates, in their order, that keep the distance from all placed before."""
+    """Add the candidates, in their order, that have the distance from all earlier ones."""
     if len(placed):
         nearest = cKDTree(placed).query(candidates)[0]
         candidates = candidates[nearest >= distance_px]
@@ -73,14 +73,14 @@ def _add_apart(
     earlier: list[list[int]] = [[] for _ in candidates]
     for i, j in conflicts:
         earlier[max(i, j)].append(min(i, j))
-    kept = np.ones(len(candidates), dtype=bool)
-    for i, others in enumerate(earlier):
-        kept[i] = not any(kept[j] for j in others)
-    return np.concatenate([placed, candidates[kept]])
+    accepted = np.ones(len(candidates), dtype=bool)
+    for i, neighbours in enumerate(earlier):
+        accepted[i] = not any(accepted[j] for j in neighbours)
+    return np.concatenate([placed, candidates[accepted]])
 
 
 def random_rotations(count: int, rng: np.random.Generator) -> Float[Array, "n 3 3"]:
-    """Draw rotation matrices uniformly, from normal quaternions."""
+    """Draw uniform rotation matrices, from normal quaternions."""
     w, x, y, z = (q := rng.normal(size=(4, count))) / np.linalg.norm(q, axis=0)
     return np.moveaxis(
         np.array(

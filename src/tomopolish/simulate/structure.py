@@ -1,4 +1,4 @@
-"""The structure in the images: its map on the images' intensity scale, its references, its slices."""
+"""The simulated structure: its map on the images' intensity scale, its references, its slices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Structure:
     density
         True map, on the images' intensity scale: a projection is its sum along the beam times s^−½.
     diameter_px
-        Of the sphere about the origin that holds the molecule.
+        Diameter of the sphere about the origin that contains the molecule.
     """
 
     density: Float32[Array, "s s s"]
@@ -56,16 +56,17 @@ class Structure:
 
 @lru_cache(maxsize=4)
 def build_structure(settings: SimulationSettings) -> Structure:
-    """Make the structure of a simulation; raises InputError when the given map cannot be used.
+    """Make the structure of a simulation; raises InputError when its map cannot be used.
 
-    It does not depend on the number of tomograms; the latest are kept for the next tomogram.
+    The structure does not depend on the number of tomograms; the latest ones are cached for further
+    tomograms.
     """
     molecule, pixel = settings.molecule, settings.acquisition.pixel_size_angstrom
     raw = _read_map(molecule.map_path, pixel) if molecule.map_path else _synthetic_map(molecule)
     mask = molecule_mask(raw, molecule.mask)
     if molecule.map_path:
         raw = raw * mask
-    density = raw * np.float32(np.sqrt(_wanted_snr(settings) / pair_snr(raw, settings)))
+    density = raw * np.float32(np.sqrt(_target_snr(settings) / pair_snr(raw, settings)))
     size = density.shape[0]
     return Structure(
         density=density,
@@ -76,13 +77,14 @@ def build_structure(settings: SimulationSettings) -> Structure:
 
 
 def pair_snr(density: Float32[Array, "s s s"], settings: SimulationSettings) -> float:
-    """Return the expected Σ|S|²/N of a pair (see `NoiseSettings`), mean over tilts, for a map as the images'.
+    """Return the expected Σ|S|²/N of a pair (see `NoiseSettings`), mean over tilts, for a map.
 
-    Uses the map's power averaged over directions, and the CTF at the tomogram's centre.
+    The map has the images' intensity scale. Its power is averaged over directions; the CTF is that at the
+    tomogram's centre.
     """
     size, pixel = density.shape[0], settings.acquisition.pixel_size_angstrom
-    whole = np.fft.fftfreq(size)
-    kx, ky = np.meshgrid(whole, whole)
+    signed = np.fft.fftfreq(size)
+    kx, ky = np.meshgrid(signed, signed)
     k = np.hypot(kx, ky)
     used = (k > 0) & (k <= 1 / settings.molecule.resolution_px)
     kx, ky, k = kx[used], ky[used], k[used]
@@ -97,7 +99,7 @@ def _mean_transfer_over_noise(
     ky: Float[Array, "n"],
     k_per_px: Float[Array, "n"],
 ) -> Float[Array, "n"]:
-    """(CTF · dose weight)²/noise power, mean over tilts; kx, ky in 1/Å."""
+    """Return (CTF · dose weight)²/noise power, mean over tilts; kx, ky in 1/Å."""
     acquisition = settings.acquisition
     angles, doses = tilt_angles_degrees(acquisition), pre_exposures(acquisition)
     ctf = tilt_ctf(acquisition, angles, np.zeros(len(angles)))
@@ -119,8 +121,8 @@ def _mean_transfer_over_noise(
     return total / len(angles)
 
 
-def _wanted_snr(settings: SimulationSettings) -> float:
-    """Signal-to-noise ratio that scales the map; a simulation without noise takes the default's."""
+def _target_snr(settings: SimulationSettings) -> float:
+    """Return the signal-to-noise ratio that scales the map; the default without noise."""
     return NoiseSettings().pair_snr if settings.noise.is_silent else settings.noise.pair_snr
 
 
@@ -148,11 +150,11 @@ def _read_map(path: Path, pixel_size_angstrom: float) -> Float32[Array, "s s s"]
         )
     density = header.read_volume()
     if not np.isfinite(density).all() or density.max() == density.min():
-        raise InputError(f"{path}: the map is constant or holds values that are not numbers; give another")
+        raise InputError(f"{path}: the map is constant or has values that are not numbers; give another")
     return density - np.float32(np.median(density))
 
 
 def _diameter_px(mask: Float32[Array, "s s s"]) -> float:
-    """Diameter about the origin of what the mask keeps by more than half."""
+    """Return the diameter of the sphere about the origin that contains mask values above one half."""
     where = np.argwhere(mask > 0.5) - mask.shape[0] // 2
     return float(2 * np.sqrt(np.max(np.sum(where**2, axis=1))))

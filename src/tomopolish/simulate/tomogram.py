@@ -1,4 +1,4 @@
-"""One simulated tomogram, in memory: what an alignment sees of it, and the truth."""
+"""One simulated tomogram in memory: the input of an alignment, and the truth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageStack:
-    """Tilt images held in memory (a `TiltImages`)."""
+    """Tilt images in memory (a `TiltImages`)."""
 
     stack: Float32[Array, "F h w"]
 
@@ -47,9 +47,9 @@ class ImageStack:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RenderedImages:
-    """Tilt images that are simulated anew whenever they are read (a `TiltImages`); nothing is kept.
+    """Tilt images that are simulated at every reading (a `TiltImages`) and not stored.
 
-    Every image has its own random stream, so that order and threads make no difference.
+    Every image has its own random stream, so that images do not depend on order or threads.
     """
 
     painter: TiltPainter
@@ -79,18 +79,18 @@ class RenderedImages:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedTomogram:
-    """A tomogram as its files would describe it, and its truth.
+    """A tomogram in the form of its files, and its truth.
 
     Attributes
     ----------
     series, particles
         Input geometry, without trajectories and warp; particles of the first species.
     truth
-        Of the first species.
+        Truth of the first species.
     angles_degrees
         Nominal tilt angles, file order.
     images
-        Renders the images; `series.images` is the same object.
+        Object that renders the images; it is also `series.images`.
     companions
         Further species, in the order of the settings.
     """
@@ -105,7 +105,7 @@ class SimulatedTomogram:
 
 @dataclass(frozen=True)
 class _NoImages:
-    """Stands in for the images while the painter that makes them is being built."""
+    """Placeholder for the images until their painter exists."""
 
     size_px: tuple[int, int]
     count: int
@@ -125,12 +125,12 @@ def simulate_tomogram(
     Parameters
     ----------
     structure
-        What `build_structure` makes of the settings; made here when not given.
+        Result of `build_structure` for the settings; None: it is computed.
 
     Raises
     ------
     InputError
-        When the settings ask for something impossible: too many particles, box larger than the image, …
+        When the settings cannot be simulated: too many particles, box larger than the image, …
     """
     structure = structure or build_structure(settings)
     w, h = settings.acquisition.image_size_px
@@ -152,7 +152,7 @@ def simulate_tomogram(
     images = RenderedImages(
         painter=_painter(structure, true_series, particles, scene),
         companions=tuple(
-            _painter(found.structure, true_series, found.particles, found.scene) for found in companions
+            _painter(member.structure, true_series, member.particles, member.scene) for member in companions
         ),
         settings=settings,
         angles_degrees=scene.angles_degrees,
@@ -164,17 +164,17 @@ def simulate_tomogram(
         truth=_truth(settings, index, scene, particles.names, structure.box_px),
         angles_degrees=scene.angles_degrees,
         images=images,
-        companions=tuple(found.species for found in companions),
+        companions=tuple(member.species for member in companions),
     )
 
 
 def simulate_tilt_series(
     settings: SimulationSettings, index: int = 0, *, threads: int = 1
 ) -> tuple[TiltSeries, Particles, References, Truth]:
-    """Simulate a tomogram wholly in memory: what an alignment takes, and the truth.
+    """Simulate a tomogram in memory; returns the input of an alignment, and the truth.
 
-    Images are float32 whatever the settings' image type; the result does not depend on `threads`. Of several
-    species, the first; see `simulate_species`.
+    Images are float32 for any image type of the settings; the result does not depend on `threads`. With
+    several species, the particles are those of the first; see `simulate_species`.
     """
     series, (first, *_) = simulate_species(settings, index, threads=threads)
     return series, first.particles, first.references, first.truth
@@ -183,7 +183,7 @@ def simulate_tilt_series(
 def simulate_species(
     settings: SimulationSettings, index: int = 0, *, threads: int = 1
 ) -> tuple[TiltSeries, tuple[SimulatedSpecies, ...]]:
-    """Simulate a tomogram wholly in memory, with all its species; else as `simulate_tilt_series`."""
+    """Simulate a tomogram in memory like `simulate_tilt_series`, with all its species."""
     structure = build_structure(settings)
     tomogram = simulate_tomogram(settings, index, structure)
     with ThreadPoolExecutor(threads) as pool:
@@ -223,32 +223,32 @@ class _Companion:
 def _companions(
     settings: SimulationSettings, index: int, first: Scene, structure: Structure
 ) -> list[_Companion]:
-    """Place the further species, one after the other, around those that are there already."""
-    found: list[_Companion] = []
+    """Place the further species, one after another, between the particles that exist already."""
+    companions: list[_Companion] = []
     diameter = structure.diameter_px
     for number, companion in enumerate(settings.companions, start=1):
-        theirs = companion_structure(settings, companion, number)
-        diameter = max(diameter, theirs.diameter_px)
+        further = companion_structure(settings, companion, number)
+        diameter = max(diameter, further.diameter_px)
         scene = companion_scene(
             settings,
             companion,
-            [first, *[other.scene for other in found]],
+            [first, *[earlier.scene for earlier in companions]],
             streams=(index, number),
-            box_px=theirs.box_px,
+            box_px=further.box_px,
             diameter_px=diameter,
         )
         particles = _input_particles(settings, index, scene)
         particles = replace(particles, rows=index * companion.particles + np.arange(companion.particles))
-        truth = _truth(settings, index, scene, particles.names, theirs.box_px)
+        truth = _truth(settings, index, scene, particles.names, further.box_px)
         species = SimulatedSpecies(
             name=companion.name,
             particles=particles,
-            references=theirs.references,
+            references=further.references,
             truth=truth,
-            box_px=theirs.box_px,
+            box_px=further.box_px,
         )
-        found.append(_Companion(structure=theirs, scene=scene, particles=particles, species=species))
-    return found
+        companions.append(_Companion(structure=further, scene=scene, particles=particles, species=species))
+    return companions
 
 
 def _painter(structure: Structure, series: TiltSeries, particles: Particles, scene: Scene) -> TiltPainter:

@@ -21,28 +21,28 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """What really happened in one tomogram. Tilt axes are in file order; lengths in px, tomogram frame.
+    """True geometry of one tomogram. Tilt axes are in file order; lengths in px, tomogram frame.
 
     Attributes
     ----------
     projections_px, input_projections_px
         True projections, and those that the files state.
     positions_px, input_positions_px
-        True static positions, and those of the files (None where the truth's file does not tell).
+        True static positions, and those of the files (None if the truth's file does not have them).
     trajectories_px
         Offsets from the static position; zero in the chronologically first tilt image.
     positions_2d_px
-        Where each particle really appears, trajectories and warp included.
+        True 2D position of each particle, trajectories and warp included.
     rotations
         Particle → tomogram rotation A.
     box_px
-        Box that decides which pairs are visible.
+        Edge of the box, which determines the visible pairs.
     deformation
-        The warp that was planted, or None.
+        The planted warp, or None.
     particle_names
-        Names in the particle table; None where the truth's file does not tell.
+        Names in the particle table; None if the truth's file does not have them.
     settings
-        What was asked for, for the reader of the file.
+        Settings of the simulation, as information for readers of the file.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Truth:
 def visible_pairs(
     positions_2d_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box_px: int
 ) -> Bool[Array, "..."]:
-    """Whether positions are at least half a box from the image's border.
+    """Return whether positions are at least half a box from the image's border.
 
     See docs/conventions.md, Correlation windows.
     """
@@ -112,7 +112,7 @@ def visible_pairs(
 def with_true_geometry(
     series: TiltSeries, particles: Particles, truth: Truth
 ) -> tuple[TiltSeries, Particles]:
-    """Return a tomogram as known to one who knows the truth, trajectories and warp included."""
+    """Return a tomogram with its true geometry, trajectories and warp included."""
     moves = bool(np.any(truth.trajectories_px))
     return (
         replace(series, projections_px=truth.projections_px, deformation=truth.deformation),
@@ -125,7 +125,7 @@ def with_true_geometry(
 
 
 def write_truth(path: Path, truths: Iterable[Truth]) -> None:
-    """Write ``truth.json``, one tomogram after the other; raises RunError when that is impossible."""
+    """Write ``truth.json``, one tomogram after another; raises RunError when it cannot be written."""
     with atomic_write(path) as handle:
         separator = "{\n"
         for truth in truths:
@@ -145,7 +145,7 @@ def read_truth(path: Path) -> dict[str, Truth]:
         reason = "it is not made of JSON tables of numbers"
     except KeyError as problem:
         reason = f"it has no entry {problem.args[0]!r}"
-    raise InputError(f"{path}: this is no truth of a simulation: {reason}; give its truth.json")
+    raise InputError(f"{path}: this is not the truth of a simulation: {reason}; give its truth.json")
 
 
 def _read_json(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """2D warps of the tilt images, q → q + g(q), from RELION's coefficients (docs/conventions.md, Objective).
 
-Written without regard to the alignment's own deformation models, so that the two can be compared.
+The code is independent of the alignment's deformation models, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = np.ndarray
 def warp_displacement_px(
     deformation: Deformation, positions_px: Float[Array, "F P 2"], image_size_px: tuple[int, int]
 ) -> Float[Array, "F P 2"]:
-    """Displacement g_f(q) of positions (x, y) in each tilt image, px."""
+    """Return the displacement g_f(q) of positions (x, y) in each tilt image, px."""
     basis = warp_basis(deformation.model, deformation.grid, positions_px, image_size_px)
     return np.einsum("fpdn,fn->fpd", basis, deformation.coefficients)
 
@@ -33,7 +33,7 @@ def coefficient_count(model: str, grid: tuple[int, int]) -> int:
 def warp_basis(
     model: str, grid: tuple[int, int], positions_px: Float[Array, "F P 2"], image_size_px: tuple[int, int]
 ) -> Float[Array, "F P 2 n"]:
-    """Displacement (x, y) at each position per unit of each coefficient."""
+    """Return the displacement (x, y) at each position per unit of each coefficient."""
     if model == "linear":
         return _linear_basis(positions_px, image_size_px)
     scalar = (_spline_basis if model == "spline" else _fourier_basis)(grid, positions_px, image_size_px)
@@ -44,10 +44,10 @@ def warp_basis(
 
 
 def fourier_frequencies(grid: tuple[int, int]) -> list[tuple[int, int]]:
-    """Frequencies (x, y) in the order of their coefficients.
+    """Return the frequencies (x, y) in the order of their coefficients.
 
-    Rows are those of a transform of gh rows: the first ⌊gh/2⌋ hold y = 0, 1, …; the others y = −gh + row and
-    begin with x = 1.
+    Rows are those of a transform of gh rows: the first ⌊gh/2⌋ have y = 0, 1, …; the rest have y = −gh + row
+    and begin with x = 1.
     """
     columns, rows = grid[0] // 2, grid[1]
     frequencies = []
@@ -60,7 +60,7 @@ def fourier_frequencies(grid: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def _linear_basis(positions_px: Float[Array, "F P 2"], image_size_px: tuple[int, int]) -> Array:
-    """Displacement (a x', b x' + c y') about the image centre."""
+    """Return the displacement (a x', b x' + c y') about the image centre."""
     x, y = np.moveaxis(positions_px - np.asarray(image_size_px) / 2, -1, 0)
     zero = np.zeros_like(x)
     return np.stack([np.stack([x, zero, zero], axis=-1), np.stack([zero, x, y], axis=-1)], axis=-2)
@@ -74,7 +74,7 @@ def _fourier_basis(grid: tuple[int, int], positions_px: Array, image_size_px: tu
 
 
 def _spline_basis(grid: tuple[int, int], positions_px: Array, image_size_px: tuple[int, int]) -> Array:
-    """Bicubic Hermite: per node (row by row) value, slope_x, slope_y, twist, slopes in grid units."""
+    """Return bicubic Hermite functions: value, slope_x, slope_y, twist per node, slopes in grid units."""
     gw, gh = grid
     cell = positions_px * ((np.asarray(grid) - 1) / np.asarray(image_size_px))
     column, profile_x = _hermite(cell[..., 0], gw)
@@ -92,7 +92,7 @@ def _spline_basis(grid: tuple[int, int], positions_px: Array, image_size_px: tup
 
 
 def _hermite(position: Array, nodes: int) -> tuple[Array, Array]:
-    """Cell index, and the cubic Hermite weights of value and slope at its lower and upper node."""
+    """Return the cell index, and cubic Hermite weights of value and slope at its lower and upper node."""
     cell = np.clip(np.floor(position).astype(np.int64), 0, nodes - 2)
     u = position - cell
     profile = [1 - 3 * u**2 + 2 * u**3, u - 2 * u**2 + u**3, 3 * u**2 - 2 * u**3, u**3 - u**2]
@@ -107,13 +107,13 @@ def random_warp(
     warps: int,
     rng: np.random.Generator,
 ) -> Float[Array, "warps n"]:
-    """Coefficients of random warps, each of the given RMS displacement over the image."""
+    """Draw coefficients of random warps with an RMS displacement over the image."""
     w, h = image_size_px
     x, y = np.meshgrid(np.linspace(0, w, 24), np.linspace(0, h, 24))
     points = np.stack([x.ravel(), y.ravel()], axis=-1)[None]
     basis = warp_basis(model, grid, points, image_size_px)[0]
     coefficients = rng.normal(size=(warps, basis.shape[-1]))
-    if model == "spline":  # slopes and twists that keep the warp as smooth as its grid
+    if model == "spline":  # smaller slopes and twists keep the warp as smooth as its grid
         coefficients *= np.tile([1.0, 0.5, 0.5, 0.25], basis.shape[-1] // 4)
     displacement = np.einsum("pdn,gn->gpd", basis, coefficients)
     rms = np.sqrt(np.mean(np.sum(displacement**2, axis=-1), axis=-1))

@@ -1,4 +1,4 @@
-"""Coarse windows: blurred, and sampled no finer than their own correlation length needs."""
+"""Coarse windows: windows that are blurred and resampled at about their correlation length."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LENGTH_SAMPLE = 500
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoarseWindows:
-    """Windows for searching: displacement zero at index `origin`, samples `step_px` apart.
+    """Windows for the search, with displacement zero at index `origin` and samples `step_px` apart.
 
     Attributes
     ----------
     values
-        Each row of m samples is followed by zeros, for the search's moves (`search_kernels`).
+        Each row of m samples is followed by zeros, which the search needs for moves (`search_kernels`).
     """
 
     values: Float32[Array, "F P m width"]
@@ -45,28 +45,28 @@ class CoarseWindows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchWindows:
-    """All that a search needs of the windows: coarse ones, and the correlation length they were made with."""
+    """Coarse windows and the correlation length with which they were made: all that a search needs."""
 
     coarse: CoarseWindows
     length_px: float
 
     def scaled(self, factors: Float[Array, "P"]) -> SearchWindows:
-        """For references multiplied by a factor for each particle."""
+        """Return the windows for references that are multiplied by a factor for each particle."""
         values = self.coarse.values * factors.astype(np.float32)[:, None, None]
         return replace(self, coarse=replace(self.coarse, values=values))
 
 
 def search_windows(windows: CorrelationWindows, pool: Executor) -> SearchWindows:
-    """Make windows for a search, which from then on does without the finer ones."""
+    """Make the windows of a search, which then does not need the correlation windows."""
     length = correlation_length_px(windows)
     return SearchWindows(coarse=coarse_windows(windows, length, pool), length_px=length)
 
 
 def correlation_length_px(windows: CorrelationWindows) -> float:
-    """Distance over which the windows vary: σ of the Gaussian that fits their autocorrelation.
+    """Return the correlation length of the windows: σ of the Gaussian that fits their autocorrelation.
 
-    Signal and noise pass through the same weights, so both have it; it follows from the windows' mean squared
-    value and slope. A few hundred windows, evenly spread, tell it well enough.
+    Signal and noise pass through the same weights and so have the same correlation length, which follows from
+    the windows' mean squared value and slope. A few hundred evenly spread windows determine it.
     """
     pairs = np.flatnonzero(windows.visible)
     chosen = pairs[:: max(1, len(pairs) // LENGTH_SAMPLE)]
@@ -94,7 +94,7 @@ def coarse_windows(windows: CorrelationWindows, length_px: float, pool: Executor
 
 
 def blur_matrix(windows: CoarseWindows, blur_px: float) -> Float32[Array, "m m"]:
-    """Matrix that blurs samples along one axis by a Gaussian; outside they count as zero."""
+    """Return the matrix that blurs samples along one axis by a Gaussian; samples outside are zero."""
     grid = windows.grid_px
     matrix = np.exp(-((grid[:, None] - grid[None, :]) ** 2) / (2 * blur_px**2))
     matrix *= windows.step_px / (np.sqrt(2 * np.pi) * blur_px)
@@ -109,14 +109,14 @@ def coarse_surface(
     range_px: float,
     pool: Executor,
 ) -> DisplacementSurface:
-    """Splines through coarse windows, blurred by `blur_px` altogether.
+    """Return splines through coarse windows, with a total blur of `blur_px`.
 
     Parameters
     ----------
     length_px
         Correlation length with which the windows were made.
     blur_px
-        At least half of it, which the windows have already.
+        Total blur; at least half of `length_px`, the blur that the windows have already.
     """
     more = np.sqrt(max(blur_px**2 - (BLUR_PER_LENGTH * length_px) ** 2, 0.0))
     size = windows.size
@@ -135,5 +135,5 @@ def coarse_surface(
 
 
 def _row_width(size: int) -> int:
-    """Columns of a row: its samples and a gap of about a third of them, in whole vectors of 16."""
+    """Return the width of a row: its samples and a gap of about a third, rounded up to a multiple of 16."""
     return -(-(size + size // 3) // 16) * 16

@@ -1,9 +1,9 @@
-"""Approximate inverses for motion and warp coefficients, once projections and positions are eliminated.
+"""Approximate inverses for motion and warp coefficients after projections and positions are eliminated.
 
-Most of what such coefficients do to the images, projections and static positions can do as well; what
-counts for them is the curvature that remains. For motion it is close to a Kronecker product: deformation
-modes, which the covariance alone decides, times time, where an average particle decides. For warps it is a
-small dense matrix (one for each tilt image, where each has its own warp).
+Projections and static positions can reproduce most of the effect of these coefficients on 2D positions; the
+factors approximate the curvature that remains. For motion it is close to a Kronecker product of deformation
+modes, which follow from the covariance alone, and time, for which an average particle is used. For warps it
+is a small dense matrix (one for each tilt image, where each has its own warp).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MotionFactor:
-    """Inverse of prior + Λ ⊗ T in the eigenbases of both; an approximation, for which float32 is enough.
+    """Inverse of prior + Λ ⊗ T in the eigenbases of both, an approximation in float32.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ def motion_factor(
 ) -> MotionFactor:
     """Build the factor from positive pair curvatures (`state.curvature`).
 
-    An average particle's curvature in each tilt image gives the one over time, less what a static shift of
-    the particle could do. Motion that all particles share is left to the projections' shifts where those are
-    free.
+    The curvature over time is that of an average particle in each tilt image, less the part that a static
+    shift of the particle can reproduce. Where the projections' shifts are free, motion that all particles
+    share is left to them.
 
     Parameters
     ----------
     near
-        Factor at another point of the same problem, which has the same modes.
+        Factor at another point of the same problem, whose modes are reused; None: they are computed.
     """
     values, modes, uniform = problem.motion.spectrum()
     order = problem.motion.chronological
@@ -89,7 +89,7 @@ def motion_factor(
 
 
 def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:
-    """Curvature of each tilt image's pairs, averaged over all particles, as matrices."""
+    """Return the curvature of each tilt image's pairs, averaged over all particles, as matrices."""
     total = np.einsum("fpi,fp->fi", curvature, visible) / visible.shape[1]
     return total[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
 
@@ -111,7 +111,7 @@ class WarpFactor:
 def warp_factor(
     problem: Problem, state: State, tilt_blocks: Float[Array, "F 5 5"], prior: Float[Array, "G n"]
 ) -> WarpFactor:
-    """Build the factors from positive pair curvatures, less what the tilt images' own parameters could do.
+    """Build the factors from positive pair curvatures, less the part that the projections can reproduce.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def warp_factor(
     flat = basis.reshape(layout.tilts, -1, size)
     weighted = (curvature @ basis).reshape(flat.shape)
     A = _tilt_jacobian(state.turned, state.turn_rate).reshape(layout.tilts, -1, 5)
-    # What is not free cannot do anything in the warp's place.
+    # Parameters that are not free cannot reproduce any part of the warp.
     cross = np.swapaxes(A * tilt_free[:, None], 1, 2) @ weighted
     remaining = np.swapaxes(flat, 1, 2) @ weighted
     remaining -= np.swapaxes(cross, 1, 2) @ np.linalg.solve(tilt_blocks, cross)
@@ -155,15 +155,15 @@ def _tilt_jacobian(
 
 
 def definite_cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Lower Cholesky factor; a relative shift is added where rounding has cost definiteness.
+    """Return the lower Cholesky factor; a relative shift is added where rounding made the matrix indefinite.
 
     Raises
     ------
     RunError
-        when the matrix holds something that is no number.
+        When the matrix has values that are not numbers.
     """
     if not np.isfinite(matrix).all():
-        raise RunError("the refinement met values that are no numbers; check the tilt images for such pixels")
+        raise RunError("the refinement met values that are not numbers; check the tilt images for NaN pixels")
     shift = 0.0
     scale = max(float(np.mean(np.abs(np.diag(matrix)))), np.finfo(float).tiny)
     while True:

@@ -1,7 +1,7 @@
-"""The gauge: what the images cannot tell apart, settled by convention and by information.
+"""The gauge: the net rotation and shift of a solution, which 2D positions do not determine.
 
-Turning all positions about a point and all projections the other way changes no 2D position, but it changes
-the particles' views. `settle` decides which rotation a refined tomogram carries.
+Rotating all positions about a point and all projections the opposite way changes no 2D position, but it
+changes the particles' views. `choose_frame` chooses the net rotation of a refined tomogram.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tomopolish.solve.uncertainty import ExpectedCurvature
 Array = np.ndarray
 
 SUPPORTED = 0.5
-"""Share of the predicted log-likelihood, in units of the median share, from which on the images show a
-particle."""
+"""A particle counts as shown when its share of the predicted log-likelihood, divided by the median share,
+is at least this."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,14 +32,14 @@ class Frame:
     rotation
         W: positions are multiplied by its transpose, projections by itself (`remove_rotation`).
     positions_share
-        How much of the frame the positions decide (`NetRotation.share`); the projections decide the rest.
+        Weight of the positions in the choice of the frame (`NetRotation.share`); projections have the rest.
     """
 
     rotation: Float[Array, "3 3"]
     positions_share: Float[Array, "3 3"]
 
 
-def settle(
+def choose_frame(
     problem: Problem,
     vector: Float[Array, "N"],
     curvature: ExpectedCurvature,
@@ -60,14 +60,14 @@ def settle(
         return None
     R0 = problem.projections_px[:, :3, :3]
     seen = visible.any(axis=1)
-    # Multiplied by this rotation, the projections carry no net rotation against the input.
+    # Multiplied by this rotation, the projections have no net rotation against the input.
     turn = mean_rotation((np.swapaxes(R0, 1, 2) @ curvature.state.rotations)[seen]).T
     information = position_information(curvature, visible)
     weights = supported(problem, vector, information, power).astype(np.float64)
     input_px = problem.points_px.mean(axis=0)
     shown = np.flatnonzero(weights)
     covariances = np.linalg.inv(information[shown])
-    # Without the prior, images alone would have moved the particles a little further.
+    # Without the prior, the images would have moved the particles slightly further.
     prior = problem.layout.unpack(problem.precision).positions_px * problem.layout.unpack(vector).positions_px
     moved = moved_px[shown] + np.einsum("pij,pj->pi", covariances, prior[shown])
     net = NO_ROTATION
@@ -79,7 +79,7 @@ def settle(
 
 
 def position_information(curvature: ExpectedCurvature, visible: Bool[Array, "F P"]) -> Float[Array, "P 3 3"]:
-    """Return the inverse covariance of each particle's position by its images, projections known, 1/px²."""
+    """Return each position's inverse covariance by its images at known projections, 1/px²."""
     x, y = curvature.state.rotations[:, 0], curvature.state.rotations[:, 1]
     products = np.stack(
         [
@@ -100,10 +100,10 @@ def supported(
     information: Float[Array, "P 3 3"],
     power: Float[Array, "F P"],
 ) -> Bool[Array, "P"]:
-    """Return which particles the images place, and show.
+    """Return which particles the images locate, and which they show.
 
-    They are placed by the images where these know more than the prior, along every direction, and shown where
-    they gain the log-likelihood that a particle should.
+    The images locate a particle when their information exceeds that of the prior along every direction, and
+    show it when it gains the log-likelihood that is expected of a particle.
     """
     visible = problem.surface.visible
     prior = problem.layout.unpack(problem.precision).positions_px
@@ -123,7 +123,7 @@ def remove_rotation(
     W: Float[Array, "3 3"],
     about_px: Float[Array, "3"],
 ) -> tuple[Float[Array, "F 4 4"], Float[Array, "P 3"]]:
-    """Turn positions back by W about a point and projections along, leaving every 2D position as it is."""
+    """Rotate positions by Wᵀ about a point and projections by W, so that 2D positions do not change."""
     forward = np.eye(4)
     forward[:3, :3] = W
     forward[:3, 3] = about_px - W @ about_px

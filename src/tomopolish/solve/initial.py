@@ -1,11 +1,12 @@
-"""Robust start: where each tilt image and each particle probably sits, before any derivative.
+"""Robust start: probable shifts of tilt images and displacements of particles, without derivatives.
 
-Single windows may show nothing, and a local method started at the input ends in one of their many maxima.
-What does show is the sum over particles (for a tilt image) or over tilt images (for a particle) — once the
-others are known. The way out is a mean-field approximation of the posterior (Bishop 2006, "Pattern
-recognition and machine learning", ch. 10.1): every tilt image keeps a distribution over all shifts in the
-range, every particle one over all 3D displacements, and each is updated from the expected log-likelihood
-under the others. What is not yet certain then counts blurred, instead of wrong.
+The peak of a single window may be lost in noise, and a local method that starts at the input converges to one
+of its many maxima. The sum over particles (for a tilt image) or over tilt images (for a particle) has a clear
+peak, provided that the other positions are known. The start is therefore a mean-field approximation of the
+posterior (Bishop 2006, "Pattern recognition and machine learning", ch. 10.1): every tilt image has a
+distribution over all shifts in the range, every particle one over all 3D displacements, and each distribution
+is updated from the expected log-likelihood under all others. Uncertain positions then contribute blurred
+windows instead of wrong ones.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from tomopolish.models.parameters import Parameters
 from tomopolish.physics.geometry import rotation_from_vector
-from tomopolish.shapes import Float, Float32, Int
+from tomopolish.shapes import Bool, Float, Float32, Int
 from tomopolish.solve.coarse import CoarseWindows, blur_matrix
 from tomopolish.solve.kernels import search as search_kernels
 from tomopolish.solve.problem import Problem, predicted_positions, unwarped_positions
@@ -29,19 +30,19 @@ MAX_SWEEPS = 12
 CLOUD = 16
 SHIFTS = 16
 FIRST_SHARPNESS = 5.0
-SETTLED = 0.25
-"""Root mean square change of the means, in samples, with which a sweep ends the search; the few that still
-jump are mended later."""
+CONVERGED_CHANGE = 0.25
+"""Root mean square change of the means, in samples, below which the search ends; the few that still change
+are searched again later."""
 SHARPENING = 1.8
 FIRST_SPACING = 1.5
-"""Spacing of the displacements tried in the first sweep, in which tilt images are blurred, over the later."""
+"""Spacing of displacements in the first sweep, with blurred tilt images, over that in later sweeps."""
 DOUBTFUL_SHARE = 0.9
 CLEARLY_BETTER = 2.0
-"""Log-likelihood, on coarse windows, by which another place must beat the one that is held."""
+"""Log-likelihood, on coarse windows, by which another place must exceed the current one."""
 PRIOR_FRACTION = 0.25
 """Prior spread of shifts and of displacements, each, as a fraction of the range."""
 FAINTEST = 3e-3
-"""Probability, relative to the best place, below which a place is dropped."""
+"""Probability, relative to the best place, below which a place is ignored."""
 PARTICLES_PER_TASK = 8
 
 
@@ -60,8 +61,8 @@ class _Belief:
     spread_px
         Prior standard deviation of displacements, re-estimated in every sweep.
     sharpness
-        Log-likelihood ratio of the best place over the average one that is believed at most: early sums are
-        smeared by what is not yet known, and strong signals would make them more certain than they are.
+        Upper limit of the log-likelihood ratio of the best over the average place: early sums are blurred by
+        positions that are still uncertain, and strong signals would make them too certain.
     """
 
     clouds: Float[Array, "P K 3"]
@@ -74,6 +75,25 @@ class _Belief:
     sharpness: float = FIRST_SHARPNESS
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _StartGeometry:
+    """Geometry at the start of the search, which stays fixed during it.
+
+    Attributes
+    ----------
+    visible
+        Pairs that take part.
+    displacements_px
+        Displacement (x, y) of each pair from its anchor.
+    rows
+        First two rows of each projection's rotation.
+    """
+
+    visible: Bool[Array, "F P"]
+    displacements_px: Float[Array, "F P 2"]
+    rows: Float[Array, "F 2 3"]
+
+
 def mean_field_start(
     problem: Problem,
     windows: CoarseWindows,
@@ -82,7 +102,7 @@ def mean_field_start(
     spacing_px: float,
     pool: Executor,
 ) -> Parameters:
-    """Probable shifts and positions, from everything in the range.
+    """Return the probable shifts and positions, with a search of the full range.
 
     Parameters
     ----------
@@ -98,8 +118,11 @@ def mean_field_start(
     free = problem.layout.unpack(problem.free)
     move_tilts, move_particles = bool(free.shifts_px.any()), bool(free.positions_px.any())
     seen = problem.surface.visible
-    start_px = predicted_positions(problem, start) - problem.anchors_px
-    rows = np.ascontiguousarray(problem.projections_px[:, :2, :3])
+    geometry = _StartGeometry(
+        visible=seen,
+        displacements_px=predicted_positions(problem, start) - problem.anchors_px,
+        rows=np.ascontiguousarray(problem.projections_px[:, :2, :3]),
+    )
     candidates = ball(range_px, spacing_px) if move_particles else np.zeros((1, 3))
     sparse = ball(range_px, FIRST_SPACING * spacing_px) if move_particles else candidates
     belief = _Belief(
@@ -114,26 +137,24 @@ def mean_field_start(
     for sweep in range(MAX_SWEEPS):
         before = belief.mean_shifts_px.copy(), belief.mean_positions_px.copy()
         if move_tilts:
-            # Before any particle is located, a tilt image can expect to see their sum blurred by the prior.
+            # Before any particle is located, the expected sum over particles is blurred by the prior.
             blur = blur_matrix(windows, belief.spread_px) if sweep == 0 and move_particles else None
             for _ in pool.map(
-                lambda tilt, blur=blur: _update_tilt(
-                    belief, tilt, windows, seen[tilt], start_px, rows, range_px, blur
-                ),
-                range(len(rows)),
+                lambda tilt, blur=blur: _update_tilt(belief, tilt, windows, geometry, range_px, blur),
+                range(len(seen)),
             ):
                 pass
         if move_particles:
-            # Displacements far beyond the spread that the particles show are not tried again.
+            # Displacements far beyond the particles' current spread are not tried.
             near = np.sum(candidates**2, axis=1) <= max(4 * belief.spread_px, 2 * spacing_px) ** 2
             tried = sparse if sweep == 0 else candidates[near]
-            _update_particles(belief, tried, windows, seen, start_px, rows, pool)
+            _update_particles(belief, tried, windows, geometry, pool)
         belief.sharpness *= SHARPENING
         change = max(
             float(np.sqrt(np.sum((now - old) ** 2) / max(len(now), 1)))
             for now, old in zip((belief.mean_shifts_px, belief.mean_positions_px), before, strict=True)
         )
-        if (sweep >= MIN_SWEEPS and change < SETTLED * windows.step_px) or not (
+        if (sweep >= MIN_SWEEPS and change < CONVERGED_CHANGE * windows.step_px) or not (
             move_tilts and move_particles
         ):
             break
@@ -150,18 +171,16 @@ def _update_tilt(
     belief: _Belief,
     tilt: int,
     windows: CoarseWindows,
-    seen: Array,
-    start_px: Array,
-    rows: Array,
+    geometry: _StartGeometry,
     range_px: float,
     blur: Float32[Array, "m m"] | None,
 ) -> None:
-    """Distribution over one tilt image's shifts."""
+    """Update the distribution over one tilt image's shifts."""
     grid, size = windows.grid_px, windows.size
     total = np.zeros(windows.values.shape[2:], dtype=np.float32)
     search_kernels.add_clouds(
-        windows.values[tilt], size, seen, start_px[tilt] / windows.step_px, rows[tilt], belief.clouds,
-        belief.weights, 1 / windows.step_px, total,
+        windows.values[tilt], size, geometry.visible[tilt], geometry.displacements_px[tilt] / windows.step_px,
+        geometry.rows[tilt], belief.clouds, belief.weights, 1 / windows.step_px, total,
     )  # fmt: skip
     total = total[:, :size]
     if blur is not None:
@@ -179,16 +198,15 @@ def _update_particles(
     belief: _Belief,
     candidates: Array,
     windows: CoarseWindows,
-    seen: Array,
-    start_px: Array,
-    rows: Array,
+    geometry: _StartGeometry,
     pool: Executor,
 ) -> None:
-    """Distributions over the particles' displacements, and their common spread."""
+    """Update the distributions over the particles' displacements, and their common spread."""
+    seen = geometry.visible
     count, particles = min(CLOUD, len(candidates)), seen.shape[1]
     chosen, weights = np.zeros((particles, count), dtype=np.int64), np.zeros((particles, count))
-    index = start_px / windows.step_px + windows.origin
-    views, tried = rows.astype(np.float32), candidates.astype(np.float32)
+    index = geometry.displacements_px / windows.step_px + windows.origin
+    views, tried = geometry.rows.astype(np.float32), candidates.astype(np.float32)
     penalty = np.sum(tried.astype(np.float64) ** 2, axis=1) / (2 * belief.spread_px**2)
 
     def place(first: int) -> None:
@@ -198,8 +216,9 @@ def _update_particles(
             windows.values, windows.size, *belief.shifts, belief.shares, first, last, seen, index, views,
             tried, windows.step_px, score,
         )  # fmt: skip
-        mine = chosen[first:last], weights[first:last]
-        search_kernels.choose_places(score, penalty, belief.sharpness, FAINTEST, *mine)
+        search_kernels.choose_places(
+            score, penalty, belief.sharpness, FAINTEST, chosen[first:last], weights[first:last]
+        )
 
     for _ in pool.map(place, range(0, particles, PARTICLES_PER_TASK)):
         pass
@@ -211,7 +230,7 @@ def _update_particles(
 
 
 def ball(radius: float, spacing: float) -> Float[Array, "C 3"]:
-    """Points of a cubic grid within a ball about 0, nearest first."""
+    """Return the points of a cubic grid within a ball about 0, nearest first."""
     half = int(np.floor(radius / spacing))
     axis = np.arange(-half, half + 1) * spacing
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -223,9 +242,9 @@ def ball(radius: float, spacing: float) -> Float[Array, "C 3"]:
 def doubtful(
     problem: Problem, pair_values: Float[Array, "F P"], power: Float[Array, "F P"], axis: int
 ) -> Array:
-    """Tilt images (axis 1) or particles (axis 0) that explain less than the others do.
+    """Return the tilt images (axis 1) or particles (axis 0) that gain too little log-likelihood.
 
-    Each one's share of the log-likelihood that its predictions could gain is compared with the median share.
+    The share of the log-likelihood that the predictions could gain is compared with the median share.
     """
     seen = problem.surface.visible
     gained = np.sum(np.where(seen, pair_values, 0.0), axis=axis)
@@ -240,17 +259,17 @@ def doubtful(
 def search_tilt(
     problem: Problem, windows: CoarseWindows, parameters: Parameters, tilt: int, turns: Float[Array, "N 3"]
 ) -> tuple[Float[Array, "3"], Float[Array, "2"]]:
-    """Most probable rotation vector and shift of one tilt image, over the given turns and shifts in range.
+    """Return the most probable rotation vector and shift of one tilt image over `turns` and shifts in range.
 
-    The particles are taken to be where `parameters` puts them; the problem's prior counts. What the tilt
-    image has is returned unless something is better by `CLEARLY_BETTER`.
+    Particles have the positions of `parameters`; the problem's prior is included. The current rotation and
+    shift are returned unless another choice is better by `CLEARLY_BETTER`.
     """
     seen = problem.surface.visible[tilt]
     size = windows.size
     precision = problem.layout.unpack(problem.precision)
     x, y = np.meshgrid(windows.grid_px, windows.grid_px)
     shift_prior = -0.5 * (precision.shifts_px[tilt, 0] * x**2 + precision.shifts_px[tilt, 1] * y**2)
-    # What a warp adds hardly changes over the turns tried: it is left where it is.
+    # The warp hardly changes over the rotations that are tried, so it is evaluated once.
     unwarped, turned, R = (part[tilt] for part in unwarped_positions(problem, parameters))
     warp = predicted_positions(problem, parameters)[tilt] - unwarped if problem.warps else 0.0
     arms = turned @ R
@@ -269,7 +288,8 @@ def search_tilt(
     )  # fmt: skip
     ix, iy = np.clip(np.rint(now_shift / step).astype(int) + windows.origin, 1, size - 2)
     around = (slice(iy - 1, iy + 2), slice(ix - 1, ix + 2))
-    held = (total[around] + shift_prior[around]).max() - 0.5 * np.sum(precision.angles[tilt] * now_turn**2)
+    current = (total[around] + shift_prior[around]).max()
+    current -= 0.5 * np.sum(precision.angles[tilt] * now_turn**2)
     score, place = np.empty(len(turns)), np.empty(len(turns), dtype=np.int64)
     search_kernels.best_moves(
         windows.values[tilt], size, seen, arms / step, fixed / step, np.ascontiguousarray(rows_of(turns)),
@@ -277,7 +297,7 @@ def search_tilt(
     )  # fmt: skip
     score -= 0.5 * np.sum(precision.angles[tilt] * turns**2, axis=1)
     best = int(np.argmax(score))
-    if score[best] <= held + CLEARLY_BETTER:
+    if score[best] <= current + CLEARLY_BETTER:
         return now_turn, now_shift
     return turns[best], windows.grid_px[[place[best] % size, place[best] // size]]
 
@@ -289,9 +309,9 @@ def search_particle(
     particle: int,
     candidates: Float[Array, "C 3"],
 ) -> Float[Array, "3"]:
-    """Most probable displacement of one particle; the tilt images are where `parameters` puts them.
+    """Return the most probable displacement of one particle, at the projections of `parameters`.
 
-    The problem's prior counts. What the particle has is returned unless a candidate is better by
+    The problem's prior is included. The current displacement is returned unless a candidate is better by
     `CLEARLY_BETTER`.
     """
     layout = problem.layout
@@ -316,6 +336,6 @@ def search_particle(
 
 
 def turns_around(spread_radians: float, finest_radians: float) -> Float[Array, "N 3"]:
-    """Rotation vectors that cover ±2.5 spreads about every axis in steps of at least `finest_radians`."""
+    """Return rotation vectors that cover ±2.5 spreads about every axis in steps ≥ `finest_radians`."""
     spacing = max(finest_radians, spread_radians)
     return ball(max(2.5 * spread_radians, spacing), spacing)

@@ -21,11 +21,11 @@ Array = np.ndarray
 
 
 CAUTION = 0.2
-"""Share of a gain that does not matter down to which steps are computed, as the factor only estimates it."""
+"""Fraction of the smallest gain of interest down to which steps are computed: the factor estimates it."""
 
 
 class Evaluated(Protocol):
-    """What the method needs to know of a point."""
+    """State of the objective at a point."""
 
     @property
     def vector(self) -> Array:
@@ -52,18 +52,18 @@ class Factor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NewtonOptions:
-    """When to stop.
+    """Criteria to stop.
 
     Attributes
     ----------
     relative_tolerance
         Stop when a step is predicted to gain less than this fraction of |objective| + 1.
     enough
-        Stop as well when it is predicted to gain less than this; steps are not computed more exactly either.
+        Stop as well when a step is predicted to gain less than this; it also limits the accuracy of steps.
     max_evaluations
-        Evaluations of the objective, the one at the start included.
+        Maximum number of evaluations of the objective, including that at the start.
     max_products
-        Products with the Hessian in one step.
+        Maximum number of products with the Hessian in one step.
     """
 
     relative_tolerance: float = 1e-9
@@ -74,7 +74,7 @@ class NewtonOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solution(Generic[EvaluatedT]):
-    """Where the method ended, and how it got there."""
+    """Final state of the method, and its course."""
 
     state: EvaluatedT
     converged: bool
@@ -135,7 +135,7 @@ def maximise(
         trial = evaluate(state.vector + step.vector)
         evaluations += 1
         ratio = (trial.objective - state.objective) / step.predicted
-        if not ratio >= 0.25:  # also where the objective is no number
+        if not ratio >= 0.25:  # also where the objective is not a number
             radius = 0.25 * step.length
         elif ratio > 0.75 and step.at_edge:
             radius = 2 * radius
@@ -163,9 +163,9 @@ def truncated_cg(
 ) -> Step:
     """Maximise the quadratic model gᵀs − ½ sᵀHs within ‖s‖ ≤ radius (norm of the factor).
 
-    Stops when the residual has fallen far enough for superlinear convergence, when the factor says that what
-    is left to gain is below `enough`, at the region's edge, or on negative curvature (then at the edge, or,
-    while there is none, at the preconditioned gradient step).
+    The iteration stops when the residual is small enough for superlinear convergence, when the gain that
+    remains by the factor's estimate is below `enough`, at the region's edge, or on negative curvature (then
+    at the edge, or, without an edge, at the preconditioned gradient step).
     """
     step = np.zeros_like(gradient)
     residual = gradient.copy()

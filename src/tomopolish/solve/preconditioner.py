@@ -3,8 +3,8 @@
 Projections and particles form the two sides of a bundle adjustment (Triggs et al. 2000, "Bundle adjustment —
 a modern synthesis"): particles couple only through tilt images. With each pair's curvature made positive,
 eliminating the particles' 3×3 blocks leaves one dense system over the 5 F projection parameters. Motion and
-warps join by block elimination: their coupling to the static parameters is exact, only the curvature that
-then remains of them is approximated (`elimination`).
+warps are added by block elimination: their coupling to the static parameters is exact, and only their
+remaining curvature is approximated (`elimination`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def positive_curvature(curvature: Float[Array, "F P 3"]) -> Float[Array, "F P 3"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SchurFactor:
-    """Factorised positive-definite Hessian of the static parameters; motion and warp are left at zero.
+    """Factorised positive-definite Hessian of the static parameters; its solutions have no motion and warp.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class SchurFactor:
         return result
 
     def variances(self) -> Float[Array, "N"]:
-        """Diagonal of the inverse; zero for what is not free."""
+        """Return the diagonal of the inverse; zero for parameters that are not free."""
         result = np.zeros(len(self.free))
         target = self.layout.unpack(result)
         root = np.linalg.solve(self.tilt_factor, np.eye(len(self.tilt_factor)))  # of the complement's inverse
@@ -103,7 +103,7 @@ class CoupledFactor:
     state
         State with positive pair curvatures, for products with the coupling.
     motion, warp
-        Inverses of what remains for the coefficients; None where there are none.
+        Inverses of the coefficients' remaining curvature; None where there are no coefficients.
     """
 
     problem: Problem
@@ -136,8 +136,8 @@ def factorise(
     Parameters
     ----------
     near
-        Factor at another point of the same problem: what it has for the warp, which takes longest, will do,
-        and motion has the same modes. None: make them.
+        Factor at another point of the same problem: its part for the warp, the most expensive, is reused, and
+        so are the modes of motion. None: they are computed.
     """
     positive = replace(state, curvature=positive_curvature(state.curvature))
     static = _static_factor(problem, positive)
@@ -189,7 +189,7 @@ def _static_factor(problem: Problem, state: State) -> SchurFactor:
 
 
 def _constrain(blocks: Array, prior: Array, free: Array) -> None:
-    """Add the prior, and replace what is not free by the identity."""
+    """Add the prior, and replace blocks of parameters that are not free by the identity."""
     size = blocks.shape[-1]
     index = np.arange(size)
     blocks[:, index, index] += prior

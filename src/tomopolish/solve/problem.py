@@ -1,7 +1,7 @@
 """The objective: log-posterior of the geometry, its gradient and curvature (docs/conventions.md, Objective).
 
-The sum over visible pairs of their displacement surfaces, minus Gaussian priors. Maximised; the solver works
-with its negative as a cost.
+The objective is the sum over visible pairs of their displacement surfaces, minus Gaussian priors. It is
+maximised; the solver uses its negative as a cost.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Problem:
     points_px
         Input positions of the particles in each tilt image: static position plus fixed trajectory.
     motion, deformation
-        What else may move.
+        Models of motion and of image deformation.
     precision
         Inverse variance of the Gaussian prior on every parameter, flat.
     free
-        Which parameters may move, flat.
+        Mask of the parameters that may move, flat.
     """
 
     surface: DisplacementSurface
@@ -74,7 +74,7 @@ class Problem:
         return type(self.deformation) is not NoDeformation
 
     def log_prior(self, vector: Float[Array, "N"]) -> float:
-        """Logarithm of the Gaussian prior at a point, up to a constant."""
+        """Return the logarithm of the Gaussian prior at a point, up to a constant."""
         return -0.5 * float(np.sum(self.precision * vector**2))
 
     def with_surface(self, surface: DisplacementSurface) -> Problem:
@@ -84,14 +84,14 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class State:
-    """The objective and its derivatives at one point; everything products with the Hessian need.
+    """The objective and its derivatives at one point, with all that products with the Hessian need.
 
     Attributes
     ----------
     log_likelihood, log_prior
         Their sum is the objective.
     gradient
-        Of the objective, flat; zero for what is not free.
+        Gradient of the objective, flat; zero for parameters that are not free.
     curvature
         Negative Hessian of each pair's surface with respect to its unwarped 2D position (xx, xy, yy).
     """
@@ -116,7 +116,7 @@ class State:
 def unwarped_positions(
     problem: Problem, parameters: Parameters
 ) -> tuple[Float[Array, "F P 2"], Float[Array, "F P 3"], Float[Array, "F 3 3"]]:
-    """2D positions before the warp, points relative to the projected centre, and current rotations."""
+    """Return 2D positions before the warp, points relative to the projected centre, and rotations."""
     tilts, particles = problem.surface.visible.shape
     positions, turned = np.empty((tilts, particles, 2)), np.empty((tilts, particles, 3))
     R = current_rotations(problem, parameters)
@@ -125,13 +125,13 @@ def unwarped_positions(
 
 
 def current_rotations(problem: Problem, parameters: Parameters) -> Float[Array, "F 3 3"]:
-    """Rotation of every projection."""
-    found: Array = rotation_from_vector(parameters.angles) @ problem.projections_px[:, :3, :3]
-    return found
+    """Return the rotation of every projection."""
+    rotations: Array = rotation_from_vector(parameters.angles) @ problem.projections_px[:, :3, :3]
+    return rotations
 
 
 def _moved(problem: Problem, parameters: Parameters) -> Float[Array, "G P 3"]:
-    """Sum what is added to the input positions: the same in all tilt images (G = 1), or in each."""
+    """Sum the displacements from the input positions, common to all tilt images (G = 1) or in each."""
     static: Array = parameters.positions_px[None]
     return static + problem.motion.offsets_px(parameters.motion) if parameters.motion.size else static
 
@@ -154,7 +154,7 @@ def _place(
 
 
 def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2"]:
-    """2D position of every particle in every tilt image, px, warp included."""
+    """Return the 2D position of every particle in every tilt image, px, warp included."""
     positions = unwarped_positions(problem, parameters)[0]
     if problem.warps:
         positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
@@ -162,13 +162,13 @@ def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array
 
 
 def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F P"]:
-    """Log-likelihood of each pair at a point."""
+    """Return the log-likelihood of each pair at a point."""
     positions = predicted_positions(problem, problem.layout.unpack(vector))
     return evaluate_surface(problem.surface, positions - problem.anchors_px).value
 
 
 def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone) -> State:
-    """Objective, gradient and pair curvatures at a point.
+    """Return the objective, gradient and pair curvatures at a point.
 
     Parameters
     ----------
@@ -199,15 +199,17 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
         displacement = positions[part] - problem.anchors_px[part]
         if warp is not None:
             displacement += warp.displacement_px[part]
-        found = evaluate_surface(problem.surface.of_tilts(part), displacement)
-        likelihood[part] = found.value.sum(axis=1)
-        force, curvature[part] = found.gradient, -found.hessian
+        surface = evaluate_surface(problem.surface.of_tilts(part), displacement)
+        likelihood[part] = surface.value.sum(axis=1)
+        force, curvature[part] = surface.gradient, -surface.hessian
         if warp is not None:
             warp_force[part] = force
             force, curvature[part] = _through_warp(warp.jacobian[part], force, curvature[part])
         seen = problem.surface.visible[part]
-        mine = blocks.angles[part], blocks.shifts_px[part], points[part]
-        pair_kernels.pull(seen, R[part], turned[part], turn_rate[part], force, *mine)
+        pair_kernels.pull(
+            seen, R[part], turned[part], turn_rate[part], force,
+            blocks.angles[part], blocks.shifts_px[part], points[part],
+        )  # fmt: skip
 
     spread(len(R), look)
     blocks.positions_px[...] = points.sum(axis=0)
@@ -279,10 +281,10 @@ def transpose_jacobian(
 def multiply_hessian(
     problem: Problem, state: State, vector: Float[Array, "N"], static_only: bool = False
 ) -> Float[Array, "N"]:
-    """Product of the negative Hessian of the objective with a vector.
+    """Return the product of the negative Hessian of the objective with a vector.
 
-    The surfaces' true curvature through the first-order geometry; the (small) second derivatives of the
-    projection and of the warp are left out.
+    The Hessian is the surfaces' true curvature with the first-order geometry; the small second derivatives of
+    the projection and of the warp are neglected.
 
     Parameters
     ----------
@@ -303,7 +305,7 @@ def multiply_hessian(
 
 
 def _product(problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool) -> Array:
-    """Jᵀ H J times a step where there is no warp; `points` (1 or F, P, 3) is that of the 3D positions."""
+    """Return Jᵀ H J times a step without a warp; `points` (1 or F, P, 3) is the step of 3D positions."""
     layout = problem.layout
     product = np.zeros(layout.size)
     result = layout.unpack(product)
@@ -321,7 +323,7 @@ def _product(problem: Problem, state: State, blocks: Parameters, points: Array, 
 def _product_with_warp(
     problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool
 ) -> Array:
-    """As `_product`, with the warp's coefficients."""
+    """Return the product of `_product` with the warp's coefficients included."""
     assert state.warp is not None
     tilts, particles = problem.surface.visible.shape
     moved = np.empty((tilts, particles, 2))
@@ -330,7 +332,7 @@ def _product_with_warp(
         blocks.shifts_px, np.ascontiguousarray(np.broadcast_to(points, (tilts, particles, 3))), moved,
     )  # fmt: skip
     if blocks.warp.any():
-        # The curvature refers to unwarped positions: express the warp's own step there, too.
+        # The curvature refers to unwarped positions, so the warp's step is expressed there, too.
         step = state.warp.step(blocks.warp)
         step[~problem.surface.visible] = 0
         moved = moved + apply(state.warp.inverse, step)

@@ -38,34 +38,34 @@ Array = np.ndarray
 
 TOLERANCE = 1e-9
 ENOUGH = 1e-3
-"""What as a rule is not worth another step: far below what noise leaves open."""
+"""Gain, in nats, that is too small for another step: it is far below the uncertainty due to noise."""
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
-MENDING_ROUNDS = 3
+SEARCH_ROUNDS = 3
 PRIOR_ROUNDS = 5
-"""Most estimates of the prior's widths where a warp's is one of them; otherwise the first one holds."""
+"""Maximum number of estimates of the prior's widths where that of a warp is estimated; otherwise one."""
 PRIOR_TOLERANCE = 0.2
 """Relative change of a warp's estimated precision that ends its estimation."""
 SAME_OPTIMUM = 0.5
-"""Objectives that differ by less, in nats, are taken to belong to the same optimum."""
+"""Objectives that differ by less than this, in nats, belong to the same optimum."""
 
 MIN_SPREAD_PX = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineOptions:
-    """How the solution is found.
+    """Options of the refinement.
 
     Attributes
     ----------
     robust_start
-        Search tilt images and particles in turns before the derivatives take over.
+        Search tilt images and particles in turn before derivatives are used.
     threads
         Threads of the search; the result does not depend on them.
     max_evaluations
-        Most evaluations of the objective on the unblurred windows.
+        Maximum number of evaluations of the objective on the unblurred windows.
     enough
-        Log-likelihood, in nats, that is not worth another step.
+        Gain in log-likelihood, in nats, that is too small for another step.
     """
 
     robust_start: bool = True
@@ -76,20 +76,20 @@ class RefineOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Refinement:
-    """The solution and how it was found.
+    """The solution and the course of the refinement.
 
     Attributes
     ----------
     vector
         Parameters, flat.
     problem
-        The problem solved last: unblurred windows, prior widths as estimated.
+        The last problem that was solved, with unblurred windows and estimated prior widths.
     start_log_likelihood, log_likelihood
-        At the start vector and at the solution, same windows.
+        Log-likelihood at the start vector and at the solution, with the same windows.
     evaluations
-        Evaluations of the objective on unblurred windows.
+        Number of evaluations of the objective on unblurred windows.
     coarse_evaluations
-        Those on blurred ones.
+        Number of evaluations on blurred windows.
     history
         Objective after each accepted step on the unblurred windows.
     """
@@ -105,7 +105,7 @@ class Refinement:
 
 
 def initial_precision(layout: Layout, range_px: float, tomogram_size_px: tuple[int, int, int]) -> Array:
-    """Prior before anything is known: the range itself as standard deviation, in the image, of everything."""
+    """Return the initial prior, with which every parameter displaces the image by about the range."""
     arm = 0.25 * float(np.linalg.norm(tomogram_size_px))
     return layout.fill(
         angles=(arm / range_px) ** 2, shifts_px=1 / range_px**2, positions_px=1 / range_px**2, motion=1.0
@@ -113,7 +113,7 @@ def initial_precision(layout: Layout, range_px: float, tomogram_size_px: tuple[i
 
 
 def static_parameters(layout: Layout) -> Bool[Array, "N"]:
-    """Mask of projections and static positions: what is refined before motion and warps may move."""
+    """Return the mask of projections and static positions, which are refined before motion and warps."""
     return layout.fill(angles=1.0, shifts_px=1.0, positions_px=1.0).astype(bool)
 
 
@@ -136,7 +136,7 @@ def refine(
     advance
         Called after each level.
     search
-        What a robust start takes of the windows, whose values are then not looked at; None: it is made.
+        Windows of the robust start, which then does not read the values of `windows`; None: they are made.
     """
     with Workers(options.threads) as workers:
         if not options.robust_start:
@@ -155,7 +155,7 @@ def _refine(
     workers: Workers,
     search: SearchWindows | None,
 ) -> Refinement:
-    """As `refine`, with threads that are there already."""
+    """Return the result of `refine`, with running threads."""
     sharp = problem
     start_log_likelihood = evaluate(sharp, start, workers.over).log_likelihood
     static = replace(sharp, free=problem.free & static_parameters(problem.layout))
@@ -168,7 +168,7 @@ def _refine(
     solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
     tally.evaluations += solution.evaluations
     history, informed = solution.history, sharp
-    # What the well-seen tilt images and particles turned out to need says how far the weakly seen may go.
+    # The displacements of well-determined tilt images and particles limit those of weakly determined ones.
     for left in reversed(range(PRIOR_ROUNDS if estimated else 1)):
         precision = _informed(sharp, informed, solution.state, windows.range_px)
         now, before = (problem.layout.unpack(p).warp for p in (precision, informed.precision))
@@ -194,7 +194,7 @@ def _refine(
 
 
 def _informed(sharp: Problem, solved: Problem, state: State, range_px: float) -> Float[Array, "N"]:
-    """Prior widths as a solution of `solved` shows them; `sharp` holds the widest ones."""
+    """Return the prior's precisions by a solution of `solved`; those of `sharp` are the lowest allowed."""
     precision = informed_precision(sharp, state.vector)
     if spread_is_estimated(sharp.deformation):
         factor = factorise(solved, state)
@@ -212,9 +212,9 @@ def newton(
 
     def factor(state: State) -> SchurFactor | CoupledFactor:
         nonlocal first
-        found = factorise(problem, state, near=first)
-        first = first or found
-        return found
+        current = factorise(problem, state, near=first)
+        first = first or current
+        return current
 
     return maximise(
         evaluate=lambda vector: evaluate(problem, vector, spread),
@@ -234,7 +234,7 @@ class Tally:
 
 
 def _limits(options: RefineOptions, tally: Tally, tolerance: float = TOLERANCE) -> NewtonOptions:
-    """Allow what is left of the evaluations on unblurred windows; one at least, to know where one is."""
+    """Return options with the remaining evaluations on unblurred windows, at least 1 to have a state."""
     left = max(1, options.max_evaluations - tally.evaluations)
     return NewtonOptions(relative_tolerance=tolerance, enough=options.enough, max_evaluations=left)
 
@@ -248,10 +248,13 @@ def _search(
     workers: Workers,
     search: SearchWindows,
 ) -> Array:
-    """From the mean-field start through blurred windows to the sharp ones; then mend what does not fit in."""
+    """Return a solution of the static problem, by the mean-field start and less and less blurred windows.
+
+    Tilt images and particles that gain too little log-likelihood are then searched again.
+    """
     layout, pool = problem.layout, workers.pool
     coarse, length = search.coarse, search.length_px
-    found = mean_field_start(problem, coarse, layout.unpack(start), windows.range_px, length, pool)
+    probable = mean_field_start(problem, coarse, layout.unpack(start), windows.range_px, length, pool)
 
     def blurred_newton(problem: Problem, vector: Array, blur_px: float) -> Array:
         surface = coarse_surface(coarse, windows.visible, length, blur_px, windows.range_px, pool)
@@ -260,34 +263,34 @@ def _search(
         tally.coarse_evaluations += solution.evaluations
         return solution.state.vector
 
-    vector = layout.pack(found)
+    vector = layout.pack(probable)
     for blur_px in (length, length / 2):
         vector = blurred_newton(problem, vector, blur_px)
     best = newton(problem, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
     tally.evaluations += best.evaluations
-    for _ in range(MENDING_ROUNDS):
-        # How far the others had to move tells how far one that shows little may be looked for.
+    for _ in range(SEARCH_ROUNDS):
+        # The displacements of all limit those of tilt images and particles that are searched again.
         informed = replace(problem, precision=informed_precision(problem, best.state.vector))
-        mended = mend(informed, windows, coarse, best.state, pool)
-        if mended is None:
+        changed = search_doubtful(informed, windows, coarse, best.state, pool)
+        if changed is None:
             break
-        vector = blurred_newton(informed, mended, length / 2)
+        vector = blurred_newton(informed, changed, length / 2)
         again = newton(informed, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
         tally.evaluations += again.evaluations
-        held = best.state.log_likelihood + informed.log_prior(best.state.vector)
-        if again.state.objective <= held + SAME_OPTIMUM:
+        current = best.state.log_likelihood + informed.log_prior(best.state.vector)
+        if again.state.objective <= current + SAME_OPTIMUM:
             break
         best = again
     return best.state.vector
 
 
-def mend(
+def search_doubtful(
     problem: Problem, windows: CorrelationWindows, coarse: CoarseWindows, state: State, pool: Executor
 ) -> Array | None:
-    """Search again the tilt images and particles that explain less than the others do.
+    """Search the tilt images and particles again that gain too little log-likelihood.
 
-    The others are well placed by now, so that shifts can be searched together with rotations. Returns None
-    when nothing better turned up.
+    The remaining ones are well placed by now, so that shifts can be searched together with rotations. Returns
+    the new vector, or None when no better place exists.
     """
     layout = problem.layout
     vector = state.vector.copy()
@@ -296,28 +299,28 @@ def mend(
     particles = doubtful(problem, values, windows.power, axis=0)
     tilts = doubtful(problem, values, windows.power, axis=1)
     reach = ball(windows.range_px, coarse.step_px)
-    held = layout.unpack(state.vector)
+    current = layout.unpack(state.vector)
     if free.positions_px.any():
-        places = pool.map(lambda p: search_particle(problem, coarse, held, p, reach), particles)
+        places = pool.map(lambda p: search_particle(problem, coarse, current, p, reach), particles)
         for p, place in zip(particles, places, strict=True):
             blocks.positions_px[p] = place
     if free.shifts_px.any():
-        settled = np.delete(blocks.angles, tilts, axis=0)
-        spread = float(np.sqrt(np.mean(settled**2))) if len(settled) else 0.0
+        certain = np.delete(blocks.angles, tilts, axis=0)
+        spread = float(np.sqrt(np.mean(certain**2))) if len(certain) else 0.0
         arm = float(np.sqrt(np.mean(np.sum(state.turned**2, axis=-1))))
         turns = turns_around(spread, coarse.step_px / arm) if free.angles.any() else np.zeros((1, 3))
         moved = layout.unpack(layout.pack(blocks))
-        found = pool.map(lambda tilt: search_tilt(problem, coarse, moved, tilt, turns), tilts)
-        for tilt, (turn, shift) in zip(tilts, found, strict=True):
+        choices = pool.map(lambda tilt: search_tilt(problem, coarse, moved, tilt, turns), tilts)
+        for tilt, (turn, shift) in zip(tilts, choices, strict=True):
             blocks.angles[tilt], blocks.shifts_px[tilt] = turn, shift
     return None if np.array_equal(vector, state.vector) else vector
 
 
 def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-    """Prior widths of angles, shifts and positions as the well-determined ones of this tomogram show them.
+    """Return the prior's precisions for the spread of well-determined angles, shifts and positions.
 
-    Well determined are tilt images and particles with at least half the median number of visible pairs. The
-    prior is never wider than the one in force, and never narrower than `MIN_SPREAD_PX` in the image.
+    Tilt images and particles with at least half the median number of visible pairs are well determined. The
+    prior is never wider than that of the problem, and never narrower than `MIN_SPREAD_PX` in the image.
     """
     layout = problem.layout
     blocks = layout.unpack(vector)

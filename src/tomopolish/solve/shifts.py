@@ -1,4 +1,4 @@
-"""One shift per tilt image: the peak of its particles' summed windows (`--shift_only`)."""
+"""One shift per tilt image from the peak of its particles' summed windows (`--shift_only_by_particles`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SummedPeaks:
     shifts_px
         (x, y); zero for tilt images that show no particle.
     at_the_edge
-        Tilt images whose highest sample is the range's first or last one: the truth may lie beyond.
+        Tilt images whose highest sample is the first or last of the range: the true shift may lie beyond.
     """
 
     shifts_px: Float[Array, "F 2"]
@@ -29,7 +29,7 @@ class SummedPeaks:
 
 
 def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
-    """Σ over each tilt image's visible particles, as the windows of a single particle."""
+    """Return the sum over each tilt image's visible particles, as the windows of a single particle."""
     seen = windows.visible
     total = np.where(seen[:, :, None, None], windows.values, 0).sum(axis=1, dtype=np.float64, keepdims=True)
     return replace(
@@ -42,7 +42,7 @@ def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
 
 
 def summed_peaks(windows: CorrelationWindows) -> SummedPeaks:
-    """Find each tilt image's best shift within [−range, range), between samples as RELION does.
+    """Find each tilt image's best shift within [−range, range), interpolated between samples as in RELION.
 
     See `parabola_peaks`; the highest point of interpolating splines lies 0.04–0.05 px (RMS) from it on the
     reference data, at most 0.18 px.
@@ -62,17 +62,17 @@ def summed_peaks(windows: CorrelationWindows) -> SummedPeaks:
 
 
 def parabola_peaks(values: Float32[Array, "F n n"], highest: Int[Array, "F 2"]) -> Float[Array, "F 2"]:
-    """Peaks between samples: in x and in y, the top of the parabola through three samples.
+    """Return peaks between samples: in x and in y, the maximum of the parabola through three samples.
 
-    This is RELION's convention, to 5·10⁻⁷ px. It moves by no more than half a sample, and takes no account of
-    a peak whose axes are oblique.
+    This is RELION's convention, to 5·10⁻⁷ px. The peak moves by at most half a sample; oblique axes of the
+    peak are neglected.
 
     Parameters
     ----------
     values
         ``[tilt, y, x]``.
     highest
-        Index (x, y) of each one's highest sample; none in the first or last row or column.
+        Index (x, y) of each image's highest sample, which is not in the first or last row or column.
     """
     tilt = np.arange(len(values))
     peaks = np.empty(highest.shape)

@@ -18,10 +18,10 @@ from tomopolish.solve.workers import one_blas_thread
 Array = np.ndarray
 
 CATMULL_ROM = np.array([[0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1, 1]]) / 2
-"""Weights of four samples as polynomials in the fraction; gradient continuous; RELION's choice."""
+"""Weights of four samples as polynomials in the fraction; the gradient is continuous; as in RELION."""
 
 B_SPLINE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
-"""Weights of four B-spline coefficients: curvature is continuous, too."""
+"""Weights of four B-spline coefficients; the curvature is continuous as well."""
 
 NEGLIGIBLE = 1e-12
 """Weight of a sample, relative to the largest, below which it counts as zero."""
@@ -52,7 +52,7 @@ class DisplacementSurface:
     range_penalty: float = 0.0
 
     def of_tilts(self, part: slice) -> DisplacementSurface:
-        """Surfaces of some tilt images."""
+        """Return the surfaces of a range of tilt images."""
         return replace(self, coefficients=self.coefficients[part], visible=self.visible[part])
 
 
@@ -73,16 +73,16 @@ def smooth_surface(
     *,
     in_place: bool = False,
 ) -> DisplacementSurface:
-    """Interpolating cubic B-splines through the windows, on request blurred by a Gaussian.
+    """Return interpolating cubic B-splines through the windows, optionally blurred by a Gaussian.
 
-    Within the range the windows' own values hold; over the margin they fade to zero, so that nothing outside
-    is rewarded or punished. Fading, blur and spline filter are all separable and linear: one matrix on
-    either side of each window.
+    Within the range the values are those of the windows; over the margin they fade to zero, so that
+    displacements outside are neither favoured nor penalised. Fading, blur and spline filter are separable and
+    linear, so that each window is multiplied by one matrix on either side.
 
     Parameters
     ----------
     in_place
-        Put the coefficients where the windows' values are, which are lost.
+        Overwrite the windows' values with the coefficients.
     """
     coefficients = windows.values if in_place else np.empty(windows.values.shape, dtype=np.float32)
     matrix = spline_filter(_fade(windows.values.shape[-1]), blur_px / windows.step_px)
@@ -101,7 +101,7 @@ def smooth_surface(
 def _fade(size: int) -> Float[Array, "n"]:
     ramp = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, MARGIN_SAMPLES) / (MARGIN_SAMPLES - 1))
     fade = np.ones(size)
-    # The window is even-sized: one more sample on the negative side.
+    # The window's size is even: it has one more sample on the negative side.
     fade[:MARGIN_SAMPLES] = np.concatenate([[0.0], ramp[::-1]])
     fade[size - MARGIN_SAMPLES + 1 :] = ramp
     return fade
@@ -113,12 +113,12 @@ def add_pairs(
     tilts: Int[Array, "H"],
     particles: Int[Array, "H"],
 ) -> None:
-    """Put some pairs' own surfaces into the coefficients; which pairs are visible stays as it is.
+    """Write the surfaces of individual pairs into the coefficients; visible pairs stay the same.
 
     Parameters
     ----------
     surface
-        Unblurred (`smooth_surface`); its coefficients are changed.
+        Unblurred surfaces (`smooth_surface`), whose coefficients are changed in place.
     windows
         Values of the pairs' windows.
     """
@@ -139,31 +139,31 @@ def both_sides(
     Parameters
     ----------
     result
-        Written; contiguous. Columns beyond the first m become zero. May be `windows` itself.
+        Written; contiguous. Columns beyond the first m become zero. It may be `windows`.
     """
-    assert result.flags.c_contiguous  # else the products would go into copies
-    # Products of what is negligible would be subnormal numbers, each of which costs a hundred cycles.
+    assert result.flags.c_contiguous  # otherwise the products would be written to copies
+    # Products of negligible values would be subnormal numbers, each of which costs a hundred cycles.
     left = np.where(np.abs(matrix) > NEGLIGIBLE * np.abs(matrix).max(), matrix, 0.0).astype(np.float32)
     right = np.zeros((matrix.shape[1], result.shape[-1]), dtype=np.float32)
     right[:, : len(matrix)] = left.T
 
-    def one(tilt: int) -> None:
+    def multiply(tilt: int) -> None:
         along_y = np.matmul(left, windows[tilt])
-        # All rows at once: one large product is faster than as many small ones.
+        # All rows are multiplied at once: one large product is faster than many small ones.
         rows = result[tilt].reshape(-1, result.shape[-1])
         np.matmul(along_y.reshape(len(rows), -1), right, out=rows)
 
     if pool is None:
         for tilt in range(len(windows)):
-            one(tilt)
+            multiply(tilt)
         return
     with one_blas_thread():
-        for _ in pool.map(one, range(len(windows))):
+        for _ in pool.map(multiply, range(len(windows))):
             pass
 
 
 def spline_filter(fade: Float[Array, "n"], blur_samples: float) -> Float[Array, "n n"]:
-    """Matrix from samples along one axis to B-spline coefficients: fade, blur, interpolate."""
+    """Return the matrix from samples along one axis to B-spline coefficients, with fading and blur."""
     size = len(fade)
     index = np.arange(size)
     distance = index[:, None] - index[None, :]

@@ -1,14 +1,14 @@
-"""How sure the solution is: standard errors from the curvature of the posterior.
+"""Standard errors of the solution from the curvature of the posterior.
 
 The covariance of the estimate is φ·H⁻¹. H is the expected curvature at the solution: each pair's share of its
-tilt image's mean curvature, by the power of its prediction, which is far less noisy than the pair's own; plus
-the prior. φ is the dispersion (McCullagh & Nelder 1989, "Generalized linear models", ch. 9): how much larger
-the pairs' gradients are than their curvature says they should be. It corrects for noise that is not quite
-what the weights assume, and is 1 where the model holds.
+tilt image's mean curvature, by the power of its prediction, which is far less noisy than the pair's own
+curvature; plus the prior. φ is the dispersion (McCullagh & Nelder 1989, "Generalized linear models", ch. 9):
+the ratio of the pairs' squared gradients to those expected from their curvature. It corrects for noise that
+differs from the weights' assumption, and is 1 where the model is correct.
 
-What no image can tell, moving or turning all particles and all projections together, has no error of its own:
-errors are those of the set whose positions carry no net shift, and whose net rotation is chosen as the
-result's is (an S-transformation, Baarda 1973).
+Moving or rotating all particles and all projections together changes no image and has no error of its own:
+the errors are those of a solution whose positions have no net shift, and whose net rotation is chosen as that
+of the result (an S-transformation, Baarda 1973).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Array = np.ndarray
 PROBES = 100
 MANY_PAIRS = 2_000
 PROBES_OF_MANY = 40
-"""Where pairs are many, and each draw takes long, fewer are made; errors are then known to a ninth instead of
-a fourteenth."""
+"""With many pairs each draw takes long and fewer are made; the relative accuracy of the errors is then 1/9
+instead of 1/14."""
 FEW_COEFFICIENTS = 100
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
@@ -44,13 +44,13 @@ class Uncertainty:
     Attributes
     ----------
     angles
-        Of each projection's rotation about the image's x, y and z axes, radians.
+        Errors of each projection's rotation about the image's x, y and z axes, radians.
     shifts_px, positions_px
-        Of the projections' shifts and the particles' static positions.
+        Errors of the projections' shifts and the particles' static positions.
     trajectories_px
-        Of each particle's position in each tilt image, file order; None without motion.
+        Errors of each particle's position in each tilt image, file order; None without motion.
     warp
-        Of the warp's coefficients.
+        Errors of the warp's coefficients.
     dispersion
         φ.
     """
@@ -65,14 +65,14 @@ class Uncertainty:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExpectedCurvature:
-    """A solution with the curvature that is expected there.
+    """A solution with its expected curvature.
 
     Attributes
     ----------
     state
         The solution; each pair has its share of its tilt image's curvature.
     dispersion
-        φ, by which that curvature overstates the information.
+        φ, the factor by which that curvature overstates the information.
     """
 
     state: State
@@ -102,17 +102,17 @@ def estimate_uncertainty(
 ) -> Uncertainty:
     """Estimate standard errors at a solution.
 
-    Projections, static positions and at most `FEW_COEFFICIENTS` of a warp: from H⁻¹ itself, of whose static
-    part the solver's factor is an exact one. With motion or more coefficients, draws from the posterior's
-    Gaussian approximation: right-hand sides whose covariance is H, solved for by conjugate gradients with the
-    solver's preconditioner. Deterministic for a given seed.
+    Without motion, and with at most `FEW_COEFFICIENTS` coefficients of a warp, the errors follow from H⁻¹
+    itself; the solver's factor is an exact factor of its static part. Otherwise they follow from draws from
+    the posterior's Gaussian approximation: right-hand sides whose covariance is H, solved by conjugate
+    gradients with the solver's preconditioner. The result is deterministic for a seed.
 
     Parameters
     ----------
     positions_share
-        How much of the result's net rotation the positions decide (`gauge.Frame`); None: all of it.
+        Weight of the positions in the result's net rotation (`gauge.Frame`); None: the identity.
     threads
-        Draws that are made at a time; each has random numbers of its own.
+        Number of draws that are made at a time; each has its own random numbers.
     """
     state, phi = curvature.state, curvature.dispersion
     gauge, factor = Gauge(problem, state, positions_share), factorise(problem, state)
@@ -155,7 +155,7 @@ class _InverseWithWarp:
 
     @classmethod
     def of(cls, problem: Problem, state: State, static: SchurFactor) -> _InverseWithWarp:
-        """Invert; every pair's curvature in `state` is positive."""
+        """Return the inverse; every pair's curvature in `state` is positive."""
         warp = np.flatnonzero(problem.layout.fill(warp=1.0).astype(bool) & problem.free)
         units = np.zeros((len(warp), problem.layout.size))
         units[np.arange(len(warp)), warp] = 1
@@ -174,7 +174,7 @@ class _InverseWithWarp:
         return result
 
     def variances(self) -> Float[Array, "N"]:
-        """Diagonal of the inverse; zero for what is not free."""
+        """Return the diagonal of the inverse; zero for parameters that are not free."""
         result: Array = self.static.variances()
         result += np.sum((self.through @ self.coefficients) * self.through, axis=1)
         result[self.warp] = np.diag(self.coefficients)
@@ -189,7 +189,7 @@ class _InverseWithWarp:
 def _sampled(
     problem: Problem, state: State, gauge: Gauge, factor: CoupledFactor, seed: int, threads: int
 ) -> tuple[Float[Array, "N"], Float[Array, "F P 3"] | None]:
-    """Mean squares of draws: of the parameters, and of the trajectories where there are any."""
+    """Return mean squares of draws, of the parameters and, with motion, of the trajectories."""
     layout, draw = problem.layout, _sampler(problem, state)
 
     def sample(number: int) -> Array:
@@ -209,7 +209,7 @@ def _sampled(
     moved = np.zeros((layout.tilts, layout.particles, 3)) if moving else None
     probes = PROBES if problem.surface.visible.sum() < MANY_PAIRS else PROBES_OF_MANY
     with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, probes, threads):  # no more at a time than memory is meant for
+        for first in range(0, probes, threads):  # one draw per thread, to limit memory
             for fixed in pool.map(sample, range(first, min(first + threads, probes))):
                 squares += fixed**2
                 if moved is not None:
@@ -229,10 +229,10 @@ def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -
 
 
 def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> float:
-    """φ: mean squared gradient of the pairs over their expected curvature, per degree of freedom.
+    """Return φ, the mean squared gradient of the pairs over their expected curvature, per degree of freedom.
 
-    Only parameters that the data determine count as degrees of freedom: two coordinates per pair, less the
-    trace of the share that the fit explains, which for well-determined problems is the number of parameters.
+    The degrees of freedom are two coordinates per pair, less the trace of the share that the fit explains,
+    which is the number of parameters for well-determined problems.
     """
     positions = state.positions_2d_px
     if problem.warps:
@@ -262,7 +262,7 @@ def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> flo
 
 
 def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], Array]:
-    """Right-hand sides with covariance H: square root of the pairs' curvature, and of the prior."""
+    """Return a function that draws right-hand sides of covariance H, by square roots of its parts."""
     layout = problem.layout
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
     # Lower Cholesky factor of each pair's 2×2 curvature.
@@ -283,12 +283,12 @@ def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], 
 
 
 class Gauge:
-    """Directions in which nothing changes in the images, and how to leave them out.
+    """Directions that change no image, and their removal.
 
     Parameters
     ----------
     positions_share
-        How much of the net rotation the positions decide; the projections decide the rest. None: all of it.
+        Weight of the positions in the net rotation; projections have the rest. None: the identity.
     """
 
     def __init__(
@@ -313,21 +313,21 @@ class Gauge:
         self._amounts = np.array(amounts).reshape(-1, layout.size)
 
     def remove(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Take out the combination of gauge directions that leaves no net shift and no net rotation."""
+        """Remove the combination of gauge directions so that no net shift and no net rotation remain."""
         result: Array = vector - (self._amounts @ vector) @ self._directions
         return result
 
     def left_of(
         self, variances: Float[Array, "N"], covariance: Callable[[Array], Array]
     ) -> Float[Array, "N"]:
-        """Variances of what `remove` leaves.
+        """Return the variances after `remove`.
 
         Parameters
         ----------
         variances
             Diagonal of the covariance.
         covariance
-            Multiplies it with a vector.
+            Function that multiplies the covariance with a vector.
         """
         along = self._directions
         shared = np.array([covariance(row) for row in self._amounts]).reshape(along.shape)
@@ -339,9 +339,9 @@ class Gauge:
 def _common_turns(
     problem: Problem, state: State, seen: Bool[Array, "P"]
 ) -> tuple[Float[Array, "3 N"], Float[Array, "3 N"], Float[Array, "3 N"]]:
-    """Return rotations of everything about x, y and z, and how a vector's net rotation is read.
+    """Return common rotations about x, y and z, and two matrices that yield a vector's net rotation.
 
-    Two matrices multiply a vector for that: by what its positions, and by what its projections say.
+    The first matrix yields the net rotation of the vector's positions, the second that of its projections.
     """
     layout = problem.layout
     points = problem.points_px.mean(axis=0) + layout.unpack(state.vector).positions_px

@@ -1,4 +1,4 @@
-"""A warp at the positions of one state: what products with the Hessian need of it again and again."""
+"""A warp evaluated at the positions of one state, for repeated products with the Hessian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = np.ndarray
 
 MOST_FUNCTIONS = 64
 MOST_VALUES = 2**22
-"""Functions at all pairs that are kept: more of them would take too much memory, and no less time."""
+"""Maximum number of function values that are stored: more would take too much memory without saving time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,11 +23,11 @@ class WarpAt:
     Attributes
     ----------
     displacement_px
-        g, for the coefficients of the state.
+        g for the coefficients of the state.
     jacobian, inverse
-        Of q + g(q) with respect to q, and its inverse.
+        Jacobian of q + g(q) with respect to q, and its inverse.
     functions
-        The model's own (`DeformationModel.functions`), where they are few enough.
+        Values of `DeformationModel.functions` where these are few enough, else None.
     """
 
     model: DeformationModel
@@ -38,13 +38,13 @@ class WarpAt:
     functions: Float[Array, "F P m"] | None
 
     def step(self, coefficients: Float[Array, "G n"]) -> Float[Array, "F P 2"]:
-        """Displacement by other coefficients."""
+        """Return the displacement by the coefficients of a step."""
         if self.functions is None:
             return self.model.displacement_px(self.positions_px, coefficients)
         return _sum(self.functions, coefficients)
 
     def adjoint(self, gradient: Float[Array, "F P 2"]) -> Float[Array, "G n"]:
-        """Gradient with respect to the coefficients, given that with respect to the displacements."""
+        """Return the gradient with respect to the coefficients from that with respect to displacements."""
         if self.functions is None:
             return self.model.adjoint(self.positions_px, gradient)
         by_tilt = np.swapaxes(gradient, 1, 2) @ self.functions
@@ -52,7 +52,7 @@ class WarpAt:
         return total.reshape(self.model.shape)
 
     def basis(self) -> Float[Array, "F P 2 n"]:
-        """Displacements by each coefficient alone."""
+        """Return the displacements by each coefficient alone."""
         warps, size = self.model.shape
         result = np.zeros((*self.positions_px.shape, size))
         if self.functions is not None:
@@ -67,7 +67,7 @@ class WarpAt:
 def warp_at(
     model: DeformationModel, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
 ) -> WarpAt:
-    """Evaluate a warp at positions before it."""
+    """Evaluate a warp at unwarped positions."""
     size = model.shape[1] // 2
     few = size <= MOST_FUNCTIONS and size * positions_px[..., 0].size <= MOST_VALUES
     functions = model.functions(positions_px) if few else None
@@ -88,12 +88,12 @@ def warp_at(
 
 def _sum(functions: Float[Array, "F P m"], coefficients: Float[Array, "G n"]) -> Float[Array, "F P 2"]:
     by_component = coefficients.reshape(len(coefficients), 2, -1)
-    found: Array = np.matmul(functions, np.swapaxes(by_component, 1, 2))
-    return found
+    displacements: Array = np.matmul(functions, np.swapaxes(by_component, 1, 2))
+    return displacements
 
 
 def _inverse(matrices: Float[Array, "F P 2 2"]) -> Float[Array, "F P 2 2"]:
-    """Inverses of many 2×2 matrices."""
+    """Return the inverses of many 2×2 matrices."""
     a, b, c, d = (matrices[..., i, j] for i in range(2) for j in range(2))
     result = np.empty_like(matrices)
     determinant = a * d - b * c
@@ -103,6 +103,6 @@ def _inverse(matrices: Float[Array, "F P 2 2"]) -> Float[Array, "F P 2 2"]:
 
 
 def apply(matrices: Float[Array, "F P 2 2"], vectors: Float[Array, "F P 2"]) -> Float[Array, "F P 2"]:
-    """Products of many 2×2 matrices with a vector each."""
+    """Return the products of many 2×2 matrices with a vector each."""
     x, y = vectors[..., 0], vectors[..., 1]
     return np.stack([matrices[..., i, 0] * x + matrices[..., i, 1] * y for i in range(2)], axis=-1)

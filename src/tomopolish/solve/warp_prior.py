@@ -1,10 +1,10 @@
-"""How far a warp may go: the Gaussian prior of its coefficients.
+"""The Gaussian prior of a warp's coefficients.
 
-Tilt images show a warp only where particles are. Coefficients that nothing determines (a spline's beyond the
-particles, slopes and twists where they are few) would grow without limit, and lose particles from their peaks
-on the way. `--def_reg` λ is a prior of precision 2λ, as in RELION. Without it the coefficients' spread
+Tilt images determine a warp only where there are particles. Undetermined coefficients (those of a spline
+beyond the particles, slopes and twists where particles are few) would grow without limit and move particles
+off their peaks. `--def_reg` λ is a prior of precision 2λ, as in RELION. Without it the coefficients' spread
 is estimated from the images: MacKay (1992), "Bayesian interpolation", Neural Comput. 4:415, the sum of their
-squares over the number of them that the images determine.
+squares divided by the number of them that the images determine.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MIN_SPREAD_PX = 0.1
 
 
 def initial_warp_precision(model: DeformationModel, windows: CorrelationWindows) -> Float[Array, "n"]:
-    """Precision of a warp's coefficients before anything is known.
+    """Return the initial precision of a warp's coefficients.
 
-    2λ, but a displacement by the range is the widest that is expected. Without λ, displacements by the
-    windows' correlation length: a warp that begins within the peaks finds the way to larger ones.
+    The precision is 2λ, but at least that of displacements by the range. Without λ it is that of
+    displacements by the windows' correlation length: a warp that starts within the peaks can grow from there.
     """
     regulariser = 2 * model.penalty_weights
     spread_px = float(windows.range_px)
@@ -37,21 +37,21 @@ def initial_warp_precision(model: DeformationModel, windows: CorrelationWindows)
 
 
 def spread_is_estimated(model: DeformationModel) -> bool:
-    """Whether there are coefficients, and nobody said how far they may go."""
+    """Return whether there are coefficients whose spread the settings do not state."""
     return model.shape[1] > 0 and not model.penalty_weights.any()
 
 
 def informed_warp_precision(
     problem: Problem, vector: Float[Array, "N"], factor: WarpFactor, range_px: float
 ) -> Float[Array, "G n"]:
-    """Precision of all coefficients as a solution shows it, between the range and `MIN_SPREAD_PX`.
+    """Return the precision of all coefficients at a solution, limited by the range and `MIN_SPREAD_PX`.
 
     Parameters
     ----------
     problem
-        Its deformation's spread is estimated.
+        Problem whose deformation's spread is estimated.
     factor
-        Of the remaining curvature of the coefficients at the solution, prior included.
+        Factor of the remaining curvature of the coefficients at the solution, prior included.
     """
     layout = problem.layout
     coefficients, prior = layout.unpack(vector).warp, layout.unpack(problem.precision).warp

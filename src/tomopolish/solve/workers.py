@@ -1,4 +1,4 @@
-"""Threads of the solver: tilt images spread over them, and none of linear algebra's own inside."""
+"""Threads of the solver, which share the tilt images; linear algebra uses no threads of its own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from threadpoolctl import ThreadpoolController
 
 
 class Workers:
-    """So many threads, the caller's among them; use as a context manager.
+    """Threads of the solver, including that of the caller; use as a context manager.
 
     Attributes
     ----------
     pool
-        As many threads, for work that the caller does not share in.
+        The same number of threads, for work in which the caller does not take part.
     """
 
     def __init__(self, threads: int) -> None:
@@ -41,14 +41,14 @@ class Workers:
         parts = max(1, min(self._threads, tilts))
         bounds = [tilts * part // parts for part in range(parts + 1)]
         slices = [slice(first, last) for first, last in pairwise(bounds)]
-        others = [self.pool.submit(work, part) for part in slices[1:]]
+        futures = [self.pool.submit(work, part) for part in slices[1:]]
         work(slices[0])
-        for other in others:
-            other.result()
+        for future in futures:
+            future.result()
 
 
 def alone(tilts: int, work: Callable[[slice], None]) -> None:
-    """As `Workers.over`, all in the caller's thread."""
+    """Call `work` like `Workers.over`, with all tilt images in the caller's thread."""
     work(slice(0, tilts))
 
 
@@ -58,7 +58,7 @@ Spread = Callable[[int, Callable[[slice], None]], None]
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep linear algebra to the calling threads: they are as many as there may be."""
+    """Restrict linear algebra to the calling threads, which already use all processors."""
     with _controller().limit(limits=1, user_api="blas"):
         yield
 

@@ -1,1 +1,1 @@
-"""The motion prior that makes the images most probable: `--s_vel`, `--s_div` and the kernel."""
+"""Estimation of the motion prior (`--s_vel`, `--s_div` and the kernel) that maximises the evidence."""

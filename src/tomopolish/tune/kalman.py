@@ -1,10 +1,10 @@
-"""Evidence of a motion prior: how probable it makes the measurements, whatever the geometry.
+"""Evidence of a motion prior: the probability of the measurements, integrated over the geometry.
 
-Particles are the state of a linear dynamical system, a random walk whose steps have the prior's covariance,
-seen through projections whose parameters are further noise, common to a tilt image. A Kalman filter (Kalman
-1960) integrates over all trajectories, positions and projections exactly, one tilt image at a time: O(F·P³)
-for F tilt images and P particles. Run backwards, it tells what it takes each measurement's error to be (de
-Jong & Penzer 1998, "Diagnosing shocks in time series", J. Am. Stat. Assoc. 93:796).
+Particles are the state of a linear dynamical system, a random walk whose steps have the prior's covariance.
+They are observed through projections whose parameters are further noise, common to a tilt image. A Kalman
+filter (Kalman 1960) integrates over all trajectories, positions and projections exactly, one tilt image at a
+time: O(F·P³) for F tilt images and P particles. A backward pass estimates each measurement's error (de Jong &
+Penzer 1998, "Diagnosing shocks in time series", J. Am. Stat. Assoc. 93:796).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FilterStep:
-    """One tilt image in the filter.
+    """State of the filter at one tilt image.
 
     Attributes
     ----------
     innovation
-        What the image adds to what was known, whitened.
+        Difference between the image's measurements and their prediction by earlier images, whitened.
     factor
         Cholesky factor of the innovation's covariance.
     gain
-        Whitened: a unit of whitened innovation moves the state by a row of it.
+        Whitened gain: a unit of whitened innovation moves the state by one of its rows.
     """
 
     frame: LinearFrame
@@ -44,12 +44,13 @@ class FilterStep:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ErrorEstimate:
-    """What the filter makes of one tilt image's errors of measurement.
+    """Smoothed errors of one tilt image's measurements.
 
     Attributes
     ----------
     squares
-        Of each pair's smoothed error over its expected square is ``squares / expected``; both sum over x, y.
+        ``squares / expected`` is the ratio of each pair's squared smoothed error to its expectation, both
+        summed over x and y.
     """
 
     squares: Float[Array, "V"]
@@ -57,7 +58,7 @@ class ErrorEstimate:
 
 
 def log_evidence(tomogram: LinearTomogram, prior: MotionPrior) -> float:
-    """Log-evidence of a motion prior, nats, up to a constant of the tomogram's measurements."""
+    """Return the log-evidence of a motion prior, nats, up to a constant of the tomogram's measurements."""
     value = 0.0
     for step in filter_steps(tomogram, prior):
         value -= 0.5 * float(step.innovation @ step.innovation)
@@ -85,8 +86,8 @@ def filter_steps(tomogram: LinearTomogram, prior: MotionPrior) -> Iterator[Filte
         S += B @ B.T
         S[np.diag_indices_from(S)] += 1.0
         factor = scipy.linalg.cholesky(S, lower=True, check_finite=False)
-        found = (frame.value - np.einsum("pij,pj->pi", H, mean[seen])).ravel()
-        innovation = scipy.linalg.solve_triangular(factor, found, lower=True, check_finite=False)
+        difference = (frame.value - np.einsum("pij,pj->pi", H, mean[seen])).ravel()
+        innovation = scipy.linalg.solve_triangular(factor, difference, lower=True, check_finite=False)
         gain = scipy.linalg.solve_triangular(factor, across, lower=True, check_finite=False)
         mean = mean + (innovation @ gain).reshape(count, 3)
         V = V - gain.T @ gain
@@ -94,7 +95,7 @@ def filter_steps(tomogram: LinearTomogram, prior: MotionPrior) -> Iterator[Filte
 
 
 def _walk(tomogram: LinearTomogram, prior: MotionPrior, weight: float) -> Float[Array, "3P 3P"]:
-    """Covariance of a step of all particles."""
+    """Return the covariance of a step of all particles."""
     return np.kron(prior.covariance_px(tomogram.positions_px, tomogram.scale_px, weight), np.eye(3))
 
 

@@ -1,7 +1,7 @@
-"""A tomogram as linear measurements of where its particles are, around a solution (docs/tuning.md).
+"""A tomogram as linear measurements of its particles' positions, about a solution (docs/tuning.md).
 
-Around the most probable geometry every pair's log-likelihood is a paraboloid of its 2D position: a position
-measured with a known error.
+Near the most probable geometry every pair's log-likelihood is a paraboloid in its 2D position, equivalent to
+a measured position with a known error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tomopolish.solve.uncertainty import expected_state
 Array = np.ndarray
 
 FLAT = 1e-6
-"""Pairs whose curvature in one direction is below this fraction of the other say nothing."""
+"""Pairs whose curvature in one direction is below this fraction of that in the other are not used."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +32,7 @@ class LinearFrame:
     Attributes
     ----------
     particles
-        Those measured.
+        Indices of the particles that are measured.
     """
 
     particles: Int[Array, "V"]
@@ -43,18 +43,18 @@ class LinearFrame:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearTomogram:
-    """A tomogram's measurements of where its particles are, tilt images in order of exposure.
+    """A tomogram's measurements of its particles' positions, tilt images in order of exposure.
 
     Attributes
     ----------
     positions_px
-        Between which the prior takes distances.
+        Positions between which the prior's distances are taken.
     position_variance
-        Of the static positions' prior, px².
+        Variance of the static positions' prior, px².
     scale_px
-        `--s_vel` times this are px per tilt image, `--s_div` times this are px.
+        Factor from `--s_vel` to px per tilt image, and from `--s_div` to px.
     step_weights
-        Variance of motion from each tilt image to the next, over that of a typical step.
+        Variance of motion from each tilt image to the next, divided by that of a typical step.
     """
 
     name: str
@@ -65,7 +65,7 @@ class LinearTomogram:
     step_weights: Float[Array, "T"]
 
     def with_noise(self, variances: Sequence[Float[Array, "V"]]) -> LinearTomogram:
-        """Return the measurements where each pair's errors have these variances, by tilt image."""
+        """Return the measurements with these variances of each pair's errors, by tilt image."""
         frames = []
         for frame, variance in zip(self.frames, variances, strict=True):
             s = 1 / np.sqrt(variance)[:, None]
@@ -90,13 +90,14 @@ def linearise(
 ) -> LinearTomogram:
     """Expand a problem with motion about a solution, with the pairs' expected curvature.
 
-    A pair's own curvature is larger where its noise happens to peak, which is where the solution is drawn to;
-    the expected one is not (see `solve.uncertainty`).
+    A pair's own curvature is larger where its noise peaks, and noise also draws the solution there. The
+    expected curvature is free of that bias (see `solve.uncertainty`).
 
     Parameters
     ----------
     problem
-        The projections' and positions' priors are taken about its input geometry; they should be wide.
+        Problem about whose input geometry the priors of projections and positions are taken; they should be
+        wide.
     power
         Weighted power of each pair's prediction.
     """
@@ -111,8 +112,8 @@ def linearise(
     offsets = problem.motion.offsets_px(layout.unpack(vector).motion)
     offsets = offsets + layout.unpack(vector).positions_px
     B = _tilt_derivatives(state)
-    found = layout.unpack(vector)
-    tilt_parameters = np.concatenate([found.angles, found.shifts_px], axis=1)
+    blocks = layout.unpack(vector)
+    tilt_parameters = np.concatenate([blocks.angles, blocks.shifts_px], axis=1)
     prior, free = layout.unpack(problem.precision), layout.unpack(problem.free)
     deviation = np.concatenate([free.angles, free.shifts_px], axis=1) / np.sqrt(
         np.concatenate([prior.angles, prior.shifts_px], axis=1)
@@ -143,7 +144,7 @@ def linearise(
 
 
 def _forces(problem: Problem, state: State) -> Float[Array, "F P 2"]:
-    """Gradient of each pair's log-likelihood by its unwarped 2D position."""
+    """Return the gradient of each pair's log-likelihood with respect to its unwarped 2D position."""
     positions = state.positions_2d_px
     if problem.warps:
         warp = problem.layout.unpack(state.vector).warp
@@ -155,7 +156,7 @@ def _forces(problem: Problem, state: State) -> Float[Array, "F P 2"]:
 
 
 def _tilt_derivatives(state: State) -> Float[Array, "F P 2 5"]:
-    """Change of each unwarped 2D position with its projection's three angles and two shifts."""
+    """Return the derivatives of each unwarped 2D position by its projection's three angles and two shifts."""
     axes = np.swapaxes(state.turn_rate, 1, 2)
     turning = np.cross(axes[:, None], state.turned[:, :, None])[..., :2]
     shifts = np.broadcast_to(np.eye(2), (*state.turned.shape[:2], 2, 2))

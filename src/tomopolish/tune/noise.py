@@ -1,8 +1,8 @@
-"""How large the measurements' errors really are: by tilt image, and by how crowded a particle is.
+"""Estimation of the measurements' errors, by tilt image and by the crowding of a particle.
 
-Correlation windows assume that images are a prediction plus noise of the measured spectrum. References carry
-noise of their own, most in the first images, which show the finest detail, and other particles lie behind
-and before one. Left as it is, what this adds to the errors would be taken for motion.
+Correlation windows assume that images are a prediction plus noise of the measured spectrum. The noise of the
+references, which has most effect in the first images with their finest detail, and overlapping particles add
+to the errors. Without a correction, these additional errors would be taken for motion.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = np.ndarray
 
 ROUNDS = 4
 PRIOR_COORDINATES = 10.0
-"""A tilt image's noise is drawn towards the average as if that had been seen in so many coordinates."""
+"""Weight of the average noise in the estimate for a tilt image, in coordinates."""
 
 REACH = 0.25
 """Distance over which particles disturb each other, in boxes."""
@@ -31,43 +31,43 @@ REACH = 0.25
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseModel:
-    """Variance of errors over what the weights take it to be: frame · (1 + slope · crowding).
+    """Variance of errors divided by that assumed in the weights: frame · (1 + slope · crowding).
 
     Attributes
     ----------
     frames
-        Of uncrowded particles in each tilt image, order of exposure.
+        Variance for uncrowded particles in each tilt image, in order of exposure.
     slope
-        Growth with crowding.
+        Relative growth of the variance with crowding.
     """
 
     frames: Float[Array, "F"]
     slope: float
 
     def variances(self, crowding: Sequence[Float[Array, "V"]]) -> list[Float[Array, "V"]]:
-        """Variance of each pair's errors, by tilt image."""
+        """Return the variance of each pair's errors, by tilt image."""
         return [phi * (1 + self.slope * c) for phi, c in zip(self.frames, crowding, strict=True)]
 
 
 def crowding(
     positions_2d_px: Float[Array, "F P 2"], all_positions_2d_px: Float[Array, "F Q 2"], box_px: int
 ) -> Float[Array, "F P"]:
-    """Count the other particles that overlap with each one in each tilt image, by their distance.
+    """Count the particles that overlap with each particle in each tilt image, weighted by distance.
 
     Parameters
     ----------
     positions_2d_px
-        Of the particles in question, which are among `all_positions_2d_px`.
+        Positions of the particles to count for, which are among `all_positions_2d_px`.
     """
     reach = REACH * box_px
-    found = np.empty(positions_2d_px.shape[:2])
+    count = np.empty(positions_2d_px.shape[:2])
     for f, (some, every) in enumerate(zip(positions_2d_px, all_positions_2d_px, strict=True)):
-        found[f] = np.exp(-cdist(some, every, "sqeuclidean") / reach**2).sum(axis=1) - 1.0
-    return np.maximum(found, 0.0)
+        count[f] = np.exp(-cdist(some, every, "sqeuclidean") / reach**2).sum(axis=1) - 1.0
+    return np.maximum(count, 0.0)
 
 
 def no_crowding(tomogram: LinearTomogram) -> NoiseModel:
-    """Return the noise that the weights assume."""
+    """Return the noise model that the weights assume."""
     return NoiseModel(frames=np.ones(len(tomogram.frames)), slope=0.0)
 
 
@@ -78,25 +78,25 @@ def fit_noise(
     start: NoiseModel,
     rounds: int = ROUNDS,
 ) -> NoiseModel:
-    """Fit the noise under a motion prior, by MacKay's fixed point: errors found over errors expected.
+    """Fit the noise under a motion prior, by MacKay's fixed point: observed over expected squared errors.
 
     Parameters
     ----------
     tomogram
-        Measurements as the weights take them to be.
+        Measurements with the noise that the weights assume.
     crowded
         Crowding of each measured pair, by tilt image.
     """
     model = start
     for _ in range(rounds):
-        found = smoothed_errors(tomogram.with_noise(model.variances(crowded)), prior)
-        squares = np.array([e.squares.sum() for e in found])
-        expected = np.array([e.expected.sum() for e in found])
+        errors = smoothed_errors(tomogram.with_noise(model.variances(crowded)), prior)
+        squares = np.array([e.squares.sum() for e in errors])
+        expected = np.array([e.expected.sum() for e in errors])
         overall = squares.sum() / max(expected.sum(), 1e-12)
         growth = (squares + PRIOR_COORDINATES * overall) / (expected + PRIOR_COORDINATES)
-        slope = _slope(model, [e.squares for e in found], [e.expected for e in found], growth, crowded)
+        slope = _slope(model, [e.squares for e in errors], [e.expected for e in errors], growth, crowded)
         frames = model.frames * growth
-        # one change at a time: the slope takes its share of the variance away from the frames
+        # The frames' factors keep their mean variance when the slope changes.
         before = _mean_factor(model.slope, crowded)
         model = NoiseModel(frames=frames * before / _mean_factor(slope, crowded), slope=slope)
     return model
@@ -113,7 +113,7 @@ def _slope(
     growth: Float[Array, "F"],
     crowded: Sequence[Array],
 ) -> float:
-    """Weighted regression of the errors found, over a tilt image's, on crowding."""
+    """Return the slope of a weighted regression of errors, divided by their tilt image's, on crowding."""
     c = np.concatenate([*crowded, np.zeros(0)])
     factor = 1 + model.slope * c
     over = np.concatenate([*(s / g for s, g in zip(squares, growth, strict=True)), np.zeros(0)])

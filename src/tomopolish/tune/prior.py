@@ -1,4 +1,4 @@
-"""The prior under comparison: an alignment's motion prior, and a drift of each particle by itself."""
+"""The prior that is tuned: an alignment's motion prior, plus an independent drift of each particle."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class MotionPrior:
     velocity_scale, distance_scale, squared_exponential, absolute
         As in `MotionSettings`.
     drift_scale
-        Standard deviation of velocities that no other particle shares, in the unit of the velocity scale. The
-        alignment knows no such thing. Here it takes up what looks like motion of single particles: errors of
-        the references and of overlapping neighbours, which change slowly from one tilt to the next.
+        Standard deviation of velocities that no other particle shares, in the unit of the velocity scale. An
+        alignment does not use it. In tuning it accounts for errors that look like motion of single particles:
+        those of the references and of overlapping neighbours, which change slowly from one tilt to the next.
     """
 
     velocity_scale: float
@@ -36,12 +36,12 @@ class MotionPrior:
     def covariance_px(
         self, positions_px: Float[Array, "P 3"], scale_px: float, step_weight: float = 1.0
     ) -> Float[Array, "P P"]:
-        """Covariance of all particles' velocities, one component, px² per tilt image.
+        """Return the covariance of all particles' velocities, one component, px² per tilt image.
 
         Parameters
         ----------
         step_weight
-            Variance of motion in this step over that in a typical one. The drift is the same in all steps.
+            Variance of motion in this step over that in a typical step. The drift is the same in all steps.
         """
         scaled = cdist(positions_px, positions_px) / (scale_px * self.distance_scale)
         shape = np.exp(-(scaled**2) if self.squared_exponential else -scaled)
@@ -51,7 +51,7 @@ class MotionPrior:
 
     @property
     def settings(self) -> MotionSettings:
-        """The part that an alignment can use."""
+        """Settings of an alignment with this prior, without the drift."""
         return MotionSettings(
             velocity_scale=self.velocity_scale,
             distance_scale=self.distance_scale,

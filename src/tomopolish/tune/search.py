@@ -1,4 +1,4 @@
-"""Greatest evidence along one scale at a time."""
+"""Search for the greatest evidence along one scale at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 STEP = 0.4
-"""Between two points of a profile, in the logarithm."""
+"""Distance between two points of a profile, in the logarithm."""
 
 BOUNDS = (1e-4, 1e3)
 EXTENSIONS = 40
@@ -28,9 +28,9 @@ class Profile:
     Attributes
     ----------
     logs, values
-        Where it was computed, ascending.
+        Logarithms of the scales that were tried, ascending, and the log-evidence there.
     best_log, best
-        Where it is greatest, and that.
+        Logarithm of the scale of greatest log-evidence, and this log-evidence.
     """
 
     logs: Float[Array, "n"]
@@ -44,11 +44,11 @@ class Profile:
         return float(np.exp(self.best_log))
 
     def at(self, logs: Float[Array, "m"]) -> Float[Array, "m"]:
-        """Interpolate; NaN outside of what was computed."""
+        """Return the interpolated log-evidence; NaN outside the scales that were tried."""
         return np.asarray(PchipInterpolator(self.logs, self.values, extrapolate=False)(logs))
 
     def extended(self, logs: Float[Array, "m"]) -> Float[Array, "m"]:
-        """Interpolate; beyond what was computed, a parabola about the best through the last point."""
+        """Return the log-evidence, interpolated, and extrapolated by parabolas about the best scale."""
         result = self.at(logs)
         for end in (0, -1):
             reach = self.logs[end] - self.best_log
@@ -60,9 +60,9 @@ class Profile:
         return result
 
     def interval(self) -> tuple[float, float]:
-        """Scales between which the log-evidence stays within `DROP` of the greatest.
+        """Return the scales between which the log-evidence stays within `DROP` of the greatest.
 
-        A side on which it never falls that far ends at the last scale that was tried.
+        On a side where it does not fall that far, the interval ends at the last scale that was tried.
         """
         if len(self.logs) == 1:
             return self.scale, self.scale
@@ -75,29 +75,29 @@ def profile(evidence: Callable[[float], float], guess: float, drop: float = DROP
     """Search a scale outwards from a guess until the log-evidence has fallen by `drop` on both sides."""
     known: dict[float, float] = {}
 
-    def look(log: float) -> None:
+    def evaluate(log: float) -> None:
         known[log] = evidence(float(np.exp(log)))
 
     low, high = np.log(BOUNDS)
     centre = float(np.clip(np.log(guess), low, high))
     for x in (centre - STEP, centre, centre + STEP):
-        look(x)
+        evaluate(x)
     for _ in range(EXTENSIONS):
         top = max(known.values())
         left, right = min(known), max(known)
         falls_left, falls_right = known[left] <= top - drop, known[right] <= top - drop
         rises_left = known[left] > known[right]
         if not falls_left and left > low and (rises_left or falls_right or right >= high):
-            look(left - STEP)
+            evaluate(left - STEP)
         elif not falls_right and right < high:
-            look(right + STEP)
+            evaluate(right + STEP)
         else:
             break
     return _summit(known)
 
 
 def row(evidences: Sequence[float], scales: Sequence[float]) -> Profile:
-    """Profile through scales, ascending, that were chosen beforehand; its summit is one of them."""
+    """Return a profile through ascending scales; the best scale is one of them."""
     best = int(np.argmax(evidences))
     return Profile(
         logs=np.log(np.asarray(scales)),

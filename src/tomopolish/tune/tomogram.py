@@ -1,4 +1,4 @@
-"""One tomogram of a tuning: windows computed once, solved again whenever the prior has changed."""
+"""A tomogram of a tuning, whose windows are computed once and solved again for each prior."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEWTON = NewtonOptions(relative_tolerance=1e-7, max_evaluations=40)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TunedTomogram:
-    """A tomogram's windows, and its solution with some motion prior.
+    """A tomogram's windows, and its solution with a motion prior.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class TunedTomogram:
     offsets_px
         Motion of the solution, file order.
     crowding
-        Of every pair, file order.
+        Crowding of every pair, file order.
     resolution_px
-        Period of the finest detail that is compared.
+        Period of the finest detail in the comparison.
     noise
-        Noise of the measurements as last fitted; None: not yet.
+        Last fit of the measurements' noise; None before the first fit.
     """
 
     series: TiltSeries
@@ -82,7 +82,7 @@ class TunedTomogram:
     def with_fitted_noise(
         self, measurements: LinearTomogram, prior: MotionPrior
     ) -> tuple[TunedTomogram, LinearTomogram]:
-        """Fit the noise under a motion prior; returns measurements in units of the errors found."""
+        """Fit the noise under a motion prior; returns measurements in units of the estimated errors."""
         crowded = [
             self.crowding[f, frame.particles]
             for f, frame in zip(self.series.chronological, measurements.frames, strict=True)
@@ -92,7 +92,7 @@ class TunedTomogram:
 
 
 def scale_px(series: TiltSeries, motion: MotionSettings) -> float:
-    """Pixels that are one unit of `--s_vel` and `--s_div`."""
+    """Return the length in px of one unit of `--s_vel` and `--s_div`."""
     return (1.0 if motion.absolute else series.frame_dose) / series.pixel_size_angstrom
 
 
@@ -112,38 +112,38 @@ def open_tomogram(
     Parameters
     ----------
     settings
-        With the motion prior to start from.
+        Settings with the initial motion prior.
 
     Raises
     ------
     RunError
-        when a tilt image cannot be read, or shows too little.
+        When a tilt image cannot be read, or too few particles or tilt images are visible.
     """
     assert settings.motion is not None
-    settings = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))  # nothing is judged here
-    everyone = particles.positions_px
+    settings = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))  # no evidence is needed
+    all_positions_px = particles.positions_px
     series = screened(series)
     particles = _subset(particles, max_particles)
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
         windows = correlation_windows(series, particles, references, settings, pool, progress)
     series = without_lost(series)
     if windows.visible.any(axis=0).sum() < 3 or windows.visible.any(axis=1).sum() < 3:
-        raise RunError(f"{series.name}: fewer than three particles or tilt images can be seen")
+        raise RunError(f"{series.name}: fewer than three particles or tilt images are visible")
     with threadpool_limits(1), progress.stage("alignment") as stage:
         windows, refinement = _solution(series, particles, windows, settings)
         stage.advance()
     layout = refinement.problem.layout
-    found = layout.unpack(refinement.vector)
+    blocks = layout.unpack(refinement.vector)
     return TunedTomogram(
         series=series,
         particles=particles,
         windows=windows,
         settings=settings,
-        static=np.concatenate([found.angles.ravel(), found.shifts_px.ravel(), found.positions_px.ravel()]),
-        offsets_px=refinement.problem.motion.offsets_px(found.motion),
+        static=np.concatenate([blocks.angles.ravel(), blocks.shifts_px.ravel(), blocks.positions_px.ravel()]),
+        offsets_px=refinement.problem.motion.offsets_px(blocks.motion),
         crowding=crowding(
             project(series.projections_px, particles.positions_px)[..., :2],
-            project(series.projections_px, everyone)[..., :2],
+            project(series.projections_px, all_positions_px)[..., :2],
             references.box_px,
         ),
         resolution_px=references.box_px / references.weight.last_shell,
@@ -177,14 +177,14 @@ def _refined(
 def _subset(particles: Particles, most: int) -> Particles:
     if len(particles) <= most:
         return particles
-    kept = np.sort(np.random.default_rng(0).choice(len(particles), most, replace=False))
+    chosen = np.sort(np.random.default_rng(0).choice(len(particles), most, replace=False))
     return replace(
         particles,
-        rows=particles.rows[kept],
-        names=tuple(particles.names[i] for i in kept),
-        positions_px=particles.positions_px[kept],
-        rotations=particles.rotations[kept],
-        half_set=particles.half_set[kept],
-        optics_group=particles.optics_group[kept],
-        trajectories_px=None if particles.trajectories_px is None else particles.trajectories_px[kept],
+        rows=particles.rows[chosen],
+        names=tuple(particles.names[i] for i in chosen),
+        positions_px=particles.positions_px[chosen],
+        rotations=particles.rotations[chosen],
+        half_set=particles.half_set[chosen],
+        optics_group=particles.optics_group[chosen],
+        trajectories_px=None if particles.trajectories_px is None else particles.trajectories_px[chosen],
     )

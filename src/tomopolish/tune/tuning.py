@@ -1,4 +1,4 @@
-"""A whole tuning: solve, fit the noise, find the prior of greatest evidence, and again with that prior."""
+"""The tuning loop: solve, fit the noise, find the prior of greatest evidence, and repeat with that prior."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tomopolish.tune.tomogram import TunedTomogram, scale_px
 ROUNDS = 3
 SOLUTIONS = 3
 NOISE_FITS = 2
-SETTLED = 0.03
-"""Relative change of the velocity scale below which solving again would change nothing that matters."""
+CONVERGED_CHANGE = 0.03
+"""Relative change of the velocity scale below which the solution is not computed again."""
 
 SAME_DISTANCE = 0.2
-"""The same of the logarithm of the distance scale."""
+"""Difference of the logarithms of two distance scales below which they count as equal."""
 
 EXPECTED_DRIFT = 0.01
-"""Drift per tilt image that imperfect references look like, in units of the resolution, as measured."""
+"""Apparent drift per tilt image due to imperfect references, in units of the resolution, as measured."""
 
 DRIFT_SPREAD = 0.3
-"""Standard deviation of its logarithm's prior."""
+"""Standard deviation of the prior of the drift's logarithm."""
 
 NARROW = 0.5
-"""How far a summit is searched down on either side, nats, where its width does not matter."""
+"""Fall of the log-evidence, nats, at which a search ends on either side where the width is not needed."""
 
 MATTERS = 5.0
-"""Gain in log-evidence, nats, for which a default is given up: more than imperfect references make up."""
+"""Gain in log-evidence, nats, required to replace a default: more than imperfect references can cause."""
 
 DISTANCES = 7
 NEAREST, FARTHEST = 0.15, 20.0
@@ -45,12 +45,12 @@ NEAREST, FARTHEST = 0.15, 20.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ridge:
-    """Greatest log-evidence along the velocity scale, for each of a row of distance scales.
+    """Greatest log-evidence along the velocity scale, for each of several distance scales.
 
     Attributes
     ----------
     profiles
-        Along the velocity scale.
+        Profiles along the velocity scale, one for each distance scale.
     """
 
     squared_exponential: bool
@@ -74,7 +74,7 @@ class Ridge:
         return float(np.exp(logs[best] - slope / (2 * square))) if square < 0 else self.distance_scales[best]
 
     def velocity_at(self, distance_scale: float) -> float:
-        """Best velocity scale for a distance scale, interpolated."""
+        """Return the best velocity scale for a distance scale, interpolated."""
         bests = [p.best_log for p in self.profiles]
         return float(np.exp(np.interp(np.log(distance_scale), np.log(self.distance_scales), bests)))
 
@@ -89,18 +89,18 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tuning:
-    """What was tried, and what is best.
+    """The priors that were tried, and the best.
 
     Attributes
     ----------
     ridges
-        Log-evidence for each kernel that was tried, the drift scale that of `chosen`.
+        Log-evidence for each kernel that was tried, at the drift scale of `chosen`.
     candidates
-        The default and each kernel's best.
+        The best prior of the default kernel and distance scale, and that of each kernel.
     chosen
-        The prior to align with.
+        The prior to use in alignments.
     velocity
-        Log-evidence along the velocity scale, whatever the drift.
+        Log-evidence along the velocity scale, with the best drift scale at each velocity scale.
     noises
         Noise of each tomogram.
     """
@@ -120,16 +120,16 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Search:
-    """Log-evidence of several tomograms' measurements, and its summits.
+    """Log-evidence of several tomograms' measurements, and the search for its maxima.
 
     Attributes
     ----------
     expected_drift
-        Drift scale that the prior of the drift scale expects.
+        Centre of the drift scale's prior.
     pool
-        Filters tomograms side by side.
+        Threads that filter tomograms in parallel.
     advance
-        Called after each evaluation.
+        Function that is called after each evaluation.
     """
 
     measured: Sequence[LinearTomogram]
@@ -138,55 +138,55 @@ class Search:
     advance: Callable[[], None] = field(default=lambda: None)
 
     def log_evidence(self, prior: MotionPrior) -> float:
-        """Of all tomograms together, with the drift scale's own prior, nats."""
+        """Return the log-evidence of all tomograms together and of the drift scale's prior, nats."""
         value = -0.5 * float(np.log(prior.drift_scale / self.expected_drift) / DRIFT_SPREAD) ** 2
         value += sum(self.pool.map(lambda tomogram: log_evidence(tomogram, prior), self.measured))
         self.advance()
         return value
 
     def along_velocity(self, prior: MotionPrior, drop: float = NARROW) -> Profile:
-        """Search the velocity scale; all else stays."""
+        """Search the velocity scale; all other parameters stay fixed."""
         return profile(
             lambda v: self.log_evidence(replace(prior, velocity_scale=v)), prior.velocity_scale, drop
         )
 
     def along_drift(self, prior: MotionPrior) -> Profile:
-        """Search the drift scale; all else stays."""
+        """Search the drift scale; all other parameters stay fixed."""
         return profile(lambda n: self.log_evidence(replace(prior, drift_scale=n)), prior.drift_scale, NARROW)
 
     def summit(self, prior: MotionPrior) -> Candidate:
-        """Search velocity and drift scale in turns."""
+        """Search velocity and drift scale in turn."""
         best = -np.inf
         for _ in range(4):
             prior = replace(prior, drift_scale=self.along_drift(prior).scale)
-            found = self.along_velocity(prior)
-            prior = replace(prior, velocity_scale=found.scale)
-            if found.best - best < 0.1:
+            along = self.along_velocity(prior)
+            prior = replace(prior, velocity_scale=along.scale)
+            if along.best - best < 0.1:
                 break
-            best = found.best
-        return Candidate(prior=prior, log_evidence=found.best)
+            best = along.best
+        return Candidate(prior=prior, log_evidence=along.best)
 
     def velocity_profile(self, candidate: Candidate) -> Profile:
-        """Log-evidence along the velocity scale, the best drift scale at each."""
+        """Return the log-evidence along the velocity scale, the best drift scale at each."""
         drift = candidate.prior.drift_scale
 
         def best_drift(velocity: float) -> float:
             nonlocal drift
-            found = self.along_drift(replace(candidate.prior, velocity_scale=velocity, drift_scale=drift))
-            drift = found.scale
-            return found.best
+            along = self.along_drift(replace(candidate.prior, velocity_scale=velocity, drift_scale=drift))
+            drift = along.scale
+            return along.best
 
         return profile(best_drift, candidate.prior.velocity_scale)
 
     def ridge(self, prior: MotionPrior, distances: Sequence[float], kernel: bool) -> Ridge:
-        """Profiles for ascending distance scales, each searched from its neighbour's best."""
-        found: dict[float, Profile] = {}
+        """Return the profiles for ascending distance scales, each searched from its neighbour's best."""
+        profiles: dict[float, Profile] = {}
         for distance in sorted(distances, key=lambda d: abs(np.log(d / prior.distance_scale))):
-            near = min(found, key=lambda d: abs(np.log(d / distance)), default=None)
-            velocity = prior.velocity_scale if near is None else found[near].scale
-            # Close particles' relative motion stays the same.
+            near = min(profiles, key=lambda d: abs(np.log(d / distance)), default=None)
+            velocity = prior.velocity_scale if near is None else profiles[near].scale
+            # The guess keeps the relative motion of close particles the same.
             guess = velocity * (distance / (near or prior.distance_scale)) ** (1.0 if kernel else 0.5)
-            found[distance] = self.along_velocity(
+            profiles[distance] = self.along_velocity(
                 replace(
                     prior,
                     velocity_scale=float(guess),
@@ -198,14 +198,14 @@ class Search:
         return Ridge(
             squared_exponential=kernel,
             distance_scales=ascending,
-            profiles=tuple(found[d] for d in ascending),
+            profiles=tuple(profiles[d] for d in ascending),
         )
 
 
 def distance_scales(tomograms: Sequence[TunedTomogram], motion: MotionSettings) -> list[float]:
-    """Distance scales worth trying, ascending: from close neighbours to far beyond the field of view.
+    """Return the distance scales to try, ascending, from close neighbours to far beyond the field of view.
 
-    Among them is that of `motion`.
+    They include that of `motion`.
     """
     spreads = [
         np.sqrt(np.sum(np.var(t.particles.positions_px, axis=0)) / 2) * t.series.pixel_size_angstrom
@@ -221,9 +221,9 @@ def distance_scales(tomograms: Sequence[TunedTomogram], motion: MotionSettings) 
 
 
 def expected_drift(tomograms: Sequence[TunedTomogram], motion: MotionSettings) -> float:
-    """Drift scale that imperfect references look like, in the unit of the velocity scale."""
-    found = [EXPECTED_DRIFT * t.resolution_px / scale_px(t.series, motion) for t in tomograms]
-    return float(np.median(found))
+    """Return the apparent drift due to imperfect references, in the unit of the velocity scale."""
+    drifts = [EXPECTED_DRIFT * t.resolution_px / scale_px(t.series, motion) for t in tomograms]
+    return float(np.median(drifts))
 
 
 def tune(
@@ -240,13 +240,14 @@ def tune(
     Parameters
     ----------
     start
-        Prior of the first solution. Its kernel and distance scale are kept where the images do not tell.
+        Prior of the first solution. Its kernel and distance scale are retained unless the evidence is against
+        them.
     distances
-        Distance scales that are compared; that of `start` is one of them.
+        Distance scales to compare; they include that of `start`.
     kernels
-        Whether squared-exponential, for each kernel that is compared.
+        Kernels to compare: True for squared-exponential, False for exponential.
     advance
-        Called after each evaluation of the evidence.
+        Function that is called after each evaluation of the evidence.
     """
     prior = MotionPrior(
         velocity_scale=start.velocity_scale,
@@ -258,20 +259,20 @@ def tune(
     default, known = prior, list(tomograms)
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         for _ in range(ROUNDS):
-            known, search, prior = _settled(known, prior, default.drift_scale, pool, advance)
+            known, search, prior = _converged(known, prior, default.drift_scale, pool, advance)
             ridges = tuple(search.ridge(prior, distances, kernel) for kernel in kernels)
             candidates = _candidates(search, ridges, prior, default)
-            # Noise is fitted under a prior, which makes others look worse: begin again with a better one.
+            # Noise that is fitted under one prior puts all others at a disadvantage: repeat with the best.
             best = max(candidates, key=lambda c: c.log_evidence)
             if _same_kind(best.prior, prior):
                 break
             prior = best.prior
         chosen = _choose(candidates)
         if not _same_kind(chosen.prior, prior):
-            known, search, prior = _settled(known, chosen.prior, default.drift_scale, pool, advance)
-            found = replace(chosen, prior=prior)
-            candidates = tuple(found if c is chosen else c for c in candidates)
-            chosen = found
+            known, search, prior = _converged(known, chosen.prior, default.drift_scale, pool, advance)
+            updated = replace(chosen, prior=prior)
+            candidates = tuple(updated if c is chosen else c for c in candidates)
+            chosen = updated
         velocity = search.velocity_profile(chosen)
     return Tuning(
         ridges=ridges,
@@ -282,14 +283,14 @@ def tune(
     )
 
 
-def _settled(
+def _converged(
     tomograms: Sequence[TunedTomogram],
     prior: MotionPrior,
     drift: float,
     pool: ThreadPoolExecutor,
     advance: Callable[[], None],
 ) -> tuple[list[TunedTomogram], Search, MotionPrior]:
-    """Solve, and fit noise, velocity and drift in turns; kernel and distance scale stay."""
+    """Solve; fit noise, velocity and drift in turn to convergence, at fixed kernel and distance scale."""
     known = list(tomograms)
     for _ in range(SOLUTIONS):
         motion = prior.settings
@@ -316,14 +317,14 @@ def _settled(
 def _candidates(
     search: Search, ridges: Sequence[Ridge], prior: MotionPrior, default: MotionPrior
 ) -> tuple[Candidate, ...]:
-    """Refine the default, which comes first, and each kernel's best."""
-    wanted = [(default.squared_exponential, default.distance_scale)]
-    wanted += [(r.squared_exponential, r.best_distance) for r in ridges]
-    found = []
-    for kernel, distance in dict.fromkeys(wanted):
+    """Refine the default, which comes first, and the best distance scale of each kernel."""
+    starts = [(default.squared_exponential, default.distance_scale)]
+    starts += [(r.squared_exponential, r.best_distance) for r in ridges]
+    candidates = []
+    for kernel, distance in dict.fromkeys(starts):
         ridge = next(r for r in ridges if r.squared_exponential == kernel)
         velocity = ridge.velocity_at(distance)
-        found.append(
+        candidates.append(
             search.summit(
                 replace(
                     prior,
@@ -333,11 +334,11 @@ def _candidates(
                 )
             )
         )
-    return tuple(found)
+    return tuple(candidates)
 
 
 def _choose(candidates: Sequence[Candidate]) -> Candidate:
-    """Choose the default unless the evidence is against it; then its kernel unless that is."""
+    """Choose the default unless the evidence is against it; then its kernel, unless the evidence is, too."""
     default, best = candidates[0], max(candidates, key=lambda c: c.log_evidence)
     kernel = default.prior.squared_exponential
     alike = max(
@@ -349,12 +350,12 @@ def _choose(candidates: Sequence[Candidate]) -> Candidate:
     return best
 
 
-def _same_kind(one: MotionPrior, other: MotionPrior) -> bool:
+def _same_kind(a: MotionPrior, b: MotionPrior) -> bool:
     return (
-        one.squared_exponential == other.squared_exponential
-        and abs(np.log(one.distance_scale / other.distance_scale)) < SAME_DISTANCE
+        a.squared_exponential == b.squared_exponential
+        and abs(np.log(a.distance_scale / b.distance_scale)) < SAME_DISTANCE
     )
 
 
-def _alike(one: MotionPrior, other: MotionPrior) -> bool:
-    return _same_kind(one, other) and abs(np.log(one.velocity_scale / other.velocity_scale)) < SETTLED
+def _alike(a: MotionPrior, b: MotionPrior) -> bool:
+    return _same_kind(a, b) and abs(np.log(a.velocity_scale / b.velocity_scale)) < CONVERGED_CHANGE

@@ -1,1 +1,1 @@
-"""Compiled loops over boxes and Fourier pixels, for the CPU and for CUDA."""
+"""Compiled loops over boxes and Fourier pixels, for CPU and CUDA."""

@@ -1,4 +1,4 @@
-"""Compiled kernel of back-projection, CPU: one thread, without Python's lock."""
+"""Compiled kernel of back-projection on the CPU, on one thread, without Python's lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tomopolish.jit import inlined, kernel
 
 @inlined(fastmath=True, error_model="numpy")
 def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
-    """Share a sample among the eight voxels around it, trilinearly; Friedel symmetry for x < 0."""
+    """Add a sample to the eight voxels around it, trilinearly; Friedel symmetry applies for x < 0."""
     reach = total.shape[2] - 2
     if x < np.float32(0):
         x, y, z, im = -x, -y, -z, -im
@@ -32,17 +32,17 @@ def _spread(total, x, y, z, re, im, weight):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=True, error_model="numpy")
 def back_project(  # type: ignore[no-untyped-def]
-    spectra, box, symmetry, views, centre, columns_used, weight, signal_weight, defocus, phase,
+    spectra, box_px, symmetry, views, centre, columns_used, weight, signal_weight, defocus, phase,
     odd, group, total,
 ):  # fmt: skip
-    """Add images to a transform: Σ w c O e^{2πi k·centre/s} and Σ w c², c the prediction's real factor.
+    """Add images to a transform: Σ w c O e^{2πi k·centre/s} and Σ w c², with c the real prediction factor.
 
     Parameters
     ----------
-    spectra, box : as in `correlation.kernels_cpu.correlate_spectra`
-    symmetry : (G, 3, 3) float32, rotations that leave the structure as it is, the identity among them
+    spectra, box_px : as in `kernels.compare.correlate_spectra`
+    symmetry : (G, 3, 3) float32, rotations that map the structure to itself, including the identity
     views, centre, columns_used, defocus, phase, odd, group
-        As in `correlation.kernels_cpu.correlate_spectra`
+        As in `kernels.compare.correlate_spectra`
     weight : (2, R, C) float32, w times the real factors of c without the CTF's sine, and normalisation
     signal_weight : (2, R, C) float32, the same for w c², with the full plane's multiplicity
     total : (2r + 2, 2r + 2, r + 2, 3) float32, added to: real part, imaginary part, weight at
@@ -50,8 +50,8 @@ def back_project(  # type: ignore[no-untyped-def]
     """
     for b in range(spectra.shape[0]):
         view, g = views[b], group[b]
-        turn_x = 2 * np.pi * centre[b, 0] / box
-        turn_y = 2 * np.pi * centre[b, 1] / box
+        turn_x = 2 * np.pi * centre[b, 0] / box_px
+        turn_y = 2 * np.pi * centre[b, 1] / box_px
         for sign in range(2):
             for r in range(sign, weight.shape[1]):
                 row = -r if sign else r

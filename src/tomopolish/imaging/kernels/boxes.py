@@ -1,9 +1,9 @@
-"""Compiled transforms of boxes, CPU: cut out of an image, masked, and taken to the frequencies in use.
+"""Compiled kernels (CPU) that cut boxes from an image, mask them and transform them.
 
-Libraries transform whole arrays, one line after the other. Here one instruction works on the same step of
-many lines, the pixels come straight from the image, two real columns make one complex one, rows of
-frequencies beyond those in use are dropped after half of the work, and nothing leaves the second cache: a
-third of the time (docs/performance.md).
+Libraries transform complete arrays, line by line. Here one instruction performs the same step of many lines,
+pixels are read directly from the image, two real columns form one complex column, rows of frequencies beyond
+those in use are dropped after half of the work, and all data stay within the second cache. This takes a third
+of the time (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from tomopolish.jit import inlined, kernel
 
 LANES = 64
-"""Most lines that are transformed at once: so many leave a box's strip within the second cache."""
+"""Maximum number of lines that are transformed at once, so that a box's strip fits into the second cache."""
 
 _HALF, _ONE, _J = np.float32(0.5), np.complex64(1), np.complex64(1j)
 _SIN_60 = np.complex64(1j * np.sqrt(0.75))
@@ -28,7 +28,10 @@ def _row(parts, first, lanes):  # type: ignore[no-untyped-def]
 
 @inlined(fastmath=True, error_model="numpy")
 def _two(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
-    """Combine two rows of lanes, the first of which begins at a; so below. They are turned afterwards."""
+    """Combine two rows of lanes, the first of which begins at a, and multiply them by the twiddles.
+
+    The following functions do the same for other numbers of rows.
+    """
     ar, ai = _row(re, a, lanes), _row(im, a, lanes)
     br, bi = _row(re, a + apart, lanes), _row(im, a + apart, lanes)
     w = turns[0]
@@ -158,10 +161,10 @@ def _any(re, im, a, apart, lanes, turns, roots, work):  # type: ignore[no-untype
 
 @inlined(fastmath=True, error_model="numpy")
 def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work):  # type: ignore[no-untyped-def]
-    """Discrete Fourier transforms, in place, of `lanes` lines side by side.
+    """Compute discrete Fourier transforms, in place, of `lanes` lines side by side.
 
     Sample t of the line in lane i is at ``t · stride + first + i``. Decimation in frequency (Cooley and Tukey
-    1965, Math. Comput. 19, 297): frequency k ends up where `fft_plan.FftPlan.place` says.
+    1965, Math. Comput. 19, 297): frequency k is afterwards at index `fft_plan.FftPlan.place[k]`.
 
     Parameters
     ----------
@@ -197,17 +200,17 @@ def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work
 
 @inlined(fastmath=True, error_model="numpy")
 def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
-    """Mean of a box's pixels where `outside` is 1, in two parts: some pixel, and what is missing."""
+    """Return the mean of a box's pixels where `outside` is 1, as one pixel's value and the rest."""
     height, width = image.shape
     size = len(outside)
-    whole = x0 >= 0 and x0 + size <= width
-    # Differences to a pixel near the mean lose no digits in float32.
+    is_inside = x0 >= 0 and x0 + size <= width
+    # Differences from a pixel near the mean lose no digits in float32.
     pivot = image[min(max(y0, 0), height - 1), min(max(x0, 0), width - 1)]
     total, count = 0.0, 0.0
     for y in range(size):
         row, ring = image[min(max(y0 + y, 0), height - 1)], outside[y]
         part, counted = np.float32(0), np.float32(0)
-        if whole:
+        if is_inside:
             pixels = row[x0 : x0 + size]
             for x in range(size):
                 part += (pixels[x] - pivot) * ring[x]
@@ -224,10 +227,10 @@ def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
 def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-untyped-def]
     """Write ``(pixel − pivot − rest) · falloff`` for `lanes` columns of pixels, row after row."""
     height, width = image.shape
-    whole = x0 >= 0 and x0 + lanes <= width
+    is_inside = x0 >= 0 and x0 + lanes <= width
     for y in range(len(falloff)):
         row, soft, line = image[min(max(y0 + y, 0), height - 1)], falloff[y], out[y * lanes : (y + 1) * lanes]
-        if whole:
+        if is_inside:
             pixels = row[x0 : x0 + lanes]
             for x in range(lanes):
                 line[x] = ((pixels[x] - pivot) - rest) * soft[x]
@@ -238,12 +241,12 @@ def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-u
 
 @inlined(fastmath=True, error_model="numpy")
 def _separate(re, im, many, at, mate, first, stride, half, rows):  # type: ignore[no-untyped-def]
-    """Turn transforms of two real columns in one into rows of lanes that are frequencies.
+    """Separate the transforms of two real columns in one complex column into rows of frequencies.
 
     Parameters
     ----------
-    at, mate : (R,) places of the frequencies ky and −ky among transforms of `many` lanes
-    first : place of the first of the left columns; those of the right half follow `half` columns later
+    at, mate : (R,) indices of the frequencies ky and −ky among transforms of `many` lanes
+    first : index of the first of the left columns; those of the right half follow `half` columns later
     """
     for x in range(many):
         left = first + x * stride
@@ -283,7 +286,7 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
     strips = (half + LANES - 1) // LANES
     lanes = (half + strips - 1) // strips
     stride = (rows + 15) // 16 * 16
-    # Columns of pixels at the front, rows of frequencies after them.
+    # The buffer begins with columns of pixels; rows of frequencies follow.
     front = size * lanes
     re, im = np.zeros(front + size * stride, np.float32), np.zeros(front + size * stride, np.float32)
     work = np.empty((2, len(roots), LANES), np.float32)
@@ -309,8 +312,8 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
                     at[r], mate[r] = place[r] * many, place[(size - r) % size] * many
                 _separate(re, im, many, at, mate, front + left * stride, stride, half, rows)
         for c in range(columns):
-            start, other = front + place[c] * stride, front + place[(size - c) % size] * stride
+            start, mirror = front + place[c] * stride, front + place[(size - c) % size] * stride
             for r in range(rows):
                 spectra[b, 0, 0, r, c], spectra[b, 1, 0, r, c] = re[start + r], im[start + r]
-                spectra[b, 0, 1, r, c], spectra[b, 1, 1, r, c] = re[other + r], -im[other + r]
+                spectra[b, 0, 1, r, c], spectra[b, 1, 1, r, c] = re[mirror + r], -im[mirror + r]
             spectra[b, 0, 1, 0, c], spectra[b, 1, 1, 0, c] = 0, 0

@@ -1,7 +1,7 @@
 """Compiled kernels of the correlation stage, CPU.
 
-Each works on a chunk of particle–tilt pairs small enough to stay in cache, on one thread, without holding
-Python's lock; the caller spreads chunks over threads (`windows`). Results do not depend on the threads.
+Each kernel works on a chunk of pairs that fits into cache, on one thread, without Python's lock; the caller
+spreads chunks over threads (`windows`). Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import numpy as np
 from tomopolish.imaging.kernels.pixel_cpu import blend, ctf_phase, locate, sine
 from tomopolish.jit import inlined, kernel
 
-# No loop over pixels reads an array under a condition that stays the same within it, least of all one that
-# may be empty. Before such a loop LLVM looks whether what might be read overlaps what is written: an empty
-# array may lie just before that, and then the pixels are done one by one, which rounds otherwise.
+# No loop over pixels may read an array under a loop-invariant condition, in particular an array that may be
+# empty. Before such a loop LLVM tests whether input and output overlap in memory. An empty array may lie just
+# before the output; the pixels are then processed one by one, with different rounding.
 
 VECTOR = 16
-"""Floats that one instruction takes at most."""
+"""Maximum number of floats in one instruction."""
 
 
 @inlined(fastmath=True, error_model="numpy")
 def slice_reference(  # type: ignore[no-untyped-def]
     reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
 ):  # fmt: skip
-    """Predicted spectrum of one pair before the CTF, over the frequencies in use.
+    """Compute the predicted spectrum of one pair before the CTF, over the frequencies in use.
 
-    In each row all places are found first, in vector instructions; then what is there, which jumps through
+    In each row all places are computed first, in vector instructions; the values there are spread over
     memory.
 
     Parameters
     ----------
     reference, reach : `ReferenceTransform.flat`, `.reach`
-    odd : (2, R, C) complex64 factor; (2, R, 0) when there is none
+    odd : (2, R, C) complex64 factor; (2, R, 0) where it is 1
     places, within : (W,) uint32 and (4, W) float32, scratch; W is C rounded up to `VECTOR`
     slice_re, slice_im : (2, R, C) float32, written where frequencies are in use
     """
@@ -43,7 +43,7 @@ def slice_reference(  # type: ignore[no-untyped-def]
             ky = np.float32(r - 2 * sign * r)
             bx, by, bz = ky * view[1, 0], ky * view[1, 1], ky * view[1, 2]
             count = columns_used[sign, r]
-            # Whole vectors: what is left over would be done one by one.
+            # Rows are rounded up to full vectors; a remainder would be processed one by one.
             for i in range((count + VECTOR - 1) // VECTOR * VECTOR):
                 k = np.float32(i)
                 places[i], tx[i], ty[i], tz[i], side[i] = locate(
@@ -88,22 +88,21 @@ def compare(  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
-    spectra, box, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
+    spectra, box_px, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
     phase, odd, group, product, power,
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
     Slice of the reference, then CTF, aberrations, weights, product, and the phase that moves the particle's
-    exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that −sin γ and the
-    negative contrast leave (docs/conventions.md): positive correlation is a match. Rows ky and −ky are done
-    together,
-    and their sum E and difference D written as real numbers, which halves the work of the small inverse
-    transform (`windows.small_inverse`).
+    exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that results from
+    −sin γ and the negative contrast (docs/conventions.md): positive correlation is a match. Rows ky and −ky
+    are processed together, and their sum E and difference D are written as real numbers, which halves the
+    work of the small inverse transform (`windows.small_inverse`).
 
     Parameters
     ----------
-    spectra : (B, 2, 2, R, C) float32, see `kernels_fft.box_spectra`
-    box : int, edge s of the boxes, px
+    spectra : (B, 2, 2, R, C) float32, see `kernels.boxes.box_spectra`
+    box_px : int, edge s of the boxes
     reference, reach : (N,) float32 and int, `ReferenceTransform.flat`, `.reach`
     half_set, group : (B,) int64
     views : (B, 2, 3) float32, first two rows of each view matrix
@@ -111,8 +110,8 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
     weight, signal_weight : (2, R, C) float32, all real weights of this tilt in the product and in Σ w |S|²
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
-    phase : (G, 2, R, C) float32, γ but for defocus
-    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
+    phase : (G, 2, R, C) float32, γ without defocus
+    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) where it is 1
     product : (B, 4, R, C) float32, written: Re E, Im D, Im E, Re D
     power : (B,) float64, written: Σ w |S|² over the full plane
     """
@@ -128,7 +127,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     padded = (columns + VECTOR - 1) // VECTOR * VECTOR
     places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
     re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
-    unit = 2 * np.pi / box
+    unit = 2 * np.pi / box_px
     for b in range(spectra.shape[0]):
         slice_reference(
             reference, reach, half_set[b], views[b], columns_used, odd[group[b]], places, within,
@@ -164,14 +163,14 @@ def add_power(spectra, total):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True, error_model="numpy")
-def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
-    """Write ``(volume − mean) · factor``, the mean being that under the window.
+def taper(volume, window, factor, window_sum, out):  # type: ignore[no-untyped-def]
+    """Write ``(volume − mean) · factor``, where the mean is weighted by the window.
 
     Parameters
     ----------
     volume, out : (s, s, s) float32
     window, factor : (⌊s/2⌋ + 1, ⌊s/2⌋ + 1, s) float32, at distances |z − ⌊s/2⌋| and |y − ⌊s/2⌋|
-    whole : float, sum of the window
+    window_sum : float, sum of the window
     """
     size = len(volume)
     total = 0.0
@@ -182,7 +181,7 @@ def taper(volume, window, factor, whole, out):  # type: ignore[no-untyped-def]
             for x in range(size):
                 part += row[x] * line[x]
             total += part
-    mean = np.float32(total / whole)
+    mean = np.float32(total / window_sum)
     for z in range(size):
         for y in range(size):
             row, line, into = volume[z, y], factor[abs(z - size // 2), abs(y - size // 2)], out[z, y]

@@ -41,9 +41,9 @@ def _block_sum(values):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-untyped-def]
-    """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the soft edge.
+    """Cut boxes, subtract the mean of the pixels outside the inscribed circle, and apply the mask.
 
-    One block of threads per box. Arguments as in `kernels_cpu.extract_boxes`; `ring` is its `outside`.
+    One block of threads per box. Arguments as in `kernels.boxes.box_spectra`; `ring` is its `outside`.
     """
     shared = cuda.shared.array(THREADS, float32)
     count = cuda.shared.array(THREADS, float32)
@@ -51,7 +51,7 @@ def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-unty
     size = falloff.shape[0]
     bottom, right = image.shape[0] - 1, image.shape[1] - 1
     x0, y0 = corners[box, 0], corners[box, 1]
-    # Any pixel near the mean: differences to it lose no digits in float32.
+    # Differences from a pixel near the mean lose no digits in float32.
     pivot = image[min(max(y0, 0), bottom), min(max(x0, 0), right)]
     total, outside = np.float32(0), 0
     for p in range(thread, size * size, THREADS):
@@ -72,7 +72,7 @@ def extract_boxes(image, corners, falloff, ring, boxes):  # type: ignore[no-unty
 def _correlate_pixel(  # type: ignore[no-untyped-def]
     observed, reference, reach, half, seen, kx, ky, weight, signal_weight, phase, odd, unit,
 ):  # fmt: skip
-    """One pixel of w · O · conj(S) · e^{2πi k·centre/s} as (re, im), and of w |S|²."""
+    """Return w · O · conj(S) · e^{2πi k·centre/s} as (re, im), and w |S|², of one pixel."""
     place, tx, ty, tz, side = _locate(
         kx * seen[0] + ky * seen[3],
         kx * seen[1] + ky * seen[4],
@@ -99,9 +99,9 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
 
-    A grid of (pairs, blocks): each thread does pixels (kx, ky) and (kx, −ky) of one pair, and writes their
-    sum E and difference D. What a pair has of its own comes in two arrays, since each array costs the host
-    time at every launch. Arguments as in `kernels_cpu.correlate_spectra`, except:
+    The grid is (pairs, blocks); each thread processes pixels (kx, ky) and (kx, −ky) of one pair and writes
+    their sum E and difference D. The data of single pairs are in two arrays, since each array costs the host
+    time at every launch. Arguments are as in `kernels.compare.correlate_spectra`, except:
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
         kx, ky = np.float32(c), np.float32(r)
         half, g, box, own = chosen[pair, 0], chosen[pair, 1], chosen[pair, 2], seen[pair]
         unit = np.float32(2) * _HALF_TURN / np.float32(size)
-        # e^{2πi k·(s/2)/s}: the box's own centre
+        # e^{2πi k·(s/2)/s} refers to the box's centre
         sign = np.float32(1 - 2 * ((r + c) % 2))
         plus_re, plus_im, minus_re, minus_im = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         factor = np.complex64(1)

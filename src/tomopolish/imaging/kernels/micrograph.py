@@ -1,4 +1,4 @@
-"""Compiled kernel of predicted micrographs, CPU: spectra of predicted particle images."""
+"""Compiled kernel of predicted micrographs (CPU), for the spectra of predicted particle images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def predict_spectra(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Predict boxes with one particle each, as they appear in the image: protein dark.
 
-    Slice of the reference × CTF × aberrations × weights, moved to the particle's exact place in its box; the
-    contrast's and the CTF's minus signs cancel (docs/conventions.md, Optics).
+    The prediction is the slice of the reference × CTF × aberrations × weights, moved to the particle's exact
+    place in its box; the minus signs of contrast and CTF cancel (docs/conventions.md, Optics).
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def predict_spectra(  # type: ignore[no-untyped-def]
     columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
     weight : (2, R, C) float32, all real factors
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
-    phase : (G, 2, R, C) float32, γ but for defocus
-    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) when there is none
+    phase : (G, 2, R, C) float32, γ without defocus
+    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) where it is 1
     spectra : (B, s, C) complex64, written; columns kx = 0 … C − 1
     """
     size, columns = spectra.shape[1], spectra.shape[2]

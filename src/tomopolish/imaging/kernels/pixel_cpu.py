@@ -1,4 +1,4 @@
-"""Arithmetic of one Fourier pixel (`pixel`) as the CPU's kernels take it, with options of its own."""
+"""Arithmetic of one Fourier pixel (`pixel`), compiled for the CPU's kernels."""
 
 from __future__ import annotations
 

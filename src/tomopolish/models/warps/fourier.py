@@ -20,7 +20,7 @@ class FourierWarp(CompiledWarp):
     """Waves cos(k·q) and sin(k·q), k = (πx/w, πy/h), q counted from the image's first pixel.
 
     The frequencies (x, y) are those of a gw×gh half plane without its origin. Periods reach up to twice the
-    image, so that a warp need not match at opposite borders. Coefficients run over component (dx, dy),
+    image, so that a warp need not be equal at opposite borders. Coefficients run over component (dx, dy),
     frequency, and (cosine, sine).
 
     Attributes
@@ -28,7 +28,7 @@ class FourierWarp(CompiledWarp):
     grid
         (gw, gh).
     warps
-        1 for the whole series, or F.
+        1 for a warp that all tilt images share, or F.
     regulariser
         λ of the penalty λΣ|k|²c², |k| in radians per px.
     """
@@ -44,7 +44,7 @@ class FourierWarp(CompiledWarp):
     def frequencies(self) -> Int[Array, "waves 2"]:
         """(x, y) of every wave: row by row, y = 0 … ⌊gh/2⌋ − 1, then −⌈gh/2⌉ … −1; x ≤ ⌊gw/2⌋.
 
-        x starts from 1 in row 0 and in the negative rows, from 0 in the others.
+        x starts from 1 in row 0 and in the negative rows, from 0 in the positive rows.
         """
         columns, half = self.grid[0] // 2 + 1, self.grid[1] // 2
         rows = [(y, 0 if y > 0 else 1) for y in (*range(half), *range(half - self.grid[1], 0))]
@@ -64,7 +64,7 @@ class FourierWarp(CompiledWarp):
         return np.asarray(self.regulariser * np.tile(np.repeat(squared, 2), 2))
 
     def _constants(self) -> tuple[Array, ...]:
-        """Angular frequency of x = 1 and y = 1, radians per px; and all frequencies."""
+        """Return the angular frequency of x = 1 and y = 1, radians per px; and all frequencies."""
         return np.pi / np.asarray(self.image_size_px, dtype=np.float64), self.frequencies
 
     def _view(self, coefficients: Array) -> Array:

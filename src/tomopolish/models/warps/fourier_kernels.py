@@ -1,7 +1,7 @@
-"""Compiled loops of the Fourier warp over particle–tilt pairs, serial and without Python's lock.
+"""Compiled loops of the Fourier warp over pairs, on one thread and without Python's lock.
 
-In all of them `waves` is ``[warp, component, wave, cosine or sine]``; a single warp serves all tilt images.
-One cosine and sine per axis are computed; those of all waves follow by angle addition.
+In all loops `waves` is ``[warp, component, wave, cosine or sine]``; a single warp applies to all tilt images.
+Only one cosine and sine per axis are computed; those of all waves follow by angle addition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tomopolish.jit import inlined, kernel
 
 @inlined()
 def _reach(frequencies, axis):  # type: ignore[no-untyped-def]
-    """Largest |frequency| along an axis."""
+    """Return the largest |frequency| along an axis."""
     reach = 0
     for n in range(frequencies.shape[0]):
         reach = max(reach, abs(frequencies[n, axis]))
@@ -22,7 +22,7 @@ def _reach(frequencies, axis):  # type: ignore[no-untyped-def]
 
 @inlined()
 def _multiples(angle, cosines, sines):  # type: ignore[no-untyped-def]
-    """Cosine and sine of 0, 1, 2, … times an angle."""
+    """Compute the cosine and sine of 0, 1, 2, … times an angle."""
     cosines[0], sines[0] = 1.0, 0.0
     c, s = np.cos(angle), np.sin(angle)
     for n in range(1, cosines.shape[0]):
@@ -32,7 +32,7 @@ def _multiples(angle, cosines, sines):  # type: ignore[no-untyped-def]
 
 @inlined()
 def _phase(x, y, cx, sx, cy, sy):  # type: ignore[no-untyped-def]
-    """Cosine and sine of a wave's phase, x ≥ 0."""
+    """Return the cosine and sine of a wave's phase, x ≥ 0."""
     c, s = cy[abs(y)], sy[abs(y)]
     if y < 0:
         s = -s
@@ -41,7 +41,7 @@ def _phase(x, y, cx, sx, cy, sy):  # type: ignore[no-untyped-def]
 
 @kernel(error_model="numpy")
 def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
-    """Displacement of every pair.
+    """Compute the displacement of every pair.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyp
 
 @kernel(error_model="numpy")
 def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def]
-    """Cosine and sine of every wave, in turn, at every pair; parameters as in `displace`.
+    """Compute the cosine and sine of every wave, in turn, at every pair; parameters as in `displace`.
 
     ``out`` is (F, P, waves, 2), written.
     """
@@ -85,7 +85,7 @@ def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def
 
 @kernel(error_model="numpy")
 def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
-    """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
+    """Compute ∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
     cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
     for f in range(positions.shape[0]):

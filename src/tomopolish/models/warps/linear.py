@@ -15,12 +15,12 @@ Array = np.ndarray
 class LinearWarp:
     """Displacement g = (a x', b x' + c y'), (x', y') the position relative to (w/2, h/2).
 
-    The missing fourth term would be a rotation of the image, which the projections carry.
+    The missing fourth term would be a rotation of the image, which belongs to the projections.
 
     Attributes
     ----------
     warps
-        1 for the whole series, or F.
+        1 for a warp that all tilt images share, or F.
     regulariser
         λ of the penalty λΣc².
     """
@@ -47,18 +47,18 @@ class LinearWarp:
     def displacement_px(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:
-        """Displacement at the positions."""
+        """Return the displacement at the positions."""
         x, y = self._centred(positions_px)
         a, b, c = (coefficients[:, i, None] for i in range(3))
         return np.stack([a * x, b * x + c * y], axis=-1)
 
     def functions(self, positions_px: Float[Array, "F P 2"]) -> None:
-        """There are none: the components are not sums of the same functions."""
+        """Return None: the two components are not sums of the same functions."""
 
     def jacobian(
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2 2"]:
-        """∂g_i/∂q_j, the same everywhere in an image."""
+        """Return ∂g_i/∂q_j, the same everywhere in an image."""
         result = np.zeros((*positions_px.shape, 2))
         a, b, c = (coefficients[:, i, None] for i in range(3))
         result[..., 0, 0] = a
@@ -69,7 +69,7 @@ class LinearWarp:
     def adjoint(
         self, positions_px: Float[Array, "F P 2"], gradient: Float[Array, "F P 2"]
     ) -> Float[Array, "G n"]:
-        """Gradient with respect to the coefficients, given that with respect to the displacements."""
+        """Return the gradient with respect to the coefficients from that with respect to displacements."""
         x, y = self._centred(positions_px)
         along_x, along_y = gradient[..., 0], gradient[..., 1]
         return self._collect(x * along_x, x * along_y, y * along_y)

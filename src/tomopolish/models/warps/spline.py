@@ -25,21 +25,21 @@ class SplineWarp(CompiledWarp):
 
     Node (i, j) sits at x = i·w/(gw − 1), y = j·h/(gh − 1). Coefficients run over component (dx, dy), row,
     column, and (value, slope along x, slope along y, twist); slopes are per grid spacing. Outside the image
-    the polynomials of the nearest cell continue.
+    the polynomials of the nearest cell are extended.
 
     Attributes
     ----------
     grid
         (gw, gh), 2 or more.
     warps
-        1 for the whole series, or F.
+        1 for a warp that all tilt images share, or F.
     regulariser
         λ of the penalty λΣc².
 
     Raises
     ------
     InputError
-        when the grid has fewer than two nodes along an axis.
+        When the grid has fewer than two nodes along an axis.
     """
 
     kernels: ClassVar[ModuleType] = spline_kernels
@@ -53,7 +53,7 @@ class SplineWarp(CompiledWarp):
         if min(self.grid) < 2:
             raise InputError(
                 f"a spline deformation on a grid of {self.grid[0]} × {self.grid[1]} nodes is not defined: "
-                "it needs 2 or more along either axis"
+                "give 2 or more along each axis"
             )
 
     @property
@@ -67,7 +67,7 @@ class SplineWarp(CompiledWarp):
         return np.full(self.shape[1], self.regulariser)
 
     def _constants(self) -> tuple[Array, ...]:
-        """Distance between nodes along x and y, px."""
+        """Return the distance between nodes along x and y, px."""
         return (np.asarray(self.image_size_px) / (np.asarray(self.grid) - 1.0),)
 
     def _view(self, coefficients: Array) -> Array:

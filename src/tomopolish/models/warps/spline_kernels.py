@@ -1,7 +1,7 @@
-"""Compiled loops of the spline warp over particle–tilt pairs, serial and without Python's lock.
+"""Compiled loops of the spline warp over pairs, on one thread and without Python's lock.
 
-In all of them `nodes` is ``[warp, component, row, column, kind]``, kind = value, slope along x, slope along
-y, twist; a single warp serves all tilt images.
+In all loops `nodes` is ``[warp, component, row, column, kind]``, kind = value, slope along x, slope along y,
+twist; a single warp applies to all tilt images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tomopolish.jit import inlined, kernel
 
 @inlined()
 def _cell(u, nodes):  # type: ignore[no-untyped-def]
-    """Index of the cell that holds u, clamped to the grid; 0 where u is no number."""
+    """Return the index of the cell that contains u, clamped to the grid; 0 where u is not a number."""
     if not u >= 1.0:
         return 0
     if u >= nodes - 1:
@@ -23,7 +23,7 @@ def _cell(u, nodes):  # type: ignore[no-untyped-def]
 
 @inlined()
 def _hermite(t, weights):  # type: ignore[no-untyped-def]
-    """Weights of (left value, left slope, right value, right slope) at t, 0 … 1 within the cell."""
+    """Compute the weights of left value, left slope, right value and right slope at t, 0 … 1 in the cell."""
     s = 1.0 - t
     weights[0] = (1.0 + 2.0 * t) * s * s
     weights[1] = t * s * s
@@ -33,7 +33,7 @@ def _hermite(t, weights):  # type: ignore[no-untyped-def]
 
 @inlined()
 def _hermite_slope(t, weights):  # type: ignore[no-untyped-def]
-    """Weights of `_hermite`, differentiated."""
+    """Compute the derivatives of the weights of `_hermite`."""
     weights[2] = 6.0 * t * (1.0 - t)
     weights[0] = -weights[2]
     weights[1] = (1.0 - t) * (1.0 - 3.0 * t)
@@ -42,7 +42,7 @@ def _hermite_slope(t, weights):  # type: ignore[no-untyped-def]
 
 @kernel(error_model="numpy")
 def displace(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
-    """Displacement of every pair.
+    """Compute the displacement of every pair.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def displace(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
 
 @kernel(error_model="numpy")
 def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
-    """Weight of every node's value, slopes and twist at every pair; parameters as in `displace`.
+    """Compute the weight of every node's value, slopes and twist at every pair; parameters as in `displace`.
 
     ``out`` is (F, P, gh, gw, 4), written.
     """
@@ -97,7 +97,7 @@ def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
 
 @kernel(error_model="numpy")
 def differentiate(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
-    """∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
+    """Compute ∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
     wx, wy, dx, dy = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
     rows, columns = nodes.shape[2], nodes.shape[3]
     for f in range(positions.shape[0]):

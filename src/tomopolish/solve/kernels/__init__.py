@@ -1,1 +1,1 @@
-"""Compiled loops over particle-tilt pairs and windows."""
+"""Compiled loops over pairs and windows."""

@@ -1,7 +1,7 @@
-"""Compiled loops over particle–tilt pairs: interpolation, and products with the Jacobian and its transpose.
+"""Compiled loops over pairs: interpolation, and products with the Jacobian and its transpose.
 
-Serial and without Python's lock. All arrays are ``[tilt, particle, …]``; pairs that are not visible are
-skipped and yield zeros.
+The loops run on one thread, without Python's lock. All arrays are ``[tilt, particle, …]``; pairs that are not
+visible are skipped and yield zeros.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tomopolish.jit import kernel
 
 @kernel(error_model="numpy", fastmath={"contract", "reassoc"})
 def interpolate(coefficients, visible, displacements, per_px, origin, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
-    """Value, gradient and Hessian of each pair's surface, per px.
+    """Compute the value, gradient and Hessian of each pair's surface, per px.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def interpolate(coefficients, visible, displacements, per_px, origin, basis, val
     flat, row = coefficients.reshape(-1), np.uint64(size)
     near, part = np.empty((particles, 4, 4), np.float32), np.empty((particles, 2))
     for f in range(tilts):
-        # First fetch, then compute: a window is far away in memory, and waits for many of them overlap.
+        # Windows are far apart in memory. Fetching several before computing overlaps the waiting times.
         for p in range(particles):
             x, y = displacements[f, p, 0] * per_px + origin, displacements[f, p, 1] * per_px + origin
             fx, fy = np.floor(x), np.floor(y)
@@ -81,7 +81,7 @@ def interpolate(coefficients, visible, displacements, per_px, origin, basis, val
 
 @kernel(fastmath=True, error_model="numpy")
 def push(visible, rotations, turned, turn_rate, d_angles, d_shifts, d_points, out):  # type: ignore[no-untyped-def]
-    """First-order change of the (unwarped) 2D positions.
+    """Compute the first-order change of the (unwarped) 2D positions.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def normal_product(  # type: ignore[no-untyped-def]
     g_shifts,
     g_points,
 ):
-    """Jᵀ H J times a step, for per-pair curvature H (xx, xy, yy): `push`, product and `pull` in one.
+    """Compute Jᵀ H J times a step for per-pair curvature H (xx, xy, yy): `push`, product and `pull` in one.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def normal_product(  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=True, error_model="numpy")
 def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks, point_blocks, cross):  # type: ignore[no-untyped-def]
-    """Blocks of Jᵀ H J for positive semidefinite per-pair curvature H (xx, xy, yy).
+    """Compute the blocks of Jᵀ H J for positive semidefinite per-pair curvature H (xx, xy, yy).
 
     Writes tilt_blocks (F, 5, 5) over (angles, shifts), point_blocks (P, 3, 3) and cross (F, 5, P, 3).
     """
@@ -235,12 +235,12 @@ def normal_blocks(visible, rotations, turned, turn_rate, curvature, tilt_blocks,
 
 @kernel(error_model="numpy")
 def eliminate_points(blocks, roots, cross):  # type: ignore[no-untyped-def]
-    """Inverse roots of the particles' blocks, and the coupling times them.
+    """Compute the inverse roots of the particles' blocks, and the coupling times them.
 
     Parameters
     ----------
     blocks : (P, 3, 3) float64, positive semidefinite
-    roots : (P, 3, 3), written: upper triangular R with R Rᵀ = B⁻¹; a little is added where B is singular
+    roots : (P, 3, 3), written: upper triangular R with R Rᵀ = B⁻¹; singular B are regularised
     cross : (A, P, 3), each particle's part is multiplied by its root from the right, in place
     """
     for p in range(len(blocks)):

@@ -1,8 +1,8 @@
-"""Compiled loops of the search: whole windows moved and added, and candidate places scored.
+"""Compiled loops of the search, which move and add windows and score candidate places.
 
-Serial and without Python's lock; the caller spreads tilt images and particles over threads. Windows are those
-of `coarse.CoarseWindows`: n rows of n samples, followed by zeros up to the width of a row. A move by no more
-than that gap is one offset in memory, so that whole windows are added in one long loop.
+The loops run without Python's lock; the caller spreads tilt images and particles over threads. Windows are
+those of `coarse.CoarseWindows`: n rows of n samples, followed by zeros up to the width of a row. A move by at
+most that gap is a single offset in memory, so that a window is added in one long loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tomopolish.jit import inlined, kernel
 
 @inlined(fastmath=True, error_model="numpy")
 def _add_one(source, start, first, last, weight, target):  # type: ignore[no-untyped-def]
-    """``target[i] += weight · source[start + i]`` for first ≤ i < last."""
+    """Add ``weight · source[start + i]`` to ``target[i]`` for first ≤ i < last."""
     if last > first:
         part, onto = source[start + first : start + last], target[first:last]
         for i in range(last - first):
@@ -23,10 +23,11 @@ def _add_one(source, start, first, last, weight, target):  # type: ignore[no-unt
 
 @inlined(fastmath=True, error_model="numpy")
 def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, bottom, total):  # type: ignore[no-untyped-def]
-    """``total[y, x] += Σ_k weights[k] · windows[which[k], y + moves_y[k], x + moves_x[k]]``, k < count.
+    """Add ``Σ_k weights[k] · windows[which[k], y + moves_y[k], x + moves_x[k]]`` to ``total[y, x]``.
 
-    Only for rows top ≤ y < bottom. What the columns of `total` beyond the first `size` hold afterwards means
-    nothing. Four windows are added at a time, which saves most of the traffic to and from `total`.
+    The sum is over k < count. Only rows top ≤ y < bottom are changed. Columns of `total` beyond the first
+    `size` are undefined afterwards. Four windows are added at a time, which saves most of the traffic to and
+    from `total`.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, botto
     plane, length, gap = windows.shape[1] * width, size * width, width - size
     front, back = top * width, bottom * width
     source, target = windows.reshape(-1), total.reshape(-1)
-    kept = 0
+    entries = 0
     for k in range(count):
         ox, oy = moves_x[k], moves_y[k]
         if abs(ox) >= size or abs(oy) >= size:
@@ -49,25 +50,25 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, botto
                 for x in range(max(0, -ox), min(size, size - ox)):
                     total[y, x] += weights[k] * window[y + oy, x + ox]
             continue
-        # From here on a place in memory, and how far it is moved.
-        which[kept], moves_x[kept], weights[kept] = which[k] * plane, oy * width + ox, weights[k]
-        kept += 1
-    for k in range(0, kept, 4):
-        many = min(4, kept - k)
+        # From here on, `which` is an offset in memory, and `moves_x` the move in memory.
+        which[entries], moves_x[entries], weights[entries] = which[k] * plane, oy * width + ox, weights[k]
+        entries += 1
+    for k in range(0, entries, 4):
+        many = min(4, entries - k)
         first, last = front, back
         for j in range(k, k + many):
             first, last = max(first, -moves_x[j]), min(last, length - max(0, moves_x[j]))
         if many < 4 or last <= first:
-            first = last = front  # one after the other
+            first = last = front  # windows are added one after another
         else:
             a, b = which[k] + moves_x[k] + first, which[k + 1] + moves_x[k + 1] + first
             c, d = which[k + 2] + moves_x[k + 2] + first, which[k + 3] + moves_x[k + 3] + first
             u, v, w, z = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
             span = last - first
-            onto, one, two = target[first:last], source[a : a + span], source[b : b + span]
-            three, four = source[c : c + span], source[d : d + span]
+            onto, row_a, row_b = target[first:last], source[a : a + span], source[b : b + span]
+            row_c, row_d = source[c : c + span], source[d : d + span]
             for i in range(span):
-                onto[i] += (u * one[i] + v * two[i]) + (w * three[i] + z * four[i])
+                onto[i] += (u * row_a[i] + v * row_b[i]) + (w * row_c[i] + z * row_d[i])
         for j in range(k, k + many):
             begin, end = max(front, -moves_x[j]), min(back, length - max(0, moves_x[j]))
             _add_one(source, which[j] + moves_x[j], begin, min(end, first), weights[j], target)
@@ -78,13 +79,13 @@ def add_moved(windows, size, which, moves_x, moves_y, weights, count, top, botto
 def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, total):  # type: ignore[no-untyped-def]
     """Sum one tilt image's windows over particles, each averaged over its cloud of possible positions.
 
-    Places that fall onto the same sample are added once.
+    Weights of positions at the same sample are summed first, so that the window is added once.
 
     Parameters
     ----------
     windows : (P, n, width) float32
     visible : (P,) bool
-    start : (P, 2) float64, displacement (x, y) of each particle as it stands, in samples
+    start : (P, 2) float64, current displacement (x, y) of each particle, in samples
     rows : (2, 3) float64, first two rows of the projection's rotation
     clouds : (P, K, 3) float64, displacements in px; weights : (P, K) float64
     scale : float, samples per px
@@ -94,11 +95,11 @@ def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, tota
     most = len(windows) * places
     which, at_x, at_y = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     share = np.empty(most, np.float32)
-    found = np.int64(0)
+    entries = np.int64(0)
     for p in range(windows.shape[0]):
         if not visible[p]:
             continue
-        own = found
+        own = entries
         for k in range(places):
             if weights[p, k] < 1e-3:
                 continue
@@ -106,18 +107,18 @@ def add_clouds(windows, size, visible, start, rows, clouds, weights, scale, tota
             ox = int(np.rint(start[p, 0] + scale * (rows[0, 0] * dx + rows[0, 1] * dy + rows[0, 2] * dz)))
             oy = int(np.rint(start[p, 1] + scale * (rows[1, 0] * dx + rows[1, 1] * dy + rows[1, 2] * dz)))
             same = own
-            while same < found and (at_x[same] != ox or at_y[same] != oy):
+            while same < entries and (at_x[same] != ox or at_y[same] != oy):
                 same += 1
-            if same == found:
-                which[found], at_x[found], at_y[found], share[found] = p, ox, oy, 0
-                found += 1
+            if same == entries:
+                which[entries], at_x[entries], at_y[entries], share[entries] = p, ox, oy, 0
+                entries += 1
             share[same] += np.float32(weights[p, k])
-    add_moved(windows, size, which, at_x, at_y, share, found, np.int64(0), np.int64(size), total)
+    add_moved(windows, size, which, at_x, at_y, share, entries, np.int64(0), np.int64(size), total)
 
 
 @kernel(fastmath=True, error_model="numpy")
 def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):  # type: ignore[no-untyped-def]
-    """Likeliest shift of one tilt image for each of some rotations, the particles being where they are.
+    """Compute the most probable shift of one tilt image for each of several rotations, at fixed positions.
 
     Parameters
     ----------
@@ -134,16 +135,16 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
     share = np.empty(many, np.float32)
     total = np.empty(windows.shape[1:], np.float32)
     for n in range(len(turns)):
-        rows, found = turns[n], np.int64(0)
+        rows, entries = turns[n], np.int64(0)
         for p in range(many):
             if visible[p]:
                 x, y, z = arms[p, 0], arms[p, 1], arms[p, 2]
-                at_x[found] = int(np.rint(fixed[p, 0] + rows[0, 0] * x + rows[0, 1] * y + rows[0, 2] * z))
-                at_y[found] = int(np.rint(fixed[p, 1] + rows[1, 0] * x + rows[1, 1] * y + rows[1, 2] * z))
-                which[found], share[found] = p, 1
-                found += 1
+                at_x[entries] = int(np.rint(fixed[p, 0] + rows[0, 0] * x + rows[0, 1] * y + rows[0, 2] * z))
+                at_y[entries] = int(np.rint(fixed[p, 1] + rows[1, 0] * x + rows[1, 1] * y + rows[1, 2] * z))
+                which[entries], share[entries] = p, 1
+                entries += 1
         total[:] = 0
-        add_moved(windows, size, which, at_x, at_y, share, found, np.int64(0), np.int64(size), total)
+        add_moved(windows, size, which, at_x, at_y, share, entries, np.int64(0), np.int64(size), total)
         score[n], place[n] = -np.inf, 0
         for y in range(size):
             for x in range(size):
@@ -154,17 +155,17 @@ def best_moves(windows, size, visible, arms, fixed, turns, prior, score, place):
 
 @inlined(fastmath=True, error_model="numpy")
 def _average(windows, size, particle, shifts_x, shifts_y, shares, top, bottom, averaged):  # type: ignore[no-untyped-def]
-    """Rows top ≤ y < bottom of a particle's window in one tilt image, averaged over possible shifts (K)."""
+    """Compute rows top ≤ y < bottom of a particle's window in one tilt image, averaged over K shifts."""
     places = len(shares)
     which, at_x, at_y = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
-    share, found = np.empty(places, np.float32), np.int64(0)  # a literal would be a type of its own
+    share, entries = np.empty(places, np.float32), np.int64(0)  # a literal would have another type
     for k in range(places):
         if shares[k] > 0:
-            which[found], at_x[found], at_y[found] = particle, shifts_x[k], shifts_y[k]
-            share[found] = shares[k]
-            found += 1
+            which[entries], at_x[entries], at_y[entries] = particle, shifts_x[k], shifts_y[k]
+            share[entries] = shares[k]
+            entries += 1
     averaged[top:bottom] = 0
-    add_moved(windows, size, which, at_x, at_y, share, found, np.int64(top), np.int64(bottom), averaged)
+    add_moved(windows, size, which, at_x, at_y, share, entries, np.int64(top), np.int64(bottom), averaged)
 
 
 @kernel(fastmath=True, error_model="numpy")
@@ -179,7 +180,7 @@ def score_positions(  # type: ignore[no-untyped-def]
     ----------
     windows : (F, P, n, width) float32
     shifts_x, shifts_y : (F, K) int64, possible shifts, in samples; shares : (F, K), their probabilities
-    first, last : int, the particles first … last − 1 are looked at
+    first, last : int, particles first … last − 1 are scored
     visible : (F, P) bool
     index : (F, P, 2) float64, position (x, y) of zero displacement, in samples
     rows : (F, 2, 3) float32, first two rows of each projection's rotation
@@ -208,15 +209,15 @@ def score_positions(  # type: ignore[no-untyped-def]
             x0, y0 = np.float32(index[f, p, 0]), np.float32(index[f, p, 1])
             ax, bx, dx = scale * rows[f, 0, 0], scale * rows[f, 0, 1], scale * rows[f, 0, 2]
             ay, by, dy = scale * rows[f, 1, 0], scale * rows[f, 1, 1], scale * rows[f, 1, 2]
-            # Where, in vector instructions; then what is there, which jumps through memory.
+            # Places are computed first, in vector instructions; the values there are spread over memory.
             top, bottom = np.int32(size), np.int32(0)
             for c in range(count):
                 x = x0 + ax * cx[c] + bx * cy[c] + dx * cz[c]
                 y = y0 + ay * cx[c] + by * cy[c] + dy * cz[c]
-                held = np.float32((x >= 0) & (x < end) & (y >= 0) & (y < end))
-                x, y = x * held, y * held
+                within = np.float32((x >= 0) & (x < end) & (y >= 0) & (y < end))
+                x, y = x * within, y * within
                 ix, iy = np.int32(x), np.int32(y)
-                part_x[c], part_y[c], inside[c] = x - np.float32(ix), y - np.float32(iy), held
+                part_x[c], part_y[c], inside[c] = x - np.float32(ix), y - np.float32(iy), within
                 place[c] = iy * width + ix
                 top, bottom = min(top, iy), max(bottom, iy)
             _average(windows[f], size, p, shifts_x[f], shifts_y[f], shares[f], top, bottom + 2, averaged)
@@ -231,7 +232,7 @@ def score_positions(  # type: ignore[no-untyped-def]
 
 @inlined(error_model="numpy")
 def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
-    """Choose the most probable entries, in order, and their normalised probabilities.
+    """Choose the most probable entries, in order, and compute their normalised probabilities.
 
     Parameters
     ----------
@@ -253,14 +254,14 @@ def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-u
                 largest[i] = largest[i + 1]
                 i += 1
             largest[i] = value
-    bound = max(bound, largest[0])  # all places are taken: the first that finds none
+    bound = max(bound, largest[0])  # the most probable entry that does not fit, where all places are used
     for k in range(places):
         chosen[k], weights[k] = 0, 0
-    found = np.int64(0)
+    entries = np.int64(0)
     for i in range(len(log_probability)):
-        if log_probability[i] > bound and found < places:
-            chosen[found], weights[found] = i, np.exp(log_probability[i] - best)
-            found += 1
+        if log_probability[i] > bound and entries < places:
+            chosen[entries], weights[entries] = i, np.exp(log_probability[i] - best)
+            entries += 1
     total = 0.0
     for weight in weights:
         total += weight
@@ -270,7 +271,7 @@ def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-u
 
 @inlined(error_model="numpy")
 def _tempering(score, sharpness):  # type: ignore[no-untyped-def]
-    """Factor, at most 1, that limits how far the best score stands out from their mean."""
+    """Return the factor, at most 1, that limits the difference between the best score and the mean score."""
     highest, total = -np.inf, 0.0
     for value in score:
         highest = max(highest, value)
@@ -281,7 +282,7 @@ def _tempering(score, sharpness):  # type: ignore[no-untyped-def]
 
 @kernel(error_model="numpy")
 def choose_places(scores, penalty, sharpness, faintest, chosen, weights):  # type: ignore[no-untyped-def]
-    """Most probable places: scores made less certain (`_tempering`), less penalties (`_likeliest`).
+    """Choose the most probable places by tempered scores (`_tempering`) minus penalties (`_likeliest`).
 
     Parameters
     ----------
