@@ -55,7 +55,7 @@ REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (
         PlantedErrors,
         {"max_displacement_px": 3.0, "shift_px": 0.0, "angle_degrees": 0.0, "position_px": 0.0},
-        "errors to scale",
+        "at least one of the errors",
     ),
     (NoiseSettings, {"pair_snr": 0.0}, "more than 0"),
     (NoiseSettings, {"sigma": 0.0}, "positive"),
@@ -64,13 +64,13 @@ REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (PlantedMotion, {"velocity_scale": 0.0}, "positive"),
     (PlantedMotion, {"distance_scale": 0.0}, "positive"),
     (PlantedWarp, {"model": "cubic"}, "linear, spline, Fourier"),
-    (PlantedWarp, {"grid": (1, 3)}, "2 or more"),
+    (PlantedWarp, {"grid": (1, 3)}, "2 to 20"),
     (PlantedWarp, {"amplitude_px": 0.0}, "positive"),
     (SimulationSettings, {"seed": -1}, "negative"),
     (SimulationSettings, {"tomograms": 0}, "at least one"),
     (SimulationSettings, {"dialect": "relion3"}, "relion5, relion4"),
     (SimulationSettings, {"image_type": "uint8"}, "float16"),
-    (SimulationSettings, {"image_type": "int16", "noise": NoiseSettings(sigma=1.0)}, "whole numbers"),
+    (SimulationSettings, {"image_type": "int16", "noise": NoiseSettings(sigma=1.0)}, "in integers"),
 ]
 
 
