@@ -59,7 +59,7 @@ class NoMotion:
 
 
 def scale_px(settings: MotionSettings, series: TiltSeries) -> float:
-    """Pixels of motion that a scale of 1 stands for.
+    """Return the motion in px of a scale of 1.
 
     Raises
     ------

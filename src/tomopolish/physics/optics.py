@@ -51,7 +51,7 @@ class TiltCtf:
     scale: Float[Array, "F"]
 
     def astigmatism_angstrom(self) -> Float[Array, "F 3"]:
-        """Quadratic form (xx, xy, yy) of each image's defocus: Δf(k) k² = xx kx² + 2 xy kx ky + yy ky²."""
+        """Return each image's defocus as (xx, xy, yy): Δf(k) k² = xx kx² + 2 xy kx ky + yy ky²."""
         angle = np.deg2rad(self.defocus_angle_degrees)
         c, s = np.cos(angle), np.sin(angle)
         u, v = self.defocus_u_angstrom, self.defocus_v_angstrom

@@ -10,8 +10,8 @@ from tomopolish.jit import inlined, kernel
 @inlined(fastmath=True)
 def _cubic_weights(t):  # type: ignore[no-untyped-def]
     """Return the cubic B-spline weights of the samples at −1, 0, 1, 2 for an offset t in [0, 1)."""
-    one, sixth = np.float32(1), np.float32(1 / 6)
-    u = one - t
+    sixth = np.float32(1 / 6)
+    u = np.float32(1) - t
     return (
         u * u * u * sixth,
         (np.float32(4) + t * t * (np.float32(3) * t - np.float32(6))) * sixth,

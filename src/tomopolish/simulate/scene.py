@@ -69,7 +69,7 @@ class ErrorDirections:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _WithoutErrors:
-    """What is drawn of a tomogram before the planted errors are scaled; sizes in px as in `Scene`."""
+    """Draws of a tomogram before the planted errors are scaled; sizes in px as in `Scene`."""
 
     input_projections_px: Float[Array, "F 4 4"]
     positions_px: Float[Array, "P 3"]

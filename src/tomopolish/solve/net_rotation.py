@@ -1,17 +1,17 @@
 """The net rotation of a refined tomogram against its input, chosen by information.
 
-Turning all positions one way and all projections the other way changes no image, but it turns the views of
-the particles, whose orientations are not refined. Refined and input geometry are therefore compared twice.
-The projections say how far they have turned on average. With that rotation taken out, the positions suggest
-a rotation δ of their own, with a covariance that follows from their spread and from the lever arms of the
-particles: with few particles it is mostly noise.
+Rotating all positions one way and all projections the opposite way changes no image, but it changes the views
+of the particles, whose orientations are not refined. Refined and input geometry are therefore compared twice.
+The projections have a mean rotation. After that rotation is removed, the positions suggest a rotation δ of
+their own, with a covariance that follows from their spread and from the lever arms of the particles: with few
+particles it is mostly noise.
 
-Positions, orientations and projections of a project belong together, so δ is nearly always far below what
-positions can tell; now and then files of different alignments are combined. The prior of δ is therefore
-heavy-tailed: a normal distribution of `USUAL_DEGREES` about each axis of the tomogram. In `UNUSUAL_SHARE` of
-tomograms, though, some axes (each with probability `UNUSUAL_AXES`) have a Cauchy distribution of scale
-`UNUSUAL_DEGREES` instead. The posterior mean of δ leaves an insignificant rotation with the projections and
-takes a significant one out of the positions, each axis by itself.
+Positions, orientations and projections of a project usually come from one alignment, so δ is nearly always
+too small for the positions to determine; sometimes files of different alignments are combined. The prior of δ
+is therefore heavy-tailed: a normal distribution of `USUAL_DEGREES` about each axis of the tomogram. In
+`UNUSUAL_SHARE` of tomograms, however, some axes (each with probability `UNUSUAL_AXES`) have a Cauchy
+distribution of scale `UNUSUAL_DEGREES` instead. The posterior mean of δ leaves an insignificant rotation with
+the projections and removes a significant rotation from the positions, for each axis separately.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ UNUSUAL_SHARE = 0.005
 UNUSUAL_AXES = 1 / 3
 
 TAIL_FREEDOM = 4.0
-"""Degrees of freedom of Student's t, the distribution of a position's errors: outliers count less."""
+"""Degrees of freedom of Student's t, the distribution of a position's errors, which weights outliers less."""
 SPREAD_FREEDOM = 3.0
-"""Weight, in coordinates, of the prior of the errors' scale: that they explain all displacements."""
+"""Weight, in coordinates, of the prior of the errors' scale, by which errors explain all displacements."""
 AXIS_FREEDOM = 4.0
-"""Weight, in particles, of the mean spread over the three axes against each axis's own."""
+"""Weight, in particles, of the mean spread over the three axes relative to each axis's own spread."""
 LOOSE_PRIOR = 1 / np.deg2rad(10.0) ** 2
-"""Precision, 1/radians², that keeps the fit's rotation at zero about axes that the positions cannot tell."""
+"""Precision, 1/radians², with which the fit's rotation is zero about axes that positions do not determine."""
 MAX_ITERATIONS = 60
 SCALE_ITERATIONS = 10
 SCALE_STEPS = 5
@@ -51,14 +51,14 @@ class SuggestedRotation:
     Attributes
     ----------
     vector
-        Rotation vector, radians; zero about axes that the positions cannot tell.
+        Rotation vector, radians; zero about axes that the positions do not determine.
     information
         Its inverse covariance, 1/radians², where `misfit` is as large as `freedom`; zero about axes that the
-        positions cannot tell.
+        positions do not determine.
     misfit
-        Squared errors that remain, each over its variance.
+        Sum of the remaining squared errors, each divided by its variance.
     freedom
-        Coordinates that took part, less the three of the common translation.
+        Number of coordinates that took part, less three for the common translation.
     """
 
     vector: Float[Array, "3"]
@@ -69,7 +69,7 @@ class SuggestedRotation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetRotation:
-    """What is taken out of the positions.
+    """The rotation that is removed from the positions.
 
     Attributes
     ----------
@@ -98,11 +98,11 @@ def choose_net_rotation(
     Parameters
     ----------
     positions_px
-        Refined positions; the refined projections carry no net rotation against the input ones.
+        Refined positions; the refined projections have no net rotation against those of the input.
     covariances_px2
-        Of the refined positions, as the images determine them.
+        Covariances of the refined positions by the images.
     weights
-        How much each particle counts, 0 to 1: the probability that the images show it.
+        Weight of each particle, 0 to 1: the probability that the images show it.
     """
     counted = weights > 0
     if weights.sum() <= 1:
