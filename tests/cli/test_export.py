@@ -14,6 +14,8 @@ from tomopolish.cli import run
 from tomopolish.cli.export import COMMAND, FORMATS
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.dataset.relion.particles import CENTRED, CORNERED
+from tomopolish.dataset.star import format_floats, read_star, write_star
 from tomopolish.physics.geometry import relion5_projections
 from tomopolish.run.commands import export as exports
 
@@ -93,6 +95,23 @@ def test_angpix(project: Path) -> None:
     options = ["--o", "out", "--angpix", str(4 * pixel), "--format", "napari"]
     assert run(["export", "--i", "optimisation_set.star", *options]) == 0
     np.testing.assert_allclose(points(project), unbinned / 4, atol=1e-4)
+
+
+def test_positions_in_px_are_those_of_the_reader(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    star = read_star("particles.star")
+    table = star.table("particles")
+    pixels = {label: table.floats(label) / 4 + 100 for label in CENTRED}
+    cells = dict(zip(CORNERED, map(format_floats, pixels.values()), strict=True))
+    write_star("particles.star", star.with_table(table.without_columns(CENTRED).with_columns(cells)))
+    found = []
+    for version in ("5", "4", "auto"):
+        options = ["--o", f"out{version}", "--format", "napari", "--relion_version", version]
+        assert run(["export", "--i", "optimisation_set.star", *options]) == 0
+        assert f"as RELION {5 if version != '4' else '4.0'} does" in capsys.readouterr().out
+        file = project / f"out{version}/napari/points/TS_01.csv"
+        found.append(np.loadtxt(file, delimiter=",", skiprows=1, ndmin=2)[:, 1:])
+    np.testing.assert_allclose(found[1] - found[0], 1, atol=1e-3)
+    np.testing.assert_array_equal(found[2], found[0])
 
 
 def test_sets_one_by_one(project: Path) -> None:
