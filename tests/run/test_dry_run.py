@@ -16,6 +16,8 @@ from small_project import make_particles, make_series, make_settings
 from tomopolish.cli import run
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.star import read_star, write_star
+from tomopolish.run import memory, plan
+from tomopolish.run.limits import MemoryLimit
 from tomopolish.run.needs import free_bytes, memory_bytes, size_in_words, stored_bytes
 from tomopolish.settings.alignment import MotionSettings
 
@@ -124,7 +126,7 @@ def test_what_would_be_used_is_said(project: Path, capsys: pytest.CaptureFixture
     assert "Å with full weight, none beyond" in said and "from the FSC of fsc.star" in said
     assert "Mask: mask.mrc" in said
     assert "Processors: CPU, 3 threads (--device auto;" in said
-    assert "Memory: about " in said and "this machine has" in said
+    assert "Memory: about " in said and " is " in said
     assert "in out; " in said and " are free" in said
     drop_column("optimisation_set.star", "", "rlnTomoReferenceFscFile", "rlnTomoReferenceMaskFile")
     assert run([*ALIGN, "--o", "out", "--freq_cutoff", "24", "--dry_run"]) == 0
@@ -149,11 +151,24 @@ def test_too_little_disk_or_memory_is_warned_of(
 ) -> None:
     usage = type(shutil.disk_usage("."))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5000, 5000))
-    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}[name])
+    limit = MemoryLimit(room_bytes=4_096_000, name="the memory of this machine")
+    monkeypatch.setattr(plan, "memory_limits", lambda threads: [limit])
     assert run([*ALIGN, "--o", "out", "--dry_run"]) == 0
     warnings = capsys.readouterr().err
     assert "of disk space are needed, but 0.0 MB are free" in warnings
-    assert "of memory are needed, but this machine has 4.1 MB" in warnings
+    assert "of memory are needed, and the memory of this machine is 4.1 MB" in warnings
+
+
+def test_tomograms_beyond_the_memory_cannot_be_refined(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = MemoryLimit(room_bytes=100_000, name="the memory limit of this job")
+    monkeypatch.setattr(memory, "memory_limits", lambda threads: [limit])
+    assert run([*ALIGN, "--o", "out", "--dry_run"]) == 1
+    said = capsys.readouterr().out
+    assert "Tomograms that cannot be refined: 2" in said
+    assert "  TS_02: it takes at least 0.000" in said and "and the memory limit of this job is" in said
+    assert run([*ALIGN, "--o", "out"]) == 1
 
 
 def tomogram_with(particles: int, **changes: Any) -> Tomogram:
@@ -167,6 +182,7 @@ def test_motion_takes_memory_with_the_square_of_the_particles() -> None:
     moving = replace(settings, motion=MotionSettings())
     static, motion = (memory_bytes(tomogram_with(100_000), s, (48,)) for s in (settings, moving))
     assert static < 10e9 and motion > 80e9
+    assert memory.least_bytes(tomogram_with(100_000), moving) > 80e9
     few = replace(moving, motion=MotionSettings(max_deformations=50))
     assert static < memory_bytes(tomogram_with(100_000), few, (48,)) < motion
 

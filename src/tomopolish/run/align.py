@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish import pipeline
+from tomopolish.dataset.species import Project
 from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
 from tomopolish.results.tomogram import MapComparison
@@ -18,12 +19,12 @@ from tomopolish.run.cluster.launch import check_installed
 from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
-from tomopolish.run.inputs import checked_project
+from tomopolish.run.inputs import checked_project, show_unusable
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
-from tomopolish.run.plan import plan_run, show_finished, show_plan
+from tomopolish.run.plan import beyond_memory, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.species import species_lines, species_table
@@ -66,10 +67,7 @@ def run_align(
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
     output.check()
     if settings.run.dry_run:
-        show_plan(plan_run(project, settings, unusable), unusable, reporter)
-        if settings.run.only_do_unfinished:
-            show_finished(project, settings, stages, reporter)
-        return 1 if unusable else 0
+        return _show_plan(project, settings, stages, unusable, reporter)
     with output.folder(reporter) as folder:
         report = refine(
             project,
@@ -93,6 +91,23 @@ def run_align(
         show_closing(report, sets, reporter, maps, page)
         _keep_lost_messages(folder)
     return 1 if report.failures else 0
+
+
+def _show_plan(
+    project: Project,
+    settings: AlignSettings,
+    stages: Stages[Any],
+    unusable: Mapping[str, str],
+    reporter: Reporter,
+) -> int:
+    """Show what a run would do; returns the exit status that it would have as far as can be foreseen."""
+    too_large = beyond_memory(project, settings, [n for n in project.tomogram_names if n not in unusable])
+    show_unusable(too_large, reporter)
+    unusable = {**unusable, **too_large}
+    show_plan(plan_run(project, settings, unusable), unusable, reporter)
+    if settings.run.only_do_unfinished:
+        show_finished(project, settings, stages, reporter)
+    return 1 if unusable else 0
 
 
 def _write_the_rest(

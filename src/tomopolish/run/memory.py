@@ -21,7 +21,7 @@ PRODUCT_SIZE = 300
 
 
 def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
-    """Raise RunError where the windows of a tomogram alone exceed what this process may take.
+    """Raise RunError where what a tomogram takes at least exceeds what this process may take.
 
     A process that exceeds the limit of its control group is killed without a message.
     """
@@ -30,19 +30,20 @@ def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
     if least > limit.room_bytes:
         raise RunError(
             f"it takes at least {gigabytes(least)} of memory, and {limit.name} is "
-            f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r or with fewer particles, or where "
-            "there is more memory"
+            f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r, without --motion or with fewer "
+            "particles, or where there is more memory"
         )
 
 
 def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
-    """Return the memory of the windows of all pairs and of one tilt image, which nothing can do without."""
+    """Return what nothing can do without: windows of all pairs, one tilt image, motion's covariance."""
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = tomogram.series.image_size_px
     particles = sum(map(len, tomogram.species))
     tilts = int(np.count_nonzero(frames_taking_part(tomogram.series, settings)))
     numbers = tilts * particles * samples**2 + width * height
-    return numbers * np.dtype(np.float32).itemsize
+    covariance = particles**2 if settings.motion is not None else 0
+    return numbers * np.dtype(np.float32).itemsize + covariance * np.dtype(np.float64).itemsize
 
 
 def take_memory_of_products(threads: int) -> None:

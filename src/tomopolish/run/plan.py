@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +13,15 @@ import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.species import Project, SpeciesReferences
+from tomopolish.errors import RunError
 from tomopolish.imaging.devices import cuda_devices, tomograms_at_once
 from tomopolish.imaging.windows import pair_geometry
 from tomopolish.output.table import Table
 from tomopolish.pipeline import frames_taking_part, weight_of
 from tomopolish.run.cluster.launch import threads_of_worker
 from tomopolish.run.fingerprint import common_fingerprint
+from tomopolish.run.limits import memory_limits
+from tomopolish.run.memory import refuse_beyond_memory
 from tomopolish.run.needs import (
     REPORT_BYTES,
     free_bytes,
@@ -111,6 +114,19 @@ def plan_tomograms(project: Project, settings: AlignSettings, names: list[str]) 
             )
         )
     return plans
+
+
+def beyond_memory(project: Project, settings: AlignSettings, names: Iterable[str]) -> dict[str, str]:
+    """Return the tomograms, of some, that this machine has not the memory to refine, with the reason."""
+    if settings.run.cluster is not None and not settings.run.cluster.is_local:
+        return {}
+    found = {}
+    for name in names:
+        try:
+            refuse_beyond_memory(project.tomogram(name), settings)
+        except RunError as problem:
+            found[name] = str(problem)
+    return found
 
 
 def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> None:
@@ -251,16 +267,16 @@ def _memory(plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, li
         fact += f", {size_in_words(needed)} for {at_once} at once"
     if elsewhere:
         return f"{fact}, of each worker", []
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = memory_limits(settings.run.threads)[0]
     short = []
-    if needed > installed:
+    if needed > limit.room_bytes:
         motion = "; of many particles' motion, --max_ed takes less" if settings.motion is not None else ""
         short = [
-            f"about {size_in_words(needed)} of memory are needed, but this machine has "
-            f"{size_in_words(installed)}: use a smaller --r, fewer tomograms at once, or another "
+            f"about {size_in_words(needed)} of memory are needed, and {limit.name} is "
+            f"{size_in_words(limit.room_bytes)}: use a smaller --r, fewer tomograms at once, or another "
             f"machine{motion}"
         ]
-    return f"{fact}; this machine has {size_in_words(installed)}", short
+    return f"{fact}; {limit.name} is {size_in_words(limit.room_bytes)}", short
 
 
 def _disk(project: Project, plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, list[str]]:
