@@ -69,6 +69,7 @@ def check_project(
     warnings: list[str] = []
     visible = dict.fromkeys(project.tomogram_names, 0)
     faults: dict[str, InputError] = {}
+    of_series: dict[str, None] = {}  # in order, and once for all species
     for species in project.species:
         check_box(species.box_px)
         check_selection(species.dataset.tomograms, species.dataset.selection)
@@ -77,7 +78,9 @@ def check_project(
         remarks, names = Remarks(), species.dataset.tomogram_names
         for done, name in enumerate(names, start=1):
             try:
-                of_tomogram, pairs = check_tomogram(species.dataset, name, species.box_px, remarks, further)
+                of_tomogram, pairs = check_tomogram(
+                    species.dataset, name, species.box_px, remarks, of_series, further
+                )
             except InputError as problem:
                 if unusable is None or len(visible) == 1:
                     raise
@@ -94,7 +97,7 @@ def check_project(
     if faults and len(faults) == len(visible):
         raise _all_faulty(faults)
     unseen = [name for name, pairs in visible.items() if not pairs and name not in faults]
-    return warnings + _without_visible_particles(project, unseen, faults, unusable)
+    return [*of_series, *warnings, *_without_visible_particles(project, unseen, faults, unusable)]
 
 
 def _all_faulty(faults: Mapping[str, InputError]) -> InputError:
@@ -261,15 +264,23 @@ def check_tomogram(
     name: str,
     box_px: int,
     remarks: Remarks,
+    of_series: dict[str, None],
     further: Callable[[TiltSeries], None] = lambda series: None,
 ) -> tuple[list[str], int]:
-    """Check one tomogram with its particles; `remarks` receives what many tomograms may have in common.
+    """Check one tomogram with its particles.
 
-    `further` is as for `check_project`.
+    Parameters
+    ----------
+    remarks
+        Receives what many tomograms may have in common.
+    of_series
+        Receives warnings of the tilt series, which are the same for all species.
+    further
+        As for `check_project`.
 
     Returns
     -------
-    Warnings, and the number of visible particle–tilt pairs.
+    Warnings of the particles, and the number of visible particle–tilt pairs.
 
     Raises
     ------
@@ -283,8 +294,8 @@ def check_tomogram(
     tilt_series = without_dummies(place, tilt_series)
     further(tilt_series)
     remarks.add(name, (*tilt_series.remarks, *pixel_sizes, *_image_remarks(place, tilt_series)))
-    warnings = left_out_sentences(name, tilt_series.left_out)
-    warnings += _tomogram_warnings(dataset, place, tilt_series, particles)
+    of_series.update(dict.fromkeys(_series_warnings(place, tilt_series)))
+    warnings = _particle_warnings(place, tilt_series, particles)
     return warnings, count_visible(tilt_series, particles, box_px)
 
 
@@ -328,9 +339,17 @@ def _check_images(place: str, tilt_series: TiltSeries, box_px: int) -> None:
         )
 
 
-def _tomogram_warnings(
-    dataset: Dataset, place: str, tilt_series: TiltSeries, particles: Particles
-) -> list[str]:
+def _series_warnings(place: str, tilt_series: TiltSeries) -> list[str]:
+    warnings = left_out_sentences(tilt_series.name, tilt_series.left_out)
+    odd = (*exposure_warnings(tilt_series), *defocus_warnings(tilt_series))
+    warnings += [f"{place}: {sentence}" for sentence in odd]
+    if isinstance(tilt_series.images, MrcImages):
+        surplus = tilt_series.images.surplus
+        warnings += [] if surplus is None else [f"{place}: {surplus}"]
+    return warnings
+
+
+def _particle_warnings(place: str, tilt_series: TiltSeries, particles: Particles) -> list[str]:
     name, warnings = tilt_series.name, []
     stated = ~np.array(tilt_series.size_is_assumed)
     positions, size = particles.positions_px[:, stated], np.array(tilt_series.tomogram_size_px)[stated]
@@ -340,8 +359,6 @@ def _tomogram_warnings(
             f"{place}: {outside} of {len(particles)} particles lie outside tomogram {name}; "
             "check pixel sizes and positions"
         )
-    odd = (*exposure_warnings(tilt_series), *defocus_warnings(tilt_series))
-    warnings += [f"{place}: {sentence}" for sentence in odd]
     trajectories = particles.trajectories_px
     if trajectories is not None and len(particles):
         first = np.abs(trajectories[:, tilt_series.chronological[0]]).max()
@@ -349,9 +366,6 @@ def _tomogram_warnings(
             warnings.append(
                 f"{place}: trajectories of {name} do not begin at zero, but up to {first:.3g} px off"
             )
-    if isinstance(tilt_series.images, MrcImages):
-        surplus = tilt_series.images.surplus
-        warnings += [] if surplus is None else [f"{place}: {surplus}"]
     return warnings
 
 
