@@ -11,10 +11,11 @@ import pytest
 from star_edits import constant_stack, drop_column, edit, noise_map, set_cell, set_column
 
 from small_project import make_series
-from tomopolish.dataset.check import check_dataset
+from tomopolish.dataset.check import check_project
 from tomopolish.dataset.defocus_checks import defocus_warnings
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 
 PARTICLES, TOMOGRAMS, SERIES = "particles.star", "tomograms.star", "tilt_series/TS_01.star"
@@ -22,7 +23,7 @@ Change = Callable[[np.ndarray, np.ndarray], None]
 
 
 def warnings() -> list[str]:
-    found = check_dataset(open_dataset(Path("optimisation_set.star")), 48)
+    found = check_project(Project.of(open_dataset(Path("optimisation_set.star")), 48))
     assert all("\n" not in sentence for sentence in found)
     return found
 
