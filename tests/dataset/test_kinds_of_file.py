@@ -19,7 +19,7 @@ from tomopolish.dataset.opening import open_regular, read_small
 from tomopolish.dataset.relion.trajectories import read_trajectory_set
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError, RunError
-from tomopolish.run.store import ResultsStore
+from tomopolish.run.store import DamagedResultError, ResultsStore
 from tomopolish.simulate.truth import read_truth
 
 KINDS = ("pipe", "device", "socket", "folder", "link to a pipe")
@@ -64,12 +64,13 @@ def test_every_reader_refuses_what_is_no_regular_file(odd_file: Path, reader: st
         READERS[reader](odd_file)
 
 
-def test_stored_results_of_another_kind_count_as_damaged(tmp_path: Path) -> None:
+def test_a_stored_result_of_another_kind_counts_as_damaged(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "TS_01.npz")
+    os.mkfifo(tmp_path / "run.json")
     store = ResultsStore(folder=tmp_path)
-    assert store.fingerprint("TS_01") is None and store.names() == []
-    with pytest.raises(RunError, match="named pipe"):
-        store.load("TS_01")
+    assert store.names() == ["TS_01"] and store.run() == {}
+    with pytest.raises(DamagedResultError, match="named pipe"):
+        store.read("TS_01")
 
 
 def test_an_image_that_becomes_a_pipe_fails_its_tomogram_only(tmp_path: Path) -> None:

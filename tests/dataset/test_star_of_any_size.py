@@ -119,6 +119,16 @@ def test_a_line_without_an_end_is_refused_before_it_fills_the_memory() -> None:
         star_syntax._parse(star_syntax._blocks_of_lines(pieces, "big.star"), "big.star")
 
 
+def test_more_tables_or_labels_than_any_file_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(star_syntax, "MOST_TABLES", 5)
+    assert len(parse_tables("data_\n" * 5, "t.star")) == 5
+    with pytest.raises(InputError, match=r"t\.star: there are more than 5 tables"):
+        parse_tables("data_\n" * 6, "t.star")
+    labels = "".join(f"_a{i}\n" for i in range(10_001))
+    with pytest.raises(InputError, match=r"t\.star, table x: has more than 10000 labels"):
+        parse_tables(f"data_x\nloop_\n{labels}", "t.star")
+
+
 MEASURE = """
 import re, sys
 from pathlib import Path

@@ -115,3 +115,12 @@ def test_a_large_set_is_read_and_written_in_seconds(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, offsets, atol=5.1e-7)
     # Some five times what this takes on an idle core, run-time type checks included.
     assert written - start < 5 and done - written < 10
+
+
+def test_blocks_too_short_for_a_trajectory_are_left_out(tmp_path: Path) -> None:
+    labels = "".join(f"_rlnOrigin{axis}Angst\n" for axis in "XYZ")
+    text = "data_a\n" * 1000 + f"data_b\nloop_\n{labels}1 2 3\n" + "data_c"
+    (tmp_path / "m.star").write_text(text)
+    trajectories = read(str(tmp_path / "m.star"))
+    assert len(trajectories) == 1 and "b" in trajectories and "a" not in trajectories
+    assert trajectories.load(["b"], 1).tolist() == [[[1.0, 2.0, 3.0]]]

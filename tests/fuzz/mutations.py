@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import struct
+import warnings
+import zipfile
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
+
+from tomopolish.run.store import _DIGEST_BYTES, _digest
 
 Change = tuple[int, int, int, int]
 """Which change (of those listed below), and three numbers that say where, and of what kind."""
@@ -177,3 +185,58 @@ def change_archive(content: bytes, changes: Sequence[Change]) -> bytes:
         else:
             changed += bytes(what)
     return bytes(changed)
+
+
+NUMBERS = (np.nan, np.inf, -np.inf, 1e308, 0.0, -1.0, 2**40)
+VALUES: tuple[Any, ...] = (None, True, 0, -1, 10**30, 1.5, "", "text", [], {}, {"array": "array0"})
+
+
+def change_result(content: bytes, changes: Sequence[Change]) -> bytes:
+    """Apply changes to the arrays and the header of a stored result, whose checksum is right again."""
+    with np.load(io.BytesIO(content)) as file:
+        arrays = dict(file)
+    header = json.loads(arrays.pop("header").tobytes())
+    for kind, where, what, more in changes:
+        name = sorted(arrays)[where % len(arrays)]
+        if kind < 24:
+            _change_number(arrays, name, NUMBERS[what % len(NUMBERS)], more)
+        elif kind < 36:
+            arrays[name] = (
+                arrays[name][: what % (len(arrays[name]) + 1)] if arrays[name].ndim else arrays[name]
+            )
+        elif kind < 44:
+            arrays[name] = arrays[name].astype(("f4", "i8", "f8", "U3")[what % 4])
+        else:
+            _change_json(header, where, VALUES[what % len(VALUES)], more)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.comment = bytes(_DIGEST_BYTES)
+    digest = _digest(stream)
+    return stream.getvalue()[:-_DIGEST_BYTES] + digest
+
+
+def _change_number(arrays: dict[str, np.ndarray], name: str, number: float, place: int) -> None:
+    changed = arrays[name].copy()
+    if changed.size:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            changed.flat[place % changed.size] = np.asarray(number).astype(changed.dtype)
+    arrays[name] = changed
+
+
+def _change_json(header: Any, where: int, value: Any, more: int) -> None:
+    """Replace something in a tree of tables and lists, or leave it out."""
+    places = []
+    pending = [header["result"]]
+    while pending:
+        found = pending.pop()
+        keys = found if isinstance(found, dict) else range(len(found))
+        places += [(found, key) for key in keys]
+        pending += [found[key] for key in keys if isinstance(found[key], dict | list)]
+    owner, key = places[(1000 * where + more) % len(places)]
+    if more % 5 == 0:
+        del owner[key]
+    else:
+        owner[key] = value

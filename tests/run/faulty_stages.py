@@ -31,11 +31,10 @@ class Project:
         return str(self.folder)
 
     def tomogram(self, name: str) -> Any:
-        from small_project import make_series
+        from small_project import make_particles, make_series
 
-        return Tomogram(
-            series=make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name), species=()
-        )
+        series = make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name)
+        return Tomogram(series=series, species=(make_particles(np.random.default_rng(1), np.zeros((2, 3))),))
 
 
 def result_of(name: str) -> TomogramResult:

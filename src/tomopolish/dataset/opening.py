@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -47,6 +48,24 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes", str(path))
     return content
+
+
+def read_json(path: Path) -> Any:
+    """Return what a regular file of JSON holds.
+
+    Raises
+    ------
+    OSError
+        As `open_regular`.
+    ValueError
+        When it is not JSON, or nested deeper than Python follows.
+    """
+    with open_regular(path) as handle:
+        content: bytes = handle.read()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _check_kind(found: os.stat_result, path: Path) -> None:

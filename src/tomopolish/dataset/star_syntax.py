@@ -40,7 +40,9 @@ BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES = 1 << 18  # read at a time: bounds memory, large enough for speed
 _ROWS_AT_ONCE = 1024
 MOST_LINE_BYTES = 1 << 24
-"""Length of a line that no STAR file has: files that have one are refused before they fill the memory."""
+MOST_COLUMNS = 10_000
+MOST_TABLES = 1_000_000
+"""More than any STAR file has: others are refused before they fill the memory."""
 
 
 def parse_tables(text: str | bytes, source: str) -> tuple[StarTable, ...]:
@@ -166,6 +168,8 @@ class _Parser:
                     f"{label} has {len(values)} values; put a value with spaces in double quotes"
                 )
             values = values or [""]
+        if len(self._columns) >= MOST_COLUMNS:
+            raise self._error(f"has more than {MOST_COLUMNS} labels; give a STAR file of RELION's")
         if label in self._columns:
             raise self._error(f"the column {label} occurs twice; remove one")
         self._columns[label] = [value.encode(ENCODING, ON_ERROR) for value in values]
@@ -215,15 +219,20 @@ class _Parser:
         if self._kind == "labels" and not self._columns:
             raise self._error("has a 'loop_' without labels; add the labels, or remove it")
         if self._columns:
-            self._tables.append(self._table())
+            self._add_table()
             self._parts += 1
         self._columns, self._joined, self._kind = {}, [], ""
 
     def _close_block(self) -> None:
         self._close_part()
         if self._name is not None and self._parts == 0:
-            self._tables.append(self._table())
+            self._add_table()
         self._parts = 0
+
+    def _add_table(self) -> None:
+        if len(self._tables) >= MOST_TABLES:
+            raise InputError(f"{self._source}: there are more than {MOST_TABLES} tables; give another file")
+        self._tables.append(self._table())
 
     def _table(self) -> StarTable:
         columns = list(self._columns.values())

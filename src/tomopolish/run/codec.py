@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset import model
+from tomopolish.dataset.star_table import is_usable
 from tomopolish.results import tomogram as results
 from tomopolish.run.stored_types import check_types
 
@@ -79,8 +80,14 @@ def decode(content: Any, arrays: Mapping[str, Array]) -> Any:
         case {"mapping": list(pairs)}:
             return {decode(key, arrays): decode(value, arrays) for key, value in pairs}
         case {"class": str(name), "fields": dict(fields)}:
-            return _CLASSES[name](**{key: decode(value, arrays) for key, value in fields.items()})
+            return _made(_CLASSES[name], {key: decode(value, arrays) for key, value in fields.items()})
     raise ValueError("this is no stored result")
+
+
+def _made(declared: type[Any], values: Mapping[str, Any]) -> Any:
+    if {field.name for field in dataclasses.fields(declared)} != set(values):
+        raise ValueError(f"its {declared.__name__} is that of another version")
+    return declared(**values)
 
 
 def decode_result(content: Any, arrays: Mapping[str, Array]) -> results.TomogramResult:
@@ -99,10 +106,18 @@ def decode_result(content: Any, arrays: Mapping[str, Array]) -> results.Tomogram
     if not result.alignments or len(tilts) != 1:
         raise ValueError("its parts do not have the same tilt images")
     for alignment in result.alignments:
-        warp, motion = alignment.deformation, alignment.trajectories_px
-        numbers = [alignment.projections_px, alignment.positions_px]
-        numbers += [] if motion is None else [motion]
-        numbers += [] if warp is None else [warp.coefficients]
-        if not all(np.isfinite(array).all() for array in numbers):
-            raise ValueError("its geometry holds numbers that are not finite")
+        if not all(is_usable(array).all() for array in _numbers(alignment)):
+            raise ValueError("its geometry holds numbers that are not finite, or too large")
     return result
+
+
+def _numbers(alignment: model.Alignment) -> list[Array]:
+    """Return all that goes into the new sets."""
+    motion, warp, errors = alignment.trajectories_px, alignment.deformation, alignment.errors
+    found = [alignment.projections_px, alignment.positions_px]
+    found += [] if motion is None else [motion]
+    found += [] if warp is None else [warp.coefficients]
+    if errors is not None:
+        found += [errors.angles_degrees, errors.shifts_angstrom, errors.positions_angstrom]
+        found += [] if errors.motion_angstrom is None else [errors.motion_angstrom]
+    return found

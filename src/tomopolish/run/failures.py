@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write, file_name_of
+from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import RunError, TomopolishError
 from tomopolish.plain_text import one_line, safe_to_show, uncoloured
 from tomopolish.version import __version__
@@ -125,8 +126,8 @@ def _write_details(details: str, folder: Path | None, name: str) -> Path | None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return path.is_file() and stream.read(len(_TITLE)) == _TITLE
+        with open_regular(path) as stream:
+            return bool(stream.read(len(_TITLE)) == _TITLE.encode())
     except OSError:
         return False
 

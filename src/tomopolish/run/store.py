@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path, atomic_write, file_name_of
-from tomopolish.dataset.opening import open_regular
+from tomopolish.dataset.opening import open_regular, read_json
 from tomopolish.errors import RunError
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.run.codec import decode, encode
+from tomopolish.run.codec import decode_result, encode
 from tomopolish.run.fingerprint import Fingerprint
 
 Array = np.ndarray
@@ -108,8 +108,8 @@ class ResultsStore:
     def run(self) -> dict[str, Any]:
         """Return what is known of the latest run; nothing where there is no record, or it is damaged."""
         try:
-            content = json.loads((self.folder / RUN_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            content = read_json(self.folder / RUN_NAME)
+        except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -125,8 +125,8 @@ def _read(stream: BinaryIO, name: str) -> StoredResult:
         header: dict[str, Any] = json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))
         if header["tomogram"] != name:
             raise ValueError(f"it belongs to {header['tomogram']!r}")
-        result, fingerprint = decode(header["result"], file), header["fingerprint"]
-    if not isinstance(result, TomogramResult) or not isinstance(fingerprint, dict):
+        result, fingerprint = decode_result(header["result"], file), header["fingerprint"]
+    if not isinstance(fingerprint, dict):
         raise ValueError("it holds something else")
     return StoredResult(result=result, fingerprint=fingerprint)
 

@@ -138,8 +138,17 @@ class Work(Generic[Prepared]):
         stored = None if self.store is None else self.store.read(name)
         if stored is None:
             return None
-        current = tomogram_fingerprint(self.common, self.project.tomogram(name))
-        return differences(stored.fingerprint, current)
+        tomogram = self.project.tomogram(name)
+        changed = differences(stored.fingerprint, tomogram_fingerprint(self.common, tomogram))
+        return changed or _misfits(stored.result, tomogram)
+
+
+def _misfits(result: TomogramResult, tomogram: Tomogram) -> list[str]:
+    """Name what a result has in other numbers than its tomogram, whatever it says that it depends on."""
+    rows = [alignment.rows.tolist() for alignment in result.alignments]
+    found = [] if rows == [particles.rows.tolist() for particles in tomogram.species] else ["particles"]
+    same = len(result.alignment.projections_px) == len(tomogram.series)
+    return found if same else [*found, "tilt series"]
 
 
 def report_failure(name: str, sentence: str, settings: AlignSettings, reporter: Reporter) -> None:

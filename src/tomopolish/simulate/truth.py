@@ -12,7 +12,7 @@ import numpy as np
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import Deformation, Particles, TiltSeries
-from tomopolish.dataset.opening import open_regular
+from tomopolish.dataset.opening import read_json
 from tomopolish.errors import InputError
 from tomopolish.shapes import Bool, Float
 
@@ -137,7 +137,7 @@ def write_truth(path: Path, truths: Iterable[Truth]) -> None:
 def read_truth(path: Path) -> dict[str, Truth]:
     """Read ``truth.json``: tomogram name → truth; raises InputError when it is missing or malformed."""
     try:
-        content = _read_json(path)
+        content = read_json(path)
         return {name: _truth_from_json(name, values) for name, values in content.items()}
     except OSError as problem:
         reason = f"it cannot be read ({problem.strerror or problem})"
@@ -146,11 +146,6 @@ def read_truth(path: Path) -> dict[str, Truth]:
     except KeyError as problem:
         reason = f"it has no entry {problem.args[0]!r}"
     raise InputError(f"{path}: this is not the truth of a simulation: {reason}; give its truth.json")
-
-
-def _read_json(path: Path) -> Any:
-    with open_regular(path) as handle:
-        return json.loads(handle.read().decode("utf-8-sig"))
 
 
 def _truth_from_json(name: str, values: Mapping[str, Any]) -> Truth:

@@ -27,6 +27,8 @@ GENERAL = "general"
 COLUMNS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 _HEADER = b"\ndata_"
 _BYTES_AT_ONCE = 1 << 20
+_LEAST_BYTES = 48
+"""Of a block: the three labels alone need as much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +104,24 @@ class TrajectorySet:
 
 
 def _index_blocks(handle: BinaryIO) -> dict[str, tuple[int, int]]:
-    """Find where each block begins and ends, a part of the file after the other."""
-    starts: list[tuple[bytes, int]] = []  # what stands behind ``data_`` in its line, and where the block is
+    """Find where each block begins and ends; those that are too short for a trajectory are left out."""
+    extents: dict[str, tuple[int, int]] = {}
+    line, start = None, 0
+    for following, position in _headers(handle):
+        if line is not None:
+            word = line.split(maxsplit=1)[0] if line[:1].strip() else b""
+            name = word.decode(ENCODING, ON_ERROR)
+            if position - start >= _LEAST_BYTES or name == GENERAL:
+                extents.setdefault(name, (start, position))
+        line, start = following, position
+    return extents
+
+
+def _headers(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield what stands behind each ``data_`` in its line, and where its block begins; last, the file's end.
+
+    The file is read a part after the other.
+    """
     text, begin = b"\n", -1  # what has been read but not looked through, and its place in the file
     while piece := handle.read(_BYTES_AT_ONCE):
         if begin < 0 and piece.startswith(BOM):
@@ -115,19 +133,14 @@ def _index_blocks(handle: BinaryIO) -> dict[str, tuple[int, int]]:
         position = text.find(_HEADER, 0, line_end)
         while position >= 0:
             stop = text.find(b"\n", position + 1)
-            starts.append((text[position + len(_HEADER) : stop], begin + position + 1))
+            yield text[position + len(_HEADER) : stop], begin + position + 1
             position = text.find(_HEADER, stop, line_end)
         begin, text = begin + line_end, text[line_end:]
         if len(text) > MOST_LINE_BYTES:
             raise ValueError(f"a line is longer than {MOST_LINE_BYTES >> 20} MiB")
     if text.startswith(_HEADER):
-        starts.append((text[len(_HEADER) :], begin + 1))
-    extents: dict[str, tuple[int, int]] = {}
-    stops = [start for _, start in starts[1:]]
-    for (line, start), stop in zip(starts, [*stops, begin + len(text)], strict=False):
-        name = line.split(maxsplit=1)[0] if line[:1].strip() else b""
-        extents.setdefault(name.decode(ENCODING, ON_ERROR), (start, stop))
-    return extents
+        yield text[len(_HEADER) :], begin + 1
+    yield b"", begin + len(text)
 
 
 def read_trajectory_set(path: Path, *, working_directory: Path) -> TrajectorySet:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tomopolish.dataset.files import unique_file_names
+from tomopolish.dataset.opening import read_small
 from tomopolish.errors import InputError, RunError
 from tomopolish.output.note import NOTE_NAMES
 from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, standing
@@ -40,6 +41,8 @@ UNFINISHED = (
 
 ALL_IN_ONE = 8
 """Tomograms whose details are part of ``report.html`` itself; of more, each has a page of its own."""
+
+LARGEST_NOTE_BYTES = 1 << 20
 
 
 def write_report(
@@ -211,5 +214,5 @@ def _sentence(found: Verdict | None, summaries: list[TomogramSummary], maps: Map
 def _note(folder: Path) -> list[str]:
     for name in reversed(NOTE_NAMES):
         with contextlib.suppress(OSError):
-            return (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            return read_small(folder / name, LARGEST_NOTE_BYTES).decode("utf-8", "replace").splitlines()
     return []

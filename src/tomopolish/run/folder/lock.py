@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tomopolish.dataset.opening import read_json
 from tomopolish.errors import InputError
 
 LOCK_NAME, OWNER_NAME = "lock", "owner.json"
@@ -179,9 +180,9 @@ def _refusal(state_folder: Path, shown: str) -> FolderInUseError:
 def read_owner(state_folder: Path) -> Owner | None:
     """Return who is recorded as the owner; None where nobody is, or the record is damaged."""
     try:
-        content = json.loads((state_folder / OWNER_NAME).read_text(encoding="utf-8"))
+        content = read_json(state_folder / OWNER_NAME)
         return Owner(**{**content, "process": int(content["process"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
 
 

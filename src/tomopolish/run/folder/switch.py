@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write, sync
+from tomopolish.dataset.opening import read_json
 from tomopolish.errors import InputError, RunError
 from tomopolish.run.folder.written import (
     STATE_FOLDER,
@@ -226,7 +227,7 @@ def _write_journal(folder: Path, switch: Switch) -> None:
 def _read_journal(folder: Path) -> Switch | None:
     """Read the journal; None where there is none, or where it is damaged or leads out of the folder."""
     try:
-        content = json.loads((folder / STATE_FOLDER / JOURNAL_NAME).read_text(encoding="utf-8"))
+        content = read_json(folder / STATE_FOLDER / JOURNAL_NAME)
         switch = Switch(
             command=str(content["command"]),
             sources={str(name): str(source) for name, source in content["sources"].items()},
@@ -236,7 +237,7 @@ def _read_journal(folder: Path) -> Switch | None:
                 str(name): (int(size), int(time)) for name, (size, time) in content["replaced"].items()
             },
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
     inside = folder.resolve()
     names = [*switch.sources, *switch.sources.values(), *switch.joining, *switch.obsolete]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.dataset.opening import read_json
 
 STATE_FOLDER = ".tomopolish"
 """The program's own folder within a folder that it writes into."""
@@ -79,7 +80,7 @@ def digest_of(path: Path, size_bytes: int) -> str:
 def read_written(folder: Path) -> WrittenFiles:
     """Read a folder's list; empty where there is none, or it is damaged: then no file counts as written."""
     try:
-        content = json.loads((folder / STATE_FOLDER / LIST_NAME).read_text(encoding="utf-8"))
+        content = read_json(folder / STATE_FOLDER / LIST_NAME)
         return WrittenFiles(
             files={
                 str(name): WrittenFile(
@@ -90,7 +91,7 @@ def read_written(folder: Path) -> WrittenFiles:
             },
             folders={str(name): str(command) for name, command in content["folders"].items()},
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return WrittenFiles()
 
 
