@@ -333,7 +333,7 @@ def test_record_has_a_row_per_tilt() -> None:
     ("model", "grid", "count", "sentence"),
     [
         ("spline", (3, 3), 71, "3 × 3 has 72 coefficients per tilt image, but 71 are given"),
-        ("spline", (1, 3), 24, "needs 2 or more"),
+        ("spline", (1, 3), 24, "give 2 or more along each axis"),
         ("Fourier", (3, 3), 8, "has 12 coefficients"),
         ("cubic", (3, 3), 8, "'cubic' is unknown: give one of linear, spline, Fourier"),
     ],
