@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tomopolish.errors import InputError
 
-LIBRARY_BYTES = 900_000_000
-"""Address space of the libraries, the compiled kernels and the threads that each run has, as measured."""
+LIBRARY_BYTES = 1_100_000_000
+"""Address space of the libraries, of compiling kernels and of the threads that each run has, as measured."""
 
 THREAD_BYTES = 145_000_000
 """Address space of each thread of `--j`, as measured: its stack, heap and buffers for matrix products."""
