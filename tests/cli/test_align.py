@@ -78,10 +78,10 @@ def test_a_failed_tomogram_keeps_its_input_and_sets_the_status(
 ) -> None:
     sound = pipeline.align_tomogram
 
-    def failing(series, *rest):  # type: ignore[no-untyped-def]
-        if series.name == "TS_02":
+    def failing(tomogram, *rest):  # type: ignore[no-untyped-def]
+        if tomogram.series.name == "TS_02":
             raise RunError("TS_02.mrcs: section 3 cannot be read")
-        return sound(series, *rest)
+        return sound(tomogram, *rest)
 
     stages = Stages(prepare=pipeline.prepare_species, align_tomogram=failing)
     monkeypatch.setitem(align_run.run_align.__kwdefaults__, "stages", stages)

@@ -347,11 +347,12 @@ def workers_of(options: str) -> Any:
     if found.slurm is not None:
         jobs = pytest.importorskip("dask_jobqueue.slurm")
         slurm = clusters.slurm_options(found.slurm, settings.run.threads)
-        del slurm["scheduler_options"]  # they belong to the scheduler, not to a job
         return found.workers, jobs.SLURMJob("tcp://head:8786", name="job", **slurm).job_script()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distributed.LocalCluster", lambda **started: started)
-        return clusters._local_cluster(found, settings.run.threads)
+        started = clusters._local_cluster(found)
+        del started["security"]  # new for each run
+        return started
 
 
 def starts(options: str, shown: str, beside: str = "") -> Check:
@@ -370,6 +371,7 @@ def profile(bench: Bench) -> None:
 
 
 SLURM = "--slurm --workers 2"
+TLS = "--tls_ca_file ca.pem --tls_cert cert.pem --tls_key key.pem"
 MOTION, WARP = "--motion --s_vel 2", "--deformation --def_reg 0.05"
 
 TABLE: dict[str, Check] = {
@@ -450,6 +452,11 @@ TABLE: dict[str, Check] = {
     # several tomograms at a time
     "--workers": starts("--workers 3", "'n_workers': 3"),
     "--scheduler": starts("--scheduler tcp://host:8786", "tcp://host:8786"),
+    "--tls_ca_file": starts(f"{TLS} --tls_ca_file a.pem", "a.pem", "--scheduler tls://host:8786"),
+    "--tls_cert": starts(f"{TLS} --tls_cert b.pem", "b.pem", "--scheduler tls://host:8786"),
+    "--tls_key": starts(f"{TLS} --tls_key c.pem", "c.pem", "--scheduler tls://host:8786"),
+    "--connect_timeout": starts("--connect_timeout 17", "17", "--scheduler tcp://host:8786"),
+    "--dashboard": starts("--dashboard", "dashboard=True", "--scheduler tcp://host:8786"),
     "--worker_memory": starts("--worker_memory 3GB", "'memory_limit': '3GB'", "--workers 2"),
     "--slurm": starts("--slurm", "#SBATCH", "--workers 2"),
     "--slurm_partition": starts("--slurm_partition gpu", "#SBATCH -p gpu", SLURM),

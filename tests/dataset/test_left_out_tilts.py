@@ -257,14 +257,13 @@ def test_the_remedy_for_rows_that_do_not_match_the_stack_works(damaged: Outcome)
     ],
 )
 def test_python_leaves_out_the_same(damaged: Outcome, options: dict, lost: set[int]) -> None:
-    project = tomopolish.load("optimisation_set.star")
-    only = replace(project, files=project.files)
+    project = tomopolish.load("optimisation_set.star").first
     rows = project.particles.rows_by_tomogram["TS_04"]
     path = Path("four.star")
     lines = Path("particles.star").read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not line.startswith("TS_0") or "TS_04" in line))
     only = tomopolish.load("optimisation_set.star", particles=path)
-    assert len(only.particles.table) == len(rows)
+    assert len(only.first.particles.table) == len(rows)
     done = tomopolish.align(only, box_px=32, range_px=8, **options)
     result = done.results["TS_04"]
     assert {one.tilt for one in result.left_out} == lost

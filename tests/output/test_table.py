@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from tomopolish import __version__
-from tomopolish.output.note import write_note
+from tomopolish.output.note import note_lines, write_note
 from tomopolish.output.table import change_table, time_table
 from tomopolish.results.tomogram import TomogramStatistics
 
@@ -56,7 +56,8 @@ def test_the_time_table_leaves_a_stage_empty_where_it_did_not_run() -> None:
 
 def test_the_note_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
     started = datetime(2025, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
-    write_note(tmp_path, command=["tomopolish", "align", "--o", "my results"], started=started)
+    command = ["tomopolish", "align", "--o", "my results"]
+    write_note(tmp_path / "note.txt", note_lines(command, started))
     text = (tmp_path / "note.txt").read_text()
     assert "tomopolish align --o 'my results'" in text
     assert __version__ in text

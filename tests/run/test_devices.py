@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ class Work:
     def __init__(
         self, count: int, failing: dict[str, Exception] | None = None, *, strict: bool = False
     ) -> None:
-        self.settings = SimpleNamespace(run=SimpleNamespace(strict=strict))
+        self.settings = SimpleNamespace(run=SimpleNamespace(strict=strict, output_folder=Path("nowhere")))
         self.store = None
         self.prepared = 0
         self.begun: list[str] = []

@@ -140,7 +140,7 @@ def test_a_corrupt_image_costs_its_tomogram_only(project: Path, capsys: pytest.C
     stack = project / "tilt_series/TS_02.mrcs"
     content = stack.read_bytes()
     stack.unlink()
-    stack.write_bytes(content[: len(content) // 2])
+    stack.write_bytes(content[:1500])  # no image of it is complete
     before = (project / "tilt_series/TS_02.star").read_text()
     assert run(["align", *OPTIONS]) == 1
     captured = capsys.readouterr()

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomopolish.dataset.model import Alignment
+from small_project import make_series
+from tomopolish.dataset.model import Alignment, Tomogram
 from tomopolish.errors import InputError, RunError
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
@@ -42,11 +43,12 @@ class FakeProject:
     def references(self, *, keep: bool = False) -> Any:
         return "references"
 
-    def load(self, name: str) -> Any:
+    def tomogram(self, name: str) -> Any:
         if name.startswith("unreadable"):
             raise InputError(f"{name}.star: row 3 is bad, mend it")
         self.loaded.append(name)
-        return name, name
+        series = make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name)
+        return Tomogram(series=series, species=())
 
 
 def result_of(name: str, *sentences: str) -> TomogramResult:
@@ -74,9 +76,8 @@ def result_of(name: str, *sentences: str) -> TomogramResult:
 
 
 def stages(failing: dict[str, BaseException] | None = None, *sentences: str) -> Stages[str]:
-    def align(
-        series: Any, particles: Any, prepared: str, settings: AlignSettings, progress: Progress
-    ) -> TomogramResult:
+    def align(tomogram: Any, prepared: str, settings: AlignSettings, progress: Progress) -> TomogramResult:
+        series = tomogram.series.name
         assert prepared == "prepared references"
         with progress.stage("windows", total=3) as stage:
             stage.advance(3)

@@ -137,7 +137,6 @@ def test_under_mpirun_only_rank_0_works_with_a_worker_for_each(project: Path) ->
     assert not (project / JOB).exists()
     first = shimmed(project, "relion_tomo_align_mpi", GUI, OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
     assert first.returncode == 0, first.stderr
-    assert "Dask dashboard: http://" in first.stdout
     assert "(2/2): refined" in first.stdout
     assert exits(project) == ["RELION_JOB_EXIT_SUCCESS"]
 
