@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -55,6 +56,9 @@ install_import_hook(
 assert (
     shapes.Float is jaxtyping.Float
 )  # else something has imported the package first, and nothing is checked
+
+# A suite that was started beneath `nohup` ignores SIGHUP, and so would the processes whose end is tested.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples in every run, and no deadline: the first call may compile.
 settings.register_profile("tomopolish", derandomize=True, deadline=None)

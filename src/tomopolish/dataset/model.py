@@ -54,7 +54,7 @@ class Deformation:
 
     model: str  # "linear", "spline" or "Fourier"
     grid: tuple[int, int]  # (gw, gh)
-    coefficients: Float[Array, "F n"]  # px; one row per tilt image, file order
+    coefficients: Float[Array, "F coefficients"]  # px; one row per tilt image, file order
 
 
 @dataclass(frozen=True, kw_only=True)
