@@ -12,6 +12,7 @@ import math
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -209,6 +210,8 @@ def ending_in_order(last_act: LastAct | None = None, *, own_process: bool = Fals
             ending.last_act = outer
         return
     ending = Ending(last_act, own_process)
+    if own_process:
+        sys.unraisablehook = _without_requests(sys.unraisablehook)
     ending.start()
     _endings.append(ending)
     try:
@@ -216,6 +219,19 @@ def ending_in_order(last_act: LastAct | None = None, *, own_process: bool = Fals
     finally:
         _endings.clear()
         ending.stop()
+
+
+def _without_requests(show: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Return a hook that does not show an `AskedToEnd` which native code swallows, with its traceback.
+
+    The request has been noted, and ends the process all the same.
+    """
+
+    def show_others(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, AskedToEnd):
+            show(unraisable)
+
+    return show_others
 
 
 def raise_if_asked_to_end() -> None:
