@@ -20,6 +20,7 @@ from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.dataset.screening import losing, screened, without_lost
 from tomopolish.errors import InputError, UnusableImageError
 from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
+from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.kernels.backproject import back_project
 from tomopolish.imaging.noise import noise_power
 from tomopolish.imaging.reference import ReferenceTransform
@@ -31,9 +32,7 @@ from tomopolish.imaging.windows import (
     box_mask,
     box_spectra,
     pair_batch,
-    pair_geometry,
 )
-from tomopolish.models.deformation import deformation_from
 from tomopolish.progress import Progress, SilentProgress
 from tomopolish.shapes import Float, Float32
 
@@ -80,7 +79,7 @@ class Reconstruction:
         """
         series = screened(series)
         box_px = self.box_px
-        geometry = _geometry(series, particles, box_px)
+        geometry = input_geometry(series, particles, box_px, series.usable)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         progress = progress or SilentProgress()
         with progress.stage("back-projection", len(busy)) as stage:
@@ -139,16 +138,6 @@ def reconstruct(
         for series, particles in tomograms:
             reconstruction.add(series, particles, pool)
     return reconstruction
-
-
-def _geometry(series: TiltSeries, particles: Particles, box_px: int) -> PairGeometry:
-    taking_part = series.usable
-    geometry = pair_geometry(series, particles, box_px, taking_part)
-    if series.deformation is None:
-        return geometry
-    model, coefficients = deformation_from(series.deformation, series.image_size_px)
-    warp_px = model.displacement_px(geometry.anchors_px, coefficients)
-    return pair_geometry(series, particles, box_px, taking_part, warp_px)
 
 
 def _task(

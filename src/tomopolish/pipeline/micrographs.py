@@ -12,6 +12,7 @@ from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.frequencies import tilt_frequencies
+from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, micrograph_window
 from tomopolish.imaging.noise import noise_power
 from tomopolish.imaging.windows import (
@@ -23,7 +24,7 @@ from tomopolish.imaging.windows import (
     window_samples,
 )
 from tomopolish.pipeline.references import PreparedReferences
-from tomopolish.pipeline.windows import frames_taking_part, input_geometry
+from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float32

@@ -14,17 +14,15 @@ from tomopolish.dataset.screening import losing, without_lost
 from tomopolish.imaging.devices import Correlator, acquire_correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.held_out import choose_held_out, empty_windows, joined_windows
+from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.noise import Turn, tile_grid
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.imaging.windows import (
     CorrelationWindows,
-    PairGeometry,
     TiltTask,
     box_mask,
-    pair_geometry,
     window_samples,
 )
-from tomopolish.models.deformation import deformation_from
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings
@@ -39,18 +37,6 @@ def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Arra
     last = settings.windows.max_frame
     taking_part: Array = (rank >= settings.windows.min_frame) & series.usable
     return taking_part if last is None else taking_part & (rank <= last)
-
-
-def input_geometry(
-    series: TiltSeries, particles: Particles, box: int, taking_part: Bool[Array, "F"]
-) -> PairGeometry:
-    """Where the input geometry expects every particle, trajectories and deformation included."""
-    geometry = pair_geometry(series, particles, box, taking_part)
-    if series.deformation is None:
-        return geometry
-    model, coefficients = deformation_from(series.deformation, series.image_size_px)
-    warp_px = model.displacement_px(geometry.anchors_px, coefficients)
-    return pair_geometry(series, particles, box, taking_part, warp_px)
 
 
 def correlation_windows(
