@@ -279,17 +279,44 @@ def test_paths_beside_the_set_are_found_and_stay_valid(
     assert len(read("results/tomograms.star").load("TS_01")) == 11
 
 
+@pytest.mark.parametrize("dialect", SETS)
+def test_projections_of_each_refined_tomogram_in_a_file_of_its_own(
+    in_golden: Path, tmp_path: Path, dialect: Dialect
+) -> None:
+    """RELION 5's job leaves such files; programs that carry its result over to other packages read them."""
+    tomograms = read(SETS[dialect])
+    writer = TomogramSetWriter(tomograms, tmp_path, projections_in="temp")
+    alignment = turned(tomograms, "TS_02")
+    writer.add(tomograms.load("TS_02"), alignment)
+    writer.finish()
+    assert [path.name for path in (tmp_path / "temp").iterdir()] == ["TS_02_projections.star"]
+    star = read_star(tmp_path / "temp/TS_02_projections.star")
+    assert star.names == ("TS_02",)
+    assert star.version == tomograms.series("TS_02").version
+    written = read(str(tmp_path / "tomograms.star")).series("TS_02")
+    assert star.tables[0].columns == written.columns
+    angles = star.tables[0].floats("rlnTomoYTilt") if dialect is Dialect.RELION_5 else None
+    if angles is not None:
+        moved = angles - tomograms.series("TS_02").floats("rlnTomoYTilt")
+        assert 0.1 < np.abs(moved).max() < 10
+    else:
+        rows = star.tables[0].vectors("rlnTomoProjX")
+        assert np.abs(rows - tomograms.series("TS_02").vectors("rlnTomoProjX")).max() > 1
+
+
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/b", ".hidden", "x" * 400, "é ü"])
 def test_tomogram_names_never_lead_out_of_the_output_folder(project: Path, name: str) -> None:
     set_cell("tomograms.star", "global", "rlnTomoName", 0, name)
     rename_table("tilt_series/TS_01.star", "TS_01", "other")  # the only table of the file will do
     tomograms = read("tomograms.star")
     files = set(project.parent.rglob("*"))
-    writer = TomogramSetWriter(tomograms, Path.cwd() / "out")
+    writer = TomogramSetWriter(tomograms, Path.cwd() / "out", projections_in="temp")
     writer.add(tomograms.load(name), keep(tomograms, name))
     writer.finish()
     new = {path for path in project.parent.rglob("*") if path not in files and path.is_file()}
-    assert {path.parent for path in new} == {project / "out", project / "out/tilt_series"}
+    folders = [project / "out", project / "out/temp", project / "out/tilt_series"]
+    assert sorted(path.parent for path in new) == folders
+    assert all(path.name.endswith("_projections.star") for path in new if path.parent.name == "temp")
     assert len(read("out/tomograms.star").load(name)) == 11
 
 

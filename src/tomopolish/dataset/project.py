@@ -208,6 +208,7 @@ class Dataset:
         species: str | None = None,
         with_tomograms: bool = True,
         place: Path | None = None,
+        projections_in: str | None = None,
     ) -> OptimisationSet:
         """Write the refined sets; tomograms without an alignment keep their input values.
 
@@ -227,6 +228,9 @@ class Dataset:
             Whether to write the tomograms; False where another species' call does.
         place
             Folder that receives the files for the time being; the sets name them as in `out_folder`.
+        projections_in
+            Folder within `out_folder` that receives a file with the tilt table of each refined tomogram, too
+            (``TOMOGRAM_projections.star``), as RELION 5's job leaves them in ``temp``.
 
         Returns
         -------
@@ -241,7 +245,9 @@ class Dataset:
         place = place or shared
         out, here = (shared, place) if species is None else (shared / species, place / species)
         paths = {"tomograms": shared / "tomograms.star", "particles": out / "particles.star"}
-        tomograms = TomogramSetWriter(self.tomograms, shared, place) if with_tomograms else None
+        tomograms = None
+        if with_tomograms:
+            tomograms = TomogramSetWriter(self.tomograms, shared, place, projections_in=projections_in)
         particles = ParticleUpdate(self.particles)
         with contextlib.ExitStack() as stack:
             trajectories: TrajectoryWriter | None = None

@@ -129,6 +129,7 @@ class Project:
         *,
         motion: bool,
         place: Path | None = None,
+        projections_in: str | None = None,
     ) -> tuple[Path, ...]:
         """Write the refined tomograms once and all else of each species; of several species in folders.
 
@@ -136,7 +137,7 @@ class Project:
         ----------
         alignments
             For each species, as in `Dataset.write`.
-        place
+        place, projections_in
             As there.
 
         Returns
@@ -156,6 +157,7 @@ class Project:
                 species=None if self.is_single else species.name,
                 with_tomograms=number == 0,
                 place=place,
+                projections_in=projections_in,
             )
         folder = self.first.files.working_directory / out_folder
         return tuple(folder / f"{name}optimisation_set.star" for name in self.folders)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from tomopolish.dataset.files import safe_file_name, unique_file_names
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.relion.pipeline_nodes import FILE_NAME as NODES_NAME
+from tomopolish.dataset.relion.tomogram_writer import projections_file
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.species import Project
 from tomopolish.output.logfile import FILE_NAME as LOGFILE_NAME
@@ -75,7 +76,7 @@ def write_refined_sets(
     """
     of_species = species_alignments(project, results)
     moving = any(a.trajectories_px is not None for alignments in of_species for a in alignments.values())
-    project.write(folder, of_species, motion=moving, place=place)
+    project.write(folder, of_species, motion=moving, place=place, projections_in=FOLDER_NAME)
 
 
 def species_alignments(project: Project, results: Mapping[str, TomogramResult]) -> list[SpeciesAlignments]:
@@ -100,9 +101,10 @@ def inputs_of(project: Project, listed: Sequence[Path] = ()) -> Inputs:
 def planned_files(project: Project, settings: AlignSettings) -> list[str]:
     """Name the files that a run may write into its output folder."""
     tomograms = project.first.tomograms
-    names = ["tomograms.star"]
+    names, stems_of = ["tomograms.star"], unique_file_names(tomograms.names)
     if tomograms.dialect is Dialect.RELION_5:
-        names += [f"tilt_series/{stem}.star" for stem in unique_file_names(tomograms.names).values()]
+        names += [f"tilt_series/{stem}.star" for stem in stems_of.values()]
+    names += [f"{FOLDER_NAME}/{projections_file(stems_of[name])}" for name in project.tomogram_names]
     for folder, species in project.folders.items():
         dataset = species.dataset
         names += [f"{folder}{name}" for name in (OPTIMISATION_SET, "particles.star", "uncertainty.star")]

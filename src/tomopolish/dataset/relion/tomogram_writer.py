@@ -26,6 +26,14 @@ from tomopolish.dataset.star import StarTable, format_vectors, write_star
 from tomopolish.errors import InputError
 
 
+def projections_file(stem: str) -> str:
+    """Name the file in which RELION 5's job leaves the refined tilt table of one tomogram.
+
+    Programs that carry projections over to other packages read it. `stem` is the tomogram's file name.
+    """
+    return f"{stem}_projections.star"
+
+
 class TomogramSetWriter:
     """Takes tomograms one at a time, so that thousands need not be held, and writes the set at the end.
 
@@ -33,11 +41,23 @@ class TomogramSetWriter:
     found from the output folder.
     """
 
-    def __init__(self, tomograms: TomogramSet, out_folder: Path, place: Path | None = None) -> None:
-        """Write into `out_folder`, or for the time being into `place`, under the names of the former."""
+    def __init__(
+        self,
+        tomograms: TomogramSet,
+        out_folder: Path,
+        place: Path | None = None,
+        *,
+        projections_in: str | None = None,
+    ) -> None:
+        """Write into `out_folder`, or for the time being into `place`, under the names of the former.
+
+        Where `projections_in` names a folder within it, that receives a file per refined tomogram, too (see
+        `projections_file`).
+        """
         self._set = tomograms
         self._out = out_folder
         self._place = place or out_folder
+        self._projections_in = projections_in
         self._series: dict[str, StarTable] = {}  # RELION 4 only: they go into the set's own file
         self._files: dict[str, str] = {}  # RELION 5 only
         self._deformations: dict[str, Deformation] = {}
@@ -62,7 +82,12 @@ class TomogramSetWriter:
         if alignment.deformation is not None:
             self._deformations[name] = alignment.deformation
         columns = _refined_columns(tilt_series, table, alignment)
-        self._keep(name, table.with_columns(_with_input_rows(columns, table, alignment.left_out)))
+        refined = table.with_columns(_with_input_rows(columns, table, alignment.left_out))
+        refined = self._with_images_found(name, refined)
+        self._keep(name, refined)
+        if self._projections_in is not None:
+            path = self._place / self._projections_in / projections_file(self._file_names[name])
+            write_star(path, [refined])
 
     def finish(self) -> Path:
         """Write the set's own file and return its path; raises RunError when that is impossible."""
@@ -96,14 +121,18 @@ class TomogramSetWriter:
             coefficients = np.zeros((len(table), like.coefficients.shape[1]))
             self._deformations[name] = replace(like, coefficients=coefficients)
             table = table.with_columns({COEFFICIENTS: format_vectors(coefficients)})
-        self._keep(name, table)
+        self._keep(name, self._with_images_found(name, table))
+
+    def _with_images_found(self, name: str, table: StarTable) -> StarTable:
+        """Name the images of a table so that they are found from the folders of the output, too."""
+        if MICROGRAPH not in table:
+            return table
+        beside, folder = self._set.series_file(name), self._set.working_directory
+        names = [_rebased_section(cell, beside, folder) for cell in table.strings(MICROGRAPH)]
+        return table.with_columns({MICROGRAPH: names})
 
     def _keep(self, name: str, table: StarTable) -> None:
         folder = self._set.working_directory
-        if MICROGRAPH in table:
-            beside = self._set.series_file(name)
-            names = [_rebased_section(cell, beside, folder) for cell in table.strings(MICROGRAPH)]
-            table = table.with_columns({MICROGRAPH: names})
         if self._set.dialect is Dialect.RELION_4:
             self._series[name] = table
             return
