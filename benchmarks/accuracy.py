@@ -41,9 +41,9 @@ from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.simulate import Truth, simulate_tilt_series, with_true_geometry
 from tomopolish.simulate.evaluate import evaluate_alignment
 from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
+from tomopolish.simulate.parts import Truth, simulate_tilt_series, with_true_geometry
 from tomopolish.solve import uncertainty
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine

@@ -18,7 +18,7 @@ from tomopolish.settings.alignment import (
     WindowSettings,
 )
 from tomopolish.settings.simulation import DOSE_SCHEMES, FILE_ORDERS
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,

@@ -9,7 +9,7 @@ import numpy as np
 from accuracy_cases import Case, align_settings, static_case
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.physics.geometry import rotation_y, rotation_z, tomogram_centre_px
-from tomopolish.simulate import NoiseSettings, PlantedErrors, Truth
+from tomopolish.simulate.parts import NoiseSettings, PlantedErrors, Truth
 
 COUNTS = (1, 2, 3, 5, 10, 14, 30, 100, 200)
 PAIR_SNR = 20.0

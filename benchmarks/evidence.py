@@ -23,7 +23,8 @@ from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import Evidence
 from tomopolish.results.verdict import SIGNIFICANCE, improbability, sentence, verdict
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
-from tomopolish.simulate import (
+from tomopolish.simulate.evaluate import evaluate_alignment
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,
@@ -32,7 +33,6 @@ from tomopolish.simulate import (
     SpecimenSettings,
     simulate_tomogram,
 )
-from tomopolish.simulate.evaluate import evaluate_alignment
 from tomopolish.simulate.structure import build_structure
 
 BOX_PX = 32

@@ -27,7 +27,7 @@ from tomopolish.settings.alignment import (
     RunSettings,
     WindowSettings,
 )
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,

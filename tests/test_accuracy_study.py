@@ -15,8 +15,8 @@ import pytest
 
 from tomopolish.physics.geometry import rotation_vector
 from tomopolish.settings.alignment import FitSettings, MotionSettings, WindowSettings
-from tomopolish.simulate import PlantedMotion, PlantedWarp
 from tomopolish.simulate.acquisition import tilt_angles_degrees
+from tomopolish.simulate.parts import PlantedMotion, PlantedWarp
 from tomopolish.solve import uncertainty
 from tomopolish.solve.problem import predicted_positions
 

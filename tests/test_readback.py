@@ -19,7 +19,8 @@ from tomopolish.imaging.windows import window_samples
 from tomopolish.models.deformation import deformation_from
 from tomopolish.physics.geometry import project_trajectories
 from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
-from tomopolish.simulate import (
+from tomopolish.simulate.evaluate import evaluate_project
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     CompanionSettings,
     MoleculeSettings,
@@ -31,7 +32,6 @@ from tomopolish.simulate import (
     SpecimenSettings,
     write_project,
 )
-from tomopolish.simulate.evaluate import evaluate_project
 from tomopolish.solve import uncertainty
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 

@@ -13,7 +13,8 @@ import tomopolish
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
-from tomopolish.simulate import (
+from tomopolish.simulate.evaluate import evaluate_project
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     CompanionSettings,
     MoleculeSettings,
@@ -23,7 +24,6 @@ from tomopolish.simulate import (
     SpecimenSettings,
     write_project,
 )
-from tomopolish.simulate.evaluate import evaluate_project
 
 SETTINGS = SimulationSettings(
     seed=3,

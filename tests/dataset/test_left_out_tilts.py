@@ -22,7 +22,9 @@ from tomopolish.errors import InputError
 from tomopolish.output.report.gather import tomogram_details
 from tomopolish.run.store import ResultsStore
 from tomopolish.settings.tilts import TiltSelection, excluded_tilts
-from tomopolish.simulate import (
+from tomopolish.simulate.evaluate import geometry_of
+from tomopolish.simulate.geometry_errors import geometry_errors
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,
@@ -32,8 +34,6 @@ from tomopolish.simulate import (
     read_truth,
     write_project,
 )
-from tomopolish.simulate.evaluate import geometry_of
-from tomopolish.simulate.geometry_errors import geometry_errors
 
 SIZE = (168, 156)
 SETTINGS = SimulationSettings(

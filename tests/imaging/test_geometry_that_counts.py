@@ -17,7 +17,7 @@ from tomopolish.dataset.project import Dataset
 from tomopolish.imaging.backproject import reconstruct
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.physics.symmetry import point_group
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,

@@ -13,7 +13,7 @@ from tomopolish.errors import InputError
 from tomopolish.imaging.backproject import reconstruct
 from tomopolish.imaging.fsc import shell_correlation
 from tomopolish.physics.symmetry import point_group
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     SimulationSettings,

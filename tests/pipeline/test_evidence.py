@@ -28,7 +28,7 @@ from tomopolish.results.tomogram import Evidence, TomogramResult
 from tomopolish.results.verdict import verdict
 from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, FitSettings
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,

@@ -31,9 +31,9 @@ from tomopolish.physics.geometry import (
 )
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings, FitSettings, RunSettings, WindowSettings
-from tomopolish.simulate import read_truth
 from tomopolish.simulate.evaluate import evaluate_alignment, geometry_of
 from tomopolish.simulate.geometry_errors import geometry_errors
+from tomopolish.simulate.parts import read_truth
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 
 SETTINGS = make_settings(48, 6)

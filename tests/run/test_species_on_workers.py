@@ -11,7 +11,7 @@ import pytest
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.star import read_star
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     CompanionSettings,
     MoleculeSettings,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     PlantedErrors,

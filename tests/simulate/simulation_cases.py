@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.simulate import SimulationSettings
 from tomopolish.simulate.painter import TiltPainter
+from tomopolish.simulate.parts import SimulationSettings
 from tomopolish.simulate.tomogram import ImageStack
 
 

@@ -15,7 +15,9 @@ from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.progress import SilentProgress
-from tomopolish.simulate import (
+from tomopolish.simulate.evaluate import evaluate_alignment
+from tomopolish.simulate.motion import ExposureSteps, continued_trajectories, random_trajectories
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     CompanionSettings,
     MoleculeSettings,
@@ -29,8 +31,6 @@ from tomopolish.simulate import (
     simulate_tomogram,
     write_project,
 )
-from tomopolish.simulate.evaluate import evaluate_alignment
-from tomopolish.simulate.motion import ExposureSteps, continued_trajectories, random_trajectories
 
 SECOND = CompanionSettings(
     name="second", molecule=MoleculeSettings(box_px=40, seed=1, diameter_fraction=0.55), particles=18,

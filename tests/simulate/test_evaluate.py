@@ -12,7 +12,9 @@ from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import rotation_from_vector
-from tomopolish.simulate import (
+from tomopolish.simulate.evaluate import evaluate_alignment, evaluate_project, input_geometry
+from tomopolish.simulate.geometry_errors import Geometry, geometry_errors
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     PlantedErrors,
@@ -25,8 +27,6 @@ from tomopolish.simulate import (
     simulate_tomogram,
     write_project,
 )
-from tomopolish.simulate.evaluate import evaluate_alignment, evaluate_project, input_geometry
-from tomopolish.simulate.geometry_errors import Geometry, geometry_errors
 
 SETTINGS = SimulationSettings(
     seed=2,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tomopolish.dataset.project import open_dataset
-from tomopolish.simulate import AcquisitionSettings, read_truth
 from tomopolish.simulate.acquisition import inelastic_amplitude
 from tomopolish.simulate.painter import TiltPainter
+from tomopolish.simulate.parts import AcquisitionSettings, read_truth
 from tomopolish.simulate.slices import slice_volume
 
 

@@ -10,9 +10,9 @@ from simulation_cases import half_plane_multiplicity, spectrum_alone, varied
 
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.physics.optics import Microscope, TiltCtf
-from tomopolish.simulate import SimulationSettings, simulate_tomogram
 from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.painter import TiltPainter
+from tomopolish.simulate.parts import SimulationSettings, simulate_tomogram
 from tomopolish.simulate.slices import slice_volume
 from tomopolish.simulate.tomogram import ImageStack
 

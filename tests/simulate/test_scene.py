@@ -10,7 +10,9 @@ from simulation_cases import varied
 
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project, project_trajectories, rotation_vector
-from tomopolish.simulate import (
+from tomopolish.simulate.acquisition import exposure_order, tilt_angles_degrees
+from tomopolish.simulate.motion import ExposureSteps, random_trajectories
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     PlantedErrors,
     PlantedMotion,
@@ -19,8 +21,6 @@ from tomopolish.simulate import (
     simulate_tomogram,
     with_true_geometry,
 )
-from tomopolish.simulate.acquisition import exposure_order, tilt_angles_degrees
-from tomopolish.simulate.motion import ExposureSteps, random_trajectories
 from tomopolish.simulate.scene import build_scene
 from tomopolish.simulate.specimen import random_rotations
 from tomopolish.simulate.warp import warp_displacement_px

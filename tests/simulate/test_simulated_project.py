@@ -17,7 +17,8 @@ from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError, RunError
-from tomopolish.simulate import (
+from tomopolish.simulate.molecule import synthesise_molecule
+from tomopolish.simulate.parts import (
     PlantedMotion,
     PlantedWarp,
     SimulationSettings,
@@ -27,7 +28,6 @@ from tomopolish.simulate import (
     simulate_tomogram,
     write_project,
 )
-from tomopolish.simulate.molecule import synthesise_molecule
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from simulation_cases import varied
 
-from tomopolish.simulate import SimulationSettings, build_structure, simulate_tilt_series, simulate_tomogram
 from tomopolish.simulate.noise import noise_image, noise_power
+from tomopolish.simulate.parts import (
+    SimulationSettings,
+    build_structure,
+    simulate_tilt_series,
+    simulate_tomogram,
+)
 from tomopolish.simulate.references import fourier_shell_correlation, molecule_mask
 
 

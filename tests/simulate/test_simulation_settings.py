@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tomopolish.errors import InputError
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,

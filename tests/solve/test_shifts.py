@@ -19,7 +19,7 @@ from tomopolish.pipeline.shifts import shifts_before_warp
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings, FitSettings, WindowSettings
-from tomopolish.simulate import (
+from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
     NoiseSettings,
