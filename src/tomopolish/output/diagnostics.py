@@ -1,4 +1,4 @@
-"""Files of `--diag`: summed correlation windows and frequency weights, under the names RELION gives them."""
+"""Files of `--diag`: summed correlation windows and frequency weights, named as in RELION."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tomopolish.results.tomogram import Diagnostics
 
 
 def write_diagnostics(folder: Path, tomogram: str, diagnostics: Sequence[Diagnostics]) -> None:
-    """Write ``CCsum_<tomogram>.mrc`` and ``diag_<tomogram>_frq_weight.mrc``; of several species, numbered.
+    """Write ``CCsum_<tomogram>.mrc`` and ``diag_<tomogram>_frq_weight.mrc``, numbered if species are several.
 
     Raises RunError when a file cannot be written.
     """

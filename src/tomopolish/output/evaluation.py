@@ -1,4 +1,4 @@
-"""The comparison with a truth, as a table and as JSON."""
+"""Errors against a known truth, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def evaluation_json(evaluation: Evaluation) -> str:
-    """Return the errors as JSON; what cannot be computed is null."""
+    """Return the errors as JSON; an error that cannot be computed is null."""
     content = {
         "visible_pairs": evaluation.visible_pairs,
         "rms_2d_before_angstrom": evaluation.rms_2d_before_angstrom,

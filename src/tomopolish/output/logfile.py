@@ -1,4 +1,4 @@
-"""`logfile.pdf`, which RELION's GUI shows for a finished job: what changed, tilt image by tilt image."""
+"""`logfile.pdf`, which RELION's GUI shows for a finished job: the change of every tilt image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAILURES_ON_A_PAGE = 50
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramPage:
-    """What one page shows; arrays are in the order of exposure.
+    """Content of one page; arrays are in the order of exposure.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ def write_logfile(
     pages: Iterable[TomogramPage],
     failures: Mapping[str, str],
 ) -> None:
-    """Write the figures of all tomograms, then a page for each of `pages`.
+    """Write plots over all tomograms, the failures, and a page for each of `pages`.
 
     Raises RunError when the file cannot be written.
     """
@@ -114,7 +114,7 @@ def _page(title: str) -> Any:
 def _plot(
     axes: Any, x: Array, curves: Mapping[str, Sequence[float] | Array], x_label: str, y_label: str
 ) -> None:
-    """Draw curves with points; the axis of counts has ticks at whole numbers."""
+    """Draw curves with points; the x axis has ticks at integers."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  only a pipeline needs it
 
     for label, curve in curves.items():

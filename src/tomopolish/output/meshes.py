@@ -23,14 +23,14 @@ RADIUS_OVER_EXTENT = 0.03
 MIN_RADIUS_PX = 0.1
 
 _EXPOSURE_COLOURS = np.array([[12, 28, 92], [84, 92, 122], [150, 142, 112], [214, 190, 84], [255, 238, 60]])
-"""Dark blue to yellow, evenly lighter: order and differences survive all common colour blindness."""
+"""Dark blue to yellow, evenly lighter: their order is visible under all common forms of colour blindness."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
 _FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
 
 
 def exposure_colours(exposure: Float[Array, "F"]) -> UInt8[Array, "F 3"]:
-    """Red, green and blue of each exposure: dark blue for the least, yellow for the greatest."""
+    """Return red, green and blue of each exposure: dark blue for the lowest, yellow for the highest."""
     span = float(np.ptp(exposure)) if len(exposure) else 0.0
     place = np.zeros(len(exposure)) if span == 0 else (exposure - exposure.min()) / span
     knots = np.linspace(0, 1, len(_EXPOSURE_COLOURS))
@@ -43,13 +43,13 @@ def tube_mesh(
 ) -> tuple[Float[Array, "P V 3"], Int[Array, "P T 3"]]:
     """Lay a closed tube around each polyline.
 
-    A ring of `SIDES` vertices surrounds each point, and a tip one radius beyond each end closes the tube: a
+    A ring of `SIDES` vertices surrounds each point, and a tip beyond each end closes the tube: a
     particle that does not move is a small double pyramid. Rings follow the line without twist.
 
     Returns
     -------
-    Vertices (tip, rings in order, tip) and triangles, counter-clockwise seen from outside, whose corners
-    count through the vertices of all tubes.
+    Vertices (tip, rings in order, tip) and triangles, counter-clockwise seen from outside, whose corners are
+    indices into the vertices of all tubes.
     """
     tubes, points, _ = points_px.shape
     directions, normals = _frames(points_px)
@@ -78,11 +78,11 @@ def write_trajectory_mesh(
     Parameters
     ----------
     positions_px
-        Where the trajectories start, tomogram frame.
+        Start of each trajectory, tomogram frame, px.
     trajectories_px
         Offsets in each tilt image, file order.
     pre_exposure
-        Dose before each tilt image, file order, e⁻/Å²: orders the points and colours them.
+        Dose before each tilt image, file order, e⁻/Å²; it gives the points' order and colour.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def write_trajectory_meshes(
     *,
     file_names: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write `Trajectories/<tomogram>_x1.ply` and `_x8.ply` into an output folder; returns their paths.
+    """Write `Trajectories/<tomogram>_x1.ply` and `_x8.ply` into an output folder, and return their paths.
 
     Parameters
     ----------
     file_names
-        What stands for each tomogram's name in file names (see `unique_file_names`).
+        Tomogram → the name that its files have (see `unique_file_names`).
     """
     stem = (file_names or unique_file_names([tomogram]))[tomogram]
     paths = []
@@ -132,7 +132,7 @@ def write_trajectory_meshes(
 
 
 def _frames(points_px: Float[Array, "P F 3"]) -> tuple[Float[Array, "P F 3"], Float[Array, "P F 3"]]:
-    """Direction of each polyline at its points, and a unit vector across that does not twist along it."""
+    """Return the direction of each polyline at its points, and a unit normal that does not twist along it."""
     steps = np.diff(points_px, axis=1)
     lengths = np.linalg.norm(steps, axis=-1, keepdims=True)
     steps = np.divide(steps, lengths, out=np.zeros_like(steps), where=lengths > 0)
@@ -144,7 +144,7 @@ def _frames(points_px: Float[Array, "P F 3"]) -> tuple[Float[Array, "P F 3"], Fl
     direction = np.broadcast_to([0.0, 0.0, 1.0], points_px[:, 0].shape)
     normal = np.broadcast_to([1.0, 0.0, 0.0], points_px[:, 0].shape)
     for point in range(points_px.shape[1]):
-        # Half-way between the two segments; at a full turn back, and where nothing moves, the last one known.
+        # Half-way between the two segments; the last known direction at a reversal, and where nothing moves.
         direction = _unit(arriving[:, point] + leaving[:, point], _unit(leaving[:, point], direction))
         across = normal - np.sum(normal * direction, axis=-1, keepdims=True) * direction
         normal = _unit(across, _any_normal(direction))
@@ -166,7 +166,7 @@ def _any_normal(directions: Float[Array, "P 3"]) -> Float[Array, "P 3"]:
 
 
 def _triangles(points: int) -> Int[Array, "T 3"]:
-    """Triangles of one tube of so many points."""
+    """Return the triangles of a tube along `points` points, as indices of its vertices."""
     side = np.arange(SIDES)
     following = (side + 1) % SIDES
     rings = 1 + SIDES * np.arange(points - 1)[:, None]
@@ -184,7 +184,7 @@ def _triangles(points: int) -> Int[Array, "T 3"]:
 
 
 def _radius_px(offsets_px: Float[Array, "P F 3"]) -> float:
-    """Thin against how far a typical particle moves, yet never invisible."""
+    """Return a radius that is small compared with a typical particle's motion, but never invisible."""
     if not offsets_px.size:
         return MIN_RADIUS_PX
     extent = np.linalg.norm(np.ptp(offsets_px, axis=1), axis=-1)

@@ -1,4 +1,4 @@
-"""`note.txt`: how a folder's results came about."""
+"""`note.txt`: the command, version and time that produced a folder's results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tomopolish.plain_text import one_line
 from tomopolish.version import __version__
 
 NOTE_NAMES = ("note.txt", "note_tomopolish.txt")
-"""Names of the note; the second where another program has a file of the first name, as RELION in its jobs."""
+"""Names of the note; the second is used where another program, as RELION, has a file of the first name."""
 
 
 def note_lines(command: Sequence[str], started: datetime, lines: Sequence[str] = ()) -> list[str]:
-    """Return command line, program's version and start time, and further lines."""
+    """Return the lines of a note: command line, version of the program, start time, and further lines."""
     return [
         f"command: {shlex.join(command)}",
         f"program: tomopolish {__version__}",
@@ -26,6 +26,6 @@ def note_lines(command: Sequence[str], started: datetime, lines: Sequence[str] =
 
 
 def write_note(path: Path, lines: Sequence[str]) -> None:
-    """Write the lines of a note; raises RunError when that is impossible."""
+    """Write the lines of a note; raises RunError when the file cannot be written."""
     with atomic_write(path) as stream:
         stream.writelines(f"{one_line(line)}\n" for line in lines)

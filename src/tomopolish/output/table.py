@@ -14,7 +14,7 @@ from tomopolish.results.verdict import Verdict
 class Table:
     """A title, column headings and rows of cells.
 
-    The first column is text, the others are figures; a heading may have several lines.
+    The first column is text, the others are numbers; a heading may have several lines.
     """
 
     title: str
@@ -44,14 +44,14 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
-    """Return what the refinement changed, one row per tomogram; images left out only where there are any."""
-    some = any(s.left_out_tilts for s in statistics.values())
+    """Return the changes by the refinement, one row per tomogram; a column counts images left out, if any."""
+    any_left_out = any(s.left_out_tilts for s in statistics.values())
     return Table(
         title="Refined tomograms (changes are root mean squares)",
         columns=(
             "tomogram",
             "particles",
-            *(["images\nleft out"] if some else []),
+            *(["images\nleft out"] if any_left_out else []),
             "visible\npairs",
             "log-likelihood\ngained",
             "shifts\n(Å)",
@@ -62,7 +62,7 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
             (
                 name,
                 f"{s.particles}",
-                *([f"{s.left_out_tilts}"] if some else []),
+                *([f"{s.left_out_tilts}"] if any_left_out else []),
                 f"{s.visible_pairs}",
                 f"{s.log_likelihood_gain:.1f}",
                 f"{s.rms_shift_angstrom:.2f}",
@@ -74,9 +74,9 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
     )
 
 
-def evidence_table(statistics: Mapping[str, TomogramStatistics], found: Verdict) -> Table:
-    """Return how held-out particle images took the refinement, one row per tomogram that has some."""
-    standing = {name: word for word in ("better", "worse", "undecided") for name in getattr(found, word)}
+def evidence_table(statistics: Mapping[str, TomogramStatistics], verdict: Verdict) -> Table:
+    """Return the gain of the held-out pairs, one row per tomogram that has any."""
+    standing = {name: word for word in ("better", "worse", "undecided") for name in getattr(verdict, word)}
     return Table(
         title="Particle images held out of a first fit, against the other half's map",
         columns=("tomogram", "held\nout", "log-likelihood\ngained by each", "±", "agreement\n(%)", "verdict"),
@@ -114,7 +114,7 @@ def maps_table(maps: Mapping[str, MapComparison]) -> Table:
 
 
 def time_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
-    """Return the seconds each stage took, one row per tomogram; a stage that did not run is empty."""
+    """Return the time of each stage in seconds, one row per tomogram; a stage that did not run is empty."""
     stages = list(dict.fromkeys(stage for s in statistics.values() for stage in s.seconds_by_stage))
     return Table(
         title="Time (s)",

@@ -1,4 +1,4 @@
-"""What a tuning found: tables, sentences, JSON and a plot."""
+"""Results of a tuning: tables, sentences, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def distance_table(tuning: Tuning) -> Table:
 
 
 def candidates_table(tuning: Tuning) -> Table:
-    """Return the default and the best priors, each with the drift that suits it."""
+    """Return the default and the best priors, each with its most probable drift."""
     return Table(
         title="Candidates",
         columns=("kernel", "--s_div", "--s_vel", "drift", "log-evidence\n(nats)", ""),
@@ -68,7 +68,7 @@ def kernel_name(squared_exponential: bool) -> str:
 
 
 def verdict(tuning: Tuning) -> list[str]:
-    """Return what the images tell, and what they do not, in sentences."""
+    """Return in sentences which scales the images determine, and how precisely."""
     prior = tuning.chosen.prior
     low, high = tuning.velocity.interval()
     sentences = [
@@ -79,20 +79,22 @@ def verdict(tuning: Tuning) -> list[str]:
         near, far = tuning.ridge.along_distance.interval()
         first, *_, last = tuning.ridge.distance_scales
         if near <= first and far >= last:
-            sentences.append("The images do not tell --s_div.")
+            sentences.append("The images do not determine --s_div.")
         elif far >= last:
-            sentences.append(f"--s_div is above {near:.0f}; how far, the images do not tell.")
+            sentences.append(f"--s_div is above {near:.0f}; the images give no upper limit.")
         elif near <= first:
-            sentences.append(f"--s_div is below {far:.0f}; how far, the images do not tell.")
+            sentences.append(f"--s_div is below {far:.0f}; the images give no lower limit.")
         else:
             sentences.append(f"--s_div lies between {near:.0f} and {far:.0f}.")
     if is_still(tuning):
-        sentences.append("The images show no motion that neighbours share: align without --motion.")
+        sentences.append(
+            "The images show no motion that neighbouring particles share: align without --motion."
+        )
     return sentences
 
 
 def is_still(tuning: Tuning) -> bool:
-    """Whether no shared motion is as probable as the best."""
+    """Return whether the absence of shared motion is about as probable as the best prior."""
     values = tuning.velocity.values
     return bool(values[0] > values.max() - 2.0)
 
@@ -157,7 +159,7 @@ def write_surface(path: Path, tuning: Tuning) -> None:
     for axes, ridge in zip(panels, tuning.ridges, strict=True):
         mesh = _panel(axes, ridge, tuning.chosen.prior, steps, best)
     figure.colorbar(mesh, ax=list(panels), label="log-evidence below the greatest (nats)")
-    # The same tuning draws the same file: neither a date nor random names of the parts.
+    # The same tuning must give the same file: no date, and no random names of its elements.
     with (
         mpl.rc_context({"svg.hashsalt": "tomopolish", "svg.fonttype": "none"}),
         atomic_path(path) as temporary,
@@ -166,7 +168,7 @@ def write_surface(path: Path, tuning: Tuning) -> None:
 
 
 def _panel(axes: Any, ridge: Ridge, chosen: MotionPrior, steps: Array, best: float) -> Any:
-    """Draw the surface of one kernel, its best velocity scales, and the chosen prior if it is its."""
+    """Draw the surface of one kernel, its best velocity scales, and the chosen prior of this kernel."""
     logs = np.log(ridge.distance_scales)
     start, stop = (logs[0] - 0.5, logs[0] + 0.5) if len(logs) == 1 else (logs[0], logs[-1])
     edges = np.linspace(start, stop, CELLS + 1)
@@ -189,16 +191,16 @@ def _panel(axes: Any, ridge: Ridge, chosen: MotionPrior, steps: Array, best: flo
 
 
 def _interpolated(ridge: Ridge, logs: np.ndarray, middle: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Interpolate along each profile, shifted onto the line of the best, then across."""
+    """Return the surface on a grid, interpolated along the profiles from their maxima, then between them."""
     bests = np.array([p.best_log for p in ridge.profiles])
     along = np.array([np.interp(x, logs, bests) for x in middle])
-    found = np.empty((len(middle), len(centre)))
+    values = np.empty((len(middle), len(centre)))
     for i, x in enumerate(middle):
         k = int(np.clip(np.searchsorted(logs, x) - 1, 0, max(len(logs) - 2, 0)))
         near, far = ridge.profiles[k], ridge.profiles[min(k + 1, len(logs) - 1)]
         share = 0.0 if near is far else (x - logs[k]) / (logs[k + 1] - logs[k])
         offset = centre - along[i]
-        found[i] = (1 - share) * near.extended(near.best_log + offset) + share * far.extended(
+        values[i] = (1 - share) * near.extended(near.best_log + offset) + share * far.extended(
             far.best_log + offset
         )
-    return found
+    return values

@@ -1,1 +1,1 @@
-"""A data set in the formats that other programs read: alignments, positions and trajectories."""
+"""Alignments, positions and trajectories in the formats of other programs."""

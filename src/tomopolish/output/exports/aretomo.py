@@ -3,10 +3,10 @@
 Conventions, from AreTomo's manual and published sources (github.com/czimaginginstitute: AreTomo2,
 AreTomo3) and alnfile's page (https://pypi.org/project/alnfile). RawSize counts all sections of the raw
 stack. A section that is left out has a line "# DarkFrame = index section tilt", whose index counts all
-sections from 0 in the order of the tilt. Each of the others has a row, in the order of the tilt: SEC, the
-image's section in the raw stack from 0 (AreTomo3 writes them from 1 and reads either); ROT, the angle of
+sections from 0 in the order of the tilt. Every other section has a row, in the order of the tilt: SEC, the
+image's section in the raw stack from 0 (AreTomo3 writes sections from 1 and reads both); ROT, the angle of
 the tilt axis from y; GMAG; TX, TY, the shift in px of the raw stack; SMEAN, SFIT, SCALE, BASE; TILT. The
-aligned image at X', from its middle, is the raw image at ``Rz(ROT) X' + (TX, TY)`` from its own; middles
+aligned image at X', from its middle, is the raw image at ``Rz(ROT) X' + (TX, TY)`` from its middle; middles
 are IMOD's, (n − 1)/2 where the first pixel's centre is 0. A point is seen at ``x cos(TILT) + z sin(TILT)``.
 There is no tilt about x.
 
@@ -33,7 +33,7 @@ _COLUMNS = "# SEC     ROT         GMAG       TX          TY      SMEAN     SFIT 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawStack:
-    """The stack that a tilt series' images are from.
+    """Stack that holds a tilt series' images.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class RawStack:
     sections
         Their sections, from 0.
     count
-        Number of sections, those included that the tilt series leaves out.
+        Number of sections, including those that are not in the tilt series.
     """
 
     size_px: tuple[int, int]
@@ -54,16 +54,16 @@ class RawStack:
 
     @property
     def left_out(self) -> Int[Array, "n"]:
-        """Sections that belong to no tilt image, or to one that is left out."""
+        """Sections that belong to no tilt image, or to a tilt image that is left out."""
         return np.setdiff1d(np.arange(self.count), self.sections)
 
     def tilts_are_ordered(self, tilt_degrees: Float[Array, "F"]) -> bool:
-        """Whether tilt angles rise or fall from section to section, so that those between them follow."""
+        """Return whether tilt angles only rise or only fall with the section: others can be interpolated."""
         steps = np.diff(tilt_degrees[np.argsort(self.sections, kind="stable")])
         return bool(len(steps) and ((steps > 0).all() or (steps < 0).all()))
 
     def all_tilts_degrees(self, tilt_degrees: Float[Array, "F"]) -> Float[Array, "n"]:
-        """Tilt of every section; of those left out it follows from their neighbours, 0 where it does not."""
+        """Return the tilt of every section; if left out, it is interpolated where possible, else 0."""
         tilts = np.zeros(self.count)
         if self.tilts_are_ordered(tilt_degrees):
             order = np.argsort(self.sections)
@@ -77,7 +77,7 @@ class RawStack:
 
 
 def raw_stack(series: TiltSeries) -> RawStack:
-    """Return the stack of a tilt series; images in files of their own make one in the order of the table."""
+    """Return the stack of a tilt series; images in separate files form a stack in the order of the table."""
     images = series.images
     rows = np.flatnonzero(series.usable)
     places = [images.sections[row] for row in rows] if isinstance(images, MrcImages) else []
@@ -89,7 +89,7 @@ def raw_stack(series: TiltSeries) -> RawStack:
 
 
 def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
-    """Return the projections of a tilt series as AreTomo can describe them: right at the mean of points."""
+    """Return the projections of a tilt series in AreTomo's model, exact at the mean of the points."""
     return tilt_model(
         series.projections_px,
         image_centre_px=middle_px(series.image_size_px),
@@ -99,7 +99,7 @@ def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltMod
 
 
 def write_aretomo(folder: Path, stem: str, model: TiltModel, stack: RawStack) -> None:
-    """Write `<stem>.aln`; raises RunError when that is impossible."""
+    """Write `<stem>.aln`; raises RunError when the file cannot be written."""
     width, height = stack.size_px
     used = model.tilt_degrees[stack.rows]
     tilts = stack.all_tilts_degrees(used)

@@ -1,8 +1,8 @@
 """ChimeraX: particles and trajectories as marker sets (`.cmm`, XML).
 
 Markers and links are those of https://www.cgl.ucsf.edu/chimerax/docs/user/commands/marker.html.
-Coordinates are Å from the centre of the tomogram's first voxel: the origin of a map whose header names
-no other.
+Coordinates are Å from the centre of the tomogram's first voxel, which is the origin of a map whose header
+gives none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 HALF_SET_COLOURS = ((0.0, 0.447, 0.698), (0.902, 0.624, 0.0))
-"""Blue and orange: told apart under all common forms of colour blindness."""
+"""Blue and orange, which are distinct under all common forms of colour blindness."""
 RADIUS_ANGSTROM = 40.0
 RADIUS_OVER_EXTENT = 0.03
 MIN_RADIUS_ANGSTROM = 0.2
@@ -34,7 +34,7 @@ def write_markers(
     positions_angstrom: Float[Array, "P 3"],
     half_set: Sequence[int],
 ) -> None:
-    """Write a marker per particle, coloured by half set and with the particle's name as its note.
+    """Write a marker for each particle, coloured by half set and with the particle's name as its note.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def write_marker_tracks(
     Parameters
     ----------
     positions_angstrom
-        Where the trajectories start.
+        Start of each trajectory.
     trajectories_angstrom
         Offsets in each tilt image, file order; they are multiplied by `magnification`.
     pre_exposure
@@ -111,5 +111,5 @@ def _write_marker(
 
 
 def _quoted(text: str) -> str:
-    """Text as an attribute of XML, which has no place for control characters."""
+    """Return text as a quoted XML attribute; control characters, which XML forbids, become "_"."""
     return quoteattr("".join(c if c.isprintable() else "_" for c in text))

@@ -9,8 +9,8 @@ and the sources of these programs:
 - `.tlt`: the tilt angle of each image of the stack, degrees. Aligned images are tilted about y. In the
   reconstruction as `trimvol -rx` turns it (that is, without a change of hand), a point is seen at
   ``x cos(tilt) + z sin(tilt)`` from the middle.
-- `.xtilt`: for the entry XTILTFILE, how far the specimen is tilted about x in each image, degrees: applied
-  before the tilt, with the same signs as XAXISTILT (which lays flat, when it is the specimen's slope).
+- `.xtilt`: for the entry XTILTFILE, the specimen's tilt about x in each image, degrees: applied
+  before the tilt, with the same sign as XAXISTILT (which levels the specimen when it equals its slope).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Array = np.ndarray
 
 
 def imod_model(series: TiltSeries) -> TiltModel:
-    """Return the projections of a tilt series about IMOD's centres: exact for rotations and shifts."""
+    """Return the projections of a tilt series in IMOD's model, which is exact for rotations and shifts."""
     return tilt_model(
         series.projections_px,
         image_centre_px=middle_px(series.image_size_px),
@@ -51,20 +51,20 @@ def write_imod(folder: Path, stem: str, model: TiltModel) -> None:
 
 
 def transforms(model: TiltModel) -> Float[Array, "F 6"]:
-    """A11, A12, A21, A22, DX, DY of every tilt image: undo the shift, then turn the axis to y."""
+    """Return A11, A12, A21, A22, DX, DY of every tilt image: undo the shift, then turn the axis to y."""
     turn = rotation_z(-model.axis_degrees)[:, :2, :2]
     shift = -np.einsum("fij,fj->fi", turn, model.shifts_px)
     return np.concatenate([turn.reshape(-1, 4), shift], axis=1)
 
 
 def write_transforms(path: Path, model: TiltModel) -> None:
-    """Write a `.xf` file; raises RunError when that is impossible."""
+    """Write a `.xf` file; raises RunError when it cannot be written."""
     with atomic_write(path) as handle:
         for *matrix, dx, dy in transforms(model):
             handle.write("".join(f"{value:13.9f}" for value in matrix) + f"{dx:14.5f}{dy:14.5f}\n")
 
 
 def write_angles(path: Path, angles_degrees: Float[Array, "F"]) -> None:
-    """Write a `.tlt` or `.xtilt` file; raises RunError when that is impossible."""
+    """Write a `.tlt` or `.xtilt` file; raises RunError when it cannot be written."""
     with atomic_write(path) as handle:
         handle.writelines(f"{angle:12.6f}\n" for angle in angles_degrees)

@@ -1,9 +1,9 @@
 """napari: points and tracks as CSV files.
 
 Points have the columns of napari's own reader and writer (``index, axis-0, axis-1, axis-2``), so that
-such a file opens as a Points layer when it is dropped on the window. Tracks have the order that a Tracks
+the file opens as a Points layer when it is dropped on the window. Tracks have the order that a Tracks
 layer takes (``track_id, t, z, y, x``; https://napari.org/stable/api/napari.layers.Tracks.html). Axes are
-(z, y, x), and coordinates voxels of the tomogram to be shown, whose first voxel's centre is 0.
+(z, y, x); coordinates are voxels of the displayed tomogram, whose first voxel's centre is 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def write_points(path: Path, positions_px: Float[Array, "P 3"], voxel_px: float 
     positions_px
         Tomogram frame, px.
     voxel_px
-        Size of the voxels that coordinates count in, px.
+        Size of the displayed tomogram's voxels, px.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def write_tracks(
     Parameters
     ----------
     positions_px
-        Where the trajectories start, tomogram frame.
+        Start of each trajectory, tomogram frame, px.
     trajectories_px
         Offsets in each tilt image, file order; they are multiplied by `magnification`.
     pre_exposure

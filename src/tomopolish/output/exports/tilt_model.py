@@ -1,11 +1,11 @@
-"""A projection as most programs describe it: axis in the image, tilt, pitch, shift.
+"""Projections as most programs describe them: axis in the image, tilt, pitch, shift.
 
-Any rotation is ``Rz(axis) Ry(tilt) Rx(pitch)``. IMOD, AreTomo and Warp say that a point X of the volume is
+Any rotation is ``Rz(axis) Ry(tilt) Rx(pitch)``. In IMOD, AreTomo and Warp a point X of the volume is
 seen at
 
     q = q_c + t + [Rz(axis) Ry(tilt) Rx(pitch) (X − X_c)].xy,
 
-each with centres q_c and X_c of its own, and not all with a pitch.
+The centres q_c and X_c differ between these programs, and not all of them have a pitch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Array = np.ndarray
 
 
 def middle_px(size_px: tuple[int, ...]) -> Float[Array, "n"]:
-    """Middle of an image or volume where its first pixel's centre is 0: (n − 1)/2."""
+    """Return the middle of an image or volume where its first pixel's centre is 0: (n − 1)/2."""
     return (np.asarray(size_px, dtype=np.float64) - 1) / 2
 
 
 def half_size_px(size_px: tuple[int, ...]) -> Float[Array, "n"]:
-    """Half the size of an image or volume, n/2: half a pixel beyond its middle."""
+    """Return half the size of an image or volume, n/2: half a pixel beyond its middle."""
     return np.asarray(size_px, dtype=np.float64) / 2
 
 
@@ -37,11 +37,11 @@ class TiltModel:
     Attributes
     ----------
     axis_degrees
-        Turn of the tilt axis in the image, from y; x to y is positive.
+        Angle of the tilt axis in the image from y; x to y is positive.
     tilt_degrees, pitch_degrees
         Right-handed rotations about y and x of the volume; the pitch lies between ±90°.
     shifts_px
-        Where `volume_centre_px` is seen, from `image_centre_px`.
+        Projection of `volume_centre_px`, relative to `image_centre_px`.
     """
 
     axis_degrees: Float[Array, "F"]
@@ -52,7 +52,7 @@ class TiltModel:
     volume_centre_px: Float[Array, "3"]
 
     def project(self, points_px: Float[Array, "P 3"]) -> Float[Array, "F P 2"]:
-        """Where points are seen, px."""
+        """Return the projections of points, px."""
         rotation = _rotation(self.axis_degrees, self.tilt_degrees, self.pitch_degrees)
         seen = np.einsum("fij,pj->fpi", rotation[:, :2], points_px - self.volume_centre_px)
         return seen + (self.shifts_px + self.image_centre_px)[:, None]
@@ -60,7 +60,7 @@ class TiltModel:
     def residual_px(
         self, projections_px: Float[Array, "F 4 4"], points_px: Float[Array, "P 3"]
     ) -> Float[Array, "F P"]:
-        """Distance between where the model and where projections see points, px."""
+        """Return the distances between the model's and the exact projections of points, px."""
         difference = self.project(points_px) - project(projections_px, points_px)[..., :2]
         return np.hypot(difference[..., 0], difference[..., 1])
 
@@ -72,21 +72,21 @@ def tilt_model(
     volume_centre_px: Float[Array, "3"],
     pivot_px: Float[Array, "3"] | None = None,
 ) -> TiltModel:
-    """Decompose projections.
+    """Return projections decomposed into axis, tilt, pitch and shift.
 
     Parameters
     ----------
     projections_px
         Rotation and shift of each tilt image; file order.
     image_centre_px, volume_centre_px
-        Where the format begins to count, px from the first pixel's centre.
+        Origins of the format's coordinates, px from the first pixel's centre.
     pivot_px
-        Leave the pitch out, and choose the shifts so that this point is seen where it belongs: the error
-        grows with the distance from it. Without it the decomposition is exact.
+        Omit the pitch, and choose the shifts so that the projection of this point is exact: the error
+        grows with the distance from it. None: with the pitch, an exact decomposition.
     """
     angles, _ = relion5_parameters(projections_px, (0, 0), (0, 0, 0))
     pitch, tilt, axis = angles.T
-    # The same rotation is Rz(axis + 180°) Ry(180° − tilt) Rx(pitch + 180°): of both, the smaller pitch.
+    # The same rotation is Rz(axis + 180°) Ry(180° − tilt) Rx(pitch + 180°): use the smaller pitch of the two.
     behind = np.abs(pitch) > 90
     pitch = np.where(behind, pitch - np.copysign(180.0, pitch), pitch)
     tilt = np.where(behind, np.copysign(180.0, tilt) - tilt, tilt)
@@ -107,7 +107,7 @@ def tilt_model(
 
 
 def pivot_of(points_px: Float[Array, "P 3"], tomogram_size_px: tuple[int, int, int]) -> Float[Array, "3"]:
-    """Return the mean of points; the middle of the tomogram where there are none."""
+    """Return the mean of the points; the middle of the tomogram where there are none."""
     return points_px.mean(axis=0) if len(points_px) else middle_px(tomogram_size_px)
 
 

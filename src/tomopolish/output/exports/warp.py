@@ -3,10 +3,10 @@
 Conventions, from warpylib (https://pypi.org/project/warpylib): the files have IMOD's form, but Warp
 counts image and volume from half their size, n/2 where the first pixel's centre is 0; its tilt angles
 turn the other way (z to x is negative); and there is no tilt about x. The import takes the angles of a
-`.tlt` file as they are, so they must be Warp's if a tomogram is to keep its z axis and particles their
+`.tlt` file as they are, so they must have Warp's sign for a tomogram to keep its z axis and particles their
 positions.
 
-A tilt series' XML file holds much besides (movies, CTF, doses) that only Warp can fill, so Warp has to
+A tilt series' XML file contains much else (movies, CTF, doses) that only Warp can provide, so Warp has to
 write it.
 """
 
@@ -24,11 +24,11 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 SUFFIX = ".tomostar"
-"""WarpTools adds it to the names of tomograms that it exports, and not to the files of alignments."""
+"""Suffix that WarpTools adds to the names of exported tomograms, but not to the files of alignments."""
 
 
 def warp_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
-    """Return the projections of a tilt series as Warp can describe them: right at the mean of points."""
+    """Return the projections of a tilt series in Warp's model, which are exact at the mean of the points."""
     return tilt_model(
         series.projections_px,
         image_centre_px=half_size_px(series.image_size_px),
@@ -38,6 +38,6 @@ def warp_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
 
 
 def write_warp(folder: Path, stem: str, model: TiltModel) -> None:
-    """Write `<stem>.xf` and `<stem>.tlt`, in file order; raises RunError when that is impossible."""
+    """Write `<stem>.xf` and `<stem>.tlt`, in file order; raises RunError when a file cannot be written."""
     write_transforms(folder / f"{stem}.xf", model)
     write_angles(folder / f"{stem}.tlt", -model.tilt_degrees)

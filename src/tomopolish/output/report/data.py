@@ -1,4 +1,4 @@
-"""What a report shows, in physical terms and free of any page."""
+"""Content of a report, in physical units and independent of its layout."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class TomogramSummary:
     Attributes
     ----------
     shift_error_angstrom, position_error_angstrom
-        Median length of the standard errors of the tilt images' shifts and of the particles' positions; NaN
+        Median length of the standard errors of the tilt images' shifts and the particles' positions; NaN
         where none were estimated.
     dispersion
-        Squared misfit over what the noise explains; NaN as above.
+        Squared misfit divided by the misfit expected from the noise; NaN as above.
     flagged_tilts, flagged_particles
-        How many are marked (see `Flag`).
+        Number of marked tilt images and particles (see `Flag`).
     """
 
     name: str
@@ -41,7 +41,7 @@ class TomogramSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """A tilt image or particle to look at, and why."""
+    """A tilt image or particle that should be inspected, and the reasons."""
 
     name: str
     reasons: tuple[str, ...]
@@ -49,20 +49,20 @@ class Flag:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltCurves:
-    """Projections before and after, by exposure.
+    """Projections before and after refinement, in the order of exposure.
 
     Attributes
     ----------
     rows
         Number of each tilt image in its file, from 1.
     angles_before_degrees, angles_after_degrees
-        XTilt, YTilt and ZRot as RELION 5 states them.
+        XTilt, YTilt and ZRot as RELION 5 defines them.
     turned_degrees
-        Rotation against the input about the image's x, y and z axes.
+        Rotation relative to the input about the image's x, y and z axes.
     shifts_before_angstrom, shifts_after_angstrom
-        Of the tomogram's projected centre from the image's centre.
+        Shifts of the tomogram's projected centre relative to the image's centre.
     agreement
-        Log-likelihood of the pairs before and after, over what their predictions promise; NaN where a tilt
+        Log-likelihood of the pairs before and after, divided by its expected value; NaN where a tilt
         image shows no particle.
     """
 
@@ -80,21 +80,21 @@ class TiltCurves:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParticleMoves:
-    """Particles in the images and in space; tilt axes by exposure.
+    """Particles in the images and in the tomogram; tilt images are in the order of exposure.
 
     Attributes
     ----------
     names
-        Of the particles shown: all, or a sample of `total`.
+        Names of the particles shown: all, or a sample of `total`.
     image_positions_px, image_moves_angstrom
-        Where the input expects each particle in each image, and how far the refined geometry expects it
-        from there; NaN where it does not take part.
+        Projection of each particle in each image by the input geometry, and its displacement by the
+        refinement; NaN where the particle does not take part.
     positions_angstrom
-        Input positions about the tomogram's centre.
+        Input positions relative to the tomogram's centre.
     moves_angstrom, errors_angstrom
-        Displacement against the input, and its standard errors (NaN where not estimated).
+        Displacement relative to the input, and its standard errors (NaN where not estimated).
     trajectories_angstrom
-        Motion over the exposure; None where particles stand still.
+        Motion over the exposure; None where no motion is refined.
     """
 
     names: tuple[str, ...]
@@ -111,7 +111,7 @@ class ParticleMoves:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WarpGrids:
-    """Warps at the nodes of a regular grid over the image: one for all tilt images, or one each.
+    """Warps at the nodes of a regular grid over the image: one for all tilt images, or one for each.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class Windows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramDetails:
-    """All that a tomogram's own part of a report shows.
+    """Content of a tomogram's own part of a report.
 
     Attributes
     ----------
@@ -164,20 +164,20 @@ class TomogramDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """The run as a whole.
+    """Summary of a run.
 
     Attributes
     ----------
     sentence
-        Whether it helped, in plain words.
+        Verdict of the run, in plain words.
     verdict
-        What the sentence rests on; None where nothing was tested.
+        Evidence for the sentence; None where nothing was tested.
     failures
-        Tomogram → why it was not refined.
+        Tomogram → reason why it was not refined.
     note
-        How the run came about, lines of text.
+        Command, version and time of the run, lines of text.
     maps
-        Comparison of maps before and after, where there is one.
+        Comparison of the half maps before and after; None where there is none.
     """
 
     sentence: str
@@ -188,12 +188,12 @@ class RunSummary:
     maps: MapComparison | None = None
 
     def standing(self, name: str) -> str:
-        """Say where a tomogram stands: better, worse, undecided or not tested."""
+        """Return the verdict of a tomogram: better, worse, undecided or not tested."""
         return standing(self.verdict, name)
 
 
 def standing(verdict: Verdict | None, name: str) -> str:
-    """Say where a verdict puts a tomogram."""
+    """Return the verdict of a tomogram: better, worse, undecided or not tested."""
     if verdict is not None:
         for word in ("better", "worse", "undecided"):
             if name in getattr(verdict, word):

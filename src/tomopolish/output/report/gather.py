@@ -1,4 +1,4 @@
-"""From stored results to what a report shows; everything it needs is in the result itself."""
+"""Content of a report, computed from stored results alone."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from tomopolish.shapes import Bool, Float, Int
 Array = np.ndarray
 
 MOST_PARTICLES = 2000
-"""Particles that figures show; of more, a sample."""
+"""Maximum number of particles in figures; of more, a sample is shown."""
 
 WARP_NODES = 13
-WEAK = "hardly constrained by the data"
+WEAK = "poorly determined by the images"
 POOR = "matches the reference much worse than the others"
 WORSE = "matches the reference worse than before"
 
 
 def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
-    """Row of the overview."""
+    """Return a tomogram's row of the overview."""
     errors = [a.errors for a in result.alignments if a.errors is not None]
     record = result.record
     return TomogramSummary(
@@ -59,7 +59,7 @@ def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
 
 
 def tomogram_details(name: str, result: TomogramResult, standing: str) -> TomogramDetails | None:
-    """Details of a tomogram; None where its result holds no record of the fit."""
+    """Return the details of a tomogram; None where its result contains no record of the fit."""
     record = result.record
     if record is None:
         return None
@@ -83,71 +83,74 @@ def tomogram_details(name: str, result: TomogramResult, standing: str) -> Tomogr
 
 
 def _tilt_curves(result: TomogramResult, record: FitRecord, order: Int[Array, "F"]) -> TiltCurves:
-    given, refined = record.given, result.alignment.projections_px
+    source, refined = record.given, result.alignment.projections_px
     errors = next((a.errors for a in result.alignments if a.errors is not None), None)
     unknown = np.full((len(order), 3), np.nan)
-    sizes = (given.image_size_px, given.tomogram_size_px)
+    sizes = (source.image_size_px, source.tomogram_size_px)
     power = record.tilt_power[:, None]
     agreement = np.full((len(order), 2), np.nan)
     np.divide(record.tilt_log_likelihood, power, out=agreement, where=power > 0)
-    before = np.swapaxes(given.projections_px[:, :3, :3], 1, 2)
-    taken = np.ones((len(order), 1))
-    taken[[one.tilt for one in result.left_out]] = np.nan  # no figure shows what was left out
+    before = np.swapaxes(source.projections_px[:, :3, :3], 1, 2)
+    in_use = np.ones((len(order), 1))
+    in_use[[image.tilt for image in result.left_out]] = np.nan  # images left out appear in no figure
     return TiltCurves(
         rows=tuple(int(i) + 1 for i in order),
-        exposure=given.pre_exposure[order],
-        angles_before_degrees=(taken * relion5_parameters(given.projections_px, *sizes)[0])[order],
-        angles_after_degrees=(taken * relion5_parameters(refined, *sizes)[0])[order],
+        exposure=source.pre_exposure[order],
+        angles_before_degrees=(in_use * relion5_parameters(source.projections_px, *sizes)[0])[order],
+        angles_after_degrees=(in_use * relion5_parameters(refined, *sizes)[0])[order],
         turned_degrees=np.rad2deg(rotation_vector(refined[:, :3, :3] @ before))[order],
-        angle_errors_degrees=(taken * (unknown if errors is None else errors.angles_degrees))[order],
-        shifts_before_angstrom=(taken * _shifts_angstrom(given.projections_px, record))[order],
-        shifts_after_angstrom=(taken * _shifts_angstrom(refined, record))[order],
-        shift_errors_angstrom=(taken * (unknown[:, :2] if errors is None else errors.shifts_angstrom))[order],
+        angle_errors_degrees=(in_use * (unknown if errors is None else errors.angles_degrees))[order],
+        shifts_before_angstrom=(in_use * _shifts_angstrom(source.projections_px, record))[order],
+        shifts_after_angstrom=(in_use * _shifts_angstrom(refined, record))[order],
+        shift_errors_angstrom=(in_use * (unknown[:, :2] if errors is None else errors.shifts_angstrom))[
+            order
+        ],
         agreement=agreement[order],
     )
 
 
 def _shifts_angstrom(projections_px: Float[Array, "F 4 4"], record: FitRecord) -> Float[Array, "F 2"]:
-    given = record.given
-    centre = tomogram_centre_px(given.tomogram_size_px)
+    source = record.given
+    centre = tomogram_centre_px(source.tomogram_size_px)
     projected = project(projections_px, centre[None])[:, 0, :2]
-    shifts: Array = (projected - np.asarray(given.image_size_px) / 2) * given.pixel_size_angstrom
+    shifts: Array = (projected - np.asarray(source.image_size_px) / 2) * source.pixel_size_angstrom
     return shifts
 
 
 def _particle_moves(result: TomogramResult, record: FitRecord, order: Int[Array, "F"]) -> ParticleMoves:
-    given = record.given
-    total, pixel = len(given.positions_px), given.pixel_size_angstrom
+    source = record.given
+    total, pixel = len(source.positions_px), source.pixel_size_angstrom
     chosen = sample(total, MOST_PARTICLES)
     positions = np.concatenate([a.positions_px for a in result.alignments])[chosen]
     motion = _trajectories(result.alignments, len(order))
     motion = None if motion is None else motion[chosen]
-    before = given.trajectories_px
+    before = source.trajectories_px
     start = image_positions_px(
-        given.projections_px,
-        given.positions_px[chosen],
+        source.projections_px,
+        source.positions_px[chosen],
         None if before is None else before[chosen],
-        given.deformation,
-        given.image_size_px,
+        source.deformation,
+        source.image_size_px,
     )
     end = image_positions_px(
         result.alignment.projections_px,
         positions,
         motion,
-        result.alignment.deformation or given.deformation,
-        given.image_size_px,
+        result.alignment.deformation or source.deformation,
+        source.image_size_px,
     )
     unseen = ~record.visible[:, chosen]
     start[unseen] = np.nan
     return ParticleMoves(
-        names=tuple(given.particle_names[i] for i in chosen),
+        names=tuple(source.particle_names[i] for i in chosen),
         total=total,
         pixel_size_angstrom=pixel,
-        image_size_px=given.image_size_px,
+        image_size_px=source.image_size_px,
         image_positions_px=start[order],
         image_moves_angstrom=((end - start) * pixel)[order],
-        positions_angstrom=(given.positions_px[chosen] - tomogram_centre_px(given.tomogram_size_px)) * pixel,
-        moves_angstrom=(positions - given.positions_px[chosen]) * pixel,
+        positions_angstrom=(source.positions_px[chosen] - tomogram_centre_px(source.tomogram_size_px))
+        * pixel,
+        moves_angstrom=(positions - source.positions_px[chosen]) * pixel,
         errors_angstrom=_position_errors(result.alignments)[chosen],
         trajectories_angstrom=None if motion is None else motion[:, order] * pixel,
     )
@@ -160,27 +163,27 @@ def image_positions_px(
     deformation: Deformation | None,
     image_size_px: tuple[int, int],
 ) -> Float[Array, "F P 2"]:
-    """Where a geometry expects each particle in each tilt image."""
+    """Return the projection of each particle in each tilt image, warp included, px."""
     if trajectories_px is None:
-        found = project(projections_px, positions_px)[..., :2]
+        positions = project(projections_px, positions_px)[..., :2]
     else:
         moving = positions_px + np.moveaxis(trajectories_px, 1, 0)
-        found = project_trajectories(projections_px, moving)[..., :2]
+        positions = project_trajectories(projections_px, moving)[..., :2]
     if deformation is not None:
         model, coefficients = deformation_from(deformation, image_size_px)
-        found = found + model.displacement_px(found, coefficients)
-    return np.array(found)
+        positions = positions + model.displacement_px(positions, coefficients)
+    return np.array(positions)
 
 
 def sample(total: int, most: int) -> Int[Array, "n"]:
-    """Choose all, or so many spread evenly over the table; returns indices."""
+    """Return the indices of all rows, or of at most `most` rows spread evenly over the table."""
     if total <= most:
         return np.arange(total)
     return np.unique(np.linspace(0, total - 1, most).round().astype(np.int64))
 
 
 def _trajectories(alignments: Sequence[Alignment], tilts: int) -> Float[Array, "P F 3"] | None:
-    """Refined trajectories of all species; None where nothing moves."""
+    """Return the refined trajectories of all species; None where no motion was refined."""
     if all(a.trajectories_px is None for a in alignments):
         return None
     parts = [
@@ -199,21 +202,21 @@ def _position_errors(alignments: Sequence[Alignment]) -> Float[Array, "P 3"]:
 
 
 def _warp_grids(alignment: Alignment, record: FitRecord, order: Int[Array, "F"]) -> WarpGrids | None:
-    given = record.given
-    x, y = (np.linspace(0.0, size, WARP_NODES) for size in given.image_size_px)
+    source = record.given
+    x, y = (np.linspace(0.0, size, WARP_NODES) for size in source.image_size_px)
     nodes = np.stack(np.meshgrid(x, y), axis=-1)
 
     def displacement(deformation: Deformation | None) -> Array | None:
         if deformation is None:
             return None
-        model, coefficients = deformation_from(deformation, given.image_size_px)
+        model, coefficients = deformation_from(deformation, source.image_size_px)
         alike = bool(np.all(coefficients == coefficients[:1]))
         coefficients = coefficients[:1] if alike else coefficients[order]
         points = np.broadcast_to(nodes.reshape(-1, 2), (len(coefficients), WARP_NODES**2, 2))
-        moved = model.displacement_px(points, coefficients) * given.pixel_size_angstrom
+        moved = model.displacement_px(points, coefficients) * source.pixel_size_angstrom
         return moved.reshape(-1, WARP_NODES, WARP_NODES, 2)
 
-    before = displacement(given.deformation)
+    before = displacement(source.deformation)
     after = before if alignment.deformation is None else displacement(alignment.deformation)
     if before is None and after is None:
         return None
@@ -224,22 +227,22 @@ Marks = dict[str, Bool[Array, "N"]]
 
 
 def _tilt_marks(result: TomogramResult) -> Marks:
-    """Reason → the tilt images for which it holds, file order."""
+    """Return for each reason the tilt images that it applies to, file order."""
     record = result.record
     assert record is not None
     errors = next((a.errors for a in result.alignments if a.errors is not None), None)
     before, after = record.tilt_log_likelihood.T
     weak = np.zeros(len(after), dtype=bool) if errors is None else errors.weak_tilts()
     marks: Marks = {}
-    for one in result.left_out:
-        mark = marks.setdefault(f"left out: {one.reason}", np.zeros(len(after), dtype=bool))
-        mark[one.tilt] = True
-        weak[one.tilt] = False
+    for left_out in result.left_out:
+        mark = marks.setdefault(f"left out: {left_out.reason}", np.zeros(len(after), dtype=bool))
+        mark[left_out.tilt] = True
+        weak[left_out.tilt] = False
     return {**marks, WEAK: weak, POOR: record.poor_tilts(), WORSE: after < before}
 
 
 def _particle_marks(result: TomogramResult) -> Marks:
-    """Reason → the particles for which it holds."""
+    """Return for each reason the particles that it applies to."""
     record = result.record
     assert record is not None
     weak = [
@@ -250,8 +253,8 @@ def _particle_marks(result: TomogramResult) -> Marks:
 
 
 def _any(marks: Marks) -> Bool[Array, "N"]:
-    found: Array = np.any(list(marks.values()), axis=0)
-    return found
+    marked: Array = np.any(list(marks.values()), axis=0)
+    return marked
 
 
 def _flags(names: Sequence[str], marks: Marks) -> tuple[Flag, ...]:

@@ -1,4 +1,4 @@
-"""Arrays as short text, and JSON that is safe within a page: what the page's scripts unpack."""
+"""Arrays as short text for the page's scripts, and JSON that is safe within a page."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ LARGEST = 32767
 
 
 def packed(values: Array) -> dict[str, Any]:
-    """Array as 16-bit integers with one common step, base64; 1/65,000 of the largest value is kept.
+    """Return an array as 16-bit integers with one common step, base64: 1/65,000 of the largest value.
 
-    What is not finite comes out as not a number.
+    Values that are not finite are unpacked as NaN.
     """
     values = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(values)
     largest = float(np.max(np.abs(values), where=finite, initial=0.0))
     step = largest / LARGEST if largest > 0 else 1.0
-    whole = np.full(values.shape, MISSING, dtype="<i2")
-    whole[finite] = np.round(values[finite] / step)
-    return {"shape": list(values.shape), "step": step, "i16": base64.b64encode(whole.tobytes()).decode()}
+    steps = np.full(values.shape, MISSING, dtype="<i2")
+    steps[finite] = np.round(values[finite] / step)
+    return {"shape": list(values.shape), "step": step, "i16": base64.b64encode(steps.tobytes()).decode()}
 
 
 def unpacked(block: dict[str, Any]) -> Array:
-    """Turn what `packed` returns back into an array."""
-    whole = np.frombuffer(base64.b64decode(block["i16"]), dtype="<i2").reshape(block["shape"])
-    return np.where(whole == MISSING, np.nan, whole * block["step"])
+    """Return the array from which `packed` made `block`."""
+    steps = np.frombuffer(base64.b64decode(block["i16"]), dtype="<i2").reshape(block["shape"])
+    return np.where(steps == MISSING, np.nan, steps * block["step"])
 
 
 def rounded(values: Array, digits: int = 5) -> Any:
-    """Array as nested lists of so many significant digits; None where a value is not finite."""
+    """Return an array as nested lists with `digits` significant digits; None where a value is not finite."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim:
         return [rounded(row, digits) for row in values]
@@ -45,7 +45,7 @@ def rounded(values: Array, digits: int = 5) -> Any:
 
 
 def page_json(content: Any) -> str:
-    """JSON for a ``<script>`` element, whose texts are safe to show and cannot end it or begin another."""
+    """Return JSON for a ``<script>`` element; its texts cannot end or begin an element."""
     text = json.dumps(_shown(content), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

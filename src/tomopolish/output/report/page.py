@@ -1,4 +1,4 @@
-"""Pages of a report from templates; every name in them is escaped, and nothing is fetched from a network."""
+"""Pages of a report from templates; names in them are escaped, and nothing is fetched from a network."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from tomopolish.version import __version__
 
 TEMPLATE = "page.html"
 GENERATOR = "tomopolish report "
-"""How a page names the program that wrote it; a version follows."""
+"""Start of the entry in a page that names the program and version that wrote it."""
 
 PLOTLY_NAME = "plotly.min.js"
 SCRIPTS = ("core.js", "figures.js", "space.js", "overview.js")
 MOST_FLAGS = 100
-"""Marked particles that a page lists before it counts the others."""
+"""Maximum number of marked particles in a page's list; the number of further particles follows."""
 
 INSTALL = "pip install 'tomopolish[report]'"
 
 
 def check_installed() -> None:
-    """Raise RunError, with what to install, when a report cannot be made here."""
+    """Raise RunError, with the command that installs what is missing, when no report can be made."""
     for module in ("plotly", "jinja2"):
         if find_spec(module) is None:
             raise RunError(f"it needs {module}: {INSTALL}")
 
 
 def write_plotly(folder: Path) -> None:
-    """Put the plotting library beside the pages that share it; raises RunError when that is impossible."""
+    """Write the plotting library beside the pages that share it; raises RunError when that fails."""
     with atomic_write(folder / PLOTLY_NAME) as stream:
         stream.write(_plotly())
 
@@ -47,14 +47,14 @@ def write_plotly(folder: Path) -> None:
 def write_overview(
     path: Path, run: RunSummary, details: Sequence[TomogramDetails], pages: dict[str, str]
 ) -> None:
-    """Write the report: the overview, with the details of the tomograms that have no page of their own.
+    """Write the report: the overview, and the details of tomograms without a separate page.
 
     Parameters
     ----------
     details
-        Tomograms that are part of this file.
+        Tomograms whose details are in this file.
     pages
-        Tomogram → its page, relative to this one.
+        Tomogram → its separate page, relative to this page.
 
     Raises
     ------
@@ -109,12 +109,12 @@ def _environment() -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """Make texts safe to show, but those that are markup."""
+    """Return texts made safe to show; markup and other values are returned unchanged."""
     return safe_to_show(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def figure(value: float, digits: int = 3) -> str:
-    """Format a number for a table: so many significant digits, never an exponent where one can do without."""
+    """Return a number formatted for a table, with `digits` significant digits, mostly without an exponent."""
     if not math.isfinite(value):
         return "–"
     if value == 0:
@@ -133,7 +133,7 @@ def _asset(name: str) -> str:
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra
 
-    # Within a page the text must not end the element that holds it.
+    # Within a page the text must not end its own element.
     return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 

@@ -1,4 +1,4 @@
-"""A tomogram's details, and the overview, as the JSON that the page's scripts draw from."""
+"""A tomogram's details and the overview as JSON for the scripts of a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 def details_payload(details: TomogramDetails) -> dict[str, Any]:
-    """Everything the figures of one tomogram need."""
+    """Return the data of all figures of one tomogram."""
     tilts, particles, windows = details.tilts, details.particles, details.windows
     return {
         "pixel": details.particles.pixel_size_angstrom,
@@ -70,7 +70,7 @@ def _warps(warps: WarpGrids) -> dict[str, Any]:
 
 
 def overview_payload(run: RunSummary) -> dict[str, Any]:
-    """Everything the figures of the overview need."""
+    """Return the data of all figures of the overview."""
     return {"tomograms": _columns(run.tomograms), "maps": None if run.maps is None else _maps(run.maps)}
 
 

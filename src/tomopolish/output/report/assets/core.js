@@ -1,5 +1,5 @@
 "use strict";
-// Finds the page's figures, draws each when it comes into view, and gives it its controls.
+// Finds the page's figures, draws each when it comes into view, and adds its controls.
 const report = { kinds: {}, overview: [] };
 
 // Okabe & Ito's palette, which survives all common colour blindness.
@@ -18,7 +18,7 @@ report.unpack = function (block) {
   return { shape: block.shape, values };
 };
 
-// The plotting library reads some HTML in labels: names must not be taken for it.
+// The plotting library reads some HTML in labels: names must not be read as HTML.
 report.plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 report.axis = (title, more) => ({
@@ -38,7 +38,7 @@ report.config = { responsive: true, displaylogo: false, showSendToCloud: false, 
 report.number = (value, digits) =>
   Number.isFinite(value) ? String(Number(value.toPrecision(digits || 3))).replace("-", "−") : "–";
 
-// A round number near a positive one: 1, 2 or 5 times a power of ten.
+// A round number near a positive number: 1, 2 or 5 times a power of ten.
 report.round = function (value) {
   const power = Math.pow(10, Math.floor(Math.log10(value)));
   return [5, 2, 1].find((step) => step * power <= value * 1.0001) * power;
@@ -86,7 +86,7 @@ report.check = function (figure, label, changed) {
   return () => input.checked;
 };
 
-// Exaggeration: powers of two steps per octave, so that one slider serves 1× and 10,000×.
+// Exaggeration: four steps per power of two, so that one slider covers 1× to 10,000×.
 report.exaggeration = function (figure, start, changed) {
   const place = Math.round(4 * Math.log2(Math.max(1, start)));
   const factor = (value) => Number(Math.pow(2, value / 4).toPrecision(2));
@@ -140,7 +140,7 @@ document.addEventListener("DOMContentLoaded", () => {
   reveal();
 });
 
-// On paper figures take the width of the page, and what a graphics card drew becomes an image.
+// On paper figures have the width of the page, and those drawn by a graphics card become images.
 const PAPER_PX = 690;
 const drawn = () => report.figures().filter((f) => f.dataset.state === "drawn").map((f) => f.querySelector(".canvas"));
 

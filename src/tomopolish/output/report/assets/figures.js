@@ -50,9 +50,9 @@ report.kinds.shifts = (figure, data, plot) => report.panels(figure, data, plot, 
 ]);
 
 report.kinds.angles = (figure, data, plot) => report.panels(figure, data, plot, data.angles, [
-  { value: "X tilt (°)", change: "turn about x (°)" },
-  { value: "Y tilt (°)", change: "turn about y (°)" },
-  { value: "Z rotation (°)", change: "turn about z (°)" },
+  { value: "X tilt (°)", change: "rotation about x (°)" },
+  { value: "Y tilt (°)", change: "rotation about y (°)" },
+  { value: "Z rotation (°)", change: "rotation about z (°)" },
 ]);
 
 report.kinds.agreement = function (figure, data, plot) {
@@ -71,7 +71,7 @@ report.kinds.agreement = function (figure, data, plot) {
 };
 
 report.kinds.objective = function (figure, data, plot) {
-  const options = [["value", "objective"], ["gap", "distance from the last value, logarithmic"]];
+  const options = [["value", "objective"], ["gap", "difference from the last value, logarithmic"]];
   const shown = report.choice(figure, "show", options, () => draw());
   const last = data.objective[data.objective.length - 1];
   function draw() {

@@ -11,7 +11,7 @@ report.kinds.vectors = function (figure, data, plot) {
   const typical = report.median(lengths) || 1;
   const tilt = report.tiltSlider(figure, data, 0, () => draw());
   const times = report.exaggeration(figure, (pixels / 40) / (typical / data.pixel), () => draw());
-  const residual = report.check(figure, "without what all particles have in common", () => draw());
+  const residual = report.check(figure, "without the mean of all particles", () => draw());
   const names = p.names.map(report.plain);
   function draw() {
     const m = tilt(), factor = times() / data.pixel;
@@ -51,7 +51,7 @@ report.kinds.space = function (figure, data, plot) {
     const length = Math.hypot(change[3 * i], change[3 * i + 1], change[3 * i + 2]);
     return `${report.plain(name)}<br>moved ${report.number(length)} Å, standard error ${report.number(p.sigma[i])} Å`;
   });
-  const modes = [["change", "displacement against the input"]];
+  const modes = [["change", "displacement relative to the input"]];
   if (motion) modes.unshift(["motion", "motion over the exposure"]);
   const mode = report.choice(figure, "show", modes, () => draw());
   const lengths = (values, last) => Array.from({ length: count }, (_, i) => {
