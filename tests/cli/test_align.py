@@ -173,7 +173,7 @@ def test_an_unexpected_error_is_one_sentence(
         assert said.count("\n") == 1
         found = re.fullmatch(
             r"tomopolish: an internal error of tomopolish \(AssertionError: what no one thought of\); please "
-            r"report it to the authors, with the file (.+), which holds the details\n",
+            r"report it to the authors, with the file (.+), which contains the details\n",
             said,
         )
         assert found is not None, said

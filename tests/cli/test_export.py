@@ -152,7 +152,7 @@ def test_a_tilt_about_x_draws_a_warning_where_a_format_has_no_place_for_it(
     assert run(["export", "--i", str(new), "--o", "out"]) == 0
     shown = capsys.readouterr()
     (warning,) = shown.err.splitlines()
-    assert warning.startswith("warning: TS_01: the files for AreTomo and Warp have no place for ")
+    assert warning.startswith("warning: TS_01: the files for AreTomo and Warp cannot describe ")
     row = next(line for line in shown.out.splitlines() if line.startswith("TS_01  "))
     imod, aretomo, warp = map(float, row.split()[-3:])
     assert imod < 1e-3

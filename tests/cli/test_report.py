@@ -44,5 +44,5 @@ def test_a_run_leaves_a_report_that_can_be_written_again(
 
 def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(tmp_path)]) == 2
-    assert "holds no results" in capsys.readouterr().err
+    assert "contains no results" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

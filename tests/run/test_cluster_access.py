@@ -161,7 +161,7 @@ def test_certificates_that_do_not_do_are_refused_in_a_sentence(
             key=Path(strange.tls_client_key),
         )
         for files, sentence in (
-            (None, "asks for certificates: give --tls_ca_file"),
+            (None, "requires certificates: give --tls_ca_file"),
             (other, f"--scheduler {address}: no Dask scheduler answers"),
             (replace(tls, key=tmp_path / "none.pem"), "none.pem: file not found"),
             (replace(tls, key=other.key), "these are not PEM files"),
@@ -204,7 +204,7 @@ def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pyt
         )
         start = time.monotonic()
         with (
-            pytest.raises(InputError, match=r"no Dask scheduler answers there \(nothing came within 1.5 s\)"),
+            pytest.raises(InputError, match=r"no Dask scheduler answers there \(no answer within 1.5 s\)"),
             open_cluster(settings, 1, reporter, shared_folder=tmp_path),
         ):
             pass
@@ -236,7 +236,7 @@ def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, monkeypatch:
     with (
         open_cluster(settings, 1, SilentReporter(), shared_folder=tmp_path) as cluster,
         pytest.raises(
-            RunError, match="waited 1 s in vain for a worker process that lasts: give workers more"
+            RunError, match="waited 1 s in vain for a worker process that does not end: give workers more"
         ),
     ):
         refined(cluster, tmp_path)
@@ -244,7 +244,7 @@ def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(
     ("memory", "sentence"),
-    [("90MB", "less than a worker takes"), ("much", "is not a size: give a number and a unit")],
+    [("90MB", "less than an idle worker needs"), ("much", "is not a valid size: give a number and a unit")],
 )
 def test_memory_that_no_worker_can_start_with_is_refused(memory: str, sentence: str, tmp_path: Path) -> None:
     settings = ClusterSettings(workers=1, worker_memory=memory)

@@ -79,7 +79,7 @@ def test_faults_stay_with_their_tomogram(cluster: Cluster, tmp_path: Path) -> No
     report = refined(cluster, tmp_path, names, reporter)
     assert list(report.results) == ["TS_01", "TS_02", "odd"]
     assert list(report.failures) == ["killed always", "no memory", "unreadable", "internal"]
-    assert "died again and again" in report.failures["killed always"]
+    assert "died repeatedly" in report.failures["killed always"]
     assert "out of memory" in report.failures["no memory"]
     assert report.failures["unreadable"] == "TS.mrcs: section 3 cannot be read"
     details = tmp_path / "errors/internal.txt"

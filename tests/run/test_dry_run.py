@@ -167,7 +167,7 @@ def test_tomograms_beyond_the_memory_cannot_be_refined(
     assert run([*ALIGN, "--o", "out", "--dry_run"]) == 1
     said = capsys.readouterr().out
     assert "Tomograms that cannot be refined: 2" in said
-    assert "  TS_02: it takes at least 0.000" in said and "and the memory limit of this job is" in said
+    assert "  TS_02: it needs at least 0.000" in said and "and the memory limit of this job is" in said
     assert run([*ALIGN, "--o", "out"]) == 1
 
 

@@ -24,7 +24,7 @@ def test_an_internal_error_asks_for_a_report_and_keeps_its_traceback(tmp_path: P
     path = tmp_path / "errors/TS_04.txt"
     assert sentence == (
         "an internal error of tomopolish (IndexError: index 7 is out of bounds); please report it to the "
-        f"authors, with the file {path}, which holds the details"
+        f"authors, with the file {path}, which contains the details"
     )
     text = path.read_text()
     assert "in raised" in text and "IndexError" in text and "Python 3." in text
@@ -69,7 +69,7 @@ def test_without_a_place_for_the_file_debug_is_named(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
     sentence = Failure.of(raised(ValueError("no"))).recorded(tmp_path / "gone", "TS_04")
-    assert sentence.endswith("please report it to the authors, with what --debug shows")
+    assert sentence.endswith("please report it to the authors, with the output of --debug")
 
 
 def test_terminals_get_no_escape_sequences_of_libraries() -> None:

@@ -36,7 +36,7 @@ def test_too_little_for_the_libraries_is_refused_before_they_are_imported(mini: 
     assert ended.returncode == 2 and not (tmp_path / "out").exists()
     assert ended.stderr == (
         "tomopolish: the limit of address space (ulimit -v) is 0.6 GB, and the libraries alone take 1.25 GB: "
-        "raise it, as by 'ulimit -v unlimited'\n"
+        "raise it, for example by 'ulimit -v unlimited'\n"
     )
     assert run_within(600_000_000, mini, "align", "--help").returncode == 0
 
@@ -73,7 +73,7 @@ def test_a_tomogram_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
             memory.refuse_beyond_memory(tomogram, settings)
         else:
             with pytest.raises(
-                RunError, match=r"it takes at least .* GB .* and the memory of this machine is"
+                RunError, match=r"it needs at least .* GB .* and the memory of this machine is"
             ):
                 memory.refuse_beyond_memory(tomogram, settings)
 

@@ -151,7 +151,7 @@ def test_jobs_that_end_before_their_worker_connects_end_the_run(
         monkeypatch.setattr(f"tomopolish.run.cluster.waiting.{name}", 0.5)
     assert run([*ALIGN, "--slurm", "--workers", "1", "--slurm_prologue", "exit 3", "--o", "out"]) == 1
     assert (
-        "the Slurm jobs (1) have ended before a worker of theirs connected: their output (slurm-NUMBER.out) "
+        "the Slurm jobs (1) ended before one of their workers connected: their output (slurm-NUMBER.out) "
         "says why"
     ) in capsys.readouterr().err
 
@@ -161,5 +161,5 @@ def test_a_machine_without_slurm_is_told_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(project))
     assert run([*ALIGN, "--slurm", "--workers", "2", "--o", "out"]) == 2
-    assert "the command sbatch is not there" in capsys.readouterr().err
+    assert "command not found: sbatch" in capsys.readouterr().err
     assert not (project / "out").exists()

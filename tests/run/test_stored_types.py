@@ -69,5 +69,5 @@ def test_only_results_of_tomograms_are_decoded() -> None:
     arrays: dict[str, np.ndarray] = {}
     content = encode(made(fields_of_geometry()), arrays)
     assert set(content["fields"]) == {f.name for f in dataclasses.fields(InputGeometry)}
-    with pytest.raises(ValueError, match="no result of a tomogram"):
+    with pytest.raises(ValueError, match="not a tomogram's result"):
         decode_result(content, arrays)

@@ -39,7 +39,7 @@ def write_shims(folder: Path) -> list[Path]:
         if (path.exists() or path.is_symlink()) and not is_shim(path):
             raise InputError(
                 f"{path}: tomopolish relion-shim did not write this file, so it stays as it is; "
-                "name another folder"
+                "give another folder"
             )
     for name in NAMES:
         path = folder / name

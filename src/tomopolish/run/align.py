@@ -1,4 +1,4 @@
-"""A whole alignment run: from settings to refined sets and an exit status."""
+"""A complete alignment run: from settings to refined sets and an exit status."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_align(
     reporter: Reporter | None = None,
     stages: Stages[Any] = STAGES,
 ) -> int:
-    """Carry out a run; returns the exit status: 1 when a tomogram failed, else 0.
+    """Carry out a run and return its exit status: 1 when a tomogram failed, else 0.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def run_align(
     if settings.run.cluster is not None:
         check_installed(settings.run.cluster)
         if settings.run.cluster.is_local:
-            cuda_devices(settings.run.device)  # refuses one that this machine does not have
+            cuda_devices(settings.run.device)  # refuses a device that this machine does not have
         runner: Runner = partial(
             run_on_cluster, cluster=settings.run.cluster, look=control.look, debug=invocation.debug
         )
@@ -100,7 +100,7 @@ def _show_plan(
     unusable: Mapping[str, str],
     reporter: Reporter,
 ) -> int:
-    """Show what a run would do; returns the exit status that it would have as far as can be foreseen."""
+    """Show the plan of a run, and return the exit status that it would have as far as can be foreseen."""
     too_large = beyond_memory(project, settings, [n for n in project.tomogram_names if n not in unusable])
     show_unusable(too_large, reporter)
     unusable = {**unusable, **too_large}
@@ -113,7 +113,7 @@ def _show_plan(
 def _write_the_rest(
     folder: AlignmentFolder, report: RunReport, structures: Sequence[Structure], reporter: Reporter
 ) -> tuple[Mapping[str, MapComparison], Path | None]:
-    """Write what follows the refined sets: comparison of maps, RELION's job files, report."""
+    """Write the comparison of maps, RELION's job files and the report, which follow the refined sets."""
     settings, debug = folder.output.settings, folder.output.invocation.debug
     maps = evaluate_maps(structures, settings, folder.out, reporter, debug=debug)
     if settings.run.pipeline_folder is not None:
@@ -123,7 +123,7 @@ def _write_the_rest(
 
 
 def _keep_lost_messages(folder: AlignmentFolder) -> None:
-    """Add to the note what could not be shown; a run whose sets are written does not fail by that."""
+    """Add to the note that messages could not be shown, which does not fail a run whose sets are written."""
     lost = lost_messages()
     if lost:
         with contextlib.suppress(TomopolishError):

@@ -1,6 +1,6 @@
 """Results as arrays and JSON, and back: no pickle, so that reading a file never runs code.
 
-Only the dataclasses of `tomopolish.results.tomogram` and `tomopolish.dataset.model` are taken, with the
+Only the dataclasses of `tomopolish.results.tomogram` and `tomopolish.dataset.model` are accepted, with the
 fields they declare.
 """
 
@@ -34,7 +34,7 @@ _CLASSES = {**_dataclasses(model), **_dataclasses(results)}
 
 
 def encode(value: Any, arrays: dict[str, Array]) -> Any:
-    """Turn a result into what JSON can hold; its arrays go into `arrays`, under names that the JSON holds.
+    """Return a result as values of JSON; its arrays are put into `arrays`, under names in the JSON.
 
     Raises TypeError for a value of another kind.
     """
@@ -64,9 +64,9 @@ def _encode_composite(value: Any, arrays: dict[str, Array]) -> Any:
 
 
 def decode(content: Any, arrays: Mapping[str, Array]) -> Any:
-    """Turn the JSON and the arrays of a result back into it.
+    """Return the result that `encode` turned into JSON and arrays.
 
-    Raises ValueError, KeyError or TypeError when they do not hold one.
+    Raises ValueError, KeyError or TypeError when they are not an encoded result.
     """
     if content is None or isinstance(content, bool | int | float | str):
         return content
@@ -81,7 +81,7 @@ def decode(content: Any, arrays: Mapping[str, Array]) -> Any:
             return {decode(key, arrays): decode(value, arrays) for key, value in pairs}
         case {"class": str(name), "fields": dict(fields)}:
             return _made(_CLASSES[name], {key: decode(value, arrays) for key, value in fields.items()})
-    raise ValueError("this is no stored result")
+    raise ValueError("this is not a stored result")
 
 
 def _made(declared: type[Any], values: Mapping[str, Any]) -> Any:
@@ -91,14 +91,14 @@ def _made(declared: type[Any], values: Mapping[str, Any]) -> Any:
 
 
 def decode_result(content: Any, arrays: Mapping[str, Array]) -> results.TomogramResult:
-    """Turn the JSON and the arrays of a tomogram's result back into it.
+    """Return the tomogram's result that `encode` turned into JSON and arrays.
 
-    Raises ValueError, KeyError or TypeError when they hold anything else, arrays of another shape, or a
-    geometry that is not made of finite numbers.
+    Raises ValueError, KeyError or TypeError when they are anything else, have arrays of another shape, or a
+    geometry with numbers that are not finite.
     """
     result = decode(content, arrays)
     if not isinstance(result, results.TomogramResult):
-        raise ValueError("this is no result of a tomogram")
+        raise ValueError("this is not a tomogram's result")
     check_types(result)
     tilts = {len(alignment.projections_px) for alignment in result.alignments}
     if result.record is not None:
@@ -107,17 +107,17 @@ def decode_result(content: Any, arrays: Mapping[str, Array]) -> results.Tomogram
         raise ValueError("its parts do not have the same tilt images")
     for alignment in result.alignments:
         if not all(is_usable(array).all() for array in _numbers(alignment)):
-            raise ValueError("its geometry holds numbers that are not finite, or too large")
+            raise ValueError("its geometry contains numbers that are not finite, or too large")
     return result
 
 
 def _numbers(alignment: model.Alignment) -> list[Array]:
-    """Return all that goes into the new sets."""
+    """Return all arrays that are written into the new sets."""
     motion, warp, errors = alignment.trajectories_px, alignment.deformation, alignment.errors
-    found = [alignment.projections_px, alignment.positions_px]
-    found += [] if motion is None else [motion]
-    found += [] if warp is None else [warp.coefficients]
+    arrays = [alignment.projections_px, alignment.positions_px]
+    arrays += [] if motion is None else [motion]
+    arrays += [] if warp is None else [warp.coefficients]
     if errors is not None:
-        found += [errors.angles_degrees, errors.shifts_angstrom, errors.positions_angstrom]
-        found += [] if errors.motion_angstrom is None else [errors.motion_angstrom]
-    return found
+        arrays += [errors.angles_degrees, errors.shifts_angstrom, errors.positions_angstrom]
+        arrays += [] if errors.motion_angstrom is None else [errors.motion_angstrom]
+    return arrays

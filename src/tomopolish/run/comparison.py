@@ -26,7 +26,7 @@ BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Structure:
-    """What is reconstructed of one structure: the input data set and the refined optimisation set."""
+    """Input data set and refined optimisation set of one structure, of which half maps are reconstructed."""
 
     name: str
     before: Dataset
@@ -42,31 +42,31 @@ def evaluate_maps(
     *,
     debug: bool = False,
 ) -> dict[str, MapComparison]:
-    """Compare the maps of each structure where `--evaluate` asks for it; curves go into ``evaluation/``.
+    """Compare the maps of each structure if `--evaluate` was given; curves are written to ``evaluation/``.
 
-    A fault costs a warning, not the run, whose results have been written.
+    A fault is reported as a warning and does not end the run, whose results have been written.
 
     Raises
     ------
     RunStopped
-        When somebody asked the run to end.
+        When the run was asked to end.
     """
-    found: dict[str, MapComparison] = {}
-    for one in structures if settings.run.evaluate else ():
-        suffix = f"_{one.name}" if found else ""
+    comparisons: dict[str, MapComparison] = {}
+    for structure in structures if settings.run.evaluate else ():
+        suffix = f"_{structure.name}" if comparisons else ""
         try:
-            folder = one.before.files.working_directory
+            folder = structure.before.files.working_directory
             with out.new_files() as new:
-                found[one.name] = compare_maps(
+                comparisons[structure.name] = compare_maps(
                     new,
-                    one.before,
+                    structure.before,
                     open_dataset(
-                        one.after.absolute(),
+                        structure.after.absolute(),
                         working_directory=folder,
-                        relion_version=one.before.relion_version,
-                        selection=one.before.selection,
+                        relion_version=structure.before.relion_version,
+                        selection=structure.before.selection,
                     ),
-                    one.box_px,
+                    structure.box_px,
                     reporter,
                     threads=settings.run.threads,
                     suffix=suffix,
@@ -78,7 +78,7 @@ def evaluate_maps(
                 traceback.print_exc()
             sentence = Failure.of(error).recorded(settings.run.output_folder, "comparison of maps")
             reporter.warn(f"maps before and after were not compared: {sentence}")
-    return found
+    return comparisons
 
 
 def compare_maps(
@@ -96,7 +96,7 @@ def compare_maps(
     Raises
     ------
     TomopolishError
-        When images cannot be read, or curves not be written.
+        When images cannot be read, or curves cannot be written.
     """
     references = before.references()
     pixel = before.pixel_size_angstrom

@@ -15,7 +15,7 @@ from tomopolish.run.work import Work
 
 
 def runner_for(device: str, *, debug: bool = False) -> Runner:
-    """Choose how the tomograms of a run on this machine are carried out.
+    """Return the function that refines the tomograms of a run on this machine.
 
     Raises
     ------
@@ -31,10 +31,10 @@ def runner_for(device: str, *, debug: bool = False) -> Runner:
 def several_at_once(
     work: Work[Any], names: Sequence[str], reporter: Reporter, *, count: int, debug: bool = False
 ) -> Outcomes:
-    """Refine `count` tomograms at a time, each in a thread; otherwise as `local.one_after_another`.
+    """Refine up to `count` tomograms at a time, each in a thread; otherwise like `local.one_after_another`.
 
-    Each thread is lent a device of its own while it computes windows. An error that ends the run lets
-    tomograms that are being refined finish, and begins no others.
+    Each thread reserves a device while it computes windows. When an error ends the run, tomograms that are
+    being refined finish, and no others begin.
     """
     results: dict[str, TomogramResult] = {}
     failures: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Errors as sentences. One that nobody expected asks for a report, and its details go to a file."""
+"""Errors as sentences. An unexpected error asks for a report, and its details are written to a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tomopolish.version import __version__
 RESUME = "the same command with --only_do_unfinished resumes with the tomograms that are not finished"
 
 ERRORS_FOLDER = "errors"
-"""Where the details of internal errors are, in the output folder."""
+"""Folder of the details of internal errors, in the output folder."""
 
 _TITLE = "Internal error of tomopolish"
 _LONGEST = 160
@@ -30,14 +30,14 @@ _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "mrcfile", "dask", "distribu
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why something failed; plain text, so that a worker can send it.
+    """Reason of a failure as plain text, so that a worker can send it.
 
     Attributes
     ----------
     sentence
-        The reason; of an internal error without what to do about it.
+        The reason; for an internal error, without the remedy.
     details
-        Of an internal error: its traceback, and the versions of what took part; else None.
+        For an internal error: its traceback, and the versions of the program and libraries; else None.
     """
 
     sentence: str
@@ -45,7 +45,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Describe an error."""
+        """Return the description of an error."""
         expected = _expected(error)
         if expected is not None:
             return cls(sentence=expected)
@@ -55,42 +55,42 @@ class Failure:
         return cls(sentence=f"an internal error of tomopolish ({shown})", details=_details(error))
 
     def recorded(self, folder: Path | None, name: str) -> str:
-        """Return the whole sentence, after writing the details of an internal error to a file.
+        """Return the complete sentence, after writing the details of an internal error to a file.
 
         Parameters
         ----------
         folder
-            The output folder; None, or a folder that is not there: the file goes to the system's folder for
+            The output folder; if None or missing, the file is written to the system's folder for
             temporary files.
         name
-            What failed: it names the file.
+            Name of the failed tomogram or task, which names the file.
         """
         if self.details is None:
             return self.sentence
         path = _write_details(self.details, folder, name)
-        kept = f"the file {path}, which holds the details" if path else "what --debug shows"
-        return f"{self.sentence}; please report it to the authors, with {kept}"
+        attachment = f"the file {path}, which contains the details" if path else "the output of --debug"
+        return f"{self.sentence}; please report it to the authors, with {attachment}"
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line what went wrong, without keeping details."""
+    """Return in one line what went wrong, without writing details to a file."""
     failure = Failure.of(error)
     if failure.details is None:
         return failure.sentence
-    return f"{failure.sentence}; please report it to the authors, with what --debug shows"
+    return f"{failure.sentence}; please report it to the authors, with the output of --debug"
 
 
 def forget(folder: Path, name: str) -> None:
-    """Remove the details of an earlier internal error, once what failed has succeeded."""
+    """Remove the details of an earlier internal error, after the failed work has succeeded."""
     path = folder / ERRORS_FOLDER / f"{file_name_of(name)}.txt"
     if _is_ours(path):
         with contextlib.suppress(OSError):
             path.unlink()
-            path.parent.rmdir()  # it fails where other files are left
+            path.parent.rmdir()  # it fails where the folder contains other files
 
 
 def _expected(error: BaseException) -> str | None:
-    """Return the sentence of an error that has one; None where nobody expected it."""
+    """Return the sentence of an expected error; None for an unexpected error."""
     if isinstance(error, TomopolishError):
         return one_line(str(error))
     if isinstance(error, MemoryError) and type(error).__module__.startswith("cupy"):
@@ -106,7 +106,7 @@ def _expected(error: BaseException) -> str | None:
 
 
 def _write_details(details: str, folder: Path | None, name: str) -> Path | None:
-    """Write a file of details where there is a place for it; returns None where there is none."""
+    """Write a file of details and return its path; None where no folder accepts the file."""
     file_name = f"{file_name_of(name)}.txt"
     if folder is not None and folder.is_dir():
         path = folder / ERRORS_FOLDER / file_name

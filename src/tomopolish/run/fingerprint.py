@@ -1,6 +1,6 @@
-"""What a tomogram's result depends on, as digests: whether an earlier result still holds, and if not, why.
+"""Digests of a tomogram's inputs and settings: whether an earlier result is still valid, and if not, why.
 
-Tables count by their contents, as read; images, which are large, by path, size and time of change.
+Tables are compared by their contents as read; images, which are large, by path, size and modification time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tomopolish.settings.alignment import AlignSettings
 from tomopolish.version import __version__
 
 Fingerprint = Mapping[str, str]
-"""Part of what the result depends on → digest."""
+"""Digest of each part of the inputs and settings that a result depends on."""
 
 _NO_INFLUENCE = ("run", "inputs")
-"""Fields of the settings that do not change a result; what the inputs hold counts by itself."""
+"""Fields of the settings that do not change a result; contents of the inputs have separate digests."""
 
 
 REFERENCES = "references"
-"""The part that stands for half maps, mask and FSC."""
+"""Name of the part for half maps, mask and FSC."""
 
 
 class _Hash(Protocol):
@@ -35,7 +35,7 @@ class _Hash(Protocol):
 
 
 def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
-    """Digest what all tomograms of a run share."""
+    """Return the digests that all tomograms of a run share."""
     options = [getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in _NO_INFLUENCE]
     return {
         "program's version": __version__,
@@ -45,7 +45,7 @@ def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
 
 
 def tomogram_fingerprint(common: Fingerprint, tomogram: Tomogram) -> Fingerprint:
-    """Digest what one tomogram's result depends on."""
+    """Return the digests of all that one tomogram's result depends on."""
     series = tomogram.series
     geometry = {f.name: getattr(series, f.name) for f in dataclasses.fields(series) if f.name != "images"}
     return {
@@ -57,7 +57,7 @@ def tomogram_fingerprint(common: Fingerprint, tomogram: Tomogram) -> Fingerprint
 
 
 def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """Name the parts in which two fingerprints differ."""
+    """Return the names of the parts in which two fingerprints differ."""
     return [part for part in dict.fromkeys([*new, *old]) if old.get(part) != new.get(part)]
 
 
@@ -68,7 +68,7 @@ def changed_images(series: TiltSeries) -> tuple[Path, ...]:
 
 
 def digest(value: Any) -> str:
-    """Digest plain values, arrays, dataclasses, and sequences and mappings of them; equal for equal ones.
+    """Return the digest of a value, array or dataclass, or of sequences and mappings of them.
 
     Raises TypeError for a value of another kind.
     """
@@ -107,7 +107,7 @@ def _image_identities(series: TiltSeries) -> list[Any]:
 
 
 def _section_identities(images: MrcImages) -> list[Any]:
-    """Identify files as they were when their headers were read, before their images were."""
+    """Return the identities of files when their headers were read, before their images were read."""
     files = {file.path: file for file, _ in filter(None, images.sections)}
     known = {path: (str(path.resolve()), *file.state[:2]) for path, file in files.items()}
     return [place and (place[1], *known[place[0].path]) for place in images.sections]

@@ -1,4 +1,4 @@
-"""The inputs of a run: opened, and checked before anything is computed."""
+"""Inputs of a run, opened and checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tomopolish.settings.alignment import AlignSettings, InputPaths
 
 
 def open_inputs(paths: InputPaths) -> Dataset:
-    """Open the data set of one structure; raises InputError when it is missing or malformed."""
+    """Return the data set of one structure; raises InputError when it is missing or malformed."""
     return open_dataset(
         paths.optimisation_set,
         tomograms=paths.tomograms,
@@ -32,32 +32,32 @@ def open_inputs(paths: InputPaths) -> Dataset:
 
 
 def open_project(settings: AlignSettings) -> Project:
-    """Open all that the options name; raises InputError when a part cannot be used, or species disagree."""
+    """Return the project that the options name; raises InputError when it is unusable or species disagree."""
     inputs = settings.inputs
     if not inputs.species:
         return Project.of(open_inputs(inputs), settings.windows.box_px)
     species = []
-    for one in inputs.species:
-        replace(settings.windows, box_px=one.box_px)  # refuses a box that does not fit the range
+    for named in inputs.species:
+        replace(settings.windows, box_px=named.box_px)  # refuses a box that does not fit the range
         dataset = open_dataset(
-            one.optimisation_set,
+            named.optimisation_set,
             tomograms=inputs.tomograms,
             relion_version=inputs.relion_version,
             selection=inputs.tilts,
         )
-        species.append(Species(name=one.name, dataset=dataset, box_px=one.box_px))
+        species.append(Species(name=named.name, dataset=dataset, box_px=named.box_px))
     return join_species(species)
 
 
 def checked_project(settings: AlignSettings, reporter: Reporter) -> tuple[Project, dict[str, str]]:
-    """Open the project and check all of it before anything is computed; raises InputError.
+    """Open the project and check it completely before anything is computed; raises InputError.
 
-    A dry run shows all tomograms that cannot be refined before it raises an error for one.
+    A dry run shows all tomograms that cannot be refined before it raises an error for the first.
 
     Returns
     -------
-    The project, and the tomograms that cannot be refined, with the reason; with `strict` settings, which make
-    them an error, there are none.
+    The project, and the tomograms that cannot be refined, with the reason. With `strict` settings there are
+    none, since they raise an error.
     """
     project = open_project(settings)
     for sentence in project.conventions:
@@ -84,7 +84,7 @@ def checked_project(settings: AlignSettings, reporter: Reporter) -> tuple[Projec
 
 
 def show_unusable(unusable: Mapping[str, str], reporter: Reporter) -> None:
-    """List the tomograms that cannot be refined."""
+    """Show the tomograms that cannot be refined."""
     if unusable:
         reporter.say(f"Tomograms that cannot be refined: {len(unusable)}")
     for name, sentence in unusable.items():

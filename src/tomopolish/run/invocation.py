@@ -14,9 +14,9 @@ class Invocation:
     Attributes
     ----------
     command
-        The command line, for the notes a run leaves.
+        The command line, for the notes of a run.
     debug
-        Whether failures show their tracebacks.
+        Whether tracebacks of failures are shown.
     """
 
     command: tuple[str, ...] = ("tomopolish",)
@@ -24,7 +24,7 @@ class Invocation:
 
 
 def path_after(arguments: Sequence[str], option: str) -> Path | None:
-    """Find the path that an option names in a command line, even in one that cannot be parsed."""
+    """Return the path that follows an option in a command line, which need not be valid; None without it."""
     found = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         named = following if argument == option else argument.removeprefix(f"{option}=")

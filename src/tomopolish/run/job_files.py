@@ -1,4 +1,4 @@
-"""What RELION's GUI expects in a job's folder beside the refined sets."""
+"""Files that RELION's GUI expects in a job's folder beside the refined sets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tomopolish.run.folder.output import OutputFolder, own_folder
 from tomopolish.run.local import RunReport
 
 MOST_PAGES = 200
-"""Tomograms that have a page of their own: a PDF of thousands helps nobody."""
+"""Maximum number of tomograms with a page each: a PDF of thousands is of no use."""
 
 
 def write_job_files(project: Project, report: RunReport, out: OutputFolder, job_folder: Path) -> None:
-    """Write ``logfile.pdf`` and the list of results; raises TomopolishError when that is impossible."""
+    """Write ``logfile.pdf`` and the list of results; raises TomopolishError when a file cannot be written."""
     beside = job_folder.resolve() == out.folder.resolve()
     with out.new_files() as new:
         pages = islice(_pages(project.first, report), MOST_PAGES)

@@ -1,7 +1,7 @@
-"""What limits the memory of this process, and what of it libraries and threads take.
+"""Limits of this process's memory, and the memory that libraries and threads need.
 
-Native libraries cannot say that they found no memory: under a limit of address space (`ulimit -v`) they
-abort, crash or loop without end. Therefore what they need is compared with the limit before they are
+Native libraries do not report that memory is exhausted: under a limit of address space (`ulimit -v`) they
+abort, crash or loop forever. Therefore their needs are compared with the limit before they are
 imported, and this module imports none of them.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from tomopolish.errors import InputError
 
 LIBRARY_BYTES = 1_100_000_000
-"""Address space of the libraries, of compiling kernels and of the threads that each run has, as measured."""
+"""Address space of the libraries, of compiling kernels and of the threads that every run has, as measured."""
 
 THREAD_BYTES = 145_000_000
 """Address space of each thread of `--j`, as measured: its stack, heap and buffers for matrix products."""
@@ -33,9 +33,9 @@ class MemoryLimit:
     Attributes
     ----------
     room_bytes
-        What one tomogram may take of it.
+        Memory that one tomogram may use.
     name
-        As a sentence calls it.
+        Name of the limit in messages.
     """
 
     room_bytes: int
@@ -45,13 +45,13 @@ class MemoryLimit:
 def check_address_space() -> None:
     """Refuse to continue where the libraries do not fit into the address space; call it before their import.
 
-    Where it is limited, BLAS takes no memory for threads of its own, which are as many as the machine has
+    Where address space is limited, BLAS is kept from starting a thread for each of the machine's
     cores.
 
     Raises
     ------
     InputError
-        With what is needed.
+        When the address space is too small; the message says how much is needed.
     """
     limit = address_space()
     if limit is None:
@@ -59,14 +59,14 @@ def check_address_space() -> None:
     if limit < LIBRARY_BYTES + THREAD_BYTES:
         raise InputError(
             f"the limit of address space (ulimit -v) is {gigabytes(limit)}, and the libraries alone take "
-            f"{gigabytes(LIBRARY_BYTES + THREAD_BYTES)}: raise it, as by 'ulimit -v unlimited'"
+            f"{gigabytes(LIBRARY_BYTES + THREAD_BYTES)}: raise it, for example by 'ulimit -v unlimited'"
         )
     if "numpy" not in sys.modules:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def threads_that_fit(threads: int) -> int:
-    """Return how many of so many threads fit into the address space; at least one."""
+    """Return how many of `threads` threads fit into the address space; at least one."""
     limit = address_space()
     if limit is None:
         return threads
@@ -80,23 +80,24 @@ def address_space() -> int | None:
 
 
 def memory_limits(threads: int) -> list[MemoryLimit]:
-    """Return what limits the memory of a tomogram, the lowest limit first.
+    """Return the limits of the memory for a tomogram, the lowest limit first.
 
     Parameters
     ----------
     threads
-        That refine it.
+        Number of threads that refine it.
     """
-    found = [MemoryLimit(room_bytes=_machine_bytes(), name="the memory of this machine")]
+    limits = [MemoryLimit(room_bytes=_machine_bytes(), name="the memory of this machine")]
     group = cgroup_bytes()
     if group is not None:
-        found.append(MemoryLimit(room_bytes=group, name="the memory limit of this job or container (cgroup)"))
+        name = "the memory limit of this job or container (cgroup)"
+        limits.append(MemoryLimit(room_bytes=group, name=name))
     space = address_space()
     if space is not None:
         room = max(0, space - LIBRARY_BYTES - threads * THREAD_BYTES)
         name = f"what the limit of address space (ulimit -v, {gigabytes(space)}) leaves"
-        found.append(MemoryLimit(room_bytes=room, name=name))
-    return sorted(found, key=lambda limit: limit.room_bytes)
+        limits.append(MemoryLimit(room_bytes=room, name=name))
+    return sorted(limits, key=lambda limit: limit.room_bytes)
 
 
 def cgroup_bytes(groups: Path = CGROUPS, folder: Path = CGROUP_FOLDER) -> int | None:
@@ -105,7 +106,7 @@ def cgroup_bytes(groups: Path = CGROUPS, folder: Path = CGROUP_FOLDER) -> int | 
     Parameters
     ----------
     groups, folder
-        Where Linux lists the process's groups, and where it mounts them (both versions of control groups).
+        Linux's list of the process's groups, and the folder where they are mounted (versions 1 and 2).
     """
     try:
         lines = groups.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -127,7 +128,7 @@ def cgroup_bytes(groups: Path = CGROUPS, folder: Path = CGROUP_FOLDER) -> int | 
 
 
 def gigabytes(number: float) -> str:
-    """Write a number of bytes, for sentences."""
+    """Return a number of bytes in GB, for messages."""
     return f"{number / 1e9:.3g} GB"
 
 

@@ -1,6 +1,6 @@
-"""A run on this machine: check everything, then tomogram after tomogram, then write the sets.
+"""A run on this machine: refine tomogram after tomogram, and show the closing tables.
 
-The steps come in from outside (`Stages`), so that the loop can be tested, or run elsewhere, without them.
+The computation is passed in (`Stages`), so that the loop can be tested, or run elsewhere, without it.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from tomopolish.run.work import Prepared, Stages, Work, report_failure, report_w
 from tomopolish.settings.alignment import AlignSettings
 
 Outcomes = tuple[Mapping[str, TomogramResult], Mapping[str, str]]
-"""Results that no store keeps, and the reasons of failures."""
+"""Results that are in no store, and the reasons of failures."""
 
 Runner = Callable[[Work[Any], Sequence[str], Reporter], Outcomes]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunReport:
-    """What became of each tomogram: a result, or the reason why there is none."""
+    """Result of each tomogram, or the reason why there is none."""
 
     results: Mapping[str, TomogramResult]
     failures: Mapping[str, str]
 
     @cached_property
     def statistics(self) -> dict[str, TomogramStatistics]:
-        """The figures of the tomograms that were refined."""
+        """The statistics of the tomograms that were refined."""
         return {name: result.statistics for name, result in self.results.items()}
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """What the evidence of all tomograms comes to; None where there is none."""
+        """The verdict on the evidence of all tomograms; None where there is none."""
         evidence = {name: s.evidence for name, s in self.statistics.items()}
         return verdict({name: e for name, e in evidence.items() if e is not None})
 
     @property
     def alignments(self) -> Mapping[str, Alignment]:
-        """The geometry of the tomograms that were refined; looked up one at a time."""
+        """The geometry of the tomograms that were refined; read one at a time."""
         return _Alignments(self.results)
 
 
@@ -81,18 +81,18 @@ def refine(
     runner: Runner | None = None,
     unusable: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Refine every tomogram of a checked project; one that fails does not stop the others.
+    """Refine every tomogram of a checked project; a failed tomogram does not stop the others.
 
     Parameters
     ----------
     debug
         Print the traceback of each failure.
     store
-        Where finished tomograms are kept, and where an earlier run's are found; None: in memory, all anew.
+        Store of finished tomograms, also of an earlier run; None: refine all, and keep results in memory.
     runner
-        Carries out the tomograms that are to be done; None: one after the other, in this process.
+        Function that refines the tomograms; None: one after the other, in this process.
     unusable
-        Tomograms that cannot be refined, with the reason: they count as failed.
+        Tomograms that cannot be refined, with the reason; they count as failed.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def refine(
     RunError
         When no tomogram could be refined.
     RunStopped
-        When somebody asked the run to end.
+        When the run was asked to end.
     """
     names = project.tomogram_names
     here = settings.run.cluster is None  # workers read the references themselves
@@ -119,19 +119,19 @@ def refine(
             reporter.passed(name, "cannot be refined")
             reporter.warn(f"{name} failed: {sentence}")
         todo = [name for name in names if name not in failures and name not in set(finished)]
-        held, failed = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
+        unstored, failed = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
         failures.update(failed)
         if store is not None:
             failures.update(_check_stored(work, [name for name in names if name not in failures], reporter))
     done = [name for name in names if name not in failures]
     if not done:
         raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")
-    results = held if store is None else StoredResults(store=store, names=done)
+    results = unstored if store is None else StoredResults(store=store, names=done)
     return RunReport(results=results, failures={name: failures[name] for name in names if name in failures})
 
 
 def _check_stored(work: Work[Any], names: Sequence[str], reporter: Reporter) -> dict[str, str]:
-    """Return the tomograms whose stored results cannot be part of this run after all, and why."""
+    """Return the tomograms whose stored results cannot be part of this run, and why."""
     faults = {name: work.fault(name) for name in names}
     failures = {name: sentence for name, sentence in faults.items() if sentence is not None}
     for name, sentence in failures.items():
@@ -142,7 +142,7 @@ def _check_stored(work: Work[Any], names: Sequence[str], reporter: Reporter) -> 
 def one_after_another(
     work: Work[Any], names: Sequence[str], reporter: Reporter, *, debug: bool = False
 ) -> Outcomes:
-    """Refine tomograms in this process; returns the results that no store keeps, and the failures."""
+    """Refine tomograms in this process; returns the results that are in no store, and the failures."""
     results: dict[str, TomogramResult] = {}
     failures: dict[str, str] = {}
     if not names:
@@ -165,9 +165,9 @@ def refine_one(
     Raises
     ------
     RunError
-        When it fails and the settings are strict.
+        When the tomogram fails and the settings are strict.
     RunStopped
-        When somebody asked the run to end.
+        When the run was asked to end.
     """
     try:
         with reporter.tomogram(name) as progress:
@@ -192,16 +192,16 @@ def show_closing(
     maps: Mapping[str, MapComparison] | None = None,
     page: Path | None = None,
 ) -> None:
-    """Show the closing tables, whether it helped, where the results are, and what failed.
+    """Show the closing tables, the verdict, the paths of the results, and the failures.
 
     Parameters
     ----------
     sets
         Refined optimisation sets.
     maps
-        Structure → comparison of maps; the sentence speaks of the first.
+        Structure → comparison of maps; the verdict mentions the first.
     page
-        The report, where there is one.
+        Path of the report; None where there is none.
     """
     reporter.show(change_table(report.statistics))
     if report.verdict is not None:
@@ -218,4 +218,4 @@ def show_closing(
 
 
 def _first(failures: Mapping[str, str]) -> str:
-    return next((f"{name}: {sentence}" for name, sentence in failures.items()), "it holds no particles")
+    return next((f"{name}: {sentence}" for name, sentence in failures.items()), "it contains no particles")

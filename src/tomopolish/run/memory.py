@@ -1,4 +1,4 @@
-"""The memory of one tomogram's refinement, and that which matrix products need once."""
+"""Memory of one tomogram's refinement, and of matrix products in several threads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tomopolish.run.limits import address_space, gigabytes, memory_limits
 from tomopolish.settings.alignment import AlignSettings
 
 PRODUCT_SIZE = 300
-"""Edge of matrices whose product takes so long that those of several threads overlap."""
+"""Edge of matrices whose product takes long enough that products of several threads overlap."""
 
 
 def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
-    """Raise RunError where what a tomogram takes at least exceeds what this process may take.
+    """Raise RunError where a tomogram needs more memory than this process may use.
 
     A process that exceeds the limit of its control group is killed without a message.
     """
@@ -29,14 +29,14 @@ def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
     limit = memory_limits(settings.run.threads)[0]
     if least > limit.room_bytes:
         raise RunError(
-            f"it takes at least {gigabytes(least)} of memory, and {limit.name} is "
+            f"it needs at least {gigabytes(least)} of memory, and {limit.name} is "
             f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r, without --motion or with fewer "
             "particles, or where there is more memory"
         )
 
 
 def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
-    """Return what nothing can do without: windows of all pairs, one tilt image, motion's covariance."""
+    """Return the minimum memory: windows of all pairs, one tilt image, the covariance of motion."""
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = tomogram.series.image_size_px
     particles = sum(map(len, tomogram.species))
@@ -47,10 +47,10 @@ def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
 
 
 def take_memory_of_products(threads: int) -> None:
-    """Have BLAS take the memory that it needs for products in so many threads at once, while there is some.
+    """Have BLAS reserve the memory for simultaneous products in `threads` threads while memory is available.
 
-    It takes some for each product that begins while others run, keeps it, and loops without end or aborts
-    where there is none. Does nothing where address space is not limited.
+    BLAS reserves memory for each product that begins while others run, keeps it, and loops forever or aborts
+    where there is none. This does nothing where address space is not limited.
     """
     if address_space() is None:
         return

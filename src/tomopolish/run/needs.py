@@ -1,4 +1,4 @@
-"""What a run needs of memory and disk, before it is carried out."""
+"""Estimates of the memory and disk space that a run needs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PROGRAM_BYTES = 200_000_000
 """Memory of the interpreter, the libraries and the compiled kernels, as measured."""
 
 WINDOW_COPIES = 4
-"""Copies of all windows that the solver's search levels hold at their peak, as measured."""
+"""Copies of all windows that the solver's search levels need at their peak, as measured."""
 
 MOTION_COPIES = 6
-"""Matrices of particles × particles that motion's prior and its solver hold at their peak, as measured."""
+"""Matrices of particles × particles that motion's prior and solver need at their peak, as measured."""
 
 REPORT_BYTES = 6_000_000
-"""Size of a report that holds the plotting library, as measured."""
+"""Size of a report that includes the plotting library, as measured."""
 
 STORED_PER_TILT, STORED_PER_PARTICLE = 450, 100
 """Bytes of a stored result beside windows and trajectories, as measured."""
@@ -39,10 +39,10 @@ _DOUBLE = np.dtype(np.float64).itemsize
 
 
 def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
-    """Return the memory that the refinement of one tomogram takes at its peak, as an estimate.
+    """Return an estimate of the peak memory of one tomogram's refinement.
 
-    It adds up the program, the references' transforms, the windows of all pairs, two tilt images, and the
-    matrices of motion, which grow with the square of the number of particles.
+    It is the sum of the program, the references' transforms, the windows of all pairs, two tilt images, and
+    the matrices of motion, which grow with the square of the number of particles.
     """
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = tomogram.series.image_size_px
@@ -63,7 +63,7 @@ def _motion_bytes(particles: int, settings: AlignSettings) -> int:
 
 
 def stored_bytes(series: TiltSeries, particles: int, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
-    """Return the size of one tomogram's stored result, trajectories' text and meshes, as an estimate."""
+    """Return an estimate of the size of one tomogram's stored result, trajectories and meshes."""
     tilts, reach = len(series), settings.windows.range_px
     sums = 2 * tilts * (2 * reach) ** 2 * _FLOAT
     size = sums + STORED_PER_TILT * tilts + STORED_PER_PARTICLE * particles + tilts * particles
@@ -76,12 +76,12 @@ def stored_bytes(series: TiltSeries, particles: int, settings: AlignSettings, bo
 
 
 def sets_bytes(project: Project) -> int:
-    """Return the size of the refined sets, which is about that of the input's."""
+    """Return an estimate of the refined sets' size: that of the input sets."""
     return sum(_size(path) for species in project.species for path in species.dataset.input_files())
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the free space where a folder is, or would be; None where that cannot be told."""
+    """Return the free space where a folder is, or would be; None where it is unknown."""
     for place in (folder.absolute(), *folder.absolute().parents):
         try:
             return shutil.disk_usage(place).free
@@ -93,7 +93,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def size_in_words(number: float) -> str:
-    """Write a number of bytes, for sentences."""
+    """Return a number of bytes in a suitable unit, for messages."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9)):
         if number >= factor:
             return f"{number / factor:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""The output folder of an alignment: what goes into it, from the first note to the refined sets."""
+"""The output folder of an alignment and its files, from the first note to the refined sets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DIAGNOSTICS = ("CCsum_*.mrc", "diag_*_frq_weight.mrc")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpeciesAlignments(Mapping[str, Alignment]):
-    """Tomogram → alignment of one species; looked up one at a time."""
+    """Tomogram → alignment of one species; read one at a time."""
 
     results: Mapping[str, TomogramResult]
     number: int
@@ -65,9 +65,9 @@ def write_refined_sets(
     Parameters
     ----------
     folder
-        Where the sets will be, which is how they name each other.
+        Final folder of the sets, by which they name each other.
     place
-        Where they are written.
+        Folder that they are written into.
 
     Raises
     ------
@@ -80,17 +80,17 @@ def write_refined_sets(
 
 
 def species_alignments(project: Project, results: Mapping[str, TomogramResult]) -> list[SpeciesAlignments]:
-    """Return the alignments of each species, in their order."""
+    """Return the alignments of each species, in the project's order."""
     return [SpeciesAlignments(results=results, number=number) for number in range(len(project.species))]
 
 
 def optimisation_sets(project: Project) -> list[str]:
-    """Name the optimisation sets of all species, within the output folder."""
+    """Return the names of the optimisation sets of all species, within the output folder."""
     return [f"{name}{OPTIMISATION_SET}" for name in project.folders]
 
 
 def inputs_of(project: Project, listed: Sequence[Path] = ()) -> Inputs:
-    """Return the files that a project is read from, and further ones that are `listed`."""
+    """Return the input files of a project, and the further files in `listed`."""
     datasets = [species.dataset for species in project.species]
     return Inputs(
         sets=lambda: [*listed, *(path for dataset in datasets for path in dataset.input_files())],
@@ -99,7 +99,7 @@ def inputs_of(project: Project, listed: Sequence[Path] = ()) -> Inputs:
 
 
 def planned_files(project: Project, settings: AlignSettings) -> list[str]:
-    """Name the files that a run may write into its output folder."""
+    """Return the names of the files that a run may write into its output folder."""
     tomograms = project.first.tomograms
     names, stems_of = ["tomograms.star"], unique_file_names(tomograms.names)
     if tomograms.dialect is Dialect.RELION_5:
@@ -132,7 +132,7 @@ def planned_files(project: Project, settings: AlignSettings) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlignmentOutput:
-    """What an alignment writes, and where.
+    """Output of an alignment.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class AlignmentOutput:
 
     @cached_property
     def guard(self) -> Guard:
-        """What may be replaced in the output folder."""
+        """The rule which files may be replaced in the output folder."""
         run = self.settings.run
         return Guard(
             folder=run.output_folder,
@@ -158,23 +158,23 @@ class AlignmentOutput:
         )
 
     def check(self) -> None:
-        """Refuse a folder that cannot be used, or in which results would replace what they must not.
+        """Refuse a folder that cannot be used, or in which results would replace files that they must not.
 
-        It changes nothing there.
+        Nothing is changed there.
 
-        Raises InputError, which names the file.
+        Raises InputError; its message names the file.
         """
         self.guard.check(planned_files(self.project, self.settings))
         check_folder(self.guard)
 
     @contextlib.contextmanager
     def folder(self, reporter: Reporter) -> Iterator[AlignmentFolder]:
-        """Own the output folder within the block, and leave a note there.
+        """Own the output folder within the block, and write a note there.
 
         Raises
         ------
         InputError
-            When the folder cannot be written, is in use, or a result would replace what it must not.
+            When the folder cannot be written, is in use, or a result would replace a file that it must not.
         """
         planned, run = planned_files(self.project, self.settings), self.settings.run
         with own_folder(self.guard, self.invocation.command, planned) as out:
@@ -183,7 +183,7 @@ class AlignmentOutput:
             out.claim(FOLDER_NAME, [*results, RUN_NAME])
             started = AlignmentFolder(output=self, out=out, store=store, started=datetime.now().astimezone())
             if out.was_completed:
-                reporter.say(f"{run.output_folder}: an interrupted run's files are all in their places now")
+                reporter.say(f"{run.output_folder}: the files of an interrupted run are now all in place")
             out.standing = started.standing
             started.begin()
             say_at_the_end(started.standing())
@@ -192,14 +192,14 @@ class AlignmentOutput:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlignmentFolder:
-    """The output folder while a run owns it.
+    """The output folder while it is owned by a run.
 
     Attributes
     ----------
     store
         Results of single tomograms.
     started
-        When the run began.
+        Start of the run.
     """
 
     output: AlignmentOutput
@@ -213,7 +213,7 @@ class AlignmentFolder:
         return optimisation_sets(self.output.project)
 
     def begin(self) -> None:
-        """Leave the note of this run, in the folder itself only where it has no refined sets of another."""
+        """Write this run's note; into the folder itself only if it has no refined sets of another run."""
         note = self._note()
         self.store.start_run(note)
         if not self.output.settings.run.only_do_unfinished:
@@ -224,12 +224,12 @@ class AlignmentFolder:
                 write_note(new / self.out.free_name(NOTE_NAMES), note)
 
     def write_sets(self, report: RunReport) -> list[Path]:
-        """Put the refined sets into the folder, in the place of all that an earlier run wrote; returns them.
+        """Move the refined sets into the folder, replacing all files of an earlier run; returns their paths.
 
         Raises
         ------
         RunError
-            When a file cannot be written; the folder then holds what it held before, or is completed by the
+            When a file cannot be written; the folder then is unchanged, or is completed by the
             next command.
         """
         run = self.output.settings.run
@@ -245,7 +245,7 @@ class AlignmentFolder:
         return [self.out.folder / name for name in self.sets]
 
     def add_to_note(self, lines: Sequence[str]) -> None:
-        """Append lines to the note; raises TomopolishError when that is impossible."""
+        """Append lines to the note; raises TomopolishError when it cannot be written."""
         name = self.out.free_name(NOTE_NAMES)
         with self.out.new_files() as new:
             write_note(new / name, [*self._note(), *lines])
@@ -254,13 +254,11 @@ class AlignmentFolder:
         return note_lines(self.output.invocation.command, self.started, self.output.lines)
 
     def standing(self) -> str:
-        """Say for a run that is asked to end what the folder holds, and how to resume."""
+        """Return a sentence on what the folder contains and how to resume, for a run that is asked to end."""
         folder = self.output.settings.run.output_folder
         if self.out.put_in_place.issuperset(self.sets):
             return f"the refined sets in {folder} are complete, but a report or comparison may be missing"
-        earlier = (
-            f"; those of an earlier run in {folder} are as they were" if self._has_earlier_sets() else ""
-        )
+        earlier = f"; those of an earlier run in {folder} are unchanged" if self._has_earlier_sets() else ""
         return f"no refined set was written{earlier}; {RESUME}"
 
     def _has_earlier_sets(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a run would do, and what it would need: for `--dry_run`."""
+"""Plan of a run for `--dry_run`: tomograms, devices, time, memory and disk space."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from tomopolish.run.work import Stages, Work
 from tomopolish.settings.alignment import AlignSettings
 
 COST_OVER_FFT = 4.0
-"""Time of a whole run over that of the two Fourier transforms of each pair, order of magnitude."""
+"""Time of a run relative to that of the two Fourier transforms of each pair, order of magnitude."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramPlan:
-    """The size of one tomogram's computation."""
+    """Size of one tomogram's computation."""
 
     tomogram: str
     particles: int
@@ -54,16 +54,16 @@ class TomogramPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run would do.
+    """Plan of a run.
 
     Attributes
     ----------
     tomograms
-        Those that would be refined.
+        Tomograms that would be refined.
     facts
-        What it would use, as lines: resolution, mask, processors, memory, disk.
+        Lines on resolution, mask, processors, memory and disk.
     warnings
-        What would be short.
+        Warnings of memory or disk space that would not suffice.
     """
 
     tomograms: list[TomogramPlan]
@@ -72,7 +72,7 @@ class Plan:
 
 
 def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, str]) -> Plan:
-    """Plan a run over a checked project; takes little more time than reading it.
+    """Return the plan of a run over a checked project; this takes little more time than reading it.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, s
 
 
 def plan_tomograms(project: Project, settings: AlignSettings, names: list[str]) -> list[TomogramPlan]:
-    """Estimate memory, disk and time of some tomograms."""
+    """Return estimates of memory, disk space and time for the named tomograms."""
     boxes, threads = project.boxes_px, settings.run.threads
     seconds_per_pair = [COST_OVER_FFT * fft_seconds_per_pair(box, threads) for box in boxes]
     plans = []
@@ -117,20 +117,20 @@ def plan_tomograms(project: Project, settings: AlignSettings, names: list[str]) 
 
 
 def beyond_memory(project: Project, settings: AlignSettings, names: Iterable[str]) -> dict[str, str]:
-    """Return the tomograms, of some, that this machine has not the memory to refine, with the reason."""
+    """Return those of the named tomograms for which this machine has too little memory, with the reason."""
     if settings.run.cluster is not None and not settings.run.cluster.is_local:
         return {}
-    found = {}
+    refusals = {}
     for name in names:
         try:
             refuse_beyond_memory(project.tomogram(name), settings)
         except RunError as problem:
-            found[name] = str(problem)
-    return found
+            refusals[name] = str(problem)
+    return refusals
 
 
 def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> None:
-    """Show a plan: a table of the tomograms, what would be used, and a sentence that sums it up."""
+    """Show a plan: a table of the tomograms, its facts and warnings, and a sentence that sums it up."""
     reporter.show(plan_table(plan.tomograms))
     reporter.say("")
     for fact in plan.facts:
@@ -141,7 +141,7 @@ def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> No
 
 
 def show_finished(project: Project, settings: AlignSettings, stages: Stages[Any], reporter: Reporter) -> None:
-    """Say which tomograms `--only_do_unfinished` would take from an earlier run, and which not, and why."""
+    """Show which tomograms `--only_do_unfinished` would reuse of an earlier run, which not, and why."""
     store = ResultsStore(folder=settings.run.output_folder.absolute() / FOLDER_NAME)
     common = common_fingerprint(settings, project.references())
     work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
@@ -153,7 +153,7 @@ def show_finished(project: Project, settings: AlignSettings, stages: Stages[Any]
 def plan_table(plans: list[TomogramPlan]) -> Table:
     """Return the plans as a table, one row per tomogram."""
     return Table(
-        title="What would be refined (memory and time are estimates)",
+        title="Tomograms to be refined (memory and time are estimates)",
         columns=("tomogram", "particles", "tilt\nimages", "visible\npairs", "memory\n(MB)", "time\n(s)"),
         rows=[
             (
@@ -170,7 +170,7 @@ def plan_table(plans: list[TomogramPlan]) -> Table:
 
 
 def plan_summary(plans: list[TomogramPlan], unusable: Mapping[str, str]) -> str:
-    """Sum the plans up in one sentence."""
+    """Return a sentence that sums up the plans."""
     pairs = sum(plan.visible_pairs for plan in plans)
     memory = max((plan.memory_bytes for plan in plans), default=0)
     seconds = sum(plan.seconds for plan in plans)
@@ -183,14 +183,14 @@ def plan_summary(plans: list[TomogramPlan], unusable: Mapping[str, str]) -> str:
 
 
 def visible_pairs(series: TiltSeries, particles: Particles, settings: AlignSettings, box_px: int) -> int:
-    """Count the particle–tilt pairs that would be compared."""
+    """Return the number of visible pairs of particle and tilt image."""
     taking_part = frames_taking_part(series, settings)
     geometry = pair_geometry(series, particles, box_px, taking_part)
     return int(np.count_nonzero(geometry.visible))
 
 
 def fft_seconds_per_pair(box_px: int, threads: int) -> float:
-    """Measure the two real Fourier transforms of one box, float32, on so many threads."""
+    """Return the measured time of both real Fourier transforms of one box, float32, on `threads` threads."""
     batch = max(1, min(64, 2**20 // box_px**2))
     boxes = np.random.default_rng(0).standard_normal((batch, box_px, box_px), dtype=np.float32)
     fastest = float("inf")
@@ -202,7 +202,7 @@ def fft_seconds_per_pair(box_px: int, threads: int) -> float:
 
 
 def processors(settings: AlignSettings) -> str:
-    """Say on what a run would compute."""
+    """Return the processors or devices that a run would use, in words."""
     cluster, threads = settings.run.cluster, settings.run.threads
     if cluster is not None and cluster.scheduler is not None:
         return f"the workers of the cluster at {cluster.scheduler}, {threads} threads each"
@@ -220,27 +220,27 @@ def processors(settings: AlignSettings) -> str:
 
 
 def _references(project: Project) -> list[tuple[str, SpeciesReferences]]:
-    """Return the references of each species with its name."""
+    """Return each species' name and references."""
     return [(s.name, r) for s, r in zip(project.species, project.references(), strict=True)]
 
 
 def _reference_facts(
     project: Project, named: tuple[str, SpeciesReferences], settings: AlignSettings
 ) -> list[str]:
-    """Say which resolution counts, where that comes from, and which mask."""
-    name, one = named
+    """Return lines on the resolution of the weights, its source, and the mask."""
+    name, prepared = named
     species = next(s for s in project.species if s.name == name)
-    files, box = species.dataset.files, one.box_px
-    weight = weight_of(one.references, replace(settings, windows=replace(settings.windows, box_px=box)))
-    length = box * one.references.pixel_size_angstrom
-    if one.references.fsc is not None:
+    files, box = species.dataset.files, prepared.box_px
+    weight = weight_of(prepared.references, replace(settings, windows=replace(settings.windows, box_px=box)))
+    length = box * prepared.references.pixel_size_angstrom
+    if prepared.references.fsc is not None:
         source = f"the FSC of {files.shown('fsc')}"
     else:
         source = "the two half maps' signal-to-noise ratio, since no FSC is given (--fsc)"
     if settings.weights.freq_cutoff_angstrom is not None:
         source += f" and --freq_cutoff {settings.weights.freq_cutoff_angstrom:g}"
     last = min(weight.last_frequency, box / 2)
-    mask = files.shown("mask") if one.references.mask is not None else "none (--mask)"
+    mask = files.shown("mask") if prepared.references.mask is not None else "none (--mask)"
     return [
         project.named(
             species,
@@ -252,7 +252,7 @@ def _reference_facts(
 
 
 def _memory(plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, list[str]]:
-    """Say how much memory this machine needs and has, and warn where that is too little."""
+    """Return a line on the memory that is needed, and a warning where this machine has too little."""
     largest = max(plans, key=lambda plan: plan.memory_bytes, default=None)
     if largest is None:
         return "Memory: none, since no tomogram would be refined", []
@@ -270,7 +270,7 @@ def _memory(plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, li
     limit = memory_limits(settings.run.threads)[0]
     short = []
     if needed > limit.room_bytes:
-        motion = "; of many particles' motion, --max_ed takes less" if settings.motion is not None else ""
+        motion = "; motion of many particles needs less with --max_ed" if settings.motion is not None else ""
         short = [
             f"about {size_in_words(needed)} of memory are needed, and {limit.name} is "
             f"{size_in_words(limit.room_bytes)}: use a smaller --r, fewer tomograms at once, or another "
@@ -280,7 +280,7 @@ def _memory(plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, li
 
 
 def _disk(project: Project, plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, list[str]]:
-    """Say how much space the output folder needs and has, and warn where that is too little."""
+    """Return a line on the disk space that is needed, and a warning where there is too little."""
     folder = settings.run.output_folder
     needed = sum(plan.stored_bytes for plan in plans) + 2 * sets_bytes(project)
     needed += REPORT_BYTES if settings.run.report else 0
@@ -292,7 +292,7 @@ def _disk(project: Project, plans: list[TomogramPlan], settings: AlignSettings) 
     if needed > free:
         short = [
             f"--o {folder}: about {size_in_words(needed)} of disk space are needed, but "
-            f"{size_in_words(free)} are free: make room, or name another folder"
+            f"{size_in_words(free)} are free: make room, or give another folder"
         ]
     return f"{fact}; {size_in_words(free)} are free", short
 
@@ -305,10 +305,10 @@ def _at_once(settings: AlignSettings) -> int:
 
 
 def _cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every system tells
+    except AttributeError:  # not every system has it
         return os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""The exit and abort files by which RELION's pipeline and its jobs talk."""
+"""The exit and abort files by which RELION's pipeline and its jobs communicate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(kw_only=True)
 class PipelineControl:
-    """The job's folder; None: no pipeline, and nothing is written or looked for."""
+    """Job folder in RELION's pipeline; None: there is no pipeline, and no file is written or read."""
 
     folder: Path | None
     _looked: float = field(default=float("-inf"), init=False)
@@ -37,9 +37,9 @@ class PipelineControl:
             path.unlink(missing_ok=True)
 
     def end(self, status: int, error: BaseException | None = None) -> None:
-        """Leave the file that tells how the run ended: by its exit status, or the error that ended it.
+        """Write the file that says how the run ended, from its exit status or the error that ended it.
 
-        A run that was refused because another uses the folder leaves none: it is the other's affair.
+        A run that was refused because another run uses the folder writes none, since that run will.
         """
         if self.folder is None or isinstance(error, FolderInUseError):
             return
@@ -53,7 +53,7 @@ class PipelineControl:
     def look(self) -> None:
         """Raise RunStopped when the abort file is there, and AskedToEnd after a signal.
 
-        Looks for the file about once a second.
+        The file is looked for about once a second.
         """
         raise_if_asked_to_end()
         now = time.monotonic()
@@ -62,8 +62,8 @@ class PipelineControl:
         self._looked = now
         if (self.folder / ABORT_NAME).exists():
             raise RunStopped(
-                f"{self.folder / ABORT_NAME} asks to abort; finished tomograms are kept for "
-                "--only_do_unfinished"
+                f"{self.folder / ABORT_NAME} asks to abort; --only_do_unfinished reuses the finished "
+                "tomograms"
             )
 
 
@@ -105,7 +105,7 @@ class WatchedReporter:
 
 
 def control_of(arguments: Sequence[str]) -> PipelineControl:
-    """Find the job's folder in a command line, even in one that cannot be parsed."""
+    """Return the job folder that a command line names, even if the line cannot be parsed."""
     return PipelineControl(folder=path_after(arguments, "--pipeline_control"))
 
 

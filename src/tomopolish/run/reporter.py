@@ -1,4 +1,4 @@
-"""How a run shows itself: bars with the time left on a terminal, plain lines elsewhere."""
+"""Messages and progress of a run: bars with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from tomopolish.run.streams import Stream, forgiving
 
 
 class Reporter(Protocol):
-    """Receives all that a run has to say."""
+    """Receives the messages and the progress of a run."""
 
     def open(self, tomograms: int) -> AbstractContextManager[None]:
-        """Begin a run over so many tomograms; it ends when the context closes."""
+        """Begin a run over `tomograms` tomograms; it ends when the context closes."""
 
     def tomogram(self, name: str) -> AbstractContextManager[Progress]:
         """Begin the next tomogram; its stages are shown until the context closes."""
 
     def passed(self, name: str, sentence: str) -> None:
-        """Count a tomogram that was done elsewhere, or earlier, and say how."""
+        """Count a tomogram that was refined elsewhere or earlier, or failed, and show the sentence."""
 
     def warn(self, sentence: str) -> None:
-        """Give a warning: one line on stderr."""
+        """Show a warning: one line on stderr."""
 
     def say(self, sentence: str) -> None:
-        """Give a line of information."""
+        """Show a line of information."""
 
     def show(self, table: Table) -> None:
         """Show a table."""
 
 
 def reporter_for(stream: Stream | None) -> Reporter:
-    """Choose bars for a terminal, plain lines for anything else; a stream that fails never ends a run."""
+    """Return a reporter: bars for a terminal, plain lines otherwise; a stream that fails never ends a run."""
     safe = forgiving(stream)
     return TerminalReporter(safe) if safe.isatty() else PlainReporter(safe)
 
@@ -63,36 +63,36 @@ class SilentReporter:
 
     @contextmanager
     def open(self, tomograms: int) -> Iterator[None]:
-        """Begin a run unseen."""
+        """Begin a run and show nothing."""
         yield
 
     @contextmanager
     def tomogram(self, name: str) -> Iterator[Progress]:
-        """Begin a tomogram unseen."""
+        """Begin a tomogram and show nothing."""
         yield SilentProgress()
 
     def passed(self, name: str, sentence: str) -> None:
-        """Count a tomogram unseen."""
+        """Show nothing."""
 
     def warn(self, sentence: str) -> None:
-        """Keep a warning."""
+        """Store a warning."""
         self.warnings.append(sentence)
 
     def say(self, sentence: str) -> None:
-        """Drop a line of information."""
+        """Show nothing, and forget the line."""
 
     def show(self, table: Table) -> None:
-        """Drop a table."""
+        """Show nothing, and forget the table."""
 
 
 class _WarnsOnce:
-    """Tells warnings that were given already: a check and the run that follows find the same things."""
+    """Remembers warnings that have been shown: a check and the run that follows may give the same warning."""
 
     def __init__(self) -> None:
         self._warned: set[str] = set()
 
     def is_new(self, sentence: str) -> bool:
-        """Whether a warning is given for the first time."""
+        """Return whether a warning is given for the first time."""
         new = sentence not in self._warned
         self._warned.add(sentence)
         return new
@@ -125,7 +125,7 @@ class PlainReporter(_WarnsOnce):
         self.say(f"{name} ({self._begun}/{self._tomograms}): {sentence}")
 
     def warn(self, sentence: str) -> None:
-        """Give a warning: one line on stderr, once."""
+        """Show a warning: one line on stderr, once."""
         if self.is_new(sentence):
             _warn(sentence)
 
@@ -194,7 +194,7 @@ class TerminalReporter(_WarnsOnce):
         self._bars.advance(self._whole)
 
     def warn(self, sentence: str) -> None:
-        """Give a warning: one line on stderr, above the bars, once."""
+        """Show a warning: one line on stderr, above the bars, once."""
         if not self.is_new(sentence):
             return
         if self._bars is None or not sys.stderr.isatty():

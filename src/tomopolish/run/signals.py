@@ -1,8 +1,8 @@
-"""An end in order when a user, the machine or a queue asks for it, and in any case a prompt one.
+"""Orderly and prompt ends of processes that a user, the machine or a queue asks to end.
 
-Python raises an exception in the main thread once that thread comes back to Python. Native code that does
-not come back, a library that swallows the exception, and threads that an ending process waits for can hold
-that up. So a thread of its own reads the signals from a pipe, and ends a process that has not ended in time.
+Python raises an exception in the main thread as soon as that thread runs Python code. Native code that does
+not return, a library that swallows the exception, and threads that an ending process waits for can delay
+that. So a separate thread reads the signals from a pipe, and ends a process that has not ended in time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SECONDS_TO_END = 5.0
 """Time that a process has to end in order, unless `ending_may_take` says otherwise."""
 
 SECONDS_OF_ONE_REQUEST = 0.5
-"""Signals that follow the first within this time belong to it: a terminal and a wrapper may both send it."""
+"""Signals within this time of the first belong to it: a terminal and a wrapper may both send it."""
 
 SENTENCES = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
     signal.SIGHUP: "ended, because its terminal was closed",
 }
-"""The signals that ask a process to end, and how an error message says so."""
+"""The signals that ask a process to end, with their words in error messages."""
 
 
 class AskedToEnd(KeyboardInterrupt):
@@ -39,7 +39,7 @@ class AskedToEnd(KeyboardInterrupt):
     Attributes
     ----------
     number
-        Of the signal.
+        Number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -52,7 +52,7 @@ class AskedToEnd(KeyboardInterrupt):
         return 128 + self.number
 
     def __str__(self) -> str:
-        """Return how an error message says what happened."""
+        """Return the words of an error message for this signal."""
         return SENTENCES[signal.Signals(self.number)]
 
 
@@ -60,7 +60,7 @@ LastAct = Callable[[AskedToEnd], None]
 
 
 class Ending:
-    """The signals that came while `ending_in_order` lasts, and the thread that watches over the end.
+    """The signals that come during `ending_in_order`, and the thread that watches over the end.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Ending:
     Attributes
     ----------
     advice
-        What the user can do next, for the message of a process that did not end in order.
+        Advice to the user, for the message of a process that did not end in order.
     """
 
     def __init__(self, last_act: LastAct | None, own_process: bool) -> None:
@@ -87,7 +87,7 @@ class Ending:
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
 
     def start(self) -> None:
-        """Take the signals over, except those that the caller ignores, as nohup does."""
+        """Handle the signals, except those that the caller ignores, as nohup does."""
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -97,7 +97,7 @@ class Ending:
                 self._before[number] = signal.signal(number, self._handle)
 
     def stop(self) -> None:
-        """Give the signals back; in a process of its own they end it from now on."""
+        """Restore the earlier handlers; if the process is the program's own, signals end it from now on."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if self._own_process else handler)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -110,7 +110,7 @@ class Ending:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise `AskedToEnd` within the block; a signal that comes before or after it is only noted."""
+        """Raise `AskedToEnd` within the block; a signal that comes before or after it is only recorded."""
         self._raises = True
         try:
             self.raise_again()
@@ -120,7 +120,7 @@ class Ending:
 
     @contextlib.contextmanager
     def not_raising(self) -> Iterator[None]:
-        """Only note a signal that comes within the block."""
+        """Only record a signal that comes within the block."""
         before, self._raises = self._raises, False
         try:
             yield
@@ -128,12 +128,12 @@ class Ending:
             self._raises = before
 
     def raise_again(self) -> None:
-        """Raise what a library may have swallowed: a process that was asked to end never continues."""
+        """Raise `AskedToEnd` again if a library has swallowed it: a request to end is never ignored."""
         if self.request is not None and self._raises:
             raise AskedToEnd(self.request.number)
 
     def allow(self, seconds: float) -> None:
-        """Give the process so long to end in order, from now or, if none has come, from the first signal."""
+        """Allow `seconds` for an orderly end, from now or, if no signal has come, from the first signal."""
         self.seconds_to_end = seconds
         if self.request is not None:
             self._since = time.monotonic()
@@ -152,7 +152,7 @@ class Ending:
             self._set_alarm()
 
     def _set_alarm(self) -> None:
-        """Have the system end the process while the interpreter takes itself down, when no thread can."""
+        """Have the system end the process during the interpreter's shutdown, when no thread can."""
         if self._own_process:
             left = self._since + self.seconds_to_end - time.monotonic()
             signal.alarm(max(1, math.ceil(left + 1)))
@@ -189,12 +189,12 @@ class Ending:
 
 
 _endings: list[Ending] = []
-"""What is in force; at most one, since an inner block takes the outer one's."""
+"""The active watch; at most one, since an inner block uses that of the outer block."""
 
 
 @contextlib.contextmanager
 def ending_in_order(last_act: LastAct | None = None, *, own_process: bool = False) -> Iterator[Ending]:
-    """Watch for SIGINT, SIGTERM and SIGHUP within the block; see `Ending`.
+    """Handle SIGINT, SIGTERM and SIGHUP within the block; see `Ending`.
 
     Outside the main thread, which alone receives signals, it does nothing.
     """
@@ -222,9 +222,9 @@ def ending_in_order(last_act: LastAct | None = None, *, own_process: bool = Fals
 
 
 def _without_requests(show: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Return a hook that does not show an `AskedToEnd` which native code swallows, with its traceback.
+    """Return a hook that does not show the traceback of an `AskedToEnd` that native code swallows.
 
-    The request has been noted, and ends the process all the same.
+    The request has been recorded, and still ends the process.
     """
 
     def show_others(unraisable: Any) -> None:
@@ -235,7 +235,7 @@ def _without_requests(show: Callable[[Any], object]) -> Callable[[Any], object]:
 
 
 def raise_if_asked_to_end() -> None:
-    """Raise `AskedToEnd` where a signal has asked for it, and a library has swallowed the exception."""
+    """Raise `AskedToEnd` if a signal has come, even if a library has swallowed the exception."""
     for ending in _endings:
         if threading.current_thread() is threading.main_thread():
             ending.raise_again()
@@ -243,7 +243,7 @@ def raise_if_asked_to_end() -> None:
 
 @contextlib.contextmanager
 def ending_may_take(seconds: float) -> Iterator[None]:
-    """Give a process that is asked to end within the block so many seconds to do it in order."""
+    """Allow a process that is asked to end within the block `seconds` for an orderly end."""
     before = [ending.seconds_to_end for ending in _endings]
     for ending in _endings:
         ending.allow(max(seconds, ending.seconds_to_end))
@@ -256,9 +256,9 @@ def ending_may_take(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Answer signals that ask for the end only after the block, which is short; the main thread's affair.
+    """Handle signals that ask for the end only after the block, which is short; only in the main thread.
 
-    A process that does not come to the end of the block in time is ended within it.
+    A process that does not reach the end of the block in time is ended within it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -280,6 +280,6 @@ def deferred_signals() -> Iterator[None]:
 
 
 def say_at_the_end(sentence: str) -> None:
-    """Have the message of a process that is asked to end say from now on what its folder holds."""
+    """Set the sentence on the folder's contents in the message of a process that is asked to end."""
     for ending in _endings:
         ending.advice = f"; {sentence}"

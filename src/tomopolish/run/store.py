@@ -1,4 +1,4 @@
-"""Finished tomograms on disk: one file each, complete or not there, with what its result depends on."""
+"""Finished tomograms on disk: one complete file each, with a fingerprint of its inputs and settings."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from tomopolish.run.fingerprint import Fingerprint
 Array = np.ndarray
 
 FOLDER_NAME = "temp"
-"""Where results of single tomograms are kept, in the output folder."""
+"""Folder of the results of single tomograms, in the output folder."""
 
 RUN_NAME = "run.json"
-"""What is known of the latest run: beside the results of single tomograms."""
+"""Record of the latest run, beside the results of single tomograms."""
 
 _HEADER = "header"
 _DIGEST_BYTES = 32
-"""A file ends with the digest, as hexadecimal digits, of all that is before it: a ZIP archive's comment."""
+"""A file ends with the digest, in hexadecimal digits, of its preceding bytes: a ZIP archive's comment."""
 
 _savez: Any = np.savez  # its annotations take the names of arrays for its own options
 
 
 class DamagedResultError(RunError):
-    """A stored result is not what was stored."""
+    """A stored result is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredResult:
-    """A finished tomogram, with what its result depends on."""
+    """A finished tomogram, with the fingerprint of its inputs and settings."""
 
     result: TomogramResult
     fingerprint: Fingerprint
@@ -53,11 +53,11 @@ class ResultsStore:
     folder: Path
 
     def path(self, name: str) -> Path:
-        """Return a tomogram's file; names that are no safe file names are told apart by a digest."""
+        """Return the path of a tomogram's file; a name that is not a safe file name gets a digest."""
         return self.folder / f"{file_name_of(name)}.npz"
 
     def save(self, name: str, result: TomogramResult, fingerprint: Fingerprint) -> None:
-        """Write a tomogram's result; raises RunError when that is impossible, and leaves nothing behind."""
+        """Write a tomogram's result; raises RunError when that fails, and then leaves no file."""
         arrays: dict[str, Array] = {}
         content = encode(result, arrays)
         text = json.dumps({"tomogram": name, "fingerprint": dict(fingerprint), "result": content})
@@ -73,14 +73,14 @@ class ResultsStore:
                 stream.write(digest)
 
     def read(self, name: str) -> StoredResult | None:
-        """Read a result; None where there is none. Raises DamagedResultError, which names the file."""
+        """Return a stored result; None if there is none. Raises DamagedResultError, which names the file."""
         path = self.path(name)
         try:
             with open_regular(path) as stream:
                 return _read(stream, name)
         except FileNotFoundError:
             return None
-        except Exception as problem:  # whatever a damaged file makes the libraries do
+        except Exception as problem:  # a damaged file can raise any error in the libraries
             raise DamagedResultError(
                 f"{path}: the stored result of {name} is damaged ({problem or type(problem).__name__})"
             ) from problem
@@ -89,24 +89,24 @@ class ResultsStore:
         """Return a tomogram's result; raises RunError when there is none, or it is damaged."""
         stored = self.read(name)
         if stored is None:
-            raise RunError(f"{self.path(name)}: the stored result of {name} is not there; run align again")
+            raise RunError(f"{self.path(name)}: the stored result of {name} is missing; run align again")
         return stored.result
 
     def names(self) -> list[str]:
-        """Return the tomograms of which there is a result, damaged or not, sorted."""
+        """Return the tomograms that have a stored result, damaged or not, sorted."""
         found = {path: _name_in(path) for path in self.folder.glob("*.npz")}
         return sorted(name for path, name in found.items() if self.path(name) == path)
 
     def start_run(self, note: Sequence[str]) -> None:
-        """Forget the run before, and leave the note of this one; raises RunError when that is impossible."""
+        """Replace the record of the earlier run by this run's note; raises RunError when that fails."""
         self._write_run({"note": list(note)})
 
     def add_to_run(self, **parts: Any) -> None:
-        """Add to what is known of the run, as JSON holds it; raises RunError when that is impossible."""
+        """Add parts, as values of JSON, to the record of the run; raises RunError when that fails."""
         self._write_run({**self.run(), **parts})
 
     def run(self) -> dict[str, Any]:
-        """Return what is known of the latest run; nothing where there is no record, or it is damaged."""
+        """Return the record of the latest run; empty where there is none, or it is damaged."""
         try:
             content = read_json(self.folder / RUN_NAME)
         except (OSError, ValueError):
@@ -119,7 +119,7 @@ class ResultsStore:
 
 
 def _read(stream: BinaryIO, name: str) -> StoredResult:
-    """Read a result; raises ValueError, or whatever else a damaged file leads to."""
+    """Return a result; raises ValueError, or any error of the libraries, where the file is damaged."""
     _check_digest(stream)
     with np.load(stream, allow_pickle=False) as file:
         header: dict[str, Any] = json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))
@@ -127,16 +127,16 @@ def _read(stream: BinaryIO, name: str) -> StoredResult:
             raise ValueError(f"it belongs to {header['tomogram']!r}")
         result, fingerprint = decode_result(header["result"], file), header["fingerprint"]
     if not isinstance(fingerprint, dict):
-        raise ValueError("it holds something else")
+        raise ValueError("it contains something else")
     return StoredResult(result=result, fingerprint=fingerprint)
 
 
 def _name_in(path: Path) -> str:
-    """Return the tomogram whose result a file holds; where that cannot be read, the file's stem."""
+    """Return the name of the tomogram whose result a file contains; the file's stem if it is unreadable."""
     try:
         with open_regular(path) as stream, np.load(stream, allow_pickle=False) as file:
             return str(json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))["tomogram"])
-    except Exception:  # whatever a damaged file makes the libraries do
+    except Exception:  # a damaged file can raise any error in the libraries
         return path.stem
 
 
@@ -148,7 +148,7 @@ def _check_digest(stream: BinaryIO) -> None:
 
 
 def _digest(stream: BinaryIO) -> bytes:
-    """Digest all but the end of a file, where the digest belongs; leaves the stream there."""
+    """Return the digest of a file up to its end, where the digest is stored; leaves the stream there."""
     left = stream.seek(0, 2) - _DIGEST_BYTES
     stream.seek(0)
     state = hashlib.blake2b(digest_size=_DIGEST_BYTES // 2)
@@ -160,9 +160,9 @@ def _digest(stream: BinaryIO) -> bytes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredResults(Mapping[str, TomogramResult]):
-    """Results that are read from disk when one is asked for: thousands need not be held.
+    """Results that are read from disk on access, so that thousands need no memory.
 
-    The last one is, because whoever goes through the tomograms often looks at the same one several times.
+    The last result is cached, because loops over tomograms often access the same result several times.
     """
 
     store: ResultsStore

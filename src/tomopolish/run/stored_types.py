@@ -1,4 +1,4 @@
-"""Whether what a stored result holds is what its classes declare: types, and the shapes of arrays."""
+"""Checks that a stored result matches the declarations of its classes: types, and shapes of arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Dimensions = dict[str, int]
 """Size of each named dimension of the arrays of an object and its parts."""
 
 _ARRAYS = {"Float": "f", "Float32": "f", "Int": "iu", "Bool": "b"}
-"""Kind of array → NumPy's letters of its types."""
+"""Kind of array → NumPy's letters of its data types."""
 
 _SIMPLE: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
@@ -27,10 +27,10 @@ _SIMPLE: dict[str, Callable[[Any], bool]] = {
 
 
 def check_types(value: Any) -> None:
-    """Raise ValueError where a dataclass, or a part of it, holds something else than it declares.
+    """Raise ValueError where a dataclass, or a part of it, does not match its declaration.
 
-    A dimension of one name has one size in all arrays of an object and of the objects that it holds directly;
-    objects in a tuple have sizes of their own. Numbers of arrays may be of any value.
+    A named dimension has the same size in all arrays of an object and of the objects that are its fields;
+    objects in a tuple have sizes of their own. The values in arrays are not checked.
     """
     _check_fields(value, {})
 

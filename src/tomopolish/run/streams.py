@@ -1,4 +1,4 @@
-"""Streams that never end a run: what cannot be shown is counted, and the work continues."""
+"""Streams that never end a run: writes that fail are counted, and the work continues."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ CLOSED = "it is closed"
 
 @dataclass(kw_only=True)
 class Losses:
-    """What a stream could not show.
+    """Writes that a stream could not show.
 
     Attributes
     ----------
     name
-        Of the stream, for messages.
+        Name of the stream, for messages.
     reason
-        Why its first write failed; None where none did.
+        Reason why the first write failed; None where none did.
     is_reader_gone
-        Whether that was because nobody reads it any more, as after ``| head``.
+        Whether the reader has gone, as after ``| head``.
     writes
-        How many writes failed.
+        Number of writes that failed.
     """
 
     name: str
@@ -48,23 +48,23 @@ class Losses:
 
     @property
     def sentence(self) -> str | None:
-        """Return what is to be said about it, or None."""
+        """Return a sentence about the lost messages; None where there are none."""
         if self.reason is None:
             return None
-        return f"not all messages could be written to {self.name} ({self.reason}), which stops no run"
+        return f"not all messages could be written to {self.name} ({self.reason}); the run was not affected"
 
 
 class ForgivingStream(io.TextIOBase):
-    """A text stream whose writes never fail, and show nothing that a terminal would obey.
+    """A text stream whose writes never fail, and contain no control characters for a terminal.
 
     Parameters
     ----------
     stream
-        Where the text goes; None, as Python has it for a closed standard stream: nowhere.
+        Stream that the text is written to; None, which Python uses for a closed standard stream: none.
     losses
-        Where failed writes are counted.
+        Counter of failed writes.
     takes_escapes
-        Whether text is written as it is: for a library that draws on a terminal.
+        Whether text is written unchanged, for a library that draws on a terminal.
     """
 
     def __init__(self, stream: Stream | None, losses: Losses, *, takes_escapes: bool = False) -> None:
@@ -95,7 +95,7 @@ class ForgivingStream(io.TextIOBase):
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
 
     def flush(self) -> None:
-        """Write what is waiting, or count that it could not be written."""
+        """Write buffered text, or count that it could not be written."""
         try:
             if self._stream is not None:
                 self._stream.flush()
@@ -107,7 +107,7 @@ class ForgivingStream(io.TextIOBase):
         return True
 
     def isatty(self) -> bool:
-        """Return whether somebody looks at a terminal."""
+        """Return whether the stream is a terminal."""
         try:
             return self._stream is not None and self._stream.isatty()
         except ValueError:
@@ -126,12 +126,12 @@ class ForgivingStream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """Return how characters without a code are treated."""
+        """Return how characters that the encoding lacks are treated."""
         return "replace"
 
 
 def forgiving(stream: Stream | None, name: str = "the output") -> ForgivingStream:
-    """Return a stream as one that never fails."""
+    """Return a wrapper of a stream that never fails."""
     return stream if isinstance(stream, ForgivingStream) else ForgivingStream(stream, Losses(name=name))
 
 
@@ -140,8 +140,8 @@ def forgiving_standard_streams() -> Iterator[Losses]:
     """Let stdout and stderr never fail until the process ends; says at the end of the block what was lost.
 
     For the program's own process: closed standard streams are opened on nothing, so that no file of the run
-    takes their numbers, and what waits in a stream that cannot take it is dropped, so that Python does not
-    complain about it at its own end. Yields the account of stdout.
+    takes their numbers, and buffered text that cannot be written is dropped, so that Python does not
+    complain at its exit. Yields the losses of stdout.
     """
     _fill_closed_numbers()
     out = forgiving(sys.stdout, "stdout")
@@ -149,7 +149,7 @@ def forgiving_standard_streams() -> Iterator[Losses]:
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no Å shows a question mark
+            stream.reconfigure(errors="replace")  # a terminal without Å shows a question mark
     sys.stdout, sys.stderr = out, err
     try:
         yield out.losses
@@ -164,7 +164,7 @@ def forgiving_standard_streams() -> Iterator[Losses]:
 
 
 def lost_messages() -> list[str]:
-    """Return what is to be said of standard streams that could not take all messages so far."""
+    """Return sentences on the standard streams that could not show all messages so far."""
     streams = (sys.stdout, sys.stderr)
     found = [stream.losses.sentence for stream in streams if isinstance(stream, ForgivingStream)]
     return [sentence for sentence in found if sentence is not None]
@@ -175,7 +175,7 @@ def _fill_closed_numbers() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _drop_waiting(stream: TextIO) -> None:

@@ -34,7 +34,7 @@ REFINE_AGAIN = "--only_do_unfinished refines it again"
 
 @dataclass(frozen=True, kw_only=True)
 class Stages(Generic[Prepared]):
-    """The computation: references once, then one tomogram at a time."""
+    """The steps of the computation: references once, then one tomogram at a time."""
 
     prepare: Callable[[Sequence[SpeciesReferences], AlignSettings], Prepared]
     align_tomogram: Callable[[Tomogram, Prepared, AlignSettings, Progress], TomogramResult]
@@ -42,14 +42,14 @@ class Stages(Generic[Prepared]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Work(Generic[Prepared]):
-    """All that it takes to refine any tomogram of a run; small, and fit for sending to another process.
+    """Everything that refines any tomogram of a run; small, and can be sent to another process.
 
     Attributes
     ----------
     store
-        Where finished tomograms go; None: the caller keeps them.
+        Store of finished tomograms; None: the caller stores them.
     common
-        What the results of all tomograms depend on; needed with a store.
+        Fingerprint of what the results of all tomograms depend on; needed with a store.
     """
 
     project: Project
@@ -59,9 +59,9 @@ class Work(Generic[Prepared]):
     common: Fingerprint = field(default_factory=dict)
 
     def prepare(self, *, in_worker: bool = False) -> Prepared:
-        """Make the references ready; once for all tomograms of a process.
+        """Return the prepared references; called once for all tomograms of a process.
 
-        Raises RunError in a worker that finds other references than the run began with.
+        Raises RunError in a worker if the references have changed since the run began.
         """
         take_memory_of_products(self.settings.run.threads)
         references = self.project.references()
@@ -70,9 +70,9 @@ class Work(Generic[Prepared]):
         return self.stages.prepare(references, self.settings)
 
     def compute(self, name: str, prepared: Prepared, progress: Progress) -> TomogramResult:
-        """Refine one tomogram and store the result; doing it twice changes nothing.
+        """Refine one tomogram, and store and return the result; a repetition changes nothing.
 
-        Raises RunError when its tilt images changed meanwhile; the stored result then counts as out of date.
+        Raises RunError when its tilt images changed meanwhile; the stored result then is out of date.
         """
         tomogram = self.project.tomogram(name)
         fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, tomogram)
@@ -92,28 +92,28 @@ class Work(Generic[Prepared]):
         return self.settings.run.output_folder if self.store is None else self.store.folder
 
     def finished(self, reporter: Reporter) -> tuple[str, ...]:
-        """Names of tomograms whose stored result still holds; says which do not, and why."""
-        kept = []
+        """Return the tomograms whose stored result is still valid; shows which are not, and why."""
+        valid = []
         for name in self.project.tomogram_names:
             try:
                 changed = self._changed(name)
             except DamagedResultError as problem:
                 reporter.warn(f"{problem}; the tomogram is refined again")
                 continue
-            except Exception:  # the attempt to refine it will say what is wrong
+            except Exception:  # the attempt to refine it will report the error
                 continue
             if changed is None:
                 continue
             if changed:
                 reporter.say(f"{name} is refined again, for these have changed: {', '.join(changed)}")
             else:
-                kept.append(name)
-        return tuple(kept)
+                valid.append(name)
+        return tuple(valid)
 
     def fault(self, name: str) -> str | None:
-        """Say why a stored result cannot be part of this run; None where it can.
+        """Return why a stored result cannot be part of this run; None where it can.
 
-        Another process may have written it, its inputs may have changed since, or the disk have failed.
+        Another process may have written it, its inputs may have changed since, or the disk may have failed.
         """
         try:
             changed = self._changed(name)
@@ -122,7 +122,7 @@ class Work(Generic[Prepared]):
         except Exception as error:
             return reason(error)
         if changed is None:
-            return f"its stored result is gone; {REFINE_AGAIN}"
+            return f"its stored result is missing; {REFINE_AGAIN}"
         if changed:
             return (
                 "its stored result does not belong to this run, for these have changed: "
@@ -131,9 +131,9 @@ class Work(Generic[Prepared]):
         return None
 
     def _changed(self, name: str) -> list[str] | None:
-        """Name what has changed since a result was stored; None where there is none.
+        """Return what has changed since a result was stored; None where there is no result.
 
-        Raises DamagedResultError where it cannot be read, and whatever loading the tomogram raises.
+        Raises DamagedResultError where it cannot be read, and any error of loading the tomogram.
         """
         stored = None if self.store is None else self.store.read(name)
         if stored is None:
@@ -144,21 +144,21 @@ class Work(Generic[Prepared]):
 
 
 def _misfits(result: TomogramResult, tomogram: Tomogram) -> list[str]:
-    """Name what a result has in other numbers than its tomogram, whatever it says that it depends on."""
+    """Return the parts whose number differs between a result and its tomogram, whatever its fingerprint."""
     rows = [alignment.rows.tolist() for alignment in result.alignments]
-    found = [] if rows == [particles.rows.tolist() for particles in tomogram.species] else ["particles"]
+    parts = [] if rows == [particles.rows.tolist() for particles in tomogram.species] else ["particles"]
     same = len(result.alignment.projections_px) == len(tomogram.series)
-    return found if same else [*found, "tilt series"]
+    return parts if same else [*parts, "tilt series"]
 
 
 def report_failure(name: str, sentence: str, settings: AlignSettings, reporter: Reporter) -> None:
-    """Say that a tomogram failed; with `--strict` that ends the run, in a RunError."""
+    """Show that a tomogram failed; with `--strict`, raise RunError, which ends the run."""
     if settings.run.strict:
-        raise RunError(f"{name} failed: {sentence}; finished tomograms are kept for --only_do_unfinished")
+        raise RunError(f"{name} failed: {sentence}; --only_do_unfinished reuses the finished tomograms")
     reporter.warn(f"{name} failed: {sentence}")
 
 
 def report_warnings(name: str, sentences: Sequence[str], reporter: Reporter) -> None:
-    """Pass the warnings of a tomogram on; each names it."""
+    """Show the warnings of a tomogram, each with its name."""
     for sentence in sentences:
         reporter.warn(sentence if name in sentence else f"{name}: {sentence}")

@@ -125,7 +125,7 @@ def test_inputs_are_never_replaced(tmp_path: Path, way: str, overwrite: bool) ->
     named = WAYS[way](source, folder)
     for inputs in (Inputs(sets=lambda: [named]), Inputs(images=lambda: [named])):
         with pytest.raises(
-            InputError, match=r"--o out would replace the input .*\.star: name another folder"
+            InputError, match=r"--o out would replace the input .*\.star: give another folder"
         ):
             write(folder, *NAMES, inputs=inputs, overwrite=overwrite)
     assert named.read_text() == (folder / NAMES[1]).read_text() == "precious"

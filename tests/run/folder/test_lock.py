@@ -82,7 +82,7 @@ def test_an_owner_on_another_machine_is_believed_while_it_shows_signs_of_life(tm
     record = claim_elsewhere(tmp_path, 20)
     with pytest.raises(FolderInUseError, match="process 4 of ann on node17") as refused:
         use(tmp_path)
-    assert re.search(r"last sign of life is (19|20|21) s old", str(refused.value))
+    assert re.search(r"last seen (19|20|21) s ago", str(refused.value))
     assert f"remove {record}" in str(refused.value)
     record.unlink()  # as the message says
     use(tmp_path)

@@ -1,4 +1,4 @@
-"""Many tomograms at a time: Dask hands them to workers, which leave their results in the store."""
+"""Many tomograms at a time: Dask sends them to workers, which write their results to the store."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from distributed import Future
 
 SECONDS_TO_ANSWER = 3
-"""A scheduler that takes longer to say how many workers it has is asked again."""
+"""Time after which the scheduler is asked again for its number of workers."""
 
 SECONDS_TO_SEND = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a worker says of one tomogram; the result itself is in the store.
+    """A worker's message on one tomogram; the result itself is in the store.
 
     Attributes
     ----------
     failure
-        The reason, where there is no result.
+        Reason why there is no result; None where there is a result.
     details
-        What of an internal error goes to a file.
+        Details of an internal error, for a file.
     """
 
     seconds: float
@@ -56,12 +56,12 @@ class Done:
 
     @classmethod
     def failed(cls, seconds: float, error: BaseException) -> Done:
-        """Describe a failure."""
+        """Return the message of a failure."""
         failure = Failure.of(error)
         return cls(seconds=seconds, failure=failure.sentence, details=failure.details)
 
     def recorded(self, folder: Path, name: str) -> Done:
-        """Keep the details of an internal error in the output folder, and name their file in the reason."""
+        """Write the details of an internal error to the output folder; returns a message with their path."""
         if self.failure is None:
             forget(folder, name)
             return self
@@ -70,7 +70,7 @@ class Done:
 
 
 def refine_in_worker(token: str, work: Work[Any], name: str, debug: bool) -> Done:
-    """Refine one tomogram in this process; what all tomograms of a run share is made ready once."""
+    """Refine one tomogram in this process; data that all tomograms of a run share is prepared once."""
     start = time.perf_counter()
     try:
         held = _held(token, work)
@@ -94,7 +94,7 @@ _lock = threading.Lock()
 
 
 def _held(token: str, work: Work[Any]) -> _Held:
-    """Return a run's data set and references, of which a process keeps the latest run's."""
+    """Return a run's data set and references; a process caches those of the latest run."""
     with _lock:
         if token not in _held_by_token:
             for earlier in _held_by_token.values():
@@ -112,7 +112,7 @@ def _held(token: str, work: Work[Any]) -> _Held:
 
 
 def _threads(run: RunSettings) -> int:
-    """Threads of one of the tomograms that this worker, one of several, refines at a time."""
+    """Return the number of threads for each tomogram that this worker refines at a time."""
     from distributed import get_worker  # noqa: PLC0415  only runs on a cluster have it
 
     return threads_that_fit(max(1, run.threads // int(get_worker().state.nthreads)))
@@ -127,7 +127,7 @@ def run_on_cluster(
     look: Callable[[], None],
     debug: bool = False,
 ) -> tuple[dict[str, TomogramResult], dict[str, str]]:
-    """Refine tomograms on a cluster of its own or one that is running; see `refine_on_cluster`."""
+    """Refine tomograms on a new or a running cluster; see `refine_on_cluster`."""
     if not names:
         return {}, {}
     threads = threads_of_worker(cluster, work.settings.run.threads)
@@ -147,21 +147,21 @@ def refine_on_cluster(
     look: Callable[[], None],
     debug: bool = False,
 ) -> tuple[dict[str, TomogramResult], dict[str, str]]:
-    """Refine tomograms on a cluster's workers; returns no results (the store has them), and the failures.
+    """Refine tomograms on a cluster's workers; returns no results (they are in the store), and the failures.
 
-    Each worker is given no more than it can do at once, so that one that dies takes no others down.
+    Each worker gets no more tomograms than it refines at once, so that few are lost when a worker dies.
 
     Parameters
     ----------
     look
-        Called about twice a second; raises to end the run.
+        Called about twice a second; it raises an error to end the run.
 
     Raises
     ------
     RunError
-        When the scheduler is gone, no worker comes, and with `strict` settings when a tomogram fails.
+        When the scheduler is gone, no worker connects, and with `strict` settings when a tomogram fails.
     """
-    assert work.store is not None, "workers leave their results in a store"
+    assert work.store is not None, "workers write their results to a store"
     fleet = _Fleet(cluster=cluster, work=work, debug=debug)
     pace = _Pace(total=len(names))
     waiting = deque(names)
@@ -179,8 +179,8 @@ def refine_on_cluster(
                     failures[name] = done.failure
     except OSError as error:
         raise RunError(
-            f"the connection to the cluster is lost ({error}); --only_do_unfinished goes on from the "
-            "tomograms that were finished"
+            f"the connection to the cluster is lost ({error}); --only_do_unfinished resumes after the "
+            "finished tomograms"
         ) from error
     finally:
         fleet.cancel()
@@ -199,14 +199,14 @@ def _tell(name: str, done: Done, pace: _Pace, reporter: Reporter, work: Work[Any
 
 @dataclass(kw_only=True)
 class _Pace:
-    """How long the rest takes if it goes on like this."""
+    """Estimate of the remaining time from the time so far."""
 
     total: int
     _done: int = 0
     _start: float = field(default_factory=time.monotonic)
 
     def left(self) -> str:
-        """Count one tomogram, and say how long the others take."""
+        """Count one tomogram, and return the estimated time of the remaining ones in words."""
         self._done += 1
         rest = self.total - self._done
         if not rest:
@@ -217,7 +217,7 @@ class _Pace:
 
 
 class _Fleet:
-    """The tomograms that are with workers."""
+    """Tomograms that have been sent to workers."""
 
     def __init__(self, *, cluster: Cluster, work: Work[Any], debug: bool) -> None:
         self._cluster = cluster
@@ -234,9 +234,9 @@ class _Fleet:
         return len(self._futures)
 
     def capacity(self) -> int:
-        """Return how many tomograms the workers can refine at once; at least one, which may wait for them.
+        """Return how many tomograms the workers can refine at once; at least one, which waits for workers.
 
-        Raises RunError where there has been no worker, or no answer of the scheduler, for too long.
+        Raises RunError when there has been no worker, or no answer of the scheduler, for too long.
         """
         client = self._client
         try:
@@ -249,7 +249,7 @@ class _Fleet:
         return max(1, sum(threads.values()))
 
     def submit(self, name: str) -> None:
-        # A key must be UTF-8, which a name need not be; some names may look alike then, so a number follows.
+        # A key must be UTF-8, which a name need not be; converted names may be equal, so a number follows.
         text = name.encode("ascii", "backslashreplace").decode("ascii")
         self._submitted += 1
         key = f"tomogram-{self._token[:8]}-{text}-{self._submitted}"
@@ -260,7 +260,7 @@ class _Fleet:
         future.add_done_callback(self._ended.put)
 
     def finished(self) -> list[tuple[str, Done]]:
-        """Return the tomograms that ended since, waiting a moment for the first."""
+        """Return the tomograms that have ended since the last call, after waiting a moment for the first."""
         ended = []
         try:
             ended.append(self._ended.get(timeout=SECONDS_BETWEEN_LOOKS))
@@ -271,7 +271,7 @@ class _Fleet:
         return [(self._futures.pop(future.key)[0], _outcome(future)) for future in ended]
 
     def cancel(self) -> None:
-        """Give up what is still with workers."""
+        """Cancel the tomograms that are still with workers."""
         futures = [future for _, future in self._futures.values()]
         if futures and self._client.status == "running":
             self._client.cancel(futures, force=True)
@@ -282,22 +282,23 @@ def _outcome(future: Future) -> Done:
 
     if future.status not in ("finished", "error"):
         raise RunError(
-            "the cluster's scheduler is gone; --only_do_unfinished goes on from the tomograms that were "
-            "finished"
+            "the cluster's scheduler is gone; --only_do_unfinished resumes after the finished tomograms"
         )
     try:
         done: Done = future.result(timeout=SECONDS_TO_SEND)
         return done
     except (TimeoutError, asyncio.TimeoutError) as late:
-        raise RunError(f"the cluster did not send what a worker said within {SECONDS_TO_SEND} s") from late
-    except Exception as problem:  # the tomogram's, or of what its worker sent: the others are not affected
+        raise RunError(f"the cluster did not deliver a worker's message within {SECONDS_TO_SEND} s") from late
+    except (
+        Exception
+    ) as problem:  # an error of this tomogram, or of its worker's message: other tomograms are not affected
         if future.status == "finished" and isinstance(problem, OSError):
             raise
         error = problem
     if isinstance(error, KilledWorker):
         sentence = (
-            "its worker died again and again: killed, or out of memory; give workers more memory "
-            "(--worker_memory, --slurm_memory), or start fewer"
+            "its worker died repeatedly: killed, or out of memory; give workers more memory "
+            "(--worker_memory, --slurm_memory), or start fewer workers"
         )
         return Done(seconds=0.0, failure=sentence)
     return Done.failed(0.0, error)

@@ -1,4 +1,4 @@
-"""Where the workers come from: this machine, a Dask cluster that is running, or Slurm."""
+"""Workers on this machine, of a running Dask cluster, or as Slurm jobs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 30
 SECONDS_TO_CLOSE = 5
 SECONDS_TO_CANCEL = 60
-"""What a busy Slurm may take to cancel all jobs."""
+"""Maximum time that a busy Slurm needs to cancel all jobs."""
 
 LEAST_WORKER_BYTES = 200_000_000
-"""Memory of a worker that has imported the program and done nothing yet, as measured."""
+"""Memory of a worker that has imported the program and is idle, as measured."""
 
 CONFIGURATION = {
     "distributed.scheduler.allowed-failures": 2,
@@ -39,27 +39,27 @@ CONFIGURATION = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.scheduler.worker-saturation": 1.0,
 }
-"""A tomogram's memory cannot be spilt: a worker that has too little is ended, and twice replaced.
+"""A tomogram's memory cannot be spilt: a worker with too little is ended, and replaced up to twice.
 
-Dask's servers open a port for a browser in any case; without routes there is nothing behind it.
+Dask's servers always open a port for a browser; without routes nothing is served there.
 """
 
 DASHBOARD_ROUTES = ["distributed.http.scheduler.info", "distributed.http.statics"]
 DASHBOARD_ADDRESS = "127.0.0.1:0"
-"""The dashboard has no password; it is reached from this machine, at a port that is free."""
+"""The dashboard has no password; it is served to this machine alone, at a free port."""
 
 NO_ROUTES = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
-"""The same for the workers of Slurm jobs, which do not see this process's configuration."""
+"""The setting without routes for workers of Slurm jobs, which do not see this process's configuration."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cluster:
-    """A connection to workers, or to where they will come from.
+    """A connection to the scheduler, and through it to present and future workers.
 
     Attributes
     ----------
     workers, answer
-        The waits for a first worker, and for a scheduler that does not answer any more.
+        Limits of the waits for a first worker, and for a scheduler that no longer answers.
     """
 
     client: Client
@@ -68,7 +68,7 @@ class Cluster:
 
 
 def check_installed(settings: ClusterSettings) -> None:
-    """Refuse, before any work, what needs missing packages, commands or memory; raises InputError."""
+    """Raise InputError, before any work, when packages, commands or memory for the settings are missing."""
     needed = ["distributed"]
     if settings.scheduler is None:
         needed.append("cryptography")
@@ -86,8 +86,7 @@ def check_installed(settings: ClusterSettings) -> None:
             ) from error
     if settings.slurm is not None and shutil.which("sbatch") is None:
         raise InputError(
-            "--slurm: the command sbatch is not there; start tomopolish where Slurm takes jobs, "
-            "or drop --slurm"
+            "--slurm: command not found: sbatch; start tomopolish where Slurm accepts jobs, or drop --slurm"
         )
     if settings.worker_memory is not None:
         _check_memory(settings.worker_memory)
@@ -100,11 +99,11 @@ def _check_memory(text: str) -> None:
         limit = parse_bytes(text)
     except ValueError as error:
         raise InputError(
-            f"--worker_memory {text} is not a size: give a number and a unit, as 16GB"
+            f"--worker_memory {text} is not a valid size: give a number and a unit, such as 16GB"
         ) from error
     if limit < LEAST_WORKER_BYTES:
         raise InputError(
-            f"--worker_memory {text} is less than a worker takes before it refines anything: give "
+            f"--worker_memory {text} is less than an idle worker needs: give "
             f"{LEAST_WORKER_BYTES // 10**6}MB or more"
         )
 
@@ -118,16 +117,16 @@ def open_cluster(
     shared_folder: Path,
     look: Callable[[], None] = lambda: None,
 ) -> Iterator[Cluster]:
-    """Connect to the cluster that the settings describe; what was started for it ends with the block.
+    """Connect to the cluster that the settings describe; workers that were started end with the block.
 
     Parameters
     ----------
     threads
-        Of each worker.
+        Number of threads of each worker.
     shared_folder
-        A folder that Slurm's jobs can read.
+        Folder that Slurm's jobs can read.
     look
-        Called about twice a second during waits; raises to end the run.
+        Called about twice a second during waits; it raises an error to end the run.
 
     Raises
     ------
@@ -168,7 +167,7 @@ def open_cluster(
 
 
 def _close(client: Client) -> None:
-    # The workers' results are stored: trouble with the end of a connection is no reason to lose them.
+    # The workers' results are stored: an error at the end of a connection must not lose them.
     with contextlib.suppress(Exception):
         client.close(timeout=SECONDS_TO_CLOSE)
 
@@ -187,9 +186,9 @@ def _patience(
         remedy = f"start workers with 'dask worker {settings.scheduler}'"
     elif settings.slurm is not None:
         awaited = "the worker of a Slurm job"
-        remedy = "'squeue --me' shows which jobs run, and their output (slurm-NUMBER.out) what they do"
+        remedy = "'squeue --me' lists the jobs, and slurm-NUMBER.out contains their output"
     else:
-        awaited = "a worker process that lasts"
+        awaited = "a worker process that does not end"
         remedy = "give workers more memory (--worker_memory), or start fewer (--workers)"
     waits: dict[str, Any] = {} if lost is None else {"lost": lost}
     return Patience(awaited=awaited, remedy=remedy, seconds=settings.patience_s, reporter=reporter, **waits)
@@ -197,7 +196,7 @@ def _patience(
 
 @contextlib.contextmanager
 def _started(settings: ClusterSettings, threads: int, shared_folder: Path) -> Iterator[Any]:
-    """Start workers on this machine or as jobs of Slurm; they end with the block."""
+    """Start workers on this machine or as Slurm jobs; they end with the block."""
     seconds_to_close = SECONDS_TO_CLOSE if settings.slurm is None else SECONDS_TO_CANCEL
     with ending_may_take(seconds_to_close + SECONDS_TO_END), contextlib.ExitStack() as stack:
         try:
@@ -234,12 +233,12 @@ def _local_cluster(settings: ClusterSettings) -> Any:
 
 
 def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
-    """Return the options of dask-jobqueue's SLURMCluster: each job has a worker, or one for each of its GPUs.
+    """Return the options of dask-jobqueue's SLURMCluster: a job has one worker, or one for each of its GPUs.
 
     Parameters
     ----------
     threads
-        Of each worker, which refines one tomogram at a time.
+        Number of threads of each worker, which refines one tomogram at a time.
     """
     workers = max(1, slurm.gpus)
     gpus = [f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else []
@@ -271,7 +270,7 @@ def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security) 
 
 
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:
-    """Threads of each worker: those of one machine, or of one Slurm job, share `--j`."""
+    """Return the number of threads of each worker: those of one machine, or of one Slurm job, share `--j`."""
     if settings.is_local and settings.workers is not None:
         return max(1, threads // settings.workers)
     if settings.slurm is not None:

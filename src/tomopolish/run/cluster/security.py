@@ -1,7 +1,7 @@
-"""Certificates: only who has a run's certificate can connect to its scheduler and its workers.
+"""Certificates, without which nobody can connect to a run's scheduler and workers.
 
-Dask carries out what it is sent, so that an open port of a scheduler or worker lets any user of the machine
-run code as the one who started it. With TLS, both ends of each connection must have a certificate.
+Dask executes what it is sent, so that an open port of a scheduler or worker lets any user of the machine
+run code as the user who started it. With TLS, both ends of each connection must have a certificate.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 FOLDER_PREFIX = "workers-"
-"""Of the folder that holds a run's private key while its Slurm jobs last."""
+"""Prefix of the folder that contains a run's private key while its Slurm jobs last."""
 
 
 def own_security() -> Security:
-    """Return a certificate and key of this run, in memory: for workers that are processes of this machine."""
+    """Return a certificate and key of this run, in memory, for worker processes of this machine."""
     from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
 
     return Security.temporary()
@@ -34,15 +34,15 @@ def own_security() -> Security:
 
 @contextlib.contextmanager
 def shared_security(folder: Path) -> Iterator[Security]:
-    """Write a certificate and key of this run where its Slurm jobs can read them, for the block's time.
+    """Write a certificate and key of this run where its Slurm jobs can read them, within the block.
 
-    They lie in a folder within `folder` that only the user can enter. Job scripts and command lines hold
+    They are in a folder within `folder` that only the user can open. Job scripts and command lines contain
     their paths, not their contents.
 
     Raises
     ------
     InputError
-        When nothing can be kept private there.
+        When files cannot be private there.
     """
     from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
 
@@ -50,7 +50,7 @@ def shared_security(folder: Path) -> Iterator[Security]:
     try:
         for leftover in folder.glob(
             f"{FOLDER_PREFIX}*"
-        ):  # of a run that was killed: this one owns the folder
+        ):  # left by a run that was killed: this run owns the folder
             shutil.rmtree(leftover, ignore_errors=True)
         private = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=folder.absolute()))
     except OSError as error:
@@ -58,8 +58,8 @@ def shared_security(folder: Path) -> Iterator[Security]:
     try:
         if stat.S_IMODE(private.stat().st_mode) & 0o077:
             raise InputError(
-                f"{folder}: its file system lets other users read what should be private, and the key "
-                "of the Slurm jobs must lie there; choose a folder on another file system"
+                f"{folder}: its file system lets other users read private files, and the key "
+                "of the Slurm jobs must be there; choose a folder on another file system"
             )
         cert, key = private / "cert.pem", private / "key.pem"
         for path, text in ((cert, security.tls_worker_cert), (key, security.tls_worker_key)):
@@ -75,12 +75,12 @@ def shared_security(folder: Path) -> Iterator[Security]:
 
 
 def security_with(settings: ClusterSettings, warn: Callable[[str], None]) -> Security:
-    """Return what a running scheduler is shown: the options' files, else what Dask's configuration says.
+    """Return the certificates for a running scheduler, from the options or Dask's configuration.
 
     Raises
     ------
     InputError
-        When the scheduler asks for certificates and there are none, or they cannot be used.
+        When the scheduler requires certificates and there are none, or they cannot be used.
     """
     from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
 
@@ -91,11 +91,11 @@ def security_with(settings: ClusterSettings, warn: Callable[[str], None]) -> Sec
     if address.startswith("tls://"):
         if not (security.tls_ca_file and security.tls_client_cert):
             raise InputError(
-                f"--scheduler {address} asks for certificates: give --tls_ca_file, --tls_cert and --tls_key"
+                f"--scheduler {address} requires certificates: give --tls_ca_file, --tls_cert and --tls_key"
             )
         return security
     warn(
-        f"--scheduler {address}: connections are neither encrypted nor authenticated, so that anybody who "
+        f"--scheduler {address}: connections are neither encrypted nor authenticated, so that anyone who "
         "can reach the ports of its scheduler and workers can run code as you; use an address that begins "
         "with tls://"
     )
@@ -112,7 +112,7 @@ def _from_files(tls: TlsFiles, warn: Callable[[str], None]) -> Security:
             raise InputError(f"{option} {path}: file not found")
     private = "--tls_key" if tls.key is not None else "--tls_cert"
     if paths[private].stat().st_mode & 0o077:
-        warn(f"{private} {paths[private]} holds a private key that other users can read: chmod 600 it")
+        warn(f"{private} {paths[private]} contains a private key that other users can read: use chmod 600")
     security = Security(
         require_encryption=True,
         tls_ca_file=str(tls.ca_file),

@@ -1,4 +1,4 @@
-"""Dask workers that are jobs of Slurm. Imported only where a run asks for them: it needs dask-jobqueue."""
+"""Dask workers as Slurm jobs. Imported only for runs with --slurm, since it needs dask-jobqueue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from distributed.core import Status
 from distributed.security import Security
 
 SECONDS_FOR_QUEUE = 10
-"""What Slurm may take to tell which jobs are in its queue."""
+"""Maximum time that Slurm needs to list the jobs in its queue."""
 
 
 class Job(SLURMJob):  # type: ignore[misc]
-    """A job of Slurm, which remembers why it was refused.
+    """A Slurm job, which remembers why it was refused.
 
     An error raised while Dask starts it would be printed by Dask's event loop, would have the job submitted
     twice more, and would leave jobs that are being submitted beside it uncancelled.
@@ -43,11 +43,11 @@ class Job(SLURMJob):  # type: ignore[misc]
         try:
             await super().close()
         finally:
-            self.status = Status.closed  # what Dask looks for, and dask-jobqueue leaves as it was
+            self.status = Status.closed  # Dask checks the status, which dask-jobqueue does not change
 
 
 def _quoted(security: Security) -> Security:
-    """Return the same with paths as a shell reads them: dask-jobqueue puts them into a script as they are."""
+    """Return a copy with paths quoted for a shell: dask-jobqueue puts them into a script unquoted."""
     quoted = copy.copy(security)
     for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
         setattr(quoted, name, shlex.quote(getattr(security, name)))
@@ -55,14 +55,14 @@ def _quoted(security: Security) -> Security:
 
 
 class Jobs(SLURMCluster):  # type: ignore[misc]
-    """Slurm's jobs, and what became of them."""
+    """The Slurm jobs of a run, and their fate."""
 
     job_cls = Job
 
     def lost(self) -> str | None:
-        """Return, in a sentence, why no job can bring a worker any more; None where some may.
+        """Return a sentence on why no job can still start a worker; None where some may.
 
-        Where Slurm does not answer, some may.
+        If Slurm does not answer, some may.
         """
         numbers = [str(job.job_id) for job in self.workers.values() if job.job_id is not None]
         if not numbers:
@@ -74,11 +74,11 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
             )
         except (OSError, subprocess.SubprocessError):
             return None
-        unknown = "Invalid job id" in asked.stderr  # what Slurm says of jobs that ended some time ago
+        unknown = "Invalid job id" in asked.stderr  # Slurm's message on jobs that ended some time ago
         if asked.stdout.strip() or (asked.returncode and not unknown):
             return None
         return (
-            f"the Slurm jobs ({', '.join(numbers)}) have ended before a worker of theirs connected: their "
+            f"the Slurm jobs ({', '.join(numbers)}) ended before one of their workers connected: their "
             "output (slurm-NUMBER.out) says why"
         )
 
@@ -89,14 +89,14 @@ def start_jobs(number: int, options: dict[str, Any], seconds_to_cancel: float) -
     Parameters
     ----------
     options
-        Of `dask_jobqueue.SLURMCluster`.
+        Options of `dask_jobqueue.SLURMCluster`.
     seconds_to_cancel
-        How long to wait for Slurm to cancel jobs.
+        Maximum time to wait for Slurm to cancel jobs.
 
     Raises
     ------
     RuntimeError
-        When Slurm refuses a job, with what it said; those that it took are cancelled.
+        When Slurm refuses a job, with Slurm's message; the jobs that it accepted are cancelled.
     """
     cluster = Jobs(**options)
     try:
@@ -108,7 +108,7 @@ def start_jobs(number: int, options: dict[str, Any], seconds_to_cancel: float) -
                 "that begin with --slurm_"
             )
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error tells more
+        with contextlib.suppress(Exception):  # the first error says more
             cluster.close(timeout=seconds_to_cancel)
         raise
     return cluster
@@ -117,7 +117,7 @@ def start_jobs(number: int, options: dict[str, Any], seconds_to_cancel: float) -
 async def _submitted(cluster: Jobs) -> list[Exception]:
     """Wait until each job is submitted or refused, and return the refusals.
 
-    A run that is stopped meanwhile stops waiting, but submission goes on: a job whose number is not known
+    A run that is stopped meanwhile stops waiting, but submission continues: a job whose number is unknown
     could not be cancelled.
     """
 
@@ -130,6 +130,6 @@ async def _submitted(cluster: Jobs) -> list[Exception]:
 
 
 def _said(refusal: Exception) -> str:
-    """Tell what a command of Slurm complained of, in one line."""
+    """Return the message of a Slurm command that failed, in one line."""
     _, _, complaint = str(refusal).rpartition("stderr:")
     return " ".join(complaint.split()) or type(refusal).__name__

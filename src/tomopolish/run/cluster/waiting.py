@@ -1,4 +1,4 @@
-"""Waits for schedulers and workers that say what they wait for, and that end."""
+"""Waits for schedulers and workers, with messages and time limits."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 SECONDS_UNTIL_WORDS = 10.0
 WORDS_GROW = 6.0
-"""A wait is spoken of after `SECONDS_UNTIL_WORDS`, then each time it has lasted so many times as long."""
+"""Factor by which a wait must have grown since its last message before the next is shown."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_QUESTIONS = 30.0
-"""How often a queue is asked whether what a run waits for is still in it."""
+"""Time between two questions to the queue whether the awaited job is still in it."""
 
 
 @dataclass(kw_only=True)
 class Patience:
-    """A wait for something that may never come.
+    """A wait with a time limit.
 
     Attributes
     ----------
     awaited
-        What the run waits for.
+        Description of what the run waits for.
     remedy
-        What the user can do to have it come.
+        Advice to the user who waits.
     seconds
-        After which the wait is given up.
+        Time after which the wait is given up.
     lost
-        Asked from time to time: returns why waiting is in vain, or None.
+        Called from time to time; returns why the wait is in vain, or None.
     """
 
     awaited: str
@@ -51,7 +51,7 @@ class Patience:
     _next_question: float = field(default=0.0, init=False)
 
     def look(self, *, arrived: bool) -> None:
-        """Go on waiting, or end the wait because it has arrived; call it every second or so.
+        """Continue the wait, or end it if `arrived`; call this about once a second.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Patience:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration in the unit that suits it."""
+    """Return a duration in words, in a suitable unit."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
@@ -95,19 +95,19 @@ def duration(seconds: float) -> str:
 def wait_for_scheduler(
     address: str, security: Security, patience: Patience, look: Callable[[], None]
 ) -> None:
-    """Return once a scheduler answers at an address.
+    """Wait until a scheduler answers at an address.
 
-    Dask's own client waits without end for a server that takes the connection and says nothing.
+    Dask's own client waits forever for a server that accepts the connection and does not answer.
 
     Parameters
     ----------
     look
-        Called about twice a second; raises to end the run.
+        Called about twice a second; it raises an error to end the run.
 
     Raises
     ------
     InputError
-        When none answers in time, or it does not accept the certificates.
+        When no scheduler answers in time, or it does not accept the certificates.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -118,7 +118,7 @@ def wait_for_scheduler(
                 patience.look(arrived=False)
             answer.result()
         except (OSError, ValueError, TypeError, RuntimeError, RunError) as error:
-            text = f"nothing came within {duration(patience.seconds)}"
+            text = f"no answer within {duration(patience.seconds)}"
             if not isinstance(error, RunError):
                 text = " ".join(str(_root(error)).split()) or type(_root(error)).__name__
             protected = "" if address.startswith("tls://") else ", which begins with tls:// where it uses TLS"
@@ -131,7 +131,7 @@ def wait_for_scheduler(
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error that led to others."""
+    """Return the first error of a chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -143,7 +143,7 @@ def _done(future: Future[None]) -> bool:
 
 
 async def _answer(address: str, security: Security, seconds: float, stop: threading.Event) -> None:
-    """Ask a scheduler who it is, until it answers, refuses or `stop` is set."""
+    """Ask a scheduler for its identity until it answers or refuses, or `stop` is set."""
     from distributed import rpc  # noqa: PLC0415  only runs on a cluster have it
 
     async def ask() -> None:

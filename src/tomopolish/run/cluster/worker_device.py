@@ -1,7 +1,7 @@
-"""Which CUDA device a worker process computes on, where several share a machine.
+"""Choice of a CUDA device by worker processes that share a machine.
 
-Workers come and go, on machines that the head process does not know, so that they settle it among themselves:
-each locks a place on a device in the machine's temporary folder, and loses it when it ends, however it ends.
+Workers come and go on machines that the head process does not know, so that they choose without it:
+each locks a place on a device in the machine's temporary folder, and loses it when it ends in any way.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from tomopolish.imaging import devices
 
 PLACES_ON_A_DEVICE = 64
 _ALL = ("auto", "cuda")
-"""What `--device` says where a worker may take any device that it sees."""
+"""Values of `--device` with which a worker may take any device that it sees."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceClaim:
-    """A place on a device, held until it is released or the process ends.
+    """A reserved place on a device, until it is released or the process ends.
 
     Attributes
     ----------
     device
-        What `--device` would say.
+        The device, as for `--device`.
     """
 
     device: str
     lock: FileLock | None = None
 
     def release(self) -> None:
-        """Leave the place to others."""
+        """Release the place."""
         if self.lock is not None:
             self.lock.release()
 
 
 def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
-    """Take the first place that is free on any device: workers spread over devices before they share one.
+    """Reserve the first free place on any device: workers use different devices before they share any.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
         `--device` of the run: with ``auto`` and ``cuda`` any device that this process sees
         (CUDA_VISIBLE_DEVICES), otherwise one of those named. The CPU needs no place.
     folder
-        Where places are locked; None: in the machine's folder for temporary files.
+        Folder of the locks; None: in the machine's folder for temporary files.
 
     Raises
     ------
@@ -62,13 +62,16 @@ def claim_device(device: str, *, folder: Path | None = None) -> DeviceClaim:
     indices = range(devices.cuda_device_count()) if device in _ALL else tuple(dict.fromkeys(found))
     try:
         return _claim(indices, folder or _own_folder())
-    except (OSError, NotImplementedError):  # no place to lock in: better a device that others use than none
+    except (
+        OSError,
+        NotImplementedError,
+    ):  # locks are impossible: a device that others use is better than none
         return DeviceClaim(device=f"cuda:{indices[os.getpid() % len(indices)]}")
 
 
 def _claim(indices: Sequence[int], folder: Path) -> DeviceClaim:
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    # Slurm shows every job its own devices as the first ones: numbers mean something within a job only.
+    # Slurm numbers each job's own devices from 0: numbers are valid within a job only.
     job = "".join(filter(str.isalnum, os.environ.get("SLURM_JOB_ID", "")))
     for place in range(PLACES_ON_A_DEVICE):
         for index in indices:

@@ -1,1 +1,1 @@
-"""What each command beside `align` does with a project."""
+"""The commands other than `align`, from settings to files."""

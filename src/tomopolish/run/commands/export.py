@@ -1,4 +1,4 @@
-"""An export from sets on disk to the files of other programs."""
+"""Export of sets on disk to the files of other programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALIGNMENTS = {"imod": "IMOD", "aretomo": "AreTomo", "warp": "Warp"}
 SHAPES = {"napari": "napari", "chimerax": "ChimeraX"}
 FORMATS = (*ALIGNMENTS, *SHAPES)
 NOTABLE_PX = 0.5
-"""A residual beyond it draws a warning."""
+"""Residual above which a warning is given, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,13 @@ class ExportSettings:
     Attributes
     ----------
     formats
-        Of `FORMATS`; each has a folder of its name.
+        Names from `FORMATS`; each format has a folder of its name.
     voxel_angstrom
-        Voxel size of the tomograms that napari shows; None for that of the tilt images.
+        Voxel size of the tomograms that napari shows; None: the pixel size of the tilt images.
     magnification
-        Of the motion in napari and ChimeraX.
+        Factor on the motion in napari and ChimeraX.
     overwrite
-        Whether files may be replaced that no earlier export wrote.
+        Whether files that no earlier export wrote may be replaced.
     """
 
     output_folder: Path
@@ -72,18 +72,18 @@ class ExportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedTomogram:
-    """What became of one tomogram.
+    """Accuracy of one tomogram's export.
 
     Attributes
     ----------
     residual_px
-        Format of an alignment → largest distance, over particles and tilt images, between where the file
-        and where the data set sees a particle, motion and deformation aside.
+        Format of an alignment → largest distance, over particles and tilt images, between the projections of
+        a particle by the file and by the data set, without motion and deformation.
     motion_px, deformation_px
-        Largest displacement of a particle in a tilt image by what no format of an alignment holds.
+        Largest displacement of a particle in a tilt image by motion or deformation, which no format contains.
     sections_without_tilt
-        Sections of the raw stack (from 0) that the tilt series leaves out, and whose tilt angles do
-        not follow from their neighbours'.
+        Sections of the raw stack (from 0) that are not in the tilt series, and whose tilt angles cannot
+        be interpolated.
     """
 
     tilts: int
@@ -96,7 +96,7 @@ class ExportedTomogram:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What an export wrote, and which tomograms it could not."""
+    """Exported tomograms, and those that could not be exported."""
 
     tomograms: Mapping[str, ExportedTomogram]
     failures: Mapping[str, str]
@@ -108,14 +108,14 @@ def export_dataset(
     reporter: Reporter | None = None,
     invocation: Invocation | None = None,
 ) -> Export:
-    """Write all tomograms of a data set, also those without particles, in all formats asked for.
+    """Write all tomograms of a data set, also those without particles, in the chosen formats.
 
     A tomogram that cannot be read is left out, with a warning.
 
     Raises
     ------
     InputError
-        When a file would replace what it must not.
+        When a file would replace a file that it must not.
     RunError
         When a file cannot be written.
     """
@@ -147,7 +147,7 @@ def _write_all(dataset: Dataset, settings: ExportSettings, out: Path, reporter: 
                     series, particles = dataset.load(name, geometry_only=True)
                     remarks.add(name, series.remarks)
                     models = alignment_models(series, particles, settings.formats)
-                    found = _measured(series, particles, models)
+                    exported = _measured(series, particles, models)
                 except RunStopped:
                     raise
                 except TomopolishError as problem:
@@ -156,10 +156,10 @@ def _write_all(dataset: Dataset, settings: ExportSettings, out: Path, reporter: 
                     continue
                 _write_alignments(out, stems[name], warp_stems[name], series, models)
                 _write_shapes(out, stems[name], series, particles, settings)
-            written[name] = found
+            written[name] = exported
             for sentence in left_out_sentences(name, series.left_out):
                 reporter.warn(sentence)
-            for sentence in _warnings(name, found):
+            for sentence in _warnings(name, exported):
                 reporter.warn(sentence)
     for sentence in remarks.sentences():
         reporter.warn(sentence)
@@ -169,7 +169,7 @@ def _write_all(dataset: Dataset, settings: ExportSettings, out: Path, reporter: 
 def alignment_models(
     series: TiltSeries, particles: Particles, formats: Sequence[str]
 ) -> dict[str, TiltModel]:
-    """Return the projections as each of the formats describes them."""
+    """Return the projections in the model of each format."""
     points = particles.positions_px
     models: dict[str, TiltModel] = {}
     if "imod" in formats:
@@ -185,7 +185,7 @@ def export_table(export: Export) -> Table:
     """Return the residuals, one row per tomogram."""
     formats = list(dict.fromkeys(key for t in export.tomograms.values() for key in t.residual_px))
     return Table(
-        title="Exported tomograms (residual: how far a file misplaces a particle's image at most)",
+        title="Exported tomograms (residual: largest error of a particle's projection by a file)",
         columns=("tomogram", "tilts", "particles", *[f"{ALIGNMENTS[key]}\n(px)" for key in formats]),
         rows=[
             (name, f"{t.tilts}", f"{t.particles}", *[f"{t.residual_px[key]:.3f}" for key in formats])
@@ -195,7 +195,7 @@ def export_table(export: Export) -> Table:
 
 
 def _warp_stems(names: Sequence[str]) -> dict[str, str]:
-    """File names that Warp looks for: those of its tilt series, which names of tomograms lengthen."""
+    """Return the file names that Warp looks for: those of its tilt series, without the tomograms' suffix."""
     bare = [name.removesuffix(SUFFIX) or name for name in names]
     if len(set(bare)) < len(bare):
         bare = list(names)
@@ -253,7 +253,7 @@ def _write_shapes(
 
 
 def _measured(series: TiltSeries, particles: Particles, models: Mapping[str, TiltModel]) -> ExportedTomogram:
-    """Say what the formats leave out."""
+    """Return the residuals of the formats, and what they cannot contain."""
     motion, deformation = _left_out_px(series, particles)
     return ExportedTomogram(
         tilts=len(series),
@@ -277,7 +277,7 @@ def _sections_without_tilt(series: TiltSeries, models: Mapping[str, TiltModel]) 
 
 
 def _left_out_px(series: TiltSeries, particles: Particles) -> tuple[float, float]:
-    """Largest displacements in the images by motion and by the deformation."""
+    """Return the largest displacements in the images by motion and by the deformation, px."""
     seen = project(series.projections_px, particles.positions_px)[..., :2]
     motion = 0.0
     if particles.trajectories_px is not None:
@@ -290,30 +290,30 @@ def _left_out_px(series: TiltSeries, particles: Particles) -> tuple[float, float
     return motion, _largest(np.hypot(bent[..., 0], bent[..., 1]))
 
 
-def _warnings(name: str, found: ExportedTomogram) -> list[str]:
+def _warnings(name: str, exported: ExportedTomogram) -> list[str]:
     sentences = []
-    notable = {key: px for key, px in found.residual_px.items() if px > NOTABLE_PX}
+    notable = {key: px for key, px in exported.residual_px.items() if px > NOTABLE_PX}
     if notable:
         listing = " and ".join(ALIGNMENTS[key] for key in notable)
         sentences.append(
-            f"{name}: the files for {listing} have no place for all of the projections; they misplace a "
-            f"particle's image by up to {max(notable.values()):.2f} px"
+            f"{name}: the files for {listing} cannot describe the projections exactly; the error is up to "
+            f"{max(notable.values()):.2f} px for a particle"
         )
-    if found.residual_px and found.motion_px > 0:
+    if exported.residual_px and exported.motion_px > 0:
         sentences.append(
-            f"{name}: the particles' motion, up to {found.motion_px:.2f} px, is no part of the exported "
+            f"{name}: the particles' motion, up to {exported.motion_px:.2f} px, is not part of the exported "
             "alignments"
         )
-    if found.residual_px and found.deformation_px > 0:
+    if exported.residual_px and exported.deformation_px > 0:
         sentences.append(
-            f"{name}: the images' deformation, up to {found.deformation_px:.2f} px at a particle, cannot be "
-            "exported"
+            f"{name}: the images' deformation, up to {exported.deformation_px:.2f} px at a particle, "
+            "cannot be exported"
         )
-    if found.sections_without_tilt:
-        listing = ", ".join(str(section) for section in found.sections_without_tilt)
+    if exported.sections_without_tilt:
+        listing = ", ".join(str(section) for section in exported.sections_without_tilt)
         sentences.append(
-            f"{name}: the tilt series leaves out sections {listing} (from 0) of its stack, whose tilt angles "
-            "no table says: correct place, section and tilt in the DarkFrame lines before AreTomo reads them"
+            f"{name}: sections {listing} (from 0) of its stack are not in the tilt series, and their tilt "
+            "angles are unknown: correct the DarkFrame lines (index, section, tilt) before AreTomo reads them"
         )
     return sentences
 

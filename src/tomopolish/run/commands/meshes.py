@@ -1,4 +1,4 @@
-"""Meshes of the trajectories that a run has found."""
+"""Meshes of the refined trajectories of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tomopolish.output.meshes import write_trajectory_meshes
 
 
 def write_meshes(folder: Path, dataset: Dataset, alignments: Mapping[str, Alignment]) -> None:
-    """Write the meshes of each tomogram whose particles move; raises RunError when that is impossible."""
+    """Write the meshes of each tomogram with refined motion; raises RunError when that fails."""
     names = unique_file_names(dataset.tomogram_names)
     for name, alignment in alignments.items():
         if alignment.trajectories_px is None:

@@ -1,4 +1,4 @@
-"""A reconstruction from sets on disk to maps on disk."""
+"""Reconstruction of maps from sets on disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ReconstructSettings:
     symmetry
         Name of the point group.
     overwrite
-        Whether files may be replaced that no earlier reconstruction wrote.
+        Whether files that no earlier reconstruction wrote may be replaced.
     """
 
     output_folder: Path
@@ -70,10 +70,10 @@ def reconstruct_dataset(
     Raises
     ------
     InputError
-        When a set is missing or malformed, the mask has not the maps' size, or a file would replace what it
-        must not.
+        When a set is missing or malformed, the mask does not have the maps' size, or a file would replace a
+        file that it must not.
     RunError
-        When an image cannot be read, or a file not be written.
+        When an image cannot be read, or a file cannot be written.
     """
     check_selection(dataset.tomograms, dataset.selection)
     size = settings.crop_px or settings.box_px
@@ -89,14 +89,18 @@ def reconstruct_dataset(
         overwrite=settings.overwrite,
     )
     with own_folder(guard, (invocation or Invocation()).command, [*MAP_NAMES, FSC_NAME, SET_NAME]) as out:
-        found = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter, remarks)
+        reconstruction = back_project(
+            dataset, settings.box_px, settings.symmetry, settings.threads, reporter, remarks
+        )
         for sentence in remarks.sentences():
             reporter.warn(sentence)
-        halves = found.half_maps(settings.crop_px)
+        halves = reconstruction.half_maps(settings.crop_px)
         fsc = shell_correlation(halves, mask)
         pixel = dataset.pixel_size_angstrom
         with out.new_files(joining=[SET_NAME]) as new:
-            for name, volume in zip(MAP_NAMES, (*halves, found.merged_map(settings.crop_px)), strict=True):
+            for name, volume in zip(
+                MAP_NAMES, (*halves, reconstruction.merged_map(settings.crop_px)), strict=True
+            ):
                 write_volume(new / name, volume, pixel)
             write_fsc(
                 new / FSC_NAME,
@@ -120,16 +124,16 @@ def back_project(
     reporter: Reporter,
     remarks: Remarks | None = None,
 ) -> Reconstruction:
-    """Back-project all tomograms of a data set, shown tomogram by tomogram; `remarks` receives theirs.
+    """Return the back-projection of all tomograms of a data set; `remarks` receives their remarks.
 
     Raises
     ------
     InputError
-        when a set is malformed, or there is no such point group.
+        when a set is malformed, or the point group is unknown.
     RunError
         when an image cannot be read.
     """
-    found = empty_reconstruction(box_px, point_group(symmetry))
+    reconstruction = empty_reconstruction(box_px, point_group(symmetry))
     names = dataset.tomogram_names
     with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
         for name in names:
@@ -137,10 +141,10 @@ def back_project(
                 series, particles = dataset.load(name)
                 if remarks is not None:
                     remarks.add(name, series.remarks)
-                series = found.add(series, particles, pool, progress)
+                series = reconstruction.add(series, particles, pool, progress)
             for sentence in screening_warnings(series):
                 reporter.warn(sentence)
-    return found
+    return reconstruction
 
 
 def _mask(dataset: Dataset, size: int) -> Float32[Array, "s s s"] | None:

@@ -1,4 +1,4 @@
-"""The report of a run: one file for a few tomograms; for many, an overview with a page for each.
+"""The report of a run: one file for few tomograms; for many, an overview and a page for each.
 
 Tomograms are read from the store one at a time, so that a thousand need no more memory than one.
 """
@@ -35,12 +35,10 @@ from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import FOLDER_NAME, DamagedResultError, ResultsStore, StoredResults
 
 PAGES_NAME = "report"
-UNFINISHED = (
-    "This run has not ended: the report shows its finished tomograms, whatever sets the folder holds."
-)
+UNFINISHED = "This run has not ended: the report shows its finished tomograms, not the sets in the folder."
 
 ALL_IN_ONE = 8
-"""Tomograms whose details are part of ``report.html`` itself; of more, each has a page of its own."""
+"""Maximum number of tomograms whose details are in ``report.html``; if more, each has a separate page."""
 
 LARGEST_NOTE_BYTES = 1 << 20
 
@@ -57,9 +55,9 @@ def write_report(
     Parameters
     ----------
     results
-        Tomogram → result; each is looked up twice, so that a mapping may load them from disk.
+        Tomogram → result; each is looked up twice, so that the mapping may read it from disk.
     note
-        Lines on how the results came about.
+        Lines on the command, version and time of the run.
 
     Returns
     -------
@@ -72,7 +70,7 @@ def write_report(
     """
     check_installed()
     evidence = {name: results[name].statistics.evidence for name in results}
-    found = verdict({name: e for name, e in evidence.items() if e is not None})
+    outcome = verdict({name: e for name, e in evidence.items() if e is not None})
     summaries: list[TomogramSummary] = []
     details: list[TomogramDetails] = []
     pages: dict[str, str] = {}
@@ -82,17 +80,17 @@ def write_report(
     stems = unique_file_names(list(results))
     for name, result in results.items():
         summaries.append(tomogram_summary(name, result))
-        one = tomogram_details(name, result, standing(found, name))
-        if one is None:
+        shown = tomogram_details(name, result, standing(outcome, name))
+        if shown is None:
             continue
         if paged:
             pages[name] = f"{PAGES_NAME}/{stems[name]}.html"
-            write_tomogram(folder / pages[name], one, f"../{REPORT_NAME}")
+            write_tomogram(folder / pages[name], shown, f"../{REPORT_NAME}")
         else:
-            details.append(one)
+            details.append(shown)
     run = RunSummary(
-        sentence=_sentence(found, summaries, maps),
-        verdict=found,
+        sentence=_sentence(outcome, summaries, maps),
+        verdict=outcome,
         tomograms=summaries,
         failures=failures,
         note=note,
@@ -105,9 +103,9 @@ def write_report(
 def report_run(
     folder: AlignmentFolder, report: RunReport, reporter: Reporter, *, debug: bool = False
 ) -> Path | None:
-    """Write the report of a run that has written its sets; a fault in it costs a warning, not the run.
+    """Write the report of a run whose sets are written; a fault gives a warning and does not fail the run.
 
-    Returns the path of the report, if there is one.
+    Returns the path of the report; None where there is none.
     """
     if not folder.output.settings.run.report:
         return None
@@ -129,9 +127,9 @@ def report_run(
 def report_of_folder(
     folder: Path, invocation: Invocation, reporter: Reporter, *, overwrite: bool = False
 ) -> tuple[Path, Mapping[str, str]]:
-    """Write the report of an output folder from what it holds; of a run that did not end, as far as it came.
+    """Write the report of an output folder; for a run that has not ended, of its finished tomograms.
 
-    A stored result that is damaged is left out, with a warning.
+    A damaged stored result is left out, with a warning.
 
     Returns
     -------
@@ -146,7 +144,7 @@ def report_of_folder(
     """
     store = ResultsStore(folder=folder / FOLDER_NAME)
     if not store.names():
-        raise InputError(f"{folder} holds no results: name the output folder of tomopolish align")
+        raise InputError(f"{folder} contains no results: give the output folder of tomopolish align")
     guard = Guard(folder=folder, shown=str(folder), command=COMMAND, overwrite=overwrite)
     with own_folder(guard, invocation.command, [REPORT_NAME]) as out:
         names, failures, note = _latest_run(store, out.folder)
@@ -155,7 +153,7 @@ def report_of_folder(
             reporter.warn(sentence)
         results = StoredResults(store=store, names=[name for name in names if name not in damaged])
         if not results:
-            raise InputError(f"{folder} holds no results that can be read: run tomopolish align again")
+            raise InputError(f"{folder} contains no results that can be read: run tomopolish align again")
         with out.new_files(obsolete=is_page) as new:
             write_report(new, results, {**failures, **damaged}, read_comparison(out.folder), note)
     return folder / REPORT_NAME, damaged
@@ -164,7 +162,7 @@ def report_of_folder(
 def _latest_run(store: ResultsStore, folder: Path) -> tuple[list[str], dict[str, str], list[str]]:
     """Return the tomograms that the latest run refined, those that failed, and its note.
 
-    Of a run that did not end, those are the results that depend on what its record names; where there is no
+    For a run that has not ended, these are the results whose fingerprint matches its record; if there is no
     record, all results.
     """
     match store.run():
@@ -186,7 +184,7 @@ def _is_of(store: ResultsStore, name: str, common: Mapping[str, str]) -> bool:
 
 
 def _damage(store: ResultsStore, name: str) -> str | None:
-    """Say why a result cannot be read; None where it can."""
+    """Return why a result cannot be read; None where it can."""
     try:
         store.load(name)
     except RunError as problem:
@@ -195,19 +193,19 @@ def _damage(store: ResultsStore, name: str) -> str | None:
 
 
 def is_page(name: str) -> bool:
-    """Whether a file of an output folder belongs to its report."""
+    """Return whether a file of an output folder belongs to its report."""
     return name == REPORT_NAME or name.startswith(f"{PAGES_NAME}/")
 
 
-def _sentence(found: Verdict | None, summaries: list[TomogramSummary], maps: MapComparison | None) -> str:
-    if found is not None or maps is not None:
-        return sentence(found, maps)
+def _sentence(verdict: Verdict | None, summaries: list[TomogramSummary], maps: MapComparison | None) -> str:
+    if verdict is not None or maps is not None:
+        return sentence(verdict, maps)
     gain = sum(t.statistics.log_likelihood_gain for t in summaries)
     pairs = sum(t.statistics.visible_pairs for t in summaries)
     return (
-        f"{sentence(None)} The fitted particle images gained {gain / max(pairs, 1):.3g} in log-likelihood "
-        f"each ({pairs} pairs in {len(summaries)} tomogram{'' if len(summaries) == 1 else 's'}), which a fit "
-        "to noise also does."
+        f"{sentence(None)} The log-likelihood per fitted particle image rose by {gain / max(pairs, 1):.3g} "
+        f"({pairs} pairs in {len(summaries)} tomogram{'' if len(summaries) == 1 else 's'}), which a fit "
+        "to noise also achieves."
     )
 
 

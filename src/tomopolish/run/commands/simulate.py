@@ -1,4 +1,4 @@
-"""Simulating a project: guards what the folder holds, leaves a note, shows progress."""
+"""Simulation of a project, with protection of the folder's files, a note, and progress."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def run_simulate(
     reporter: Reporter,
     overwrite: bool = False,
 ) -> Path:
-    """Write a project with its truth; returns its optimisation set.
+    """Write a simulated project with its truth; returns the path of its optimisation set.
 
-    The folder is new or empty, or holds nothing but an earlier simulation, which is replaced.
+    The folder must be new or empty, or contain only an earlier simulation, which is replaced.
 
     Parameters
     ----------
     overwrite
-        Whether the folder may hold other files, too, and the project's replace those of the same names.
+        Whether the folder may contain other files; those with the names of the project's files are replaced.
 
     Raises
     ------
     InputError
-        When the settings cannot be simulated, or the folder holds anything else.
+        When the settings cannot be simulated, or the folder contains anything else.
     RunError
         When a file cannot be written.
     """
     if threads < 1:
-        raise InputError(f"--j {threads} gives no thread to work with: give 1 or more")
+        raise InputError(f"--j {threads} is not a valid number of threads: give 1 or more")
     shown = f"--o {folder}"
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{shown} is a file: name a folder for the project")
+        raise InputError(f"{shown} is a file: give a folder for the project")
     map_path = settings.molecule.map_path
     inputs = Inputs(sets=lambda: [] if map_path is None else [map_path])
     guard = Guard(folder=folder, shown=shown, command=COMMAND, inputs=inputs, overwrite=overwrite)
@@ -58,7 +58,7 @@ def run_simulate(
         for name in _files(folder):
             if name not in own:
                 raise InputError(
-                    f"{shown} holds {name}, which no simulation wrote: name a new folder, or give --overwrite"
+                    f"{shown} contains {name}, which no simulation wrote: give a new folder, or --overwrite"
                 )
     note = note_lines(invocation.command, datetime.now().astimezone())
     companions = [f"{companion.name}_optimisation_set.star" for companion in settings.companions]

@@ -1,4 +1,4 @@
-"""A whole tuning run: from settings to the motion prior, its plot, and an exit status."""
+"""A complete tuning run: from settings to the motion prior, its plot, and an exit status."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class TuneSettings:
     Attributes
     ----------
     align
-        How the tomograms are aligned; its motion prior is where the search begins.
+        Settings of the alignment; the search starts at its motion prior.
     tomograms
-        `--tomograms`: number of tomograms, those with most particles.
+        `--tomograms`: number of tomograms; those with most particles are used.
     max_particles
-        `--max_particles`: particles used of each.
+        `--max_particles`: maximum number of particles used in each tomogram.
     search_distance, search_kernel
-        Whether `--s_div` and the kernel are searched, too.
+        Whether `--s_div` and the kernel are also searched.
     """
 
     align: AlignSettings
@@ -62,15 +62,15 @@ class TuneSettings:
 
     def __post_init__(self) -> None:
         if self.tomograms < 1:
-            raise InputError(f"--tomograms {self.tomograms} leaves none: give 1 or more")
+            raise InputError(f"--tomograms {self.tomograms} leaves no tomogram: give 1 or more")
         if self.max_particles < 5:
-            raise InputError(f"--max_particles {self.max_particles} are too few to tell: give 5 or more")
+            raise InputError(f"--max_particles {self.max_particles} is too few: give 5 or more")
         if self.align.inputs.species:
-            raise InputError("tune takes one species: give one --i and one --b")
+            raise InputError("tune works on one species: give one --i and one --b")
 
     @property
     def motion(self) -> MotionSettings:
-        """The prior where the search begins."""
+        """The motion prior at which the search starts."""
         return self.align.motion or MotionSettings()
 
 
@@ -81,7 +81,7 @@ def run_tune(
     *,
     reporter: Reporter | None = None,
 ) -> int:
-    """Find the motion prior of greatest evidence; returns the exit status 0.
+    """Find the motion prior with the greatest evidence, and show it; returns the exit status 0.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def run_tune(
 def _tuned(
     dataset: Dataset, names: Sequence[str], settings: TuneSettings, reporter: Reporter
 ) -> tuple[Tuning, list[str]]:
-    """Tune on some tomograms; returns what was found, and those of them that could be used."""
+    """Return the tuning on the named tomograms, and the names of those that could be used."""
     with reporter.open(len(names) + 1):
         tomograms = _opened(dataset, names, settings, reporter)
         kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
@@ -140,7 +140,7 @@ def _tuned(
 
 
 def most_particles(dataset: Dataset, count: int, unusable: Mapping[str, str]) -> list[str]:
-    """Names of the usable tomograms with most particles, in the order of the tomogram set."""
+    """Return the names of the usable tomograms with most particles, in the order of the tomogram set."""
     usable = [name for name in dataset.tomogram_names if name not in unusable]
     rows = dataset.particles.rows_by_tomogram
     chosen = set(sorted(usable, key=lambda name: -len(rows[name]))[:count])

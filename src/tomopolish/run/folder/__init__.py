@@ -1,1 +1,1 @@
-"""Folders that commands write into: one owner at a time, no file of others replaced, no mixture of sets."""
+"""Output folders: one owner at a time, no foreign file replaced, no mixture of old and new sets."""

@@ -1,4 +1,4 @@
-"""What a command may replace: files that it wrote; others only with --overwrite; inputs never."""
+"""Files that a command may replace: its own; others only with --overwrite; inputs never."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _none() -> tuple[Path, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Files that a command reads; listed only where it would replace something.
+    """Files that a command reads; they are listed only when a file would be replaced.
 
     Attributes
     ----------
     sets
         Returns the sets, tables and maps.
     images
-        Returns the tilt images: looked at only before a file that this program did not write is replaced.
+        Returns the tilt images; called only before a file that this program did not write is replaced.
     """
 
     sets: Callable[[], Iterable[Path]] = _none
@@ -46,7 +46,7 @@ class Inputs:
         return _identities(self.images())
 
     def found_at(self, path: Path, *, also_images: bool) -> Path | None:
-        """Return the input that a path leads to, by whatever name or link; None where it leads to none."""
+        """Return the input that a path leads to, by any name or link; None where it leads to none."""
         identity = _identity(path)
         if identity is None:
             return None
@@ -55,18 +55,18 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guard:
-    """Decides what a command may replace in a folder.
+    """Decides which files a command may replace in a folder.
 
     Attributes
     ----------
     folder, shown
-        The folder, and how messages name it, as ``--o out``.
+        The folder, and its name in messages, such as ``--o out``.
     command
-        Name of the command: each replaces what it wrote itself.
+        Name of the command, which may replace its own files.
     inputs
-        What the command reads.
+        Input files of the command.
     overwrite
-        Whether other files may be replaced, too.
+        Whether other files may also be replaced.
     """
 
     folder: Path
@@ -77,11 +77,11 @@ class Guard:
 
     @property
     def place(self) -> str:
-        """The folder as messages name it, without an option."""
+        """Name of the folder in messages, without the option."""
         return self.shown.removeprefix("--o ")
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse to write files under these names if that replaced what it must not; changes nothing.
+        """Raise an error if writing these names would replace files that must not be; changes nothing.
 
         Raises InputError, which names the first such file.
         """
@@ -94,23 +94,23 @@ class Guard:
                 continue
             except NotADirectoryError:
                 raise InputError(
-                    f"{self.shown}: {name} cannot be written, for a part of that path is a file; move it away"
+                    f"{self.shown}: {name} cannot be written, as a part of that path is a file: move it away"
                 ) from None
             self._check_existing(name, path, state, None if name in moved else written)
 
     def _check_existing(
         self, name: str, path: Path, state: os.stat_result, written: WrittenFiles | None
     ) -> None:
-        """Check a file that exists; `written` is None for one that was put in place but not yet listed."""
+        """Check an existing file; `written` is None for a file that was put in place but not yet listed."""
         if stat.S_ISDIR(state.st_mode):
-            raise InputError(f"{self.shown}: {name} is a folder, where a file is to be written; move it")
+            raise InputError(f"{self.shown}: {name} is a folder, but must be a file: move it away")
         earlier = None if written is None else written.files.get(name)
         own = earlier is not None and earlier.command == self.command and earlier.is_unchanged(path)
         own = own or written is None
         replaced = self.inputs.found_at(path, also_images=not own)
         if replaced is not None:
             named = shown_path(replaced, Path.cwd())
-            raise InputError(f"{self.shown} would replace the input {named}: name another folder")
+            raise InputError(f"{self.shown} would replace the input {named}: give another folder")
         if own or self.overwrite:
             return
         if earlier is None:
@@ -119,12 +119,10 @@ class Guard:
             reason = f"which 'tomopolish {earlier.command}' wrote"
         else:
             reason = f"which has changed since 'tomopolish {self.command}' wrote it"
-        raise InputError(
-            f"{self.shown} would replace {name}, {reason}: name another folder, or give --overwrite"
-        )
+        raise InputError(f"{self.shown} would replace {name}, {reason}: give another folder, or --overwrite")
 
     def own_files(self) -> list[str]:
-        """Name the files of earlier runs of this command that are as it wrote them, and no inputs."""
+        """Return the names of unchanged files of earlier runs of this command that are not inputs."""
         return [
             name
             for name, file in read_written(self.folder).files.items()

@@ -1,8 +1,8 @@
-"""One owner of a folder at a time: a lock of the operating system, and a record that says whose it is.
+"""Exclusive ownership of a folder: a lock of the operating system, and a record of its owner.
 
-The lock ends with its process, however that ends. On file systems where such locks hold within one machine
-only, the record tells processes on other machines: its time of change is renewed while the owner lives. Where
-there are no locks at all, the record alone counts, and on its own machine a process that is gone is seen.
+The lock ends with its process, however that ends. On file systems where such locks work within one machine
+only, the record informs other machines: its modification time is renewed while the owner runs. Where
+there are no locks, only the record counts, and on its own machine a process that has ended is recognised.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from tomopolish.errors import InputError
 LOCK_NAME, OWNER_NAME = "lock", "owner.json"
 
 BEAT_SECONDS = 15.0
-"""Time between two signs of life of an owner."""
+"""Time between two renewals of the record."""
 
 QUIET_SECONDS = 150.0
-"""An owner on another machine without a sign of life for so long counts as gone.
+"""Age of the record at which an owner on another machine counts as ended.
 
 Clients of network file systems may see changes a minute late.
 """
 
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems without locks answer."""
+"""Errors by which file systems without locks refuse them."""
 
 
 class FolderInUseError(InputError):
@@ -52,11 +52,13 @@ class Owner:
     Attributes
     ----------
     host, machine
-        Name of the machine, and what tells it from others (of the same name): since when it runs.
+        Name of the machine, and an identifier of its last start, which distinguishes it from others of the
+        same name.
     process, process_start
-        Number of the process, and what tells it from later ones of the same number; "" where unknown.
+        Number of the process, and its start, which distinguishes it from later processes of the same number;
+        "" where unknown.
     started
-        When it began, ISO 8601.
+        Start of the process, ISO 8601.
     """
 
     host: str
@@ -72,12 +74,12 @@ class Owner:
         return f"{whose}, which began at {self.started} ({self.command})"
 
     def lives_here(self) -> bool:
-        """Whether the process is still there, on this machine."""
+        """Return whether the process still runs, on this machine."""
         try:
             os.kill(self.process, 0)
         except (ProcessLookupError, OverflowError):
             return False
-        except PermissionError:  # it is another user's
+        except PermissionError:  # the process belongs to another user
             pass
         return _process_start(self.process) == self.process_start
 
@@ -103,12 +105,12 @@ def this_process(command: Sequence[str]) -> Owner:
 def _machine() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return ""
 
 
 def _process_start(process: int) -> str:
-    """Return when a process began, in the clock ticks of its machine; "" where that is unknown."""
+    """Return the start of a process in clock ticks of its machine; "" where it is unknown."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
         return stat.rpartition(")")[2].split()[19]
@@ -117,7 +119,7 @@ def _process_start(process: int) -> str:
 
 
 def refuse_if_owned(state_folder: Path, shown: str) -> None:
-    """Raise FolderInUseError where another process has the lock of a folder, without owning the folder.
+    """Raise FolderInUseError where another process has the lock of a folder; does not take it.
 
     The parameters are those of `sole_owner`.
     """
@@ -128,7 +130,7 @@ def refuse_if_owned(state_folder: Path, shown: str) -> None:
         lock.acquire()
     except Timeout:
         raise _refusal(state_folder, shown) from None
-    except (NotImplementedError, OSError):  # a run itself says what is wrong
+    except (NotImplementedError, OSError):  # a run itself reports the error
         return
     lock.release()
 
@@ -140,11 +142,11 @@ def sole_owner(state_folder: Path, command: Sequence[str], shown: str) -> Iterat
     Parameters
     ----------
     state_folder
-        The program's folder within it, which exists.
+        Existing folder of the program within it.
     command
-        Command line, for the messages that others get meanwhile.
+        Command line, for messages to other processes.
     shown
-        How messages name the folder.
+        Name of the folder in messages.
 
     Raises
     ------
@@ -172,13 +174,13 @@ def _refusal(state_folder: Path, shown: str) -> FolderInUseError:
     owner = read_owner(state_folder)
     if owner is None:
         return FolderInUseError(
-            f"{shown} is in use by another tomopolish command: wait for its end, or name another folder"
+            f"{shown} is in use by another tomopolish command: wait for its end, or give another folder"
         )
-    return FolderInUseError(f"{shown} is in use by {owner}: wait for its end, or name another folder")
+    return FolderInUseError(f"{shown} is in use by {owner}: wait for its end, or give another folder")
 
 
 def read_owner(state_folder: Path) -> Owner | None:
-    """Return who is recorded as the owner; None where nobody is, or the record is damaged."""
+    """Return the recorded owner; None where there is none, or the record is damaged."""
     try:
         content = read_json(state_folder / OWNER_NAME)
         return Owner(**{**content, "process": int(content["process"])})
@@ -188,12 +190,12 @@ def read_owner(state_folder: Path) -> Owner | None:
 
 @contextlib.contextmanager
 def _recorded(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool) -> Iterator[None]:
-    """Leave a record within the block, and renew its time of change."""
+    """Write a record within the block, and renew its modification time."""
     path = state_folder / OWNER_NAME
     _take_over(state_folder, owner, shown, is_locked=is_locked)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except FileExistsError:  # a process of another machine was quicker
+    except FileExistsError:  # a process on another machine was faster
         raise _refusal(state_folder, shown) from None
     ended = threading.Event()
     beats = threading.Thread(target=_beat, args=(descriptor, ended), daemon=True)
@@ -211,9 +213,9 @@ def _recorded(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool) 
 
 
 def _take_over(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool) -> None:
-    """Remove the record of an owner that is gone; raises FolderInUseError for one that may live.
+    """Remove the record of an owner that has ended; raises FolderInUseError for one that may still run.
 
-    Where the lock is ours, an owner on this machine has ended.
+    If this process has the lock, an owner on this machine has ended.
     """
     path = state_folder / OWNER_NAME
     earlier = read_owner(state_folder)
@@ -224,8 +226,8 @@ def _take_over(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool)
         quiet = _seconds_since_change(state_folder, path)
         if quiet < QUIET_SECONDS:
             raise FolderInUseError(
-                f"{shown} is in use by {earlier}; its last sign of life is {max(quiet, 0):.0f} s old. "
-                "Wait for its end, or name another folder; if it has ended, remove "
+                f"{shown} is in use by {earlier}; it was last seen {max(quiet, 0):.0f} s ago. "
+                "Wait for its end, or give another folder; if it has ended, remove "
                 f"{path}, or wait {QUIET_SECONDS:.0f} s"
             )
     path.unlink(missing_ok=True)
@@ -243,5 +245,5 @@ def _seconds_since_change(state_folder: Path, path: Path) -> float:
 
 def _beat(descriptor: int, ended: threading.Event) -> None:
     while not ended.wait(BEAT_SECONDS):
-        with contextlib.suppress(OSError):  # a full disk, or one that is gone: the run itself will say so
+        with contextlib.suppress(OSError):  # a disk that is full or gone: the run itself reports it
             os.utime(descriptor)

@@ -1,4 +1,4 @@
-"""The folder that a command writes into: owned while it does, guarded, and changed at once at the end."""
+"""The output folder of a command: owned while it runs, guarded, and changed all at once at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tomopolish.run.folder.written import STATE_FOLDER, WrittenFiles, read_writt
 from tomopolish.run.signals import deferred_signals, say_at_the_end
 
 READY_FOLDER = "new"
-"""Where new files lie until all are complete, in the program's own folder."""
+"""Folder of new files until all are complete, in the program's own folder."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -29,11 +29,11 @@ class OutputFolder:
     Attributes
     ----------
     guard
-        What may be replaced there.
+        The rule which files may be replaced there.
     standing
-        Says what the folder holds, for a process that is asked to end.
+        Returns a sentence on the folder's contents, for a process that is asked to end.
     was_completed
-        Whether files that an interrupted command had left ready were put in place first.
+        Whether complete files of an interrupted command were put in place first.
     put_in_place
         Names of the files that this process has put in place.
     """
@@ -52,18 +52,18 @@ class OutputFolder:
 
     @property
     def folder(self) -> Path:
-        """Absolute path."""
+        """Absolute path of the folder."""
         return self.guard.folder.absolute()
 
     @property
     def written(self) -> WrittenFiles:
-        """What this program is known to have written here."""
+        """Files that this program is known to have written here."""
         return read_written(self.folder)
 
     def free_name(self, names: Sequence[str]) -> str:
-        """Return the first of some names under which there is no file, or this command's own; else the last.
+        """Return the first name under which there is no file or a file of this command; else the last name.
 
-        Files of others keep theirs even where they may be replaced.
+        Other files keep their names even where they may be replaced.
         """
         guard = replace(self.guard, overwrite=False)
         for name in names[:-1]:
@@ -73,21 +73,21 @@ class OutputFolder:
         return names[-1]
 
     def claim(self, name: str, files: Iterable[str]) -> Path:
-        """Take a folder within this one for files that are written while the command runs.
+        """Create a folder within this one for files that are written while the command runs.
 
         Parameters
         ----------
         files
-            Names within it that it may write.
+            Names of the files that the command may write there.
 
         Returns
         -------
-        The path.
+        The path of the folder.
 
         Raises
         ------
         InputError
-            When it holds such files that this program did not write.
+            When it contains such files that this program did not write.
         """
         written, path = self.written, self.folder / name
         if written.folders.get(name) != self.guard.command:
@@ -106,26 +106,26 @@ class OutputFolder:
         obsolete: Callable[[str], bool] | None = None,
         ready: Mapping[str, str] | None = None,
     ) -> Iterator[Path]:
-        """Give a folder to write new files into, laid out as this one; at the end all take their places.
+        """Yield a folder for new files, laid out like this one; at the end of the block all are put in place.
 
-        If the block fails, nothing has changed here.
+        If the block fails, nothing is changed here.
 
         Parameters
         ----------
         joining
-            Those of the files that name the others, as an optimisation set does: of them and the others, no
-            moment shows new ones beside old ones.
+            Those files that name others, as an optimisation set does: a new and an old file of them never
+            exist together with the others.
         obsolete
-            Returns for a file that this command wrote earlier, and does not write again, whether it goes.
+            Returns whether a file that this command wrote earlier, and does not write again, is removed.
         ready
-            Further new files: place → where it lies within this folder.
+            Further new files: final place → present place within this folder.
 
         Raises
         ------
         InputError
-            When a file would replace what it must not.
+            When a file would replace a file that it must not.
         RunError
-            When a file cannot be put in its place.
+            When a file cannot be put in place.
         """
         new = self.folder / STATE_FOLDER / READY_FOLDER
         _clear(new)
@@ -147,7 +147,7 @@ class OutputFolder:
             sync(self.folder / source)
         gone = [name for name in self.guard.own_files() if name not in sources and obsolete(name)]
         replaced = {name: stamp_of(self.folder / name) for name in sources}
-        joined = {PurePath(name).name for name in joining}  # those of species that take no part go first
+        joined = {PurePath(name).name for name in joining}  # others are removed first
         switch = Switch(
             command=self.guard.command,
             sources=sources,
@@ -155,7 +155,7 @@ class OutputFolder:
             obsolete=tuple(sorted(gone, key=lambda name: PurePath(name).name not in joined)),
             replaced={name: stamp for name, stamp in replaced.items() if stamp is not None},
         )
-        # a process that is not given the time for it leaves the rest to the next command
+        # a process that has no time left for it leaves the rest to the next command
         say_at_the_end(f"the next command that writes into {self.guard.place} completes what is there")
         with deferred_signals():
             carry_out(self.folder, switch)
@@ -167,25 +167,25 @@ class OutputFolder:
 def own_folder(
     guard: Guard, command_line: Sequence[str], planned: Iterable[str] = ()
 ) -> Iterator[OutputFolder]:
-    """Own a folder within the block, which is created where there is none.
+    """Own a folder within the block; it is created where there is none.
 
-    What an interrupted command had left ready there is put in place first.
+    Complete files of an interrupted command are put in place first.
 
     Parameters
     ----------
     guard
-        The folder, and what may be replaced there.
+        The folder, and the rule which files may be replaced there.
     command_line
-        For those who want to use the folder meanwhile.
+        Command line, for messages to other processes that want to use the folder.
     planned
-        Names of files that will be written: a folder in which they may not be written stays as it is.
+        Names of files that will be written: a folder in which they may not be written is not changed.
 
     Raises
     ------
     FolderInUseError
         When another process owns the folder.
     InputError
-        When the folder cannot be written, or the files not be replaced.
+        When the folder cannot be written, or the files may not be replaced.
     """
     planned = list(planned)
     guard.check(planned)
@@ -206,7 +206,7 @@ def own_folder(
 
 
 def check_folder(guard: Guard) -> None:
-    """Refuse a folder that cannot be written or is in use, without writing there.
+    """Raise an error for a folder that cannot be written or is in use, without writing there.
 
     Raises
     ------
@@ -225,10 +225,10 @@ def check_folder(guard: Guard) -> None:
 
 
 def _state_folder(guard: Guard) -> Path:
-    """Create the program's own folder; raises InputError when that is impossible."""
+    """Create the program's own folder and return it; raises InputError when that fails."""
     state = guard.folder.absolute() / STATE_FOLDER
     if state.is_symlink():
-        raise InputError(f"{state}: this is a link, where the program keeps files of its own: remove it")
+        raise InputError(f"{state}: this is a link, but the program stores its own files there: remove it")
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -239,7 +239,7 @@ def _state_folder(guard: Guard) -> Path:
 def _unusable(guard: Guard, problem: OSError) -> InputError:
     place = problem.filename or guard.folder
     return InputError(
-        f"{guard.shown} cannot be used ({place}: {problem.strerror or problem}); name another folder"
+        f"{guard.shown} cannot be used ({place}: {problem.strerror or problem}); give another folder"
     )
 
 

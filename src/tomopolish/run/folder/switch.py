@@ -1,8 +1,8 @@
-"""Putting a complete set of new files in the place of an earlier one, so that no moment shows a mixture.
+"""Replacement of an earlier set of files by a complete new set, without a mixture at any moment.
 
-The new files lie ready in the program's own folder; a journal says where each belongs. Then the files that
-join the others (optimisation sets) and all that is obsolete are removed, the new files are renamed into
-their places, those that join them last. Whoever stops that, a later command finishes it from the journal.
+The new files are ready in the program's own folder; a journal lists their places. Then the files that
+join the others (optimisation sets) and obsolete files are removed, and the new files are renamed into
+their places, those that join them last. If that is interrupted, a later command finishes it from the journal.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from tomopolish.run.folder.written import (
 JOURNAL_NAME = "switch.json"
 
 Stamp = tuple[int, int]
-"""Size, bytes, and time of change, ns."""
+"""Size in bytes, and modification time in ns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """What the journal holds; all paths are within the folder.
+    """Content of the journal; all paths are within the folder.
 
     Attributes
     ----------
     command
-        The command whose files they are.
+        The command that wrote the files.
     sources
-        Place of each new file → where it lies ready.
+        Final place of each new file → its present place.
     joining
-        Those of the places whose files name the others: removed first, put in place last.
+        Places of the files that name others: removed first, put in place last.
     obsolete
-        Files that go.
+        Files that are removed.
     replaced
-        Files at the new ones' places as they were when the switch was decided.
+        Earlier files at the places of new ones, as they were when the journal was written.
     """
 
     command: str
@@ -60,12 +60,12 @@ class Switch:
 
 
 def carry_out(folder: Path, switch: Switch) -> None:
-    """Carry out a switch that is decided; once it has begun, this process or a later one finishes it.
+    """Carry out a switch; once it has begun, this process or a later one finishes it.
 
     Raises
     ------
     RunError
-        When a folder cannot be written, which changes nothing, or a file cannot be put in its place: then the
+        When a folder cannot be written, which changes nothing, or a file cannot be put in place: then the
         journal stays.
     """
     for parent in dict.fromkeys((folder / name).parent for name in [*switch.sources, *switch.obsolete]):
@@ -75,14 +75,14 @@ def carry_out(folder: Path, switch: Switch) -> None:
 
 
 def finish_interrupted(folder: Path, *, overwrite: bool) -> bool:
-    """Finish the switch that an earlier process had begun; returns whether there was one.
+    """Finish the switch that an earlier process has begun; returns whether there was one.
 
     Raises
     ------
     InputError
-        When somebody has changed a file since that is to be replaced, unless `overwrite`.
+        When a file that must be replaced has been changed since, unless `overwrite`.
     RunError
-        When a file cannot be put in its place.
+        When a file cannot be put in place.
     """
     switch = _read_journal(folder)
     if switch is None:
@@ -95,7 +95,7 @@ def finish_interrupted(folder: Path, *, overwrite: bool) -> bool:
 
 
 def moved_by_interrupted(folder: Path) -> set[str]:
-    """Name the files that a switch which has not ended has put in place, and that no list names yet."""
+    """Return the names of files that an unfinished switch has put in place and that are not yet listed."""
     switch = _read_journal(folder)
     if switch is None:
         return set()
@@ -103,7 +103,7 @@ def moved_by_interrupted(folder: Path) -> set[str]:
 
 
 def _move_all(folder: Path, switch: Switch) -> None:
-    """Take every step that is not taken yet: each may have been taken before."""
+    """Take every step of the switch that has not been taken before."""
     pending = {name for name, source in switch.sources.items() if os.path.lexists(folder / source)}
     for name in switch.joining:
         if name in pending:
@@ -116,7 +116,7 @@ def _move_all(folder: Path, switch: Switch) -> None:
         if name in pending:
             _move(folder / switch.sources[name], folder / name)
     complete = all(os.path.lexists(folder / name) for name in others)
-    for name in switch.joining if complete else ():  # else somebody has removed what was ready
+    for name in switch.joining if complete else ():  # else a new file has been removed meanwhile
         if name in pending:
             _move(folder / switch.sources[name], folder / name)
     for parent in {(folder / name).parent for name in switch.sources}:
@@ -135,7 +135,7 @@ def _list_written(folder: Path, switch: Switch) -> None:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Return size and time of change of a file, or of a link itself; None where there is none."""
+    """Return size and modification time of a file, or of a link itself; None where there is none."""
     try:
         state = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -149,13 +149,13 @@ def _check_unchanged(folder: Path, switch: Switch) -> None:
         if here is None or ready is None or here in (ready, switch.replaced.get(name)):
             continue
         raise InputError(
-            f"{folder / name}: this file has changed since an interrupted command was about to replace it: "
+            f"{folder / name}: this file has changed since a command that was to replace it was interrupted: "
             "move it away, or give --overwrite"
         )
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename a file; where a part of the folder lies on another file system, copy it and rename the copy."""
+    """Rename a file; if a part of the folder is on another file system, copy it and rename the copy."""
     try:
         try:
             source.replace(target)
@@ -185,13 +185,13 @@ def _remove(path: Path) -> None:
 
 def _unfinished(path: Path, problem: OSError) -> RunError:
     return RunError(
-        f"{path}: cannot be replaced ({problem.strerror or problem}); the new files lie ready in "
+        f"{path}: cannot be replaced ({problem.strerror or problem}); the new files are complete in "
         f"{STATE_FOLDER}/, and the next tomopolish command that writes into this folder puts them in place"
     )
 
 
 def _make_folder(path: Path) -> None:
-    """Make sure that there is a folder in which files can be replaced, before any is."""
+    """Create a folder if needed, and check that files can be replaced in it, before any is replaced."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -206,7 +206,7 @@ def _make_folder(path: Path) -> None:
 def _remove_empty_parents(folder: Path, name: str) -> None:
     parent = (folder / name).parent
     if parent != folder:
-        with contextlib.suppress(OSError):  # it holds something else
+        with contextlib.suppress(OSError):  # it contains other files
             parent.rmdir()
 
 
@@ -225,7 +225,7 @@ def _write_journal(folder: Path, switch: Switch) -> None:
 
 
 def _read_journal(folder: Path) -> Switch | None:
-    """Read the journal; None where there is none, or where it is damaged or leads out of the folder."""
+    """Return the journal; None where there is none, or where it is damaged or leads out of the folder."""
     try:
         content = read_json(folder / STATE_FOLDER / JOURNAL_NAME)
         switch = Switch(

@@ -1,4 +1,4 @@
-"""The list of files that this program wrote into a folder, by which later commands know them."""
+"""The list of files that this program wrote into a folder, by which later commands recognise them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.opening import read_json
 
 STATE_FOLDER = ".tomopolish"
-"""The program's own folder within a folder that it writes into."""
+"""Name of the program's own folder within an output folder."""
 
 LIST_NAME = "written.json"
 
 DIGESTED_BYTES = 64 * 2**20
-"""Larger files are known by size and time of change alone."""
+"""Larger files are recognised by size and modification time alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenFile:
-    """A file as a command wrote it: size, time of change (ns), digest of its bytes ("" where it is large)."""
+    """A file as a command wrote it: size, modification time (ns), digest of its bytes ("" if it is large)."""
 
     command: str
     size_bytes: int
@@ -31,7 +31,7 @@ class WrittenFile:
     digest: str
 
     def is_unchanged(self, path: Path) -> bool:
-        """Whether a file is still what was written; a copy of the folder may have other times."""
+        """Return whether a file is unchanged; a copy of the folder may have other modification times."""
         try:
             state = path.lstat()
             if not stat.S_ISREG(state.st_mode) or state.st_size != self.size_bytes:
@@ -45,14 +45,14 @@ class WrittenFile:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenFiles:
-    """All that is known of a folder.
+    """Files and folders that commands are known to have written.
 
     Attributes
     ----------
     files
         Path within the folder → the file as it was written.
     folders
-        Folders within it that belong to a command, with all that they hold: name → command.
+        Folders within it that belong to a command, with all of their contents: name → command.
     """
 
     files: Mapping[str, WrittenFile] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class WrittenFiles:
 
 
 def written_file(path: Path, command: str) -> WrittenFile:
-    """Describe a file that a command has just written; raises OSError when it cannot be read."""
+    """Return the record of a file that a command has just written; raises OSError when it cannot be read."""
     state = path.stat()
     return WrittenFile(
         command=command,
@@ -71,14 +71,14 @@ def written_file(path: Path, command: str) -> WrittenFile:
 
 
 def digest_of(path: Path, size_bytes: int) -> str:
-    """Digest a file's bytes; "" for one that is too large. Raises OSError when it cannot be read."""
+    """Return the digest of a file's bytes; "" if it is too large. Raises OSError when it cannot be read."""
     if size_bytes > DIGESTED_BYTES:
         return ""
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def read_written(folder: Path) -> WrittenFiles:
-    """Read a folder's list; empty where there is none, or it is damaged: then no file counts as written."""
+    """Return a folder's list; empty where there is none, or it is damaged: then no file counts as written."""
     try:
         content = read_json(folder / STATE_FOLDER / LIST_NAME)
         return WrittenFiles(
@@ -96,7 +96,7 @@ def read_written(folder: Path) -> WrittenFiles:
 
 
 def write_written(folder: Path, written: WrittenFiles) -> None:
-    """Write a folder's list atomically; raises RunError when that is impossible."""
+    """Write a folder's list atomically; raises RunError when that fails."""
     files = {
         name: [file.command, file.size_bytes, file.modified_ns, file.digest]
         for name, file in sorted(written.files.items())
@@ -106,6 +106,6 @@ def write_written(folder: Path, written: WrittenFiles) -> None:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name from a list stays inside the folder: a list may have been edited."""
+    """Return whether a name from a list stays inside the folder: a list may have been edited."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
