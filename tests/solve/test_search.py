@@ -11,7 +11,7 @@ import pytest
 from small_project import make_problem
 from tomopolish.models.parameters import Parameters
 from tomopolish.solve.coarse import CoarseWindows, coarse_windows
-from tomopolish.solve.initial import ball, search_particle, search_tilt
+from tomopolish.solve.initial import ball, search_particle, search_tilt, undisplaced
 from tomopolish.solve.problem import Problem
 
 NEAR, FAR = np.array([1.0, 0.0, 0.0]), np.array([-4.0, 0.0, 0.0])
@@ -44,7 +44,8 @@ def test_a_far_peak_must_outweigh_the_prior(spread_px: float, found: np.ndarray)
         precision=problem.layout.fill(angles=1e4, shifts_px=1 / spread_px**2, positions_px=1 / spread_px**2),
     )
     for particle in range(problem.layout.particles):
-        place = search_particle(problem, windows, start, particle, ball(6.0, 1.0))
+        now = start.positions_px[particle]
+        place = search_particle(problem, windows, undisplaced(problem, start), particle, now, ball(6.0, 1.0))
         np.testing.assert_allclose(place, found, atol=1e-9)
     for tilt in range(problem.layout.tilts):
         turn, shift = search_tilt(problem, windows, start, tilt, np.zeros((1, 3)))

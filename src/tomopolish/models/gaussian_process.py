@@ -6,12 +6,14 @@ The prior is that of Zivanov, Nakane & Scheres (2019), IUCrJ 6:5, in three dimen
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import eigh, qr, solve_triangular
-from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpstrf
 from scipy.spatial.distance import cdist
 
@@ -26,6 +28,11 @@ RANK_TOLERANCE = 1e-8
 These directions could move a particle by 1e-4 of the expected motion. Including them would turn the rounding
 of trajectories in files (1e-6 Å) into coefficients of order one.
 """
+
+
+PANEL_ROWS = 150
+"""Rows of a panel of the factor, below which a product gains nothing from a thread of its own."""
+MAX_PANELS = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,12 +53,15 @@ class GaussianProcessMotion:
         File index of the m-th exposed tilt image.
     step_scales
         s_j: standard deviation of each step's velocities over that of a typical step.
+    threads
+        Threads over which products are spread; results do not depend on them.
     """
 
     factor: Float[Array, "P K"]
     rows: Int[Array, "P"]
     chronological: Int[Array, "F"]
     step_scales: Float[Array, "T"]
+    threads: int = 1
 
     @classmethod
     def build(
@@ -64,6 +74,7 @@ class GaussianProcessMotion:
         squared_exponential: bool = False,
         max_deformations: int | None = None,
         step_weights: Float[Array, "T"] | None = None,
+        threads: int = 1,
     ) -> GaussianProcessMotion:
         """Factorise the covariance of the particles' velocities.
 
@@ -94,6 +105,7 @@ class GaussianProcessMotion:
             sigma_velocity_px=sigma_velocity_px,
             max_deformations=max_deformations,
             step_weights=step_weights,
+            threads=threads,
         )
 
     @classmethod
@@ -105,6 +117,7 @@ class GaussianProcessMotion:
         sigma_velocity_px: float,
         max_deformations: int | None = None,
         step_weights: Float[Array, "T"] | None = None,
+        threads: int = 1,
     ) -> GaussianProcessMotion:
         """Factorise any correlation of the particles' velocities; see `build`.
 
@@ -125,6 +138,7 @@ class GaussianProcessMotion:
             rows=rows,
             chronological=chronological,
             step_scales=np.sqrt(weights),
+            threads=threads,
         )
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
@@ -187,17 +201,44 @@ class GaussianProcessMotion:
         return sums
 
     def _times_factor(self, matrix: Float[Array, "K n"]) -> Float[Array, "P n"]:
-        if self._triangular and matrix.size:
-            # This is half the work of a general product. BLAS needs contiguous columns: pass transposes.
-            product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1, trans_a=1).T
-            return product
-        return self.factor @ matrix
+        product = np.empty((len(self.factor), matrix.shape[1]))
+
+        def multiply(first: int, last: int) -> None:
+            columns = last if self._triangular else matrix.shape[0]
+            np.matmul(self.factor[first:last, :columns], matrix[:columns], out=product[first:last])
+
+        self._over_panels(len(self.factor), multiply)
+        return product
 
     def _times_factor_transposed(self, matrix: Float[Array, "P n"]) -> Float[Array, "K n"]:
-        if self._triangular and matrix.size:
-            product: Array = dtrmm(1.0, self.factor, matrix.T, side=1, lower=1).T
-            return product
-        return self.factor.T @ matrix
+        product = np.empty((self.factor.shape[1], matrix.shape[1]))
+
+        def multiply(first: int, last: int) -> None:
+            rows = first if self._triangular else 0
+            np.matmul(self.factor[rows:, first:last].T, matrix[rows:], out=product[first:last])
+
+        self._over_panels(len(product), multiply)
+        return product
+
+    def _over_panels(self, count: int, multiply: Callable[[int, int], None]) -> None:
+        """Call `multiply` with the bounds of panels of rows, which do not depend on the number of threads.
+
+        The zeros of a triangular factor are left out panel by panel, which saves nearly half of the work.
+        """
+        panels = min(MAX_PANELS, max(1, count // PANEL_ROWS))
+        bounds = list(pairwise(count * panel // panels for panel in range(panels + 1)))
+        if self.threads == 1 or panels == 1:
+            for first, last in bounds:
+                multiply(first, last)
+            return
+        for _ in _pool(self.threads).map(lambda panel: multiply(*panel), bounds):
+            pass
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads of products; NumPy's products run without Python's lock, BLAS's wrappers do not."""
+    return ThreadPoolExecutor(threads)
 
 
 def _correlation(

@@ -79,6 +79,7 @@ def motion_model(
     settings: MotionSettings | None,
     series: TiltSeries,
     particles: Particles,
+    threads: int = 1,
 ) -> MotionModel:
     """Return the motion model of one tomogram's particles for the settings.
 
@@ -104,4 +105,5 @@ def motion_model(
         squared_exponential=settings.squared_exponential,
         max_deformations=settings.max_deformations,
         step_weights=None if settings.absolute else series.step_weights,
+        threads=threads,
     )

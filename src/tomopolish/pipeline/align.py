@@ -25,9 +25,6 @@ from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.solve.uncertainty import estimate_uncertainty, expected_curvature
 
-LARGE_PROBLEM = 500
-"""Particles from which on the matrix products of their motion gain from several threads."""
-
 
 def align_tomogram(
     tomogram: Tomogram,
@@ -106,12 +103,10 @@ def _align_present(
     shown = tuple(diagnostics(series, part) for part in parts) if settings.run.diagnostics else ()
     windows = join_windows(parts)
     del parts  # of several species, these are copies
-    large = settings.motion is not None and len(tomogram.particles) >= LARGE_PROBLEM
-    threads = resources.threads if large else 1
-    with threadpool_limits(threads):
+    with threadpool_limits(1):  # the solver has threads of its own, which BLAS's would disturb
         fit = fit_geometry(tomogram, windows, settings, resources, micrographs)
     del windows
-    with threadpool_limits(threads), resources.stage("uncertainty"):
+    with threadpool_limits(1), resources.stage("uncertainty"):
         problem, vector = fit.refinement.problem, fit.refinement.vector
         curvature = expected_curvature(problem, vector, fit.windows.power)
         geometry = refined_geometry(fit, curvature, settings)
@@ -119,7 +114,7 @@ def _align_present(
             problem,
             curvature,
             None if geometry.frame is None else geometry.frame.positions_share,
-            threads=1 if threads > 1 else resources.threads,  # BLAS's threads and ours never nest
+            threads=resources.threads,
         )
     result = summarise(fit, geometry, uncertainty, settings, resources.seconds)
     return replace(result, record=fit_record(fit, resources.threads), diagnostics=shown)

@@ -65,7 +65,7 @@ def build_problem(
     make_surface
         Returns the surfaces of the windows, and may consume the windows; they are made here where it is None.
     """
-    motion = motion_model(settings.motion, series, particles)
+    motion = motion_model(settings.motion, series, particles, settings.run.threads)
     deformation = deformation_model(settings.deformation, series)
     layout = Layout(
         tilts=len(series),

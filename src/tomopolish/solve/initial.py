@@ -302,23 +302,34 @@ def search_tilt(
     return turns[best], windows.grid_px[[place[best] % size, place[best] // size]]
 
 
+def undisplaced(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2"]:
+    """Return the displacement of each pair from its anchor if its particle had its input position."""
+    start = problem.layout.unpack(problem.layout.pack(parameters))
+    start.positions_px[...] = 0
+    return predicted_positions(problem, start) - problem.anchors_px
+
+
 def search_particle(
     problem: Problem,
     windows: CoarseWindows,
-    parameters: Parameters,
+    start: Float[Array, "F P 2"],
     particle: int,
+    now: Float[Array, "3"],
     candidates: Float[Array, "C 3"],
 ) -> Float[Array, "3"]:
-    """Return the most probable displacement of one particle, at the projections of `parameters`.
+    """Return the most probable displacement of one particle, at known projections.
 
     The problem's prior is included. The current displacement is returned unless a candidate is better by
     `CLEARLY_BETTER`.
+
+    Parameters
+    ----------
+    start
+        As `undisplaced` returns it; one array serves all particles.
+    now
+        Current displacement.
     """
     layout = problem.layout
-    now = parameters.positions_px[particle].copy()
-    trial = layout.unpack(layout.pack(parameters))
-    trial.positions_px[particle] = 0
-    start = predicted_positions(problem, trial) - problem.anchors_px
     tried = np.concatenate([now[None], candidates])
     scores = np.empty((1, len(tried)), dtype=np.float32)
     still = np.zeros((len(start), 1), dtype=np.int64)

@@ -27,6 +27,7 @@ from tomopolish.solve.initial import (
     search_particle,
     search_tilt,
     turns_around,
+    undisplaced,
 )
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
@@ -300,8 +301,11 @@ def search_doubtful(
     tilts = doubtful(problem, values, windows.power, axis=1)
     reach = ball(windows.range_px, coarse.step_px)
     current = layout.unpack(state.vector)
-    if free.positions_px.any():
-        places = pool.map(lambda p: search_particle(problem, coarse, current, p, reach), particles)
+    if free.positions_px.any() and len(particles):
+        start = undisplaced(problem, current)
+        places = pool.map(
+            lambda p: search_particle(problem, coarse, start, p, current.positions_px[p], reach), particles
+        )
         for p, place in zip(particles, places, strict=True):
             blocks.positions_px[p] = place
     if free.shifts_px.any():
