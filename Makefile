@@ -18,6 +18,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
 
 docs: $(STAMP)
 	$(BIN)/python -m mkdocs build --strict

@@ -41,7 +41,7 @@ from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.simulate.evaluate import evaluate_alignment
+from tomopolish.simulate.evaluate import input_geometry, match_particles
 from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
 from tomopolish.simulate.parts import Truth, simulate_tilt_series, with_true_geometry
 from tomopolish.solve import uncertainty
@@ -100,6 +100,22 @@ class Run:
     seconds: float
 
 
+def errors_of(tomogram: Tomogram, alignment: Alignment) -> GeometryErrors:
+    """Return the errors of an alignment of the tomogram's particles, of which it may lack some."""
+    names = dict(zip(tomogram.particles.rows.tolist(), tomogram.particles.names, strict=True))
+    return geometry_errors(
+        tomogram.truth,
+        Geometry(
+            projections_px=alignment.projections_px,
+            particles=match_particles(tomogram.truth, [names[int(row)] for row in alignment.rows]),
+            positions_px=alignment.positions_px,
+            trajectories_px=alignment.trajectories_px,
+            deformation=alignment.deformation,
+            left_out=tuple(image.tilt for image in alignment.left_out),
+        ),
+    )
+
+
 def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
     """Align as `tomopolish align` does."""
     begin = time.perf_counter()
@@ -111,12 +127,12 @@ def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
         SilentProgress(),
     )
     seconds = time.perf_counter() - begin
-    evaluation = evaluate_alignment(tomogram.truth, result.alignment, tomogram.particles)
-    assert evaluation.before is not None
+    stated = input_geometry(tomogram.truth)
+    assert stated is not None
     return Run(
         alignment=result.alignment,
-        errors=evaluation.after,
-        input_errors=evaluation.before,
+        errors=errors_of(tomogram, result.alignment),
+        input_errors=geometry_errors(tomogram.truth, stated),
         evaluations=result.statistics.evaluations,
         scale=result.statistics.intensity_scale,
         warnings=result.statistics.warnings,

@@ -23,7 +23,8 @@ from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import Evidence
 from tomopolish.results.verdict import SIGNIFICANCE, improbability, sentence, verdict
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
-from tomopolish.simulate.evaluate import evaluate_alignment
+from tomopolish.simulate.evaluate import geometry_of, input_geometry
+from tomopolish.simulate.geometry_errors import geometry_errors
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
     MoleculeSettings,
@@ -91,7 +92,7 @@ def simulation(seed: int, error: float, pair_snr: float, particles: int) -> Simu
 def refined_input(series: TiltSeries, particles: Particles, found: Alignment) -> tuple[TiltSeries, Particles]:
     """Return what a run's result is as the input of the next."""
     return (
-        replace(series, projections_px=found.projections_px),
+        replace(series, projections_px=found.projections_px, left_out=found.left_out),
         replace(particles, positions_px=found.positions_px),
     )
 
@@ -116,11 +117,13 @@ def one(kind: str, seed: int, pair_snr: float, particles: int) -> tuple[Evidence
             Tomogram(series=series, species=(parts,)), [prepared], ALIGN, SilentProgress()
         )
         series, parts = refined_input(series, parts, result.alignment)
-        errors = evaluate_alignment(tomogram.truth, result.alignment, tomogram.particles)
-        if rounds == 1 and errors.before is not None:
-            before = errors.before.rms_2d_angstrom
+    truth = tomogram.truth
+    stated = input_geometry(truth)
+    if rounds == 1 and stated is not None:
+        before = geometry_errors(truth, stated).rms_2d_angstrom
+    after = geometry_errors(truth, geometry_of(truth, series, parts)).rms_2d_angstrom
     assert result.statistics.evidence is not None
-    return result.statistics.evidence, before, errors.after.rms_2d_angstrom
+    return result.statistics.evidence, before, after
 
 
 def main() -> None:

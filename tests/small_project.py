@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from tomopolish import pipeline
 from tomopolish.dataset.model import (
+    Alignment,
     Deformation,
     OpticsGroup,
     Particles,
@@ -18,6 +20,7 @@ from tomopolish.dataset.model import (
     TiltSeries,
     Tomogram,
 )
+from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import relion5_projections
 from tomopolish.physics.optics import Microscope, TiltCtf
@@ -25,6 +28,9 @@ from tomopolish.pipeline import build_problem, correlation_windows, prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.simulate.evaluate import match_particles
+from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
+from tomopolish.simulate.truth import Truth
 from tomopolish.solve.problem import Problem, predicted_positions
 
 MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.1)
@@ -233,3 +239,30 @@ def align_one(
     """Refine one tomogram with particles of one structure."""
     tomogram = Tomogram(series=series, species=(particles,))
     return pipeline.align_tomogram(tomogram, [prepared], settings, SilentProgress())
+
+
+def reconstruct(
+    tomograms: Iterable[tuple[TiltSeries, Particles]], box: int, symmetry: np.ndarray, threads: int = 1
+) -> Reconstruction:
+    """Back-project all tomograms."""
+    reconstruction = empty_reconstruction(box, symmetry)
+    with ThreadPoolExecutor(threads) as pool:
+        for series, particles in tomograms:
+            reconstruction.add(series, particles, pool)
+    return reconstruction
+
+
+def errors_of(truth: Truth, alignment: Alignment, particles: Particles) -> GeometryErrors:
+    """Errors of an alignment of these particles in memory, which `evaluate` finds for its files."""
+    names = dict(zip(particles.rows.tolist(), particles.names, strict=True))
+    return geometry_errors(
+        truth,
+        Geometry(
+            projections_px=alignment.projections_px,
+            particles=match_particles(truth, [names[int(row)] for row in alignment.rows]),
+            positions_px=alignment.positions_px,
+            trajectories_px=alignment.trajectories_px,
+            deformation=alignment.deformation,
+            left_out=tuple(image.tilt for image in alignment.left_out),
+        ),
+    )

@@ -21,6 +21,7 @@ import pytest
 
 import tomopolish
 from relion_project import INPUTS, MAPS
+from star_edits import without_columns
 from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.cli.align import COMMAND, settings_from
@@ -137,7 +138,7 @@ def _other_inputs(folder: Path) -> None:
     middle = (96, 96, 125)
     cells = [table.floats(label) / 4 + centre for label, centre in zip(CENTRED, middle, strict=True)]
     pixels = dict(zip(CORNERED, map(format_floats, cells), strict=True))
-    write_star(folder / "pixels.star", star.with_table(table.without_columns(CENTRED).with_columns(pixels)))
+    write_star(folder / "pixels.star", star.with_table(without_columns(table, CENTRED).with_columns(pixels)))
     lines = (folder / "tomograms.star").read_text().rstrip("\n").split("\n")
     second = [line.replace("TS_01", "TS_02") for line in lines if line.startswith("TS_01")]
     (folder / "two_tomograms.star").write_text("\n".join([*lines, *second, ""]))

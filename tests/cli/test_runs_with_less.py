@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tomopolish
+from star_edits import without_columns
 from tomopolish.cli import run
 from tomopolish.dataset.star import StarTable, read_star, write_star
 from tomopolish.solve import uncertainty
@@ -27,7 +28,7 @@ RUNS = {
 
 def edit(path: Path, name: str, columns: dict[str, str], drop: tuple[str, ...] = ()) -> None:
     star = read_star(path)
-    table: StarTable = star.table(name).without_columns(drop)
+    table: StarTable = without_columns(star.table(name), drop)
     table = table.with_columns({label: [cell] * len(table) for label, cell in columns.items()})
     write_star(path, star.with_table(table))
 

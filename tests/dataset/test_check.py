@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from star_edits import (
     constant_map,
     constant_stack,
@@ -21,7 +22,6 @@ from star_edits import (
     set_cell,
     set_column,
 )
-
 from tomopolish.dataset.check import check_project
 from tomopolish.dataset.mrc import read_header, write_stack
 from tomopolish.dataset.project import open_dataset
@@ -42,7 +42,7 @@ def replace_text(path: str, old: str, new: str) -> None:
 
 def one_constant_tilt() -> None:
     file = read_header(Path(STACK))
-    images = [file.read_section(i) * (i != 4) for i in range(11)]
+    images = [image * (i != 4) for i, image in enumerate(file.read_volume())]
     write_stack(Path(STACK), images, count=11, size_px=(192, 192), pixel_size_angstrom=4.0)
 
 

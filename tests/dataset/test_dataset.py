@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from star_edits import set_cell
 
+from star_edits import set_cell
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.star import StarTable, read_star, write_star

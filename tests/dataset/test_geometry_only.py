@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from star_edits import drop_column, drop_table, set_column
 
+from star_edits import drop_column, drop_table, set_column
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from star_edits import edit, set_cell
 
 import tomopolish
+from star_edits import edit, set_cell
 from tomopolish.cli import run
 from tomopolish.dataset.mrc import read_header, write_stack
 from tomopolish.dataset.project import open_dataset

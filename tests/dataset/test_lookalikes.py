@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from star_edits import drop_column, drop_table, noise_map, rename_table, set_column
 
+from star_edits import drop_column, drop_table, noise_map, rename_table, set_column
 from tomopolish.dataset.contents import content_of, recognised
 from tomopolish.dataset.mrc import read_header
 from tomopolish.dataset.project import Dataset, open_dataset

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from star_edits import constant_stack, drop_column, edit, noise_map, set_cell, set_column
 
 from small_project import make_series
+from star_edits import constant_stack, drop_column, edit, noise_map, set_cell, set_column
 from tomopolish.dataset.check import check_project
 from tomopolish.dataset.defocus_checks import defocus_warnings
 from tomopolish.dataset.model import TiltSeries

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from star_edits import copy_row, drop_column, set_cell, set_column
 
+from star_edits import copy_row, drop_column, set_cell, set_column
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.relion.particles import (

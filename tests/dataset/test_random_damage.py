@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from star_edits import set_cell
 
+from star_edits import set_cell
 from tomopolish.dataset.check import check_project
 from tomopolish.dataset.mrc import read_header
 from tomopolish.dataset.project import open_dataset

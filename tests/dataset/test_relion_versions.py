@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from star_edits import drop_column, edit, set_column
 
+from star_edits import drop_column, edit, set_column, without_columns
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.particles import CENTRED, CORNERED
@@ -25,7 +25,7 @@ def opened(start: str, version: int | None = None) -> Dataset:
 def in_pixels(positions_px: np.ndarray) -> None:
     """Give the RELION 5 particle set positions in px only."""
     cells = {label: format_floats(positions_px[:, i]) for i, label in enumerate(CORNERED)}
-    edit("particles.star", "particles", lambda t: t.without_columns(CENTRED).with_columns(cells))
+    edit("particles.star", "particles", lambda t: without_columns(t, CENTRED).with_columns(cells))
 
 
 def test_relion_5_reads_pixels_without_adding_one(project: Path) -> None:

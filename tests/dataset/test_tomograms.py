@@ -10,8 +10,8 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-from star_edits import drop_column, rename_table, set_cell, set_column
 
+from star_edits import drop_column, rename_table, set_cell, set_column
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.dataset.mrc import write_stack
 from tomopolish.dataset.relion.tomogram_writer import TomogramSetWriter

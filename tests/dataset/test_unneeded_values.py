@@ -8,8 +8,8 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-from star_edits import copy_row, drop_column, drop_table, edit, set_cell, set_column
 
+from star_edits import copy_row, drop_column, drop_table, edit, set_cell, set_column
 from tomopolish.dataset.check import check_project
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset

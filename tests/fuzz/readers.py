@@ -89,9 +89,8 @@ def survive_mrc(content: bytes) -> str:
         def read() -> None:
             file = read_header(path)
             for section in range(min(file.shape[0], 3)):
-                image = file.read_section(section)
-                assert image.dtype == np.float32
-                assert image.shape == file.shape[1:]
+                image = np.empty(file.shape[1:], dtype=np.float32)
+                file.read_section_into(section, image)
 
         return _attempt(read)
 

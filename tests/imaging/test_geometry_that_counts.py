@@ -11,10 +11,9 @@ import scipy.fft
 from scipy.ndimage import affine_transform
 
 from relion_runs import open_project, open_result, solve_windows
-from small_project import make_settings
+from small_project import make_settings, reconstruct
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
-from tomopolish.imaging.backproject import reconstruct
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.physics.symmetry import point_group
 from tomopolish.simulate.parts import (

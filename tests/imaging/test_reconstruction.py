@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.fft
 
+from small_project import reconstruct
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
-from tomopolish.imaging.backproject import reconstruct
 from tomopolish.imaging.fsc import shell_correlation
 from tomopolish.physics.symmetry import point_group
 from tomopolish.simulate.parts import (

@@ -18,7 +18,7 @@ from relion_runs import (
     rms_error_angstrom,
     solve_windows,
 )
-from small_project import align_one, compute_windows, make_settings
+from small_project import align_one, compute_windows, errors_of, make_settings
 from tomopolish import pipeline
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
@@ -31,7 +31,7 @@ from tomopolish.physics.geometry import (
 )
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings, FitSettings, RunSettings, WindowSettings
-from tomopolish.simulate.evaluate import evaluate_alignment, geometry_of
+from tomopolish.simulate.evaluate import geometry_of
 from tomopolish.simulate.geometry_errors import geometry_errors
 from tomopolish.simulate.parts import read_truth
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
@@ -77,7 +77,7 @@ def assert_better_than_relion(root: Path, box: int, reach: int, published_error:
         assert ours.error_angstrom < their_error
         truth = truths[name]
         before = geometry_errors(truth, geometry_of(truth, series, particles))
-        after = evaluate_alignment(truth, ours.result.alignment, particles).after
+        after = errors_of(truth, ours.result.alignment, particles)
         assert after.net_rotation_degrees < 1.2 * before.net_rotation_degrees
         assert after.rms_view_degrees < 0.5 * before.rms_view_degrees
         relion_errors2.append(their_error**2)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from small_project import align_one, make_settings
+from small_project import align_one, errors_of, make_settings
 from tomopolish.pipeline import prepare
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.settings.simulated_structure import MoleculeSettings
@@ -18,7 +18,6 @@ from tomopolish.settings.simulation import (
     SimulationSettings,
     SpecimenSettings,
 )
-from tomopolish.simulate.evaluate import evaluate_alignment
 from tomopolish.simulate.structure import build_structure
 from tomopolish.simulate.tomogram import simulate_tomogram
 
@@ -50,8 +49,8 @@ def test_motion_of_a_hybrid_scheme_is_recovered() -> None:
         options = make_settings(32, 8, motion=asked)
         references = prepare(structure.references, options)
         results[name] = align_one(tomogram.series, tomogram.particles, references, options)
-        found = evaluate_alignment(tomogram.truth, results[name].alignment, tomogram.particles)
-        errors[name] = found.after.rms_trajectory_angstrom
+        found = errors_of(tomogram.truth, results[name].alignment, tomogram.particles)
+        errors[name] = found.rms_trajectory_angstrom
     assert errors["own exposure"] < 0.85 * errors["the first's"]
     said = " ".join(results["own exposure"].statistics.warnings)
     assert "differ in exposure (2 to 50 e⁻/Å²)" in said and "images of 2 e⁻/Å²" in said

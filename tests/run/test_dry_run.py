@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from small_project import make_particles, make_series, make_settings
+from star_edits import without_columns
 from tomopolish.cli import run
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.star import read_star, write_star
@@ -35,7 +36,7 @@ def set_column(path: str, table: str, label: str, value: str) -> None:
 def drop_column(path: str, table: str, *labels: str) -> None:
     star = read_star(path)
     Path(path).unlink()
-    write_star(path, star.with_table(star.table(table).without_columns(labels)))
+    write_star(path, star.with_table(without_columns(star.table(table), labels)))
 
 
 def two_faults() -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from small_project import make_settings
+from small_project import errors_of, make_settings
 from tomopolish import pipeline
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.progress import SilentProgress
-from tomopolish.simulate.evaluate import evaluate_alignment
 from tomopolish.simulate.motion import ExposureSteps, continued_trajectories, random_trajectories
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
@@ -64,8 +63,8 @@ def test_a_second_species_lowers_the_error_of_the_first(seed: int) -> None:
     for count in (1, len(species)):
         tomogram = Tomogram(series=series, species=tuple(s.particles for s in species[:count]))
         result = pipeline.align_tomogram(tomogram, references[:count], settings, SilentProgress())
-        found = evaluate_alignment(species[0].truth, result.alignment, species[0].particles)
-        errors.append(found.after.rms_2d_angstrom)
+        found = errors_of(species[0].truth, result.alignment, species[0].particles)
+        errors.append(found.rms_2d_angstrom)
     alone, together = errors
     assert together < 0.8 * alone < 0.4 * 7
 

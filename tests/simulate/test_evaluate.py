@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from small_project import errors_of
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import rotation_from_vector
-from tomopolish.simulate.evaluate import evaluate_alignment, evaluate_project, input_geometry
+from tomopolish.simulate.evaluate import evaluate_project, input_geometry
 from tomopolish.simulate.geometry_errors import Geometry, geometry_errors
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
@@ -191,17 +192,16 @@ def test_alignments_in_memory_and_on_disk_agree(tmp_path: Path, monkeypatch: pyt
             rows=particles.rows,
             positions_px=particles.positions_px + 0.5,
         )
-        in_memory[name] = evaluate_alignment(truths[name], alignments[name], particles)
+        in_memory[name] = errors_of(truths[name], alignments[name], particles)
     dataset.write(Path("out"), alignments, motion=False)
     # From the project's folder, as RELION's users work, and from anywhere else.
     for folder in (tmp_path / "project", tmp_path):
         monkeypatch.chdir(folder)
         evaluation = evaluate_project(tmp_path / "project" / "out", tmp_path / "project" / "truth.json")
-        assert evaluation.visible_pairs == sum(t.after.visible_pairs for t in in_memory.values())
+        assert evaluation.visible_pairs == sum(errors.visible_pairs for errors in in_memory.values())
         for tomogram in evaluation.tomograms:
             memory = in_memory[tomogram.tomogram]
-            assert tomogram.before is not None and memory.before is not None
-            assert tomogram.before.rms_2d_angstrom == pytest.approx(memory.before.rms_2d_angstrom, abs=1e-4)
+            assert tomogram.after.rms_2d_angstrom == pytest.approx(memory.rms_2d_angstrom, rel=1e-4)
         line = evaluation.summary()
         assert f"{evaluation.rms_2d_after_angstrom:.3f} Å after" in line and "2 tomogram(s)" in line
 
@@ -217,9 +217,9 @@ def test_particles_are_matched_by_name(truth: Truth) -> None:
         trajectories_px=truth.trajectories_px[order],
         deformation=truth.deformation,
     )
-    evaluation = evaluate_alignment(truth, alignment, tomogram.particles)
-    assert evaluation.after.rms_2d_angstrom == pytest.approx(0, abs=1e-9)
-    assert evaluation.after.visible_pairs == truth.visible[order].sum()
+    errors = errors_of(truth, alignment, tomogram.particles)
+    assert errors.rms_2d_angstrom == pytest.approx(0, abs=1e-9)
+    assert errors.visible_pairs == truth.visible[order].sum()
 
 
 def test_results_that_do_not_belong_to_the_truth_are_refused(truth: Truth, tmp_path: Path) -> None:
@@ -235,11 +235,11 @@ def test_results_that_do_not_belong_to_the_truth_are_refused(truth: Truth, tmp_p
         positions_px=truth.positions_px,
     )
     with pytest.raises(InputError, match="knows none"):
-        evaluate_alignment(truth, alignment, strangers)
+        errors_of(truth, alignment, strangers)
     nameless = replace(truth, particle_names=None)
     fewer = replace(alignment, rows=strangers.rows[:3], positions_px=truth.positions_px[:3])
     with pytest.raises(InputError, match="3 particles, the truth 7"):
-        evaluate_alignment(nameless, fewer, strangers)
+        errors_of(nameless, fewer, strangers)
 
 
 def test_a_project_with_another_truth_is_refused(mini: Path, tmp_path: Path) -> None:

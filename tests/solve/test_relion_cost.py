@@ -21,7 +21,7 @@ from tomopolish.physics.geometry import project_trajectories, rotation_vector, t
 from tomopolish.pipeline import build_problem
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
-from tomopolish.solve.surface import CATMULL_ROM, DisplacementSurface
+from tomopolish.solve.surface import DisplacementSurface
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ GOLDEN_RUNS = MINI_RUNS | {
     "deformation_linear": warp("linear"),
     "deformation_Fourier_per_frame": warp("Fourier", per_frame=True),
 }
+
+CATMULL_ROM = np.array([[0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1, 1]]) / 2
+"""Weights of four samples as polynomials in the fraction, as in RELION."""
 
 
 @cache

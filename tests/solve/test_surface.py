@@ -11,7 +11,6 @@ from small_project import make_windows
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.solve.surface import (
     B_SPLINE,
-    CATMULL_ROM,
     DisplacementSurface,
     evaluate_surface,
     smooth_surface,
@@ -24,11 +23,11 @@ def windows(step_px: float = 1.0) -> CorrelationWindows:
     return make_windows(np.random.default_rng(1), tilts=3, particles=4, range_px=RANGE, step_px=step_px)
 
 
-def raw_surface(found: CorrelationWindows, basis: np.ndarray, penalty: float = 0.0) -> DisplacementSurface:
+def raw_surface(found: CorrelationWindows, penalty: float = 0.0) -> DisplacementSurface:
     return DisplacementSurface(
         coefficients=found.values,
         visible=found.visible,
-        basis=basis,
+        basis=B_SPLINE,
         origin=found.origin,
         step_px=found.step_px,
         range_px=RANGE,
@@ -44,13 +43,13 @@ def at(surface: DisplacementSurface, x: float, y: float) -> np.ndarray:
 def test_window_values_hold_everywhere_inside_the_range(step_px: float) -> None:
     found = windows(step_px)
     scale = np.abs(found.values).max()
-    for surface in (smooth_surface(found), raw_surface(found, CATMULL_ROM)):
-        for ix in range(4, found.values.shape[-1] - 3):
-            x = (ix - found.origin) * step_px
-            assert abs(x) <= RANGE
-            value = at(surface, x, -2 * step_px)
-            expected = found.values[:, :, found.origin - 2, ix]
-            np.testing.assert_allclose(value, np.where(found.visible, expected, 0), atol=2e-6 * scale)
+    surface = smooth_surface(found)
+    for ix in range(4, found.values.shape[-1] - 3):
+        x = (ix - found.origin) * step_px
+        assert abs(x) <= RANGE
+        value = at(surface, x, -2 * step_px)
+        expected = found.values[:, :, found.origin - 2, ix]
+        np.testing.assert_allclose(value, np.where(found.visible, expected, 0), atol=2e-6 * scale)
 
 
 def test_smooth_functions_are_followed_between_samples() -> None:
@@ -62,35 +61,28 @@ def test_smooth_functions_are_followed_between_samples() -> None:
         return np.cos(0.7 * x + 0.3) * np.sin(0.5 * y - 0.2)
 
     found.values[:] = wave(d[None, :], d[:, None])
-    spline, catmull = smooth_surface(found), raw_surface(found, CATMULL_ROM)
+    spline = smooth_surface(found)
     for x, y in np.random.default_rng(2).uniform(-RANGE + 2, RANGE - 2, (50, 2)):
         expected = np.where(found.visible, wave(x, y), 0)
         np.testing.assert_allclose(at(spline, x, y), expected, atol=5e-3)
-        np.testing.assert_allclose(at(catmull, x, y), expected, atol=2e-2)
 
 
-@pytest.mark.parametrize("basis", [CATMULL_ROM, B_SPLINE])
-def test_weights_sum_to_one_and_keep_linear_functions(basis: np.ndarray) -> None:
+def test_weights_sum_to_one_and_keep_linear_functions() -> None:
     t = np.linspace(0, 1, 7)
-    weights = basis @ np.stack([t**k for k in range(4)])
+    weights = B_SPLINE @ np.stack([t**k for k in range(4)])
     np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-15)
     np.testing.assert_allclose(np.array([-1, 0, 1, 2]) @ weights, t, atol=1e-14)
-
-
-def test_catmull_rom_passes_through_the_samples() -> None:
-    np.testing.assert_array_equal(CATMULL_ROM[:, 0], [0, 1, 0, 0])
-    np.testing.assert_allclose(CATMULL_ROM.sum(axis=1), [0, 0, 1, 0], atol=1e-15)
 
 
 coordinate = st.floats(-RANGE - 6, RANGE + 6)
 
 
-@given(x=coordinate, y=coordinate, basis=st.sampled_from([0, 1]), penalty=st.sampled_from([0.0, 7.0]))
-def test_derivatives_by_finite_differences(x: float, y: float, basis: int, penalty: float) -> None:
+@given(x=coordinate, y=coordinate, penalty=st.sampled_from([0.0, 7.0]))
+def test_derivatives_by_finite_differences(x: float, y: float, penalty: float) -> None:
     found = windows(0.5)
-    surface = raw_surface(found, (CATMULL_ROM, B_SPLINE)[basis], penalty)
+    surface = raw_surface(found, penalty)
     h = 1e-5
-    # the second derivative of Catmull–Rom jumps at samples, that of the penalty at the range
+    # the third derivative of the spline jumps at samples, the second one of the penalty at the range
     sample = np.array([x, y]) / 0.5
     assume(np.abs(sample - np.rint(sample)).min() > 1e-4 and abs(np.hypot(x, y) - RANGE) > 1e-3)
     shape = (*surface.visible.shape, 2)
@@ -112,7 +104,7 @@ def test_derivatives_by_finite_differences(x: float, y: float, basis: int, penal
 def test_beyond_its_support_a_surface_is_zero_but_for_the_penalty() -> None:
     found = windows()
     for penalty in (0.0, 3.0):
-        surface = raw_surface(found, CATMULL_ROM, penalty)
+        surface = raw_surface(found, penalty)
         for x, y in ((40.0, 0.0), (0.0, -40.0), (1e6, 1e6), (-1e6, 3.0)):
             expected = -penalty * (np.hypot(x, y) - RANGE) ** 2
             np.testing.assert_allclose(at(surface, x, y), np.where(found.visible, expected, 0), rtol=1e-12)

@@ -87,13 +87,11 @@ class MrcFile:
         """Size of one section."""
         return self.shape[1] * self.shape[2] * np.dtype(self.dtype).itemsize
 
-    def read_section(self, section: int) -> Float32[Array, "h w"]:
-        """Read one section (from 0) as float32; raises RunError when the file is gone or shorter now."""
-        _, h, w = self.shape
-        return self._read(section, 0, h * w).reshape(h, w)
-
     def read_section_into(self, section: int, image: Float32[Array, "n w"], row: int = 0) -> None:
-        """As `read_section`, into memory that is there already; as many rows as that has, from `row` on."""
+        """Read as many rows of a section (from 0) as `image` has, from `row` on, into `image`.
+
+        Raises RunError when the file is gone or shorter now.
+        """
         first = row * self.shape[2]
         if np.dtype(self.dtype) != image.dtype or not image.flags.c_contiguous:
             values = self._samples(section, first, image.size).reshape(image.shape)
@@ -111,12 +109,12 @@ class MrcFile:
             raise self._cut_off(section)
 
     def read_row(self, section: int, row: int) -> Float32[Array, "w"]:
-        """Read a single row of a section; raises RunError as `read_section`."""
+        """Read a single row of a section; raises RunError as `read_section_into` does."""
         w = self.shape[2]
         return self._read(section, row * w, w)
 
     def read_volume(self) -> Float32[Array, "z y x"]:
-        """Read all sections; raises RunError as `read_section`, and InputError when they are too many."""
+        """Read all sections; raises RunError as the others do, and InputError when they are too many."""
         self.check_volume()
         return self._read(0, 0, int(np.prod(self.shape))).reshape(self.shape)
 

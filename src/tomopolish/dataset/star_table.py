@@ -6,7 +6,7 @@ as the very string it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -189,11 +189,6 @@ class StarTable:
                 raise ValueError(f"{self.place}: {label} has {len(cells)} cells for {len(self)} rows")
             columns[self.spelling(label)] = cells if isinstance(cells, Cells) else list(cells)
         return replace(self, columns=columns)
-
-    def without_columns(self, labels: Iterable[str]) -> StarTable:
-        """Return a copy without some columns."""
-        drop = set(map(self.spelling, labels))
-        return replace(self, columns={k: v for k, v in self.columns.items() if k not in drop})
 
     def _bad(self, label: str, row: int, wanted: str) -> InputError:
         cell = self.strings(label)[row]

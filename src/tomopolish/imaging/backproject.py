@@ -8,8 +8,7 @@ noise power (docs/conventions.md). Their quotient is the map's unitary transform
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,20 +123,6 @@ def empty_reconstruction(box_px: int, symmetry: Float[Array, "G 3 3"]) -> Recons
     return Reconstruction(
         box_px=box_px, symmetry=symmetry.astype(np.float32), totals=np.zeros(shape, np.float32)
     )
-
-
-def reconstruct(
-    tomograms: Iterable[tuple[TiltSeries, Particles]],
-    box_px: int,
-    symmetry: Float[Array, "G 3 3"],
-    threads: int = 1,
-) -> Reconstruction:
-    """Back-project all tomograms; the maps do not depend on the number of threads."""
-    reconstruction = empty_reconstruction(box_px, symmetry)
-    with ThreadPoolExecutor(threads) as pool:
-        for series, particles in tomograms:
-            reconstruction.add(series, particles, pool)
-    return reconstruction
 
 
 def _task(

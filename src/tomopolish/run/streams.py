@@ -30,18 +30,14 @@ class Losses:
         Reason why the first write failed; None where none did.
     is_reader_gone
         Whether the reader has gone, as after ``| head``.
-    writes
-        Number of writes that failed.
     """
 
     name: str
     reason: str | None = None
     is_reader_gone: bool = False
-    writes: int = 0
 
     def count(self, problem: Exception) -> None:
         """Count a write that failed."""
-        self.writes += 1
         if self.reason is None:
             self.is_reader_gone = getattr(problem, "errno", None) == errno.EPIPE
             self.reason = str(getattr(problem, "strerror", None) or CLOSED)

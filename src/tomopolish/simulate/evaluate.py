@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, Particles, TiltSeries
+from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
 from tomopolish.dataset.relion.uncertainty import read_left_out
@@ -102,29 +102,6 @@ def geometry_of(truth: Truth, series: TiltSeries, particles: Particles) -> Geome
     )
 
 
-def evaluate_alignment(truth: Truth, alignment: Alignment, particles: Particles) -> TomogramEvaluation:
-    """Evaluate an alignment in memory of these input particles."""
-    place = {int(row): i for i, row in enumerate(particles.rows)}
-    names = tuple(particles.names[place[int(row)]] for row in alignment.rows)
-    index = match_particles(truth, names)
-    is_known = index >= 0
-    trajectories = alignment.trajectories_px
-    geometry = Geometry(
-        projections_px=alignment.projections_px,
-        particles=index[is_known],
-        positions_px=alignment.positions_px[is_known],
-        trajectories_px=None if trajectories is None else trajectories[is_known],
-        deformation=alignment.deformation,
-        left_out=tuple(image.tilt for image in alignment.left_out),
-    )
-    before = _alike(input_geometry(truth), geometry)
-    return TomogramEvaluation(
-        tomogram=truth.name,
-        after=geometry_errors(truth, geometry),
-        before=None if before is None else geometry_errors(truth, before),
-    )
-
-
 def match_particles(truth: Truth, names: Sequence[str]) -> Int[Array, "P"]:
     """Return the index in the truth of each named particle, −1 for unknown names.
 
@@ -143,11 +120,6 @@ def match_particles(truth: Truth, names: Sequence[str]) -> Int[Array, "P"]:
     if not np.any(index >= 0):
         raise InputError(f"{truth.name}: the truth knows none of the result's particles; give its own truth")
     return index
-
-
-def _alike(before: Geometry | None, after: Geometry) -> Geometry | None:
-    """Return the geometry before with the left-out tilt images of the geometry after."""
-    return before and replace(before, left_out=after.left_out)
 
 
 def evaluate_dataset(

@@ -21,15 +21,6 @@ def warp_displacement_px(
     return np.einsum("fpdn,fn->fpd", basis, deformation.coefficients)
 
 
-def coefficient_count(model: str, grid: tuple[int, int]) -> int:
-    """Return the number of coefficients of one warp."""
-    if model == "linear":
-        return 3
-    if model == "spline":
-        return 8 * grid[0] * grid[1]
-    return 4 * len(fourier_frequencies(grid))
-
-
 def warp_basis(
     model: str, grid: tuple[int, int], positions_px: Float[Array, "F P 2"], image_size_px: tuple[int, int]
 ) -> Float[Array, "F P 2 n"]:

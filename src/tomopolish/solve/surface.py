@@ -17,9 +17,6 @@ from tomopolish.solve.workers import one_blas_thread
 
 Array = np.ndarray
 
-CATMULL_ROM = np.array([[0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1, 1]]) / 2
-"""Weights of four samples as polynomials in the fraction; the gradient is continuous; as in RELION."""
-
 B_SPLINE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
 """Weights of four B-spline coefficients; the curvature is continuous as well."""
 
@@ -36,7 +33,7 @@ class DisplacementSurface:
     coefficients
         ``[tilt, particle, y, x]``, for `basis`.
     basis
-        `CATMULL_ROM` or `B_SPLINE`.
+        Weights of four coefficients as polynomials in the fraction, such as `B_SPLINE`.
     origin
         Index of displacement zero.
     range_px, range_penalty

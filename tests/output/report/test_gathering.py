@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,17 @@ from made_results import IMAGE, PIXEL, make_result
 from tomopolish.dataset.model import AlignmentErrors
 from tomopolish.output.report import gather
 from tomopolish.output.report.gather import POOR, WEAK, sample, tomogram_details, tomogram_summary
-from tomopolish.output.report.packing import packed, page_json, rounded, unpacked
+from tomopolish.output.report.packing import packed, page_json, rounded
 from tomopolish.output.report.page import figure
 from tomopolish.output.report.payload import details_payload
 from tomopolish.physics.geometry import project
 from tomopolish.results.tomogram import TomogramResult
+
+
+def unpacked(block: dict[str, Any]) -> np.ndarray:
+    """Turn a packed array back into one, as the page's script does."""
+    steps = np.frombuffer(base64.b64decode(block["i16"]), dtype="<i2").reshape(block["shape"])
+    return np.where(steps == -32768, np.nan, steps * block["step"])
 
 
 def test_packed_arrays_come_back_to_a_part_in_65000() -> None:

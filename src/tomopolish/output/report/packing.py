@@ -30,12 +30,6 @@ def packed(values: Array) -> dict[str, Any]:
     return {"shape": list(values.shape), "step": step, "i16": base64.b64encode(steps.tobytes()).decode()}
 
 
-def unpacked(block: dict[str, Any]) -> Array:
-    """Return the array from which `packed` made `block`."""
-    steps = np.frombuffer(base64.b64decode(block["i16"]), dtype="<i2").reshape(block["shape"])
-    return np.where(steps == MISSING, np.nan, steps * block["step"])
-
-
 def rounded(values: Array, digits: int = 5) -> Any:
     """Return an array as nested lists with `digits` significant digits; None where a value is not finite."""
     values = np.asarray(values, dtype=np.float64)

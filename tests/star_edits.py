@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,10 @@ import numpy as np
 
 from tomopolish.dataset.mrc import write_stack, write_volume
 from tomopolish.dataset.star import StarTable, read_star, write_star
+
+
+def without_columns(table: StarTable, labels: Iterable[str]) -> StarTable:
+    return replace(table, columns={k: v for k, v in table.columns.items() if k not in set(labels)})
 
 
 def edit(path: str | Path, table: str, change: Callable[[StarTable], StarTable]) -> None:
@@ -44,7 +48,7 @@ def set_column(path: str | Path, table: str, label: str, value: str) -> None:
 
 
 def drop_column(path: str | Path, table: str, *labels: str) -> None:
-    edit(path, table, lambda t: t.without_columns(labels))
+    edit(path, table, lambda t: without_columns(t, labels))
 
 
 def keep_rows(path: str | Path, table: str, rows: slice) -> None:
