@@ -60,7 +60,7 @@ def test_options_win_over_the_profile_and_add_to_its_lists(tmp_path: Path) -> No
         ("workers: many", "workers is 'many', but must be a number"),
         ("worker: 3", "'worker' is unknown"),
         ("slurm_directive: [1]", "must be a list of texts"),
-        ("- 3", "no options in it"),
+        ("- 3", "contains no options"),
         ("{", "not a YAML file"),
         ("!!python/object/apply:os.mkdir [exploded]", "not a YAML file"),
     ],

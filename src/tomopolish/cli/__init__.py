@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported here: `tomopolish --help` answers at once."""
+"""The command line. No slow import happens here, so that `tomopolish --help` answers at once."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from tomopolish.version import __version__
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
-    "tune": "Find the motion prior that suits a project.",
-    "simulate": "Write a complete project whose truth is known.",
-    "report": "Write the report of an output folder once more.",
+    "tune": "Determine the motion prior of a project from its images.",
+    "simulate": "Write a complete simulated project with a known truth.",
+    "report": "Write the report of an output folder again.",
     "evaluate": "Compare a result with the truth of a simulation.",
-    "reconstruct": "Half maps and their FSC from an optimisation set.",
-    "export": "Alignments and positions for other programs.",
-    "demo": "Simulate, align and evaluate, in about a minute.",
+    "reconstruct": "Reconstruct half maps and their FSC from an optimisation set.",
+    "export": "Write alignments and positions for other programs.",
+    "demo": "Simulate, align and evaluate a small project in about a minute.",
     "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
-    "relion-align": "What those wrappers call.",
-    "relion-external": "The executable of an External job of RELION's GUI.",
+    "relion-align": "Run align as these wrappers do.",
+    "relion-external": "Run align from an External job of RELION's GUI.",
 }
 
 
 class Commands(click.Group):
-    """The commands; each lives in the module of its name, which is imported when it is asked for."""
+    """The commands; each is in the module of its name, which is imported when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the help."""
+        """Return the names in the order of the help."""
         return list(SUMMARIES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command; None where there is none of that name."""
+        """Import and return a command; None where there is no command of that name."""
         if cmd_name not in SUMMARIES:
             return None
         command: click.Command = importlib.import_module(
@@ -70,9 +70,9 @@ COMMANDS = click.version_option(__version__, prog_name="tomopolish")(COMMANDS)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out one command line; returns the exit status and raises nothing.
+    """Carry out a command line and return its exit status; raises nothing.
 
-    Under RELION's pipeline the job's exit file tells how it ended, be it by an option that does not exist.
+    Under RELION's pipeline the job's exit file says how it ended, even if an option does not exist.
     """
     if "align" not in arguments[:2] or not any(a.startswith("--pipeline_control") for a in arguments):
         with ending_in_order() as ending:
@@ -108,7 +108,7 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
             error: BaseException = problem
             if invocation.debug:
                 traceback.print_exc()
-            if isinstance(error, click.Abort):  # what click makes of a KeyboardInterrupt
+            if isinstance(error, click.Abort):  # click's replacement of a KeyboardInterrupt
                 error = error.__cause__ or KeyboardInterrupt()
             error = ending.request or error  # an interrupted library may have raised anything
             return explain(error, arguments, ending.advice), error
@@ -116,9 +116,9 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
 
 
 def main() -> None:
-    """Entry point of the `tomopolish` executable."""
+    """Run the `tomopolish` executable."""
     arguments = sys.argv[1:]
-    with forgiving_standard_streams() as losses:  # before others open files: it fills the closed numbers
+    with forgiving_standard_streams() as losses:  # first, since it fills the numbers of closed streams
         with ending_in_order(own_process=True):
             status = run(arguments)
         sys.stdout.flush()
@@ -127,7 +127,7 @@ def main() -> None:
 
 
 def _prints_its_result(arguments: Sequence[str]) -> bool:
-    """Whether stdout gets what the command is for, and not only messages about it."""
+    """Return whether the command's result goes to stdout, and not only messages."""
     return not arguments or arguments[0] == "evaluate" or not {"--help", "--version"}.isdisjoint(arguments)
 
 

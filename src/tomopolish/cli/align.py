@@ -1,4 +1,4 @@
-"""`tomopolish align`: RELION's own options, to settings, to a run."""
+"""`tomopolish align`: RELION's options, turned into settings and a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ONLY_WITH = {
     "--motion": ("s_vel", "s_div", "abs_params", "sq_exp_ker", "max_ed"),
     "--deformation": ("def_w", "def_h", "def_model", "def_reg", "per_frame_deformation"),
 }
-"""Options that do nothing unless another one is given."""
+"""Options that do nothing without another option."""
 
 NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]] = {
     "--def_model linear": (lambda v: v["deformation"] and v["def_model"] == "linear", ("def_w", "def_h")),
@@ -43,7 +43,7 @@ NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]]
         ("per_frame_noise", "hold_out"),
     ),
 }
-"""Options that do nothing where another one is given: its name, whether it is, and theirs."""
+"""Option → whether it is in use, and the options that do nothing with it."""
 
 
 def _sections() -> list[Section]:
@@ -56,13 +56,13 @@ def _input() -> Section:
         "--i", "STAR", "Optimisation set; one for each of several species, or a YAML file that lists them.",
         type=FILE, multiple=True,
     )  # fmt: skip
-    section.value("--p", "STAR", "Particle set, instead of the optimisation set's.", type=FILE)
-    section.value("--t", "STAR", "Tomogram set, instead of the optimisation set's.", type=FILE)
-    section.value("--mot", "STAR", "Particle trajectories to start from.", type=FILE)
-    section.value("--ref1", "MRC", "Half map 1.", type=FILE)
-    section.value("--ref2", "MRC", "Half map 2.", type=FILE)
-    section.value("--mask", "MRC", "Mask of the reference.", type=FILE)
-    section.value("--fsc", "STAR", "FSC of the reference, as a postprocess.star holds it.", type=FILE)
+    section.value("--p", "STAR", "Particle set; overrides that of --i.", type=FILE)
+    section.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
+    section.value("--mot", "STAR", "Trajectory set to start from; overrides that of --i.", type=FILE)
+    section.value("--ref1", "MRC", "Reference half map 1; overrides that of --i.", type=FILE)
+    section.value("--ref2", "MRC", "Reference half map 2; overrides that of --i.", type=FILE)
+    section.value("--mask", "MRC", "Reference mask; overrides that of --i.", type=FILE)
+    section.value("--fsc", "STAR", "Reference FSC, a postprocess.star; overrides that of --i.", type=FILE)
     relion_version_option(section)
     return section
 
@@ -70,109 +70,138 @@ def _input() -> Section:
 def _alignment() -> Section:
     section = Section("Alignment")
     section.value(
-        "--b", "PX", "Box that is cut around each particle; even. One, or one for each --i.",
+        "--b", "PX",
+        "Box size: edge of the box around each particle image; even. One value, or one for each --i.",
         type=int, multiple=True,
     )  # fmt: skip
-    section.value("--r", "PX", "Largest displacement that is searched.", type=int, default=20)
-    section.flag("--const_p", "Keep the particles' positions.")
-    section.flag("--const_a", "Keep the projections' angles.")
-    section.flag("--const_s", "Keep the projections' shifts.")
-    section.flag("--shift_only", "Refine one shift per tilt image, from whole predicted micrographs.")
-    section.flag("--shift_only_by_particles", "With --shift_only: from the particles' windows instead.")
-    section.value("--range_reg", "PER_PX2", "Penalty on displacements beyond --r.", type=NUMBER, default=0.0)
     section.value(
-        "--it", "N", "Most iterations of the solver; 0: until it has converged.", type=int, default=0
+        "--r", "PX", "Range of the search: largest displacement of a particle image.", type=int, default=20
     )
-    section.value("--min_frame", "N", "First tilt image used, by exposure.", type=int, default=0)
-    section.value("--max_frame", "N", "Last tilt image used, by exposure; -1: all.", type=int, default=-1)
-    add_tilt_options(section)
-    section.value("--pad", "FACTOR", "Oversampling of the windows.", type=NUMBER, default=1.0)
+    section.flag("--const_p", "Keep the positions of particles constant.")
+    section.flag("--const_a", "Keep the angles of tilt images constant.")
+    section.flag("--const_s", "Keep the shifts of tilt images constant.")
+    section.flag("--shift_only", "Refine only one shift per tilt image, by complete predicted micrographs.")
+    section.flag(
+        "--shift_only_by_particles", "With --shift_only: use the particles' correlation windows instead."
+    )
     section.value(
-        "--ref_scale", "FACTOR", "Factor applied to the references; auto: estimated where far off.",
+        "--range_reg",
+        "PER_PX2",
+        "Penalty on displacements beyond --r, log-likelihood per px².",
+        type=NUMBER,
+        default=0.0,
+    )
+    section.value(
+        "--it", "N", "Maximum number of iterations; 0: iterate until convergence.", type=int, default=0
+    )
+    section.value(
+        "--min_frame", "N", "First tilt image that is used, counted from 0 by exposure.", type=int, default=0
+    )
+    section.value(
+        "--max_frame", "N", "Last tilt image that is used, counted from 0 by exposure; -1: the last.",
+        type=int, default=-1,
+    )  # fmt: skip
+    add_tilt_options(section)
+    section.value("--pad", "FACTOR", "Oversampling of the correlation windows.", type=NUMBER, default=1.0)
+    section.value(
+        "--ref_scale", "FACTOR",
+        "Factor on the references; auto: it is estimated, and applied above 1.5 or below 1/1.5.",
         type=str, default="auto",
     )  # fmt: skip
     section.value(
         "--hold_out", "FRACTION",
-        "Share of the particle images that a first fit does without, to judge it; 0: none; auto: a tenth.",
+        "Fraction of particle images held out of a first fit, to judge it; 0: none; auto: 0.1 or more.",
         type=str, default="auto",
     )  # fmt: skip
-    section.flag("--aniso", "Refused: it does nothing in RELION.")
-    section.flag("--per_tilt_aniso", "Refused: it does nothing in RELION.")
+    section.flag("--aniso", "Refused, because it does nothing in RELION.")
+    section.flag("--per_tilt_aniso", "Refused, because it does nothing in RELION.")
     return section
 
 
 def _weights() -> Section:
     section = Section("Weights of frequencies")
     section.value(
-        "--freq_cutoff", "ANGSTROM", "Best resolution used; -1: from the FSC.", type=NUMBER, default=-1.0
-    )
+        "--freq_cutoff", "ANGSTROM", "Highest resolution that is used; -1: determined by the FSC.",
+        type=NUMBER, default=-1.0,
+    )  # fmt: skip
     section.value(
-        "--fsc_thresh_width", "SHELLS", "Width of the flank after the FSC's last shell.",
+        "--fsc_thresh_width", "SHELLS", "Width of the soft edge beyond the FSC's last shell, Fourier shells.",
         type=NUMBER, default=5.0,
     )  # fmt: skip
     section.flag("--use_SNR_weight", "Weight by the reference's signal-to-noise ratio.")
-    section.flag("--per_frame_noise", "One noise spectrum per tilt image instead of one per series.")
-    section.flag("--no_whiten", "Do not weight by the noise.")
-    section.flag("--whiten_abs", "Weight by the noise's amplitude instead of its power.")
-    section.value("--hp", "FOURIER_PX", "Width of a high-pass filter; -1: none.", type=NUMBER, default=-1.0)
+    section.flag("--per_frame_noise", "Use one noise spectrum per tilt image instead of one per series.")
+    section.flag("--no_whiten", "Do not weight by the inverse noise power.")
+    section.flag("--whiten_abs", "Weight by the inverse noise amplitude instead of the inverse noise power.")
+    section.value("--hp", "FOURIER_PX", "Sigma of a high-pass filter; -1: none.", type=NUMBER, default=-1.0)
     section.value(
-        "--srp", "POWER", "Power of the frequency by which it is weighted.", type=NUMBER, default=0.0
-    )
+        "--srp", "POWER", "Exponent p of an additional weight: spatial frequency to the power p.",
+        type=NUMBER, default=0.0,
+    )  # fmt: skip
     section.value(
-        "--cutoff_fract", "FRACTION", "Least weight at which a frequency is used.", type=NUMBER, default=0.02
-    )
+        "--cutoff_fract", "FRACTION", "Dose weight or relative weight below which frequencies are not used.",
+        type=NUMBER, default=0.02,
+    )  # fmt: skip
     return section
 
 
 def _motion() -> Section:
     section = Section("Particle motion")
     section.flag("--motion", "Refine the particles' motion during the exposure.")
-    section.value("--s_vel", "A_PER_DOSE", "Typical velocity, Å per e⁻/Å².", type=NUMBER, default=0.5)
     section.value(
-        "--s_div", "A_PER_DOSE", "Distance over which motion is alike, Å per e⁻/Å².",
+        "--s_vel", "A_PER_DOSE", "Sigma of the particles' velocity, Å per e⁻/Å².", type=NUMBER, default=0.5
+    )
+    section.value(
+        "--s_div", "A_PER_DOSE",
+        "Sigma of the divergence: distance over which motion is similar, Å per e⁻/Å².",
         type=NUMBER, default=5000.0,
     )  # fmt: skip
-    section.flag("--abs_params", "--s_vel in Å per tilt image and --s_div in Å.")
-    section.flag("--sq_exp_ker", "Square-exponential covariance instead of exponential.")
-    section.value("--max_ed", "N", "Number of eigen-deformations; -1: all.", type=int, default=-1)
+    section.flag("--abs_params", "Give --s_vel in Å per tilt image and --s_div in Å.")
+    section.flag("--sq_exp_ker", "Use the square-exponential covariance instead of the exponential one.")
+    section.value("--max_ed", "N", "Maximum number of eigen-deformations; -1: all.", type=int, default=-1)
     return section
 
 
 def _deformation() -> Section:
     section = Section("Image deformation")
     section.flag("--deformation", "Refine a warp of the tilt images.")
-    section.value("--def_w", "N", "Columns of its grid.", type=int, default=3)
-    section.value("--def_h", "N", "Rows of its grid.", type=int, default=3)
+    section.value("--def_w", "N", "Columns of the warp's grid.", type=int, default=3)
+    section.value("--def_h", "N", "Rows of the warp's grid.", type=int, default=3)
     section.value(
-        "--def_model", "MODEL", f"Its form: {', '.join(DEFORMATION_MODELS)}.", type=str, default="spline"
+        "--def_model",
+        "MODEL",
+        f"Form of the warp: {', '.join(DEFORMATION_MODELS)}.",
+        type=str,
+        default="spline",
     )
-    section.value("--def_reg", "WEIGHT", "Weight of its regulariser; 0: estimated.", type=NUMBER, default=0.0)
-    section.flag("--per_frame_deformation", "One warp per tilt image instead of one per series.")
+    section.value(
+        "--def_reg", "WEIGHT", "Weight of the warp's regulariser; 0: estimated.", type=NUMBER, default=0.0
+    )
+    section.flag("--per_frame_deformation", "Use one warp per tilt image instead of one per series.")
     return section
 
 
 def _run() -> Section:
     section = Section("Run")
     section.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
-    section.value("--j", "N", "Threads.", type=int, default=1)
+    section.value("--j", "N", "Number of threads.", type=int, default=1)
     section.value(
-        "--device", "NAME", "auto, cpu, cuda, or CUDA devices as cuda:0,cuda:1: a tomogram on each.",
+        "--device", "NAME", "Device: auto, cpu, cuda, or CUDA devices as cuda:0,cuda:1: one tomogram on each.",
         type=str, default="auto",
     )  # fmt: skip
-    section.flag("--dry_run", "Check everything, say what would be done, and stop.")
-    section.flag("--only_do_unfinished", "Keep the tomograms that an earlier run finished.")
+    section.flag("--dry_run", "Check all inputs, show the plan of the run, and stop.")
+    section.flag("--only_do_unfinished", "Reuse the tomograms that an earlier run has finished.")
     overwrite_flag(section)
-    section.flag("--strict", "End at the first tomogram that fails.")
-    section.flag("--evaluate", "Reconstruct half maps before and after, and compare their FSC.")
+    section.flag("--strict", "Stop the run at the first tomogram that fails.")
+    section.flag("--evaluate", "Reconstruct half maps before and after refinement, and compare their FSC.")
     section.flag("--diag", "Write intermediate results for inspection.")
-    section.flag("--no_report", "Leave out report.html.")
+    section.flag("--no_report", "Do not write report.html.")
     section.value("--pipeline_control", "FOLDER", "Job folder of RELION's pipeline.", type=FILE)
     section.value("--theme", "NAME", "Ignored; RELION's GUI passes it.", type=str)
     return section
 
 
 def _marked(sections: list[Section]) -> list[Section]:
-    """Say in the help of each option that no code carries out that it is not available."""
+    """Return the sections, with a remark in the help of each option that is not available."""
     for option in (option for section in sections for option in section.options):
         if option.opts[0] in UNAVAILABLE_OPTIONS:
             option.help = f"{option.help} Not available yet."
@@ -180,7 +209,7 @@ def _marked(sections: list[Section]) -> list[Section]:
 
 
 def settings_from(values: Mapping[str, Any]) -> AlignSettings:
-    """Turn parsed options into settings; raises InputError on combinations that cannot work."""
+    """Return parsed options as settings; raises InputError on invalid combinations."""
     for name in ("aniso", "per_tilt_aniso"):
         if values[name]:
             raise InputError(f"--{name} does nothing in RELION and nothing here: leave it out")
@@ -278,28 +307,28 @@ def _deformation_settings(values: Mapping[str, Any]) -> DeformationSettings:
     )
 
 
-def _reference_scale(given: str) -> float | None:
-    """Read --ref_scale: None for auto."""
-    if given == "auto":
+def _reference_scale(text: str) -> float | None:
+    """Return the value of --ref_scale; None for auto."""
+    if text == "auto":
         return None
     try:
-        return float(given)
+        return float(text)
     except ValueError:
-        raise InputError(f"--ref_scale {given} is no factor: give auto, or a number above 0") from None
+        raise InputError(f"--ref_scale {text} is no factor: give auto, or a number above 0") from None
 
 
-def _fraction(given: str) -> float | None:
-    """Read --hold_out: None for auto."""
-    if given == "auto":
+def _fraction(text: str) -> float | None:
+    """Return the value of --hold_out; None for auto."""
+    if text == "auto":
         return None
     try:
-        return float(given)
+        return float(text)
     except ValueError:
-        raise InputError(f"--hold_out {given} is no share: give auto, or 0 (none) to 0.5") from None
+        raise InputError(f"--hold_out {text} is no share: give auto, or 0 (none) to 0.5") from None
 
 
 def _unless_negative(value: Any) -> Any:
-    """RELION's −1 for "off" as None."""
+    """Return a value, with None for RELION's −1, "off"."""
     return None if value < 0 else value
 
 
@@ -321,10 +350,10 @@ def _warn_of_idle_options(values: Mapping[str, Any]) -> None:
         for name in names:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 click.echo(f"warning: --{name} has no effect without {governor}", err=True)
-    for other, (given, idle) in NOT_WITH.items():
-        for name in idle if given(values) else ():
+    for governing, (is_given, idle) in NOT_WITH.items():
+        for name in idle if is_given(values) else ():
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                click.echo(f"warning: --{name} has no effect with {other}", err=True)
+                click.echo(f"warning: --{name} has no effect with {governing}", err=True)
 
 
 COMMAND = command(
@@ -332,6 +361,6 @@ COMMAND = command(
     _align,
     _marked(_sections()),
     text="Refine the projections of tilt series and the positions of particles against a known structure. "
-    "A command line of relion_tomo_align works with only the program's name changed.",
+    "A command line of relion_tomo_align works when only the program's name is changed.",
     epilog="Example: tomopolish align --i Extract/job010/optimisation_set.star --b 128 --r 12 --j 8 --o out/",
 )

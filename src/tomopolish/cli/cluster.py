@@ -1,4 +1,4 @@
-"""Options that spread tomograms over processes and machines."""
+"""Options that distribute tomograms over processes and machines."""
 
 from __future__ import annotations
 
@@ -29,96 +29,104 @@ PROFILE_KEYS: dict[str, type[Any]] = {
     "slurm_directive": list,
     "slurm_prologue": list,
 }
-"""What a profile may set: the options, under their own names."""
+"""Names of the options that a profile may set."""
 
 
 def cluster_section() -> Section:
-    """Declare the options."""
+    """Return the section with these options."""
     section = Section("Several tomograms at a time")
-    section.value("--workers", "N", "Processes that share --j on this machine, or Slurm jobs.", type=int)
-    section.value("--scheduler", "ADDRESS", "Use a Dask cluster that is running: tls://host:8786.", type=str)
-    section.value("--tls_ca_file", "PEM", "With --scheduler tls://…: the certificates' authority.", type=str)
-    section.value("--tls_cert", "PEM", "With --scheduler tls://…: the certificate of this run.", type=str)
-    section.value("--tls_key", "PEM", "Its private key, where --tls_cert does not hold it.", type=str)
-    section.value("--worker_memory", "SIZE", "Memory of each process on this machine, as 16GB.", type=str)
+    section.value(
+        "--workers", "N", "Number of processes that share --j on this machine, or of Slurm jobs.", type=int
+    )
+    section.value("--scheduler", "ADDRESS", "Address of a running Dask cluster: tls://host:8786.", type=str)
+    section.value("--tls_ca_file", "PEM", "With --scheduler tls://…: certificate of the authority.", type=str)
+    section.value("--tls_cert", "PEM", "With --scheduler tls://…: certificate of this run.", type=str)
+    section.value("--tls_key", "PEM", "Private key of --tls_cert, if it is in another file.", type=str)
+    section.value(
+        "--worker_memory", "SIZE", "Memory of each process on this machine, such as 16GB.", type=str
+    )
     section.value(
         "--connect_timeout", "SECONDS",
-        "Give up after so long without any worker; 60, or with --slurm a day, unless given.", type=NUMBER,
+        "Time without any worker until the run ends.  [default: 60; a day with --slurm]", type=NUMBER,
     )  # fmt: skip
-    section.flag("--dashboard", "Show Dask's dashboard at a port that all users of this machine can read.")
-    section.flag("--slurm", "Start the workers as jobs of Slurm; --j threads each.")
+    section.flag("--dashboard", "Show Dask's dashboard, at a port that all users of this machine can read.")
+    section.flag("--slurm", "Start the workers as Slurm jobs with --j threads each.")
     section.value("--slurm_partition", "NAME", "Partition of the jobs.", type=str)
-    section.value("--slurm_walltime", "TIME", "Time limit of each job, as 12:00:00.", type=str)
-    section.value("--slurm_memory", "SIZE", "Memory of each job; 8GB unless given.", type=str)
-    section.value("--slurm_gpus", "N", "GPUs of each job, a worker for each; none unless given.", type=int)
-    section.value("--slurm_directive", "TEXT", "Another #SBATCH line; repeatable.", type=str, multiple=True)
+    section.value("--slurm_walltime", "TIME", "Time limit of each job, such as 12:00:00.", type=str)
+    section.value("--slurm_memory", "SIZE", "Memory of each job.  [default: 8GB]", type=str)
+    section.value("--slurm_gpus", "N", "GPUs of each job, with a worker for each.  [default: none]", type=int)
     section.value(
-        "--slurm_prologue", "LINE", "Line that a job runs first; repeatable.", type=str, multiple=True
+        "--slurm_directive", "TEXT", "Additional #SBATCH line; repeatable.", type=str, multiple=True
+    )
+    section.value(
+        "--slurm_prologue", "LINE", "Command that each job runs first; repeatable.", type=str, multiple=True
     )
     section.value("--cluster_profile", "YAML", "File that sets options of this group.", type=FILE)
     return section
 
 
 def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
-    """Turn parsed options into settings; options win over the profile, whose lists come first.
+    """Return parsed options as settings; options override the profile, and its lists come first.
 
-    Raises InputError when they cannot work together, or the profile is malformed.
+    Raises InputError on an invalid combination, or when the profile is malformed.
     """
     path = values["cluster_profile"]
-    found = dict.fromkeys(PROFILE_KEYS) if path is None else read_profile(path)
+    options = dict.fromkeys(PROFILE_KEYS) if path is None else read_profile(path)
     for name in PROFILE_KEYS:
         value = values[name]
         if isinstance(value, tuple):
-            found[name] = (*(found[name] or ()), *value)
+            options[name] = (*(options[name] or ()), *value)
         elif value is not None and value is not False:
-            found[name] = value
+            options[name] = value
     slurm = None
     companions = {
-        "partition": found["slurm_partition"],
-        "walltime": found["slurm_walltime"],
-        "memory": found["slurm_memory"],
-        "gpus": found["slurm_gpus"],
-        "directives": found["slurm_directive"] or None,
-        "prologue": found["slurm_prologue"] or None,
+        "partition": options["slurm_partition"],
+        "walltime": options["slurm_walltime"],
+        "memory": options["slurm_memory"],
+        "gpus": options["slurm_gpus"],
+        "directives": options["slurm_directive"] or None,
+        "prologue": options["slurm_prologue"] or None,
     }
     given = {name: value for name, value in companions.items() if value is not None}
-    if found["slurm"]:
+    if options["slurm"]:
         slurm = SlurmSettings(**given)
     elif given:
-        raise InputError("options for Slurm jobs do nothing without --slurm: add it, or drop them")
-    if found["workers"] is None and found["scheduler"] is None and slurm is None:
+        raise InputError("options for Slurm jobs do nothing without --slurm: add it, or remove them")
+    if options["workers"] is None and options["scheduler"] is None and slurm is None:
         for name in ("worker_memory", "connect_timeout", "dashboard", "tls_ca_file", "tls_cert", "tls_key"):
-            if found[name] not in (None, False):
+            if options[name] not in (None, False):
                 raise InputError(
-                    f"--{name} does nothing without --workers or --scheduler: add it, or drop it"
+                    f"--{name} does nothing without --workers or --scheduler: add one, or remove it"
                 )
         return None
     return ClusterSettings(
-        workers=found["workers"],
-        scheduler=found["scheduler"],
+        workers=options["workers"],
+        scheduler=options["scheduler"],
         slurm=slurm,
-        worker_memory=found["worker_memory"],
-        tls=_tls_files(found),
-        dashboard=bool(found["dashboard"]),
-        connect_timeout_s=found["connect_timeout"],
+        worker_memory=options["worker_memory"],
+        tls=_tls_files(options),
+        dashboard=bool(options["dashboard"]),
+        connect_timeout_s=options["connect_timeout"],
     )
 
 
-def _tls_files(found: Mapping[str, Any]) -> TlsFiles | None:
-    paths = {name: found[f"tls_{name}"] for name in ("ca_file", "cert", "key")}
+def _tls_files(options: Mapping[str, Any]) -> TlsFiles | None:
+    paths = {name: options[f"tls_{name}"] for name in ("ca_file", "cert", "key")}
     if not any(paths.values()):
         return None
     for name in ("ca_file", "cert"):
         if not paths[name]:
-            raise InputError(f"--tls_ca_file and --tls_cert belong together: add --tls_{name}")
+            raise InputError(f"--tls_ca_file and --tls_cert only work together: add --tls_{name}")
     return TlsFiles(**{name: Path(path) for name, path in paths.items() if path})
 
 
 def read_profile(path: Path) -> dict[str, Any]:
-    """Read a YAML file of options; raises InputError when it is missing, malformed, or sets others."""
+    """Return the options of a YAML file; raises InputError when it is missing, malformed, or sets others."""
     content = read_yaml(path, f"--cluster_profile {path}")
     if not isinstance(content, dict):
-        raise InputError(f"--cluster_profile {path}: there are no options in it; write 'workers: 4'")
+        raise InputError(
+            f"--cluster_profile {path}: the file contains no options; write for example 'workers: 4'"
+        )
     for name, value in content.items():
         kind = PROFILE_KEYS.get(name) if isinstance(name, str) else None
         if kind is None:

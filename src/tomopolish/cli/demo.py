@@ -1,4 +1,4 @@
-"""`tomopolish demo`: the other commands, one after the other, on a small project."""
+"""`tomopolish demo`: the other commands in sequence, on a small project."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ALIGNMENT = "--b 64 --r 10"
 
 def _sections() -> list[Section]:
     section = Section("Options")
-    section.value("--o", "FOLDER", "Folder for the project and the result.", type=FILE, default=Path("demo"))
-    section.value("--j", "N", "Threads.", type=int, default=os.cpu_count() or 1)
+    section.value("--o", "FOLDER", "Folder of the project and the result.", type=FILE, default=Path("demo"))
+    section.value("--j", "N", "Number of threads.", type=int, default=os.cpu_count() or 1)
     overwrite_flag(section)
     return [section]
 
@@ -63,6 +63,6 @@ COMMAND = command(
     "demo",
     _demo,
     _sections(),
-    text="Simulate a small project whose truth is known, align it, and say in the last line what improved. "
-    "The commands that do it are shown. An earlier demo in the folder is replaced.",
+    text="Simulate a small project with a known truth, align it, and say in the last line what improved. "
+    "The commands are shown. An earlier demo in the folder is replaced.",
 )

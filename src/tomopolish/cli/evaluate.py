@@ -1,4 +1,4 @@
-"""`tomopolish evaluate`: a result against the truth of a simulation."""
+"""`tomopolish evaluate`: errors of a result against the truth of a simulation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tomopolish.cli.relion_version import relion_version_option, version_from
 
 def _sections() -> list[Section]:
     section = Section("Input")
-    section.value("--truth", "JSON", "Truth that the simulation wrote.", type=FILE, required=True)
-    section.value("--i", "STAR", "Optimisation set, or output folder, to judge.", type=FILE, required=True)
+    section.value("--truth", "JSON", "Truth of the simulation: its truth.json.", type=FILE, required=True)
+    section.value("--i", "STAR", "Optimisation set or output folder to evaluate.", type=FILE, required=True)
     section.value(
         "--before",
         "STAR",
-        "Optimisation set before refinement.  [default: the one beside the truth]",
+        "Optimisation set before refinement.  [default: the set beside the truth]",
         type=FILE,
     )
     relion_version_option(section)
@@ -46,7 +46,7 @@ COMMAND = command(
     "evaluate",
     _evaluate,
     _sections(),
-    text="Compare a result with the truth of a simulation: where particles are expected in the images, "
-    "against where they are, and the refined parameters one by one.",
+    text="Compare a result with the truth of a simulation: errors of the particles' projections in the "
+    "images, and of every kind of refined parameter.",
     epilog="Example: tomopolish evaluate --truth project/truth.json --i out/optimisation_set.star",
 )

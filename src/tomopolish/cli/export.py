@@ -21,22 +21,26 @@ def _sections() -> list[Section]:
     source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
     relion_version_option(source)
     output = Section("Output")
-    output.value("--o", "FOLDER", "Output folder; each format gets a folder in it.", type=FILE, required=True)
+    output.value(
+        "--o", "FOLDER", "Output folder, with a subfolder for each format.", type=FILE, required=True
+    )
     output.value(
         "--format",
         "NAME",
-        f"One of {', '.join(FORMATS)}; once for each that is wanted.  [default: all]",
+        f"Format to write: {', '.join(FORMATS)}; repeatable.  [default: all]",
         type=click.Choice(FORMATS),
         multiple=True,
     )
     output.value(
         "--angpix",
         "Å",
-        "Voxel size of the tomograms that napari shows: coordinates for it count in such voxels.  "
-        "[default: the tilt images' pixel]",
+        "Voxel size of the tomograms shown in napari, the unit of coordinates for it.  "
+        "[default: the tilt images' pixel size]",
         type=NUMBER,
     )
-    output.value("--magnify", "FACTOR", "Of the motion in napari and ChimeraX.", type=NUMBER, default=1.0)
+    output.value(
+        "--magnify", "FACTOR", "Factor on the motion in napari and ChimeraX.", type=NUMBER, default=1.0
+    )
     overwrite_flag(output)
     return [source, output]
 

@@ -1,4 +1,4 @@
-"""Every way a command can fail, as one sentence on stderr and an exit status."""
+"""Failures of commands, as one sentence on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tomopolish.run.invocation import path_after
 from tomopolish.run.signals import AskedToEnd
 
 ALIGNING = ("align", "relion-align", "relion-external")
-"""The commands that can resume."""
+"""Commands that can resume an interrupted run."""
 
 
 def explain(error: BaseException, arguments: Sequence[str] = (), standing: str = "") -> int:
-    """Say in one line on stderr what went wrong; returns the exit status.
+    """Print in one line on stderr what went wrong, and return the exit status.
 
     Parameters
     ----------
     arguments
-        Of the command line; the details of an internal error go into the output folder that they name.
+        Arguments of the command line; details of an internal error go to the output folder that they name.
     standing
-        What a command that was asked to end leaves, and how to resume it: the end of its sentence.
+        End of the sentence of a command that was asked to end: the state of its files, and how to resume.
     """
     if isinstance(error, AskedToEnd | click.Abort | KeyboardInterrupt):
         asked = error if isinstance(error, AskedToEnd) else AskedToEnd(signal.SIGINT)
@@ -38,7 +38,7 @@ def explain(error: BaseException, arguments: Sequence[str] = (), standing: str =
 
 
 def advice(arguments: Sequence[str]) -> str:
-    """Return how to resume what was interrupted, as the end of a sentence; empty where nothing can."""
+    """Return how to resume the command, as the end of a sentence; empty where it cannot be resumed."""
     return f"; {RESUME}" if any(name in arguments[:2] for name in ALIGNING) else ""
 
 

@@ -1,4 +1,4 @@
-"""Commands whose help lists options under headings, and the few option types they share."""
+"""Commands whose help lists options under headings, and the option types that they share."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tomopolish.run.limits import check_address_space, threads_that_fit
 
 
 class NamedPath(click.Path):
-    """A path, of a file or a folder, that has a name: "" would be the working directory."""
+    """A path of a file or a folder; "" is refused, since it would be the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse, and refuse an empty name, which is what a script's unset variable leaves."""
+        """Return the parsed path; refuses an empty name, as an unset variable of a script gives."""
         if not str(value).strip():
             self.fail("the name is empty: give a path ('.' is the working directory).", param, ctx)
         return super().convert(value, param, ctx)
@@ -31,7 +31,7 @@ class FiniteFloat(click.types.FloatParamType):
     """A float that is neither NaN nor infinite."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse, and refuse what no computation can use."""
+        """Return the parsed number; refuses NaN and infinity."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
@@ -42,7 +42,7 @@ NUMBER = FiniteFloat()
 
 
 class GroupedOption(click.Option):
-    """An option that knows under which heading of the help it stands."""
+    """An option with the heading that the help lists it under."""
 
     def __init__(self, declarations: Sequence[str], *, heading: str, **attributes: Any) -> None:
         super().__init__(declarations, **attributes)
@@ -65,7 +65,7 @@ class GroupedCommand(click.Command):
 
 
 class Section:
-    """Declares the options under one heading of a command's help."""
+    """The options under one heading of a command's help."""
 
     def __init__(self, heading: str) -> None:
         self.heading = heading
@@ -78,7 +78,7 @@ class Section:
         )
 
     def value(self, name: str, metavar: str, text: str, **attributes: Any) -> None:
-        """Add an option with a value; its default, if there is one, is shown."""
+        """Add an option with a value; its default, if any, is shown."""
         attributes.setdefault("show_default", attributes.get("default") is not None)
         self.options.append(
             GroupedOption([name], heading=self.heading, metavar=metavar, help=text, **attributes)
@@ -86,8 +86,8 @@ class Section:
 
 
 def overwrite_flag(section: Section) -> None:
-    """Declare `--overwrite`, which all commands share that write into a folder."""
-    section.flag("--overwrite", "Replace files that this command did not write, too; inputs never.")
+    """Add `--overwrite`, an option of all commands that write into a folder."""
+    section.flag("--overwrite", "Also replace files that this command did not write, but never inputs.")
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -95,7 +95,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 def debug_option() -> GroupedOption:
-    """Declare `--debug`, which any command takes; `tomopolish.cli.run` reads it."""
+    """Return the option `--debug` of every command; `tomopolish.cli.run` reads it."""
     return GroupedOption(
         ["--debug"], heading="Other", is_flag=True, expose_value=False, help="Show tracebacks of failures."
     )
@@ -104,9 +104,9 @@ def debug_option() -> GroupedOption:
 def command(
     name: str, callback: Callable[..., int], sections: Sequence[Section], *, text: str, epilog: str = ""
 ) -> GroupedCommand:
-    """Build a command from its sections of options; `callback` returns the exit status.
+    """Return a command with sections of options; `callback` returns the exit status.
 
-    It is called with no more threads (`--j`) than fit into the address space, where that is limited.
+    The callback gets at most as many threads (`--j`) as fit into the address space, where that is limited.
     """
     options: list[click.Parameter] = [option for section in sections for option in section.options]
     return GroupedCommand(

@@ -1,4 +1,4 @@
-"""What the library logs, as lines of the command line."""
+"""Log messages of the library, as lines of the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def showing_log() -> Iterator[None]:
-    """Show what is logged until the context closes."""
+    """Show log messages until the context closes."""
     log, lines = logging.getLogger("tomopolish"), _Lines()
     before = log.level
     log.addHandler(lines)

@@ -23,12 +23,18 @@ def _sections() -> list[Section]:
     relion_version_option(source)
     add_tilt_options(source)
     maps = Section("Maps")
-    maps.value("--b", "PX", "Edge of the boxes cut from the images.", type=click.IntRange(16), required=True)
-    maps.value("--crop", "PX", "Edge of the maps.  [default: that of --b]", type=click.IntRange(8))
+    maps.value(
+        "--b",
+        "PX",
+        "Box size: edge of the box around each particle image.",
+        type=click.IntRange(16),
+        required=True,
+    )
+    maps.value("--crop", "PX", "Edge of the maps.  [default: as --b]", type=click.IntRange(8))
     maps.value("--sym", "GROUP", "Point group: C1, C2 …, D2 …, T, O, I1, I2.", default="C1")
     output = Section("Output")
     output.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
-    output.value("--j", "N", "Threads.", type=click.IntRange(1), default=1)
+    output.value("--j", "N", "Number of threads.", type=click.IntRange(1), default=1)
     overwrite_flag(output)
     return [source, maps, output]
 
@@ -69,6 +75,6 @@ COMMAND = command(
     "reconstruct",
     _reconstruct,
     _sections(),
-    text="Reconstruct both half sets' maps by weighted back-projection of the tilt images, and their FSC.",
+    text="Reconstruct half maps by weighted back-projection of the tilt images, and compute their FSC.",
     epilog="Example: tomopolish reconstruct --i out/optimisation_set.star --b 128 --o maps",
 )

@@ -1,4 +1,4 @@
-"""`tomopolish relion-align`: what the wrappers call, with the command line that RELION's GUI builds."""
+"""`tomopolish relion-align`, which the wrappers call with the command line that RELION's GUI builds."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tomopolish.run.ranks import rank_and_size
 
 
 def workers_of(ranks: int) -> list[str]:
-    """Options by which a run takes the place of so many MPI ranks, each with `--j` threads."""
+    """Return the options of a run that replaces `ranks` MPI ranks, each with `--j` threads."""
     return ["--workers", str(ranks)] if ranks > 1 else []
 
 
 def with_workers(arguments: Sequence[str], ranks: int) -> list[str]:
-    """Add the workers; `--j`, which RELION means for each rank, becomes what they share."""
-    found = list(arguments)
-    if ranks < 2 or "--workers" in found or "--scheduler" in found:
-        return found
-    for i, argument in enumerate(found[:-1]):
-        if argument == "--j" and found[i + 1].isdigit():
-            found[i + 1] = str(int(found[i + 1]) * ranks)
-            return [*found, *workers_of(ranks)]
-    return [*found, "--j", str(ranks), *workers_of(ranks)]
+    """Return arguments with workers added; `--j`, in RELION for each rank, becomes their total."""
+    words = list(arguments)
+    if ranks < 2 or "--workers" in words or "--scheduler" in words:
+        return words
+    for i, argument in enumerate(words[:-1]):
+        if argument == "--j" and words[i + 1].isdigit():
+            words[i + 1] = str(int(words[i + 1]) * ranks)
+            return [*words, *workers_of(ranks)]
+    return [*words, "--j", str(ranks), *workers_of(ranks)]
 
 
 def _relion_align(mpi: bool, arguments: tuple[str, ...]) -> int:
@@ -41,8 +41,8 @@ COMMAND = command(
     "relion-align",
     _relion_align,
     [],
-    text="Run 'tomopolish align' as RELION's wrappers do: under mpirun (--mpi) only rank 0 works, with as "
-    "many workers as there are ranks.",
+    text="Run 'tomopolish align' like the wrappers for RELION: under mpirun (--mpi) only rank 0 computes, "
+    "with as many workers as there are ranks.",
 )
 COMMAND.params[:0] = [
     click.Option(["--mpi"], is_flag=True, help="Count the ranks of mpirun."),

@@ -22,7 +22,7 @@ _LARGEST_BYTES = 10_000
 
 
 def is_shim(path: Path) -> bool:
-    """Whether a file is a wrapper that this command wrote, from its first byte to its last."""
+    """Return whether a file is, in every byte, a wrapper that this command wrote."""
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
             return False
@@ -32,13 +32,13 @@ def is_shim(path: Path) -> bool:
 
 
 def write_shims(folder: Path) -> list[Path]:
-    """Write the wrappers into a folder; raises InputError rather than replace anything else there."""
+    """Write the wrappers into a folder and return their paths; raises InputError for foreign files."""
     paths = []
     for name in NAMES:
         path = folder / name
         if (path.exists() or path.is_symlink()) and not is_shim(path):
             raise InputError(
-                f"{path}: tomopolish relion-shim did not write this file, so it stays as it is; "
+                f"{path}: tomopolish relion-shim did not write this file and does not replace it; "
                 "give another folder"
             )
     for name in NAMES:
@@ -67,6 +67,6 @@ COMMAND = command(
     _relion_shim,
     [],
     text="Write relion_tomo_align and relion_tomo_align_mpi into FOLDER. With that folder first on PATH, the "
-    "GUI's Bayesian polishing job and Schemes run tomopolish; without it nothing changes.",
+    "GUI's Bayesian polishing job and Schemes run tomopolish; otherwise they run RELION's own program.",
 )
 COMMAND.params.insert(0, click.Argument(["folder"], type=FILE))

@@ -1,4 +1,4 @@
-"""`--relion_version`: which RELION's reading of positions in px is meant."""
+"""`--relion_version`: the version of RELION whose convention for positions in px applies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def relion_version_option(section: Section) -> None:
     section.value(
         "--relion_version",
         "VERSION",
-        "RELION that is to read the results: 4 adds 1 px to positions that are stated in px, 5 does not; "
-        "auto: that of the tomogram set.",
+        "Version of RELION that will read the results: 4 adds 1 px to positions given in px, 5 does not; "
+        "auto: the version of the tomogram set.",
         type=click.Choice(("auto", "4", "5")),
         default="auto",
     )
 
 
 def version_from(value: str) -> int | None:
-    """Return the version that the option names; None for auto."""
+    """Return the version from the option's value; None for auto."""
     return None if value == "auto" else int(value)

@@ -1,4 +1,4 @@
-"""`tomopolish report`: the report of an output folder, written again."""
+"""`tomopolish report`: writes the report of an output folder again."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ COMMAND = command(
     "report",
     _report,
     _sections(),
-    text="Write report.html of an output folder of 'tomopolish align' from the results it holds, also of a "
-    "run that was interrupted, as far as it came.",
+    text="Write report.html of an output folder of 'tomopolish align' from its stored results. For a run "
+    "that was interrupted, the report shows the finished tomograms.",
     epilog="Example: tomopolish report Polish/job011",
 )
 COMMAND.params.insert(0, click.Argument(["folder"], type=FILE, metavar="FOLDER"))

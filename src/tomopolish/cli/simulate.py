@@ -36,44 +36,67 @@ def _sections() -> list[Section]:
 
 def _project() -> Section:
     section = Section("Project")
-    section.value("--o", "FOLDER", "Folder to write the project into.", type=FILE, required=True)
+    section.value("--o", "FOLDER", "Output folder for the project.", type=FILE, required=True)
     section.value("--tomograms", "N", "Number of tomograms.", type=int, default=WHOLE.tomograms)
-    section.value("--seed", "N", "Same seed, same project.", type=int, default=WHOLE.seed)
+    section.value(
+        "--seed",
+        "N",
+        "Seed of the random numbers: the same seed gives the same project.",
+        type=int,
+        default=WHOLE.seed,
+    )
     section.value(
         "--dialect",
         "5|4",
-        "RELION version whose files are written.",
+        "Version of RELION whose file formats are written.",
         type=click.Choice(["5", "4"]),
         default="5",
     )
-    _choice(section, "--image_type", IMAGE_TYPES, "Number type of the images.", WHOLE.image_type)
-    section.value("--j", "N", "Threads.", type=int, default=1)
+    _choice(section, "--image_type", IMAGE_TYPES, "Data type of the images.", WHOLE.image_type)
+    section.value("--j", "N", "Number of threads.", type=int, default=1)
     overwrite_flag(section)
     return section
 
 
 def _specimen() -> Section:
     section = Section("Specimen")
-    section.value("--map", "MRC", "Structure to image, instead of a synthetic molecule.", type=FILE)
     section.value(
-        "--box", "PX", "Box of the synthetic molecule's map; even.", type=int, default=MOLECULE.box_px
-    )
-    section.value("--molecule_seed", "N", "Which synthetic molecule.", type=int, default=MOLECULE.seed)
-    section.value("--particles", "N", "Particles in each tomogram.", type=int, default=SPECIMEN.particles)
-    section.value(
-        "--second", "N", "Particles of a second structure in each tomogram; 0: none.", type=int, default=0
-    )
-    section.value("--second_box", "PX", "Box of its map; even.", type=int, default=SECOND.molecule.box_px)
-    section.value("--second_seed", "N", "Which molecule it is.", type=int, default=SECOND.molecule.seed)
-    section.value(
-        "--second_snr", "RATIO", "As --snr, for the second structure.", type=NUMBER, default=SECOND.pair_snr
+        "--map", "MRC", "Map of the structure to simulate, instead of a synthetic molecule.", type=FILE
     )
     section.value(
-        "--thickness", "ANGSTROM", "Thickness of the layer they lie in.",
+        "--box", "PX", "Box size of the synthetic molecule's map; even.", type=int, default=MOLECULE.box_px
+    )
+    section.value("--molecule_seed", "N", "Seed of the synthetic molecule.", type=int, default=MOLECULE.seed)
+    section.value(
+        "--particles", "N", "Number of particles in each tomogram.", type=int, default=SPECIMEN.particles
+    )
+    section.value(
+        "--second",
+        "N",
+        "Number of particles of a second structure in each tomogram; 0: none.",
+        type=int,
+        default=0,
+    )
+    section.value(
+        "--second_box",
+        "PX",
+        "Box size of the second structure; even.",
+        type=int,
+        default=SECOND.molecule.box_px,
+    )
+    section.value(
+        "--second_seed", "N", "Seed of the second structure.", type=int, default=SECOND.molecule.seed
+    )
+    section.value(
+        "--second_snr", "RATIO", "--snr of the second structure.", type=NUMBER, default=SECOND.pair_snr
+    )
+    section.value(
+        "--thickness", "ANGSTROM", "Thickness of the layer that contains the particles.",
         type=NUMBER, default=SPECIMEN.thickness_angstrom,
     )  # fmt: skip
     section.value(
-        "--tomogram_size", "W H D", "Size of the tomogram, px.  [default: the images' size, and the layer's]",
+        "--tomogram_size", "W H D",
+        "Size of the tomogram, px.  [default: the images' size and the layer's thickness]",
         type=int, nargs=3,
     )  # fmt: skip
     return section
@@ -86,18 +109,18 @@ def _acquisition() -> Section:
         type=int, nargs=2, default=ACQUISITION.image_size_px,
     )  # fmt: skip
     for name, metavar, text, default in (
-        ("--pixel_size", "ANGSTROM", "Pixel size.", ACQUISITION.pixel_size_angstrom),
-        ("--tilt_range", "DEGREES", "Largest tilt, to both sides.", ACQUISITION.tilt_range_degrees),
-        ("--tilt_step", "DEGREES", "Tilt from image to image.", ACQUISITION.tilt_step_degrees),
-        ("--tilt_axis", "DEGREES", "Direction of the tilt axis in the image.", ACQUISITION.tilt_axis_degrees),
+        ("--pixel_size", "ANGSTROM", "Pixel size of the tilt images.", ACQUISITION.pixel_size_angstrom),
+        ("--tilt_range", "DEGREES", "Largest tilt angle, to both sides.", ACQUISITION.tilt_range_degrees),
+        ("--tilt_step", "DEGREES", "Tilt between neighbouring images.", ACQUISITION.tilt_step_degrees),
+        ("--tilt_axis", "DEGREES", "Angle of the tilt axis in the image.", ACQUISITION.tilt_axis_degrees),
         ("--dose", "DOSE", "Dose of each image, e⁻/Å².", ACQUISITION.frame_dose),
         (
             "--first_dose",
             "DOSE",
-            "Dose of the first image, as in hybrid schemes; -1: that of the others.",
+            "Dose of the first image, e⁻/Å², as in hybrid schemes; -1: as --dose.",
             -1.0,
         ),
-        ("--hand", "1|-1", "How defocus follows depth.", ACQUISITION.hand),
+        ("--hand", "1|-1", "Handedness: sign of the change of defocus with depth.", ACQUISITION.hand),
         ("--defocus", "ANGSTROM", "Mean defocus.", ACQUISITION.defocus_angstrom),
     ):
         section.value(name, metavar, text, type=NUMBER, default=default)
@@ -109,11 +132,11 @@ def _acquisition() -> Section:
 def _noise() -> Section:
     section = Section("Noise")
     section.value(
-        "--snr", "RATIO", "Signal power over noise power of one particle in one tilt image, summed over "
-        "frequencies: below about 15 it cannot be found by itself.", type=NUMBER, default=NOISE.pair_snr,
+        "--snr", "RATIO", "Signal-to-noise power ratio of one particle in one tilt image, summed over "
+        "frequencies; below about 15 a single image cannot be aligned.", type=NUMBER, default=NOISE.pair_snr,
     )  # fmt: skip
     section.value(
-        "--noise_excess", "RATIO", "Noise power at low frequencies over that at high ones, minus 1.",
+        "--noise_excess", "RATIO", "Noise power at low relative to that at high frequencies, minus 1.",
         type=NUMBER, default=NOISE.low_frequency_excess,
     )  # fmt: skip
     return section
@@ -122,13 +145,14 @@ def _noise() -> Section:
 def _planted_errors() -> Section:
     section = Section("Errors of the input alignment (standard deviations)")
     for name, metavar, text, default in (
-        ("--shift_error", "PX", "Of the tilt images' shifts.", ERRORS.shift_px),
-        ("--angle_error", "DEGREES", "Of the tilt images' angles.", ERRORS.angle_degrees),
-        ("--position_error", "PX", "Of the particles' positions.", ERRORS.position_px),
+        ("--shift_error", "PX", "Error of the tilt images' shifts.", ERRORS.shift_px),
+        ("--angle_error", "DEGREES", "Error of the tilt images' angles.", ERRORS.angle_degrees),
+        ("--position_error", "PX", "Error of the particles' positions.", ERRORS.position_px),
     ):
         section.value(name, metavar, text, type=NUMBER, default=default)
     section.value(
-        "--max_error", "PX", "Scale all errors, so that no particle is further off than this in an image.",
+        "--max_error", "PX",
+        "Scale all errors such that this is the largest error of a particle in any image.",
         type=NUMBER,
     )  # fmt: skip
     return section
@@ -136,13 +160,19 @@ def _planted_errors() -> Section:
 
 def _motion() -> Section:
     section = Section("Particle motion")
-    section.flag("--motion", "Let the particles move.")
-    section.value("--s_vel", "A_PER_DOSE", "Typical velocity.", type=NUMBER, default=MOTION.velocity_scale)
+    section.flag("--motion", "Simulate motion of the particles during the exposure.")
     section.value(
-        "--s_div", "A_PER_DOSE", "Distance over which motion is alike.",
+        "--s_vel",
+        "A_PER_DOSE",
+        "Sigma of the velocity, Å per e⁻/Å².",
+        type=NUMBER,
+        default=MOTION.velocity_scale,
+    )
+    section.value(
+        "--s_div", "A_PER_DOSE", "Distance over which motion is similar, Å per e⁻/Å².",
         type=NUMBER, default=MOTION.distance_scale,
     )  # fmt: skip
-    section.flag("--sq_exp_ker", "Square-exponential covariance instead of exponential.")
+    section.flag("--sq_exp_ker", "Use the square-exponential covariance instead of the exponential one.")
     return section
 
 
@@ -150,12 +180,16 @@ def _warp() -> Section:
     section = Section("Image deformation")
     section.flag("--deformation", "Warp the tilt images.")
     _choice(section, "--def_model", WARP_MODELS, "Form of the warp.", WARP.model)
-    section.value("--def_w", "N", "Columns of its grid.", type=int, default=WARP.grid[0])
-    section.value("--def_h", "N", "Rows of its grid.", type=int, default=WARP.grid[1])
+    section.value("--def_w", "N", "Columns of the warp's grid.", type=int, default=WARP.grid[0])
+    section.value("--def_h", "N", "Rows of the warp's grid.", type=int, default=WARP.grid[1])
     section.value(
-        "--def_amplitude", "PX", "Root mean square displacement.", type=NUMBER, default=WARP.amplitude_px
+        "--def_amplitude",
+        "PX",
+        "Root mean square displacement by the warp.",
+        type=NUMBER,
+        default=WARP.amplitude_px,
     )
-    section.flag("--per_frame_deformation", "One warp per tilt image instead of one per series.")
+    section.flag("--per_frame_deformation", "Use one warp per tilt image instead of one per series.")
     return section
 
 
@@ -164,7 +198,7 @@ def _choice(section: Section, name: str, choices: tuple[str, ...], text: str, de
 
 
 def settings_from(values: Mapping[str, Any]) -> SimulationSettings:
-    """Turn parsed options into settings; raises InputError on what cannot be simulated."""
+    """Return parsed options as settings; raises InputError when they cannot be simulated."""
     return SimulationSettings(
         seed=values["seed"],
         tomograms=values["tomograms"],
@@ -249,7 +283,7 @@ COMMAND = command(
     "simulate",
     _simulate,
     _sections(),
-    text="Write a complete RELION project of a synthetic molecule or a given map: tilt images with noise, an "
+    text="Write a complete RELION project of a synthetic molecule or a map: tilt images with noise, an "
     "alignment with errors, references, and the truth in truth.json.",
     epilog="Example: tomopolish simulate --o project --tomograms 2 --particles 50 --snr 100 --j 4",
 )

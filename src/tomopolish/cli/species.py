@@ -17,7 +17,7 @@ _KEYS = ("name", "optimisation_set", "box")
 
 
 def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
-    """Return the species that the options name; none where there is one optimisation set, or its parts.
+    """Return the species that the options name; none where there is one optimisation set, or only its parts.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[Speci
     """
     if any(path.suffix.lower() in YAML for path in inputs):
         if len(inputs) > 1:
-            raise InputError("a YAML file lists all species: give --i only once then")
+            raise InputError("a YAML file lists all species: give --i only once")
         return _from_yaml(inputs[0], boxes_px)
     count = max(1, len(inputs))
     if len(boxes_px) not in (1, count):
@@ -42,7 +42,7 @@ def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[Speci
 
 
 def species_name(path: Path) -> str:
-    """Name a species after its optimisation set, or after the folder if the file is named as always."""
+    """Return a name for a species: its optimisation set's, or the folder's if the file has the usual name."""
     if path.stem == _STEM:
         return path.absolute().parent.name
     return path.stem.removesuffix(f"_{_STEM}")
@@ -56,22 +56,24 @@ def _from_yaml(path: Path, boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
     content = read_yaml(path, str(path))
     items = content.get("species") if isinstance(content, Mapping) else None
     if not isinstance(items, list) or not items:
-        raise InputError(f"{path}: there is no list 'species'; give one, whose items hold {', '.join(_KEYS)}")
+        raise InputError(f"{path}: there is no list 'species'; add it, with {', '.join(_KEYS)} in each item")
     default = boxes_px[0] if boxes_px else None
     return tuple(_species(f"{path}, item {n} of species", item, default) for n, item in enumerate(items, 1))
 
 
 def _species(place: str, item: Any, default_box: int | None) -> SpeciesPaths:
     if not isinstance(item, Mapping):
-        raise InputError(f"{place}: this is no table; give {', '.join(_KEYS)}")
+        raise InputError(f"{place}: this is not a table; give {', '.join(_KEYS)}")
     unknown = [str(key) for key in item if key not in _KEYS]
     if unknown:
         raise InputError(f"{place}: {brief(unknown[0])} is unknown; give {', '.join(_KEYS)}")
     file, box = item.get("optimisation_set"), item.get("box", default_box)
     if not isinstance(file, str) or not file:
-        raise InputError(f"{place}: optimisation_set is missing; name the species' optimisation set")
+        raise InputError(
+            f"{place}: optimisation_set is missing; add the path of the species' optimisation set"
+        )
     if box is None:
-        raise InputError(f"{place}: box is missing; give it there, or one for all with --b")
+        raise InputError(f"{place}: box is missing; add it, or give one value for all with --b")
     if isinstance(box, bool) or not isinstance(box, int):
         raise InputError(f"{place}: box is {brief(box)}, but must be a whole number of pixels")
     name = item.get("name", species_name(Path(file)))

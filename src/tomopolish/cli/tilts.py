@@ -1,4 +1,4 @@
-"""Options that leave out tilt images, of every command that reads them."""
+"""Options that leave out tilt images, shared by all commands that read them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tomopolish.settings.tilts import TiltSelection, excluded_tilts
 
 
 def add_tilt_options(section: Section) -> None:
-    """Add the options to a section of a command's help."""
+    """Add these options to a section of a command's help."""
     section.value(
         "--exclude_tilts", "TOMOGRAM:N,N-N",
-        "Tilt images to leave out, by their rows from 1, as TS_01:1,2,38-41; repeat it for other tomograms.",
+        "Rows (from 1) of tilt images to leave out, such as TS_01:1,2,38-41; repeatable.",
         type=str, multiple=True,
     )  # fmt: skip
     section.value(
-        "--max_tilt_angle", "DEGREES", "Largest tilt to either side that is used; -1: any.",
+        "--max_tilt_angle", "DEGREES", "Largest tilt angle to either side that is used; -1: all.",
         type=NUMBER, default=-1.0,
     )  # fmt: skip
     section.value(
-        "--max_dose", "DOSE", "Largest exposure before an image that is used, e⁻/Å²; -1: any.",
+        "--max_dose", "DOSE", "Largest dose before an image that is used, e⁻/Å²; -1: all.",
         type=NUMBER, default=-1.0,
     )  # fmt: skip
 
 
 def tilt_selection(values: Mapping[str, Any]) -> TiltSelection:
-    """Turn the parsed options into settings; raises InputError where one cannot be read."""
+    """Return the parsed options as settings; raises InputError for an invalid value."""
     angle, dose = values["max_tilt_angle"], values["max_dose"]
     return TiltSelection(
         excluded=excluded_tilts(values["exclude_tilts"]),

@@ -1,4 +1,4 @@
-"""`tomopolish tune`: the motion prior that suits a project, and the command line to align with it."""
+"""`tomopolish tune`: the motion prior of a project, and the command line of align with it."""
 
 from __future__ import annotations
 
@@ -27,35 +27,37 @@ KEPT = (
     "abs_params", "s_div", "sq_exp_ker",
     "o", "j", "device", "overwrite", "strict",
 )  # fmt: skip
-"""Options of `align` that mean the same here."""
+"""Options of `align` that have the same meaning here."""
 
 REWORDED = {
-    "s_div": "Keep this distance scale instead of searching it.",
-    "sq_exp_ker": "Keep the square-exponential covariance instead of comparing both.",
-    "strict": "End at the first tomogram that fails instead of leaving it out.",
+    "s_div": "Use this distance scale instead of searching for the best.",
+    "sq_exp_ker": "Use the square-exponential covariance instead of comparing both.",
+    "strict": "Stop at the first tomogram that fails instead of leaving it out.",
 }
 
 FOUND = ("s_vel", "s_div", "sq_exp_ker", "abs_params", "motion", "o")
-"""Options of the alignment that come from what was found."""
+"""Options of the alignment that the tuning determines."""
 
 
 def _borrowed() -> Iterator[GroupedOption]:
-    """Options of `align`; those that mean nothing here are hidden, and refused when given."""
+    """Yield the options of `align`; those without effect here are hidden, and refused on the command line."""
     for option in ALIGN.params:
         if not isinstance(option, GroupedOption) or option.name == "debug":
             continue
-        mine = copy.copy(option)
-        mine.hidden = option.name not in KEPT
-        mine.help = REWORDED.get(option.name or "", option.help)
-        yield mine
+        copied = copy.copy(option)
+        copied.hidden = option.name not in KEPT
+        copied.help = REWORDED.get(option.name or "", option.help)
+        yield copied
 
 
 def _sections() -> list[Section]:
     subset = Section("Subset")
     subset.value(
-        "--tomograms", "N", "Tomograms that are used: those with most particles.", type=int, default=5
+        "--tomograms", "N", "Number of tomograms; those with most particles are used.", type=int, default=5
     )
-    subset.value("--max_particles", "N", "Particles that are used of each.", type=int, default=100)
+    subset.value(
+        "--max_particles", "N", "Maximum number of particles used in each tomogram.", type=int, default=100
+    )
     borrowed = Section("align")
     borrowed.options = list(_borrowed())
     return [subset, borrowed]
@@ -63,14 +65,14 @@ def _sections() -> list[Section]:
 
 def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
     context = click.get_current_context()
-    given = {
+    named = {
         option.name: option
         for option in ALIGN.params
         if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
     }
-    for name, option in given.items():
+    for name, option in named.items():
         if name not in KEPT and name != "motion":
-            raise InputError(f"{option.opts[0]} has no part in tuning: leave it out and give it to align")
+            raise InputError(f"{option.opts[0]} has no effect on tuning: remove it, and give it to align")
 
     from tomopolish.run.commands.tune import TuneSettings, run_tune
 
@@ -78,11 +80,11 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
         align=settings_from({**values, "motion": True}),
         tomograms=tomograms,
         max_particles=max_particles,
-        search_distance="s_div" not in given,
-        search_kernel="sq_exp_ker" not in given,
+        search_distance="s_div" not in named,
+        search_kernel="sq_exp_ker" not in named,
     )
     carried = [
-        word for name, option in given.items() if name not in FOUND for word in _words(option, values[name])
+        word for name, option in named.items() if name not in FOUND for word in _words(option, values[name])
     ]
     return run_tune(settings, invocation(), lambda motion: _align_command(carried, motion))
 
@@ -97,10 +99,10 @@ def _words(option: click.Parameter, value: Any) -> list[str]:
 def _align_command(carried: list[str], motion: MotionSettings | None) -> str:
     if motion is None:
         return f"{shlex.join(['tomopolish', 'align', *carried])} --o FOLDER"
-    found = ["--motion", "--s_vel", f"{motion.velocity_scale:.3g}", "--s_div", f"{motion.distance_scale:.4g}"]
-    found += ["--sq_exp_ker"] if motion.squared_exponential else []
-    found += ["--abs_params"] if motion.absolute else []
-    return f"{shlex.join(['tomopolish', 'align', *carried, *found])} --o FOLDER"
+    prior = ["--motion", "--s_vel", f"{motion.velocity_scale:.3g}", "--s_div", f"{motion.distance_scale:.4g}"]
+    prior += ["--sq_exp_ker"] if motion.squared_exponential else []
+    prior += ["--abs_params"] if motion.absolute else []
+    return f"{shlex.join(['tomopolish', 'align', *carried, *prior])} --o FOLDER"
 
 
 COMMAND = command(
@@ -108,6 +110,6 @@ COMMAND = command(
     _tune,
     _sections(),
     text="Find --s_vel, --s_div and the kernel of 'tomopolish align --motion' for which the images of some "
-    "tomograms are most probable, whatever the particles' motion and the projections.",
+    "tomograms are most probable, averaged over all motions and projections.",
     epilog="Example: tomopolish tune --i Extract/job010/optimisation_set.star --b 128 --r 12 --j 8 --o tune/",
 )

@@ -1,4 +1,4 @@
-"""Small YAML files of options: read without running code, and in a time that follows their size."""
+"""Small YAML files of options: read without running code, and in a time proportional to their size."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ MOST_NUMBER = 1 << 53
 
 
 def read_yaml(path: Path, place: str) -> Any:
-    """Return what a YAML file holds; raises InputError, which begins with `place`.
+    """Return the content of a YAML file; raises InputError, which begins with `place`.
 
-    Aliases are refused: a few lines of them can stand for more than any memory holds.
+    Aliases are refused: a few lines of them can expand beyond any memory.
     """
     import yaml
 
     class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                raise ValueError("aliases (*name) are not supported: write the text again")
+                raise ValueError("aliases (*name) are not supported: repeat the text instead")
             return super().compose_node(parent, index)
 
         def construct_yaml_int(self, node: Any) -> int:
             number: int = super().construct_yaml_int(node)
             if abs(number) >= MOST_NUMBER:
-                raise ValueError("a whole number is too large")
+                raise ValueError("an integer is too large")
             return number
 
     PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_yaml_int)
