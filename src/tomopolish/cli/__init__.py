@@ -23,13 +23,13 @@ from tomopolish.version import __version__
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
-    "tune": "Determine the motion prior of a project from its images.",
+    "tune": "Determine the motion prior of a project.",
     "simulate": "Write a complete simulated project with a known truth.",
     "report": "Write the report of an output folder again.",
     "evaluate": "Compare a result with the truth of a simulation.",
-    "reconstruct": "Reconstruct half maps and their FSC from an optimisation set.",
+    "reconstruct": "Reconstruct half maps and their FSC.",
     "export": "Write alignments and positions for other programs.",
-    "demo": "Simulate, align and evaluate a small project in about a minute.",
+    "demo": "Simulate, align and evaluate a small project.",
     "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
     "relion-align": "Run align as these wrappers do.",
     "relion-external": "Run align from an External job of RELION's GUI.",

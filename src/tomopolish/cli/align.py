@@ -74,9 +74,7 @@ def _alignment() -> Section:
         "Box size: edge of the box around each particle image; even. One value, or one for each --i.",
         type=int, multiple=True,
     )  # fmt: skip
-    section.value(
-        "--r", "PX", "Range of the search: largest displacement of a particle image.", type=int, default=20
-    )
+    section.value("--r", "PX", "Search range: largest displacement of particle images.", type=int, default=20)
     section.flag("--const_p", "Keep the positions of particles constant.")
     section.flag("--const_a", "Keep the angles of tilt images constant.")
     section.flag("--const_s", "Keep the shifts of tilt images constant.")
@@ -185,7 +183,7 @@ def _run() -> Section:
     section.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
     section.value("--j", "N", "Number of threads.", type=int, default=1)
     section.value(
-        "--device", "NAME", "Device: auto, cpu, cuda, or CUDA devices as cuda:0,cuda:1: one tomogram on each.",
+        "--device", "NAME", "Device: auto, cpu, cuda, or several as cuda:0,cuda:1, for a tomogram each.",
         type=str, default="auto",
     )  # fmt: skip
     section.flag("--dry_run", "Check all inputs, show the plan of the run, and stop.")
