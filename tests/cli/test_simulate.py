@@ -14,6 +14,7 @@ import pytest
 import tomopolish
 from tomopolish.cli import run
 from tomopolish.cli.simulate import COMMAND, settings_from
+from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
     MoleculeSettings,
@@ -53,7 +54,10 @@ def test_every_option_reaches_the_simulator() -> None:
         "--tilt_range 50 --tilt_step 5 --tilt_axis -30 --dose 2 --hand 1 --defocus 30000 "
         "--dose_scheme bidirectional --file_order shuffled --snr 20 --noise_excess 3 --shift_error 1 "
         "--angle_error 0.1 --position_error 0.5 --max_error 8 --motion --s_vel 0.2 --s_div 900 --sq_exp_ker "
-        "--deformation --def_model spline --def_w 4 --def_h 5 --def_amplitude 2 --per_frame_deformation"
+        "--deformation --def_model spline --def_w 4 --def_h 5 --def_amplitude 2 --per_frame_deformation "
+        "--false_particles 0.3 --misoriented 0.2 --misoriented_turn 20 --picked_twice 0.1 --beads 7 "
+        "--bead_diameter 80 --hot_pixels 9 --gradient 0.5 --blank_images 1 --covered_images 3 "
+        "--defocus_error 300 --displaced_images 2 --displaced_by 9"
     )
     assert parse(options) == SimulationSettings(
         seed=3,
@@ -78,6 +82,21 @@ def test_every_option_reaches_the_simulator() -> None:
         errors=PlantedErrors(shift_px=1, angle_degrees=0.1, position_px=0.5, max_displacement_px=8),
         motion=PlantedMotion(velocity_scale=0.2, distance_scale=900, squared_exponential=True),
         warp=PlantedWarp(model="spline", grid=(4, 5), amplitude_px=2, per_frame=True),
+        dirt=DirtSettings(
+            false_particles=0.3,
+            misoriented=0.2,
+            misoriented_turn_degrees=20,
+            picked_twice=0.1,
+            beads=7,
+            bead_diameter_angstrom=80,
+            hot_pixels=9,
+            gradient=0.5,
+            blank_images=1,
+            covered_images=3,
+            defocus_error_angstrom=300,
+            displaced_images=2,
+            displaced_by_px=9,
+        ),
     )
 
 

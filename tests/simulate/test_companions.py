@@ -78,7 +78,7 @@ def test_the_first_species_is_the_same_with_and_without_others() -> None:
     assert not alone.companions
     (second,) = with_second.companions
     difference = with_second.images.read(3) - alone.images.read(3)
-    np.testing.assert_allclose(difference, with_second.images.companions[0].paint(3), atol=1e-5)
+    np.testing.assert_allclose(difference, with_second.images.others[0].paint(3), atol=1e-5)
     assert difference.std() > 0.01
     apart = np.linalg.norm(second.truth.positions_px[:, None] - alone.truth.positions_px, axis=-1)
     assert apart.min() > 0.5 * SECOND.molecule.box_px

@@ -9,6 +9,7 @@ import pytest
 from tomopolish.errors import InputError
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
+    DirtSettings,
     MoleculeSettings,
     NoiseSettings,
     PlantedErrors,
@@ -66,6 +67,14 @@ REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (PlantedWarp, {"model": "cubic"}, "linear, spline, Fourier"),
     (PlantedWarp, {"grid": (1, 3)}, "2 to 20"),
     (PlantedWarp, {"amplitude_px": 0.0}, "positive"),
+    (DirtSettings, {"false_particles": -0.1}, "between 0 and 10"),
+    (DirtSettings, {"misoriented": 1.1}, "between 0 and 1"),
+    (DirtSettings, {"misoriented": 0.6, "picked_twice": 0.5}, "more than 1"),
+    (DirtSettings, {"misoriented_turn_degrees": 181.0}, "0 to 180"),
+    (DirtSettings, {"beads": -1}, "between 0 and"),
+    (DirtSettings, {"bead_diameter_angstrom": 0.0}, "positive"),
+    (DirtSettings, {"gradient": -1.0}, "negative"),
+    (SimulationSettings, {"dirt": DirtSettings(bead_diameter_angstrom=900.0)}, "wider than 256 px"),
     (SimulationSettings, {"seed": -1}, "negative"),
     (SimulationSettings, {"tomograms": 0}, "at least one"),
     (SimulationSettings, {"dialect": "relion3"}, "relion5, relion4"),

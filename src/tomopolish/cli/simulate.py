@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
+from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (
     DOSE_SCHEMES,
@@ -27,11 +28,12 @@ from tomopolish.settings.simulation import (
 WHOLE = SimulationSettings()
 MOLECULE, ACQUISITION, SPECIMEN = WHOLE.molecule, WHOLE.acquisition, WHOLE.specimen
 SECOND = CompanionSettings(name="second", molecule=MoleculeSettings(seed=1))
+DIRT = WHOLE.dirt
 ERRORS, NOISE, MOTION, WARP = WHOLE.errors, WHOLE.noise, PlantedMotion(), PlantedWarp()
 
 
 def _sections() -> list[Section]:
-    return [_project(), _specimen(), _acquisition(), _noise(), _planted_errors(), _motion(), _warp()]
+    return [_project(), _specimen(), _acquisition(), _noise(), _planted_errors(), _motion(), _warp(), _dirt()]
 
 
 def _project() -> Section:
@@ -193,6 +195,35 @@ def _warp() -> Section:
     return section
 
 
+def _dirt() -> Section:
+    section = Section("Dirt (shares are of the true particles)")
+    for name, metavar, text, default in (
+        ("--false_particles", "SHARE", "Picks where nothing is.", DIRT.false_particles),
+        ("--misoriented", "SHARE", "Particles whose orientation is wrong.", DIRT.misoriented),
+        ("--misoriented_turn", "DEGREES", "By how much it is.", DIRT.misoriented_turn_degrees),
+        ("--picked_twice", "SHARE", "Particles that were picked twice.", DIRT.picked_twice),
+        ("--bead_diameter", "ANGSTROM", "Diameter of the gold beads.", DIRT.bead_diameter_angstrom),
+        ("--gradient", "RATIO", "RMS background of each image over that of its noise.", DIRT.gradient),
+        (
+            "--defocus_error",
+            "ANGSTROM",
+            "Standard deviation of the defocus' error.",
+            DIRT.defocus_error_angstrom,
+        ),
+        ("--displaced_by", "PX", "How far displaced tilt images are off.", DIRT.displaced_by_px),
+    ):
+        section.value(name, metavar, text, type=NUMBER, default=default)
+    for name, text, count in (
+        ("--beads", "Gold beads in each tomogram.", DIRT.beads),
+        ("--hot_pixels", "Hot pixels in each image.", DIRT.hot_pixels),
+        ("--blank_images", "Tilt images of each tomogram that show noise only.", DIRT.blank_images),
+        ("--covered_images", "Tilt images that a bar covers to about a half.", DIRT.covered_images),
+        ("--displaced_images", "Tilt images that are far off.", DIRT.displaced_images),
+    ):
+        section.value(name, "N", text, type=int, default=count)
+    return section
+
+
 def _choice(section: Section, name: str, choices: tuple[str, ...], text: str, default: str) -> None:
     section.value(name, "|".join(choices), text, type=click.Choice(choices), default=default)
 
@@ -232,6 +263,7 @@ def settings_from(values: Mapping[str, Any]) -> SimulationSettings:
         ),
         motion=_planted_motion(values) if values["motion"] else None,
         warp=_planted_warp(values) if values["deformation"] else None,
+        dirt=_dirt_settings(values),
         companions=(_second_species(values),) if values["second"] else (),
     )
 
@@ -259,6 +291,24 @@ def _planted_warp(values: Mapping[str, Any]) -> PlantedWarp:
         grid=(values["def_w"], values["def_h"]),
         amplitude_px=values["def_amplitude"],
         per_frame=values["per_frame_deformation"],
+    )
+
+
+def _dirt_settings(values: Mapping[str, Any]) -> DirtSettings:
+    return DirtSettings(
+        false_particles=values["false_particles"],
+        misoriented=values["misoriented"],
+        misoriented_turn_degrees=values["misoriented_turn"],
+        picked_twice=values["picked_twice"],
+        beads=values["beads"],
+        bead_diameter_angstrom=values["bead_diameter"],
+        hot_pixels=values["hot_pixels"],
+        gradient=values["gradient"],
+        blank_images=values["blank_images"],
+        covered_images=values["covered_images"],
+        defocus_error_angstrom=values["defocus_error"],
+        displaced_images=values["displaced_images"],
+        displaced_by_px=values["displaced_by"],
     )
 
 

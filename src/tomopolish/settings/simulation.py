@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import (
     CompanionSettings,
     MoleculeSettings,
@@ -17,6 +18,7 @@ FILE_ORDERS = ("angle", "exposure", "shuffled")
 DIALECTS = ("relion5", "relion4")
 IMAGE_TYPES = ("float16", "float32", "int16")
 WARP_MODELS = ("linear", "spline", "Fourier")
+LARGEST_BEAD_PX = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +306,8 @@ class SimulationSettings:
         ``"relion5"`` or ``"relion4"``.
     image_type
         Number type of the image stacks.
+    dirt
+        What real data have besides: bad picks, bad tilt images, beads, hot pixels, backgrounds.
     companions
         Further species. Except for the images, everything of the first species is the same with and without
         them.
@@ -320,6 +324,7 @@ class SimulationSettings:
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     motion: PlantedMotion | None = None
     warp: PlantedWarp | None = None
+    dirt: DirtSettings = field(default_factory=DirtSettings)
     companions: tuple[CompanionSettings, ...] = ()
 
     def __post_init__(self) -> None:
@@ -333,6 +338,11 @@ class SimulationSettings:
         require(
             self.image_type != "int16" or self.noise_sigma >= 10,
             "a noise of less than 10 grey values is lost in integers; give a larger σ, or a float type",
+        )
+        require(
+            self.dirt.bead_diameter_angstrom <= LARGEST_BEAD_PX * self.acquisition.pixel_size_angstrom,
+            f"a bead of {self.dirt.bead_diameter_angstrom:g} Å is wider than {LARGEST_BEAD_PX} px; give a "
+            "smaller diameter",
         )
 
     @property

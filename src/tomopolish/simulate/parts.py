@@ -1,5 +1,6 @@
 """The simulator in parts, for studies and tests: settings, structures, tilt series in memory, and truth."""
 
+from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
@@ -24,6 +25,7 @@ from tomopolish.simulate.truth import Truth, read_truth, with_true_geometry, wri
 __all__ = [
     "AcquisitionSettings",
     "CompanionSettings",
+    "DirtSettings",
     "MoleculeSettings",
     "NoiseSettings",
     "PlantedErrors",

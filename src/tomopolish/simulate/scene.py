@@ -19,15 +19,22 @@ from tomopolish.physics.geometry import (
 from tomopolish.settings.simulation import PlantedErrors, SimulationSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
+from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.motion import ExposureSteps, random_trajectories
 from tomopolish.simulate.specimen import random_positions_px, random_rotations, tomogram_size_px
+from tomopolish.simulate.tilt_kinds import displacements_px, draw_tilt_kinds
 from tomopolish.simulate.truth import visible_pairs
 from tomopolish.simulate.warp import random_warp, warp_displacement_px
 
 Array = np.ndarray
 
-# Each purpose has its own random stream, so that a change for one purpose does not affect the others.
-STREAMS = ("tilts", "particles", "errors", "motion", "warp", "optics", "noise", "reference")
+# Each purpose has its own random stream, so that a change for one purpose does not affect the others. A
+# stream is known by its place here: new ones are added at the end.
+STREAMS = (
+    *("tilts", "particles", "errors", "motion", "warp", "optics", "noise", "reference"),
+    *("false particles", "misoriented", "picked twice", "order of picks", "beads", "hot pixels"),
+    *("gradients", "blank images", "covered images", "defocus errors", "displaced images"),
+)
 
 
 def random_stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
@@ -50,6 +57,7 @@ class Scene:
     trajectories_px: Float[Array, "P F 3"]
     deformation: Deformation | None
     positions_2d_px: Float[Array, "F P 2"]
+    tilt_kinds: tuple[TiltKind, ...] = ()
     error_factor: float = 1.0
 
     @property
@@ -132,6 +140,10 @@ def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diamet
     )
     factor = _error_factor(drawn, directions, settings.errors.max_displacement_px)
     true = perturbed_projections(stated, directions, factor, size)
+    kinds = draw_tilt_kinds(settings.dirt, angles, _dirt_streams(settings.seed, index))
+    true[:, :2, 3] += displacements_px(
+        settings.dirt, kinds, random_stream(settings.seed, "displaced images", index, 1)
+    )
     return Scene(
         angles_degrees=angles,
         pre_exposure=exposure,
@@ -144,8 +156,13 @@ def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diamet
         trajectories_px=trajectories,
         deformation=deformation,
         positions_2d_px=true_positions_2d_px(true, positions, trajectories, deformation, image_size),
+        tilt_kinds=kinds,
         error_factor=factor,
     )
+
+
+def _dirt_streams(seed: int, index: int) -> dict[TiltKind, np.random.Generator]:
+    return {kind: random_stream(seed, f"{kind.value} images", index) for kind in TiltKind if kind.is_special}
 
 
 def true_positions_2d_px(

@@ -12,12 +12,23 @@ import numpy as np
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import tomogram_centre_px
+from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Float, Float32
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
+from tomopolish.simulate.beads import bead_painter, bead_positions_px
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
+from tomopolish.simulate.image_dirt import (
+    COVER_DARKNESS,
+    COVER_TRANSMISSION,
+    add_hot_pixels,
+    background,
+    covered_share,
+)
+from tomopolish.simulate.kinds import PickKind, TiltKind
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter
+from tomopolish.simulate.picks import draw_picks
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.truth import Truth
@@ -50,12 +61,20 @@ class RenderedImages:
     """Tilt images that are simulated at every reading (a `TiltImages`) and not stored.
 
     Every image has its own random stream, so that images do not depend on order or threads.
+
+    Attributes
+    ----------
+    painter, others
+        Painter of the first species, and those of further species and beads.
+    tilt_kinds
+        Which images are blank or covered.
     """
 
     painter: TiltPainter
-    companions: tuple[TiltPainter, ...] = ()
+    others: tuple[TiltPainter, ...] = ()
     settings: SimulationSettings
     angles_degrees: Float[Array, "F"]
+    tilt_kinds: tuple[TiltKind, ...]
     index: int
 
     @property
@@ -68,12 +87,31 @@ class RenderedImages:
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
         """Simulate one tilt image, file order."""
-        image = self.painter.paint(tilt)
-        for painter in self.companions:
-            image += painter.paint(tilt)
+        dirt, kind = self.settings.dirt, self.tilt_kinds[tilt]
+        image = self._signal(tilt)
+        cover = covered_share(self.settings, self.index, tilt) if kind is TiltKind.COVERED else None
+        if cover is not None:
+            image *= 1 - cover
+            image -= np.float32(COVER_DARKNESS * self.settings.noise_sigma) * cover
         if not self.settings.noise.is_silent:
             rng = random_stream(self.settings.seed, "noise", self.index, tilt)
-            image += noise_image(self.settings, float(self.angles_degrees[tilt]), rng)
+            noise = noise_image(self.settings, float(self.angles_degrees[tilt]), rng)
+            if cover is not None:
+                noise *= 1 - np.float32(1 - COVER_TRANSMISSION) * cover
+            image += noise
+        if dirt.gradient:
+            image += background(self.settings, self.index, tilt)
+        if dirt.hot_pixels:
+            add_hot_pixels(self.settings, self.index, tilt, image)
+        return image
+
+    def _signal(self, tilt: int) -> Float32[Array, "h w"]:
+        if self.tilt_kinds[tilt] is TiltKind.BLANK:
+            w, h = self.size_px
+            return np.zeros((h, w), dtype=np.float32)
+        image = self.painter.paint(tilt)
+        for painter in self.others:
+            image += painter.paint(tilt)
         return image
 
 
@@ -143,25 +181,42 @@ def simulate_tomogram(
     series = _input_series(settings, index, scene)
     particles = _input_particles(settings, index, scene)
     companions = _companions(settings, index, scene, structure)
-    left = inelastic_amplitude(settings.acquisition, scene.angles_degrees)
-    true_series = replace(
-        series,
-        projections_px=scene.projections_px,
-        ctf=replace(series.ctf, scale=series.ctf.scale * left),
+    picks = draw_picks(
+        settings,
+        index,
+        scene,
+        particles,
+        [member.scene for member in companions],
+        box_px=structure.box_px,
+        diameter_px=structure.diameter_px,
     )
+    true_series = _true_series(settings, index, scene, series)
+    others = [
+        _painter(member.structure, true_series, member.particles, member.scene) for member in companions
+    ]
+    beads = None
+    if settings.dirt.beads:
+        beads = bead_positions_px(settings, index, scene, structure.diameter_px)
+        others.append(bead_painter(settings, true_series, scene, beads))
     images = RenderedImages(
         painter=_painter(structure, true_series, particles, scene),
-        companions=tuple(
-            _painter(member.structure, true_series, member.particles, member.scene) for member in companions
-        ),
+        others=tuple(others),
         settings=settings,
         angles_degrees=scene.angles_degrees,
+        tilt_kinds=scene.tilt_kinds,
         index=index,
     )
+    truth = _truth(settings, index, picks.scene, picks.particles.names, structure.box_px)
+    is_clean = all(kind is PickKind.GOOD for kind in picks.kinds)
     return SimulatedTomogram(
         series=replace(series, images=images),
-        particles=particles,
-        truth=_truth(settings, index, scene, particles.names, structure.box_px),
+        particles=picks.particles,
+        truth=replace(
+            truth,
+            particle_kinds=() if is_clean else picks.kinds,
+            originals=None if is_clean else picks.original,
+            beads_px=beads,
+        ),
         angles_degrees=scene.angles_degrees,
         images=images,
         companions=tuple(member.species for member in companions),
@@ -209,6 +264,8 @@ def settings_record(settings: SimulationSettings) -> Mapping[str, Any]:
             companion["molecule"]["map_path"] = str(companion["molecule"]["map_path"])
     if not settings.companions:
         del record["companions"]
+    if settings.dirt == DirtSettings():
+        del record["dirt"]
     return record
 
 
@@ -273,12 +330,38 @@ def _input_series(settings: SimulationSettings, index: int, scene: Scene) -> Til
         hand=acquisition.hand,
         defocus_slope=acquisition.defocus_slope,
         microscope=microscope(acquisition),
-        ctf=tilt_ctf(acquisition, scene.angles_degrees, defocus_change),
+        ctf=tilt_ctf(
+            acquisition, scene.angles_degrees, defocus_change + _defocus_errors(settings, index, tilts)
+        ),
         pre_exposure=scene.pre_exposure,
         bfactor_per_dose=np.full(tilts, acquisition.bfactor_per_dose),
         fractional_dose=acquisition.frame_dose if acquisition.state_frame_dose else None,
         images=_NoImages(acquisition.image_size_px, tilts),
     )
+
+
+def _true_series(settings: SimulationSettings, index: int, scene: Scene, series: TiltSeries) -> TiltSeries:
+    """Return a series as it is: true projections, signal that was lost, and defocus without its error."""
+    left = inelastic_amplitude(settings.acquisition, scene.angles_degrees)
+    error = _defocus_errors(settings, index, len(scene.angles_degrees))
+    return replace(
+        series,
+        projections_px=scene.projections_px,
+        ctf=replace(
+            series.ctf,
+            scale=series.ctf.scale * left,
+            defocus_u_angstrom=series.ctf.defocus_u_angstrom - error,
+            defocus_v_angstrom=series.ctf.defocus_v_angstrom - error,
+        ),
+    )
+
+
+def _defocus_errors(settings: SimulationSettings, index: int, tilts: int) -> Float[Array, "F"]:
+    """Return the files' error of each image's defocus, Å."""
+    if not settings.dirt.defocus_error_angstrom:
+        return np.zeros(tilts)
+    rng = random_stream(settings.seed, "defocus errors", index)
+    return rng.normal(scale=settings.dirt.defocus_error_angstrom, size=tilts)
 
 
 def _input_particles(settings: SimulationSettings, index: int, scene: Scene) -> Particles:
@@ -316,4 +399,5 @@ def _truth(
         deformation=scene.deformation,
         particle_names=names,
         settings=settings_record(settings),
+        tilt_kinds=scene.tilt_kinds if any(kind.is_special for kind in scene.tilt_kinds) else (),
     )

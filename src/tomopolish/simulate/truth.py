@@ -14,7 +14,8 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import Deformation, Particles, TiltSeries
 from tomopolish.dataset.opening import read_json
 from tomopolish.errors import InputError
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Bool, Float, Int
+from tomopolish.simulate.kinds import PickKind, TiltKind
 
 Array = np.ndarray
 
@@ -43,6 +44,14 @@ class Truth:
         Names in the particle table; None if the truth's file does not have them.
     settings
         Settings of the simulation, as information for readers of the file.
+    particle_kinds
+        What each pick is; empty where all are good.
+    originals
+        Index of the earlier pick of the same particle, −1 where there is none; None where all are good.
+    tilt_kinds
+        What is special about each tilt image; empty where nothing is.
+    beads_px
+        Positions of gold beads; None where there are none.
     """
 
     name: str
@@ -61,6 +70,29 @@ class Truth:
     deformation: Deformation | None = None
     particle_names: tuple[str, ...] | None = None
     settings: Mapping[str, Any] | None = None
+    particle_kinds: tuple[PickKind, ...] = ()
+    originals: Int[Array, "P"] | None = None
+    tilt_kinds: tuple[TiltKind, ...] = ()
+    beads_px: Float[Array, "B 3"] | None = None
+
+    @property
+    def good_particles(self) -> Bool[Array, "P"]:
+        """Picks that are neither false nor misoriented, and not the second of their particle."""
+        if not self.particle_kinds:
+            return np.ones(len(self.positions_px), dtype=bool)
+        return np.array([kind is PickKind.GOOD for kind in self.particle_kinds])
+
+    @property
+    def good_tilts(self) -> Bool[Array, "F"]:
+        """Tilt images that show all of the specimen: neither blank nor covered."""
+        if not self.tilt_kinds:
+            return np.ones(len(self.projections_px), dtype=bool)
+        return np.array([kind.shows_all for kind in self.tilt_kinds])
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all particles and tilt images are good."""
+        return bool(self.good_particles.all() and self.good_tilts.all())
 
     @property
     def visible(self) -> Bool[Array, "P F"]:
@@ -92,6 +124,14 @@ class Truth:
                 "grid": list(self.deformation.grid),
                 "coefficients": self.deformation.coefficients.tolist(),
             }
+        if self.particle_kinds:
+            content["particle_kinds"] = [kind.value for kind in self.particle_kinds]
+        if self.originals is not None:
+            content["originals"] = self.originals.tolist()
+        if self.tilt_kinds:
+            content["tilt_kinds"] = [kind.value for kind in self.tilt_kinds]
+        if self.beads_px is not None:
+            content["beads"] = self.beads_px.tolist()
         if self.settings is not None:
             content["settings"] = dict(self.settings)
         return content
@@ -171,6 +211,10 @@ def _truth_from_json(name: str, values: Mapping[str, Any]) -> Truth:
         deformation=None if warp is None else _deformation_from_json(warp),
         particle_names=tuple(values["names"]) if "names" in values else None,
         settings=values.get("settings"),
+        particle_kinds=tuple(PickKind(kind) for kind in values.get("particle_kinds", ())),
+        originals=np.asarray(values["originals"], dtype=np.int64) if "originals" in values else None,
+        tilt_kinds=tuple(TiltKind(kind) for kind in values.get("tilt_kinds", ())),
+        beads_px=array("beads") if "beads" in values else None,
     )
 
 

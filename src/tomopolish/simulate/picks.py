@@ -1,0 +1,202 @@
+"""The particles that the files of a simulation state: true ones, wrong ones, and true ones once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomopolish.dataset.model import Particles
+from tomopolish.physics.geometry import rotation_from_vector
+from tomopolish.settings.simulation import SimulationSettings
+from tomopolish.shapes import Float, Int
+from tomopolish.simulate.kinds import PickKind
+from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
+from tomopolish.simulate.specimen import random_positions_px, random_rotations
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picks:
+    """The picks of one tomogram, in the order of the files, and what is true of them.
+
+    Attributes
+    ----------
+    particles
+        As the files state them.
+    scene
+        The true geometry of every pick; where nothing is, the pick's own.
+    kinds
+        Of each pick.
+    original
+        Index of the pick that shows the same particle and came first, −1 for most.
+    """
+
+    particles: Particles
+    scene: Scene
+    kinds: tuple[PickKind, ...]
+    original: Int[Array, "P"]
+
+
+def draw_picks(
+    settings: SimulationSettings,
+    index: int,
+    scene: Scene,
+    particles: Particles,
+    others: Sequence[Scene],
+    *,
+    box_px: int,
+    diameter_px: float,
+) -> Picks:
+    """Draw the picks of tomogram `index` from its true particles.
+
+    The true particles keep their order; the other picks are at random places of the list.
+
+    Parameters
+    ----------
+    particles
+        The true particles as the input states them.
+    others
+        Scenes of further species, which false particles keep away from, too.
+    box_px, diameter_px
+        Edge of the map and diameter of the molecule.
+
+    Raises
+    ------
+    InputError
+        When the false particles do not fit.
+    """
+    count, dirt = len(particles), settings.dirt
+    turned = _share_of(dirt.misoriented, np.arange(count), random_stream(settings.seed, "misoriented", index))
+    upright = np.setdiff1d(np.arange(count), turned)
+    doubles_rng = random_stream(settings.seed, "picked twice", index)
+    twice = np.sort(doubles_rng.permutation(upright)[: round(dirt.picked_twice * count)])
+    false = round(dirt.false_particles * count)
+    if not (len(turned) or len(twice) or false):
+        return Picks(
+            particles=particles,
+            scene=scene,
+            kinds=(PickKind.GOOD,) * count,
+            original=np.full(count, -1),
+        )
+    doubled = _with_duplicates(settings, scene, twice, doubles_rng)
+    everything = _with_false(settings, index, doubled, false, others, box_px=box_px, diameter_px=diameter_px)
+    rotations = everything.rotations.copy()
+    rotations[turned] = rotations[turned] @ _turns(settings, index, len(turned))
+    kinds = [PickKind.GOOD] * count + [PickKind.DUPLICATE] * len(twice) + [PickKind.FALSE] * false
+    for turned_particle in turned:
+        kinds[turned_particle] = PickKind.MISORIENTED
+    original = np.full(len(kinds), -1)
+    original[count : count + len(twice)] = twice
+    return _in_order(settings, index, particles, everything, rotations, kinds, original)
+
+
+def _share_of(share: float, members: Int[Array, "M"], rng: np.random.Generator) -> Int[Array, "n"]:
+    return np.sort(rng.permutation(members)[: round(share * len(members))])
+
+
+def _with_duplicates(
+    settings: SimulationSettings, scene: Scene, twice: Int[Array, "n"], rng: np.random.Generator
+) -> Scene:
+    """Add the second picks of some particles, with position errors of their own."""
+    source = np.concatenate([np.arange(len(scene.positions_px)), twice])
+    errors = scene.error_factor * settings.errors.position_px * rng.normal(size=(len(twice), 3))
+    return replace(
+        scene,
+        positions_px=scene.positions_px[source],
+        input_positions_px=np.concatenate([scene.input_positions_px, scene.positions_px[twice] + errors]),
+        rotations=scene.rotations[source],
+        trajectories_px=scene.trajectories_px[source],
+        positions_2d_px=scene.positions_2d_px[:, source],
+    )
+
+
+def _turns(settings: SimulationSettings, index: int, count: int) -> Float[Array, "n 3 3"]:
+    axes = random_stream(settings.seed, "misoriented", index, 1).normal(size=(count, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    turns: Array = rotation_from_vector(np.deg2rad(settings.dirt.misoriented_turn_degrees) * axes)
+    return turns
+
+
+def _with_false(
+    settings: SimulationSettings,
+    index: int,
+    scene: Scene,
+    count: int,
+    others: Sequence[Scene],
+    *,
+    box_px: int,
+    diameter_px: float,
+) -> Scene:
+    """Add picks where nothing is, which do not move; what the files state of them is true."""
+    if not count:
+        return scene
+    acquisition, specimen = settings.acquisition, settings.specimen
+    rng = random_stream(settings.seed, "false particles", index)
+    usual = diameter_px if specimen.min_distance_px is None else specimen.min_distance_px
+    positions = random_positions_px(
+        replace(specimen, particles=count),
+        scene.tomogram_size_px,
+        box_px=box_px,
+        min_distance_px=max(usual, diameter_px / 2),
+        pixel_size_angstrom=acquisition.pixel_size_angstrom,
+        rng=rng,
+        occupied_px=np.concatenate([scene.positions_px, *[other.positions_px for other in others]]),
+    )
+    still = np.zeros((count, len(scene.projections_px), 3))
+    places = true_positions_2d_px(
+        scene.projections_px, positions, still, scene.deformation, acquisition.image_size_px
+    )
+    return replace(
+        scene,
+        positions_px=np.concatenate([scene.positions_px, positions]),
+        input_positions_px=np.concatenate([scene.input_positions_px, positions]),
+        rotations=np.concatenate([scene.rotations, random_rotations(count, rng)]),
+        trajectories_px=np.concatenate([scene.trajectories_px, still]),
+        positions_2d_px=np.concatenate([scene.positions_2d_px, places], axis=1),
+    )
+
+
+def _in_order(
+    settings: SimulationSettings,
+    index: int,
+    true: Particles,
+    scene: Scene,
+    rotations: Float[Array, "P 3 3"],
+    kinds: Sequence[PickKind],
+    original: Int[Array, "P"],
+) -> Picks:
+    """Put the picks into the files' order; half sets and optics groups are dealt out before."""
+    count, total = len(true), len(kinds)
+    places = np.sort(
+        random_stream(settings.seed, "order of picks", index).permutation(total)[: total - count]
+    )
+    order = np.empty(total, dtype=np.int64)
+    order[places] = np.arange(count, total)
+    order[np.setdiff1d(np.arange(total), places)] = np.arange(count)
+    place_of = np.argsort(order)
+    number = np.arange(total)
+    name = settings.tomogram_name(index)
+    return Picks(
+        particles=Particles(
+            rows=index * total + number,
+            names=tuple(f"{name}/{i + 1}" for i in number),
+            positions_px=scene.input_positions_px[order],
+            rotations=rotations[order],
+            half_set=(number % 2)[order],
+            optics_group=(number % len(true.optics_groups))[order],
+            optics_groups=true.optics_groups,
+        ),
+        scene=replace(
+            scene,
+            positions_px=scene.positions_px[order],
+            input_positions_px=scene.input_positions_px[order],
+            rotations=scene.rotations[order],
+            trajectories_px=scene.trajectories_px[order],
+            positions_2d_px=scene.positions_2d_px[:, order],
+        ),
+        kinds=tuple(kinds[int(i)] for i in order),
+        original=np.where(original[order] >= 0, place_of[original[order]], -1),
+    )
