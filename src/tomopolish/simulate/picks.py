@@ -29,15 +29,15 @@ class Picks:
     scene
         The true geometry of every pick; where nothing is, the pick's own.
     kinds
-        Of each pick.
-    original
-        Index of the pick that shows the same particle and came first, −1 for most.
+        Of each pick; empty where all are good.
+    originals
+        Index of the pick that shows the same particle and came first, −1 for most; None where all are good.
     """
 
     particles: Particles
     scene: Scene
-    kinds: tuple[PickKind, ...]
-    original: Int[Array, "P"]
+    kinds: tuple[PickKind, ...] = ()
+    originals: Int[Array, "P"] | None = None
 
 
 def draw_picks(
@@ -75,12 +75,7 @@ def draw_picks(
     twice = np.sort(doubles_rng.permutation(upright)[: round(dirt.picked_twice * count)])
     false = round(dirt.false_particles * count)
     if not (len(turned) or len(twice) or false):
-        return Picks(
-            particles=particles,
-            scene=scene,
-            kinds=(PickKind.GOOD,) * count,
-            original=np.full(count, -1),
-        )
+        return Picks(particles=particles, scene=scene)
     doubled = _with_duplicates(settings, scene, twice, doubles_rng)
     everything = _with_false(settings, index, doubled, false, others, box_px=box_px, diameter_px=diameter_px)
     rotations = everything.rotations.copy()
@@ -198,5 +193,5 @@ def _in_order(
             positions_2d_px=scene.positions_2d_px[:, order],
         ),
         kinds=tuple(kinds[int(i)] for i in order),
-        original=np.where(original[order] >= 0, place_of[original[order]], -1),
+        originals=np.where(original[order] >= 0, place_of[original[order]], -1),
     )

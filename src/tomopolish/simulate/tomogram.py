@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,7 +25,7 @@ from tomopolish.simulate.image_dirt import (
     background,
     covered_share,
 )
-from tomopolish.simulate.kinds import PickKind, TiltKind
+from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.picks import draw_picks
@@ -190,31 +190,26 @@ def simulate_tomogram(
         box_px=structure.box_px,
         diameter_px=structure.diameter_px,
     )
-    true_series = _true_series(settings, index, scene, series)
-    others = [
-        _painter(member.structure, true_series, member.particles, member.scene) for member in companions
-    ]
     beads = None
     if settings.dirt.beads:
         beads = bead_positions_px(settings, index, scene, structure.diameter_px)
-        others.append(bead_painter(settings, true_series, scene, beads))
+    true_series = _true_series(settings, index, scene, series)
     images = RenderedImages(
         painter=_painter(structure, true_series, particles, scene),
-        others=tuple(others),
+        others=_other_painters(settings, true_series, scene, companions, beads),
         settings=settings,
         angles_degrees=scene.angles_degrees,
         tilt_kinds=scene.tilt_kinds,
         index=index,
     )
     truth = _truth(settings, index, picks.scene, picks.particles.names, structure.box_px)
-    is_clean = all(kind is PickKind.GOOD for kind in picks.kinds)
     return SimulatedTomogram(
         series=replace(series, images=images),
         particles=picks.particles,
         truth=replace(
             truth,
-            particle_kinds=() if is_clean else picks.kinds,
-            originals=None if is_clean else picks.original,
+            particle_kinds=picks.kinds,
+            originals=picks.originals,
             beads_px=beads,
         ),
         angles_degrees=scene.angles_degrees,
@@ -315,6 +310,22 @@ def _painter(structure: Structure, series: TiltSeries, particles: Particles, sce
         particles=replace(particles, positions_px=scene.positions_px),
         positions_2d_px=scene.positions_2d_px,
     )
+
+
+def _other_painters(
+    settings: SimulationSettings,
+    true_series: TiltSeries,
+    scene: Scene,
+    companions: Sequence[_Companion],
+    beads_px: Float[Array, "B 3"] | None,
+) -> tuple[TiltPainter, ...]:
+    """Return the painters of further species and of beads."""
+    painters = [
+        _painter(member.structure, true_series, member.particles, member.scene) for member in companions
+    ]
+    if beads_px is not None:
+        painters.append(bead_painter(settings, true_series, scene, beads_px))
+    return tuple(painters)
 
 
 def _input_series(settings: SimulationSettings, index: int, scene: Scene) -> TiltSeries:
