@@ -19,6 +19,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vulture
+	$(BIN)/python -m pytest tests/test_architecture.py
 
 docs: $(STAMP)
 	$(BIN)/python -m mkdocs build --strict

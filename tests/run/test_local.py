@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tomopolish.dataset.model import Alignment, Tomogram
 from tomopolish.errors import InputError, RunError
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
-from tomopolish.run.local import RunReport, refine, show_closing
+from tomopolish.run.local import RunReport, one_after_another, refine, show_closing
 from tomopolish.run.reporter import PlainReporter, SilentReporter
 from tomopolish.run.work import Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
@@ -151,7 +152,7 @@ def test_a_traceback_is_shown_on_request_only(capsys: pytest.CaptureFixture[str]
     project = FakeProject(["TS_01", "TS_02"])
     refine(project, SETTINGS, failing, SilentReporter())
     assert "Traceback" not in capsys.readouterr().err
-    refine(project, SETTINGS, failing, SilentReporter(), debug=True)
+    refine(project, SETTINGS, failing, SilentReporter(), runner=partial(one_after_another, debug=True))
     assert "Traceback" in capsys.readouterr().err
 
 

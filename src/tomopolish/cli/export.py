@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,32 +45,29 @@ def _sections() -> list[Section]:
     return [source, output]
 
 
-def _export(
-    i: Path | None,
-    p: Path | None,
-    t: Path | None,
-    mot: Path | None,
-    relion_version: str,
-    o: Path,
-    format: tuple[str, ...],
-    angpix: float | None,
-    magnify: float,
-    overwrite: bool,
-) -> int:
+def _export(**values: Any) -> int:
     from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.export import ExportSettings, export_dataset, export_table
     from tomopolish.run.reporter import reporter_for
 
-    formats = tuple(name for name in FORMATS if name in (format or FORMATS))
     settings = ExportSettings(
-        output_folder=o, formats=formats, voxel_angstrom=angpix, magnification=magnify, overwrite=overwrite
+        output_folder=values["o"],
+        formats=tuple(name for name in FORMATS if name in (values["format"] or FORMATS)),
+        voxel_angstrom=values["angpix"],
+        magnification=values["magnify"],
+        overwrite=values["overwrite"],
     )
-    version = version_from(relion_version)
-    dataset = open_dataset(i, particles=p, tomograms=t, trajectories=mot, relion_version=version)
+    dataset = open_dataset(
+        values["i"],
+        particles=values["p"],
+        tomograms=values["t"],
+        trajectories=values["mot"],
+        relion_version=version_from(values["relion_version"]),
+    )
     reporter = reporter_for(sys.stdout)
     export = export_dataset(dataset, settings, reporter, invocation())
     reporter.show(export_table(export))
-    reporter.say(f"\nIn {o}: {', '.join(formats)}.")
+    reporter.say(f"\nIn {settings.output_folder}: {', '.join(settings.formats)}.")
     if export.failures:
         reporter.say(f"Left out: {', '.join(export.failures)}.")
     return 1 if export.failures else 0

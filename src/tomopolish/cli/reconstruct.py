@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -39,35 +38,34 @@ def _sections() -> list[Section]:
     return [source, maps, output]
 
 
-def _reconstruct(
-    i: Path | None,
-    p: Path | None,
-    t: Path | None,
-    mot: Path | None,
-    mask: Path | None,
-    relion_version: str,
-    b: int,
-    crop: int | None,
-    sym: str,
-    o: Path,
-    j: int,
-    overwrite: bool,
-    **tilts: Any,
-) -> int:
+def _reconstruct(**values: Any) -> int:
     from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.reconstruct import ReconstructSettings, reconstruct_dataset
     from tomopolish.run.reporter import reporter_for
 
     settings = ReconstructSettings(
-        output_folder=o, box_px=b, crop_px=crop, symmetry=sym, threads=j, overwrite=overwrite
+        output_folder=values["o"],
+        box_px=values["b"],
+        crop_px=values["crop"],
+        symmetry=values["sym"],
+        threads=values["j"],
+        overwrite=values["overwrite"],
     )
     dataset = open_dataset(
-        i, particles=p, tomograms=t, trajectories=mot, mask=mask,
-        relion_version=version_from(relion_version), selection=tilt_selection(tilts),
-    )  # fmt: skip
+        values["i"],
+        particles=values["p"],
+        tomograms=values["t"],
+        trajectories=values["mot"],
+        mask=values["mask"],
+        relion_version=version_from(values["relion_version"]),
+        selection=tilt_selection(values),
+    )
     fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
     high, half = (fsc.resolution_angstrom(dataset.pixel_size_angstrom, t) for t in (0.143, 0.5))
-    click.echo(f"Half maps, merged map and FSC are in {o}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å.")
+    folder = settings.output_folder
+    click.echo(
+        f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
+    )
     return 0
 
 

@@ -38,6 +38,17 @@ from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
+COMPONENTS = {
+    "tomograms": "tomograms",
+    "particles": "particles",
+    "trajectories": "trajectories",
+    "ref1": "half map 1",
+    "ref2": "half map 2",
+    "mask": "mask",
+    "fsc": "fsc",
+}
+"""Keywords of `open_dataset`, and the names of the components in `OptimisationSet`."""
+
 _KEPT = "_kept_references"
 _TABLES = ("_tomogram_file", "tomograms", "particles", "trajectories", "tomogram_names")
 
@@ -329,38 +340,33 @@ def _places(rows: Int[Array, "P"], wanted: Int[Array, "Q"]) -> Int[Array, "Q"]:
 def open_dataset(
     optimisation_set: Path | None = None,
     *,
-    tomograms: Path | None = None,
-    particles: Path | None = None,
-    trajectories: Path | None = None,
-    ref1: Path | None = None,
-    ref2: Path | None = None,
-    mask: Path | None = None,
-    fsc: Path | None = None,
     working_directory: Path | None = None,
     relion_version: int | None = None,
     selection: TiltSelection | None = None,
+    **components: Path | None,
 ) -> Dataset:
     """Open a data set: from an optimisation set, from its components, or from both (components win).
 
-    Paths, here and in the files, are relative to `working_directory`: RELION's project folder, by default
-    the current one. `relion_version` and `selection` are as in `Dataset`.
+    Parameters
+    ----------
+    working_directory
+        RELION's project folder, where paths, here and in the files, begin; by default the current one.
+    relion_version, selection
+        As in `Dataset`.
+    components
+        Paths by name: `tomograms`, `particles`, `trajectories`, `ref1`, `ref2`, `mask`, `fsc`.
 
     Raises
     ------
     InputError
         When the tomogram, particle or trajectory set is missing or malformed.
     """
-    components = {
-        "tomograms": tomograms,
-        "particles": particles,
-        "trajectories": trajectories,
-        "half map 1": ref1,
-        "half map 2": ref2,
-        "mask": mask,
-        "fsc": fsc,
-    }
+    for name in components:
+        if name not in COMPONENTS:
+            raise TypeError(f"open_dataset() got an unexpected keyword argument '{name}'")
     folder = (working_directory or Path.cwd()).absolute()
-    files = read_optimisation_set(optimisation_set, components, working_directory=folder)
+    parts = {COMPONENTS[name]: path for name, path in components.items()}
+    files = read_optimisation_set(optimisation_set, parts, working_directory=folder)
     dataset = Dataset(files=files, relion_version=relion_version, selection=selection or TiltSelection())
     _ = dataset.tomograms, dataset.particles, dataset.trajectories  # read now, so that faults show now
     return dataset

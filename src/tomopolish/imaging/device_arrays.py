@@ -59,9 +59,9 @@ class CupyArrays:
     """
 
     def __init__(self, index: int) -> None:
-        import cupy  # noqa: PLC0415  nothing but a CUDA device needs it
-        import cupyx  # noqa: PLC0415
-        from numba import cuda  # noqa: PLC0415
+        import cupy
+        import cupyx
+        from numba import cuda
 
         self.xp: Any = cupy
         self._pinned = cupyx.empty_pinned

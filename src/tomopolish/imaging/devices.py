@@ -133,7 +133,7 @@ def cuda_obstacle() -> str | None:
         return f"CuPy finds no CUDA device ({' '.join(str(error).split())}); check the driver with nvidia-smi"
     if count == 0:
         return "CuPy finds no CUDA device; check the driver with nvidia-smi"
-    from numba import cuda  # noqa: PLC0415  only where CUDA is used
+    from numba import cuda
 
     if not cuda.is_available():
         return f"numba does not reach the CUDA device; numba-cuda may be missing: {INSTALL}"
@@ -153,7 +153,7 @@ def _kernel_obstacle() -> str | None:
 
 def try_kernel() -> None:
     """Run the smallest kernel on the first device; raises exceptions of CuPy and numba if that fails."""
-    from tomopolish.imaging.kernels import compare_cuda as cuda_kernels  # noqa: PLC0415  only where CUDA is used
+    from tomopolish.imaging.kernels import compare_cuda as cuda_kernels
 
     arrays = CupyArrays(0)
     with arrays.active():
@@ -166,7 +166,7 @@ def try_kernel() -> None:
 
 def cuda_device_count() -> int:
     """Return the number of CUDA devices of this process; raises CuPy's exception where it finds no driver."""
-    import cupy  # noqa: PLC0415  only where CUDA is used
+    import cupy
 
     return int(cupy.cuda.runtime.getDeviceCount())
 
@@ -208,7 +208,7 @@ def acquire_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
 @cache
 def _opened(indices: tuple[int, ...]) -> SimpleQueue[CudaCorrelator]:
     """Return a queue of one correlator per device, the same in every call; each caches its references."""
-    from tomopolish.imaging.devices_cuda import CudaCorrelator  # noqa: PLC0415
+    from tomopolish.imaging.devices_cuda import CudaCorrelator
 
     free: SimpleQueue[CudaCorrelator] = SimpleQueue()
     for index in indices:

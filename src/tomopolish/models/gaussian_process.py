@@ -74,7 +74,6 @@ class GaussianProcessMotion:
         squared_exponential: bool = False,
         max_deformations: int | None = None,
         step_weights: Float[Array, "T"] | None = None,
-        threads: int = 1,
     ) -> GaussianProcessMotion:
         """Factorise the covariance of the particles' velocities.
 
@@ -105,7 +104,6 @@ class GaussianProcessMotion:
             sigma_velocity_px=sigma_velocity_px,
             max_deformations=max_deformations,
             step_weights=step_weights,
-            threads=threads,
         )
 
     @classmethod
@@ -117,7 +115,6 @@ class GaussianProcessMotion:
         sigma_velocity_px: float,
         max_deformations: int | None = None,
         step_weights: Float[Array, "T"] | None = None,
-        threads: int = 1,
     ) -> GaussianProcessMotion:
         """Factorise any correlation of the particles' velocities; see `build`.
 
@@ -133,13 +130,7 @@ class GaussianProcessMotion:
             factor, rows = _pivoted_cholesky(correlation)
         factor *= sigma_velocity_px
         weights = np.ones(max(len(chronological) - 1, 0)) if step_weights is None else step_weights
-        return cls(
-            factor=factor,
-            rows=rows,
-            chronological=chronological,
-            step_scales=np.sqrt(weights),
-            threads=threads,
-        )
+        return cls(factor=factor, rows=rows, chronological=chronological, step_scales=np.sqrt(weights))
 
     def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
         """Return eigenvalues and eigenvectors of LᵀL, and each mode's share of motion common to all."""

@@ -5,7 +5,7 @@ See docs/conventions.md, Objective.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def motion_model(
     if isinstance(settings, BuildsMotion):
         return settings.motion_model(series, particles)
     unit = scale_px(settings, series)
-    return GaussianProcessMotion.build(
+    motion = GaussianProcessMotion.build(
         particles.positions_px,
         series.chronological,
         sigma_velocity_px=unit * settings.velocity_scale,
@@ -105,5 +105,5 @@ def motion_model(
         squared_exponential=settings.squared_exponential,
         max_deformations=settings.max_deformations,
         step_weights=None if settings.absolute else series.step_weights,
-        threads=threads,
     )
+    return replace(motion, threads=threads)

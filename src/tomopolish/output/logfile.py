@@ -50,7 +50,7 @@ def write_logfile(
 
     Raises RunError when the file cannot be written.
     """
-    from matplotlib.backends.backend_pdf import PdfPages  # noqa: PLC0415  only a pipeline needs it
+    from matplotlib.backends.backend_pdf import PdfPages
 
     undated = {"Title": "tomopolish", "CreationDate": None, "ModDate": None}
     with (
@@ -104,7 +104,7 @@ def _tomogram(page: TomogramPage) -> Any:
 
 
 def _page(title: str) -> Any:
-    from matplotlib.figure import Figure  # noqa: PLC0415  only a pipeline needs it
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=PAGE_INCHES, layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
@@ -115,7 +115,7 @@ def _plot(
     axes: Any, x: Array, curves: Mapping[str, Sequence[float] | Array], x_label: str, y_label: str
 ) -> None:
     """Draw curves with points; the x axis has ticks at integers."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  only a pipeline needs it
+    from matplotlib.ticker import MaxNLocator
 
     for label, curve in curves.items():
         axes.plot(x, curve, "o-", markersize=2.5, linewidth=1, label=label or None)

@@ -148,8 +148,8 @@ def write_surface(path: Path, tuning: Tuning) -> None:
 
     Raises RunError when the file cannot be written.
     """
-    import matplotlib as mpl  # noqa: PLC0415  only this plot needs it
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
     best = max(p.best for r in tuning.ridges for p in r.profiles)
     logs = np.concatenate([p.logs for r in tuning.ridges for p in r.profiles])

@@ -74,7 +74,6 @@ def run_align(
             settings,
             stages,
             reporter,
-            debug=invocation.debug,
             store=folder.store,
             runner=runner,
             unusable=unusable,

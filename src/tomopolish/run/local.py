@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,6 @@ def refine(
     stages: Stages[Prepared],
     reporter: Reporter,
     *,
-    debug: bool = False,
     store: ResultsStore | None = None,
     runner: Runner | None = None,
     unusable: Mapping[str, str] | None = None,
@@ -85,8 +84,6 @@ def refine(
 
     Parameters
     ----------
-    debug
-        Print the traceback of each failure.
     store
         Store of finished tomograms, also of an earlier run; None: refine all, and keep results in memory.
     runner
@@ -119,7 +116,7 @@ def refine(
             reporter.passed(name, "cannot be refined")
             reporter.warn(f"{name} failed: {sentence}")
         todo = [name for name in names if name not in failures and name not in set(finished)]
-        unstored, failed = (runner or partial(one_after_another, debug=debug))(work, todo, reporter)
+        unstored, failed = (runner or one_after_another)(work, todo, reporter)
         failures.update(failed)
         if store is not None:
             failures.update(_check_stored(work, [name for name in names if name not in failures], reporter))

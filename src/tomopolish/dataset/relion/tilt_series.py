@@ -5,6 +5,7 @@ See docs/conventions.md, Geometry, Optics.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -71,14 +72,21 @@ ANGLE_TOLERANCE = 0.05
 """Degrees by which a stage may miss the angle it was sent to."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageFolders:
+    """The files of the table ``global`` and of the tilt series' own, and the project's folder."""
+
+    general_file: Path
+    series_file: Path
+    working_directory: Path
+
+
 def load_tilt_series(
     general: StarTable,
     row: int,
     series: StarTable,
     *,
-    general_file: Path,
-    series_file: Path,
-    working_directory: Path,
+    folders: ImageFolders,
     selection: TiltSelection,
     optics: StarTable | None = None,
     geometry_only: bool = False,
@@ -93,8 +101,8 @@ def load_tilt_series(
         Table ``global`` and the tomogram's row in it.
     series
         One row per tilt image.
-    general_file, series_file, working_directory
-        The files of both tables and the project's folder: where relative names begin.
+    folders
+        The files and folders where relative names begin.
     selection
         Which images are left out on request.
     optics
@@ -119,7 +127,7 @@ def load_tilt_series(
     pixel_size = positive(*_place(PIXEL_SIZE, general, row, optics))
     name, values = general.value("rlnTomoName", row), ImageValues(table=series)
     values.leave_out_numbers(selection.excluded.get(name, ()), "--exclude_tilts")
-    images = _open_images(general, row, series, (general_file, series_file, working_directory))
+    images = _open_images(general, row, series, folders)
     for one in images.unreadable:
         values.leave_out(one.tilt, one.reason)
     size = read_tomogram_size(general, row, images.size_px)
@@ -326,10 +334,9 @@ def _fractional_dose(general: StarTable, row: int) -> float | None:
     return value if value > 0 else None
 
 
-def _open_images(
-    general: StarTable, row: int, series: StarTable, folders: tuple[Path, Path, Path]
-) -> MrcImages:
-    general_file, series_file, working_directory = folders
+def _open_images(general: StarTable, row: int, series: StarTable, folders: ImageFolders) -> MrcImages:
+    general_file, series_file = folders.general_file, folders.series_file
+    working_directory = folders.working_directory
     entries = [split_section(named) for named in (series.strings(MICROGRAPH) if MICROGRAPH in series else ())]
     stack = general.stated(STACK, row)
     if stack is not None:

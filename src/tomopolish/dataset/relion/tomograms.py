@@ -20,6 +20,7 @@ from tomopolish.dataset.relion.tilt_series import (
     SERIES_FILE,
     STACK,
     STATED_TWICE,
+    ImageFolders,
     load_tilt_series,
 )
 from tomopolish.dataset.star import StarFile, StarTable, read_star
@@ -147,9 +148,11 @@ class TomogramSet:
             self.general,
             self.row(name),
             self.series(name),
-            general_file=self.path,
-            series_file=self.series_file(name),
-            working_directory=self.working_directory,
+            folders=ImageFolders(
+                general_file=self.path,
+                series_file=self.series_file(name),
+                working_directory=self.working_directory,
+            ),
             optics=self.optics,
             geometry_only=geometry_only,
             selection=self.selection,

@@ -94,7 +94,7 @@ def _write(path: Path, **content: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _environment() -> Any:
-    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415  an extra
+    from jinja2 import DictLoader, Environment, StrictUndefined
 
     environment = Environment(
         loader=DictLoader({TEMPLATE: _asset(TEMPLATE)}),
@@ -131,7 +131,7 @@ def _asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415  an extra
+    from plotly.offline import get_plotlyjs
 
     # Within a page the text must not end its own element.
     return str(get_plotlyjs()).replace("</script", "<\\/script")

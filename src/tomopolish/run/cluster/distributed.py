@@ -113,7 +113,7 @@ def _held(token: str, work: Work[Any]) -> _Held:
 
 def _threads(run: RunSettings) -> int:
     """Return the number of threads for each tomogram that this worker refines at a time."""
-    from distributed import get_worker  # noqa: PLC0415  only runs on a cluster have it
+    from distributed import get_worker
 
     return threads_that_fit(max(1, run.threads // int(get_worker().state.nthreads)))
 
@@ -278,7 +278,7 @@ class _Fleet:
 
 
 def _outcome(future: Future) -> Done:
-    from distributed.scheduler import KilledWorker  # noqa: PLC0415  only runs on a cluster have it
+    from distributed.scheduler import KilledWorker
 
     if future.status not in ("finished", "error"):
         raise RunError(

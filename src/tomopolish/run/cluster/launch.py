@@ -93,7 +93,7 @@ def check_installed(settings: ClusterSettings) -> None:
 
 
 def _check_memory(text: str) -> None:
-    from dask.utils import parse_bytes  # noqa: PLC0415  only runs on a cluster have it
+    from dask.utils import parse_bytes
 
     try:
         limit = parse_bytes(text)
@@ -134,8 +134,8 @@ def open_cluster(
         When Dask is missing, no scheduler answers, or jobs cannot be submitted.
     """
     check_installed(settings)
-    import dask  # noqa: PLC0415  only runs on a cluster have it
-    from distributed import Client  # noqa: PLC0415
+    import dask
+    from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     answer = Patience(
@@ -219,7 +219,7 @@ def _scheduler_options(settings: ClusterSettings) -> dict[str, Any]:
 
 
 def _local_cluster(settings: ClusterSettings) -> Any:
-    from distributed import LocalCluster  # noqa: PLC0415
+    from distributed import LocalCluster
 
     return LocalCluster(
         n_workers=settings.workers,
@@ -258,7 +258,7 @@ def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
 
 
 def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security) -> Any:
-    from tomopolish.run.cluster.slurm_jobs import start_jobs  # noqa: PLC0415
+    from tomopolish.run.cluster.slurm_jobs import start_jobs
 
     assert settings.slurm is not None and settings.workers is not None
     options = {

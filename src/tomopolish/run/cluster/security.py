@@ -27,7 +27,7 @@ FOLDER_PREFIX = "workers-"
 
 def own_security() -> Security:
     """Return a certificate and key of this run, in memory, for worker processes of this machine."""
-    from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
+    from distributed.security import Security
 
     return Security.temporary()
 
@@ -44,7 +44,7 @@ def shared_security(folder: Path) -> Iterator[Security]:
     InputError
         When files cannot be private there.
     """
-    from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
+    from distributed.security import Security
 
     security = Security.temporary()
     try:
@@ -82,7 +82,7 @@ def security_with(settings: ClusterSettings, warn: Callable[[str], None]) -> Sec
     InputError
         When the scheduler requires certificates and there are none, or they cannot be used.
     """
-    from distributed.security import Security  # noqa: PLC0415  only runs on a cluster have it
+    from distributed.security import Security
 
     address = str(settings.scheduler)
     if settings.tls is not None:
@@ -103,7 +103,7 @@ def security_with(settings: ClusterSettings, warn: Callable[[str], None]) -> Sec
 
 
 def _from_files(tls: TlsFiles, warn: Callable[[str], None]) -> Security:
-    from distributed.security import Security  # noqa: PLC0415  as above
+    from distributed.security import Security
 
     options = {"--tls_ca_file": tls.ca_file, "--tls_cert": tls.cert, "--tls_key": tls.key}
     paths = {option: path for option, path in options.items() if path is not None}

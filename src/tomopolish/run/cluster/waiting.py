@@ -144,7 +144,7 @@ def _done(future: Future[None]) -> bool:
 
 async def _answer(address: str, security: Security, seconds: float, stop: threading.Event) -> None:
     """Ask a scheduler for its identity until it answers or refuses, or `stop` is set."""
-    from distributed import rpc  # noqa: PLC0415  only runs on a cluster have it
+    from distributed import rpc
 
     async def ask() -> None:
         arguments = security.get_connection_args("client")
