@@ -28,7 +28,7 @@ def _sections() -> list[Section]:
 
 
 def _evaluate(truth: Path, i: Path, before: Path | None, relion_version: str, json: bool) -> int:
-    from tomopolish.output.evaluation import evaluation_json, evaluation_table
+    from tomopolish.output.evaluation import evaluation_json, evaluation_tables
     from tomopolish.run.reporter import reporter_for
     from tomopolish.simulate.evaluate import evaluate_project
 
@@ -37,7 +37,10 @@ def _evaluate(truth: Path, i: Path, before: Path | None, relion_version: str, js
         click.echo(evaluation_json(evaluation))
         return 0
     reporter = reporter_for(sys.stdout)
-    reporter.show(evaluation_table(evaluation))
+    for number, table in enumerate(evaluation_tables(evaluation)):
+        if number:
+            reporter.say("")
+        reporter.show(table)
     reporter.say(f"\n{evaluation.summary()}")
     return 0
 

@@ -10,10 +10,13 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.dataset.relion.scores import FILE_NAME as SCORES
+from tomopolish.dataset.relion.scores import read_scores
 from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
 from tomopolish.dataset.relion.uncertainty import read_left_out
 from tomopolish.errors import InputError
 from tomopolish.shapes import Int
+from tomopolish.simulate.flags import FlagQuality, flag_quality
 from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
 from tomopolish.simulate.truth import Truth, read_truth
 
@@ -28,19 +31,31 @@ class TomogramEvaluation:
     ----------
     left_out
         Number of tilt images that were left out and are not evaluated.
+    good_after, good_before
+        Errors of the good particles in the good tilt images (`Truth.good_particles`, `Truth.good_tilts`);
+        None where the truth knows of no bad ones, or where no good ones are left.
     """
 
     tomogram: str
     after: GeometryErrors
     before: GeometryErrors | None = None
     left_out: int = 0
+    good_after: GeometryErrors | None = None
+    good_before: GeometryErrors | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Errors of a result, tomogram by tomogram."""
+    """Errors of a result, tomogram by tomogram.
+
+    Attributes
+    ----------
+    flags
+        How well the result's scores tell good from bad; None without scores.
+    """
 
     tomograms: tuple[TomogramEvaluation, ...]
+    flags: FlagQuality | None = None
 
     @property
     def visible_pairs(self) -> int:
@@ -58,8 +73,30 @@ class Evaluation:
         before = [t.before for t in self.tomograms if t.before is not None]
         return _pooled_rms_2d(before) if len(before) == len(self.tomograms) else None
 
+    @property
+    def good_rms_2d_after_angstrom(self) -> float | None:
+        """RMS 2D error of the good particles in the good tilt images; None where all are good."""
+        good = [t.good_after for t in self.tomograms]
+        if all(g is None for g in good):
+            return None
+        return _pooled_rms_2d([g or t.after for t, g in zip(self.tomograms, good, strict=True)])
+
+    @property
+    def good_rms_2d_before_angstrom(self) -> float | None:
+        """The same of the input, or None where it is not known for all tomograms."""
+        good = [t.good_before or t.before for t in self.tomograms]
+        known = [g for g in good if g is not None]
+        return _pooled_rms_2d(known) if len(known) == len(good) else None
+
     def summary(self) -> str:
-        """Say in one line what improved."""
+        """Say in one line what improved, and in another one of the good particles where some are bad."""
+        good, before = self.good_rms_2d_after_angstrom, self.good_rms_2d_before_angstrom
+        if good is None:
+            return self._all_pairs()
+        change = f"{good:.3f} Å" if before is None else f"{before:.3f} Å before, {good:.3f} Å after"
+        return f"{self._all_pairs()}\nGood particles in good tilt images: RMS 2D error {change}"
+
+    def _all_pairs(self) -> str:
         after, before = self.rms_2d_after_angstrom, self.rms_2d_before_angstrom
         pairs = f"over {self.visible_pairs} visible pairs in {len(self.tomograms)} tomogram(s)"
         left_out = sum(t.left_out for t in self.tomograms)
@@ -99,6 +136,38 @@ def geometry_of(truth: Truth, series: TiltSeries, particles: Particles) -> Geome
         trajectories_px=None if trajectories is None else trajectories[is_known],
         deformation=series.deformation,
         left_out=tuple(image.tilt for image in series.left_out),
+    )
+
+
+def evaluate_geometry(truth: Truth, after: Geometry, before: Geometry | None) -> TomogramEvaluation:
+    """Compare a result and its input with the truth, in the tilt images that the result did not leave out."""
+    if before is not None:
+        before = replace(before, left_out=after.left_out)
+    good_after = _good_part(truth, after)
+    good_before = None if before is None else _good_part(truth, before)
+    return TomogramEvaluation(
+        tomogram=truth.name,
+        after=geometry_errors(truth, after),
+        before=None if before is None else geometry_errors(truth, before),
+        left_out=len(after.left_out),
+        good_after=None if good_after is None else geometry_errors(truth, good_after),
+        good_before=None if good_before is None else geometry_errors(truth, good_before),
+    )
+
+
+def _good_part(truth: Truth, geometry: Geometry) -> Geometry | None:
+    """Return the good particles in the good tilt images, or None where all are good, or none is."""
+    keep = truth.good_particles[geometry.particles]
+    counted = truth.good_tilts & geometry.counted
+    if truth.is_clean or not keep.any() or not counted.any():
+        return None
+    trajectories = geometry.trajectories_px
+    return replace(
+        geometry,
+        particles=geometry.particles[keep],
+        positions_px=geometry.positions_px[keep],
+        trajectories_px=None if trajectories is None else trajectories[keep],
+        left_out=tuple(int(tilt) for tilt in np.flatnonzero(~counted)),
     )
 
 
@@ -152,16 +221,7 @@ def evaluate_dataset(
             if before is None
             else geometry_of(truth, *before.load(name, geometry_only=True))
         )
-        evaluations.append(
-            TomogramEvaluation(
-                tomogram=name,
-                after=geometry_errors(truth, refined),
-                before=None
-                if stated is None
-                else geometry_errors(truth, replace(stated, left_out=refined.left_out)),
-                left_out=len(lacking),
-            )
-        )
+        evaluations.append(evaluate_geometry(truth, refined, stated))
     return Evaluation(tomograms=tuple(evaluations))
 
 
@@ -211,7 +271,10 @@ def evaluate_project(
         lambda folder: _open_result(result.absolute(), stated, folder, relion_version),
     )
     folder = result if result.is_dir() else result.parent
-    return evaluate_dataset(truths, after, stated, read_left_out(folder / UNCERTAINTY))
+    evaluation = evaluate_dataset(truths, after, stated, read_left_out(folder / UNCERTAINTY))
+    if not (folder / SCORES).is_file():
+        return evaluation
+    return replace(evaluation, flags=flag_quality(truths, read_scores(folder / SCORES)))
 
 
 def _open_from(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) -> Dataset:
