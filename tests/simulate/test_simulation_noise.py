@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from simulation_cases import varied
 
+from tomopolish.imaging.fsc import shell_correlation
 from tomopolish.simulate.noise import noise_image, noise_power
 from tomopolish.simulate.parts import (
     SimulationSettings,
@@ -13,7 +14,7 @@ from tomopolish.simulate.parts import (
     simulate_tilt_series,
     simulate_tomogram,
 )
-from tomopolish.simulate.references import fourier_shell_correlation, molecule_mask
+from tomopolish.simulate.references import molecule_mask
 
 
 @pytest.mark.parametrize("excess", [0.0, 30.0])
@@ -59,7 +60,7 @@ def test_fsc_falls_at_the_resolution_asked_for(small: SimulationSettings, resolu
     assert 64 / shell == pytest.approx(resolution_px, rel=0.12)
     assert references.fsc[1] > 0.95
     masked = references.half_maps * references.mask
-    np.testing.assert_allclose(fourier_shell_correlation(masked[0], masked[1]), references.fsc, atol=1e-6)
+    np.testing.assert_allclose(shell_correlation(masked, None).unmasked, references.fsc, atol=1e-6)
 
 
 def test_half_maps_are_the_truth_with_independent_noise(small: SimulationSettings) -> None:
@@ -68,7 +69,8 @@ def test_half_maps_are_the_truth_with_independent_noise(small: SimulationSetting
     correlation = np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]
     assert abs(correlation) < 0.05
     assert np.std(noise) > 0
-    low = fourier_shell_correlation(structure.references.half_maps[0], structure.density)[1:4]
+    pair = np.stack([structure.references.half_maps[0], structure.density])
+    low = shell_correlation(pair, None).unmasked[1:4]
     assert np.all(low > 0.8)
 
 

@@ -32,6 +32,7 @@ from tomopolish.imaging.windows import (
     box_spectra,
     pair_batch,
 )
+from tomopolish.physics.fourier import radius_half_space
 from tomopolish.progress import Progress, SilentProgress
 from tomopolish.shapes import Float, Float32
 
@@ -171,9 +172,8 @@ def _map(total: Array, box_px: int, crop: int) -> Float32[Array, "c c c"]:
     reach = box_px // 2
     plane = total[: 2 * reach + 1, : 2 * reach + 1, 0]
     plane += plane[::-1, ::-1].copy() * np.array([1, -1, 1], dtype=np.float32)
-    k = np.arange(-reach, reach)
     inside = total[: 2 * reach, : 2 * reach, : reach + 1]
-    radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + np.arange(reach + 1) ** 2)
+    radius = np.fft.fftshift(radius_half_space(box_px), axes=(0, 1))
     weight = inside[..., 2]
     shell = np.rint(radius).astype(np.int64)
     mean = np.bincount(shell.ravel(), weight.ravel()) / np.maximum(np.bincount(shell.ravel()), 1)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from tomopolish.shapes import Float, Float32
+from tomopolish.physics.fourier import radius_half_space, shell_sums
+from tomopolish.shapes import Complex, Float, Float32
 
 Array = np.ndarray
 
@@ -69,24 +70,23 @@ def shell_correlation(
     applies from two shells further.
     """
     size = half_maps.shape[-1]
-    shells = _shells(size)
     transforms = [scipy.fft.rfftn(volume) for volume in half_maps]
-    unmasked = _correlation(transforms, shells, size)
+    unmasked = transform_correlation(*transforms)
     if mask is None:
         return ShellCorrelation.from_curves({"corrected": unmasked, "unmasked": unmasked})
-    masked = _correlation([scipy.fft.rfftn(volume * mask) for volume in half_maps], shells, size)
+    masked = transform_correlation(*[scipy.fft.rfftn(volume * mask) for volume in half_maps])
     below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW)
     first = int(below[0]) + 1 if len(below) else size
+    beyond = np.rint(radius_half_space(size)) >= first
     rng = np.random.default_rng(seed)
     noise = []
     for transform in transforms:
         phases = np.angle(scipy.fft.rfftn(rng.standard_normal((size,) * 3)))  # of a real map
-        random = np.where(shells >= first, np.abs(transform) * np.exp(1j * phases), transform)
+        random = np.where(beyond, np.abs(transform) * np.exp(1j * phases), transform)
         noise.append(scipy.fft.rfftn(scipy.fft.irfftn(random, s=(size,) * 3) * mask))
-    randomised = _correlation(noise, shells, size)
+    randomised = transform_correlation(*noise)
     corrected = masked.copy()
-    beyond = np.arange(len(masked)) >= first + 2
-    corrected[beyond] = ((masked - randomised) / np.maximum(1 - randomised, 1e-3))[beyond]
+    corrected[first + 2 :] = ((masked - randomised) / np.maximum(1 - randomised, 1e-3))[first + 2 :]
     return ShellCorrelation(
         corrected=np.clip(corrected, -1, 1),
         unmasked=unmasked,
@@ -97,24 +97,12 @@ def shell_correlation(
     )
 
 
-def _shells(size: int) -> Array:
-    signed = np.fft.fftfreq(size, 1 / size)
-    radius = np.sqrt(signed[:, None, None] ** 2 + signed[:, None] ** 2 + np.arange(size // 2 + 1) ** 2)
-    shells: Array = np.rint(radius).astype(np.int64)
-    return shells
-
-
-def _correlation(transforms: list[Array], shells: Array, size: int) -> Array:
-    a, b = transforms
-    count = size // 2 + 1
-    multiplicity = np.full(count, 2.0)
-    multiplicity[[0, -1]] = 1
-
-    def total(values: Array) -> Array:
-        return np.bincount(shells.ravel(), (values * multiplicity).ravel(), count)[:count]
-
-    power = np.sqrt(total(np.abs(a) ** 2) * total(np.abs(b) ** 2))
-    cross = total((a * np.conj(b)).real)
-    fsc: Array = np.divide(cross, power, out=np.zeros(count), where=power > 0)
+def transform_correlation(
+    first: Complex[Array, "s s h"], second: Complex[Array, "s s h"]
+) -> Float[Array, "shells"]:
+    """Return the FSC, in shells 0 … s/2, of two maps given as the half spaces of their transforms."""
+    power = np.sqrt(shell_sums(np.abs(first) ** 2) * shell_sums(np.abs(second) ** 2))
+    cross = shell_sums((first * np.conj(second)).real)
+    fsc: Array = np.divide(cross, power, out=np.zeros_like(power), where=power > 0)
     fsc[0] = 1.0
     return fsc

@@ -10,6 +10,7 @@ from scipy.fft import rfftn
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.imaging.kernels import compare as compare_kernels
+from tomopolish.physics.fourier import radius_half_space
 from tomopolish.shapes import Complex64, Float, Float32
 
 Array = np.ndarray
@@ -135,8 +136,7 @@ def shell_signal_to_noise(transform: ReferenceTransform) -> Float[Array, "shells
     """
     reach, shells = transform.reach, transform.box_px // 2 + 1
     halves = transform.values[:, :-1, :-1]  # +s/2 repeats −s/2
-    axis = np.arange(-reach, reach) ** 2
-    radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + np.arange(reach + 1)[None, None, :] ** 2)
+    radius = np.fft.fftshift(radius_half_space(2 * reach), axes=(0, 1))
     shell = np.floor(radius + 0.5).astype(np.int64).ravel()
     difference = np.abs(halves[0] - halves[1]).ravel() ** 2 / 2
     total = (np.abs(halves[0]) ** 2 + np.abs(halves[1]) ** 2).ravel() / 2

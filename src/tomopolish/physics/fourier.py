@@ -66,3 +66,17 @@ def shell_interpolate(shells: Float[Array, "shells"], box_px: int) -> Float[Arra
     """Spread a radial curve over the half plane by linear interpolation; constant beyond the last shell."""
     radius = radius_half_plane(box_px)
     return np.interp(radius, np.arange(len(shells)), shells)
+
+
+def radius_half_space(size: int) -> Float[Array, "s s h"]:
+    """Return the radius of every pixel of a map's half-space transform, as ``rfftn`` gives it, Fourier px."""
+    k = row_frequencies(size)
+    radius: Array = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + np.arange(size // 2 + 1) ** 2)
+    return radius
+
+
+def shell_sums(values: Float[Array, "s s h"]) -> Float[Array, "shells"]:
+    """Return the sums over shells 0 … s/2 of a map's full transform, from values of its half space."""
+    size, shells = len(values), values.shape[-1]
+    shell = np.rint(radius_half_space(size)).astype(np.int64).ravel()
+    return np.bincount(shell, (values * column_multiplicity(size)).ravel(), shells)[:shells]

@@ -7,6 +7,8 @@ import scipy.fft
 import scipy.ndimage
 
 from tomopolish.dataset.model import References
+from tomopolish.imaging.fsc import transform_correlation
+from tomopolish.physics.fourier import radius_half_space, shell_sums
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.shapes import Float, Float32
 
@@ -20,40 +22,11 @@ _MASK_EDGE_PX = 5.0
 _MASK_FILTER_PX = 6.0  # period of the low-pass whose contour the mask follows
 
 
-def shell_index_3d(size: int) -> Float[Array, "s s h"]:
-    """Return the radius of every pixel of the half-space transform of a map, Fourier px."""
-    signed = scipy.fft.fftfreq(size, 1 / size)
-    half = np.arange(size // 2 + 1)
-    radius: Array = np.sqrt(signed[:, None, None] ** 2 + signed[:, None] ** 2 + half**2)
-    return radius
-
-
 def shell_power(density: Float32[Array, "s s s"]) -> Float[Array, "shells"]:
     """Return the mean |F|² in shells 0 … s/2 of a map, unitary transform."""
-    size = density.shape[0]
     transform = scipy.fft.rfftn(density, norm="ortho")
-    return _shell_mean(transform.real**2 + transform.imag**2, size)
-
-
-def _shell_mean(values: Float[Array, "s s h"], size: int) -> Float[Array, "shells"]:
-    shell = np.rint(shell_index_3d(size)).astype(np.int64).ravel()
-    count = size // 2 + 1
-    weight = np.full(count, 2.0)  # in a half space, each inner column represents two pixels
-    weight[[0, -1]] = 1.0
-    weights = np.broadcast_to(weight, values.shape).ravel()
-    total = np.bincount(shell, weights=weights * values.ravel(), minlength=count)[:count]
-    return total / np.bincount(shell, weights=weights, minlength=count)[:count]
-
-
-def fourier_shell_correlation(
-    first: Float32[Array, "s s s"], second: Float32[Array, "s s s"]
-) -> Float[Array, "shells"]:
-    """Return the FSC of two maps in shells 0 … s/2."""
-    size = first.shape[0]
-    a, b = scipy.fft.rfftn(first), scipy.fft.rfftn(second)
-    cross = _shell_mean((a * np.conj(b)).real, size)
-    power = _shell_mean(np.abs(a) ** 2, size) * _shell_mean(np.abs(b) ** 2, size)
-    return np.divide(cross, np.sqrt(power), out=np.zeros_like(cross), where=power > 0)
+    power = transform.real**2 + transform.imag**2
+    return shell_sums(power) / shell_sums(np.ones_like(power))
 
 
 def molecule_mask(density: Float32[Array, "s s s"], shape: str) -> Float32[Array, "s s s"]:
@@ -102,13 +75,13 @@ def make_references(
     """Make half maps with independent noise, the mask, and the FSC of the masked half maps."""
     size = density.shape[0]
     power = half_map_noise_power(density, mask, settings.resolution_px)
-    amplitude = np.interp(shell_index_3d(size), np.arange(len(power)), np.sqrt(power)).astype(np.float32)
+    amplitude = np.interp(radius_half_space(size), np.arange(len(power)), np.sqrt(power)).astype(np.float32)
     halves = np.empty((2, size, size, size), dtype=np.float32)
     for half in range(2):
         white = rng.standard_normal(density.shape, dtype=np.float32)
         noise = scipy.fft.irfftn(scipy.fft.rfftn(white) * amplitude, s=density.shape, overwrite_x=True)
         halves[half] = density + noise
-    fsc = fourier_shell_correlation(halves[0] * mask, halves[1] * mask)
+    fsc = transform_correlation(*[scipy.fft.rfftn(half * mask) for half in halves])
     return References(
         half_maps=halves, pixel_size_angstrom=pixel_size_angstrom, mask=mask, fsc=fsc, fsc_box=size
     )
