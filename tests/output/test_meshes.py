@@ -12,7 +12,8 @@ import trimesh
 from tomopolish.dataset.files import unique_file_names
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import open_dataset
-from tomopolish.output.meshes import exposure_colours, write_trajectory_meshes
+from tomopolish.output.meshes import write_trajectory_meshes
+from tomopolish.output.trails import exposure_colours
 from tomopolish.run.commands.meshes import write_meshes
 
 TILTS = 41

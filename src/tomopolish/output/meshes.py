@@ -12,30 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path, unique_file_names
-from tomopolish.shapes import Float, Int, UInt8
+from tomopolish.output.trails import Trails, trails
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
 FOLDER_NAME = "Trajectories"
 MAGNIFICATIONS = (1, 8)
 SIDES = 3
-RADIUS_OVER_EXTENT = 0.03
 MIN_RADIUS_PX = 0.1
-
-_EXPOSURE_COLOURS = np.array([[12, 28, 92], [84, 92, 122], [150, 142, 112], [214, 190, 84], [255, 238, 60]])
-"""Dark blue to yellow, evenly lighter: their order is visible under all common forms of colour blindness."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
 _FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
-
-
-def exposure_colours(exposure: Float[Array, "F"]) -> UInt8[Array, "F 3"]:
-    """Return red, green and blue of each exposure: dark blue for the lowest, yellow for the highest."""
-    span = float(np.ptp(exposure)) if len(exposure) else 0.0
-    place = np.zeros(len(exposure)) if span == 0 else (exposure - exposure.min()) / span
-    knots = np.linspace(0, 1, len(_EXPOSURE_COLOURS))
-    channels = [np.interp(place, knots, channel) for channel in _EXPOSURE_COLOURS.T]
-    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
 def tube_mesh(
@@ -66,33 +54,10 @@ def tube_mesh(
     return vertices, _triangles(points)[None] + offsets[:, None, None]
 
 
-def write_trajectory_mesh(
-    path: Path,
-    positions_px: Float[Array, "P 3"],
-    trajectories_px: Float[Array, "P F 3"],
-    pre_exposure: Float[Array, "F"],
-    magnification: float = 1.0,
-) -> None:
-    """Write particles' trajectories, their motion magnified, as a binary PLY file.
-
-    Parameters
-    ----------
-    positions_px
-        Start of each trajectory, tomogram frame, px.
-    trajectories_px
-        Offsets in each tilt image, file order.
-    pre_exposure
-        Dose before each tilt image, file order, e⁻/Å²; it gives the points' order and colour.
-
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
-    """
-    order = np.argsort(pre_exposure, kind="stable")
-    offsets = magnification * trajectories_px[:, order]
-    vertices, triangles = tube_mesh(positions_px[:, None] + offsets, _radius_px(offsets))
-    colours = exposure_colours(pre_exposure[order])
+def write_trajectory_mesh(path: Path, lines: Trails) -> None:
+    """Write particles' trajectories, px, as a binary PLY file; raises RunError when that is impossible."""
+    vertices, triangles = tube_mesh(lines.points, lines.radius(MIN_RADIUS_PX))
+    colours = lines.colours
     by_vertex = np.concatenate([colours[:1], np.repeat(colours, SIDES, axis=0), colours[-1:]])
     vertex_rows = np.empty(vertices.shape[0] * vertices.shape[1], dtype=_VERTEX)
     vertex_rows["position"] = vertices.reshape(-1, 3)
@@ -101,7 +66,7 @@ def write_trajectory_mesh(
     face_rows["count"] = 3
     face_rows["corners"] = triangles.reshape(-1, 3)
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        handle.write(_header(len(vertex_rows), len(face_rows), magnification))
+        handle.write(_header(len(vertex_rows), len(face_rows), lines.magnification))
         handle.write(vertex_rows.tobytes())
         handle.write(face_rows.tobytes())
 
@@ -126,7 +91,7 @@ def write_trajectory_meshes(
     paths = []
     for magnification in MAGNIFICATIONS:
         path = folder / FOLDER_NAME / f"{stem}_x{magnification}.ply"
-        write_trajectory_mesh(path, positions_px, trajectories_px, pre_exposure, magnification)
+        write_trajectory_mesh(path, trails(positions_px, trajectories_px, pre_exposure, magnification))
         paths.append(path)
     return paths
 
@@ -181,14 +146,6 @@ def _triangles(points: int) -> Int[Array, "T 3"]:
         np.stack([last + side, last + following, end], axis=-1),
     ]
     return np.concatenate(parts)
-
-
-def _radius_px(offsets_px: Float[Array, "P F 3"]) -> float:
-    """Return a radius that is small compared with a typical particle's motion, but never invisible."""
-    if not offsets_px.size:
-        return MIN_RADIUS_PX
-    extent = np.linalg.norm(np.ptp(offsets_px, axis=1), axis=-1)
-    return max(MIN_RADIUS_PX, RADIUS_OVER_EXTENT * float(np.median(extent)))
 
 
 def _header(vertices: int, faces: int, magnification: float) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomopolish.output.exports.chimerax import write_marker_tracks, write_markers
 from tomopolish.output.exports.napari import write_points, write_tracks
+from tomopolish.output.trails import trails
 
 POSITIONS = np.array([[10.0, 20.0, 30.0], [400.5, 0.25, 7.125]])
 DOSE = np.array([6.0, 0.0, 3.0])
@@ -28,7 +29,7 @@ def test_points_are_voxels_in_the_order_of_napari(tmp_path: Path) -> None:
 
 
 def test_tracks_run_in_the_order_of_exposure(tmp_path: Path) -> None:
-    write_tracks(tmp_path / "t.csv", POSITIONS, OFFSETS, DOSE, voxel_px=2.0, magnification=10.0)
+    write_tracks(tmp_path / "t.csv", trails(POSITIONS, OFFSETS, DOSE, 10.0), voxel_px=2.0)
     assert (tmp_path / "t.csv").read_text().startswith("track_id,t,z,y,x\n")
     table = np.loadtxt(tmp_path / "t.csv", delimiter=",", skiprows=1)
     np.testing.assert_array_equal(table[:, :2], [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]])
@@ -54,7 +55,7 @@ def test_markers_carry_names_that_no_xml_can_break(tmp_path: Path) -> None:
 
 
 def test_marker_tracks_are_chains_in_the_order_of_exposure(tmp_path: Path) -> None:
-    write_marker_tracks(tmp_path / "t.cmm", "TS", POSITIONS, OFFSETS, DOSE, magnification=8.0)
+    write_marker_tracks(tmp_path / "t.cmm", "TS", trails(POSITIONS, OFFSETS, DOSE, 8.0))
     root = ElementTree.parse(tmp_path / "t.cmm").getroot()
     moved = POSITIONS[:, None] + 8 * OFFSETS[:, [1, 2, 0]]
     np.testing.assert_allclose(marker_positions(root), moved.reshape(-1, 3), atol=5e-4)
@@ -65,9 +66,9 @@ def test_marker_tracks_are_chains_in_the_order_of_exposure(tmp_path: Path) -> No
 def test_a_tomogram_without_particles_has_empty_files(tmp_path: Path) -> None:
     none, no_motion = np.zeros((0, 3)), np.zeros((0, 3, 3))
     write_points(tmp_path / "p.csv", none)
-    write_tracks(tmp_path / "t.csv", none, no_motion, DOSE)
+    write_tracks(tmp_path / "t.csv", trails(none, no_motion, DOSE))
     write_markers(tmp_path / "m.cmm", "TS", [], none, [])
-    write_marker_tracks(tmp_path / "t.cmm", "TS", none, no_motion, DOSE)
+    write_marker_tracks(tmp_path / "t.cmm", "TS", trails(none, no_motion, DOSE))
     assert (tmp_path / "p.csv").read_text() == "index,axis-0,axis-1,axis-2\n"
     assert (tmp_path / "t.csv").read_text() == "track_id,t,z,y,x\n"
     for name in ("m.cmm", "t.cmm"):

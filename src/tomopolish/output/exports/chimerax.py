@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tomopolish.dataset.files import atomic_write
-from tomopolish.output.meshes import exposure_colours
+from tomopolish.output.trails import Trails
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -23,7 +23,6 @@ Array = np.ndarray
 HALF_SET_COLOURS = ((0.0, 0.447, 0.698), (0.902, 0.624, 0.0))
 """Blue and orange, which are distinct under all common forms of colour blindness."""
 RADIUS_ANGSTROM = 40.0
-RADIUS_OVER_EXTENT = 0.03
 MIN_RADIUS_ANGSTROM = 0.2
 
 
@@ -48,39 +47,20 @@ def write_markers(
         handle.write("</marker_set>\n")
 
 
-def write_marker_tracks(
-    path: Path,
-    tomogram: str,
-    positions_angstrom: Float[Array, "P 3"],
-    trajectories_angstrom: Float[Array, "P F 3"],
-    pre_exposure: Float[Array, "F"],
-    magnification: float = 1.0,
-) -> None:
-    """Write trajectories as chains of linked markers, coloured by exposure from dark blue to yellow.
-
-    Parameters
-    ----------
-    positions_angstrom
-        Start of each trajectory.
-    trajectories_angstrom
-        Offsets in each tilt image, file order; they are multiplied by `magnification`.
-    pre_exposure
-        Dose before each tilt image, file order.
+def write_marker_tracks(path: Path, tomogram: str, lines: Trails) -> None:
+    """Write trajectories, Å, as chains of linked markers, coloured by exposure from dark blue to yellow.
 
     Raises
     ------
     RunError
         when the file cannot be written.
     """
-    order = np.argsort(pre_exposure, kind="stable")
-    offsets = magnification * trajectories_angstrom[:, order]
-    colours = exposure_colours(pre_exposure[order]) / 255.0
-    extent = np.linalg.norm(np.ptp(offsets, axis=1), axis=-1) if offsets.size else np.zeros(1)
-    radius = max(MIN_RADIUS_ANGSTROM, RADIUS_OVER_EXTENT * float(np.median(extent)))
-    tilts = len(order)
+    colours = lines.colours / 255.0
+    radius = lines.radius(MIN_RADIUS_ANGSTROM)
+    tilts = len(colours)
     with atomic_write(path) as handle:
-        handle.write(f"<marker_set name={_quoted(f'{tomogram} motion x{magnification:g}')}>\n")
-        for particle, points in enumerate(positions_angstrom[:, None] + offsets):
+        handle.write(f"<marker_set name={_quoted(f'{tomogram} motion x{lines.magnification:g}')}>\n")
+        for particle, points in enumerate(lines.points):
             first = particle * tilts + 1
             for step, point in enumerate(points):
                 _write_marker(handle, first + step, point, colours[step], radius)

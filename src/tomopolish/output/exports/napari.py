@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.output.trails import Trails
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -39,35 +40,21 @@ def write_points(path: Path, positions_px: Float[Array, "P 3"], voxel_px: float 
             handle.write(f"{index},{z:.4f},{y:.4f},{x:.4f}\n")
 
 
-def write_tracks(
-    path: Path,
-    positions_px: Float[Array, "P 3"],
-    trajectories_px: Float[Array, "P F 3"],
-    pre_exposure: Float[Array, "F"],
-    *,
-    voxel_px: float = 1.0,
-    magnification: float = 1.0,
-) -> None:
-    """Write trajectories as tracks; t counts tilt images in the order of exposure.
+def write_tracks(path: Path, lines: Trails, voxel_px: float = 1.0) -> None:
+    """Write trajectories, px, as tracks; t counts tilt images in the order of exposure.
 
     Parameters
     ----------
-    positions_px
-        Start of each trajectory, tomogram frame, px.
-    trajectories_px
-        Offsets in each tilt image, file order; they are multiplied by `magnification`.
-    pre_exposure
-        Dose before each tilt image, file order.
+    voxel_px
+        Size of the displayed tomogram's voxels, px.
 
     Raises
     ------
     RunError
         when the file cannot be written.
     """
-    order = np.argsort(pre_exposure, kind="stable")
-    paths = (positions_px[:, None] + magnification * trajectories_px[:, order]) / voxel_px
     with atomic_write(path) as handle:
         handle.write("track_id,t,z,y,x\n")
-        for track, points in enumerate(paths):
+        for track, points in enumerate(lines.points / voxel_px):
             for t, (x, y, z) in enumerate(points):
                 handle.write(f"{track},{t},{z:.4f},{y:.4f},{x:.4f}\n")

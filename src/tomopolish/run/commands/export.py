@@ -22,6 +22,7 @@ from tomopolish.output.exports.napari import write_points, write_tracks
 from tomopolish.output.exports.tilt_model import TiltModel
 from tomopolish.output.exports.warp import SUFFIX, warp_model, write_warp
 from tomopolish.output.table import Table
+from tomopolish.output.trails import trails
 from tomopolish.physics.geometry import project
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
@@ -224,14 +225,8 @@ def _write_shapes(
         voxel_px = (settings.voxel_angstrom or pixel) / pixel
         write_points(folder / "points" / f"{stem}.csv", positions, voxel_px)
         if motion is not None:
-            write_tracks(
-                folder / "tracks" / f"{stem}.csv",
-                positions,
-                motion,
-                series.pre_exposure,
-                voxel_px=voxel_px,
-                magnification=settings.magnification,
-            )
+            lines = trails(positions, motion, series.pre_exposure, settings.magnification)
+            write_tracks(folder / "tracks" / f"{stem}.csv", lines, voxel_px)
     if "chimerax" in settings.formats:
         folder = out / "chimerax"
         write_markers(
@@ -242,14 +237,8 @@ def _write_shapes(
             [int(half) for half in particles.half_set],
         )
         if motion is not None:
-            write_marker_tracks(
-                folder / "motion" / f"{stem}.cmm",
-                series.name,
-                positions * pixel,
-                motion * pixel,
-                series.pre_exposure,
-                settings.magnification,
-            )
+            lines = trails(positions * pixel, motion * pixel, series.pre_exposure, settings.magnification)
+            write_marker_tracks(folder / "motion" / f"{stem}.cmm", series.name, lines)
 
 
 def _measured(series: TiltSeries, particles: Particles, models: Mapping[str, TiltModel]) -> ExportedTomogram:
