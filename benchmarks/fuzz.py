@@ -6,7 +6,8 @@ Most cases are the files of a sound project with up to three changes that know h
 as a run uses them: opened, checked, loaded, read, written and read again. One in ten is made up. One in ten
 is a stored result. A run refines the project with one of its files changed, by various options, and must end
 in sets that can be read and hold no number that is none, or in a sentence.
-Exits with a traceback, and the smallest changes that show it, when anything else comes out.
+When anything else comes out, it is shown at the end: by the place in the code, with the shortest changes that
+led there and a traceback; the exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fuzz"))
 
-from mutations import CHANGES, Change, change_archive, change_mrc, change_star
+from mutations import CHANGES, Change, change_archive, change_mrc, change_result, change_star
 from readers import mrc_bytes, star_bytes, survive_mrc, survive_result, survive_star
 from sound_project import IMAGES, STARS, SoundProject
 from whole_run import FILES, OPTIONS, WholeRuns
@@ -33,8 +37,41 @@ AT_A_TIME = 5000
 """Cases that one search of Hypothesis tries: it remembers all that it has tried, and slows down."""
 
 
-def search(cases: int, number: int, strategies: dict[str, st.SearchStrategy], try_one: Callable) -> None:
-    """Try so many cases, in searches of their own."""
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """Counts of what became of cases, and the faults: place in the code → shortest case and its traceback."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def count(self, outcome: str) -> None:
+        """Count one case that ended as it should."""
+        self.counts[outcome] += 1
+
+    def note(self, case: str, error: Exception) -> None:
+        """Note a fault, unless a shorter case has led to the same place; the search continues."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{type(error).__name__} in {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+        if len(case) < len(self.faults.get(place, (case + " ", ""))[0]):
+            self.faults[place] = (case, "".join(traceback.format_exception(error)))
+        self.count(f"FAULT: {place}")
+
+
+def search(
+    cases: int,
+    number: int,
+    strategies: dict[str, st.SearchStrategy],
+    try_one: Callable[..., str],
+    outcomes: Outcomes,
+) -> None:
+    """Try so many cases, in searches of their own; `try_one` returns how one ended."""
+
+    def noted(**case: Any) -> None:
+        try:
+            outcomes.count(try_one(**case))
+        except Exception as error:
+            outcomes.note(f"{try_one.__name__}{case}", error)
+
     for start in range(0, cases, AT_A_TIME):
         profile = settings(
             max_examples=min(AT_A_TIME, cases - start),
@@ -42,34 +79,50 @@ def search(cases: int, number: int, strategies: dict[str, st.SearchStrategy], tr
             database=None,
             derandomize=False,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate],
         )
-        seed(number + start)(profile(given(**strategies)(try_one)))()
+        seed(number + start)(profile(given(**strategies)(noted)))()
 
 
-def search_files(cases: int, number: int, project: SoundProject, tried: Counter[str]) -> None:
+def search_files(cases: int, number: int, project: SoundProject, outcomes: Outcomes) -> None:
     """Try the readers on changed and made-up files."""
 
-    def changed_star(name: str, changes: list[Change]) -> None:
+    def changed_star(name: str, changes: list[Change]) -> str:
         content = change_star(project.contents[name], changes)
-        tried[f"changed STAR file: {project.survive(name, content)}"] += 1
+        return f"changed STAR file: {project.survive(name, content)}"
 
-    def changed_image(name: str, changes: list[Change]) -> None:
+    def changed_image(name: str, changes: list[Change]) -> str:
         content = change_mrc(project.contents[name], changes)
-        tried[f"changed MRC file: {project.survive(name, content)}"] += 1
+        return f"changed MRC file: {project.survive(name, content)}"
 
-    def star(content: bytes) -> None:
-        tried[f"made-up STAR file, accepted by {survive_star(content).count('+')} readers"] += 1
+    def star(content: bytes) -> str:
+        return f"made-up STAR file, accepted by {survive_star(content).count('+')} readers"
 
-    def mrc(content: bytes) -> None:
-        tried[f"made-up MRC file, accepted by {survive_mrc(content).count('+')} readers"] += 1
+    def mrc(content: bytes) -> str:
+        return f"made-up MRC file, accepted by {survive_mrc(content).count('+')} readers"
 
     stars = {"name": st.sampled_from(STARS), "changes": CHANGES}
     images = {"name": st.sampled_from(IMAGES), "changes": CHANGES}
-    search(cases * 55 // 100, number, stars, changed_star)
-    search(cases * 25 // 100, number + 1, images, changed_image)
-    search(cases // 20, number + 2, {"content": star_bytes()}, star)
-    search(cases // 20, number + 3, {"content": mrc_bytes()}, mrc)
+    search(cases * 55 // 100, number, stars, changed_star, outcomes)
+    search(cases * 25 // 100, number + 1, images, changed_image, outcomes)
+    search(cases // 20, number + 2, {"content": star_bytes()}, star, outcomes)
+    search(cases // 20, number + 3, {"content": mrc_bytes()}, mrc, outcomes)
+
+
+def search_runs(cases: int, runs: int, number: int, refined: WholeRuns, outcomes: Outcomes) -> None:
+    """Try stored results, and whole runs."""
+
+    def result(changes: list[Change], corrected: bool) -> str:
+        change = change_result if corrected else change_archive
+        return f"changed result: {survive_result(change(refined.result, changes))}"
+
+    def whole_run(name: str, changes: list[Change], options: tuple[str, ...]) -> str:
+        return f"whole run: {refined.survive(name, changes, options)}"
+
+    results = {"changes": CHANGES, "corrected": st.booleans()}
+    search(cases // 10, number + 4, results, result, outcomes)
+    whole = {"name": st.sampled_from(FILES), "changes": CHANGES, "options": st.sampled_from(OPTIONS)}
+    search(runs, number + 5, whole, whole_run, outcomes)
 
 
 def main() -> None:
@@ -78,27 +131,19 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5_000, help="whole runs")
     parser.add_argument("--seed", type=int, default=0, help="other cases than those of another number")
     arguments = parser.parse_args()
-    cases, number = arguments.cases, 10_000_000 * arguments.seed
-    tried: Counter[str] = Counter()
+    outcomes = Outcomes()
+    start, number = time.process_time(), 10_000_000 * arguments.seed
     with tempfile.TemporaryDirectory() as folder:
-        start = time.process_time()
-        search_files(cases, number, SoundProject(Path(folder) / "project"), tried)
-        runs = WholeRuns(Path(folder) / "runs")
-
-        def result(changes: list[Change]) -> None:
-            tried[f"changed result: {survive_result(change_archive(runs.result, changes))}"] += 1
-
-        def whole_run(name: str, changes: list[Change], options: tuple[str, ...]) -> None:
-            tried[f"whole run: {runs.survive(name, changes, options)}"] += 1
-
-        search(cases // 10, number + 4, {"changes": CHANGES}, result)
-        print(f"{tried.total()} files, {time.process_time() - start:.0f} s of one core, no crash", flush=True)
-        start = time.process_time()
-        whole = {"name": st.sampled_from(FILES), "changes": CHANGES, "options": st.sampled_from(OPTIONS)}
-        search(arguments.runs, number + 5, whole, whole_run)
-        print(f"{arguments.runs} runs, {time.process_time() - start:.0f} s of one core, no fault")
-    for outcome, count in sorted(tried.items()):
+        search_files(arguments.cases, number, SoundProject(Path(folder) / "project"), outcomes)
+        refined = WholeRuns(Path(folder) / "runs")
+        search_runs(arguments.cases, arguments.runs, number, refined, outcomes)
+    for outcome, count in sorted(outcomes.counts.items()):
         print(f"{outcome}: {count}")
+    for place, (case, text) in outcomes.faults.items():
+        print(f"\n{place}: {case}\n{text}")
+    seconds = time.process_time() - start
+    print(f"{outcomes.counts.total()} cases, {seconds:.0f} s of one core, {len(outcomes.faults)} faults")
+    sys.exit(bool(outcomes.faults))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,16 @@ LAYOUTS: dict[str, dict[str, list[object]]] = {
     "resolution that is none": {"rlnAngstromResolution": ["low"] * 31, CORRECTED: [*VALUES]},
     "one resolution for all": {"rlnAngstromResolution": [7.7] * 31, CORRECTED: [*VALUES]},
     "unset shells": {"rlnSpectralIndex": ["<NA>"] * 31, "rlnResolution": frequencies(), CORRECTED: [*VALUES]},
+    "resolutions too small to divide by": {
+        "rlnSpectralIndex": INDEX,
+        "rlnAngstromResolution": ["1e-308"] * 31,
+        CORRECTED: [*VALUES],
+    },
+    "one frequency too small": {
+        "rlnSpectralIndex": INDEX,
+        "rlnResolution": [*frequencies()[:-1], "1e-308"],
+        CORRECTED: [*VALUES],
+    },
     "gold standard": {"rlnSpectralIndex": INDEX, "rlnGoldStandardFsc": [*VALUES]},
     "unmasked maps": {"rlnSpectralIndex": INDEX, "rlnFourierShellCorrelationUnmaskedMaps": [*VALUES]},
 }

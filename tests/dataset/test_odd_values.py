@@ -144,3 +144,8 @@ def test_placeholders_say_what_works(shape: tuple[int, int, int], project: Path)
     set_column(TOMOGRAMS, "global", "rlnTomoTiltSeriesName", "dummy_tiltseries.mrc")
     said = refusal()
     assert "placeholder" in said and "warptomo2relion" in said and "WarpTools" in said
+
+
+def test_a_pixel_size_too_small_to_divide_by_is_refused(project: Path) -> None:
+    set_column(TOMOGRAMS, "global", "rlnTomoTiltSeriesPixelSize", "1e-308")
+    assert "rlnTomoTiltSeriesPixelSize is 1e-308, but must be at least 1e-06" in refusal()

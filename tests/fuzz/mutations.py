@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -205,7 +206,8 @@ def change_result(content: bytes, changes: Sequence[Change]) -> bytes:
                 arrays[name][: what % (len(arrays[name]) + 1)] if arrays[name].ndim else arrays[name]
             )
         elif kind < 44:
-            arrays[name] = arrays[name].astype(("f4", "i8", "f8", "U3")[what % 4])
+            with contextlib.suppress(ValueError):  # text that is no number stays text
+                arrays[name] = arrays[name].astype(("f4", "i8", "f8", "U3")[what % 4])
         else:
             _change_json(header, where, VALUES[what % len(VALUES)], more)
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)

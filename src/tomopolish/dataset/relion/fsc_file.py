@@ -46,6 +46,10 @@ _INSTEAD = (
 """Curves that count where there is no corrected one, the best first."""
 
 
+_LEAST = 1e-12
+"""Smallest frequency (1/Å) and resolution (Å) that can be stated; their products and ratios are numbers."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FscCurve:
     """The FSC by which frequencies are weighted.
@@ -115,8 +119,9 @@ def _frequencies(table: StarTable) -> Float[Array, "rows"] | None:
             if label == RESOLUTION:
                 # Shell 0 has no length: RELION writes 999 there, whatever the box.
                 lengths = np.where((np.arange(len(values)) == 0) & (values == 999), 0, values)
-                values = np.divide(1.0, lengths, out=np.zeros_like(values), where=lengths > 0)
-            if np.all(values >= 0) and np.count_nonzero(values) > 1:
+                values = np.divide(1.0, lengths, out=np.zeros_like(values), where=lengths > _LEAST)
+            possible = (values == 0) | ((values >= _LEAST) & (values <= 1 / _LEAST))
+            if possible.all() and np.count_nonzero(values) > 1:
                 return values
     return None
 

@@ -16,6 +16,9 @@ T = TypeVar("T")
 LARGEST = 1_000_000
 """No count, and no edge of a tomogram in px, is larger."""
 
+SMALLEST = 1e-6
+"""No pixel size in Å is smaller; what is divided by such a number still is a number."""
+
 
 def number(table: StarTable, label: str, row: int, default: float | None = None) -> float:
     """One cell as a finite number.
@@ -39,10 +42,14 @@ def number(table: StarTable, label: str, row: int, default: float | None = None)
 
 
 def positive(table: StarTable, label: str, row: int) -> float:
-    """One cell as a positive number; raises InputError naming it."""
+    """One cell as a positive number of at least `SMALLEST`; raises InputError naming it."""
     value = number(table, label, row)
     if value <= 0:
         raise table.error(f"{label} is {value:g}, but must be positive; correct the cell", row=row)
+    if value < SMALLEST:
+        raise table.error(
+            f"{label} is {value:g}, but must be at least {SMALLEST:g}; correct the cell", row=row
+        )
     return value
 
 
