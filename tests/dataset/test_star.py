@@ -239,6 +239,7 @@ def test_windows_line_ends_and_foreign_bytes(tmp_path: Path) -> None:
 
 BAD = {
     "few values": ("data_x\nloop_\n_a\n_b\n1 2\n3\n", "row 2"),
+    "two short rows": ("data_x\nloop_\n_a\n_b\n_c\n1\n2\n", "row 1: has 1 values for 3 labels"),
     "many values": ("data_x\nloop_\n_a\n_b\n1 2 3\n", "row 1: has 3 values for 2 labels"),
     "label twice": ("data_x\nloop_\n_a\n_a\n1 2\n", "column a occurs twice"),
     "row without loop": ("data_x\n1 2\n", "belongs to no loop"),

@@ -263,7 +263,10 @@ def _append_plain_rows(rows: bytes, columns: list[list[bytes]]) -> bool:
     tokens = rows.strip().replace(b"\n", b" %b " % _ROW_MARK).split()
     tokens.append(_ROW_MARK)
     marks = tokens[width :: width + 1]
-    if len(tokens) != (width + 1) * len(marks) or marks.count(_ROW_MARK) != len(marks):
+    if len(tokens) != (width + 1) * len(marks):
+        return False
+    # Each row ends with a mark, and has no other: two short lines could have one where a cell is missing.
+    if not len(marks) == marks.count(_ROW_MARK) == tokens.count(_ROW_MARK):
         return False
     for i, column in enumerate(columns):
         column.extend(tokens[i :: width + 1])
