@@ -13,6 +13,7 @@ led there and a traceback; the exit status is 1 then.
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import tempfile
 import time
@@ -32,6 +33,9 @@ from mutations import CHANGES, Change, change_archive, change_mrc, change_result
 from readers import mrc_bytes, star_bytes, survive_mrc, survive_result, survive_star
 from sound_project import IMAGES, STARS, SoundProject
 from whole_run import FILES, OPTIONS, WholeRuns
+
+MOST_BYTES = 6 * 2**30
+"""Of address space, of which libraries take more than one; a case that needs more is a fault."""
 
 AT_A_TIME = 5000
 """Cases that one search of Hypothesis tries: it remembers all that it has tried, and slows down."""
@@ -131,6 +135,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5_000, help="whole runs")
     parser.add_argument("--seed", type=int, default=0, help="other cases than those of another number")
     arguments = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     outcomes = Outcomes()
     start, number = time.process_time(), 10_000_000 * arguments.seed
     with tempfile.TemporaryDirectory() as folder:

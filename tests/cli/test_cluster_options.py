@@ -85,7 +85,7 @@ def test_certificates_and_waits(tmp_path: Path) -> None:
         connect_timeout_s=90,
         dashboard=True,
     )
-    assert ClusterSettings(workers=2).patience_s == 60
+    assert ClusterSettings(workers=2).patience_s == 30
     assert ClusterSettings(workers=2, slurm=SlurmSettings()).patience_s == 86400
     for given, sentence in (
         ({"scheduler": "tls://x:1", "tls_key": "k.pem"}, "add --tls_ca_file"),

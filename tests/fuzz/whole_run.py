@@ -26,7 +26,7 @@ SETS = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.sta
 MOST_SECONDS = 60.0
 """Processor time of one run, which usually takes a twentieth of a second."""
 
-_FAULT = re.compile("internal error|Traceback|unexpected [A-Z]|Exception ignored")
+_FAULT = re.compile("internal error|out of memory|Traceback|unexpected [A-Z]|Exception ignored")
 _LINE = re.compile("warning: |tomopolish: ")
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\udc80-\udcff]")
 _NO_NUMBER = re.compile(r"[\[,+-]*(?:nan|inf(?:inity)?)(?![a-z_])", re.IGNORECASE)

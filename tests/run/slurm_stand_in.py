@@ -22,6 +22,10 @@ echo "Submitted batch job $number"
 """
 _SCANCEL = """#!/bin/bash
 sleep {seconds}
+cd {folder}
+case "$1" in
+    --name=*) set -- $(grep -lx -e "#SBATCH -J ${{1#--name=}}" *.script | sed 's/[.]script//') ;;
+esac
 for number in "$@"; do
     echo $number >> {folder}/cancelled
     kill -- -$(cat {folder}/$number.pid 2> /dev/null) 2> /dev/null || true
@@ -86,9 +90,9 @@ class SlurmStandIn:
         return len(list(self._jobs.glob("*.script")))
 
     def all_ended(self, seconds: float = 20.0) -> bool:
-        """Whether the processes of all jobs end within a time."""
+        """Whether the processes of all jobs that are asked for begin, and end, within a time."""
         end = time.monotonic() + seconds
-        while any(map(_lives, self._groups())):
+        while len(self._groups()) < self.being_taken() or any(map(_lives, self._groups())):
             if time.monotonic() > end:
                 return False
             time.sleep(0.1)
@@ -101,7 +105,7 @@ class SlurmStandIn:
                 os.killpg(group, signal.SIGKILL)
 
     def _groups(self) -> list[int]:
-        return [int(path.read_text()) for path in self._jobs.glob("*.pid")]
+        return [int(text) for path in self._jobs.glob("*.pid") if (text := path.read_text())]
 
 
 def _lives(group: int) -> bool:

@@ -105,7 +105,10 @@ def test_slurm_that_refuses_jobs_ends_the_run_in_a_sentence(
     assert stand_in.cancelled == (["7"] if accepts_rest else [])
 
 
-def test_a_run_stopped_while_slurm_takes_its_jobs_cancels_them(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_asked_twice", [False, True], ids=["once", "twice"])
+def test_a_run_stopped_while_slurm_takes_its_jobs_cancels_them(
+    project: Path, tmp_path: Path, is_asked_twice: bool
+) -> None:
     stand_in = SlurmStandIn(tmp_path / "slurm", seconds=1)
     path = f"{stand_in.commands}{os.pathsep}{os.environ['PATH']}"
     command = [
@@ -126,9 +129,14 @@ def test_a_run_stopped_while_slurm_takes_its_jobs_cancels_them(project: Path, tm
         assert run.poll() is None
         time.sleep(0.02)
     run.send_signal(signal.SIGTERM)
+    if is_asked_twice:
+        time.sleep(0.7)
+        run.send_signal(signal.SIGTERM)
     _, error = run.communicate(timeout=60)
     assert run.returncode == 143 and "Traceback" not in error, error
-    assert stand_in.cancelled == ["1", "2"] and stand_in.all_ended()
+    assert ("and asked again: ended at once" in error) == is_asked_twice
+    assert stand_in.all_ended()
+    assert set(stand_in.cancelled) == {"1", "2"}
 
 
 def test_a_slurm_slow_to_cancel_costs_no_result(

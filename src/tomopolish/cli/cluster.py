@@ -47,7 +47,7 @@ def cluster_section() -> Section:
     )
     section.value(
         "--connect_timeout", "SECONDS",
-        "Time without any worker until the run ends.  [default: 60; a day with --slurm]", type=NUMBER,
+        "Time without any worker until the run ends.  [default: 30; a day with --slurm]", type=NUMBER,
     )  # fmt: skip
     section.flag("--dashboard", "Show Dask's dashboard, at a port that all users of this machine can read.")
     section.flag("--slurm", "Start the workers as Slurm jobs with --j threads each.")

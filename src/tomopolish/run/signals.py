@@ -58,6 +58,8 @@ class AskedToEnd(KeyboardInterrupt):
 
 LastAct = Callable[[AskedToEnd], None]
 
+_acts_before_forced_end: list[Callable[[], None]] = []
+
 
 class Ending:
     """The signals that come during `ending_in_order`, and the thread that watches over the end.
@@ -182,6 +184,9 @@ class Ending:
             signal.alarm(1)
         with contextlib.suppress(Exception):
             os.write(2, f"tomopolish: {request}, {how}{self.advice}\n".encode())
+        for act in reversed(_acts_before_forced_end):
+            with contextlib.suppress(Exception):
+                act()
         with contextlib.suppress(Exception):
             if self.last_act is not None:
                 self.last_act(request)
@@ -277,6 +282,19 @@ def deferred_signals() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
         if arrived:
             signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act`, from a thread, if the process is ended within the block without coming to its end.
+
+    A second after the request the system ends the process: what takes longer belongs into another one.
+    """
+    _acts_before_forced_end.append(act)
+    try:
+        yield
+    finally:
+        _acts_before_forced_end.remove(act)
 
 
 def say_at_the_end(sentence: str) -> None:

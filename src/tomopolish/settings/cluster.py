@@ -93,8 +93,8 @@ class ClusterSettings:
 
     @property
     def patience_s(self) -> float:
-        """Time to wait for a scheduler and for a first worker; a minute, but a day with Slurm's queue."""
-        usual = 60.0 if self.slurm is None else 86400.0
+        """Time to wait for a scheduler and a first worker; half a minute, but a day with Slurm's queue."""
+        usual = 30.0 if self.slurm is None else 86400.0
         return usual if self.connect_timeout_s is None else self.connect_timeout_s
 
     @property

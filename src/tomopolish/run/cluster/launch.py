@@ -166,10 +166,10 @@ def open_cluster(
         yield Cluster(client=client, workers=_patience(settings, reporter, lost), answer=answer)
 
 
-def _close(client: Client) -> None:
+def _close(client_or_cluster: Any) -> None:
     # The workers' results are stored: an error at the end of a connection must not lose them.
     with contextlib.suppress(Exception):
-        client.close(timeout=SECONDS_TO_CLOSE)
+        client_or_cluster.close(timeout=SECONDS_TO_CLOSE)
 
 
 def _dashboard(client: Client, settings: ClusterSettings) -> str:
@@ -202,16 +202,13 @@ def _started(settings: ClusterSettings, threads: int, shared_folder: Path) -> It
         try:
             if settings.slurm is None:
                 cluster = _local_cluster(settings)
+                stack.callback(_close, cluster)
             else:
                 security = stack.enter_context(shared_security(shared_folder))
-                cluster = _slurm_cluster(settings, threads, security)
+                cluster = stack.enter_context(_slurm_cluster(settings, threads, security))
         except (RuntimeError, OSError, ValueError) as error:
             raise InputError(f"the workers cannot be started: {' '.join(str(error).split())}") from error
-        try:
-            yield cluster
-        finally:
-            with contextlib.suppress(Exception):  # see `_close`
-                cluster.close(timeout=seconds_to_close)
+        yield cluster
 
 
 def _scheduler_options(settings: ClusterSettings) -> dict[str, Any]:
@@ -258,7 +255,7 @@ def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
 
 
 def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security) -> Any:
-    from tomopolish.run.cluster.slurm_jobs import start_jobs
+    from tomopolish.run.cluster.slurm_jobs import jobs_of_slurm
 
     assert settings.slurm is not None and settings.workers is not None
     options = {
@@ -266,7 +263,7 @@ def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security) 
         "security": security,
         "scheduler_options": _scheduler_options(settings),
     }
-    return start_jobs(settings.workers, options, SECONDS_TO_CANCEL)
+    return jobs_of_slurm(settings.workers, options, SECONDS_TO_CANCEL)
 
 
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import secrets
 import shlex
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 from dask_jobqueue import SLURMCluster
@@ -14,8 +16,22 @@ from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 from distributed.security import Security
 
+from tomopolish.run.signals import before_forced_end
+
 SECONDS_FOR_QUEUE = 10
 """Maximum time that Slurm needs to list the jobs in its queue."""
+
+_WAITS = ("0", "2", "8", "30")
+_CANCEL = """
+waits=$0 name=$1
+shift
+for seconds in $waits; do
+    sleep "$seconds"
+    scancel --name="$name"
+    [ $# -eq 0 ] || scancel "$@"
+done
+"""
+"""Cancels jobs by name and by number, after each wait."""
 
 
 class Job(SLURMJob):  # type: ignore[misc]
@@ -59,12 +75,22 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
     job_cls = Job
 
+    @property
+    def numbers(self) -> list[str]:
+        """Numbers of the jobs that Slurm has taken."""
+        return [str(job.job_id) for job in list(self.workers.values()) if job.job_id is not None]
+
+    @property
+    def has_unknown_jobs(self) -> bool:
+        """Whether Slurm has been asked for jobs whose numbers it has not said."""
+        return any(job.job_id is None for job in list(self.workers.values()))
+
     def lost(self) -> str | None:
         """Return a sentence on why no job can still start a worker; None where some may.
 
         If Slurm does not answer, some may.
         """
-        numbers = [str(job.job_id) for job in self.workers.values() if job.job_id is not None]
+        numbers = self.numbers
         if not numbers:
             return None
         command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(numbers)}"]
@@ -83,13 +109,14 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
         )
 
 
-def start_jobs(number: int, options: dict[str, Any], seconds_to_cancel: float) -> Jobs:
-    """Return a cluster whose jobs are all submitted.
+@contextlib.contextmanager
+def jobs_of_slurm(number: int, options: dict[str, Any], seconds_to_cancel: float) -> Iterator[Jobs]:
+    """Give a cluster whose jobs are all submitted, and cancel them at the end, however that comes.
 
     Parameters
     ----------
     options
-        Options of `dask_jobqueue.SLURMCluster`.
+        Options of `dask_jobqueue.SLURMCluster`; the run's number is added to the job's name.
     seconds_to_cancel
         Maximum time to wait for Slurm to cancel jobs.
 
@@ -98,20 +125,46 @@ def start_jobs(number: int, options: dict[str, Any], seconds_to_cancel: float) -
     RuntimeError
         When Slurm refuses a job, with Slurm's message; the jobs that it accepted are cancelled.
     """
-    cluster = Jobs(**options)
-    try:
-        cluster.scale(jobs=number)
-        refusals = cluster.sync(_submitted, cluster)
-        if refusals:
-            raise RuntimeError(
-                f"Slurm refused {len(refusals)} of {number} jobs ({_said(refusals[0])}); see the options "
-                "that begin with --slurm_"
-            )
-    except BaseException:
-        with contextlib.suppress(Exception):  # the first error says more
-            cluster.close(timeout=seconds_to_cancel)
-        raise
-    return cluster
+    name = f"{options.get('job_name', 'dask')}-{secrets.token_hex(4)}"
+    cluster = Jobs(**{**options, "job_name": name})
+    with before_forced_end(lambda: _cancel_from_outside(name, cluster)):
+        try:
+            cluster.scale(jobs=number)
+            refusals = cluster.sync(_submitted, cluster)
+            if refusals:
+                raise RuntimeError(
+                    f"Slurm refused {len(refusals)} of {number} jobs ({_said(refusals[0])}); see the options "
+                    "that begin with --slurm_"
+                )
+            yield cluster
+        finally:
+            has_unknown = cluster.has_unknown_jobs
+            with contextlib.suppress(Exception):  # an error of the block tells more; its results are stored
+                cluster.close(timeout=seconds_to_cancel)
+            if has_unknown:  # sbatch was interrupted, and may have submitted a job all the same
+                with contextlib.suppress(OSError, subprocess.SubprocessError):
+                    subprocess.run(
+                        ["scancel", f"--name={name}"],
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        timeout=SECONDS_FOR_QUEUE,
+                        check=False,
+                    )
+
+
+def _cancel_from_outside(name: str, cluster: Jobs) -> None:
+    """Cancel the jobs from a process that lasts longer than this one, which is about to be ended.
+
+    A job that is being submitted has no number yet, and is cancelled by its name once Slurm has it.
+    """
+    waits = _WAITS if cluster.has_unknown_jobs else _WAITS[:1]
+    subprocess.Popen(
+        ["sh", "-c", _CANCEL, " ".join(waits), name, *cluster.numbers],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 async def _submitted(cluster: Jobs) -> list[Exception]:
