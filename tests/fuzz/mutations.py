@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import struct
@@ -241,4 +242,4 @@ def _change_json(header: Any, where: int, value: Any, more: int) -> None:
     if more % 5 == 0:
         del owner[key]
     else:
-        owner[key] = value
+        owner[key] = copy.deepcopy(value)  # else a list that is put into itself is an endless tree
