@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -18,7 +19,7 @@ from tomopolish.dataset.model import Alignment, Deformation, Particles, TiltSeri
 from tomopolish.imaging.windows import window_samples
 from tomopolish.models.deformation import deformation_from
 from tomopolish.physics.geometry import project_trajectories
-from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.simulate.evaluate import evaluate_project
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
@@ -46,7 +47,7 @@ SMALL = SimulationSettings(
     errors=PlantedErrors(max_displacement_px=5.0),
 )
 MOTION = MotionSettings(velocity_scale=0.25, distance_scale=30.0)
-FIT = FitSettings(held_out_fraction=0.0)
+FIT: Any = {"held_out_fraction": 0.0}
 MOVING = ["--motion", "--s_vel", "0.25", "--s_div", "30"]
 LIGHT = ["--no_report", "--hold_out", "0"]
 SET = "optimisation_set.star"
@@ -157,7 +158,7 @@ class TestTrajectories:
 
     def test_all_that_is_refined_is_read_back(self) -> None:
         """Exactly where every particle was seen, not only nearly."""
-        aligned = tomopolish.align(tomopolish.load(SET), box_px=BOX, range_px=REACH, fit=FIT, motion=MOTION)
+        aligned = tomopolish.align(tomopolish.load(SET), box_px=BOX, range_px=REACH, **FIT, motion=MOTION)
         aligned.write("api")
         a: Alignment = aligned.results["TS_01"].alignment
         read = self.project.load("api")
@@ -169,7 +170,7 @@ class TestTrajectories:
         assert rms(refined - before) > 1
 
     def test_the_likelihood_is_that_of_the_run_that_wrote_them(self) -> None:
-        aligned = tomopolish.align(tomopolish.load(SET), box_px=BOX, range_px=REACH, fit=FIT, motion=MOTION)
+        aligned = tomopolish.align(tomopolish.load(SET), box_px=BOX, range_px=REACH, **FIT, motion=MOTION)
         gained = aligned.results["TS_01"].statistics.log_likelihood_gain
         before = self.project.log_likelihood()
         assert self.project.log_likelihood("one") - before == pytest.approx(gained, rel=1e-5)
@@ -254,7 +255,7 @@ class TestWarps:
     def test_the_same_model_starts_at_its_optimum(self) -> None:
         project = tomopolish.load(f"one/{SET}")
         found = tomopolish.align(
-            project, box_px=BOX, range_px=REACH, fit=FIT, deformation=DeformationSettings()
+            project, box_px=BOX, range_px=REACH, **FIT, deformation=DeformationSettings()
         )
         statistics = found.results["TS_01"].statistics
         gain = self.project.log_likelihood("one") - self.project.log_likelihood()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tomopolish.settings.alignment import (
     refuse_unavailable,
 )
 from tomopolish.settings.cluster import ClusterSettings
+from tomopolish.settings.wording import in_python, naming_options
 
 SETTINGS = AlignSettings(
     inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
@@ -119,10 +121,68 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_work_is_refused_by_name(case: str) -> None:
     construct, text = REFUSED[case]
-    with pytest.raises(InputError) as caught:
+    with naming_options(), pytest.raises(InputError) as caught:
         construct()
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_python_hears_of_arguments(case: str) -> None:
+    with pytest.raises(InputError) as caught:
+        REFUSED[case][0]()
+    assert "--" not in str(caught.value) and "-1 for" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("construct", "sentence"),
+    [
+        (
+            lambda: WindowSettings(box_px=30, range_px=18),
+            "range_px=18 does not fit into box_px=30: the range can be at most half of the box, 15",
+        ),
+        (
+            lambda: WeightSettings(whiten=False, whiten_abs=True),
+            "whiten=False and whiten_abs=True contradict each other: give one of them",
+        ),
+        (
+            lambda: MotionSettings(max_deformations=0),
+            "max_deformations=0 keeps no deformation: give 1 or more, or None for all",
+        ),
+        (
+            lambda: FitSettings(reference_scale=-2.0),
+            "reference_scale=-2.0 is not a valid factor: give None, or a number above 0",
+        ),
+        (
+            lambda: FitSettings(max_iterations=-7),
+            "max_iterations=-7 allows no iteration: give 1 or more, or None for as many as are needed",
+        ),
+        (
+            lambda: DeformationSettings(grid=(4, 70)),
+            "grid[1]=70 is above 20, the largest value allowed: no tilt image can determine such a fine "
+            "warp; 2 to 6 are usual",
+        ),
+    ],
+)
+def test_sentences_in_python_read_as_such(construct: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        construct()
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("option", "argument"),
+    [
+        ("give --device cpu, or auto", "give device cpu, or auto"),
+        ("--o out would replace a.star: give --overwrite", "output_folder out would replace a.star: give "
+         "overwrite=True"),
+        ("'squeue --me' shows them", "'squeue --me' shows them"),
+        ("file-name--b 3", "file-name--b 3"),
+        ("box_px=3, or None for all", "box_px=3, or None for all"),
+    ],
+)  # fmt: skip
+def test_only_options_are_reworded(option: str, argument: str) -> None:
+    assert in_python(option) == argument == in_python(argument)
 
 
 def test_fixed_parameters_may_leave_a_warp_to_refine() -> None:
@@ -160,11 +220,11 @@ def test_available_options_pass() -> None:
 @pytest.mark.parametrize("name", ["a\nb", "a\r", "q' x\" y", "\ud800"])
 def test_paths_that_no_set_can_name_are_refused_before_the_run(name: str) -> None:
     path = Path(f"folder {name}")
-    with pytest.raises(InputError, match=r"--o .*no STAR file can hold"):
+    with pytest.raises(InputError, match=r"output_folder .*no STAR file can hold"):
         RunSettings(output_folder=path)
-    with pytest.raises(InputError, match=r"--i .*no STAR file can hold"):
+    with pytest.raises(InputError, match=r"optimisation_set .*no STAR file can hold"):
         InputPaths(optimisation_set=path)
-    with pytest.raises(InputError, match=r"--ref1 .*no STAR file can hold"):
+    with pytest.raises(InputError, match=r"half_map1 .*no STAR file can hold"):
         InputPaths(optimisation_set=STAR, half_map1=path)
 
 

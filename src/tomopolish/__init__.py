@@ -1,9 +1,81 @@
 """tomopolish refines cryo-electron-tomography tilt series against a known structure.
 
-From Python: `tomopolish.load` opens a project, `tomopolish.align` refines it (see `tomopolish.api`).
+From Python: `load` opens a project, `align` refines it; docs/api.md describes all functions.
 """
 
-from tomopolish.api import AlignedProject, align, load
+# These packages come first: Python would put one that is imported later in place of the function of its name.
+import tomopolish.simulate
+import tomopolish.tune  # noqa: F401
+from tomopolish.api import (
+    AlignmentPlan,
+    AlignmentRun,
+    EvaluationRun,
+    ExportRun,
+    KeywordError,
+    ReconstructionRun,
+    ReportRun,
+    SimulationRun,
+    TuningRun,
+    align,
+    evaluate,
+    export,
+    load,
+    plan,
+    reconstruct,
+    report,
+    simulate,
+    tune,
+)
+from tomopolish.errors import InputError, RunError, TomopolishError
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
+from tomopolish.settings.dirt import DirtSettings
+from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
+from tomopolish.settings.simulation import (
+    AcquisitionSettings,
+    NoiseSettings,
+    PlantedErrors,
+    PlantedMotion,
+    PlantedWarp,
+    SpecimenSettings,
+)
 from tomopolish.version import __version__
 
-__all__ = ["AlignedProject", "__version__", "align", "load"]
+__all__ = [
+    "AcquisitionSettings",
+    "AlignmentPlan",
+    "AlignmentRun",
+    "ClusterSettings",
+    "CompanionSettings",
+    "DeformationSettings",
+    "DirtSettings",
+    "EvaluationRun",
+    "ExportRun",
+    "InputError",
+    "KeywordError",
+    "MoleculeSettings",
+    "MotionSettings",
+    "NoiseSettings",
+    "PlantedErrors",
+    "PlantedMotion",
+    "PlantedWarp",
+    "ReconstructionRun",
+    "ReportRun",
+    "RunError",
+    "SimulationRun",
+    "SlurmSettings",
+    "SpecimenSettings",
+    "TlsFiles",
+    "TomopolishError",
+    "TuningRun",
+    "__version__",
+    "align",
+    "evaluate",
+    "export",
+    "load",
+    "plan",
+    "reconstruct",
+    "report",
+    "simulate",
+    "tune",
+]

@@ -251,9 +251,9 @@ def test_the_remedy_for_rows_that_do_not_match_the_stack_works(damaged: Outcome)
     ("options", "lost"),
     [
         ({"exclude_tilts": {"TS_04": [3, 1]}}, {0, 2}),
-        ({"max_tilt_angle": 36.0}, {0, 1, 9, 10}),
+        ({"max_tilt_angle_degrees": 36.0}, {0, 1, 9, 10}),
         ({"max_dose": 20.0}, {0, 1, 9, 10}),
-        ({"max_tilt_angle": 48.0, "exclude_tilts": {"TS_04": [5]}}, {0, 4, 10}),
+        ({"max_tilt_angle_degrees": 48.0, "exclude_tilts": {"TS_04": [5]}}, {0, 4, 10}),
     ],
 )
 def test_python_leaves_out_the_same(damaged: Outcome, options: dict, lost: set[int]) -> None:
@@ -268,7 +268,8 @@ def test_python_leaves_out_the_same(damaged: Outcome, options: dict, lost: set[i
     result = done.results["TS_04"]
     assert {one.tilt for one in result.left_out} == lost
     assert result.statistics.left_out_tilts == len(lost)
-    assert sum("left out: --" in sentence for sentence in done.warnings) == len(options)
+    reasons = ("left out: exclude_tilts", "left out: max_tilt_angle_degrees", "left out: max_dose")
+    assert sum(reason in sentence for sentence in done.warnings for reason in reasons) == len(options)
 
 
 @pytest.mark.parametrize(
@@ -277,9 +278,12 @@ def test_python_leaves_out_the_same(damaged: Outcome, options: dict, lost: set[i
         ({"exclude_tilts": {"TS_9": [1]}}, "lists no tomogram 'TS_9'"),
         ({"exclude_tilts": {"TS_04": [12]}}, "TS_04 has 11 tilt images"),
         ({"exclude_tilts": {"TS_04": [0]}}, "from 1"),
-        ({"exclude_tilts": {"TS_04": range(1, 12)}}, "none of its tilt images can be used: --exclude_tilts"),
-        ({"max_dose": -3.0}, "--max_dose"),
-        ({"max_tilt_angle": 200.0}, "--max_tilt_angle"),
+        (
+            {"exclude_tilts": {"TS_04": range(1, 12)}, "strict": True},
+            "none of its tilt images can be used: exclude_tilts",
+        ),
+        ({"max_dose": -3.0}, "max_dose=-3"),
+        ({"max_tilt_angle_degrees": 200.0}, "max_tilt_angle_degrees=200"),
     ],
 )
 def test_selections_that_cannot_work_are_refused(damaged: Outcome, options: dict, says: str) -> None:

@@ -216,7 +216,7 @@ def test_numba_without_a_device(
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:0,", "cpu,cuda", "auto,auto", ""])
 def test_unknown_devices_are_refused(device: str) -> None:
-    with pytest.raises(InputError, match=f"^--device {device} is unknown: give auto, cpu, cuda"):
+    with pytest.raises(InputError, match=f"^device {device} is unknown: give auto, cpu, cuda"):
         RunSettings(output_folder=Path("out"), device=device)
 
 

@@ -19,6 +19,7 @@ from tomopolish.plain_text import one_line
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import Ending, ending_in_order
 from tomopolish.run.streams import forgiving_standard_streams
+from tomopolish.settings.wording import naming_options
 from tomopolish.version import __version__
 
 SUMMARIES = {
@@ -94,7 +95,7 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
     """Return the exit status, and the error that ended the command, if one did."""
     invocation = Invocation(command=("tomopolish", *arguments), debug="--debug" in arguments)
     ending.advice = advice(arguments)
-    with warnings.catch_warnings(), showing_log():
+    with warnings.catch_warnings(), showing_log(), naming_options():
         warnings.showwarning = _show_warning
         try:
             with ending.raising():

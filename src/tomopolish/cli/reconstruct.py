@@ -26,21 +26,25 @@ def _sections() -> list[Section]:
         "--b",
         "PX",
         "Box size: edge of the box around each particle image.",
-        type=click.IntRange(16),
+        type=int,
         required=True,
     )
-    maps.value("--crop", "PX", "Edge of the maps.  [default: as --b]", type=click.IntRange(8))
+    maps.value("--crop", "PX", "Edge of the maps.  [default: as --b]", type=int)
     maps.value("--sym", "GROUP", "Point group: C1, C2 …, D2 …, T, O, I1, I2.", default="C1")
     output = Section("Output")
     output.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
-    output.value("--j", "N", "Number of threads.", type=click.IntRange(1), default=1)
+    output.value("--j", "N", "Number of threads.", type=int, default=1)
     overwrite_flag(output)
     return [source, maps, output]
 
 
 def _reconstruct(**values: Any) -> int:
     from tomopolish.dataset.project import open_dataset
-    from tomopolish.run.commands.reconstruct import ReconstructSettings, reconstruct_dataset
+    from tomopolish.run.commands.reconstruct import (
+        ReconstructSettings,
+        reconstruct_dataset,
+        resolution_sentence,
+    )
     from tomopolish.run.reporter import reporter_for
 
     settings = ReconstructSettings(
@@ -61,11 +65,7 @@ def _reconstruct(**values: Any) -> int:
         selection=tilt_selection(values),
     )
     fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
-    high, half = (fsc.resolution_angstrom(dataset.pixel_size_angstrom, t) for t in (0.143, 0.5))
-    folder = settings.output_folder
-    click.echo(
-        f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
-    )
+    click.echo(resolution_sentence(fsc, dataset.pixel_size_angstrom, settings.output_folder))
     return 0
 
 

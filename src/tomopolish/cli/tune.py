@@ -86,7 +86,8 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
     carried = [
         word for name, option in named.items() if name not in FOUND for word in _words(option, values[name])
     ]
-    return run_tune(settings, invocation(), lambda motion: _align_command(carried, motion))
+    run_tune(settings, invocation(), lambda motion: _align_command(carried, motion))
+    return 0
 
 
 def _words(option: click.Parameter, value: Any) -> list[str]:

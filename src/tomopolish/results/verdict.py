@@ -64,6 +64,10 @@ class Verdict:
         """Whether the loss is larger than chance explains."""
         return self.probability > 1 - SIGNIFICANCE
 
+    def sentence(self, maps: MapComparison | None = None) -> str:
+        """Return what the command says in the end; see the function `sentence`."""
+        return sentence(self, maps)
+
 
 def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
     """Weigh the evidence of all tomograms; None where there is none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
-from tomopolish.run.plan import beyond_memory, plan_run, show_finished, show_plan
+from tomopolish.run.plan import Plan, beyond_memory, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.species import species_lines, species_table
@@ -36,6 +37,42 @@ STAGES = Stages(prepare=pipeline.prepare_species, align_tomogram=pipeline.align_
 """The computation of a run."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AlignOutcome:
+    """All that a run yields.
+
+    Attributes
+    ----------
+    project
+        The project that was refined.
+    report
+        Results and failures; None after a dry run.
+    unusable
+        Tomograms that a check found impossible to refine, with the reason.
+    plan
+        Estimates of a dry run; None after a run that refined.
+    sets
+        Refined optimisation sets, one for each species; none after a dry run.
+    maps
+        Structure → comparison of half maps, where that was asked for.
+    page
+        The report, where there is one.
+    """
+
+    project: Project
+    report: RunReport | None = None
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan | None = None
+    sets: tuple[Path, ...] = ()
+    maps: Mapping[str, MapComparison] = field(default_factory=dict)
+    page: Path | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """Return 1 when a tomogram failed, or would fail, else 0."""
+        return 1 if self.unusable or (self.report is not None and self.report.failures) else 0
+
+
 def run_align(
     settings: AlignSettings,
     invocation: Invocation,
@@ -43,26 +80,35 @@ def run_align(
     reporter: Reporter | None = None,
     stages: Stages[Any] = STAGES,
 ) -> int:
-    """Carry out a run and return its exit status: 1 when a tomogram failed, else 0.
+    """Carry out a run and return its exit status, 1 when a tomogram failed; raises as `align_project`."""
+    reporter = reporter or reporter_for(sys.stdout)
+    return align_project(settings, invocation, reporter, stages=stages).exit_status
+
+
+def align_project(
+    settings: AlignSettings,
+    invocation: Invocation,
+    reporter: Reporter,
+    *,
+    project: Project | None = None,
+    stages: Stages[Any] = STAGES,
+) -> AlignOutcome:
+    """Carry out a run and return its results.
+
+    Parameters
+    ----------
+    project
+        The project that the settings name, with a box for each species, where it has been opened before.
 
     Raises
     ------
     TomopolishError
         When the inputs cannot be used, no tomogram could be refined, or the results cannot be written.
     """
-    reporter = reporter or reporter_for(sys.stdout)
     control = PipelineControl(folder=settings.run.pipeline_folder)
     reporter = WatchedReporter(reporter, control)
-    if settings.run.cluster is not None:
-        check_installed(settings.run.cluster)
-        if settings.run.cluster.is_local:
-            cuda_devices(settings.run.device)  # refuses a device that this machine does not have
-        runner: Runner = partial(
-            run_on_cluster, cluster=settings.run.cluster, look=control.look, debug=invocation.debug
-        )
-    else:
-        runner = runner_for(settings.run.device, debug=invocation.debug)
-    project, unusable = checked_project(settings, reporter)
+    runner = _runner(settings, control, debug=invocation.debug)
+    project, unusable = checked_project(settings, reporter, project)
     lines = [*([] if project.is_single else species_lines(project, settings)), *project.conventions]
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
     output.check()
@@ -89,7 +135,30 @@ def run_align(
         sets = [settings.run.output_folder / name for name in folder.sets]
         show_closing(report, sets, reporter, maps, page)
         _keep_lost_messages(folder)
-    return 1 if report.failures else 0
+    return AlignOutcome(
+        project=project, report=report, unusable=unusable, sets=tuple(sets), maps=maps, page=page
+    )
+
+
+def align_in_memory(
+    settings: AlignSettings, reporter: Reporter, project: Project, *, stages: Stages[Any] = STAGES
+) -> AlignOutcome:
+    """Refine an open project without writing anything; raises what `align_project` raises."""
+    runner = runner_for(settings.run.device)
+    project, unusable = checked_project(settings, reporter, project)
+    report = refine(project, settings, stages, reporter, runner=runner, unusable=unusable)
+    return AlignOutcome(project=project, report=report, unusable=unusable)
+
+
+def _runner(settings: AlignSettings, control: PipelineControl, *, debug: bool) -> Runner:
+    """Return how the tomograms are carried out; raises TomopolishError where that is impossible here."""
+    cluster = settings.run.cluster
+    if cluster is None:
+        return runner_for(settings.run.device, debug=debug)
+    check_installed(cluster)
+    if cluster.is_local:
+        cuda_devices(settings.run.device)  # refuses one that this machine does not have
+    return partial(run_on_cluster, cluster=cluster, look=control.look, debug=debug)
 
 
 def _show_plan(
@@ -98,15 +167,16 @@ def _show_plan(
     stages: Stages[Any],
     unusable: Mapping[str, str],
     reporter: Reporter,
-) -> int:
-    """Show the plan of a run, and return the exit status that it would have as far as can be foreseen."""
+) -> AlignOutcome:
+    """Show the plan of a run, and return it with the tomograms that are known to fail."""
     too_large = beyond_memory(project, settings, [n for n in project.tomogram_names if n not in unusable])
     show_unusable(too_large, reporter)
     unusable = {**unusable, **too_large}
-    show_plan(plan_run(project, settings, unusable), unusable, reporter)
+    plan = plan_run(project, settings, unusable)
+    show_plan(plan, unusable, reporter)
     if settings.run.only_do_unfinished:
         show_finished(project, settings, stages, reporter)
-    return 1 if unusable else 0
+    return AlignOutcome(project=project, unusable=unusable, plan=plan)
 
 
 def _write_the_rest(

@@ -49,17 +49,20 @@ def open_project(settings: AlignSettings) -> Project:
     return join_species(species)
 
 
-def checked_project(settings: AlignSettings, reporter: Reporter) -> tuple[Project, dict[str, str]]:
-    """Open the project and check it completely before anything is computed; raises InputError.
+def checked_project(
+    settings: AlignSettings, reporter: Reporter, project: Project | None = None
+) -> tuple[Project, dict[str, str]]:
+    """Open the project, unless it is open, and check it completely before anything is computed.
 
-    A dry run shows all tomograms that cannot be refined before it raises an error for the first.
+    A dry run shows all tomograms that cannot be refined before it raises an error for the first. Raises
+    InputError.
 
     Returns
     -------
     The project, and the tomograms that cannot be refined, with the reason. With `strict` settings there are
     none, since they raise an error.
     """
-    project = open_project(settings)
+    project = project or open_project(settings)
     for sentence in project.conventions:
         reporter.say(sentence)
     strict, dry_run = settings.run.strict, settings.run.dry_run

@@ -1,6 +1,7 @@
 """The options of an alignment run, in physical terms; invalid combinations are refused here.
 
-Every field names the option of the command line that sets it. A value that RELION writes as −1 for "off"
+Every field names the option of the command line that sets it; errors name the one or the other, depending on
+the caller (`settings.wording`). A value that RELION writes as −1 for "off"
 is None here.
 """
 
@@ -16,6 +17,7 @@ from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_above, refuse_unwritable
+from tomopolish.settings.wording import as_called
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
@@ -185,7 +187,7 @@ class FitSettings:
             "--it",
             self.max_iterations,
             100_000,
-            "10 to 50 are usual, and 0 iterates until convergence",
+            "10 to 50 are usual, and 0 for as many as are needed",
         )
         refuse_above("--ref_scale", self.reference_scale, 1e9, "auto estimates the factor from the images")
         _refuse(
@@ -352,7 +354,7 @@ class AlignSettings:
 
 
 def validate(settings: AlignSettings) -> None:
-    """Raise InputError, which names the options, for invalid combinations of options."""
+    """Raise InputError, which names the options or arguments, for invalid combinations of options."""
     fit, motion, deformation = settings.fit, settings.motion, settings.deformation
     _refuse(
         fit.shift_only and motion is not None,
@@ -381,7 +383,7 @@ def refuse_unavailable(settings: AlignSettings) -> None:
     unavailable = [option for option, is_set in UNAVAILABLE_OPTIONS.items() if is_set(settings)]
     if unavailable:
         verb = "is" if len(unavailable) == 1 else "are"
-        raise InputError(f"{_listing(unavailable)} {verb} not available yet")
+        raise InputError(as_called(f"{_listing(unavailable)} {verb} not available yet"))
 
 
 def _listing(words: list[str] | tuple[str, ...], conjunction: str = "and") -> str:

@@ -10,6 +10,7 @@ from tomopolish.errors import InputError
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
+from tomopolish.settings.wording import as_called
 
 _RESERVED = ("temp", "tilt_series", "trajectories")
 """Folders of the output that belong to no species, so that their names are reserved."""
@@ -17,6 +18,11 @@ _RESERVED = ("temp", "tilt_series", "trajectories")
 
 def _listing(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def refuse_version(version: int | None) -> None:
+    """Raise InputError for a version of RELION that is neither 4, 5 nor None (that of the tomogram set)."""
+    _refuse(version not in (None, 4, 5), f"--relion_version {version} is unknown: give auto, 4 or 5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +86,7 @@ class InputPaths:
     tilts: TiltSelection = field(default_factory=TiltSelection)
 
     def __post_init__(self) -> None:
-        _refuse(
-            self.relion_version not in (None, 4, 5),
-            f"--relion_version {self.relion_version} is unknown: give auto, 4 or 5",
-        )
+        refuse_version(self.relion_version)
         sets = [species.optimisation_set for species in self.species]
         for path in (self.optimisation_set, *sets):
             refuse_unwritable("--i", path)
@@ -106,7 +109,8 @@ class InputPaths:
             "no input given: name an optimisation set with --i, or its parts with --p, --t, --ref1, --ref2",
         )
         if missing:
-            raise InputError(f"without an optimisation set (--i), {_listing(missing)} must be given too")
+            sentence = f"without an optimisation set (--i), {_listing(missing)} must be given too"
+            raise InputError(as_called(sentence))
 
     def _parts(self) -> dict[str, Path | None]:
         return {
@@ -127,10 +131,11 @@ class InputPaths:
             "an optimisation set and a list of species exclude each other: give one of them",
         )
         if stated:
-            raise InputError(
+            sentence = (
                 f"with several species it is not defined to which of them {_listing(stated)} would belong: "
                 "name the files in the species' own optimisation sets"
             )
+            raise InputError(as_called(sentence))
         sets: dict[str, Path] = {}
         for species in self.species:
             namesake = sets.get(species.name.casefold())

@@ -75,9 +75,9 @@ def excluded_tilts(values: Sequence[str]) -> dict[str, tuple[int, ...]]:
         for match in filter(None, parts):
             first = int(match[1])
             last = first if match[2] is None else int(match[2])
-            refuse(
-                last < first,
-                f"--exclude_tilts {value}: {match[0]} ends before it begins; give {last}-{first}",
-            )
+            if last < first:
+                raise InputError(
+                    f"--exclude_tilts {value}: {match[0]} ends before it begins; give {last}-{first}"
+                )
             excluded.setdefault(name, set()).update(range(first, last + 1))
     return {name: tuple(sorted(numbers)) for name, numbers in excluded.items()}

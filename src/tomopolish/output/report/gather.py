@@ -53,8 +53,8 @@ def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
         if errors
         else float("nan"),
         dispersion=errors[0].dispersion if errors else float("nan"),
-        flagged_tilts=int(np.sum(_any(_tilt_marks(result)))) if record is not None else 0,
-        flagged_particles=int(np.sum(_any(_particle_marks(result)))) if record is not None else 0,
+        flagged_tilts=int(np.sum(_any(tilt_marks(result)))) if record is not None else 0,
+        flagged_particles=int(np.sum(_any(particle_marks(result)))) if record is not None else 0,
     )
 
 
@@ -68,7 +68,7 @@ def tomogram_details(name: str, result: TomogramResult, standing: str) -> Tomogr
         name=name,
         statistics=result.statistics,
         standing=standing,
-        tilts=_tilt_curves(result, record, order),
+        tilts=tilt_curves(result, record, order),
         particles=_particle_moves(result, record, order),
         warps=_warp_grids(result.alignment, record, order),
         windows=Windows(
@@ -77,12 +77,13 @@ def tomogram_details(name: str, result: TomogramResult, standing: str) -> Tomogr
             after=record.windows_after[order].astype(np.float64),
         ),
         objective=record.objective,
-        flagged_tilts=_flags(_tilt_names(record), _tilt_marks(result)),
-        flagged_particles=_flags(record.given.particle_names, _particle_marks(result)),
+        flagged_tilts=_flags(_tilt_names(record), tilt_marks(result)),
+        flagged_particles=_flags(record.given.particle_names, particle_marks(result)),
     )
 
 
-def _tilt_curves(result: TomogramResult, record: FitRecord, order: Int[Array, "F"]) -> TiltCurves:
+def tilt_curves(result: TomogramResult, record: FitRecord, order: Int[Array, "F"]) -> TiltCurves:
+    """Return the projections before and after, in an order of the tilt images (indices into the file)."""
     source, refined = record.given, result.alignment.projections_px
     errors = next((a.errors for a in result.alignments if a.errors is not None), None)
     unknown = np.full((len(order), 3), np.nan)
@@ -226,7 +227,7 @@ def _warp_grids(alignment: Alignment, record: FitRecord, order: Int[Array, "F"])
 Marks = dict[str, Bool[Array, "N"]]
 
 
-def _tilt_marks(result: TomogramResult) -> Marks:
+def tilt_marks(result: TomogramResult) -> Marks:
     """Return for each reason the tilt images that it applies to, file order."""
     record = result.record
     assert record is not None
@@ -241,7 +242,7 @@ def _tilt_marks(result: TomogramResult) -> Marks:
     return {**marks, WEAK: weak, POOR: record.poor_tilts(), WORSE: after < before}
 
 
-def _particle_marks(result: TomogramResult) -> Marks:
+def particle_marks(result: TomogramResult) -> Marks:
     """Return for each reason the particles that it applies to."""
     record = result.record
     assert record is not None

@@ -13,7 +13,7 @@ from tomopolish.dataset.left_out import left_out_sentences
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.remarks import Remarks
-from tomopolish.errors import InputError, RunStopped, TomopolishError
+from tomopolish.errors import RunStopped, TomopolishError
 from tomopolish.models.deformation import deformation_from
 from tomopolish.output.exports.aretomo import aretomo_model, raw_stack, write_aretomo
 from tomopolish.output.exports.chimerax import write_marker_tracks, write_markers
@@ -28,6 +28,7 @@ from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.settings.refuse import refuse
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -63,12 +64,15 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise InputError(f"formats are {', '.join(FORMATS)}, not {', '.join(unknown) or 'none'}")
-        if self.voxel_angstrom is not None and self.voxel_angstrom <= 0:
-            raise InputError(f"--angpix {self.voxel_angstrom:g} must be positive")
-        if self.magnification <= 0:
-            raise InputError(f"--magnify {self.magnification:g} must be positive")
+        refuse(
+            bool(unknown) or not self.formats,
+            f"--format {', '.join(unknown) or 'none'} is unknown: give {', '.join(FORMATS)}, or some of them",
+        )
+        refuse(
+            self.voxel_angstrom is not None and not self.voxel_angstrom > 0,
+            f"--angpix {self.voxel_angstrom} must be positive",
+        )
+        refuse(not self.magnification > 0, f"--magnify {self.magnification:g} must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)

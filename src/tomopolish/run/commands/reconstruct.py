@@ -23,6 +23,7 @@ from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.settings.refuse import refuse, refuse_above
 from tomopolish.shapes import Float32
 
 Array = np.ndarray
@@ -55,8 +56,17 @@ class ReconstructSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.crop_px is not None and (self.crop_px % 2 or not 8 <= self.crop_px <= self.box_px):
-            raise InputError(f"--crop {self.crop_px} must be even, 8 or more, and at most --b {self.box_px}")
+        refuse(
+            self.box_px < 16 or self.box_px % 2 == 1,
+            f"--b {self.box_px} is not a valid box size: give an even number of pixels, 16 or more",
+        )
+        refuse_above("--b", self.box_px, 4096, "no tilt image has room for such a box")
+        refuse(
+            self.crop_px is not None and (self.crop_px % 2 == 1 or not 8 <= self.crop_px <= self.box_px),
+            f"--crop {self.crop_px} must be even, 8 or more, and at most --b {self.box_px}",
+        )
+        refuse(self.threads < 1, f"--j {self.threads} is not a valid number of threads: give 1 or more")
+        refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
 
 
 def reconstruct_dataset(
@@ -114,6 +124,12 @@ def reconstruct_dataset(
             table = replace(files.table, version=files.table.version or dataset.version)
             write_optimisation_set(new / SET_NAME, replace(files, table=table))
     return fsc
+
+
+def resolution_sentence(fsc: ShellCorrelation, pixel_size_angstrom: float, folder: Path) -> str:
+    """Say where the maps are, and which resolution they reach."""
+    high, half = (fsc.resolution_angstrom(pixel_size_angstrom, threshold) for threshold in (0.143, 0.5))
+    return f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
 
 
 def back_project(

@@ -14,6 +14,7 @@ from tomopolish.run.folder.output import own_folder
 from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter
+from tomopolish.settings.refuse import refuse, refuse_above
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.simulate.project import write_project
 
@@ -45,8 +46,8 @@ def run_simulate(
     RunError
         When a file cannot be written.
     """
-    if threads < 1:
-        raise InputError(f"--j {threads} is not a valid number of threads: give 1 or more")
+    refuse(threads < 1, f"--j {threads} is not a valid number of threads: give 1 or more")
+    refuse_above("--j", threads, 4096, "give the number of this machine's cores")
     shown = f"--o {folder}"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{shown} is a file: give a folder for the project")

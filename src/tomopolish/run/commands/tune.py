@@ -1,4 +1,4 @@
-"""A complete tuning run: from settings to the motion prior, its plot, and an exit status."""
+"""A complete tuning run: from settings to the motion prior and its plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tomopolish import pipeline
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.screening import screening_warnings
-from tomopolish.errors import InputError, RunError
+from tomopolish.dataset.species import Project
+from tomopolish.errors import RunError
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.output.tuning import (
     candidates_table,
@@ -29,6 +30,7 @@ from tomopolish.run.inputs import checked_project
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
+from tomopolish.settings.refuse import refuse
 from tomopolish.tune.tomogram import TunedTomogram, open_tomogram
 from tomopolish.tune.tuning import Tuning, distance_scales, tune
 
@@ -61,12 +63,12 @@ class TuneSettings:
     search_kernel: bool = True
 
     def __post_init__(self) -> None:
-        if self.tomograms < 1:
-            raise InputError(f"--tomograms {self.tomograms} leaves no tomogram: give 1 or more")
-        if self.max_particles < 5:
-            raise InputError(f"--max_particles {self.max_particles} is too few: give 5 or more")
-        if self.align.inputs.species:
-            raise InputError("tune works on one species: give one --i and one --b")
+        refuse(self.tomograms < 1, f"--tomograms {self.tomograms} leaves no tomogram: give 1 or more")
+        refuse(
+            self.max_particles < 5,
+            f"--max_particles {self.max_particles} is too few: give 5 or more",
+        )
+        refuse(bool(self.align.inputs.species), "tune works on one species: give one --i and one --b")
 
     @property
     def motion(self) -> MotionSettings:
@@ -74,19 +76,47 @@ class TuneSettings:
         return self.align.motion or MotionSettings()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TuneOutcome:
+    """What a tuning run yields.
+
+    Attributes
+    ----------
+    tomograms
+        Those that were used, in the order of `tuning.noises`.
+    ready
+        What the caller's `align_call` made of the prior.
+    failures
+        Tomogram → why it was left out.
+    """
+
+    tuning: Tuning
+    tomograms: tuple[str, ...]
+    ready: str
+    failures: Mapping[str, str]
+
+    @property
+    def motion(self) -> MotionSettings | None:
+        """The prior for alignments; None where the images show no motion that neighbours share."""
+        return best_motion(self.tuning)
+
+
 def run_tune(
     settings: TuneSettings,
     invocation: Invocation,
-    align_command: Callable[[MotionSettings | None], str],
+    align_call: Callable[[MotionSettings | None], str],
     *,
     reporter: Reporter | None = None,
-) -> int:
-    """Find the motion prior with the greatest evidence, and show it; returns the exit status 0.
+    project: Project | None = None,
+) -> TuneOutcome:
+    """Find the motion prior with the greatest evidence, and write it with its plot into the output folder.
 
     Parameters
     ----------
-    align_command
-        Command line of an alignment with a motion prior, or without motion.
+    align_call
+        Writes down an alignment with a motion prior, or without motion (None).
+    project
+        The project that the settings name, with its box, where it has been opened before.
 
     Raises
     ------
@@ -94,7 +124,7 @@ def run_tune(
         When the inputs cannot be used, no tomogram could be aligned, or the results cannot be written.
     """
     reporter = reporter or reporter_for(sys.stdout)
-    project, unusable = checked_project(settings.align, reporter)
+    project, unusable = checked_project(settings.align, reporter, project)
     dataset = project.first
     names = most_particles(dataset, settings.tomograms, unusable)
     folder = settings.align.run.output_folder
@@ -107,21 +137,26 @@ def run_tune(
     )
     with own_folder(guard, invocation.command, [JSON_NAME, PLOT_NAME]) as out:
         note = note_lines(invocation.command, datetime.now().astimezone())
-        tuning, used = _tuned(dataset, names, settings, reporter)
-        ready = align_command(None if is_still(tuning) else tuning.chosen.prior.settings)
+        tuning, used, failures = _tuned(dataset, names, settings, reporter)
+        ready = align_call(best_motion(tuning))
         with out.new_files() as new:
             _write(new, tuning, used, ready)
             write_note(new / out.free_name(NOTE_NAMES), note)
         _show(folder, tuning, reporter, ready)
-    return 0
+    return TuneOutcome(tuning=tuning, tomograms=tuple(used), ready=ready, failures={**unusable, **failures})
+
+
+def best_motion(tuning: Tuning) -> MotionSettings | None:
+    """Return the prior to align with; None where the images show no motion that neighbours share."""
+    return None if is_still(tuning) else tuning.chosen.prior.settings
 
 
 def _tuned(
     dataset: Dataset, names: Sequence[str], settings: TuneSettings, reporter: Reporter
-) -> tuple[Tuning, list[str]]:
-    """Return the tuning on the named tomograms, and the names of those that could be used."""
+) -> tuple[Tuning, list[str], dict[str, str]]:
+    """Return the tuning on the named tomograms, those that were used, and why others failed."""
     with reporter.open(len(names) + 1):
-        tomograms = _opened(dataset, names, settings, reporter)
+        tomograms, failures = _opened(dataset, names, settings, reporter)
         kernels = (False, True) if settings.search_kernel else (settings.motion.squared_exponential,)
         distances = [settings.motion.distance_scale]
         if settings.search_distance:
@@ -136,7 +171,7 @@ def _tuned(
                 threads=settings.align.run.threads,
                 advance=stage.advance,
             )
-    return tuning, [t.series.name for t in tomograms]
+    return tuning, [t.series.name for t in tomograms], failures
 
 
 def most_particles(dataset: Dataset, count: int, unusable: Mapping[str, str]) -> list[str]:
@@ -149,9 +184,10 @@ def most_particles(dataset: Dataset, count: int, unusable: Mapping[str, str]) ->
 
 def _opened(
     dataset: Dataset, names: Sequence[str], settings: TuneSettings, reporter: Reporter
-) -> list[TunedTomogram]:
+) -> tuple[list[TunedTomogram], dict[str, str]]:
     prepared = pipeline.prepare(dataset.references(), settings.align)
-    tomograms, failures = [], []
+    tomograms: list[TunedTomogram] = []
+    failures: dict[str, str] = {}
     for name in names:
         try:
             with reporter.tomogram(name) as progress:
@@ -172,11 +208,12 @@ def _opened(
             sentence = Failure.of(error).recorded(settings.align.run.output_folder, name)
             if settings.align.run.strict:
                 raise RunError(f"{name} failed: {sentence}") from error
-            failures.append(f"{name}: {sentence}")
+            failures[name] = sentence
             reporter.warn(f"{name} is left out: {sentence}")
     if not tomograms:
-        raise RunError(f"no tomogram could be aligned; {failures[0] if failures else 'none is usable'}")
-    return tomograms
+        first = next((f"{name}: {sentence}" for name, sentence in failures.items()), "none is usable")
+        raise RunError(f"no tomogram could be aligned; {first}")
+    return tomograms, failures
 
 
 def _write(folder: Path, tuning: Tuning, names: Sequence[str], command: str) -> None:

@@ -1,0 +1,142 @@
+"""How results show themselves in Python: in one line, as HTML, as data frames; and what a run reports."""
+
+from __future__ import annotations
+
+import html
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tomopolish.errors import InputError, RunError
+from tomopolish.settings.wording import in_python
+
+if TYPE_CHECKING:
+    import pandas
+
+    from tomopolish.output.table import Table
+    from tomopolish.progress import Progress
+    from tomopolish.run.reporter import Reporter
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Result(ABC):
+    """A result whose `repr` is one line and which notebooks show as tables."""
+
+    @abstractmethod
+    def facts(self) -> list[str]:
+        """Return what the `repr` holds: the shortest words for what a user wants to know."""
+
+    @abstractmethod
+    def sentence(self) -> str:
+        """Return what the command says in the end."""
+
+    @property
+    @abstractmethod
+    def tables(self) -> tuple[Table, ...]:
+        """The tables that the command shows."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.facts())})"
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{_escaped(repr(self))}</b></p>", f"<p>{_escaped(self.sentence())}</p>"]
+        return "\n".join([*parts, *map(table_html, self.tables)])
+
+
+def table_html(table: Table) -> str:
+    """Return a table as HTML; names in it are escaped."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "".join(f"<{tag}>{_escaped(in_python(cell))}</{tag}>" for cell in cells)
+
+    head = row([column.replace("\n", " ") for column in table.columns], "th")
+    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)
+    return (
+        f"<table><caption>{_escaped(in_python(table.title))}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=False)
+
+
+def data_frame(table: str, tables: Mapping[str, Callable[[], Rows]]) -> pandas.DataFrame:
+    """Return one of several tables as a data frame.
+
+    Parameters
+    ----------
+    table
+        The table's name.
+    tables
+        Name → function that returns the rows, which all have the same columns.
+
+    Raises
+    ------
+    InputError
+        When there is no table of that name.
+    RunError
+        When pandas is missing.
+    """
+    if table not in tables:
+        raise InputError(f"table={table!r} is unknown: give one of {', '.join(map(repr, tables))}")
+    try:
+        import pandas
+    except ImportError:
+        raise RunError("a data frame needs pandas, which is not installed: pip install pandas") from None
+    return pandas.DataFrame.from_records(list(tables[table]()))
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+class PythonReporter:
+    """Passes on what a run reports, in Python's words, and collects its warnings."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._warnings: dict[str, None] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return each warning once, in order."""
+        return tuple(self._warnings)
+
+    def open(self, tomograms: int) -> AbstractContextManager[None]:
+        """Begin a run."""
+        return self._reporter.open(tomograms)
+
+    @contextmanager
+    def tomogram(self, name: str) -> Iterator[Progress]:
+        """Begin a tomogram."""
+        with self._reporter.tomogram(name) as progress:
+            yield progress
+
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram."""
+        self._reporter.passed(name, in_python(sentence))
+
+    def warn(self, sentence: str) -> None:
+        """Collect a warning, and pass it on."""
+        self._warnings[in_python(sentence)] = None
+        self._reporter.warn(in_python(sentence))
+
+    def say(self, sentence: str) -> None:
+        """Pass a line on."""
+        self._reporter.say(in_python(sentence))
+
+    def show(self, table: Table) -> None:
+        """Pass a table on."""
+        self._reporter.show(table)
+
+
+def reporter_of(show_progress: bool) -> PythonReporter:
+    """Return a reporter that collects warnings, and with `show_progress` shows all as the command does."""
+    from tomopolish.run.reporter import SilentReporter, reporter_for
+
+    return PythonReporter(reporter_for(sys.stdout) if show_progress else SilentReporter())

@@ -1,0 +1,265 @@
+"""Results as rows of plain values, for data frames; the columns' names hold the units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from tomopolish.imaging.fsc import ShellCorrelation
+from tomopolish.output.report.data import standing
+from tomopolish.output.report.gather import particle_marks, tilt_curves, tilt_marks
+from tomopolish.output.tuning import kernel_name
+from tomopolish.results.tomogram import Evidence, FitRecord, TomogramResult, TomogramStatistics
+from tomopolish.results.verdict import Verdict
+from tomopolish.shapes import Bool, Float
+from tomopolish.simulate.evaluate import Evaluation, TomogramEvaluation
+from tomopolish.simulate.geometry_errors import GeometryErrors
+from tomopolish.tune.tuning import Tuning
+
+Array = np.ndarray
+
+Row = dict[str, Any]
+AXES = ("x", "y", "z")
+
+NO_EVIDENCE = Evidence(
+    particles=0,
+    pairs=0,
+    gain=float("nan"),
+    standard_error=float("nan"),
+    agreement_before=float("nan"),
+    agreement_after=float("nan"),
+)
+
+
+def tomogram_rows(
+    results: Mapping[str, TomogramResult], failures: Mapping[str, str], verdict: Verdict | None
+) -> list[Row]:
+    """Return a row of figures for each tomogram; of one that failed, only the reason, in ``failure``.
+
+    ``gain_per_pair`` is the rise of the log-likelihood per held-out pair.
+    """
+    rows = [
+        {"tomogram": name, **_figures(result.statistics), "verdict": standing(verdict, name), "failure": ""}
+        for name, result in results.items()
+    ]
+    return rows + [{"tomogram": name, "verdict": "", "failure": reason} for name, reason in failures.items()]
+
+
+def _figures(statistics: TomogramStatistics) -> Row:
+    evidence = statistics.evidence or NO_EVIDENCE
+    pairs = max(evidence.pairs, 1)
+    return {
+        "particles": statistics.particles,
+        "visible_pairs": statistics.visible_pairs,
+        "left_out_tilts": statistics.left_out_tilts,
+        "log_likelihood_gain": statistics.log_likelihood_gain,
+        "rms_shift_angstrom": statistics.rms_shift_angstrom,
+        "rms_angle_degrees": statistics.rms_angle_degrees,
+        "rms_position_angstrom": statistics.rms_position_angstrom,
+        "intensity_scale": statistics.intensity_scale,
+        "evaluations": statistics.evaluations,
+        "time_seconds": sum(statistics.seconds_by_stage.values()),
+        "held_out_pairs": evidence.pairs,
+        "gain_per_pair": evidence.gain / pairs,
+        "gain_per_pair_error": evidence.standard_error / pairs,
+        "agreement_before": evidence.agreement_before,
+        "agreement_after": evidence.agreement_after,
+    }
+
+
+def tilt_rows(results: Mapping[str, TomogramResult]) -> list[Row]:
+    """Return a row for each tilt image, in the order of the files.
+
+    ``tilt`` counts from 1; shifts are those of the projected centre of the tomogram from the image's centre,
+    turned angles those of the projection against its input about the image's axes. Figures of images that
+    were left out are NaN. ``remarks`` says what to look at.
+    """
+    return [row for name, result in results.items() for row in _tilts_of(name, result)]
+
+
+def _tilts_of(name: str, result: TomogramResult) -> Iterator[Row]:
+    record = result.record
+    if record is None:
+        return
+    curves = tilt_curves(result, record, np.arange(len(record.given.pre_exposure)))
+    left_out = {one.tilt: one.reason for one in result.left_out}
+    remarks = _remarks({k: v for k, v in tilt_marks(result).items() if not k.startswith("left out")})
+    for tilt, exposure in enumerate(curves.exposure):
+        yield {
+            "tomogram": name,
+            "tilt": tilt + 1,
+            "pre_exposure_e_per_angstrom2": float(exposure),
+            "left_out": left_out.get(tilt, ""),
+            "visible_particles": int(record.visible[tilt].sum()),
+            "agreement_before": float(curves.agreement[tilt, 0]),
+            "agreement_after": float(curves.agreement[tilt, 1]),
+            **_vector("shift_{}_before_angstrom", curves.shifts_before_angstrom[tilt]),
+            **_vector("shift_{}_after_angstrom", curves.shifts_after_angstrom[tilt]),
+            **_vector("shift_{}_error_angstrom", curves.shift_errors_angstrom[tilt]),
+            **_vector("turned_{}_degrees", curves.turned_degrees[tilt]),
+            **_vector("angle_{}_error_degrees", curves.angle_errors_degrees[tilt]),
+            "remarks": remarks[tilt],
+        }
+
+
+def particle_rows(results: Mapping[str, TomogramResult], species: Sequence[str]) -> list[Row]:
+    """Return a row for each particle of each tomogram.
+
+    Positions are refined ones, in pixels of the tilt images, in the frame of `Particles`; ``moved`` is their
+    change. ``agreement`` is the log-likelihood of a particle's pairs over what their predictions promise.
+    ``remarks`` says what to look at.
+
+    Parameters
+    ----------
+    species
+        Names of the species, in the order of each result's alignments.
+    """
+    return [row for name, result in results.items() for row in _particles_of(name, result, species)]
+
+
+def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> Iterator[Row]:
+    record = result.record
+    if record is None:
+        return
+    given = record.given
+    refined = np.concatenate([a.positions_px for a in result.alignments])
+    errors = np.concatenate(
+        [
+            np.full((len(a.rows), 3), np.nan) if a.errors is None else a.errors.positions_angstrom
+            for a in result.alignments
+        ]
+    )
+    owner = [s for s, a in zip(species, result.alignments, strict=True) for _ in a.rows]
+    moved = (refined - given.positions_px) * given.pixel_size_angstrom
+    agreement, remarks = _particle_agreement(record), _remarks(particle_marks(result))
+    for number, particle in enumerate(given.particle_names):
+        yield {
+            "tomogram": name,
+            "species": owner[number],
+            "particle": particle,
+            "visible_tilts": int(record.visible[:, number].sum()),
+            "agreement_before": float(agreement[number, 0]),
+            "agreement_after": float(agreement[number, 1]),
+            **_vector("{}_px", refined[number]),
+            **_vector("moved_{}_angstrom", moved[number]),
+            **_vector("error_{}_angstrom", errors[number]),
+            "remarks": remarks[number],
+        }
+
+
+def _particle_agreement(record: FitRecord) -> Float[Array, "P 2"]:
+    power = record.particle_power[:, None]
+    agreement = np.full(record.particle_log_likelihood.shape, np.nan)
+    np.divide(record.particle_log_likelihood, power, out=agreement, where=power > 0)
+    return agreement
+
+
+def _remarks(marks: Mapping[str, Bool[Array, "N"]]) -> list[str]:
+    """Return the reasons that hold for each row, joined."""
+    count = len(next(iter(marks.values())))
+    return ["; ".join(reason for reason, mark in marks.items() if mark[i]) for i in range(count)]
+
+
+def _vector(name: str, values: Float[Array, "d"]) -> Row:
+    return {name.format(axis): float(value) for axis, value in zip(AXES, values, strict=False)}
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[Row]:
+    """Return a row for each tomogram: errors after, and before where the input is known (else NaN)."""
+    names = [f.name for f in fields(GeometryErrors) if f.name != "visible_pairs"]
+    some_bad = any(tomogram.good_after is not None for tomogram in evaluation.tomograms)
+    return [
+        {
+            "tomogram": tomogram.tomogram,
+            "visible_pairs": tomogram.after.visible_pairs,
+            "left_out_tilts": tomogram.left_out,
+            **{
+                _ended(name, ending): float("nan") if errors is None else getattr(errors, name)
+                for name in names
+                for ending, errors in (("before", tomogram.before), ("after", tomogram.after))
+            },
+            **(_good_errors(tomogram) if some_bad else {}),
+        }
+        for tomogram in evaluation.tomograms
+    ]
+
+
+def _good_errors(tomogram: TomogramEvaluation) -> Row:
+    """Return the errors in the images of the good particles, in the good tilt images."""
+    parts = {"before": tomogram.good_before, "after": tomogram.good_after}
+    return {
+        f"good_rms_2d_{ending}_angstrom": float("nan") if errors is None else errors.rms_2d_angstrom
+        for ending, errors in parts.items()
+    }
+
+
+def _ended(name: str, ending: str) -> str:
+    """Return ``rms_2d_before_angstrom`` for ``rms_2d_angstrom``: units come last."""
+    quantity, _, unit = name.rpartition("_")
+    return f"{quantity}_{ending}_{unit}"
+
+
+def distance_rows(tuning: Tuning) -> list[Row]:
+    """Return the best velocity scale and the log-evidence for each kernel and distance scale.
+
+    Scales are in Å per e⁻/Å², or in Å per tilt image and Å for absolute ones; log-evidence is relative to the
+    chosen prior's.
+    """
+    best = tuning.chosen.log_evidence
+    return [
+        {
+            "kernel": kernel_name(ridge.squared_exponential),
+            "distance_scale": distance,
+            "velocity_scale": profile.scale,
+            "log_evidence": profile.best - best,
+        }
+        for ridge in tuning.ridges
+        for distance, profile in zip(ridge.distance_scales, ridge.profiles, strict=True)
+    ]
+
+
+def candidate_rows(tuning: Tuning) -> list[Row]:
+    """Return the default prior and the best ones, in the units of `distance_rows`."""
+    return [
+        {
+            "kernel": kernel_name(c.prior.squared_exponential),
+            "distance_scale": c.prior.distance_scale,
+            "velocity_scale": c.prior.velocity_scale,
+            "drift_scale": c.prior.drift_scale,
+            "log_evidence": c.log_evidence - tuning.chosen.log_evidence,
+            "chosen": c is tuning.chosen,
+        }
+        for c in tuning.candidates
+    ]
+
+
+def noise_rows(tuning: Tuning, tomograms: Sequence[str], failures: Mapping[str, str]) -> list[Row]:
+    """Return a row for each tomogram: variance of errors over that assumed, and its growth with crowding."""
+    rows: list[Row] = [
+        {
+            "tomogram": name,
+            "median_noise_factor": float(np.median(noise.frames)),
+            "growth_with_crowding": noise.slope,
+            "failure": "",
+        }
+        for name, noise in zip(tomograms, tuning.noises, strict=True)
+    ]
+    return rows + [{"tomogram": name, "failure": reason} for name, reason in failures.items()]
+
+
+def shell_rows(fsc: ShellCorrelation, pixel_size_angstrom: float) -> list[Row]:
+    """Return a row for each shell of a Fourier shell correlation."""
+    length = fsc.box_px * pixel_size_angstrom
+    curves = fsc.by_name()
+    return [
+        {
+            "shell": shell,
+            "frequency_per_angstrom": shell / length,
+            "resolution_angstrom": length / shell if shell else float("inf"),
+            **{f"fsc_{name}": float(curve[shell]) for name, curve in curves.items()},
+        }
+        for shell in range(len(fsc.corrected))
+    ]

@@ -1,0 +1,155 @@
+"""How sentences name what the user chose: options on the command line, arguments in Python.
+
+Sentences are written once, with options. `in_python` turns them into sentences about arguments: whatever
+Python's functions raise, return or show passes through it, and settings that refuse a value ask `as_called`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+ARGUMENTS: Mapping[str, str] = {
+    "i": "optimisation_set",
+    "p": "particles",
+    "t": "tomograms",
+    "mot": "trajectories",
+    "ref1": "half_map1",
+    "ref2": "half_map2",
+    "mask": "mask",
+    "fsc": "fsc",
+    "relion_version": "relion_version",
+    "b": "box_px",
+    "r": "range_px",
+    "const_p": "const_positions=True",
+    "const_a": "const_angles=True",
+    "const_s": "const_shifts=True",
+    "shift_only": "shift_only=True",
+    "shift_only_by_particles": "shift_only_by_particles=True",
+    "range_reg": "range_penalty",
+    "it": "max_iterations",
+    "min_frame": "min_frame",
+    "max_frame": "max_frame",
+    "exclude_tilts": "exclude_tilts",
+    "max_tilt_angle": "max_tilt_angle_degrees",
+    "max_dose": "max_dose",
+    "pad": "padding",
+    "ref_scale": "reference_scale",
+    "hold_out": "held_out_fraction",
+    "freq_cutoff": "freq_cutoff_angstrom",
+    "fsc_thresh_width": "fsc_thresh_width",
+    "use_SNR_weight": "use_snr_weight=True",
+    "per_frame_noise": "per_frame_noise=True",
+    "no_whiten": "whiten=False",
+    "whiten_abs": "whiten_abs=True",
+    "hp": "hp_sigma",
+    "srp": "srp",
+    "cutoff_fract": "cutoff_fraction",
+    "motion": "motion",
+    "s_vel": "velocity_scale",
+    "s_div": "distance_scale",
+    "abs_params": "absolute=True",
+    "sq_exp_ker": "squared_exponential=True",
+    "max_ed": "max_deformations",
+    "deformation": "deformation",
+    "def_w": "grid[0]",
+    "def_h": "grid[1]",
+    "def_model": "model",
+    "def_reg": "regulariser",
+    "per_frame_deformation": "per_frame=True",
+    "o": "output_folder",
+    "j": "threads",
+    "device": "device",
+    "dry_run": "plan()",
+    "only_do_unfinished": "only_do_unfinished=True",
+    "overwrite": "overwrite=True",
+    "strict": "strict=True",
+    "evaluate": "evaluate=True",
+    "diag": "diagnostics=True",
+    "no_report": "report=False",
+    "pipeline_control": "pipeline_folder",
+    "workers": "workers",
+    "scheduler": "scheduler",
+    "tls_ca_file": "ca_file",
+    "tls_cert": "cert",
+    "tls_key": "key",
+    "worker_memory": "worker_memory",
+    "connect_timeout": "connect_timeout_s",
+    "dashboard": "dashboard=True",
+    "slurm": "slurm",
+    "slurm_partition": "partition",
+    "slurm_walltime": "walltime",
+    "slurm_memory": "memory",
+    "slurm_gpus": "gpus",
+    "slurm_directive": "directives",
+    "slurm_prologue": "prologue",
+    "tomograms": "tomograms",
+    "max_particles": "max_particles",
+    "crop": "crop_px",
+    "sym": "symmetry",
+    "format": "formats",
+    "angpix": "voxel_angstrom",
+    "magnify": "magnification",
+    "truth": "truth",
+    "before": "before",
+    "debug": "the traceback",
+}
+"""Option, without its dashes → argument or field of the settings that means it; of a flag, with its value."""
+
+OFF: Mapping[str, str] = {
+    "relion_version": "auto",
+    "ref_scale": "auto",
+    "hold_out": "auto",
+    "it": "0",
+    "max_frame": "-1",
+    "max_tilt_angle": "-1",
+    "max_dose": "-1",
+    "freq_cutoff": "-1",
+    "hp": "-1",
+    "max_ed": "-1",
+}
+"""Option → its value that is None in Python."""
+
+_OPTION = re.compile(r"(?<![\w-])--([A-Za-z]\w*)(?: (-?(?:\d[\d.]*(?:e[+-]?\d+)?|inf)|nan)(?![\w.]))?")
+
+_names_options: ContextVar[bool] = ContextVar("names_options", default=False)
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Let settings name options within the block, since their values come from a command line."""
+    token = _names_options.set(True)
+    try:
+        yield
+    finally:
+        _names_options.reset(token)
+
+
+def as_called(sentence: str) -> str:
+    """Return a sentence about options as the caller knows them: unchanged for the command line."""
+    return sentence if _names_options.get() else in_python(sentence)
+
+
+def in_python(sentence: str) -> str:
+    """Return a sentence about options as one about Python's arguments; a number becomes the argument's value.
+
+    Options that Python does not have stay as they are, so that a second call changes nothing.
+    """
+    for option in _OPTION.findall(sentence):
+        off = OFF.get(option[0])
+        if off == "auto":
+            sentence = re.sub(r"\bauto\b", "None", sentence)
+        elif off is not None:
+            sentence = re.sub(rf"(?<![\w.=-]){off}(?= for\b)", "None", sentence)
+    return _OPTION.sub(_argument, sentence)
+
+
+def _argument(option: re.Match[str]) -> str:
+    name, number = ARGUMENTS.get(option[1]), option[2]
+    if name is None:
+        return option[0]
+    if number is None:
+        return name
+    return f"{name.partition('=')[0]}={number}"
