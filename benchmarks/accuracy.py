@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,11 +27,14 @@ from accuracy_cases import (
     static_case,
     warp_case,
 )
+from accuracy_dirt import KINDS, dirt_case, measure_dirt
 from accuracy_net_rotation import COUNTS, INPUTS, NetRotationCase, net_rotation_case, turned_input
+from accuracy_premises import PREMISES, measure_premise, premise_case
+from accuracy_runs import Record, Run, Tomogram, align, description, simulate
 from accuracy_tables import insert, markdown
 from tomopolish import pipeline
 from tomopolish.dataset import model
-from tomopolish.dataset.model import Alignment, Deformation, Particles, References, TiltSeries
+from tomopolish.dataset.model import Deformation
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import refit
 from tomopolish.models.parameters import Parameters
@@ -41,103 +43,13 @@ from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.simulate.evaluate import input_geometry, match_particles
-from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
-from tomopolish.simulate.parts import Truth, simulate_tilt_series, with_true_geometry
+from tomopolish.simulate.geometry_errors import Geometry, geometry_errors
+from tomopolish.simulate.parts import with_true_geometry
 from tomopolish.solve import uncertainty
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 
 Array = np.ndarray
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tomogram:
-    """A simulated tomogram and the references that belong to it."""
-
-    series: TiltSeries
-    particles: Particles
-    references: References
-    truth: Truth
-
-
-def simulate(case: Case) -> Tomogram:
-    series, particles, references, truth = simulate_tilt_series(case.simulation)
-    return Tomogram(series=series, particles=particles, references=references, truth=truth)
-
-
-def description(case: Case, tomogram: Tomogram) -> Record:
-    acquisition, noise = case.simulation.acquisition, case.simulation.noise
-    return {
-        "seed": case.seed,
-        "particles": len(tomogram.particles),
-        "tilts": len(tomogram.series),
-        "box_px": case.align.windows.box_px,
-        "range_px": case.align.windows.range_px,
-        "displacement_px": case.simulation.errors.max_displacement_px,
-        "pair_snr": noise.pair_snr,
-        "hand": acquisition.hand,
-        "image_px": acquisition.image_size_px,
-        "tomogram_px": case.simulation.specimen.tomogram_size_px,
-        "axis_degrees": acquisition.tilt_axis_degrees,
-        "dose_scheme": acquisition.dose_scheme,
-        "file_order": acquisition.file_order,
-        "molecule": case.simulation.molecule.seed,
-    }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """An alignment, its errors and the input's, and figures for the record."""
-
-    alignment: Alignment
-    errors: GeometryErrors
-    input_errors: GeometryErrors
-    evaluations: int
-    scale: float
-    warnings: tuple[str, ...]
-    seconds: float
-
-
-def errors_of(tomogram: Tomogram, alignment: Alignment) -> GeometryErrors:
-    """Return the errors of an alignment of the tomogram's particles, of which it may lack some."""
-    names = dict(zip(tomogram.particles.rows.tolist(), tomogram.particles.names, strict=True))
-    return geometry_errors(
-        tomogram.truth,
-        Geometry(
-            projections_px=alignment.projections_px,
-            particles=match_particles(tomogram.truth, [names[int(row)] for row in alignment.rows]),
-            positions_px=alignment.positions_px,
-            trajectories_px=alignment.trajectories_px,
-            deformation=alignment.deformation,
-            left_out=tuple(image.tilt for image in alignment.left_out),
-        ),
-    )
-
-
-def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
-    """Align as `tomopolish align` does."""
-    begin = time.perf_counter()
-    prepared = pipeline.prepare(tomogram.references, settings)
-    result = pipeline.align_tomogram(
-        model.Tomogram(series=tomogram.series, species=(tomogram.particles,)),
-        [prepared],
-        settings,
-        SilentProgress(),
-    )
-    seconds = time.perf_counter() - begin
-    stated = input_geometry(tomogram.truth)
-    assert stated is not None
-    return Run(
-        alignment=result.alignment,
-        errors=errors_of(tomogram, result.alignment),
-        input_errors=geometry_errors(tomogram.truth, stated),
-        evaluations=result.statistics.evaluations,
-        scale=result.statistics.intensity_scale,
-        warnings=result.statistics.warnings,
-        seconds=seconds,
-    )
 
 
 def parameters_of(
@@ -344,6 +256,8 @@ STUDIES = {
     "net_rotation": Study(
         case=net_rotation_case, measure=measure_net_rotation, seeds=8 * len(COUNTS) * len(INPUTS)
     ),
+    "dirt": Study(case=dirt_case, measure=measure_dirt, seeds=6 * len(KINDS)),
+    "premises": Study(case=premise_case, measure=measure_premise, seeds=5 * len(PREMISES)),
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from accuracy_tables_of_dirt import dirt_table, premises_table, table
+
 Record = Mapping[str, Any]
 
 LIMIT = 1.1
@@ -29,6 +31,8 @@ def markdown(records: Mapping[str, Sequence[Record]]) -> str:
         "motion_and_warp": _models("Motion and warp", records.get("motion_and_warp", ()), ("motion", "warp")),
         "scale": _scale(records.get("scale", ())),
         "net_rotation": _net_rotation(records.get("net_rotation", ())),
+        "dirt": dirt_table(records.get("dirt", ())),
+        "premises": premises_table(records.get("premises", ())),
     }
     return "\n\n".join(text for name, text in sections.items() if records.get(name))
 
@@ -38,12 +42,6 @@ def insert(page: str, tables: str) -> str:
     before, rest = page.split(MARKS[0])
     _, after = rest.split(MARKS[1])
     return f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _static(title: str, records: Sequence[Record]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -242,3 +242,69 @@ def test_references_of_another_intensity_give_the_same_trajectories(
     apart = accuracy.align(weak, fixed).alignment.trajectories_px
     apart = apart - accuracy.align(tomogram, fixed).alignment.trajectories_px
     assert np.sqrt(np.mean(np.sum(apart**2, axis=-1))) * 3.0 > 0.5 * error
+
+
+def test_the_dirt_study_has_each_kind_alone_and_a_mix_of_all(accuracy: ModuleType) -> None:
+    dirt = importlib.import_module("accuracy_dirt")
+    alone = [kind for name, kind in dirt.KINDS.items() if name not in ("mix", "clean")]
+    usual = asdict(type(dirt.MIX)())
+    for name, value in asdict(dirt.MIX).items():
+        users = [kind for kind in alone if asdict(kind)[name] != usual[name]]
+        assert value == usual[name] or (len(users) == 1 and asdict(users[0])[name] == value)
+    study = accuracy.STUDIES["dirt"]
+    cases = [study.case(seed) for seed in range(study.seeds)]
+    assert {(c.kind, c.simulation.seed) for c in cases} == {
+        (kind, 700 + i) for kind in dirt.KINDS for i in range(study.seeds // len(dirt.KINDS))
+    }
+
+
+def test_dirt_is_measured_with_and_without_it(accuracy: ModuleType) -> None:
+    dirt = importlib.import_module("accuracy_dirt")
+    case = dirt.dirt_case(2)
+    simulation = replace(
+        case.simulation,
+        acquisition=replace(case.simulation.acquisition, image_size_px=(401, 380), tilt_step_degrees=8.0),
+        specimen=replace(case.simulation.specimen, particles=20),
+        dirt=replace(case.simulation.dirt, false_particles=0.3, blank_images=1),
+    )
+    case = replace(case, simulation=simulation)
+    record = accuracy.measure_dirt(case)
+    assert record["particles"] == 26 and record["removed"]
+    assert record["without_good_angstrom"] < 0.3 * record["input_good_angstrom"]
+    assert record["ratio"] == record["run_good_angstrom"] / record["without_good_angstrom"] > 0.9
+    assert record["run_angstrom"] > record["run_good_angstrom"]  # the blank image cannot be aligned
+    cut = dirt.without_bad(accuracy.simulate(case))
+    assert len(cut.particles) == 20 and len(cut.series.left_out) == 1
+    flags = asdict(dirt.FlagCounts(bad=6, bad_flagged=5, good=20, good_flagged=1))
+    flags |= {"bin_counts": (4, *(0,) * 9), "bin_good": (1, *(0,) * 9)}
+    text = accuracy.markdown({"dirt": [{**record, "particle_flags": flags}]})
+    assert "5 of 6 (83.3 %) | 1 of 20 (5.0 %)" in text and "| 0.0 to 0.1 | 1 of 4 (25 %) | – |" in text
+
+
+@pytest.mark.parametrize("premise", ["inverted", "mirrored", "identical half maps", "random positions"])
+def test_wrong_premises_are_wrong(accuracy: ModuleType, premise: str) -> None:
+    premises = importlib.import_module("accuracy_premises")
+    case = premises.premise_case(list(premises.PREMISES).index(premise))
+    simulation = replace(
+        case.simulation,
+        acquisition=replace(case.simulation.acquisition, image_size_px=(300, 280), tilt_step_degrees=20.0),
+        specimen=replace(case.simulation.specimen, particles=12),
+    )
+    case = replace(case, simulation=simulation)
+    right = accuracy.simulate(case)
+    wrong = premises.PREMISES[premise](right, case)
+    maps, changed = right.references.half_maps, wrong.references.half_maps
+    if premise == "inverted":
+        np.testing.assert_array_equal(changed, -maps)
+    elif premise == "mirrored":
+        np.testing.assert_array_equal(changed[:, 5, 7, 20], maps[:, 5, 7, -20])
+    elif premise == "identical half maps":
+        np.testing.assert_array_equal(changed[0], changed[1])
+        record = accuracy.measure_premise(case)
+        assert record["premise"] == premise and record["sentence"]
+        text = accuracy.markdown({"premises": [record]})
+        assert f"| {premise} | {int(record['helped'])} of 1 |" in text and record["sentence"] in text
+    else:
+        stated = wrong.truth.input_positions_px
+        assert stated is not None
+        assert np.linalg.norm(stated - right.truth.positions_px, axis=1).mean() > 20

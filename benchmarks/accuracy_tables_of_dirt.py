@@ -1,0 +1,125 @@
+"""Records of the studies of dirt and of wrong premises as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Record = Mapping[str, Any]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def dirt_table(records: Sequence[Record]) -> str:
+    """Return one row per kind of dirt, and the calibration of all probabilities."""
+    if not records:
+        return ""
+    rows = []
+    for kind in dict.fromkeys(r["kind"] for r in records):
+        group = [r for r in records if r["kind"] == kind]
+        rows.append(
+            (
+                kind,
+                str(len(group)),
+                *(_pooled(group, f"{which}_good_angstrom") for which in ("input", "run", "without")),
+                f"{np.median([r['ratio'] for r in group]):.3f}",
+                f"{max(r['ratio'] for r in group):.3f}",
+                *(_pooled(group, f"{which}_net_degrees") for which in ("input", "run", "without")),
+                *(_pooled(group, f"{which}_view_degrees") for which in ("run", "without")),
+                *(
+                    _flagged(group, what, which)
+                    for what in ("particle_flags", "tilt_flags")
+                    for which in ("bad", "good")
+                ),
+            )
+        )
+    header = (
+        "dirt",
+        "seeds",
+        "input, Å",
+        "run, Å",
+        "without dirt, Å",
+        "ratio, median",
+        "largest",
+        "net rotation: input, °",
+        "run",
+        "without dirt",
+        "views: run, °",
+        "without dirt",
+        "bad particles flagged",
+        "good ones",
+        "bad images flagged",
+        "good ones",
+    )
+    return (
+        "### Dirt\n\nErrors of the good particles in the good tilt images, root mean squares over seeds.\n\n"
+        f"{table(header, rows)}{_calibration(records)}"
+    )
+
+
+def _flagged(group: Sequence[Record], what: str, which: str) -> str:
+    counts = [r[what] for r in group if r[what] is not None]
+    total = sum(c[which] for c in counts)
+    if not total:
+        return "–"
+    part = sum(c[f"{which}_flagged"] for c in counts)
+    return f"{part} of {total} ({100 * part / total:.1f} %)"
+
+
+def _calibration(records: Sequence[Record]) -> str:
+    """Return how many things of each range of probability are good; nothing where no run has scores."""
+    rows = []
+    cells = {
+        what: [r[what] for r in records if r[what] is not None] for what in ("particle_flags", "tilt_flags")
+    }
+    bins = max((len(c["bin_counts"]) for group in cells.values() for c in group), default=0)
+    for i in range(bins):
+        shares = []
+        for group in cells.values():
+            total, good = (sum(c[name][i] for c in group) for name in ("bin_counts", "bin_good"))
+            shares.append(f"{good} of {total} ({100 * good / total:.0f} %)" if total else "–")
+        rows.append((f"{i / bins:.1f} to {(i + 1) / bins:.1f}", *shares))
+    if not rows:
+        return ""
+    return "\n\n" + table(("probability", "good particles", "good tilt images"), rows)
+
+
+def premises_table(records: Sequence[Record]) -> str:
+    """Return one row per premise: how often the run was said to have helped, and the true errors."""
+    if not records:
+        return ""
+    rows = []
+    for premise in dict.fromkeys(r["premise"] for r in records):
+        group = [r for r in records if r["premise"] == premise]
+        rows.append(
+            (
+                premise,
+                f"{sum(r['helped'] for r in group)} of {len(group)}",
+                f"{sum(r['run_angstrom'] > r['input_angstrom'] for r in group)} of {len(group)}",
+                _pooled(group, "input_angstrom"),
+                _pooled(group, "run_angstrom"),
+                f"{np.median([r['scale'] for r in group]):.3g}",
+                group[0]["sentence"],
+            )
+        )
+    header = (
+        "wrong premise",
+        "said to have helped",
+        "error rose",
+        "input, Å",
+        "run, Å",
+        "intensity scale",
+        "sentence of the first seed",
+    )
+    return f"### Wrong premises\n\n{table(header, rows)}"
+
+
+def _pooled(records: Sequence[Record], key: str) -> str:
+    """Return the root of the mean square over seeds."""
+    return f"{np.sqrt(np.mean([r[key] ** 2 for r in records])):.3f}"
