@@ -302,7 +302,7 @@ CASES = {
     ),
     "no particle visible": Case(
         lambda: set_column(PARTICLES, "particles", "rlnCenteredCoordinateXAngst", "4000"),
-        (PARTICLES, "no particle lies at least half a box", "24 px", "check positions"),
+        (PARTICLES, "no particle is at least half a box", "24 px", "check positions"),
     ),
     "trajectory missing": Case(
         lambda: rename_table(MOTION, "TS_01/3", "TS_01/33"),
@@ -363,7 +363,7 @@ CASES = {
     ),
     "half map with NaN": Case(
         one_nan_voxel,
-        ("ref_half1.mrc", "not finite", "make it again"),
+        ("ref_half1.mrc", "not finite", "reconstruct it again"),
     ),
     "box smaller than the map": Case(nothing, ("--b 40", "ref_half1.mrc", "48 px", "crop"), box=40),
     "odd box": Case(nothing, ("--b 49", "even", "give --b 50"), box=49),
@@ -451,7 +451,7 @@ WARNINGS = {
         ("1 of 6 particles belong to tomograms that tomograms.star does not list ('TS_77')",),
     ),
     "a tomogram without visible particles": Case(
-        with_second_tomogram, ("1 of 1 particles lie outside tomogram TS_02", "TS_02: no particle lies")
+        with_second_tomogram, ("1 of 1 particles are outside tomogram TS_02", "TS_02: no particle is")
     ),
     "a tomogram without particles": Case(
         lambda: copy_row(TOMOGRAMS, "global", 0, rlnTomoName="TS_02"), ("tomograms without particles: 1",)
@@ -465,7 +465,7 @@ WARNINGS = {
     ),
     "equal half maps": Case(
         lambda: Path("ref_half2.mrc").write_bytes(Path("ref_half1.mrc").read_bytes()),
-        ("half maps are the same",),
+        ("half maps are identical",),
     ),
     "an FSC without signal": Case(
         lambda: set_cell("fsc.star", "fsc", "rlnFourierShellCorrelationCorrected", 1, "0.01"),
@@ -520,7 +520,7 @@ WARNINGS = {
     ),
     "trajectories that begin elsewhere": Case(
         shifted_trajectory,
-        ("TS_01 do not begin at zero, but up to 2 px off",),
+        ("TS_01 do not begin at zero, but up to 2 px from it",),
         components={"trajectories": MOTION},
     ),
 }

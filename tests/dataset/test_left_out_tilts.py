@@ -138,7 +138,7 @@ DAMAGES = {
         values_missing, (3, 6, 8, 9), ("tilt image 4 of TS_02 is left out: rlnDefocusU is 'nan'",)
     ),
     "TS_03": Damage(cut_off, (9, 10), ("tilt images 10, 11 of TS_03 are left out: ", "is cut off")),
-    "TS_04": Damage(wild_pixels, (), ("4 wild pixels in tilt images 2, 8 of TS_04 were replaced",)),
+    "TS_04": Damage(wild_pixels, (), ("4 outlier pixels in tilt images 2, 8 of TS_04 were replaced",)),
     "TS_05": Damage(rows_removed),
     "TS_06": Damage(files_missing, (1, 4, 8), ("tilt image 2 of TS_06 is left out: ", "not found")),
     "TS_07": Damage(

@@ -119,7 +119,7 @@ def test_particles_that_are_listed_twice_are_named(project: Path) -> None:
     copy_row(PARTICLES, TABLE, 4)
     warnings = check_project(Project.of(open_dataset(Path("optimisation_set.star")), 48))
     assert len(warnings) == 2
-    assert "2 particles have tomogram and position of an earlier one" in warnings[1]
+    assert "2 particles have the tomogram and position of an earlier particle" in warnings[1]
 
 
 def test_numbers_count_within_each_tomogram() -> None:

@@ -73,7 +73,7 @@ def test_what_was_assumed_is_said_where_it_matters(project: Path) -> None:
     assert "particles_r4.star are read as RELION 4.0 does, + 1 px" in assumed
     assert "the tomogram set is one of RELION 4; give --relion_version 5 if RELION 5" in assumed
     (asked,) = opened(FOUR, 5).conventions
-    assert "without + 1 px, as --relion_version 5 asks for" in asked
+    assert "without + 1 px, because of --relion_version 5" in asked
     in_pixels(np.ones((6, 3)))
     (sentence,) = opened(FIVE).conventions
     assert "particles.star are read as RELION 5 does, without + 1 px" in sentence

@@ -74,7 +74,7 @@ def test_wild_pixels_are_replaced_and_counted(tmp_path: Path, dtype: str, value:
     assert np.abs(found[2][wild[2]] - 60).max() < 2 and np.abs(found[0][wild[0]] - 60).max() < 2
     np.testing.assert_array_equal(found[2][~wild[2]], images[2][~wild[2]])
     (sentence,) = screening_warnings(without_lost(series))
-    assert sentence.startswith("5 wild pixels in tilt images 1, 3 of ")
+    assert sentence.startswith("5 outlier pixels in tilt images 1, 3 of ")
     read_all(series)  # a second time changes no count
     assert screening_warnings(series) == [sentence]
 

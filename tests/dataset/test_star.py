@@ -242,8 +242,8 @@ BAD = {
     "two short rows": ("data_x\nloop_\n_a\n_b\n_c\n1\n2\n", "row 1: has 1 values for 3 labels"),
     "many values": ("data_x\nloop_\n_a\n_b\n1 2 3\n", "row 1: has 3 values for 2 labels"),
     "label twice": ("data_x\nloop_\n_a\n_a\n1 2\n", "column a occurs twice"),
-    "row without loop": ("data_x\n1 2\n", "belongs to no loop"),
-    "row without labels": ("data_x\nloop_\n1 2\n", "belongs to no loop"),
+    "row without loop": ("data_x\n1 2\n", "is not in a loop"),
+    "row without labels": ("data_x\nloop_\n1 2\n", "is not in a loop"),
     "loop without labels": ("data_x\nloop_\n\ndata_y\n", "without labels"),
     "nameless label": ("data_x\n_ 1\n", "label without a name"),
     "no block": ("_a 1\n", "before any 'data_'"),
@@ -329,7 +329,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "a.star"
     write_star(target, [table(a=["1"])])
     before = target.read_bytes()
-    with pytest.raises(InputError, match=r"table t, a: the value 'x.n' holds a line end"):
+    with pytest.raises(InputError, match=r"table t, a: the value 'x.n' has a line end"):
         write_star(target, [table(a=["1"]), table(a=["x\n"])])
     assert target.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.star"]

@@ -314,7 +314,7 @@ def test_angles_and_origins_of_some_particles_only_are_said_once(project: Path) 
     set_cell(PARTICLES, "particles", "rlnAnglePsi", 2, "<NA>")
     set_cell(PARTICLES, "particles", "rlnOriginYAngst", 0, "?")
     assert warnings() == [
-        f"{PARTICLES}, table particles: {label} is not set in every row; taken as 0 in the others"
+        f"{PARTICLES}, table particles: {label} is not set in every row; 0 is assumed in the others"
         for label in ("rlnAnglePsi", "rlnOriginYAngst")
     ]
     set_column(PARTICLES, "particles", "rlnAnglePsi", "nan")

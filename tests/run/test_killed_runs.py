@@ -169,5 +169,5 @@ def test_a_tomogram_without_visible_particles_is_listed(
     assert run(["align", *OPTIONS]) == 1
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == (
-        "TS_02 failed and keeps its input values: no particle lies half a box (24 px) inside any tilt image"
+        "TS_02 failed and keeps its input values: no particle is half a box (24 px) inside any tilt image"
     )

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import overload
 
 ENCODING, ON_ERROR = "utf-8", "surrogateescape"
-"""How STAR files hold text: bytes that are not UTF-8 survive being read and written."""
+"""Encoding of STAR files; bytes that are not UTF-8 are preserved on reading and writing."""
 
 _CELLS_AT_ONCE = 4096
 
@@ -16,18 +16,18 @@ _CELLS_AT_ONCE = 4096
 class Cells(Sequence[str]):
     """The cells of a column, from top to bottom.
 
-    Stretches of cells lie joined by line feeds, which no cell can hold. As separate strings, a table of
-    numbers would take seven times its file's size.
+    Stretches of cells are joined by line feeds, which no cell can contain. As separate strings, a table of
+    numbers would need seven times its file's size.
     """
 
     __slots__ = ("_begins", "_decoded", "_length", "_stretches")
 
     def __init__(self, stretches: Iterable[tuple[bytes, int]]) -> None:
-        """Take stretches of cells, joined by line feeds, each with the number of its cells (not 0)."""
+        """Create from stretches of cells, joined by line feeds, each with the number of its cells (not 0)."""
         self._stretches: list[bytes] = []
         self._begins: list[int] = []  # the first row of each stretch
         self._length = 0
-        self._decoded: tuple[int, list[str]] = (-1, [])  # the stretch that was last asked for a single cell
+        self._decoded: tuple[int, list[str]] = (-1, [])  # the stretch of the last single cell that was read
         for joined, count in stretches:
             self._stretches.append(joined)
             self._begins.append(self._length)
@@ -35,7 +35,7 @@ class Cells(Sequence[str]):
 
     @classmethod
     def of(cls, cells: Iterable[str]) -> Cells:
-        """Make a column of cells; raises ValueError when one holds a line feed."""
+        """Return a column of cells; raises ValueError when a cell contains a line feed."""
         return cls(_joined(iter(cells)))
 
     def __len__(self) -> int:
@@ -80,5 +80,5 @@ def _joined(cells: Iterator[str]) -> Iterator[tuple[bytes, int]]:
     while stretch := list(islice(cells, _CELLS_AT_ONCE)):
         joined = "\n".join(stretch)
         if joined.count("\n") != len(stretch) - 1:
-            raise ValueError("a cell holds a line feed")
+            raise ValueError("a cell contains a line feed")
         yield joined.encode(ENCODING, ON_ERROR), len(stretch)

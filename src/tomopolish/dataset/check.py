@@ -1,7 +1,7 @@
-"""Checks of a data set before any heavy work: what cannot work is refused in one sentence.
+"""Checks of a data set before any expensive computation; an unusable set is refused in one sentence.
 
-What a single table shows is checked where it is read (`tilt_series`, `particles`, `references`); here is
-what shows only when the parts are put beside each other, or beside the options.
+Single tables are checked where they are read (`tilt_series`, `particles`, `references`); the checks here
+compare the parts with each other and with the options.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
 
 MOST_FAULTS = 3
-"""Tomograms whose faults one error names."""
+"""Maximum number of tomograms whose faults an error names."""
 
 
 def check_project(
@@ -43,33 +43,33 @@ def check_project(
     unusable: dict[str, str] | None = None,
     further: Callable[[TiltSeries], None] = lambda series: None,
 ) -> list[str]:
-    """Check a project as a whole.
+    """Check a complete project.
 
-    Of the images only headers and three rows of each are read.
+    Only headers and three rows of each image are read.
 
     Parameters
     ----------
     progress
-        Called with the number of tomograms checked, and of all; for each species anew.
+        Called with the number of tomograms checked and of all tomograms, for each species from 0.
     unusable
-        Receives the tomograms that cannot be refined, with the reason, all of them even where an error is
-        raised for it; None: the first one is an error.
+        Receives all tomograms that cannot be refined, with the reason, even if an error is raised for them;
+        None: the first one raises an error.
     further
-        Raises InputError for a tilt series that cannot be refined for another reason.
+        Called for each tilt series; raises InputError when it cannot be refined for another reason.
 
     Returns
     -------
-    Warnings, one sentence each; of several species they name the species.
+    Warnings, one sentence each; with several species, they name the species.
 
     Raises
     ------
     InputError
-        When the project cannot be refined; it names file, table and row, and the remedy.
+        When the project cannot be refined; the message names file, table, row and remedy.
     """
     warnings: list[str] = []
     visible = dict.fromkeys(project.tomogram_names, 0)
     faults: dict[str, InputError] = {}
-    of_series: dict[str, None] = {}  # in order, and once for all species
+    of_series: dict[str, None] = {}  # in order, and each once for all species
     for species in project.species:
         check_box(species.box_px)
         check_selection(species.dataset.tomograms, species.dataset.selection)
@@ -101,7 +101,7 @@ def check_project(
 
 
 def _all_faulty(faults: Mapping[str, InputError]) -> InputError:
-    """Return the error for a project of which no tomogram can be refined; it names the first ones' faults."""
+    """Return the error for a project without a tomogram that can be refined; it names the first faults."""
     sentences = list(dict.fromkeys(str(problem) for problem in faults.values()))
     if len(sentences) == 1:
         return InputError(sentences[0])
@@ -114,27 +114,27 @@ def _all_faulty(faults: Mapping[str, InputError]) -> InputError:
 def _without_visible_particles(
     project: Project, unseen: list[str], faults: dict[str, InputError], unusable: dict[str, str] | None
 ) -> list[str]:
-    """Pass on, or warn of, tomograms in which no particle is seen; raises InputError when these are all."""
+    """Add tomograms without visible particles to `unusable`, or warn; raises InputError if all are such."""
     boxes = project.boxes_px
     half = f"half a box ({boxes[0] // 2} px)" if project.is_single else "half a box"
     which = "particle" if project.is_single else "particle of any species"
     if len(unseen) + len(faults) == len(project.tomogram_names):
         where = project.first.files.shown("particles" if project.is_single else "tomograms")
         raise InputError(
-            f"{where}: no {which} lies at least {half} inside any tilt image; check positions and pixel "
+            f"{where}: no {which} is at least {half} inside any tilt image; check positions and pixel "
             "sizes, or give a smaller --b"
         )
     if unusable is not None:
-        unusable.update(dict.fromkeys(unseen, f"no {which} lies {half} inside any tilt image"))
+        unusable.update(dict.fromkeys(unseen, f"no {which} is {half} inside any tilt image"))
         return []
     return [
-        f"tomogram {name}: no {which} lies half a box inside any tilt image; it keeps its input values"
+        f"tomogram {name}: no {which} is half a box inside any tilt image; it keeps its input values"
         for name in unseen
     ]
 
 
 def check_box(box_px: int) -> None:
-    """Check the box size by itself; raises InputError."""
+    """Raise InputError for an invalid box size."""
     if box_px < 24:
         raise InputError(f"--b {box_px}: the box must have at least 24 px; give a larger one")
     if box_px % 2:
@@ -142,10 +142,9 @@ def check_box(box_px: int) -> None:
 
 
 def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
-    """Check the particle set as a whole and against the tomogram set; returns warnings.
+    """Check the particle set, also against the tomogram set; returns warnings.
 
-    `is_single` says whether tomograms without these particles stay as they are: another species may have
-    particles there.
+    `is_single` says whether tomograms without these particles are not refined, as with a single species.
 
     Raises
     ------
@@ -161,7 +160,7 @@ def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
     unknown = [name for name in rows if name not in tomograms]
     if len(unknown) == len(rows):
         raise table.error(
-            f"none of the particles' tomograms ({_first(unknown)}) is among those of "
+            f"none of the particles' tomograms ({_first(unknown)}) is listed in "
             f"{tomograms.general.place} ({_first(tomograms.names)}); make {TOMOGRAM} the same in both sets",
             row=0,
         )
@@ -169,7 +168,7 @@ def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
         count = sum(len(rows[name]) for name in unknown)
         warnings.append(
             f"{table.place}: {count} of {len(table)} particles belong to tomograms that "
-            f"{tomograms.general.source} does not list ({_first(unknown)}); they are passed on unchanged"
+            f"{tomograms.general.source} does not list ({_first(unknown)}); they remain unchanged"
         )
     halves = np.bincount(particles.half_sets, minlength=2)
     if halves.min() == 0:
@@ -178,29 +177,29 @@ def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
     if particles.optics_fault is not None:
         warnings.append(particles.optics_fault)
     warnings += [
-        f"{table.place}: {label} is not set in every row; taken as 0 in the others"
+        f"{table.place}: {label} is not set in every row; 0 is assumed in the others"
         for label in particles.filled_columns
     ]
     warnings += _orientation_warnings(particles)
     without = len(tomograms.names) - len(dataset.tomogram_names)
     if without and is_single:
         warnings.append(
-            f"{tomograms.general.place}: tomograms without particles: {without}; they stay as they are"
+            f"{tomograms.general.place}: tomograms without particles: {without}; they remain unchanged"
         )
     return warnings
 
 
 def _first(names: Sequence[str]) -> str:
-    """List the first names, for messages."""
+    """Return a list of the first names, for messages."""
     return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
 def _orientation_warnings(particles: ParticleTable) -> list[str]:
-    """Say where particles have no orientations, or none but 0, as before their first refinement."""
+    """Return warnings of missing orientations, or of orientations that are all 0."""
     table = particles.table
     missing = [label for label in PARTICLE_ANGLES if not table.is_stated(label)]
     if missing:
-        return [f"{table.place}: {', '.join(missing)} missing, taken as 0"]
+        return [f"{table.place}: {', '.join(missing)} missing, assumed to be 0"]
     labels = [label for label in (*PARTICLE_ANGLES, *SUBTOMOGRAM_ANGLES) if label in table]
     if len(table) > 1 and not any(table.floats(label, default=0.0).any() for label in labels):
         return [
@@ -211,7 +210,7 @@ def _orientation_warnings(particles: ParticleTable) -> list[str]:
 
 
 def _name_warnings(dataset: Dataset) -> list[str]:
-    """Say where names were made; raises InputError where trajectories need those of the table."""
+    """Return remarks on generated names; raises InputError where trajectories need the table's names."""
     particles = dataset.particles
     naming, table = particles.naming, particles.table
     if naming.remark is None:
@@ -223,8 +222,8 @@ def _name_warnings(dataset: Dataset) -> list[str]:
         return [naming.remark]
     return [
         naming.remark,
-        f"{table.place}: {repeated} particles have tomogram and position of an earlier one, so that their "
-        "images count twice; remove the duplicates",
+        f"{table.place}: {repeated} particles have the tomogram and position of an earlier particle, so that "
+        "their images are used twice; remove the duplicates",
     ]
 
 
@@ -234,7 +233,7 @@ def check_references(dataset: Dataset, box_px: int) -> list[str]:
     Raises
     ------
     InputError
-        As `read_references`, and when the box is smaller than the maps.
+        Like `read_references`, and when the box is smaller than the maps.
     """
     references = dataset.references(keep=True)
     shown = dataset.files.shown("half map 1")
@@ -251,10 +250,12 @@ def _reference_warnings(dataset: Dataset, references: References) -> list[str]:
     warnings = []
     shown = dataset.files.shown("half map 1")
     if np.array_equal(references.half_maps[0], references.half_maps[1]):
-        warnings.append(f"{shown}: both half maps are the same, so that nothing tells signal from noise")
+        warnings.append(
+            f"{shown}: both half maps are identical, so that signal and noise cannot be separated"
+        )
     if references.fsc is not None and references.fsc[1:3].min() < 0.143:
         warnings.append(
-            f"{dataset.files.shown('fsc')}: the FSC is below 0.143 in its first shells; little signal counts"
+            f"{dataset.files.shown('fsc')}: the FSC is below 0.143 in its first shells; little signal is used"
         )
     return warnings
 
@@ -272,11 +273,11 @@ def check_tomogram(
     Parameters
     ----------
     remarks
-        Receives what many tomograms may have in common.
+        Receives remarks that many tomograms may have in common.
     of_series
         Receives warnings of the tilt series, which are the same for all species.
     further
-        As for `check_project`.
+        As in `check_project`.
 
     Returns
     -------
@@ -300,7 +301,7 @@ def check_tomogram(
 
 
 def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) -> int:
-    """Count particle–tilt pairs whose projection lies at least half a box inside the image."""
+    """Return the number of pairs whose projection is at least half a box inside the image."""
     w, h = tilt_series.image_size_px
     q = project(tilt_series.projections_px[tilt_series.usable], particles.positions_px)
     margin = box_px / 2
@@ -311,18 +312,18 @@ def count_visible(tilt_series: TiltSeries, particles: Particles, box_px: int) ->
 
 
 def _pixel_size_remarks(dataset: Dataset, place: str, tilt_series: TiltSeries) -> list[Remark]:
-    """Compare the pixel size with that of the first tomogram; InputError where no reference fits both."""
+    """Compare the pixel size with the first tomogram's; raises InputError where no reference fits both."""
     size, first = tilt_series.pixel_size_angstrom, dataset.pixel_size_angstrom
     if math.isclose(size, first, rel_tol=SAME):
         return []
     if math.isclose(size, first, rel_tol=ALIKE):
         sentence = (
-            f"the pixel size is {size:g} Å, that of the first tomogram {first:g}; the references serve both"
+            f"the pixel size is {size:g} Å, that of the first tomogram {first:g}; they share the references"
         )
         return [Remark(sentence=sentence)]
     raise InputError(
-        f"{place}: tomogram {tilt_series.name} has {size:g} Å/px, but others {first:g}, so that one "
-        "reference cannot fit all; split the set by pixel size"
+        f"{place}: tomogram {tilt_series.name} has {size:g} Å/px, but others {first:g}, so that no "
+        "reference fits all; split the set by pixel size"
     )
 
 
@@ -356,7 +357,7 @@ def _particle_warnings(place: str, tilt_series: TiltSeries, particles: Particles
     outside = int(np.any((positions < 0) | (positions > size), axis=1).sum())
     if outside:
         warnings.append(
-            f"{place}: {outside} of {len(particles)} particles lie outside tomogram {name}; "
+            f"{place}: {outside} of {len(particles)} particles are outside tomogram {name}; "
             "check pixel sizes and positions"
         )
     trajectories = particles.trajectories_px
@@ -364,13 +365,13 @@ def _particle_warnings(place: str, tilt_series: TiltSeries, particles: Particles
         first = np.abs(trajectories[:, tilt_series.chronological[0]]).max()
         if first > 1e-3:
             warnings.append(
-                f"{place}: trajectories of {name} do not begin at zero, but up to {first:.3g} px off"
+                f"{place}: trajectories of {name} do not begin at zero, but up to {first:.3g} px from it"
             )
     return warnings
 
 
 def _image_remarks(place: str, tilt_series: TiltSeries) -> list[Remark]:
-    """Say where images state another pixel size; raises InputError when they cannot be those of the set."""
+    """Return remarks on other pixel sizes in headers; raises InputError for images of another set."""
     images, counting = tilt_series.images, tilt_series.pixel_size_angstrom
     if not isinstance(images, MrcImages):
         return []
@@ -388,7 +389,7 @@ def _image_remarks(place: str, tilt_series: TiltSeries) -> list[Remark]:
         stated = f"{file.pixel_size_angstrom:.4g}"
         return [
             Remark(
-                sentence=f"the tilt images' header says {stated} Å/px, the set {counting:.4g}, which counts"
+                sentence=f"the tilt images' header says {stated} Å/px, the set {counting:.4g}, which is used"
             )
         ]
     return []

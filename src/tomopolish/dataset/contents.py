@@ -1,4 +1,4 @@
-"""What a file holds, as its first bytes show: for sentences about a file that is not what it should be."""
+"""Recognition of a file's kind by its first bytes, for messages about files of the wrong kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tomopolish.dataset.opening import open_regular
 STAR = "a STAR file"
 MRC = "an MRC file (a map or an image stack)"
 SAMPLE_BYTES = 4096
-"""How much of a file is looked at."""
+"""Number of bytes that are inspected."""
 
 _COMPRESSED = {
     b"\x1f\x8b": ("gzip", "gunzip"),
@@ -49,14 +49,14 @@ _TEXT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a file holds.
+    """Kind of a file.
 
     Attributes
     ----------
     description
-        With its article: "a PNG image".
+        Description with its article: "a PNG image".
     remedy
-        What to do with it first, or "".
+        Remedy that makes it usable, or "".
     """
 
     description: str
@@ -74,7 +74,7 @@ class Content:
 
 
 def content_of(path: Path) -> Content | None:
-    """Look at a regular file's first bytes; None where they show nothing, or the file cannot be read."""
+    """Return the kind of a regular file by its first bytes; None where it is unknown or unreadable."""
     try:
         with open_regular(path) as stream:
             return recognised(stream.read(SAMPLE_BYTES))
@@ -83,10 +83,10 @@ def content_of(path: Path) -> Content | None:
 
 
 def recognised(sample: bytes) -> Content | None:
-    """Say what a file that begins with `sample` holds; None where that is not known."""
+    """Return the kind of a file that begins with `sample`; None where it is unknown."""
     if not sample:
         return Content(description="an empty file")
-    if sample[208:211] == b"MAP":  # the mark of the format; old files have none, and are not known
+    if sample[208:211] == b"MAP":  # the mark of the format; old files have none, and are not recognised
         return Content(description=MRC)
     for beginning, (name, program) in _COMPRESSED.items():
         if sample.startswith(beginning):
@@ -97,7 +97,7 @@ def recognised(sample: bytes) -> Content | None:
 
 
 def _text_kind(sample: bytes) -> str:
-    """Describe a text by its beginning; "" where it is of no kind that is known."""
+    """Return the kind of a text by its beginning; "" where it is unknown."""
     text = sample.decode("utf-8", errors="replace").removeprefix("\ufeff")
     whole_lines = text.rpartition("\n")[0] if len(sample) == SAMPLE_BYTES else text
     found = next((name for pattern, name in _TEXT if pattern.match(whole_lines or text)), "")

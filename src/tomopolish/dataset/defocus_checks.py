@@ -1,4 +1,4 @@
-"""Defoci that look wrong: what is odd about those of a tilt series, and what to do about it."""
+"""Warnings of defocus values that look wrong, with remedies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tomopolish.dataset.model import TiltSeries
 
 LABELS = "rlnDefocusU, rlnDefocusV"
 _LARGEST_IN_MICROMETRES = 100.0
-"""Å: no image is taken so near to focus; values below it are µm."""
+"""Å; no image is recorded so near to focus, so that smaller values must be in µm."""
 
 _FACTOR = 2.5
-"""By which a defocus differs from the series' median to be odd."""
+"""Difference from the series' median that makes a defocus suspicious."""
 
 
 def defocus_warnings(series: TiltSeries) -> list[str]:
-    """Say what is odd about a tilt series' defoci; one sentence each."""
+    """Return warnings of suspicious defocus values in a tilt series, one sentence each."""
     usable = np.flatnonzero(series.usable)
     both = np.stack([series.ctf.defocus_u_angstrom, series.ctf.defocus_v_angstrom])[:, usable]
     name, mean = series.name, both.mean(axis=0)
@@ -39,7 +39,7 @@ def defocus_warnings(series: TiltSeries) -> list[str]:
     if at_zero.any():
         warnings.append(
             f"the defocus of {numbered(usable[at_zero])} of {name} is 0 ({LABELS}), as where CTF estimation "
-            f"failed, and they are compared as if in focus; correct it, or {_without(name, usable[at_zero])}"
+            f"failed; they are compared as if in focus; correct it, or {_without(name, usable[at_zero])}"
         )
     typical = float(np.median(mean[~at_zero])) if not at_zero.all() else 0.0
     odd = ~at_zero & (typical > 0) & ((mean > _FACTOR * typical) | (mean < typical / _FACTOR))

@@ -1,4 +1,4 @@
-"""Files: finding what a STAR file names, and writing so that nothing half-written remains."""
+"""Files: finding those that a STAR file names, and writing without incomplete files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from typing import TextIO
 from tomopolish.errors import RunError
 
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
-"""Names that `atomic_path` gives."""
+"""Pattern of temporary names from `atomic_path`."""
 
 _MOST_NAMES = 2000
-"""Names of a folder that are compared with one that is not there."""
+"""Maximum number of names in a folder that are compared with a missing name."""
 
 
 def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
-    """Find a file that a STAR file names.
+    """Return the path of a file that a STAR file names.
 
-    Relative names are taken from the working directory (RELION's project directory) or, when there is no
-    such file, from the STAR file's own folder. Where neither holds it, the former is returned.
+    Relative names are resolved in the working directory (RELION's project directory) or, when there is no
+    such file, in the STAR file's own folder. If neither contains it, the former path is returned.
     """
     path = Path(named)
     if path.is_absolute():
@@ -41,7 +41,7 @@ def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something of that name, of any kind."""
+    """Return whether a file or folder of any kind has that name."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a name too long, or with a NUL
@@ -49,9 +49,9 @@ def exists(path: Path) -> bool:
 
 
 def searched_folders(named: str, star_file: Path | None, working_directory: Path) -> tuple[Path, ...]:
-    """Return the folders in which `resolve_path` looks for a name; none for an absolute one.
+    """Return the folders in which `resolve_path` looks for a name; none for an absolute name.
 
-    Without a STAR file the name is an option's.
+    Without a STAR file, the name is from an option.
     """
     if Path(named).is_absolute():
         return ()
@@ -61,7 +61,7 @@ def searched_folders(named: str, star_file: Path | None, working_directory: Path
 
 
 def not_found(named: str, folders: Sequence[Path]) -> str:
-    """Say that a file is not there, where it was looked for, and which name nearby is nearly the same."""
+    """Return a sentence on a missing file: where it was looked for, and a similar name in these folders."""
     where = f" (looked for in {' and in '.join(map(str, folders))})" if folders else ""
     alike = _nearest_name(named, folders)
     guess = f" (did you mean {alike}?)" if alike else ""
@@ -70,14 +70,16 @@ def not_found(named: str, folders: Sequence[Path]) -> str:
 
 
 def _nearest_name(named: str, folders: Sequence[Path]) -> str | None:
-    """Find a file whose name is nearly that of one that is not there."""
+    """Return a file whose name is similar to that of a missing file; None where there is none."""
     for folder in folders or (Path(),):
         wanted = folder / named
         try:
             names = [entry.name for entry in itertools.islice(wanted.parent.iterdir(), _MOST_NAMES)]
         except (OSError, ValueError):
             continue
-        names = [name for name in names if _digits(name) == _digits(wanted.name)]  # no other tomogram's
+        names = [
+            name for name in names if _digits(name) == _digits(wanted.name)
+        ]  # not the name of another tomogram
         found = difflib.get_close_matches(wanted.name, names, n=1, cutoff=0.75)
         if found:
             return str(Path(named).with_name(found[0]))
@@ -85,9 +87,9 @@ def _nearest_name(named: str, folders: Sequence[Path]) -> str | None:
 
 
 def rebased(named: str, star_file: Path, working_directory: Path) -> str:
-    """Name a file so that it is found from the working directory by a STAR file in any folder.
+    """Return a file's name such that it is found from the working directory, whichever folder names it.
 
-    A name that already works from there stays the very string it is.
+    A name that already works from there is returned unchanged.
     """
     found = resolve_path(named, star_file, working_directory)
     if found == working_directory / named or Path(named).is_absolute():
@@ -96,7 +98,7 @@ def rebased(named: str, star_file: Path, working_directory: Path) -> str:
 
 
 def shown_path(path: Path, working_directory: Path) -> str:
-    """Return a path as files and messages name it: relative to the working directory if it lies inside."""
+    """Return a path for files and messages: relative to the working directory if it is inside."""
     try:
         return str(path.relative_to(working_directory)) if path.is_absolute() else str(path)
     except ValueError:
@@ -109,9 +111,9 @@ def _digits(name: str) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Give the path of a temporary file that takes the place of `path` if the block ends without an error.
+    """Yield the path of a temporary file that replaces `path` if the block ends without an error.
 
-    With `durable` its bytes are on the disk by then, so that a machine that stops leaves the old file or the
+    With `durable` its bytes are on the disk before, so that a machine that stops leaves the old file or the
     new one. Raises RunError when the folder or the file cannot be written.
     """
     temporary = path.parent / f".{path.name[:60]}.{uuid.uuid4().hex}.part"
@@ -140,14 +142,14 @@ def sync(path: Path) -> None:
         if problem.errno not in (
             errno.EINVAL,
             errno.ENOTSUP,
-        ):  # some file systems cannot, above all with folders
+        ):  # some file systems cannot, mostly for folders
             raise
     finally:
         os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder."""
+    """Remove incomplete files of killed processes from a folder."""
     for path in folder.glob(".*.part"):
         if _LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -155,7 +157,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, durable: bool = False) -> Iterator[TextIO]:
-    """Open a text file for writing, which takes its place as a whole (see `atomic_path`)."""
+    """Open a text file for writing, which replaces the old file when complete (see `atomic_path`)."""
     with (
         atomic_path(path, durable=durable) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as handle,
@@ -164,7 +166,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[TextIO]:
 
 
 def safe_file_name(name: str) -> str:
-    """Turn a name from a STAR file into one that stays inside its folder, on any file system."""
+    """Return a name from a STAR file as a file name that stays inside its folder, on any file system."""
     kept = "".join(c if c.isalnum() or c in "._-+=@" else "_" for c in name).lstrip(".")
     while len(kept.encode("utf-8", "surrogateescape")) > 150:
         kept = kept[:-1]
@@ -172,7 +174,7 @@ def safe_file_name(name: str) -> str:
 
 
 def file_name_of(name: str) -> str:
-    """Turn a name from a STAR file into a file's own; unsafe ones are told apart by a digest."""
+    """Return a name from a STAR file as a file name; unsafe names are distinguished by a digest."""
     safe = safe_file_name(name)
     if safe == name:
         return name
@@ -181,9 +183,9 @@ def file_name_of(name: str) -> str:
 
 
 def unique_file_names(names: Iterable[str]) -> dict[str, str]:
-    """Return safe file names, different even where names differ only in case or in unsafe characters."""
+    """Return safe file names, distinct even where names differ only in case or in unsafe characters."""
     taken: set[str] = set()
-    found = {}
+    file_names = {}
     for name in names:
         stem = wanted = safe_file_name(name)
         number = 2
@@ -191,5 +193,5 @@ def unique_file_names(names: Iterable[str]) -> dict[str, str]:
             stem = f"{wanted}_{number}"
             number += 1
         taken.add(stem.casefold())
-        found[name] = stem
-    return found
+        file_names[name] = stem
+    return file_names

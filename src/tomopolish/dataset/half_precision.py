@@ -1,4 +1,4 @@
-"""Half-precision images (MRC mode 12) as float32, several times faster than numpy converts them."""
+"""Conversion of half-precision images (MRC mode 12) to float32, several times faster than NumPy's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tomopolish.jit import kernel
 Array = np.ndarray
 
 BLOCK = 4096
-"""Numbers that stay in the first cache between two steps."""
+"""Numbers in a block, which stay in the first cache between two steps."""
 
 _WITHOUT_SIGN, _SIGN = np.uint32(0x7FFF), np.uint32(0x8000)
 _UP, _TO_TOP = np.uint32(13), np.uint32(16)
 _INFINITE = np.uint32(0x7C00)
-# A half's exponent and digits, where float32 has them, mean 2^(15 − 127) times too little.
+# A half's exponent and digits, in float32's places, give a number too small by 2^(15 − 127).
 _SCALE = np.float32(2.0**112)
 
 
@@ -27,20 +27,20 @@ def widen(halves: Array, out: Array) -> None:
 
 @kernel()
 def _widen(halves, bits, out):  # type: ignore[no-untyped-def]
-    """Write halves, given by their bits, as float32; returns whether all are finite, as others become wrong.
+    """Write halves, given by their bits, as float32; returns whether all are finite, since others are wrong.
 
-    `bits` are those of `out`. Numbers below the least normal half are exact, too: what they are on the way is
-    a float32.
+    `bits` are those of `out`. Numbers below the smallest normal half are exact, too: their intermediate value
+    is a float32.
     """
     largest = np.uint32(0)
     for first in range(0, len(halves), BLOCK):
         last = min(first + BLOCK, len(halves))
-        part, placed, found = halves[first:last], bits[first:last], out[first:last]
+        part, placed, scaled = halves[first:last], bits[first:last], out[first:last]
         for i in range(len(part)):
             half = np.uint32(part[i])
             size = np.uint32(half & _WITHOUT_SIGN)
             placed[i] = np.uint32(size << _UP) | np.uint32(np.uint32(half & _SIGN) << _TO_TOP)
             largest = max(largest, size)
-        for i in range(len(found)):
-            found[i] *= _SCALE
-    return largest < _INFINITE  # from there on infinity, and what is no number
+        for i in range(len(scaled)):
+            scaled[i] *= _SCALE
+    return largest < _INFINITE  # larger patterns are infinity and NaN

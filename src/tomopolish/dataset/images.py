@@ -20,25 +20,25 @@ CONSTANT = "the image is constant"
 NOT_FINITE = "the image has too few pixels that are finite numbers"
 GIVE_STACK = "give the stack that belongs to this table"
 INSTEAD_OF_PLACEHOLDERS = (
-    "name the real tilt images (WarpTools exports particles with dummy_tiltseries.mrc instead, and sets for "
+    "name the real tilt images (WarpTools exports particles with dummy_tiltseries.mrc instead; sets for "
     "real stacks come from warptomo2relion, of Python's reliontomotools, or from RELION 5)"
 )
-"""What to do about files that stand where images should."""
+"""Remedy for placeholders in place of images."""
 
 Section = tuple[MrcFile, int]
-"""A file, and one of its sections, from 0."""
+"""A file and the number of one of its sections, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MrcImages:
-    """The tilt images of a series (a `TiltImages`), file order; small, and fit for pickling.
+    """The tilt images of a series (a `TiltImages`), file order; small, and can be pickled.
 
     Attributes
     ----------
     sections
-        Where each image is; None where it cannot be read.
+        File and section of each image; None where it cannot be read.
     unreadable
-        Images that cannot be read, and why.
+        Images that cannot be read, and the reasons.
     """
 
     sections: tuple[Section | None, ...]
@@ -59,25 +59,25 @@ class MrcImages:
         return len(self.sections)
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
-        """Read one tilt image as the file has it; raises RunError when it cannot be read."""
+        """Return one tilt image as it is in the file; raises RunError when it cannot be read."""
         w, h = self.size_px
         image = np.empty((h, w), dtype=np.float32)
         self.read_into(tilt, image)
         return image
 
     def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
-        """As `read`, into memory that is there already: fresh pages take longer than the copy.
+        """Read like `read`, but into existing memory: new pages take longer than the copy.
 
         Parameters
         ----------
         image
-            Receives as many rows as it has, from `row` on.
+            Receives its number of rows, from `row` on.
         """
         file, section = self._section(tilt)
         file.read_section_into(section, image, row)
 
     def dummy_reason(self, tilt: int) -> str | None:
-        """Say why a tilt image is none, judged by three of its rows; None where they vary.
+        """Return why a tilt image is a placeholder, judged by three of its rows; None where they vary.
 
         Raises RunError when they cannot be read.
         """
@@ -91,11 +91,11 @@ class MrcImages:
 
     @property
     def surplus(self) -> str | None:
-        """A sentence when files are longer than their headers say, else None."""
+        """Return a sentence when files are longer than their headers say, else None."""
         files = {place[0].path: place[0] for place in self.sections if place is not None}
         sentences = [sentence for file in files.values() if (sentence := file.surplus)]
         if len(sentences) > 1:
-            return f"{sentences[0]} (and so it is with {len(sentences) - 1} more files of the series)"
+            return f"{sentences[0]} (the same is true of {len(sentences) - 1} more files of the series)"
         return sentences[0] if sentences else None
 
     def changed_files(self) -> tuple[Path, ...]:
@@ -104,7 +104,7 @@ class MrcImages:
         return tuple(path for path, file in files.items() if file.has_changed())
 
     def describe(self, tilt: int) -> str:
-        """Name a tilt image for messages."""
+        """Return the name of a tilt image for messages."""
         section = self.sections[tilt]
         return f"row {tilt + 1}" if section is None else f"{section[0].path}, section {section[1] + 1}"
 
@@ -117,14 +117,14 @@ class MrcImages:
 
 
 def open_stack(path: Path, tilts: int, *, named_in: str, remedy: str = GIVE_STACK) -> MrcImages:
-    """Images of a stack that must have one section for each of `tilts` rows.
+    """Return the images of a stack that must have one section for each of `tilts` rows.
 
     Parameters
     ----------
     named_in
-        Where the stack is named, for messages.
+        Place where the stack is named, for messages.
     remedy
-        What to do where rows and sections differ in number, for messages.
+        Remedy where rows and sections differ in number, for messages.
 
     Raises
     ------
@@ -145,9 +145,9 @@ def open_stack(path: Path, tilts: int, *, named_in: str, remedy: str = GIVE_STAC
 
 
 def open_sections(path: Path, sections: Sequence[int], *, named_in: str) -> MrcImages:
-    """Images of a stack whose rows name their sections (from 0), in any order and number.
+    """Return the images of a stack whose rows name their sections (from 0), in any order and number.
 
-    A row that names a section which the stack does not have costs its image. Raises InputError when the stack
+    The image of a row is left out if the stack does not have its section. Raises InputError when the stack
     cannot be read, or has none of the sections.
     """
     file = header_named_in(path, named_in)
@@ -160,14 +160,14 @@ def open_micrographs(
     named_in: str,
     absent: Mapping[int, str] | None = None,
 ) -> MrcImages:
-    """Images named one by one, as (section or None, file).
+    """Return images that are named one by one, as (section or None, file).
 
-    An image that cannot be read, or has not the size of most, is unreadable; raises InputError when all are.
+    An image that cannot be read, or has another size than most, is unreadable; raises InputError if all are.
 
     Parameters
     ----------
     absent
-        Rows whose files are known not to be there, with what to say of them.
+        Rows whose files are known to be missing, with the reason for messages.
     """
     headers: dict[Path, MrcFile | str] = {}
     places: list[Section | None] = []
@@ -196,24 +196,24 @@ def open_micrographs(
 
 
 def _gathered(places: Sequence[Section | None], faults: Mapping[int, str], named_in: str) -> MrcImages:
-    """Leave out the sections that files do not have, and images of another size than most."""
-    found = dict(faults)
+    """Return images without sections that files do not have, and without images of another size than most."""
+    faulty = dict(faults)
     sizes = Counter(place[0].shape[1:] for place in places if place is not None)
-    usual = sizes.most_common(1)[0][0] if sizes else (0, 0)  # of equally many, the first
+    usual = sizes.most_common(1)[0][0] if sizes else (0, 0)  # the first of equally frequent sizes
     for tilt, place in enumerate(places):
         if place is not None and (reason := _lacking(*place, usual)):
-            found[tilt] = reason
-    if len(found) == len(places):
-        row = min(found)
-        raise InputError(f"{named_in}, row {row + 1}: {found[row]}")
+            faulty[tilt] = reason
+    if len(faulty) == len(places):
+        row = min(faulty)
+        raise InputError(f"{named_in}, row {row + 1}: {faulty[row]}")
     return MrcImages(
-        sections=tuple(None if tilt in found else place for tilt, place in enumerate(places)),
-        unreadable=tuple(LeftOutTilt(tilt=tilt, reason=found[tilt]) for tilt in sorted(found)),
+        sections=tuple(None if tilt in faulty else place for tilt, place in enumerate(places)),
+        unreadable=tuple(LeftOutTilt(tilt=tilt, reason=faulty[tilt]) for tilt in sorted(faulty)),
     )
 
 
 def _lacking(file: MrcFile, section: int, size: tuple[int, ...]) -> str | None:
-    """Say why a section is no image of a series with images of `size` (h, w), or return None."""
+    """Return why a section cannot be an image of a series with images of `size` (h, w), or None."""
     if not 0 <= section < file.shape[0]:
         return f"section {section + 1} is named, but {file.path} has {file.shape[0]}; correct the number"
     if section >= file.complete_sections:
@@ -227,7 +227,7 @@ def _lacking(file: MrcFile, section: int, size: tuple[int, ...]) -> str | None:
 
 
 def header_named_in(path: Path, place: str) -> MrcFile:
-    """Header of a stack, which may be cut off; an InputError says where the file is named."""
+    """Return the header of a stack, which may be cut off; an InputError says where the file is named."""
     try:
         return read_header(path, sections_may_lack=True)
     except InputError as problem:
@@ -235,5 +235,5 @@ def header_named_in(path: Path, place: str) -> MrcFile:
 
 
 def is_placeholder_size(file: MrcFile) -> bool:
-    """Whether images are too small to be images."""
+    """Return whether images are too small to be tilt images."""
     return min(file.shape[1:]) < 16

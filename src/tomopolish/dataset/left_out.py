@@ -1,4 +1,4 @@
-"""Tilt images that take no part: how messages name them, and whether a request to leave some out fits."""
+"""Tilt images that are left out: their names in messages, and checks of --exclude_tilts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tomopolish.shapes import Int
 Array = np.ndarray
 
 MOST_LISTED = 8
-"""Tilt images, or ranges of them, that a sentence lists by number."""
+"""Maximum number of tilt images, or ranges of them, that a sentence lists by number."""
 
 
 def numbered(tilts: Sequence[int] | Int[Array, "n"]) -> str:
-    """Name tilt images by their numbers, from 1, as "tilt images 1–4, 7"; of very many, count the rest."""
+    """Return tilt images by number from 1, as "tilt images 1–4, 7"; the rest of very many is counted."""
     numbers = sorted(int(tilt) + 1 for tilt in tilts)
     ranges: list[list[int]] = []
     for number in numbers:
@@ -36,10 +36,10 @@ def numbered(tilts: Sequence[int] | Int[Array, "n"]) -> str:
 
 
 def left_out_sentences(name: str, left_out: Sequence[LeftOutTilt]) -> list[str]:
-    """Say which tilt images of a tomogram are left out, one sentence for each reason."""
+    """Return which tilt images of a tomogram are left out, one sentence for each reason."""
     by_reason: dict[str, list[int]] = {}
-    for one in left_out:
-        by_reason.setdefault(one.reason, []).append(one.tilt)
+    for image in left_out:
+        by_reason.setdefault(image.reason, []).append(image.tilt)
     return [
         f"{numbered(tilts)} of {name} {'is' if len(tilts) == 1 else 'are'} left out: {reason}"
         for reason, tilts in by_reason.items()
@@ -47,12 +47,12 @@ def left_out_sentences(name: str, left_out: Sequence[LeftOutTilt]) -> list[str]:
 
 
 def without_dummies(place: str, tilt_series: TiltSeries) -> TiltSeries:
-    """Leave out images that are placeholders, or cannot be read, judged by three rows of each.
+    """Return a tilt series without images that are placeholders or unreadable, judged by three rows of each.
 
     Parameters
     ----------
     place
-        Where the tilt series is named, for messages.
+        Place where the tilt series is named, for messages.
 
     Raises
     ------
@@ -75,11 +75,11 @@ def without_dummies(place: str, tilt_series: TiltSeries) -> TiltSeries:
             f"{place}: none of the tilt images can be used ({images.describe(last.tilt)}: {last.reason}), so "
             f"they may be placeholders; {INSTEAD_OF_PLACEHOLDERS}"
         )
-    return replace(tilt_series, left_out=tuple(sorted(left_out, key=lambda one: one.tilt)))
+    return replace(tilt_series, left_out=tuple(sorted(left_out, key=lambda image: image.tilt)))
 
 
 def check_selection(tomograms: TomogramSet, selection: TiltSelection) -> None:
-    """Refuse to leave out tilt images that do not exist.
+    """Raise an error where tilt images to leave out do not exist.
 
     Raises
     ------

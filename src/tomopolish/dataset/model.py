@@ -1,4 +1,4 @@
-"""The physical things of a data set, free of file formats: tilt series, particles, references.
+"""The physical content of a data set, independent of file formats: tilt series, particles, references.
 
 Everything here is in the project's own frames and units (docs/conventions.md); the modules beside this one
 convert from and to RELION's files. Tilt images are in the order of the files; `TiltSeries.chronological`
@@ -24,7 +24,7 @@ Array = np.ndarray
 
 @runtime_checkable
 class TiltImages(Protocol):
-    """A source of tilt images that hands out one at a time."""
+    """A source of tilt images that returns one image at a time."""
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -36,13 +36,13 @@ class TiltImages(Protocol):
     def read(self, tilt: int) -> Float32[Array, "h w"]:
         """Return one tilt image, file order, as float32; raises RunError when it cannot be read.
 
-        Pixels are as the source has them: `tomopolish.dataset.screening` replaces wild ones.
+        Pixels are those of the source: `tomopolish.dataset.screening` replaces wild pixels.
         """
 
 
 @runtime_checkable
 class ReusesMemory(Protocol):
-    """A source of tilt images that can write them to memory that is there already."""
+    """A source of tilt images that can write into existing memory."""
 
     def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
         """Write as many rows as `image` has, from `row` on; raises RunError when they cannot be read."""
@@ -59,14 +59,14 @@ class Deformation:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOutTilt:
-    """A tilt image that takes no part in a computation.
+    """A tilt image that is left out of a computation.
 
     Attributes
     ----------
     tilt
-        Its index in the file's order, from 0.
+        Index in the file's order, from 0.
     reason
-        Why, as the rest of a sentence: "it is constant".
+        Reason, as the rest of a sentence: "it is constant".
     """
 
     tilt: int
@@ -86,18 +86,18 @@ class TiltSeries:
     bfactor_per_dose
         B factor per unit dose, Å² per e⁻/Å²; 0 selects the critical-exposure curve.
     fractional_dose
-        Dose of one image as the files state it, or None.
+        Dose of one image as stated in the files, or None.
     hand, defocus_slope
-        How defocus follows depth: defocus = nominal + hand · pixel size · slope · depth.
+        Change of defocus with depth: defocus = nominal + hand · pixel size · slope · depth.
     left_out
-        Tilt images that take no part, ascending. What the files lack of them has a finite value that means
-        nothing.
+        Tilt images that are left out, ascending. Values that the files lack for them are finite and
+        meaningless.
     size_is_assumed
-        Along which axes the files do not state the tomogram's size; see `dataset.relion.tomogram_size`.
+        Axes along which the files do not state the tomogram's size; see `dataset.relion.tomogram_size`.
     ignored_projections_px
-        Projections that the files describe, too, but that do not count; None where there are none.
+        Further projections in the files, which are not used; None where there are none.
     remarks
-        What reading it had to assume.
+        Assumptions that were made on reading.
     """
 
     name: str
@@ -140,9 +140,9 @@ class TiltSeries:
 
     @property
     def frame_dose(self) -> float:
-        """Exposure of a typical image, e⁻/Å²: as stated, else the median step of the accumulated exposure.
+        """Exposure of a typical image, e⁻/Å²: as stated, or the median step of the accumulated exposure.
 
-        It is 0 where nothing is stated, and all images have the same accumulated exposure.
+        It is 0 where nothing is stated and all images have the same accumulated exposure.
         """
         if self.fractional_dose is not None and self.fractional_dose > 0:
             return self.fractional_dose
@@ -155,7 +155,7 @@ class TiltSeries:
 
     @property
     def step_weights(self) -> Float[Array, "T"]:
-        """Exposure of each step over that of a typical image; see `physics.exposure.step_weights`."""
+        """Exposure of each step relative to that of a typical image; see `physics.exposure.step_weights`."""
         return step_weights(self.pre_exposure)
 
 
@@ -179,11 +179,11 @@ class Particles:
     positions_px
         Tomogram frame, px.
     rotations
-        Particle → tomogram rotation A of each particle.
+        Rotation A of each particle, from particle to tomogram.
     half_set
-        0 or 1: the half map a particle is compared with.
+        0 or 1: the half map that a particle is compared with.
     optics_group
-        Index into `optics_groups`, which are those that the particles use.
+        Index into `optics_groups`, which contain the groups that the particles use.
     trajectories_px
         Offset from the static position in each tilt image (file order), px, or None; zero in the
         chronologically first image.
@@ -211,9 +211,9 @@ class Tomogram:
 
     @cached_property
     def particles(self) -> Particles:
-        """The particles of all species, one after the other, for the geometry alone.
+        """The particles of all species in sequence, for geometry only.
 
-        Rows, half sets and optics groups lose their meaning where there are several species.
+        Rows, half sets and optics groups have no meaning where there are several species.
         """
         return join_particles(self.species, len(self.series))
 
@@ -224,7 +224,7 @@ class Tomogram:
 
 
 def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
-    """Put the particles of several species one after the other; see `Tomogram.particles`."""
+    """Return the particles of several species in sequence; see `Tomogram.particles`."""
     if len(species) == 1:
         return species[0]
     trajectories = None
@@ -249,18 +249,18 @@ def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class References:
-    """What the particles are compared with, as read: half maps (unmasked), mask and FSC.
+    """References as read: half maps (unmasked), mask and FSC.
 
     Attributes
     ----------
     half_maps
-        Both half maps, `[half, z, y, x]`, RELION's Reconstruct-particle intensities.
+        Both half maps, `[half, z, y, x]`, with the intensities of RELION's Reconstruct particle.
     mask
         Same shape as one map, or None.
     fsc
         Corrected FSC by shell of a box of `fsc_box` px, or None.
     remarks
-        Sentences that say what reading them had to assume.
+        Sentences on assumptions that were made on reading.
     """
 
     half_maps: Float32[Array, "2 s s s"]
@@ -283,15 +283,15 @@ class AlignmentErrors:
     Attributes
     ----------
     angles_degrees
-        Of each projection's rotation about the image's x, y and z axes.
+        Errors of each projection's rotation about the image's x, y and z axes.
     shifts_angstrom, positions_angstrom
-        Of the projections' shifts and the particles' positions.
+        Errors of the projections' shifts and the particles' positions.
     motion_angstrom
         RMS over tilt images of the error of each particle's position there; None without motion.
     visible_particles, visible_tilts
-        How many particles a tilt image shows, and how many tilt images show a particle.
+        Number of visible tilt images of each particle, and of visible particles in each tilt image.
     dispersion
-        Squared misfit of the pairs over what the noise explains; 1 where the model holds.
+        Squared misfit of the pairs divided by the misfit expected from the noise; 1 where the model is right.
     """
 
     angles_degrees: Float[Array, "F 3"]
@@ -303,11 +303,11 @@ class AlignmentErrors:
     dispersion: float
 
     def weak_tilts(self) -> Bool[Array, "F"]:
-        """Tilt images that the data hardly constrain."""
+        """Return the tilt images that the data determine poorly."""
         return _weak(self.shifts_angstrom, self.visible_particles)
 
     def weak_particles(self) -> Bool[Array, "P"]:
-        """Particles whose position the data hardly constrain."""
+        """Return the particles whose position the data determine poorly."""
         return _weak(self.positions_angstrom, self.visible_tilts)
 
 
@@ -315,7 +315,7 @@ WEAK_FACTOR = 4.0
 
 
 def _weak(sigma: Float[Array, "N k"], count: Int[Array, "N"]) -> Bool[Array, "N"]:
-    """Rows that nothing shows, or whose error is `WEAK_FACTOR` times that of the median row or more."""
+    """Return rows without visible pairs, or with an error of at least `WEAK_FACTOR` times the median."""
     length = np.sqrt(np.sum(sigma**2, axis=1))
     seen = count > 0
     typical = np.median(length[seen]) if seen.any() else 0.0
@@ -324,7 +324,7 @@ def _weak(sigma: Float[Array, "N k"], count: Int[Array, "N"]) -> Bool[Array, "N"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alignment:
-    """The refined geometry of one tomogram: what an alignment run hands to the writers.
+    """The refined geometry of one tomogram, as it is written into the new sets.
 
     Attributes
     ----------
@@ -339,7 +339,7 @@ class Alignment:
     errors
         Standard errors, or None where they were not estimated.
     left_out
-        Tilt images that took no part: their rows are written as they were read.
+        Tilt images that were left out: their rows are written as they were read.
     """
 
     tomogram: str

@@ -29,10 +29,10 @@ Array = np.ndarray
 
 _HEADER_BYTES = 1024
 MOST_SECTION_PX = 1 << 30
-"""Pixels of a section (32,768 x 32,768): more than any camera's, and 4 GiB of memory."""
+"""Maximum pixels of a section (32,768 x 32,768): more than any camera's, and 4 GiB of memory."""
 
 MOST_VOLUME_PX = 1 << 33
-"""Pixels of a map (2,048 cubed): 32 GiB of memory."""
+"""Maximum pixels of a map (2,048 cubed): 32 GiB of memory."""
 
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _MODE_OF_DTYPE = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
@@ -43,7 +43,7 @@ _SECTION = re.compile(r"\s*(\d+)@(.+)\Z", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class MrcFile:
-    """What the header of an MRC file says.
+    """Content of the header of an MRC file.
 
     Attributes
     ----------
@@ -52,17 +52,17 @@ class MrcFile:
     dtype
         NumPy's name of the sample type, with its byte order.
     offset
-        Where the samples begin, bytes.
+        Offset of the samples, bytes.
     pixel_size_angstrom
-        Along x; 0 when the header does not say.
+        Pixel size along x; 0 when the header does not say.
     axes
-        Which of x, y, z runs along columns, rows and sections: (1, 2, 3) as a rule.
+        Axis along columns, rows and sections: (1, 2, 3), for x, y, z, as a rule.
     surplus_bytes
-        Bytes of the file behind the last section.
+        Bytes of the file after the last section.
     complete_sections
-        Sections that the file holds as a whole: fewer than its header states where it is cut off.
+        Complete sections in the file: fewer than its header states where it is cut off.
     state
-        Size, bytes, time of the last change, ns, and number of the file whose header was read.
+        Size in bytes, modification time in ns, and number of the file whose header was read.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class MrcFile:
     state: tuple[int, int, int] = (0, 0, 0)
 
     def has_changed(self) -> bool:
-        """Whether another file is there now, or the same one with another content."""
+        """Return whether the file has been replaced or changed."""
         try:
             return _state(self.path.stat()) != self.state
         except OSError:
@@ -114,31 +114,31 @@ class MrcFile:
         return self._read(section, row * w, w)
 
     def read_volume(self) -> Float32[Array, "z y x"]:
-        """Read all sections; raises RunError as the others do, and InputError when they are too many."""
+        """Read all sections; raises RunError like `read_row`, and InputError when they are too many."""
         self.check_volume()
         return self._read(0, 0, int(np.prod(self.shape))).reshape(self.shape)
 
     def check_volume(self) -> None:
-        """Raise InputError when no memory is meant to take all sections at once."""
+        """Raise InputError when the sections are too many for a map."""
         if math.prod(self.shape) > MOST_VOLUME_PX:
             z, y, x = self.shape
             raise InputError(f"{self.path}: {x} x {y} x {z} px are too many for a map; give a smaller map")
 
     @property
     def surplus(self) -> str | None:
-        """A sentence when the file is longer than its header says, else None."""
+        """Return a sentence when the file is longer than its header says, else None."""
         if not self.surplus_bytes:
             return None
         return (
-            f"{self.path} is {self.surplus_bytes} bytes longer than its header says; what lies behind the "
-            f"{self.shape[0]} sections of {self.shape[2]} x {self.shape[1]} px is not read"
+            f"{self.path} is {self.surplus_bytes} bytes longer than its header says; the bytes after the "
+            f"{self.shape[0]} sections of {self.shape[2]} x {self.shape[1]} px are not read"
         )
 
     def _read(self, section: int, first: int, count: int) -> Array:
         return self._samples(section, first, count).astype(np.float32, copy=False)
 
     def _samples(self, section: int, first: int, count: int) -> Array:
-        """Read samples as the file has them, byte order included."""
+        """Return samples as they are in the file, with its byte order."""
         dtype = np.dtype(self.dtype)
         offset = self.offset + section * self.section_bytes + first * dtype.itemsize
         with self._failing(section), open_regular(self.path) as handle:
@@ -149,7 +149,7 @@ class MrcFile:
 
     @contextmanager
     def _failing(self, section: int) -> Iterator[None]:
-        """Turn a failed read into a RunError that names the file."""
+        """Raise RunError, which names the file, for a read that fails in the block."""
         try:
             yield
         except OSError as problem:
@@ -161,12 +161,12 @@ class MrcFile:
 
 
 def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
-    """Read and check the header of an MRC file; raises InputError, which names the file.
+    """Return the checked header of an MRC file; raises InputError, which names the file.
 
     Parameters
     ----------
     sections_may_lack
-        Whether a file that is cut off will do, as long as it holds its first section.
+        Whether a file that is cut off is accepted, as long as it contains its first section.
     """
     raw, state = _read_raw(path)
     size = state[0]
@@ -187,11 +187,11 @@ def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
     complete = min(max(size - offset, 0) // section_bytes, shape[0])
     if complete < (1 if sections_may_lack else shape[0]):
         raise InputError(
-            f"{path}: the file is cut off (it has {size} bytes, its header asks for {needed}); copy it again"
+            f"{path}: the file is cut off (it has {size} bytes, its header requires {needed}); copy it again"
         )
     if shape[1] * shape[2] > MOST_SECTION_PX:
         raise InputError(
-            f"{path}: this is not an image (its header asks for sections of {shape[2]} x {shape[1]} px); "
+            f"{path}: this is not an image (its header states sections of {shape[2]} x {shape[1]} px); "
             "give an MRC file"
         )
     columns = int(header["mx"])
@@ -209,8 +209,8 @@ def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
     )
 
 
-def _state(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _read_raw(path: Path) -> tuple[bytes, tuple[int, int, int]]:
@@ -234,7 +234,7 @@ def _read_raw(path: Path) -> tuple[bytes, tuple[int, int, int]]:
 
 
 def _decode_header(raw: bytes, path: Path) -> np.void:
-    """Header in the byte order in which its size and mode make sense."""
+    """Return the header in the byte order in which its size and mode make sense."""
     first = ">" if raw[212:213] == b"\x11" else "<"
     for order in (first, "<" if first == ">" else ">"):
         header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
@@ -245,13 +245,13 @@ def _decode_header(raw: bytes, path: Path) -> np.void:
 
 
 def _is_unsigned_bytes(raw: bytes, integers: np.dtype) -> bool:
-    """Whether IMOD wrote the bytes of a mode-0 file, and wrote them unsigned."""
+    """Return whether IMOD wrote a mode-0 file with unsigned bytes."""
     stamp, flags = np.frombuffer(raw[152:160], dtype=integers)
     return bool(stamp == _IMOD_STAMP and not flags & 1)
 
 
 def split_section(named: str) -> tuple[int | None, str]:
-    """Take ``000003@stack.mrcs`` apart: section (from 0; None where none is named) and file name."""
+    """Return section (from 0; None without one) and file name of ``000003@stack.mrcs``."""
     match = _SECTION.match(named)
     section, name = (int(match.group(1)) - 1, match.group(2)) if match else (None, named)
     return section, _FORMAT_SUFFIX.sub("", name)
@@ -283,7 +283,7 @@ def write_stack(
             stack.set_image_stack()
             _sign(stack.header)
             stack.voxel_size = pixel_size_angstrom
-            # One section at a time: mrcfile's own statistics need the whole stack in double precision.
+            # One section at a time: mrcfile's statistics need the complete stack in double precision.
             _, _, mean, square = np.mean(statistics, axis=0)
             stack.header.dmin, stack.header.dmax = np.min(statistics[:, 0]), np.max(statistics[:, 1])
             stack.header.dmean, stack.header.rms = mean, np.sqrt(max(square - mean**2, 0.0))
@@ -299,7 +299,7 @@ def write_volume(path: Path, volume: Float32[Array, "z y x"], pixel_size_angstro
 
 
 def _sign(header: np.recarray) -> None:
-    """Replace mrcfile's label, which holds the time, so that equal content makes equal files."""
+    """Replace mrcfile's label, which contains the time, so that equal content gives equal files."""
     header.label[:] = b""
     header.label[0] = b"Written by tomopolish"
     header.nlabl = 1

@@ -1,4 +1,4 @@
-"""Opening files to read: only regular ones, which end, and answer at once."""
+"""Opening of regular files only, which end, and respond at once."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _FLAGS = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 def open_regular(path: Path, *, buffering: int = -1) -> Any:
     """Open a regular file, or a link to one, as a stream of bytes.
 
-    To open a named pipe would wait for its writer, to read from a device might never end, and to open some
-    devices moves them: therefore the kind of file is looked at before, and again after opening.
+    Opening a named pipe would wait for its writer, reading a device might never end, and opening some devices
+    moves them: therefore the kind of file is checked before and again after opening.
 
     Raises
     ------
     OSError
-        When it cannot be opened, or is of another kind; ``strerror`` says which.
+        When it cannot be opened, or is not a regular file; ``strerror`` says what it is.
     ValueError
-        When the name cannot be that of a file (it holds a NUL).
+        When the name is not valid (it contains a NUL).
     """
     _check_kind(os.stat(path), path)  # noqa: PTH116  the same call as below
     descriptor = os.open(path, _FLAGS)
@@ -42,7 +42,7 @@ def open_regular(path: Path, *, buffering: int = -1) -> Any:
 
 
 def read_small(path: Path, most_bytes: int) -> bytes:
-    """Read a regular file of at most so many bytes; raises OSError as `open_regular`, or when larger."""
+    """Return a regular file of at most `most_bytes` bytes; raises OSError as `open_regular`, or if larger."""
     with open_regular(path) as handle:
         content: bytes = handle.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -51,14 +51,14 @@ def read_small(path: Path, most_bytes: int) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a regular file of JSON holds.
+    """Return the content of a regular JSON file.
 
     Raises
     ------
     OSError
         As `open_regular`.
     ValueError
-        When it is not JSON, or nested deeper than Python follows.
+        When it is not JSON, or nested too deeply for Python.
     """
     with open_regular(path) as handle:
         content: bytes = handle.read()
@@ -68,10 +68,10 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _check_kind(found: os.stat_result, path: Path) -> None:
-    if stat.S_ISREG(found.st_mode):
+def _check_kind(state: os.stat_result, path: Path) -> None:
+    if stat.S_ISREG(state.st_mode):
         return
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-    kind = next((word for is_kind, word in _KINDS if is_kind(found.st_mode)), "of another kind")
+    kind = next((word for is_kind, word in _KINDS if is_kind(state.st_mode)), "of another kind")
     raise OSError(errno.EINVAL, f"it is {kind}, and only regular files are read", str(path))

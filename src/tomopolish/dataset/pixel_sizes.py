@@ -1,6 +1,6 @@
-"""Pixel sizes that headers of MRC files state, compared with the one that counts: the tilt series'.
+"""Comparison of pixel sizes in headers of MRC files with the tilt series', which is the one used.
 
-Nothing is computed with a header's pixel size. It tells whether a file belongs to the others, and many
+Nothing is computed with a header's pixel size. It shows whether a file belongs to the set, but many
 programs leave it at 0 or 1.
 """
 
@@ -14,7 +14,7 @@ ALIKE = 0.05  # calibrations differ by less, binning factors by more
 
 
 class Agreement(Enum):
-    """How a stated pixel size relates to the one that counts."""
+    """Relation between a stated pixel size and the one that is used."""
 
     SAME = "same"
     NOT_SET = "not set"
@@ -23,7 +23,7 @@ class Agreement(Enum):
 
 
 def compare_pixel_sizes(stated_angstrom: float, counting_angstrom: float) -> Agreement:
-    """Compare a header's pixel size (0: none) with the one that counts, Å."""
+    """Compare a header's pixel size (0: none) with the one that is used, Å."""
     if math.isclose(stated_angstrom, counting_angstrom, rel_tol=SAME):
         return Agreement.SAME
     if stated_angstrom <= 0 or math.isclose(stated_angstrom, 1.0, rel_tol=1e-4):
@@ -34,7 +34,7 @@ def compare_pixel_sizes(stated_angstrom: float, counting_angstrom: float) -> Agr
 
 
 def times_binned(stated_angstrom: float, counting_angstrom: float) -> str:
-    """Say how often pixels are binned, as " (binned 4 times)"; "" where that is no whole number."""
+    """Return the binning factor as " (binned 4 times)"; "" where it is not an integer."""
     factor = stated_angstrom / counting_angstrom
     nearest = round(factor)
     is_binned = nearest > 1 and math.isclose(factor, nearest, rel_tol=ALIKE)

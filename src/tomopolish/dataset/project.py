@@ -1,4 +1,4 @@
-"""A data set as a whole: what belongs together, loading it tomogram by tomogram, writing the refined sets."""
+"""Complete data sets: opening, loading tomogram by tomogram, and writing the refined sets."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ _TABLES = ("_tomogram_file", "tomograms", "particles", "trajectories", "tomogram
 class Dataset:
     """Tomograms, particles, trajectories and references that belong together.
 
-    Tables are read when first used and kept. Pickling passes on only the names of the files, and the copy
-    reads them again: cheap to send, and nothing is read that a worker does not use.
+    Tables are read on first use and cached. Pickling passes on only the names of the files, and the copy
+    reads them again: it is cheap to send, and a worker reads only what it uses.
 
     Attributes
     ----------
     files
-        Where everything is.
+        Paths of all files.
     relion_version
-        The RELION, 4 or 5, that will read the particle set; None: that of the tomogram set.
+        Version of RELION, 4 or 5, that will read the particle set; None: that of the tomogram set.
     selection
-        Which tilt images are left out on request.
+        Tilt images that the user has chosen to leave out.
     """
 
     files: OptimisationSet
@@ -94,32 +94,32 @@ class Dataset:
         return replace(particles, corner_px=1.0 if self.reader == 4 else 0.0)
 
     def check_columns(self) -> None:
-        """Raise InputError, which names all columns that a set lacks for a refinement."""
+        """Raise InputError, which names all columns that a refinement needs and a set lacks."""
         self.particles.check_columns()
         self.tomograms.check_columns()
 
     @property
     def reader(self) -> int:
-        """The RELION, 4 or 5, as which positions are read."""
+        """Version of RELION, 4 or 5, whose convention for positions is used."""
         return self.relion_version or (4 if self._tomogram_file.dialect is Dialect.RELION_4 else 5)
 
     @property
     def conventions(self) -> list[str]:
-        """Say how positions are read, where versions of RELION read them differently."""
+        """Return sentences on the convention for positions, where versions of RELION differ."""
         if self.particles.is_centred:
             return []
         way = "as RELION 4.0 does, + 1 px" if self.reader == 4 else "as RELION 5 does, without + 1 px"
         if self.relion_version is not None:
-            reason = f"as --relion_version {self.relion_version} asks for"
+            reason = f"because of --relion_version {self.relion_version}"
         else:
-            reason = f"since the tomogram set is one of RELION {self.reader}"
+            reason = f"because the tomogram set is one of RELION {self.reader}"
             if self.reader == 4:
-                reason += "; give --relion_version 5 if RELION 5 is to read the results"
+                reason += "; give --relion_version 5 if RELION 5 will read the results"
         return [f"{', '.join(CORNERED)} in {self.files.shown('particles')} are read {way}, {reason}"]
 
     @cached_property
     def trajectories(self) -> TrajectorySet | None:
-        """The trajectory set, or None where there is none."""
+        """The trajectory set; None where there is none."""
         if "trajectories" not in self.files.paths:
             return None
         return read_trajectory_set(
@@ -128,7 +128,7 @@ class Dataset:
 
     @property
     def version(self) -> str:
-        """Version tag that new files of this data set carry."""
+        """Version tag of new files of this data set."""
         return self.tomograms.star.version or self.tomograms.dialect.value
 
     @cached_property
@@ -143,18 +143,18 @@ class Dataset:
         return self.tomograms.pixel_size_angstrom(names[0])
 
     def load(self, name: str, *, geometry_only: bool = False) -> tuple[TiltSeries, Particles]:
-        """Load one tomogram: its tilt series (images stay on disk) and its particles.
+        """Return one tomogram: its tilt series (images stay on disk) and its particles.
 
         Parameters
         ----------
         geometry_only
-            Whether only geometry is computed with: optics, exposures and half sets that cannot be read then
-            have values that mean nothing.
+            Whether only the geometry is used: optics, exposures and half sets that cannot be read then have
+            meaningless values.
 
         Raises
         ------
         InputError
-            When anything is missing, of the wrong type, or impossible; it names file, table and row.
+            When a value is missing, of the wrong type, or impossible; the message names file, table and row.
         """
         if not geometry_only:
             self.check_columns()
@@ -176,33 +176,33 @@ class Dataset:
         source = [] if self.files.source is None else [self.files.working_directory / self.files.source]
         files = [*source, *self.files.paths.values()]
         for name in self.tomograms.names:
-            with contextlib.suppress(InputError):  # the name of its file is missing
+            with contextlib.suppress(InputError):  # the name of the file is missing
                 files.append(self.tomograms.series_file(name))
         return files
 
     def image_files(self) -> list[Path]:
         """Return the files of the tilt images, of those tomograms that can be read."""
-        found: dict[Path, None] = {}
+        paths: dict[Path, None] = {}
         for name in self.tomograms.names:
             with contextlib.suppress(InputError):
                 images = self.tomograms.load(name).images
                 if isinstance(images, MrcImages):
-                    found.update(dict.fromkeys(place[0].path for place in images.sections if place))
-        return list(found)
+                    paths.update(dict.fromkeys(place[0].path for place in images.sections if place))
+        return list(paths)
 
     def references(self, *, keep: bool = False) -> References:
-        """Half maps, mask and FSC.
+        """Return half maps, mask and FSC.
 
         Parameters
         ----------
         keep
-            Whether they are asked for again soon: the next call returns the same ones without reading. They
-            are large, and not kept longer than that.
+            Whether they are needed again soon: the next call returns the same ones without reading. They are
+            large, and are not cached longer.
 
         Raises
         ------
         InputError
-            When one is missing, malformed or does not fit.
+            When a file is missing, malformed or does not fit the others.
         """
         kept: References | None = self.__dict__.pop(_KEPT, None)
         found = read_references(self.files, self.pixel_size_angstrom) if kept is None else kept
@@ -230,18 +230,18 @@ class Dataset:
             ``tilt_series/*.star``, with `motion` ``motion.star``, and where alignments have errors
             ``uncertainty.star``.
         alignments
-            Tomogram → result. Each is looked up once, so that a mapping may load them from disk.
+            Tomogram → result. Each is looked up once, so that the mapping may read it from disk.
         motion
-            Whether the trajectories were refined. Otherwise the input's, if any, stay part of the new set.
+            Whether the trajectories were refined. Otherwise those of the input, if any, are in the new set.
         species
-            Where several species share the tomograms: the folder within `out_folder` for all but them.
+            Folder within `out_folder` for all but the tomograms, where several species share these.
         with_tomograms
             Whether to write the tomograms; False where another species' call does.
         place
-            Folder that receives the files for the time being; the sets name them as in `out_folder`.
+            Folder that receives the files temporarily; the sets name them as in `out_folder`.
         projections_in
-            Folder within `out_folder` that receives a file with the tilt table of each refined tomogram, too
-            (``TOMOGRAM_projections.star``), as RELION 5's job leaves them in ``temp``.
+            Folder within `out_folder` that also receives a file with the tilt table of each refined tomogram
+            (``TOMOGRAM_projections.star``), as RELION 5's job writes them into ``temp``.
 
         Returns
         -------
@@ -303,7 +303,7 @@ class Dataset:
         writer.add(names, offsets)
 
     def _input_trajectories(self, name: str, names: list[str]) -> Float[Array, "P F 3"]:
-        """Return the trajectories of the input, Å; none (all zero) where there are none to be read."""
+        """Return the trajectories of the input, Å; all zero where there are none."""
         try:
             tilts = len(self.tomograms.series(name))
         except InputError:
@@ -314,7 +314,7 @@ class Dataset:
         return np.zeros((len(names), tilts, 3))
 
     def selecting(self, selection: TiltSelection) -> Dataset:
-        """Return the data set with other tilt images left out on request; tables are not read again."""
+        """Return the data set with another selection of tilt images; tables are not read again."""
         other = replace(self, selection=selection)
         known = {name: self.__dict__[name] for name in _TABLES if name in self.__dict__}
         if "tomograms" in known:
@@ -332,7 +332,7 @@ class Dataset:
 
 
 def _places(rows: Int[Array, "P"], wanted: Int[Array, "Q"]) -> Int[Array, "Q"]:
-    """Index in `rows` (ascending) of every row in `wanted`."""
+    """Return the index in `rows` (ascending) of every row in `wanted`."""
     places: Array = np.searchsorted(rows, wanted)
     return places
 
@@ -345,7 +345,7 @@ def open_dataset(
     selection: TiltSelection | None = None,
     **components: Path | None,
 ) -> Dataset:
-    """Open a data set: from an optimisation set, from its components, or from both (components win).
+    """Return a data set from an optimisation set, its components, or both (components override it).
 
     Parameters
     ----------
@@ -368,5 +368,5 @@ def open_dataset(
     parts = {COMPONENTS[name]: path for name, path in components.items()}
     files = read_optimisation_set(optimisation_set, parts, working_directory=folder)
     dataset = Dataset(files=files, relion_version=relion_version, selection=selection or TiltSelection())
-    _ = dataset.tomograms, dataset.particles, dataset.trajectories  # read now, so that faults show now
+    _ = dataset.tomograms, dataset.particles, dataset.trajectories  # read now, so that errors are raised now
     return dataset

@@ -1,4 +1,4 @@
-"""Tilt images, read while the one before is worked on."""
+"""Reading of tilt images while the previous image is processed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BAND_SAMPLES = 2**19
 
 
 def host_memory(shape: tuple[int, ...]) -> Float32[Array, "..."]:
-    """Memory of the host, uninitialised."""
+    """Return uninitialised memory of the host."""
     return np.empty(shape, dtype=np.float32)
 
 
 def whole_image(tilt: int) -> Sequence[slice]:
-    """All rows, whichever the tilt image."""
+    """Return all rows of any tilt image."""
     return (slice(None),)
 
 
@@ -40,23 +40,23 @@ def prefetch(
     memory: Callable[[tuple[int, ...]], Array] = host_memory,
     holds: int = 1,
 ) -> Iterator[tuple[int, T]]:
-    """Yield each tilt image's index and what is made of it, while the next image is being read.
+    """Yield each tilt image's index and the results of `make`, while the next image is being read.
 
-    An image holds until another is asked for, or as many others as hold. Images that cannot be used are
-    passed over: their source notes them (`tomopolish.dataset.screening`).
+    Returned images stay valid until `holds` more have been requested. Images that cannot be used are skipped:
+    their source records them (`tomopolish.dataset.screening`).
 
     Parameters
     ----------
     make
-        Called by the thread that reads, with index and image; what it makes may refer to the image.
+        Called by the reading thread with index and image; its results may refer to the image.
     threads
-        Threads that compute meanwhile: for every `COMPUTING_PER_READING` of them one reads, at least one.
+        Number of computing threads; there is a reading thread for each `COMPUTING_PER_READING` of them.
     needed
-        Rows of each tilt image that must be read; what the others hold means nothing.
+        Rows of each tilt image that must be read; others have meaningless values.
     memory
-        Gives the memory that images are read into.
+        Returns the memory that images are read into.
     holds
-        How many images hold at a time, besides the one that is being read.
+        Number of images that are valid at a time, besides the one that is being read.
     """
     width, height = series.image_size_px
     images = series.images
@@ -86,14 +86,14 @@ def prefetch(
 
 
 def overlap(images: Iterable[tuple[int, T]], work: Callable[[int, T], None], at_once: int) -> Iterator[int]:
-    """Call `work` with every image of `prefetch`, and with the next ones while the first is not finished.
+    """Call `work` with every image of `prefetch`, for up to `at_once` images at a time.
 
-    Yields the index of each image whose work is done, in order; asks for another image only after that.
+    Yields the index of each finished image, in order; another image is requested only after that.
 
     Parameters
     ----------
     at_once
-        Images that are worked on at a time; as many must hold.
+        Number of images that are processed at a time; as many must stay valid.
     """
     pending: deque[tuple[int, Future[None]]] = deque()
     with ThreadPoolExecutor(at_once) as callers:
@@ -112,12 +112,12 @@ def _finished(pending: deque[tuple[int, Future[None]]]) -> int:
 
 
 def _bands(rows: slice, height: int, width: int) -> list[slice]:
-    """Parts of some rows of an image, none of them large: what is read then stays close to the processor."""
+    """Return parts of rows of an image, small enough for their pixels to stay in the processor's cache."""
     first, last, _ = rows.indices(height)
     step = max(1, BAND_SAMPLES // width)
     return [slice(top, min(top + step, last)) for top in range(first, last, step)]
 
 
 def image_alone(tilt: int, image: Array) -> Array:
-    """Nothing but the image."""
+    """Return the image alone."""
     return image

@@ -18,7 +18,7 @@ from tomopolish.shapes import Float32
 Array = np.ndarray
 
 LARGEST_VALUE = 1e12
-"""Of a map; and one over it the smallest: squares and sums of squares stay numbers in single precision."""
+"""Largest value of a map, and 1/smallest: squares and their sums are finite in single precision."""
 
 _REMEDIES = {
     "half map 1": "give half maps of the unbinned tilt images, from Reconstruct particle at binning 1",
@@ -28,19 +28,19 @@ _REMEDIES = {
 
 
 def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> References:
-    """Read half maps, and mask and FSC where there are any.
+    """Return half maps, and mask and FSC where there are any.
 
     Parameters
     ----------
     files
-        Where they are.
+        Paths of all files.
     pixel_size_angstrom
-        The tilt series' pixel size, which counts; headers need not state it.
+        The tilt series' pixel size, which is used; headers need not state it.
 
     Raises
     ------
     InputError
-        When one is missing or malformed, or they do not fit each other or the pixel size.
+        When a file is missing or malformed, or the files do not fit each other or the pixel size.
     """
     folder = files.working_directory
     headers, remarks = check_headers(files, pixel_size_angstrom)
@@ -54,7 +54,7 @@ def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> Refer
     mask = _finite(headers["mask"], folder) if "mask" in headers else None
     if mask is not None and (mask.min() < -0.1 or mask.max() > 1.1 or mask.max() <= 0):
         raise InputError(
-            f"{files.shown('mask')}: the mask holds values from {mask.min():g} to {mask.max():g}, but must "
+            f"{files.shown('mask')}: the mask has values from {mask.min():g} to {mask.max():g}, but must "
             "lie between 0 and 1 and not be empty; make a mask with Mask creation"
         )
     for i, component in enumerate(("half map 1", "half map 2")):
@@ -84,7 +84,7 @@ def _check_scale(
     half_map: Float32[Array, "s s s"],
     mask: Float32[Array, "s s s"] | None,
 ) -> None:
-    """Raise InputError for a map whose squares no single precision holds, or that the mask leaves empty."""
+    """Raise InputError for a map whose squares exceed single precision, or that is empty within the mask."""
     masked = half_map if mask is None else half_map * mask
     largest = float(np.abs(masked).max())
     if not 1 / LARGEST_VALUE <= largest <= LARGEST_VALUE:
@@ -96,9 +96,9 @@ def _check_scale(
 
 
 def check_headers(files: OptimisationSet, pixel_size_angstrom: float) -> tuple[dict[str, MrcFile], list[str]]:
-    """Headers of half maps and mask, after checking sizes and pixel sizes, and remarks on these.
+    """Return the headers of half maps and mask, and remarks on their pixel sizes.
 
-    Raises InputError when they do not fit.
+    Raises InputError when sizes or pixel sizes do not fit.
     """
     headers = {}
     for component in ("half map 1", "half map 2", "mask"):
@@ -119,7 +119,7 @@ def check_headers(files: OptimisationSet, pixel_size_angstrom: float) -> tuple[d
 
 
 def header_remarks(header: MrcFile, component: str, shown: str, pixel_size_angstrom: float) -> list[str]:
-    """Say what becomes of a pixel size in the header of a map or mask that is not the tilt series'.
+    """Return remarks on a pixel size in the header of a map or mask that is not the tilt series'.
 
     Raises InputError when it is so different that the file cannot belong to the tilt series.
     """
@@ -135,12 +135,12 @@ def header_remarks(header: MrcFile, component: str, shown: str, pixel_size_angst
     if agreement is Agreement.ALIKE:
         return [
             f"{shown}: the header says {stated:.4f} Å/px, but the tilt series have "
-            f"{pixel_size_angstrom:.4f}, which counts for the {component}, too"
+            f"{pixel_size_angstrom:.4f}, which is also used for the {component}"
         ]
     if agreement is Agreement.NOT_SET and stated > 0:
         return [
-            f"{shown}: the header's pixel size of 1 Å is taken as not set; that of the tilt series, "
-            f"{pixel_size_angstrom:.4f} Å/px, counts for the {component}, too"
+            f"{shown}: the header's pixel size of 1 Å is ignored as unset; that of the tilt series, "
+            f"{pixel_size_angstrom:.4f} Å/px, is used for the {component}"
         ]
     return []
 
@@ -173,5 +173,5 @@ def _finite(header: MrcFile, working_directory: Path) -> Float32[Array, "s s s"]
         total = np.sum(volume, dtype=np.float64)
     if not np.isfinite(total):
         shown = shown_path(header.path, working_directory)
-        raise InputError(f"{shown}: the map holds values that are not finite; make it again")
+        raise InputError(f"{shown}: the map contains values that are not finite; reconstruct it again")
     return volume

@@ -1,4 +1,4 @@
-"""Remarks: what reading a data set had to assume, said once for all tomograms alike."""
+"""Remarks: assumptions on reading a data set, given once for all tomograms they apply to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _AMOUNT = "{amount}"
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """Something that was assumed of one tomogram, or looked wrong without being needed.
+    """An assumption on one tomogram, or a value that looks wrong but is not used.
 
     Attributes
     ----------
     sentence
-        The same for all tomograms of which it holds; ``{amount}`` stands for `amount`.
+        The same for all tomograms that it applies to; ``{amount}`` stands for `amount`.
     amount
-        How much it is; of many tomograms the largest is said.
+        An amount; for many tomograms, the largest is given.
     """
 
     sentence: str
@@ -26,14 +26,14 @@ class Remark:
 
 
 class Remarks:
-    """Gathers remarks, so that a set with a thousand tomograms gets one sentence for each kind."""
+    """Collects remarks, so that a set with a thousand tomograms gets one sentence for each kind."""
 
     def __init__(self) -> None:
         self._tomograms: dict[str, list[str]] = {}
         self._amounts: dict[str, float] = {}
 
     def add(self, tomogram: str, remarks: Iterable[Remark]) -> None:
-        """Take what holds of one tomogram."""
+        """Add the remarks on one tomogram."""
         for remark in remarks:
             self._tomograms.setdefault(remark.sentence, []).append(tomogram)
             largest = max(self._amounts.get(remark.sentence, 0.0), remark.amount)

@@ -1,7 +1,7 @@
-"""Tilt images without wild pixels, and without the images that cannot be used.
+"""Replacement of outlier pixels in tilt images, and detection of images that cannot be used.
 
 A hot pixel, an x-ray's hit, a saturated or missing value would otherwise reach every Fourier coefficient of
-the tiles and boxes that hold it, and the noise of a whole series. Each image's range of pixels comes from the
+the tiles and boxes that contain it, and the noise of the series. Each image's range of pixels comes from the
 median and the median absolute deviation of a few of its rows, so that images are still read once, in parts.
 """
 
@@ -26,13 +26,13 @@ DEVIATIONS = 20.0
 """Half the range of pixels, in standard deviations: noise, signal and gold beads stay well inside."""
 
 SAMPLED_ROWS = 8
-"""Rows, spread over an image, that its range comes from."""
+"""Number of rows, spread over an image, that its range comes from."""
 
 MOST_NOT_FINITE = 0.1
-"""Share of the sampled pixels that may be no finite numbers."""
+"""Fraction of the sampled pixels that may not be finite."""
 
 LARGEST, SMALLEST = 1e15, 1e-15
-"""Range of pixels whose power single precision can hold."""
+"""Range of pixels whose power is finite in single precision."""
 
 OF_NORMAL = 1.4826
 """Standard deviation over median absolute deviation, for a normal distribution."""
@@ -43,7 +43,7 @@ TRIMMED = 99.5
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRange:
-    """Pixels from `low` to `high` are taken as they are; others are replaced by `middle`."""
+    """Pixels from `low` to `high` are unchanged; others are replaced by `middle`."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ def pixel_range(pixels: Float32[Array, "..."]) -> PixelRange:
     Raises
     ------
     UnusableImageError
-        When they have no range: too few finite numbers, one value, or no power in single precision.
+        When there is no range: too few finite numbers, a constant, or a power beyond single precision.
     """
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
     if finite.size < (1 - MOST_NOT_FINITE) * pixels.size:
@@ -80,14 +80,14 @@ def pixel_range(pixels: Float32[Array, "..."]) -> PixelRange:
 
 @dataclass(kw_only=True)
 class ScreenedImages:
-    """Images of a source without wild pixels (a `TiltImages`); collects what was found on the way.
+    """Images of a source without outlier pixels (a `TiltImages`); records what was replaced and lost.
 
     Attributes
     ----------
     replaced
         Tilt image → row of pixels → number of pixels that were replaced.
     lost
-        Tilt image → why it cannot be used.
+        Tilt image → reason why it cannot be used.
     """
 
     images: TiltImages
@@ -105,7 +105,7 @@ class ScreenedImages:
         return len(self.images)
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
-        """Read one tilt image; raises UnusableImageError, and notes it, when it cannot be used."""
+        """Return one tilt image; raises UnusableImageError, and records it, when it cannot be used."""
         try:
             image = self.images.read(tilt)
             found = self._ranges.get(tilt) or pixel_range(image[_sampled_rows(len(image))])
@@ -115,9 +115,9 @@ class ScreenedImages:
         return self._cleaned(tilt, image, 0, found)
 
     def _cleaned(self, tilt: int, image: Float32[Array, "n w"], row: int, known: PixelRange) -> Array:
-        """Replace wild pixels of an image's rows from `row` on; in place where that is possible."""
+        """Return rows of an image, from `row` on, without outlier pixels; in place where possible."""
         with np.errstate(invalid="ignore"):
-            if known.low <= image.min() and image.max() <= known.high:  # false where one is no number
+            if known.low <= image.min() and image.max() <= known.high:  # false where a pixel is NaN
                 return image
             wild = ~((image >= known.low) & (image <= known.high))
         image = image if image.flags.writeable else image.copy()
@@ -128,24 +128,24 @@ class ScreenedImages:
         return image
 
     def _losing(self, tilt: int, problem: RunError) -> UnusableImageError:
-        """Note an image that cannot be used."""
+        """Record an image that cannot be used, and return the error."""
         with self._lock:
             self.lost.setdefault(tilt, str(problem))
         return UnusableImageError(self.lost[tilt])
 
 
 class ScreenedFiles(ScreenedImages):
-    """Images of a source that reads into memory that is there already, a few rows at a time."""
+    """Images of a source that reads into existing memory, a few rows at a time."""
 
     def read(self, tilt: int) -> Float32[Array, "h w"]:
-        """Read one tilt image; raises UnusableImageError, and notes it, when it cannot be used."""
+        """Return one tilt image; raises UnusableImageError, and records it, when it cannot be used."""
         w, h = self.size_px
         image = np.empty((h, w), dtype=np.float32)
         self.read_into(tilt, image)
         return image
 
     def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
-        """Write as many rows as `image` has, from `row` on; raises as `read`."""
+        """Read as many rows as `image` has, from `row` on; raises like `read`."""
         assert isinstance(self.images, ReusesMemory)
         try:
             known = self._range(tilt)
@@ -170,7 +170,7 @@ class ScreenedFiles(ScreenedImages):
 
 @contextmanager
 def losing(series: TiltSeries, tilt: int) -> Iterator[None]:
-    """Note an image of a screened series that what the block does shows to be unusable; the error goes on."""
+    """Record an image of a screened series as unusable if the block raises UnusableImageError."""
     try:
         yield
     except UnusableImageError as problem:
@@ -186,7 +186,7 @@ def screened(series: TiltSeries) -> TiltSeries:
 
 
 def without_lost(series: TiltSeries) -> TiltSeries:
-    """Leave out the images that could not be used so far, beside those that are left out already.
+    """Return a series without the images that could not be used so far and those already left out.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def without_lost(series: TiltSeries) -> TiltSeries:
     lost = series.images.lost if isinstance(series.images, ScreenedImages) else {}
     known = {one.tilt for one in series.left_out}
     new = [LeftOutTilt(tilt=tilt, reason=lost[tilt]) for tilt in lost if tilt not in known]
-    left_out = tuple(sorted([*series.left_out, *new], key=lambda one: one.tilt))
+    left_out = tuple(sorted([*series.left_out, *new], key=lambda image: image.tilt))
     if len(left_out) == len(series):
         sentence = left_out_sentences(series.name, left_out)[-1]
         raise RunError(f"none of the tilt images of {series.name} can be used; {sentence}")
@@ -204,16 +204,16 @@ def without_lost(series: TiltSeries) -> TiltSeries:
 
 
 def screening_warnings(series: TiltSeries) -> list[str]:
-    """Say which images of a screened series are left out, and in which of them pixels were replaced."""
+    """Return which images of a screened series are left out, and in which images pixels were replaced."""
     sentences = left_out_sentences(series.name, series.left_out)
     replaced = series.images.replaced if isinstance(series.images, ScreenedImages) else {}
     counts = {tilt: sum(rows.values()) for tilt, rows in replaced.items()}
     if counts:
         total = sum(counts.values())
         sentences.append(
-            f"{total} wild pixel{'' if total == 1 else 's'} in {numbered(list(counts))} of {series.name} "
+            f"{total} outlier pixel{'' if total == 1 else 's'} in {numbered(list(counts))} of {series.name} "
             f"{'was' if total == 1 else 'were'} replaced by the image's median: more than {DEVIATIONS:g} "
-            "standard deviations from it, or no finite number"
+            "standard deviations from it, or not a finite number"
         )
     return sentences
 

@@ -17,12 +17,12 @@ from tomopolish.errors import InputError
 from tomopolish.settings.tilts import TiltSelection
 
 SINGLE = "particles"
-"""Name of the species of a project that has one."""
+"""Name of the species of a project with a single one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpeciesReferences:
-    """What the particles of one species are compared with, and in which box."""
+    """References of one species, and the box in which its particles are compared."""
 
     references: References
     box_px: int
@@ -60,12 +60,12 @@ class Project:
 
     @property
     def is_single(self) -> bool:
-        """Whether there is one species, whose sets lie in the output folder itself."""
+        """Whether there is one species, whose sets are in the output folder itself."""
         return len(self.species) == 1
 
     @property
     def first(self) -> Dataset:
-        """The data set whose tomogram set counts."""
+        """The data set whose tomogram set is used."""
         return self.species[0].dataset
 
     @cached_property
@@ -89,27 +89,27 @@ class Project:
 
     @property
     def conventions(self) -> list[str]:
-        """Say how positions are read, where versions of RELION read them differently."""
+        """Return sentences on the convention for positions, where versions of RELION differ."""
         return [self.named(s, sentence) for s in self.species for sentence in s.dataset.conventions]
 
     def named(self, species: Species, sentence: str) -> str:
-        """Return a sentence that says to which of several species it belongs."""
+        """Return a sentence with the name of its species, if there are several."""
         return sentence if self.is_single else f"{species.name}: {sentence}"
 
     def with_boxes(self, boxes_px: Sequence[int]) -> Project:
-        """Return the project with a box chosen for each species."""
+        """Return the project with a box for each species."""
         chosen = [replace(s, box_px=box) for s, box in zip(self.species, boxes_px, strict=True)]
         return Project(species=tuple(chosen))
 
     def references(self, *, keep: bool = False) -> tuple[SpeciesReferences, ...]:
-        """Return the references of each species; `keep` and what it raises as for `Dataset.references`."""
+        """Return the references of each species; `keep` and errors are those of `Dataset.references`."""
         return tuple(
             SpeciesReferences(references=s.dataset.references(keep=keep), box_px=s.box_px)
             for s in self.species
         )
 
     def tomogram(self, name: str) -> Tomogram:
-        """Load one tomogram with the particles of each species; raises InputError as `Dataset.load`."""
+        """Return one tomogram with the particles of each species; raises InputError like `Dataset.load`."""
         if self.is_single:
             series, particles = self.first.load(name)
             return Tomogram(series=series, species=(particles,))
@@ -131,14 +131,14 @@ class Project:
         place: Path | None = None,
         projections_in: str | None = None,
     ) -> tuple[Path, ...]:
-        """Write the refined tomograms once and all else of each species; of several species in folders.
+        """Write the refined tomograms once, and the other sets of each species; if several, into folders.
 
         Parameters
         ----------
         alignments
-            For each species, as in `Dataset.write`.
+            Alignments for each species, as in `Dataset.write`.
         place, projections_in
-            As there.
+            As in `Dataset.write`.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class Project:
         return tuple(folder / f"{name}optimisation_set.star" for name in self.folders)
 
     def selecting(self, selection: TiltSelection) -> Project:
-        """Return the species with other tilt images left out on request."""
+        """Return the project with another selection of tilt images to leave out."""
         return Project(
             species=tuple(replace(s, dataset=s.dataset.selecting(selection)) for s in self.species)
         )
@@ -176,9 +176,9 @@ class Project:
 
 
 def join_species(species: Sequence[Species]) -> Project:
-    """Put data sets together that share their tomograms.
+    """Return the project of data sets that share their tomograms.
 
-    The first one's tomogram set counts. One from another file must describe the tomograms that hold its
+    The tomogram set of the first is used. Sets from other files must describe the tomograms with their
     particles in the same way: geometry, optics, doses and images.
 
     Raises
@@ -198,35 +198,35 @@ def join_species(species: Sequence[Species]) -> Project:
     return Project(species=tuple(joined))
 
 
-def _check_same_tomograms(first: Species, other: Species) -> None:
-    ours, theirs = first.dataset.tomograms, other.dataset.tomograms
-    one, two = first.dataset.files.shown("tomograms"), other.dataset.files.shown("tomograms")
+def _check_same_tomograms(first: Species, species: Species) -> None:
+    expected_set, other_set = first.dataset.tomograms, species.dataset.tomograms
+    expected, actual = first.dataset.files.shown("tomograms"), species.dataset.files.shown("tomograms")
     remedy = "give both species the same tomogram set, or one for all with --t"
-    if ours.dialect != theirs.dialect:
-        raise InputError(f"{one} and {two} are written for different versions of RELION; {remedy}")
-    for name in other.dataset.tomogram_names:
-        if name not in ours:
+    if expected_set.dialect != other_set.dialect:
+        raise InputError(f"{expected} and {actual} are written for different versions of RELION; {remedy}")
+    for name in species.dataset.tomogram_names:
+        if name not in expected_set:
             raise InputError(
-                f"{two}: tomogram {name}, with particles of {other.name}, is not in {one}; {remedy}"
+                f"{actual}: tomogram {name}, with particles of {species.name}, is not in {expected}; {remedy}"
             )
-        difference = _difference(ours.load(name), theirs.load(name))
+        difference = _difference(expected_set.load(name), other_set.load(name))
         if difference:
             raise InputError(
-                f"{two}: {difference} of tomogram {name} is not the same as in {one}, so that "
-                f"{first.name} and {other.name} are not aligned alike; {remedy}"
+                f"{actual}: {difference} of tomogram {name} is not the same as in {expected}, so that "
+                f"{first.name} and {species.name} cannot be aligned together; {remedy}"
             )
 
 
-def _difference(one: TiltSeries, other: TiltSeries) -> str | None:
-    """Name the first thing in which two descriptions of a tilt series differ, or None."""
-    for field in fields(one):
-        ours, theirs = getattr(one, field.name), getattr(other, field.name)
+def _difference(first: TiltSeries, second: TiltSeries) -> str | None:
+    """Return the first property in which two descriptions of a tilt series differ, or None."""
+    for field in fields(first):
+        expected, actual = getattr(first, field.name), getattr(second, field.name)
         if field.name in ("remarks", "ignored_projections_px", "size_is_assumed"):
             continue
         if field.name == "images":
-            if _image_places(one) != _image_places(other):
+            if _image_places(first) != _image_places(second):
                 return "images"
-        elif not _equal(ours, theirs):
+        elif not _equal(expected, actual):
             return field.name.removesuffix("_px").replace("_", " ")
     return None
 
@@ -237,9 +237,9 @@ def _image_places(series: TiltSeries) -> list[tuple[Path, int] | None] | None:
     return [place and (place[0].path.resolve(), place[1]) for place in series.images.sections]
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return isinstance(other, np.ndarray) and np.array_equal(one, other)
-    if hasattr(one, "__dataclass_fields__") and type(one) is type(other):
-        return all(_equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
-    return bool(one == other)
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, np.ndarray):
+        return isinstance(second, np.ndarray) and np.array_equal(first, second)
+    if hasattr(first, "__dataclass_fields__") and type(first) is type(second):
+        return all(_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+    return bool(first == second)

@@ -1,4 +1,4 @@
-"""STAR files: reading them whole, and writing them back with everything unknown untouched."""
+"""Complete STAR files: reading them, and writing them back with unknown tables and columns unchanged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StarFile:
         return next((table.version for table in self.tables if table.version is not None), None)
 
     def table(self, name: str) -> StarTable:
-        """Return the first table of that name, else one that differs in capitals; InputError without any."""
+        """Return the first table of that name, also in other capitals; raises InputError without any."""
         if name in self._first_by_name:
             return self._first_by_name[name]
         try:
@@ -58,12 +58,12 @@ class StarFile:
             have = ", ".join(f"'data_{n}'" if n else "one without a name" for n in self.names[:5])
             raise InputError(
                 f"{self.source}: there is no table 'data_{name}' "
-                f"({f'the file holds {have}' if have else 'this is an empty file'}); "
+                f"({f'the file contains {have}' if have else 'this is an empty file'}); "
                 "check that this is the right file"
             ) from None
 
     def with_table(self, table: StarTable) -> StarFile:
-        """Return a copy in which the first table of that name is replaced, or the table appended."""
+        """Return a copy in which `table` replaces the first table of its name, or is appended."""
         tables = list(self.tables)
         for i, old in enumerate(tables):
             if old.name == table.name:
@@ -73,9 +73,9 @@ class StarFile:
 
 
 def read_star(path: Path | str, *, shown_as: str | None = None) -> StarFile:
-    """Read a STAR file; raises InputError, which names the file, when it is missing or malformed.
+    """Return a STAR file; raises InputError, which names the file, when it is missing or malformed.
 
-    `shown_as` is how messages name the file, where not by its path.
+    `shown_as` is the name of the file in messages, if not its path.
     """
     source = shown_as or str(path)
     try:
@@ -93,7 +93,7 @@ def read_star(path: Path | str, *, shown_as: str | None = None) -> StarFile:
 
 
 def _check_content(sample: bytes, source: str) -> None:
-    """Raise InputError where a file's first bytes show that it is no STAR file, and what it is."""
+    """Raise InputError, with what the file is, where its first bytes show that it is not a STAR file."""
     content = recognised(sample) if sample else None
     if content is not None and not content.is_star:
         remedy = content.remedy or "give a STAR file"
@@ -101,7 +101,7 @@ def _check_content(sample: bytes, source: str) -> None:
 
 
 def write_star(path: Path | str, tables: StarFile | Iterable[StarTable]) -> None:
-    """Write a STAR file atomically; raises RunError when that is impossible."""
+    """Write a STAR file atomically; raises RunError when it cannot be written."""
     with atomic_write(Path(path)) as handle:
         for table in tables.tables if isinstance(tables, StarFile) else tables:
             handle.writelines(print_table(table))

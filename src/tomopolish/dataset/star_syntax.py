@@ -1,13 +1,13 @@
-"""The text of STAR files as RELION writes it: reading into tables, and printing them.
+"""Parser and printer of STAR files as RELION writes them.
 
 The grammar is line based: ``data_NAME`` opens a block; ``_label value`` is a pair; ``loop_`` is followed by
-labels and then one row per line. White space within a line is what C calls so. A token that starts with a
-quote ends at the next such quote before white space; where there is none, the quote is part of the token. A
+labels and then one row per line. White space within a line is C's. A token that starts with a
+quote ends at the next such quote before white space; without such a quote, the quote is part of the token. A
 token that starts with ``#`` begins a comment. In contrast to CIF, a cell may begin with ``data_`` or ``$``
-and hold any character but a line end and NUL, because such paths occur (``data_2024/stack.mrcs``).
-``data_`` and ``loop_`` may be in capitals, and a byte order mark may open any line, as in joined files.
+and contain any character but a line end and NUL, because such paths occur (``data_2024/stack.mrcs``).
+``data_`` and ``loop_`` may be in capitals, and any line may begin with a byte order mark, as in joined files.
 
-Every table that can be read can be printed, and the printed table reads as the same cells.
+Every table that can be read can be printed, and the printed table is read as the same cells.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tomopolish.errors import InputError
 from tomopolish.quoting import BLANK, IMPOSSIBLE, quote_for
 
 _ENDS = rf"[{BLANK}]+#|[{BLANK}]*(?=\n|\Z)"
-# What ends a run of loop rows: a block, a loop, a label, a comment line or a text field.
+# End of a run of loop rows: a block, a loop, a label, a comment line or a text field.
 _BREAK = re.compile(
     rf"\n(?:;|[{BLANK}]*(?:(?i:data_)[^{BLANK}\n]*(?:{_ENDS})|(?i:loop_)(?:{_ENDS})|[_#]))".encode()
 )
@@ -37,22 +37,22 @@ _ROW_MARK = b"\0"
 _QUOTED_BEGINNINGS = (" ", '"', "'", "#")  # the first: an empty cell
 _LINE_BEGINNINGS = ("_", ";", "data_", "loop_")
 BOM = b"\xef\xbb\xbf"
-_BLOCK_BYTES = 1 << 18  # read at a time: bounds memory, large enough for speed
+_BLOCK_BYTES = 1 << 18  # bytes read at a time: limits memory, and is large enough for speed
 _ROWS_AT_ONCE = 1024
 MOST_LINE_BYTES = 1 << 24
 MOST_COLUMNS = 10_000
 MOST_TABLES = 1_000_000
-"""More than any STAR file has: others are refused before they fill the memory."""
+"""Limits above any real STAR file: larger files are refused before they fill the memory."""
 
 
 def parse_tables(text: str | bytes, source: str) -> tuple[StarTable, ...]:
-    """Read all tables of a STAR text; raises InputError with file, table and row."""
+    """Return all tables of a STAR text; raises InputError with file, table and row."""
     content = text.encode(ENCODING, ON_ERROR) if isinstance(text, str) else text
     return _parse(_blocks_of_lines([content], source), source)
 
 
 def read_tables(handle: BinaryIO, source: str) -> tuple[StarTable, ...]:
-    """Read all tables of an open STAR file, a little at a time.
+    """Return all tables of an open STAR file, which is read in parts.
 
     The tables take about as many bytes as the file. Raises InputError with file, table and row.
     """
@@ -60,13 +60,13 @@ def read_tables(handle: BinaryIO, source: str) -> tuple[StarTable, ...]:
 
 
 def _blocks_of_lines(pieces: Iterable[bytes], source: str) -> Iterator[bytes]:
-    """Cut a file at line ends, which become line feeds; byte order marks are left out."""
-    rest: list[bytes] = []  # of a line whose end has not come yet
+    """Yield parts of a file that end at line ends, which become line feeds; byte order marks are left out."""
+    rest: list[bytes] = []  # parts of a line whose end has not been read
     rest_bytes = 0
     for original in pieces:
         piece = original
         if _ROW_MARK in piece:
-            raise InputError(f"{source}: this is not a STAR file (it holds binary data); give a text file")
+            raise InputError(f"{source}: this is not a STAR file (it contains binary data); give a text file")
         if rest and rest[-1].endswith(b"\r"):
             rest[-1], piece = rest[-1][:-1], b"\r" + piece
         held_back = piece.endswith(b"\r")
@@ -99,7 +99,7 @@ def _parse(blocks: Iterable[bytes], source: str) -> tuple[StarTable, ...]:
 
 
 class _Parser:
-    """Walks through the text; rows of loops are taken in bulk."""
+    """Parses text; rows of loops are processed in bulk."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -113,7 +113,7 @@ class _Parser:
         self._parts = 0
 
     def feed(self, text: bytes) -> None:
-        """Take lines, of which the last has no line end."""
+        """Parse lines, of which the last has no line end."""
         position, end = 0, len(text)
         while position < end:
             stop = text.find(b"\n", position)
@@ -129,7 +129,7 @@ class _Parser:
         return tuple(self._tables)
 
     def _structural_line(self, line: str, is_text_field: bool) -> bool:
-        """Handle a line that is not a row; False when it is one."""
+        """Parse a line that is not a row; returns False when it is a row."""
         first = line[0]
         if first == "#":
             version = _VERSION.match(line)
@@ -139,11 +139,11 @@ class _Parser:
             self._name, self._version, self._pending_version = block.group(1), self._pending_version, None
         elif is_text_field:
             raise self._error(
-                "holds a text field over several lines (';'), which RELION cannot read; put it on one line"
+                "contains a text field over several lines (';'), which RELION cannot read; put it on one line"
             )
         elif self._name is None:
             raise InputError(
-                f"{self._source}: line {line[:40]!r} stands before any 'data_' line; give a STAR file"
+                f"{self._source}: line {line[:40]!r} is before any 'data_' line; give a STAR file"
             )
         elif first in "lL" and _LOOP.match(line):
             self._close_part()
@@ -169,15 +169,15 @@ class _Parser:
                 )
             values = values or [""]
         if len(self._columns) >= MOST_COLUMNS:
-            raise self._error(f"has more than {MOST_COLUMNS} labels; give a STAR file of RELION's")
+            raise self._error(f"has more than {MOST_COLUMNS} labels; give a STAR file of RELION")
         if label in self._columns:
             raise self._error(f"the column {label} occurs twice; remove one")
         self._columns[label] = [value.encode(ENCODING, ON_ERROR) for value in values]
 
     def _rows(self, text: bytes, position: int, line: str) -> int:
-        """Append all rows from `position` on; return where their last line ends."""
+        """Append all rows from `position` on, and return the end of their last line."""
         if self._kind not in ("labels", "rows") or not self._columns:
-            raise self._error(f"the line {line[:40]!r} belongs to no loop; put 'loop_' and labels above it")
+            raise self._error(f"the line {line[:40]!r} is not in a loop; put 'loop_' and labels above it")
         self._kind = "rows"
         found = _BREAK.search(text, position)
         last = found.start() if found else len(text)
@@ -190,13 +190,13 @@ class _Parser:
         return last
 
     def _join(self, columns: list[list[bytes]]) -> None:
-        """Make the rows that came last compact."""
+        """Join the cells of the last rows into compact text."""
         self._joined.append(([b"\n".join(column) for column in columns], len(columns[0])))
         for column in columns:
             column.clear()
 
     def _append_rows(self, rows: bytes, columns: list[list[bytes]]) -> None:
-        """Tokenise line by line: quotes, comments, blank lines, and the place of a faulty row."""
+        """Append rows line by line, with quotes, comments and blank lines; errors name the row."""
         for line in rows.split(b"\n"):
             if b'"' in line or b"'" in line or b"#" in line:
                 cells = [
@@ -256,7 +256,7 @@ class _Parser:
 
 
 def _append_plain_rows(rows: bytes, columns: list[list[bytes]]) -> bool:
-    """Append rows without quotes and comments; False, with nothing done, when they are not that plain."""
+    """Append rows without quotes and comments; returns False, without a change, if there are any."""
     if b'"' in rows or b"'" in rows or b"#" in rows:
         return False
     width = len(columns)
@@ -274,9 +274,9 @@ def _append_plain_rows(rows: bytes, columns: list[list[bytes]]) -> bool:
 
 
 def _tokens(line: str) -> list[str]:
-    """Tokens of a line, unquoted, without its comment; takes a time in proportion to the line's length."""
+    """Return the unquoted tokens of a line, without its comment, in a time proportional to its length."""
     tokens: list[str] = []
-    never_closed: set[str] = set()  # quotes that do not close in the rest of the line
+    never_closed: set[str] = set()  # quotes that are not closed in the rest of the line
     position = 0
     while word := _WORD.search(line, position):
         first = line[word.start()]
@@ -295,7 +295,7 @@ def _tokens(line: str) -> list[str]:
 
 
 def print_table(table: StarTable) -> Iterator[str]:
-    """Yield a table's text, laid out as RELION does; raises InputError for cells no STAR file can hold."""
+    """Yield a table's text in RELION's layout; raises InputError for cells that no STAR file can contain."""
     if not table.continues:
         if table.version is not None:
             yield f"\n# version {table.version}\n"
@@ -326,9 +326,9 @@ def _printed(table: StarTable, label: str, cells: list[str], *, first: bool) -> 
 
 
 def quoted(cells: list[str], *, first: bool) -> list[str]:
-    """Cells as they stand in the file: in quotes only where they would not survive without.
+    """Return cells as text of the file, in quotes only where they would not be read back without.
 
-    `first` tells whether the column opens the line, where a few more beginnings have a meaning.
+    `first` says whether the column is the first of the line, where more beginnings have a meaning.
     """
     joined = " " + " ".join(cells) + " "
     if joined.isprintable() and joined.count(" ") == len(cells) + 1:
@@ -342,12 +342,12 @@ def quoted(cells: list[str], *, first: bool) -> list[str]:
 def _quote(cell: str, first: bool) -> str:
     if IMPOSSIBLE.search(cell):
         raise InputError(
-            f"the value {cell[:40]!r} holds a line end or another character that no STAR file can; change it"
+            f"the value {cell[:40]!r} has a line end or another character that STAR files cannot; change it"
         )
     opens_line = first and (cell[:1] in ("_", ";", "\ufeff") or _BLOCK.match(cell) or _LOOP.match(cell))
     if cell and cell[0] not in "\"'#" and not opens_line and not any(blank in cell for blank in BLANK):
         return cell
     mark = quote_for(cell)
     if mark is None:
-        raise InputError(f"the value {cell[:40]!r} mixes quotes and spaces as no STAR file can; change it")
+        raise InputError(f"the value {cell[:40]!r} mixes quotes and spaces as STAR files cannot; change it")
     return mark + cell + mark

@@ -1,7 +1,7 @@
 """One table of a STAR file: named columns of text, and their typed views.
 
-Cells stay the text of the file until somebody asks for numbers, so that whatever is not refined goes back
-as the very string it was.
+Cells remain the text of the file until numbers are requested, so that values that are not refined are written
+back as the same text.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _UNSET = frozenset(
 
 
 def is_unset(cell: str) -> bool:
-    """Whether a cell says, in the words of one program or another, that it has no value."""
+    """Return whether a cell says, in the words of any common program, that it has no value."""
     return cell.strip().lower() in _UNSET
 
 
 LARGEST_NUMBER = 1e15
-"""No length, angle, dose or coefficient is larger; a few such numbers multiplied still are numbers."""
+"""Limit of lengths, angles, doses and coefficients; products of a few such numbers are finite."""
 
 USABLE = f"a number up to {LARGEST_NUMBER:g}"
 
@@ -38,19 +38,19 @@ USABLE = f"a number up to {LARGEST_NUMBER:g}"
 class StarTable:
     """A loop, or a list of label–value pairs (then it has one row).
 
-    A label that the table spells with other capitals, and with no others besides, is found all the same and
-    keeps its spelling.
+    A label that the table spells with other capitals is also found, unless several spellings occur; the
+    table keeps its spelling.
 
     Attributes
     ----------
     name
-        What follows ``data_``; it may be empty.
+        Text after ``data_``, which may be empty.
     columns
         Label without its leading underscore → cells, one per row, in the file's order. Read only.
     version
         The number of RELION's ``# version`` comment above the block, or None.
     continues
-        Whether this is a further part of the block that the table before it began.
+        Whether this is a further part of the preceding table's block.
     source
         The file, for messages.
     """
@@ -74,7 +74,7 @@ class StarTable:
         return {label.lower(): label for label in reversed(list(self.columns))}
 
     def spelling(self, label: str) -> str:
-        """Return a label as this table spells it; one that it lacks stays as it is."""
+        """Return a label as this table spells it; a label that it lacks is returned unchanged."""
         return label if label in self.columns else self._spellings.get(label.lower(), label)
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class StarTable:
 
     @property
     def place(self) -> str:
-        """File and table, as messages name them."""
+        """File and table, as named in messages."""
         return f"{self.source}, table {self.name or 'without a name'}"
 
     def error(self, problem: str, *, row: int | None = None) -> InputError:
@@ -91,7 +91,7 @@ class StarTable:
         return InputError(f"{where}: {problem}")
 
     def strings(self, label: str) -> Sequence[str]:
-        """Cells of a column; raises InputError when the column is missing."""
+        """Return the cells of a column; raises InputError when the column is missing."""
         try:
             return self.columns[self.spelling(label)]
         except KeyError:
@@ -105,22 +105,22 @@ class StarTable:
         return None if is_unset(cell) else cell
 
     def is_stated(self, label: str) -> bool:
-        """Whether a column has a value in any row."""
+        """Return whether a column has a value in any row."""
         return label in self and not all(map(is_unset, self.strings(label)))
 
     def unset_rows(self, label: str) -> list[int]:
-        """Rows whose cell has no value; none of them where the column is missing."""
+        """Return the rows whose cell has no value; no row where the column is missing."""
         return (
             [row for row, cell in enumerate(self.strings(label)) if is_unset(cell)] if label in self else []
         )
 
     def floats(self, label: str, *, default: float | None = None) -> Float[Array, "rows"]:
-        """Column as finite numbers.
+        """Return a column as finite numbers.
 
         Parameters
         ----------
         default
-            What a missing column, and a cell without a value, stand for; None: both raise an InputError.
+            Value of a missing column, and of a cell without a value; None: both raise InputError.
         """
         if label not in self and default is not None:
             return np.full(len(self), default, dtype=np.float64)
@@ -142,12 +142,12 @@ class StarTable:
         return values
 
     def ints(self, label: str, *, default: int | None = None) -> Int[Array, "rows"]:
-        """Column as whole numbers (``3`` or ``3.000``)."""
+        """Return a column as integers (``3`` or ``3.000``)."""
         values = self.floats(label, default=None if default is None else float(default))
         rounded = np.rint(values)
         wrong = (rounded != values) | (np.abs(rounded) > 2**53)
         if wrong.any():
-            raise self._bad(label, int(np.argmax(wrong)), "a whole number")
+            raise self._bad(label, int(np.argmax(wrong)), "an integer")
         whole: Array = rounded.astype(np.int64)
         return whole
 
@@ -169,7 +169,7 @@ class StarTable:
         return values
 
     def vectors(self, label: str, length: int | None = None) -> Float[Array, "rows n"]:
-        """Column of vectors of one length (`length`, or that of the first row)."""
+        """Return a column of vectors of one length (`length`, or that of the first row)."""
         rows = [self._vector(label, row, cell.strip()) for row, cell in enumerate(self.strings(label))]
         expected = length if length is not None else (len(rows[0]) if rows else 0)
         for row, values in enumerate(rows):
@@ -201,7 +201,7 @@ def _numbers(cells: Sequence[str]) -> Float[Array, "n"]:
 
 
 def is_usable(values: Float[Array, "*n"]) -> Bool[Array, "*n"]:
-    """Whether numbers are finite, and small enough for products of a few of them."""
+    """Return whether numbers are finite, and small enough for products of a few of them."""
     usable: Array = np.abs(values) <= LARGEST_NUMBER
     return usable
 
@@ -215,16 +215,16 @@ def _is_number(cell: str) -> bool:
 
 
 def format_floats(values: Float[Array, "n"] | Sequence[float], decimals: int = 6) -> list[str]:
-    """Fixed-point cells; a negative zero loses its sign."""
+    """Return numbers as fixed-point cells; a negative zero loses its sign."""
     pattern = f"%.{decimals}f"
     rounded = (
         np.round(np.asarray(values, dtype=np.float64), decimals) + 0.0
-    )  # adding zero takes the sign of -0
+    )  # adding zero removes the sign of -0
     return [pattern % value for value in rounded.tolist()]
 
 
 def format_vectors(
     rows: Float[Array, "rows n"], formatter: Callable[[float], str] = "{:.12g}".format
 ) -> list[str]:
-    """Cells of the form ``[a,b,c]``, without white space, 12 significant digits."""
+    """Return cells of the form ``[a,b,c]``, without white space, with 12 significant digits."""
     return ["[" + ",".join(formatter(float(value)) for value in row) + "]" for row in rows]

@@ -83,16 +83,16 @@ class ImageValues:
 
         Rows without such a vector are left out, and have zeros. Raises InputError when the column is missing.
         """
-        found: list[Array | None] = []
+        rows: list[Array | None] = []
         for row in range(len(self.table.strings(label))):
             try:
-                found.append(self.table.vector(label, row))
+                rows.append(self.table.vector(label, row))
             except InputError:
-                found.append(None)
-        lengths = [len(vector) for vector in found if vector is not None]
+                rows.append(None)
+        lengths = [len(vector) for vector in rows if vector is not None]
         n = length if length is not None else max(set(lengths), key=lengths.count, default=0)
-        values = np.zeros((len(found), n))
-        for row, vector in enumerate(found):
+        values = np.zeros((len(rows), n))
+        for row, vector in enumerate(rows):
             if vector is None or len(vector) != n:
                 cell = self.table.value(label, row)[:60]
                 self.leave_out(row, f"{label} is {cell!r}, which is not a vector of {n} numbers")

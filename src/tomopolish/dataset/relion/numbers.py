@@ -53,8 +53,8 @@ def positive(table: StarTable, label: str, row: int) -> float:
     return value
 
 
-def whole(table: StarTable, label: str, row: int) -> int:
-    """One cell as a positive whole number; raises InputError naming it."""
+def positive_integer(table: StarTable, label: str, row: int) -> int:
+    """Return a cell as a positive integer; raises InputError, which names it."""
     value = positive(table, label, row)
     if not value <= LARGEST or value != int(value):
         raise table.error(

@@ -114,7 +114,7 @@ def read_optimisation_set(
                     folders=searched_folders(named, path, working_directory),
                 )
                 table = table.with_columns({label: [rebased(named, path, working_directory)]})
-    found = OptimisationSet(
+    files = OptimisationSet(
         paths=paths,
         table=table,
         working_directory=working_directory,
@@ -122,7 +122,7 @@ def read_optimisation_set(
         named={c: file for c, file in names.items() if c in ROLES},
     )
     given = {c: p for c, p in components.items() if p is not None}
-    return found.updated(
+    return files.updated(
         {c: working_directory / p for c, p in given.items()},
         {c: _named_by_option(p, OPTIONS[c], working_directory) for c, p in given.items()},
     )

@@ -22,7 +22,7 @@ from tomopolish.dataset.images import (
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.relion.image_values import FEWEST, LARGEST_NUMBER, ImageValues
-from tomopolish.dataset.relion.numbers import number, positive, source_of, value_or, whole
+from tomopolish.dataset.relion.numbers import number, positive, positive_integer, source_of, value_or
 from tomopolish.dataset.relion.projections import has_projections, read_projections
 from tomopolish.dataset.relion.required import Needed, missing_columns
 from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
@@ -244,7 +244,7 @@ def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformati
         )
     width, height = (
         # A linear warp has no grid.
-        value_or(3, partial(whole, general, label, row), only_if=model == "linear")
+        value_or(3, partial(positive_integer, general, label, row), only_if=model == "linear")
         for label in DEFORMATION_GRID
     )
     expected = {"linear": 3, "spline": 8 * width * height}.get(model)

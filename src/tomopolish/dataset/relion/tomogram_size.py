@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.dataset.relion.numbers import number, whole
+from tomopolish.dataset.relion.numbers import number, positive_integer
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable
 from tomopolish.shapes import Float
@@ -53,14 +53,14 @@ class TomogramSize:
 def read_tomogram_size(general: StarTable, row: int, image_size_px: tuple[int, int]) -> TomogramSize:
     """Read the size of a tomogram; along axes without one it is about that of the images, and even.
 
-    Raises InputError naming the cell when a size is no whole number.
+    Raises InputError naming the cell when a size is no positive_integer number.
     """
     edges = (*image_size_px, min(image_size_px))
     sizes, is_assumed = [], []
     for label, edge in zip(SIZES, edges, strict=True):
         assumed = number(general, label, row, default=0.0) <= 0
         is_assumed.append(assumed)
-        sizes.append(2 * max(edge // 2, 1) if assumed else whole(general, label, row))
+        sizes.append(2 * max(edge // 2, 1) if assumed else positive_integer(general, label, row))
     w, h, d = sizes
     x, y, z = is_assumed
     return TomogramSize(px=(w, h, d), is_assumed=(x, y, z))
