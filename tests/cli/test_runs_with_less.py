@@ -102,7 +102,7 @@ def test_results_are_those_of_the_project_that_has_everything(
     said = " ".join(capsys.readouterr().err.split())
     for part in (
         "rlnTomoSizeZ not set",
-        "voltage is 300, which counts",
+        "voltage is 300, which is used",
         "mask.mrc: the header's pixel size of 1",
     ):
         assert said.count(part) == 1, said

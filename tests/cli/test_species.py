@@ -125,7 +125,7 @@ def test_a_yaml_file_lists_species_and_a_tomogram_may_lack_one(
     assert re.search(r"^TS_01 +5 .*\nTS_02 +11 ", captured.out, re.MULTILINE)
     assert run(command) == 0
     captured = capsys.readouterr()
-    assert "stay as they are" not in captured.err
+    assert "remain unchanged" not in captured.err
     assert re.search(r"^small +40 +1 +6$", captured.out, re.MULTILINE)
     small = open_dataset(tmp_path / "o/small/optimisation_set.star")
     assert small.tomogram_names == ("TS_02",)

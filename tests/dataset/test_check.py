@@ -363,7 +363,7 @@ CASES = {
     ),
     "half map with NaN": Case(
         one_nan_voxel,
-        ("ref_half1.mrc", "not finite", "reconstruct it again"),
+        ("ref_half1.mrc", "not finite", "make it again"),
     ),
     "box smaller than the map": Case(nothing, ("--b 40", "ref_half1.mrc", "48 px", "crop"), box=40),
     "odd box": Case(nothing, ("--b 49", "even", "give --b 50"), box=49),
@@ -461,7 +461,7 @@ WARNINGS = {
         ("all particles are in half set 2",),
     ),
     "no orientations": Case(
-        lambda: drop_column(PARTICLES, "particles", "rlnAngleRot"), ("rlnAngleRot missing, taken as 0",)
+        lambda: drop_column(PARTICLES, "particles", "rlnAngleRot"), ("rlnAngleRot missing, assumed to be 0",)
     ),
     "equal half maps": Case(
         lambda: Path("ref_half2.mrc").write_bytes(Path("ref_half1.mrc").read_bytes()),

@@ -65,4 +65,4 @@ def test_exports_say_what_they_assume(project: Path, capsys: pytest.CaptureFixtu
         set_column("tomograms.star", "global", label, "0")
     assert run(["export", "--i", "optimisation_set.star", "--o", "out"]) == 0
     said = capsys.readouterr()
-    assert "points for other programs count" in " ".join((said.out + said.err).split())
+    assert "points for other programs" in " ".join((said.out + said.err).split())

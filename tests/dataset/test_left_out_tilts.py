@@ -229,7 +229,7 @@ def test_reconstruct_and_evaluate_leave_out_the_same_images(damaged: Outcome) ->
     said = " ".join(err.getvalue().split())
     for name in ("TS_01", "TS_02", "TS_03", "TS_06", "TS_07"):
         assert f"of {name} {'is' if name in ('TS_01', 'TS_02') else ''}" in said
-    assert "wild pixels in tilt images 2, 8 of TS_04" in said
+    assert "outlier pixels in tilt images 2, 8 of TS_04" in said
     assert "TS_05: the result has 8 tilt images, the truth 11" in said
 
 

@@ -286,7 +286,7 @@ def test_folders_name_the_file_in_them_that_is_meant(project: Path) -> None:
         InputError, match=f"--i {job}: this is a folder; give .*{job}/run_optimisation_set.star"
     ):
         open_dataset(job)
-    assert "no file that is named like a mask" in refusal(mask=str(job))
+    assert "no file named like a mask" in refusal(mask=str(job))
 
 
 def test_missing_files_are_named_as_typed_and_with_where_they_were_looked_for(project: Path) -> None:
@@ -358,7 +358,7 @@ def test_all_missing_columns_of_the_tomogram_set_are_named_at_once(project: Path
         loaded()
     said = str(caught.value)
     assert "rlnTomoTiltSeriesPixelSize and rlnVoltage (from Import)" in said
-    assert "rlnTomoHand (from Import; -1 where the defocus falls with depth" in said
+    assert "rlnTomoHand (from Import; -1 where defocus decreases with depth" in said
 
 
 @pytest.mark.parametrize("cell", ["0", "2", "-0.5", "right", "?"])

@@ -37,7 +37,7 @@ FAULTS: dict[str, tuple[Callable[[], None], str]] = {
     "one without": (lambda: set_cell(PARTICLES, TABLE, NAME, 3, ""), "row 4: rlnTomoParticleName is ''"),
     "joined sets": (
         lambda: rename("a/1", "a/2", "a/3", "a/1", "a/2", "a/3"),
-        "row 4: rlnTomoParticleName 'a/1' is that of row 1, too",
+        "row 4: rlnTomoParticleName 'a/1' is also that of row 1",
     ),
     "one name for all": (lambda: set_column(PARTICLES, TABLE, NAME, "ribosome"), "row 2: .* that of row 1"),
     "spaces": (lambda: rename("p 1", "p 2", "p 3", "p 4", "p 5", "p 6"), "row 1: .* has spaces"),

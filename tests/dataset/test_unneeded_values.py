@@ -215,7 +215,7 @@ def test_a_column_with_some_values_only_is_said_once(project: Path) -> None:
     edit(SERIES, "TS_01", lambda t: t.with_columns({"rlnCtfBfactor": cells}))
     series, _ = opened().load("TS_01")
     assert series.ctf.bfactor_angstrom2[:3].tolist() == [12, 0, 14]
-    assert warnings() == ["tomogram TS_01: rlnCtfBfactor is not set in every row; taken as 0 in the others"]
+    assert warnings() == ["tomogram TS_01: rlnCtfBfactor is not set in every row; 0 is assumed in the others"]
 
 
 def test_cells_that_count_still_need_a_value(project: Path) -> None:
@@ -266,7 +266,7 @@ def test_of_two_values_the_tomograms_counts(project: Path, label: str) -> None:
     copy_row(TOMOGRAMS, "global", 0, rlnTomoName="TS_02", rlnTomoTiltSeriesStarFile=f"./{SERIES}")
     copy_row(PARTICLES, "particles", 1, rlnTomoName="TS_02", rlnTomoParticleName="TS_02/1")
     (sentence,) = warnings()  # one for both tomograms
-    assert "tomograms TS_01, TS_02: the " + says + " which counts" in sentence
+    assert "tomograms TS_01, TS_02: the " + says + " which is used" in sentence
     assert f"{PARTICLES}, table optics, row 1, says {cell}" in sentence
     assert opened().load("TS_01")[0].microscope == plain.microscope
 
@@ -278,7 +278,7 @@ def test_values_that_only_the_particles_state_count(project: Path, label: str) -
     series = opened().load("TS_01")[0]
     assert series.microscope == plain.microscope and series.pixel_size_angstrom == 4
     (sentence,) = warnings()
-    assert f"{label} not set in {TOMOGRAMS}" in sentence and "table optics counts" in sentence
+    assert f"{label} not set in {TOMOGRAMS}" in sentence and "table optics is used" in sentence
     drop_column(PARTICLES, "optics", label)
     with pytest.raises(InputError, match=f"{TOMOGRAMS}, table global: the column {label} is missing"):
         warnings()
@@ -318,7 +318,7 @@ def test_angles_and_origins_of_some_particles_only_are_said_once(project: Path) 
         for label in ("rlnAnglePsi", "rlnOriginYAngst")
     ]
     set_column(PARTICLES, "particles", "rlnAnglePsi", "nan")
-    assert any("rlnAnglePsi missing, taken as 0" in sentence for sentence in warnings())
+    assert any("rlnAnglePsi missing, assumed to be 0" in sentence for sentence in warnings())
 
 
 def test_the_table_with_tilt_images_may_have_any_name_in_a_file_of_its_own(project: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_header_may_leave_the_pixel_size_unset(project: Path, name: str) -> No
     assert sentence.startswith(f"{name}: the header's pixel size of 1 Å") and REFERENCES[name] in sentence
     set_header(name, 4.15)  # 3.75 %
     (sentence,) = warnings()
-    assert sentence.startswith(f"{name}: the header says 4.1500 Å/px") and "4.0000, which counts" in sentence
+    assert sentence.startswith(f"{name}: the header says 4.1500 Å/px") and "4.0000, which is" in sentence
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -376,7 +376,7 @@ def test_images_of_another_pixel_size(project: Path) -> None:
         set_header(stack, unset)
         assert warnings() == []
     set_header(stack, 3.9)
-    assert warnings() == ["tomogram TS_01: the tilt images' header says 3.9 Å/px, the set 4, which counts"]
+    assert warnings() == ["tomogram TS_01: the tilt images' header says 3.9 Å/px, the set 4, which is used"]
     set_header(stack, 8.0)
     with pytest.raises(
         InputError, match=r"have 8.0000 Å/px \(binned 2 times\), but the set says 4.0000.*give the images"
@@ -398,7 +398,7 @@ def test_tomograms_of_other_pixel_sizes(project: Path, size: str, says: str | No
         with pytest.raises(InputError, match=f"TS_02 has 4.4 Å/px.*{says}"):
             warnings()
         return
-    found = [sentence for sentence in warnings() if "which counts" not in sentence]
+    found = [sentence for sentence in warnings() if "which is used" not in sentence]
     assert [says is not None and says in sentence for sentence in found] == [True] * (says is not None)
 
 

@@ -20,7 +20,7 @@ CONSTANT = "the image is constant"
 NOT_FINITE = "the image has too few pixels that are finite numbers"
 GIVE_STACK = "give the stack that belongs to this table"
 INSTEAD_OF_PLACEHOLDERS = (
-    "name the real tilt images (WarpTools exports particles with dummy_tiltseries.mrc instead; sets for "
+    "name the real tilt images (WarpTools exports particles with dummy_tiltseries.mrc instead, and sets for "
     "real stacks come from warptomo2relion, of Python's reliontomotools, or from RELION 5)"
 )
 """Remedy for placeholders in place of images."""

@@ -173,5 +173,5 @@ def _finite(header: MrcFile, working_directory: Path) -> Float32[Array, "s s s"]
         total = np.sum(volume, dtype=np.float64)
     if not np.isfinite(total):
         shown = shown_path(header.path, working_directory)
-        raise InputError(f"{shown}: the map contains values that are not finite; reconstruct it again")
+        raise InputError(f"{shown}: the map contains values that are not finite; make it again")
     return volume

@@ -147,7 +147,7 @@ class StarTable:
         rounded = np.rint(values)
         wrong = (rounded != values) | (np.abs(rounded) > 2**53)
         if wrong.any():
-            raise self._bad(label, int(np.argmax(wrong)), "an integer")
+            raise self._bad(label, int(np.argmax(wrong)), "a whole number")
         whole: Array = rounded.astype(np.int64)
         return whole
 

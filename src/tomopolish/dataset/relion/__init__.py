@@ -1,1 +1,1 @@
-"""RELION's STAR files of both dialects: which tables and labels hold what."""
+"""RELION's STAR files of both dialects: their tables and labels."""

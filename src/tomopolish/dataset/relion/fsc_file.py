@@ -2,8 +2,8 @@
 
 See docs/conventions.md, References and weights.
 
-What counts is the number of each shell and its value. The resolution columns repeat the shell's number for
-some pixel size, which need not be that of the tilt series: a map may have been calibrated in between.
+Only the number of each shell and its value are used. The resolution columns repeat the shell's number for
+a pixel size that may differ from the tilt series': a map may have been calibrated in between.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _INSTEAD = (
     "rlnFourierShellCorrelationMaskedMaps",
     "rlnFourierShellCorrelationUnmaskedMaps",
 )
-"""Curves that count where there is no corrected one, the best first."""
+"""Curves that are used where there is no corrected one, the best first."""
 
 
 _LEAST = 1e-12
@@ -57,9 +57,9 @@ class FscCurve:
     Attributes
     ----------
     values
-        By shell of a box of `box_px` at the tilt series' pixel size: shells 0 … box_px/2.
+        FSC by shell of a box of `box_px` at the tilt series' pixel size: shells 0 … box_px/2.
     remarks
-        Sentences that say what reading it had to assume.
+        Sentences on assumptions that were made on reading.
     """
 
     values: Float[Array, "shells"]
@@ -68,24 +68,24 @@ class FscCurve:
 
 
 def read_fsc(path: Path, *, shown_as: str, map_px: int, pixel_size_angstrom: float) -> FscCurve:
-    """Read an FSC curve.
+    """Return an FSC curve.
 
     Parameters
     ----------
     shown_as
-        How messages name the file.
+        Name of the file in messages.
     map_px, pixel_size_angstrom
         Edge of the maps that it belongs to, and the tilt series' pixel size.
 
     Raises
     ------
     InputError
-        When the file is missing, or holds no curve.
+        When the file is missing, or contains no curve.
     """
     table, label = _curve_in(read_star(path, shown_as=shown_as), path)
     remarks = []
     if label != CORRECTED_FSC:
-        remarks.append(f"{table.place}: {CORRECTED_FSC} is missing; {table.spelling(label)} counts")
+        remarks.append(f"{table.place}: {CORRECTED_FSC} is missing; {table.spelling(label)} is used")
     frequencies = _frequencies(table)
     shells = _shells(table, frequencies)
     values = _values(table, label, shells)
@@ -98,7 +98,7 @@ def read_fsc(path: Path, *, shown_as: str, map_px: int, pixel_size_angstrom: flo
 
 
 def _curve_in(star: StarFile, path: Path) -> tuple[StarTable, str]:
-    """Return the table that holds a curve, and the label of the column that counts."""
+    """Return the table that contains a curve, and the label of the column that is used."""
     tables = [table for table in star.tables if table.name.lower() == FSC_TABLE] or list(star.tables)
     for label in (CORRECTED_FSC, *_INSTEAD):
         for table in tables:
@@ -110,7 +110,7 @@ def _curve_in(star: StarFile, path: Path) -> tuple[StarTable, str]:
 
 
 def _frequencies(table: StarTable) -> Float[Array, "rows"] | None:
-    """Frequency of each row in 1/Å, or None where no column states one that makes sense."""
+    """Return the frequency of each row in 1/Å, or None where no column has sensible ones."""
     for label in (FREQUENCY, RESOLUTION):
         if label not in table:
             continue
@@ -127,9 +127,9 @@ def _frequencies(table: StarTable) -> Float[Array, "rows"] | None:
 
 
 def _shells(table: StarTable, frequencies: Float[Array, "rows"] | None) -> Int[Array, "rows"]:
-    """Return the number of each row's shell: as stated, else in the order of the frequencies or rows."""
+    """Return each row's shell number: as stated, or in the order of the frequencies or rows."""
     if len(table) < 3:
-        raise table.error(f"the curve has {len(table)} shells, which is no FSC; give a postprocess.star")
+        raise table.error(f"the curve has {len(table)} shells, which is not an FSC; give a postprocess.star")
     if table.is_stated(SHELL):
         shells = table.ints(SHELL)
         wrong = (shells < 0) | (shells > LARGEST)
@@ -141,7 +141,7 @@ def _shells(table: StarTable, frequencies: Float[Array, "rows"] | None) -> Int[A
     shells = np.arange(len(table))
     if frequencies is None:
         return shells
-    # Frequencies rise by the same step; the first says which shell the table begins with.
+    # Frequencies rise in equal steps; the first determines the first shell of the table.
     rising = np.sort(frequencies)
     step, first = np.polyfit(shells[1:], rising[1:], 1)
     if step > 0 and np.abs(rising[1:] - first - step * shells[1:]).max() < step and first / step < LARGEST:
@@ -150,9 +150,9 @@ def _shells(table: StarTable, frequencies: Float[Array, "rows"] | None) -> Int[A
 
 
 def _values(table: StarTable, label: str, shells: Int[Array, "rows"]) -> Float[Array, "shells"]:
-    """Return the curve from shell 0 on; a shell without a value gets it from its neighbours.
+    """Return the curve from shell 0 on; missing values are interpolated between shells.
 
-    Shell 0 is 1 and a curve that ends early 0 beyond. Raises InputError naming a value that is none.
+    Shell 0 is 1, and a curve that ends early is 0 beyond. Raises InputError, which names an invalid value.
     """
     values = table.floats(label, default=0.0)
     if (np.abs(values) > 1.01).any():
@@ -171,7 +171,7 @@ def _values(table: StarTable, label: str, shells: Int[Array, "rows"]) -> Float[A
 def _stated_pixel_size(
     shells: Int[Array, "rows"], frequencies: Float[Array, "rows"] | None, box_px: int
 ) -> float | None:
-    """Pixel size to which the frequencies belong; None where they do not belong to any."""
+    """Return the pixel size to which the frequencies belong; None where they belong to none."""
     if frequencies is None:
         return None
     usable = (shells > 0) & (frequencies > 0)
@@ -183,13 +183,13 @@ def _stated_pixel_size(
 def _other_sampling(
     box_px: int, stated_angstrom: float, map_px: int, pixel_size_angstrom: float
 ) -> tuple[int, str]:
-    """Return the box to which the shells belong at the tilt series' pixel size, and what to say of it."""
+    """Return the box to which the shells belong at the tilt series' pixel size, and a remark on it."""
     here_px = 2 * round(box_px * stated_angstrom / pixel_size_angstrom / 2)
     alike = math.isclose(stated_angstrom, pixel_size_angstrom, rel_tol=ALIKE)
     if alike or box_px == map_px or not 6 <= here_px <= LARGEST:
         return box_px, (
             f"the resolution belongs to {stated_angstrom:.5g} Å/px, but the tilt series have "
-            f"{pixel_size_angstrom:.5g}; the shells' numbers and values count"
+            f"{pixel_size_angstrom:.5g}; only the shells' numbers and values are used"
         )
     return here_px, (
         f"the curve belongs to a box of {box_px} px at {stated_angstrom:.5g} Å/px, so that its shells are "
@@ -198,18 +198,18 @@ def _other_sampling(
 
 
 def _to_box(values: Float[Array, "shells"], box_px: int) -> Float[Array, "n"]:
-    """Cut a curve at the box's last shell, or let it go on at 0 up to there."""
+    """Return a curve that is cut at the box's last shell, or continued with 0 up to it."""
     count = box_px // 2 + 1
     return np.pad(values[:count], (0, max(0, count - len(values))))
 
 
 def read_curves(path: Path) -> tuple[dict[str, Float[Array, "shells"]], float]:
-    """Read the curves that `write_fsc` wrote, and the maps' pixel size in Å; raises InputError."""
+    """Return the curves of a file from `write_fsc`, and the maps' pixel size in Å; raises InputError."""
     table = read_star(path).table(FSC_TABLE)
     curves = {name: table.floats(label) for name, label in _CURVES.items() if label in table}
     shell = len(table) - 1
     if shell < 1 or "corrected" not in curves:
-        raise table.error("this is no FSC curve: it needs several shells of corrected values")
+        raise table.error("this is not an FSC curve, which has several shells of corrected values")
     return curves, float(table.floats(RESOLUTION)[shell]) * shell / (2 * shell)
 
 

@@ -1,4 +1,4 @@
-"""Values of single tilt images from their table; a row without a value that only it needs costs its image."""
+"""Values of single tilt images from their table; an image whose row lacks such a value is left out."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from tomopolish.shapes import Float, Int
 Array = np.ndarray
 
 FEWEST = 2
-"""Images without which nothing can be refined."""
+"""Minimum number of images for a refinement."""
 
 LARGEST_NUMBER = 1e7
-"""Largest angle, shift or element of a matrix: single precision does not reach beyond it."""
+"""Largest angle, shift or element of a matrix, within the range of single precision."""
 
 
 @dataclass(kw_only=True)
 class ImageValues:
-    """Reads columns of a tilt series' table and collects the rows that cannot be used.
+    """Reads columns of a tilt series' table and records the rows that cannot be used.
 
     Attributes
     ----------
     reasons
-        Row → why its image is left out; the first reason for each.
+        Row → reason why its image is left out; the first reason for each.
     """
 
     table: StarTable
     reasons: dict[int, str] = field(default_factory=dict)
 
     def leave_out(self, row: int, reason: str) -> None:
-        """Note that a row (from 0) cannot be used."""
+        """Record that a row (from 0) cannot be used."""
         self.reasons.setdefault(row, reason)
 
     def leave_out_numbers(self, numbers: Iterable[int] | Int[Array, "n"], reason: str) -> None:
-        """Note that rows, by their numbers from 1, cannot be used; numbers beyond the last row do nothing."""
+        """Record that rows, by number from 1, cannot be used; numbers beyond the last row are ignored."""
         for number in numbers:
             if number <= len(self.table):
                 self.leave_out(int(number) - 1, reason)
@@ -54,10 +54,10 @@ class ImageValues:
         default: float | None = None,
         lacking: float = 0.0,
     ) -> Float[Array, "F"]:
-        """Column as finite numbers from `least` (None: −`most`) to `most`.
+        """Return a column as finite numbers from `least` (None: −`most`) to `most`.
 
-        Rows without such a number are left out, and have the value `lacking`. Where there is a default, a
-        missing column has it, and so have cells that say that there is no value.
+        Rows without such a number are left out, and have the value `lacking`. A default is used for a missing
+        column, and for cells that say that there is no value.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class ImageValues:
         return values
 
     def vectors(self, label: str, length: int | None) -> Float[Array, "F n"]:
-        """Column of vectors of one length (None: that of most rows).
+        """Return a column of vectors of one length (None: that of most rows).
 
         Rows without such a vector are left out, and have zeros. Raises InputError when the column is missing.
         """
@@ -108,7 +108,7 @@ class ImageValues:
         Raises
         ------
         InputError
-            When fewer than `FEWEST` can be used; it names the first that cannot.
+            When fewer than `FEWEST` can be used; the message names the first that cannot.
         """
         rows = sorted(self.reasons)
         usable = len(self.table) - len(rows)
@@ -122,7 +122,7 @@ class ImageValues:
 
 
 def _number(cell: str) -> float:
-    """Read a cell; NaN where it holds no number."""
+    """Return the number in a cell; NaN where there is none."""
     try:
         return float(cell)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Which of RELION's many STAR files a file is: for sentences about one that stands in another's place.
+"""Recognition of the many kinds of STAR files, for messages about files of the wrong kind.
 
-The signatures are labels and names of tables that RELION's documentation and the files of public data sets
-show; a file of an unknown kind is described by its tables.
+The signatures are labels and names of tables in RELION's documentation and in public data sets; a file of an
+unknown kind is described by its tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMPONENTS = (
     "rlnTomoReferenceMaskFile",
     "rlnTomoReferenceFscFile",
 )
-"""Columns of an optimisation set, of which it has at least one."""
+"""Columns of optimisation sets, which have at least one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,11 @@ class StarKind:
     Attributes
     ----------
     description
-        With its article: "an optimisation set".
+        Description with its article: "an optimisation set".
     option
-        The option that takes such a file, or "".
+        Option for such a file, or "".
     remedy
-        How the user gets from such a file to what is needed, or "".
+        Remedy: how to obtain the needed file, or "".
     """
 
     description: str
@@ -55,11 +55,11 @@ PICKS = StarKind(
     remedy="run Extract subtomos and 3D auto-refine first",
 )
 RELION_3_SUBTOMOGRAMS = StarKind(
-    description="a list of subtomograms as RELION 3 and Warp's 3D export have it, without rlnTomoName",
+    description="a list of subtomograms of RELION 3 or Warp's 3D export, without rlnTomoName",
     remedy="import tilt series and coordinates into RELION 5 and run Extract subtomos and 3D auto-refine",
 )
 WARP_PICKS = StarKind(
-    description="a list of positions for Warp (rlnMicrographName holds .tomostar files)",
+    description="a list of positions for Warp (with .tomostar files in rlnMicrographName)",
     remedy="export particles with WarpTools ts_export_particles and refine them in RELION first",
 )
 IMAGES_2D = StarKind(
@@ -73,12 +73,12 @@ MODEL = StarKind(description="the model file of a refinement or classification",
 
 
 def kind_of(star: StarFile) -> StarKind | None:
-    """Recognise a STAR file; None where it is of no kind that is known."""
+    """Return the kind of a STAR file; None where it is unknown."""
     return next((kind for kind, matches in _SIGNATURES if matches(star)), None)
 
 
 def described(star: StarFile) -> str:
-    """Say what a STAR file is: its kind, or else the tables and columns that it has."""
+    """Return a description of a STAR file: its kind, or its tables and columns."""
     kind = kind_of(star)
     if kind is not None:
         return kind.description
@@ -90,7 +90,7 @@ def described(star: StarFile) -> str:
 
 
 def _has(*labels: str, without: tuple[str, ...] = ()) -> Callable[[StarFile], bool]:
-    """Match a file of which some table has all of `labels` and none of `without`."""
+    """Return a test whether any table of a file has all of `labels` and none of `without`."""
 
     def matches(star: StarFile) -> bool:
         return any(
@@ -128,7 +128,7 @@ def _is_warp_picks(star: StarFile) -> bool:
 
 
 def _is_picks(star: StarFile) -> bool:
-    """Whether there are positions in tomograms, but neither half sets nor optics."""
+    """Return whether there are positions in tomograms, but neither half sets nor optics."""
     return "optics" not in star and any(
         _has_positions(table) and "rlnRandomSubset" not in table for table in star.tables
     )

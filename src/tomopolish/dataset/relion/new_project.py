@@ -1,4 +1,4 @@
-"""Writing a project from nothing, in either dialect: what a simulation hands out."""
+"""Writer of a new project in either dialect, for simulations."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _FILES = {
 class NewProjectWriter:
     """Writes the STAR files and maps of a new project; tomograms are added one at a time.
 
-    Tomogram and particle sets are written by `finish`; the image stacks are the caller's affair and belong
-    at `STACK_NAME`. For a further `species` in the tomograms of a project, its particles and references are
-    written into a folder of their own; its optimisation set names the project's tomograms.
+    Tomogram and particle sets are written by `finish`; the caller writes the image stacks to `STACK_NAME`. A
+    further `species` in the tomograms of a project has a folder for its particles and references; its
+    optimisation set names the project's tomograms.
     """
 
     def __init__(self, folder: Path, dialect: Dialect, species: str | None = None) -> None:
@@ -45,7 +45,7 @@ class NewProjectWriter:
         self._species = species
         self._dialect = dialect
         self._general: Columns = {}
-        self._series: list[StarTable] = []  # RELION 4 only: they go into the set's own file
+        self._series: list[StarTable] = []  # RELION 4 only: they are written into the set's own file
         self._particles: Columns = {}
         self._optics: StarTable | None = None
         self._named: dict[str, list[str]] = {}
@@ -58,14 +58,14 @@ class NewProjectWriter:
         nominal_angles_degrees: Float[Array, "F"],
         box_px: int,
     ) -> None:
-        """Take a tomogram with its particles; all tomograms must share their optics groups.
+        """Add a tomogram with its particles; all tomograms must share their optics groups.
 
         Parameters
         ----------
         nominal_angles_degrees
-            Tilt angles as the stage states them, file order.
+            Tilt angles of the stage, file order.
         box_px
-            Size of the particle images that the optics table states.
+            Size of the particle images, for the optics table.
         """
         table = self._table(series.name, _tilt_columns(series, nominal_angles_degrees, self._dialect))
         if self._dialect is Dialect.RELION_5:
@@ -76,7 +76,7 @@ class NewProjectWriter:
         self.add_particles(series, particles, box_px=box_px)
 
     def add_particles(self, series: TiltSeries, particles: Particles, *, box_px: int) -> None:
-        """Take the particles alone, of a tomogram that the project's first species has added."""
+        """Add only the particles, in a tomogram of the project's first species."""
         _extend(self._particles, _particle_columns(series, particles, self._dialect))
         self._optics = self._table("optics", _optics_columns(series, particles.optics_groups, box_px))
 
@@ -93,7 +93,7 @@ class NewProjectWriter:
             write_star(self._path("fsc"), [table])
 
     def finish(self) -> Path:
-        """Write the sets; the optimisation set, whose path this returns, comes last and names the others."""
+        """Write the sets, and last the optimisation set, which names the others; returns its path."""
         particle_tables = [self._optics] if self._optics is not None else []
         particle_tables.append(self._table("particles", self._particles))
         if self._dialect is Dialect.RELION_5:
@@ -213,7 +213,7 @@ def _particle_columns(series: TiltSeries, particles: Particles, dialect: Dialect
 
 
 def _euler_angles_degrees(rotations: Float[Array, "P 3 3"]) -> Float[Array, "P 3"]:
-    """(rot, tilt, psi) of rotations; psi is 0 where rot and psi turn about the same axis."""
+    """Return (rot, tilt, psi) of rotations; psi is 0 where rot and psi turn about the same axis."""
     E = rotations
     tilt = np.arccos(np.clip(E[:, 2, 2], -1, 1))
     parallel = np.hypot(E[:, 2, 0], E[:, 2, 1]) < 1e-9

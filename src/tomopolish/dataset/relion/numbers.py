@@ -1,4 +1,4 @@
-"""Single cells as numbers; one that cannot be used is refused by file, table, row and label."""
+"""Single cells as numbers; errors name file, table, row and label."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tomopolish.errors import InputError
 T = TypeVar("T")
 
 LARGEST = 1_000_000
-"""No count, and no edge of a tomogram in px, is larger."""
+"""Limit of counts, and of a tomogram's edge in px."""
 
 SMALLEST = 1e-6
-"""No pixel size in Å is smaller; what is divided by such a number still is a number."""
+"""Smallest pixel size in Å; quotients by such numbers are finite."""
 
 
 def number(table: StarTable, label: str, row: int, default: float | None = None) -> float:
-    """One cell as a finite number.
+    """Return a cell as a finite number.
 
     Parameters
     ----------
     default
-        What a missing column, or a cell without a value, stands for; None: both raise an InputError.
+        Value of a missing column, or a cell without a value; None: both raise InputError.
     """
     if default is not None and table.stated(label, row) is None:
         return default
@@ -42,7 +42,7 @@ def number(table: StarTable, label: str, row: int, default: float | None = None)
 
 
 def positive(table: StarTable, label: str, row: int) -> float:
-    """One cell as a positive number of at least `SMALLEST`; raises InputError naming it."""
+    """Return a cell as a positive number of at least `SMALLEST`; raises InputError, which names it."""
     value = number(table, label, row)
     if value <= 0:
         raise table.error(f"{label} is {value:g}, but must be positive; correct the cell", row=row)
@@ -64,15 +64,15 @@ def positive_integer(table: StarTable, label: str, row: int) -> int:
 
 
 def source_of(label: str, general: StarTable, row: int, second: StarTable | None) -> tuple[StarTable, int]:
-    """Return table and row where a value is to be read.
+    """Return the table and row from which a value is read.
 
     Parameters
     ----------
     general, row
-        Where it belongs.
+        Table and row in which it belongs.
     second
-        A table whose rows are taken to speak for the first where that has no value, and where all of them
-        agree; the particles' optics groups repeat the tomograms' pixel size and microscope.
+        Table that is used where the first has no value, if all of its rows agree; the particles' optics
+        groups repeat the tomograms' pixel size and microscope.
     """
     if second is None or general.stated(label, row) is not None:
         return general, row
@@ -81,7 +81,7 @@ def source_of(label: str, general: StarTable, row: int, second: StarTable | None
 
 
 def value_or(neutral: T, read: Callable[[], T], *, only_if: bool) -> T:
-    """Return what `read` reads, or `neutral` where that raises an InputError and `only_if` allows it."""
+    """Return the value of `read()`, or `neutral` where that raises InputError and `only_if` is true."""
     try:
         return read()
     except InputError:

@@ -1,4 +1,4 @@
-"""Optimisation sets: which files belong together."""
+"""Optimisation sets: the files that belong together."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class OptimisationSet:
     Attributes
     ----------
     paths
-        Component (a key of `LABELS`) → the file found for it.
+        Component (a key of `LABELS`) → its file.
     table
-        The optimisation set as read, with components given otherwise written into it.
+        The optimisation set as read, with components from options written into it.
     working_directory
-        Where relative names begin: RELION's project folder.
+        Folder of relative names: RELION's project folder.
     source
-        The optimisation set's file, or None where all components were given one by one.
+        The optimisation set's file, or None where all components come from options.
     named
-        How the user named the components, as far as they came from outside.
+        Names of the components in the optimisation set or the options.
     """
 
     paths: Mapping[str, Path]
@@ -59,8 +59,8 @@ class OptimisationSet:
     def require(self, component: str) -> Path:
         """Return the file of a component.
 
-        Raises InputError when the data set has none, when the file is not there, or when its first bytes show
-        that it is something else.
+        Raises InputError when the data set has none, when the file is missing, or when its first bytes show
+        that it is of another kind.
         """
         if component in self.paths:
             if component in self.named:
@@ -76,13 +76,13 @@ class OptimisationSet:
         )
 
     def shown(self, component: str) -> str:
-        """Return the file of a component as messages name it."""
+        """Return the name of a component's file in messages."""
         return shown_path(self.paths[component], self.working_directory)
 
     def updated(
         self, files: Mapping[str, Path], named: Mapping[str, NamedFile] | None = None
     ) -> OptimisationSet:
-        """Return a copy with some components replaced; `named` says how the user named them."""
+        """Return a copy with some components replaced; `named` are the user's names of them."""
         names = {c: shown_path(path, self.working_directory) for c, path in files.items()}
         kept = {c: file for c, file in self.named.items() if c not in files}
         return replace(
@@ -96,9 +96,9 @@ class OptimisationSet:
 def read_optimisation_set(
     path: Path | None, components: Mapping[str, Path | None], *, working_directory: Path
 ) -> OptimisationSet:
-    """Read an optimisation set (if one is given); `components` that are not None override it.
+    """Return the files of an optimisation set, if any; `components` that are not None override it.
 
-    Raises InputError when the file is missing, is no optimisation set, or lists more than one data set.
+    Raises InputError when the file is missing, is not an optimisation set, or lists several data sets.
     """
     table, paths, names = StarTable(name="", is_loop=False), {}, {}
     if path is not None:
@@ -145,12 +145,12 @@ def _read_table(path: Path, working_directory: Path) -> StarTable:
         if any(label in table for label in LABELS.values()):
             if len(table) != 1:
                 raise table.error(
-                    f"an optimisation set has one row, this has {len(table)}; keep the one you want"
+                    f"an optimisation set has one row, this has {len(table)}; keep only one of them"
                 )
             return table
     raise wrong_star(star, role, working_directory / path, f"{role.option} {path}")
 
 
 def write_optimisation_set(path: Path, optimisation_set: OptimisationSet) -> None:
-    """Write an optimisation set atomically; raises RunError when that is impossible."""
+    """Write an optimisation set atomically; raises RunError when it cannot be written."""
     write_star(path, [optimisation_set.table])

@@ -1,4 +1,4 @@
-"""Names of particles: as stated, or made of tomogram and number where those cannot tell particles apart.
+"""Names of particles: as stated, or made of tomogram and number where those are not unique.
 
 Only trajectories need names: a trajectory set has one table per particle, named like it.
 """
@@ -23,9 +23,9 @@ class ParticleNames:
     Attributes
     ----------
     names
-        In the order of the table.
+        Names in the order of the table.
     fault
-        What is wrong with the table's own names, as the beginning of a sentence; None: they are these.
+        Fault of the table's own names, as the beginning of a sentence; None: the table's names are used.
     """
 
     names: list[str]
@@ -33,7 +33,7 @@ class ParticleNames:
 
     @property
     def remark(self) -> str | None:
-        """What to say where names were made."""
+        """Return a remark where names were made; None where they were not."""
         if self.fault is None:
             return None
         return (
@@ -42,7 +42,7 @@ class ParticleNames:
         )
 
     def require_stated(self) -> None:
-        """Raise InputError where names were made: trajectories of the input are found by name."""
+        """Raise InputError where names were made, since trajectories of the input are found by name."""
         if self.fault is not None:
             raise InputError(
                 f"{self.fault}, so that trajectories cannot be found; give every particle the {NAME} of its "
@@ -73,19 +73,19 @@ def particle_names(table: StarTable, tomograms: Sequence[str]) -> ParticleNames:
 
 
 def count_repeated(table: StarTable, labels: Sequence[str]) -> int:
-    """Count rows that equal an earlier one in these columns."""
+    """Return the number of rows that equal an earlier row in these columns."""
     cells = [table.strings(label) for label in labels if label in table]
     return len(table) - len(set(zip(*cells, strict=True)))
 
 
 def _fault(table: StarTable) -> str | None:
-    """Say why a table's own names do not tell its particles apart; None where they do."""
+    """Return why a table's own names are missing, invalid or not unique; None where they can be used."""
     if NAME not in table:
         return f": {NAME} is missing"
     names = list(table.strings(NAME))
     for row, name in enumerate(names):
         if is_unset(name):
-            return f", row {row + 1}: {NAME} is {name!r}, which is no name"
+            return f", row {row + 1}: {NAME} is {name!r}, which is not a name"
         if len(name.split()) != 1:
             return (
                 f", row {row + 1}: {NAME} {name[:60]!r} has spaces, which names of trajectories cannot have"
@@ -94,4 +94,4 @@ def _fault(table: StarTable) -> str | None:
         return None
     first: dict[str, int] = {}
     row = next(row for row, name in enumerate(names) if first.setdefault(name, row) != row)
-    return f", row {row + 1}: {NAME} {names[row][:60]!r} is that of row {first[names[row]] + 1}, too"
+    return f", row {row + 1}: {NAME} {names[row][:60]!r} is also that of row {first[names[row]] + 1}"

@@ -34,9 +34,9 @@ def optics_table(star: StarFile) -> StarTable | None:
 
 
 def read_optics_groups(optics: StarTable | None) -> tuple[OpticsGroup, ...]:
-    """Read all optics groups, in the file's order; without a table there is one, without aberrations.
+    """Return all optics groups, in the file's order; without a table, one group without aberrations.
 
-    Raises InputError when aberrations are no vectors of numbers.
+    Raises InputError when aberrations are not vectors of numbers.
     """
     if optics is None:
         return (OpticsGroup(name="all"),)
@@ -53,10 +53,10 @@ def read_optics_groups(optics: StarTable | None) -> tuple[OpticsGroup, ...]:
 def optics_indices(
     table: StarTable, optics: StarTable | None, groups: tuple[OpticsGroup, ...]
 ) -> tuple[Int[Array, "rows"], str | None]:
-    """Index into the optics groups of every particle, and what is wrong with it where that does not matter.
+    """Return the index into the optics groups of every particle, and any fault that does not matter.
 
-    Where there is one group, particles need not name it, and where no group has aberrations nothing depends
-    on it. Else an InputError names a row without a group.
+    With a single group, particles need not name it, and without aberrations nothing depends on the group.
+    Otherwise, an InputError names a row without a group.
     """
     first = np.zeros(len(table), dtype=np.int64)
     if optics is None or _need_no_group(table, optics):
@@ -70,7 +70,7 @@ def optics_indices(
 
 
 def _need_no_group(table: StarTable, optics: StarTable) -> bool:
-    """Whether there is one group, which particles or the group do not number."""
+    """Return whether there is a single group without a number in the particles or in the group."""
     return len(optics) == 1 and not (table.is_stated(OPTICS) and OPTICS in optics)
 
 
@@ -89,10 +89,10 @@ def _stated_indices(table: StarTable, optics: StarTable) -> Int[Array, "rows"]:
 def optics_in_use(
     groups: tuple[OpticsGroup, ...], index: Int[Array, "P"]
 ) -> tuple[tuple[OpticsGroup, ...], Int[Array, "P"]]:
-    """Return the groups that some particles use, and each particle's index into them.
+    """Return the groups that the particles use, and each particle's index into them.
 
-    Groups with the same aberrations count as one, under the name of the first: a project may have hundreds of
-    groups, and what a group's aberrations do is computed for every tilt image.
+    Groups with the same aberrations are joined, under the name of the first: a project may have hundreds of
+    groups, and the effect of each group's aberrations is computed for every tilt image.
     """
     used, inverse = np.unique(index, return_inverse=True)
     place: dict[tuple[tuple[float, ...], ...], int] = {}
@@ -109,9 +109,9 @@ def optics_in_use(
 
 
 def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: TiltSeries) -> list[Remark]:
-    """Say where optics groups state another pixel size or microscope than the tomogram, which counts.
+    """Return remarks on optics groups that state another pixel size or microscope than the tomogram's.
 
-    And where the particles' own images were binned: their orientations were refined on those.
+    There are also remarks on binned particle images, with which the orientations were refined.
     """
     if optics is None:
         return []
@@ -129,7 +129,7 @@ def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: Tilt
             other = _stated_number(optics, label, row)
             if other is not None and not math.isclose(value, other, rel_tol=0.0, abs_tol=_TOLERANCE):
                 sentence = (
-                    f"the {quantity} is {value:g}, which counts, but {optics.place}, row {row + 1}, says "
+                    f"the {quantity} is {value:g}, which is used, but {optics.place}, row {row + 1}, says "
                     f"{other:g}"
                 )
                 remarks.append(Remark(sentence=sentence))
@@ -144,7 +144,7 @@ def _without_last_zeros(coefficients: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _binning_remarks(optics: StarTable, groups: Iterable[int], pixel_size_angstrom: float) -> list[Remark]:
-    """Say by how much particles' images are binned, as two columns have it; the larger counts."""
+    """Return a remark on the binning of particle images, by the larger of two columns."""
     factors = [1.0]
     for row in groups:
         image_px = _stated_number(optics, IMAGE_PIXEL_SIZE, row) or 0.0
@@ -155,15 +155,15 @@ def _binning_remarks(optics: StarTable, groups: Iterable[int], pixel_size_angstr
     angstrom = factor * pixel_size_angstrom
     return [
         Remark(
-            sentence=f"the particles' own images are binned {factor:.3g} times ({BINNING} or "
-            f"{IMAGE_PIXEL_SIZE} in {optics.place}): the orientations, which stay as they are, were refined "
+            sentence=f"the particle images are binned {factor:.3g} times ({BINNING} or "
+            f"{IMAGE_PIXEL_SIZE} in {optics.place}): the orientations, which remain unchanged, were refined "
             f"to {2 * angstrom:.3g} Å at best; extract particles at binning 1 and refine them for a finer map"
         )
     ]
 
 
 def _stated_number(table: StarTable, label: str, row: int) -> float | None:
-    """One cell as a number; None where it has none, since nothing is computed with it."""
+    """Return a cell as a number; None where it has none, since nothing is computed with it."""
     try:
         return float(table.stated(label, row) or "")
     except ValueError:

@@ -48,17 +48,17 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParticleTable:
-    """A particle set as read; everything is kept as text until a tomogram's particles are asked for.
+    """A particle set as read; cells remain text until a tomogram's particles are loaded.
 
     Attributes
     ----------
     star
         The set's file.
     corner_px
-        What is added to ``rlnCoordinateX``, ``Y`` and ``Z``: 1 px as RELION 4.0 reads them, nothing as
-        RELION 5 does (docs/conventions.md, Geometry).
+        Offset that is added to ``rlnCoordinateX``, ``Y`` and ``Z``: 1 px as in RELION 4.0, 0 as in RELION 5
+        (docs/conventions.md, Geometry).
     path
-        That file, where there is one.
+        Path of that file; None where there is none.
     """
 
     star: StarFile
@@ -77,17 +77,17 @@ class ParticleTable:
     def is_centred(self) -> bool:
         """Whether positions are in Å from the tomogram's centre (RELION 5) rather than in px (RELION 4)."""
         found = [label in self.table for label in CENTRED]
-        # A table that lacks one of them is told so, unless it is one of RELION 4.
+        # Without one of them it is an incomplete table of RELION 5, unless it is one of RELION 4.
         return found[0] or (any(found) and CORNERED[0] not in self.table)
 
     @property
     def has_positions(self) -> bool:
-        """Whether the columns are there without which the set is of no use at all."""
+        """Return whether the set has the columns without which it cannot be used at all."""
         labels = CENTRED if self.is_centred else CORNERED
         return all(label in self.table for label in (TOMOGRAM, *labels))
 
     def check_columns(self) -> None:
-        """Raise InputError, which names all missing columns, where the set does not do for a refinement."""
+        """Raise InputError, which names all missing columns, where the set cannot be refined."""
         stated = any(label in self.table for label in (*CENTRED, *CORNERED))
         needed = [
             Needed(labels=(TOMOGRAM,), source="from Extract subtomos"),
@@ -100,14 +100,14 @@ class ParticleTable:
         if HALF_SET not in self.table and kind_of(self.star) is PICKS and self.path is not None:
             raise wrong_star(self.star, role, self.path, self.star.source)
         remedy = (
-            "half sets say with which half map a particle is compared; give the particles of a refinement "
-            f"with two halves, {role.usual}"
+            "half sets determine the half map that a particle is compared with; give the particles of a "
+            f"refinement with two halves, {role.usual}"
         )
         check_columns(self.table, needed, "" if HALF_SET in self.table else remedy)
 
     @cached_property
     def optics(self) -> StarTable | None:
-        """Table ``optics``, or None."""
+        """Table ``optics``; None where there is none."""
         return optics_table(self.star)
 
     @cached_property
@@ -117,7 +117,7 @@ class ParticleTable:
 
     @cached_property
     def naming(self) -> ParticleNames:
-        """A name for every particle: as stated, or made where those cannot tell particles apart."""
+        """A name for every particle: as stated, or made where stated names are not unique."""
         return particle_names(self.table, self.table.strings(TOMOGRAM))
 
     @property
@@ -137,7 +137,7 @@ class ParticleTable:
 
     @cached_property
     def half_sets(self) -> Int[Array, "rows"]:
-        """0 or 1 for every particle; raises InputError naming a row that is in neither half."""
+        """Half set of every particle, 0 or 1; raises InputError, which names a row in neither half."""
         self.check_columns()
         values = self.table.ints(HALF_SET)
         wrong = (values != 1) & (values != 2)
@@ -155,12 +155,12 @@ class ParticleTable:
 
     @property
     def optics_indices(self) -> Int[Array, "rows"]:
-        """Index into `optics_groups` of every particle; raises InputError naming a row without one."""
+        """Index into `optics_groups` of every particle; raises InputError, which names a row without one."""
         return self._optics_indices[0]
 
     @property
     def optics_fault(self) -> str | None:
-        """What is wrong with the particles' optics groups, where nothing depends on them."""
+        """Fault of the particles' optics groups that does not matter; None where there is none."""
         return self._optics_indices[1]
 
     def particles(self, tilt_series: TiltSeries, *, geometry_only: bool = False) -> Particles:
@@ -169,13 +169,13 @@ class ParticleTable:
         Parameters
         ----------
         geometry_only
-            Whether only geometry is computed with: half sets and optics groups that cannot be read then have
-            values that mean nothing.
+            Whether only the geometry is used: half sets and optics groups that cannot be read then have
+            meaningless values.
 
         Raises
         ------
         InputError
-            When a column is missing or a cell of the wrong type; it names file, table and row.
+            When a column is missing or a cell of the wrong type; the message names file, table and row.
         """
         if not geometry_only:
             self.check_columns()
@@ -215,7 +215,7 @@ class ParticleTable:
 
     @property
     def filled_columns(self) -> list[str]:
-        """Labels of angles and origins that have a value in some rows only; 0 in the others."""
+        """Return the labels of angles and origins that have values in some rows only; others are 0."""
         labels = (*PARTICLE_ANGLES, *SUBTOMOGRAM_ANGLES, *ORIGIN)
         return [
             label
@@ -230,14 +230,14 @@ class ParticleTable:
         return {}
 
     def _column(self, label: str, default: float | None = None) -> Float[Array, "rows"]:
-        """Column as numbers, converted once."""
+        """Return a column as numbers, which are converted once."""
         if label not in self._numbers:
             self._numbers[label] = self.table.floats(label, default=default)
         return self._numbers[label]
 
 
 class ParticleUpdate:
-    """Collects refined positions; everything else of the table goes back as it was."""
+    """Collects refined positions; the rest of the table is written back unchanged."""
 
     def __init__(self, particles: ParticleTable) -> None:
         self._particles = particles
@@ -255,12 +255,12 @@ class ParticleUpdate:
         self._is_refined[rows] = True
 
     def table(self, *, with_names: bool = False) -> StarTable:
-        """Return the table ``particles`` with what was added.
+        """Return the table ``particles`` with the refined positions.
 
         Parameters
         ----------
         with_names
-            Whether other files name particles, so that names which had to be made belong in the table, too.
+            Whether other files name particles, so that made names must be in the table.
         """
         table, naming = self._particles.table, self._particles.naming
         columns = {label: self._merged(label, self._values[:, i]) for i, label in enumerate(self._labels)}
@@ -271,24 +271,24 @@ class ParticleUpdate:
         return table.with_columns(columns)
 
     def _merged(self, label: str, values: Float[Array, "rows"]) -> Cells:
-        """Return a column with the values of refined rows; the other rows' cells stay as they were."""
+        """Return a column with the values of refined rows; the cells of other rows are unchanged."""
         return Cells.of(self._merged_cells(iter(self._particles.table.strings(label)), values))
 
     def _merged_cells(self, before: Iterator[str], values: Float[Array, "rows"]) -> Iterator[str]:
         for start in range(0, len(values), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             refined = self._is_refined[part].tolist()
-            # `before` comes last: where the rows of this part end, no cell of it may be taken.
+            # `before` comes last: at the end of this part's rows, none of its cells may be consumed.
             rows = zip(format_floats(values[part]), refined, before, strict=False)
             yield from (new if is_refined else old for new, is_refined, old in rows)
 
     def write(self, path: Path, *, with_names: bool = False) -> None:
-        """Write the particle set (see `table`) atomically; raises RunError when that is impossible."""
+        """Write the particle set (see `table`) atomically; raises RunError when it cannot be written."""
         write_star(path, self._particles.star.with_table(self.table(with_names=with_names)))
 
 
 def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable:
-    """Read a particle set.
+    """Return a particle set.
 
     Raises InputError when it is missing, malformed, empty, another kind of file, or lacks columns.
     """
@@ -296,7 +296,7 @@ def read_particle_table(path: Path, *, working_directory: Path) -> ParticleTable
     check_kind(star, ROLES["particles"], path)
     table = table_with(star, TABLE, (TOMOGRAM, CENTRED[0], HALF_SET))
     if not len(table):
-        raise table.error("there is no particle in this set; give one with particles")
+        raise table.error("there is no particle in this set; give a set with particles")
     particles = ParticleTable(star=star, path=path)
     if not particles.has_positions:
         particles.check_columns()

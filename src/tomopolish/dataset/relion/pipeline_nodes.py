@@ -1,4 +1,4 @@
-"""What a job tells RELION's pipeline about its results."""
+"""List of a job's results for RELION's pipeline."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NODE_TYPES = {
     "motion.star": "TomoTrajectoryData.star.relion.polish",
     "logfile.pdf": "LogFile.pdf.relion.tomo.polish",
 }
-"""Result → the type by which RELION's GUI knows it."""
+"""Result → its type in RELION's GUI."""
 
 
 def write_output_nodes(job_folder: Path, results: Sequence[Path], *, working_directory: Path) -> None:
-    """List those `results` whose type RELION knows, relative to its project; RunError if that fails."""
+    """Write the list of typed `results`, relative to RELION's project; raises RunError if that fails."""
     known = [path for path in results if path.name in NODE_TYPES]
     columns = {
         "rlnPipeLineNodeName": [shown_path(path, working_directory) for path in known],

@@ -1,8 +1,8 @@
-"""Projections as RELION's tables state them: by angles and shifts, by matrices, or by both.
+"""Projections in RELION's tables, by angles and shifts, by matrices, or by both.
 
 See docs/conventions.md, Geometry.
 
-Where a table has matrices, RELION takes these, whichever its version; angles beside them then have no effect.
+Where a table has matrices, every version of RELION uses these; angles beside them then have no effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHIFTS = ("rlnTomoXShiftAngst", "rlnTomoYShiftAngst")
 MATRIX_ROWS = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ", "rlnTomoProjW")
 _NOTABLE_PX = 0.1
 _TURNS = ANGLES[1:]
-"""Angles without which there is no alignment; a table may leave the tilt about x out."""
+"""Angles without which there is no alignment; a table may lack the tilt about x."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,11 +38,11 @@ class StatedProjections:
     Attributes
     ----------
     matrices_px
-        The projections that count.
+        The projections that are used.
     ignored_px
-        Those that the angles beside matrices describe; None where there are none.
+        Projections by the angles beside matrices; None where there are none.
     remarks
-        What was assumed.
+        Assumptions that were made.
     """
 
     matrices_px: Float[Array, "F 4 4"]
@@ -51,12 +51,12 @@ class StatedProjections:
 
 
 def has_projections(series: StarTable) -> bool:
-    """Whether a table states projections at all, by matrices or by angles."""
+    """Return whether a table has projections, by matrices or by angles."""
     return any(label in series for label in MATRIX_ROWS) or _has_angles(series)
 
 
 def uses_matrices(series: StarTable) -> bool:
-    """Whether matrices of a table count, rather than its angles; InputError if there are neither."""
+    """Return whether a table's matrices are used, not its angles; raises InputError if there are neither."""
     if _has_matrices(series):
         return True
     if _has_angles(series):
@@ -75,7 +75,7 @@ def uses_matrices(series: StarTable) -> bool:
 def read_projections(
     values: ImageValues, pixel_size_angstrom: float, image_size_px: tuple[int, int], size: TomogramSize
 ) -> StatedProjections:
-    """Read the projections of a tilt series; one that cannot be used costs its image.
+    """Return the projections of a tilt series; an image with an unusable projection is left out.
 
     Raises InputError where columns are missing.
     """
@@ -85,7 +85,7 @@ def read_projections(
         return StatedProjections(matrices_px=matrices, remarks=remarks)
     ignored = None
     if _has_angles(series) and all(label in series for label in SHIFTS):
-        with contextlib.suppress(InputError):  # what does not count need not be sound
+        with contextlib.suppress(InputError):  # projections that are not used may be invalid
             aside = ImageValues(table=series)
             found, _ = _by_angles(aside, pixel_size_angstrom, image_size_px, size)
             ignored = None if aside.reasons else found
@@ -93,7 +93,7 @@ def read_projections(
 
 
 def projection_remarks(series: TiltSeries, points_px: Float[Array, "P 3"]) -> list[Remark]:
-    """Say how far apart the projections that count and those that do not see points, where they disagree."""
+    """Return remarks on the distance between points in the projections that are used and the others."""
     ignored = series.ignored_projections_px
     if ignored is None or not len(points_px):
         return []
@@ -102,8 +102,8 @@ def projection_remarks(series: TiltSeries, points_px: Float[Array, "P 3"]) -> li
     if apart_px <= _NOTABLE_PX:
         return []
     sentence = (
-        f"{MATRIX_ROWS[0]}, Y, Z, W count, as in RELION, but the angles and shifts beside them disagree: "
-        "they place particles up to {amount} px elsewhere in the tilt images; if they are the right ones, "
+        f"{MATRIX_ROWS[0]}, Y, Z, W are used, as in RELION, but the angles and shifts beside them disagree: "
+        "they move particles by up to {amount} px in the tilt images; if they are right, "
         f"remove the columns {', '.join(MATRIX_ROWS)}"
     )
     return [Remark(sentence=sentence, amount=apart_px)]
@@ -116,7 +116,7 @@ def projection_columns(
     image_size_px: tuple[int, int],
     size: TomogramSize,
 ) -> dict[str, list[str]]:
-    """Return new cells for all columns with which a table describes projections, so that they agree."""
+    """Return consistent new cells for all columns by which a table describes projections."""
     columns: dict[str, list[str]] = {}
     in_matrices = uses_matrices(series)
     if in_matrices:
@@ -150,7 +150,7 @@ def _by_angles(
     )
     remarks: tuple[Remark, ...] = ()
     if not has_shifts:
-        remarks = (Remark(sentence=f"{' and '.join(SHIFTS)} are missing, taken as 0"),)
+        remarks = (Remark(sentence=f"{' and '.join(SHIFTS)} are missing, assumed to be 0"),)
     return relion5_projections(angles, shifts / pixel_size, image_size, size.px), remarks
 
 
@@ -161,7 +161,7 @@ def _by_matrices(values: ImageValues, size: TomogramSize) -> Float[Array, "F 4 4
     wrong = np.flatnonzero((deviation > 0.1) | (np.linalg.det(rotation) <= 0))
     remedy = "convert projections to unbinned pixels"
     if _has_angles(values.table):
-        remedy += f", or remove the columns {', '.join(MATRIX_ROWS)}, so that the angles count"
+        remedy += f", or remove the columns {', '.join(MATRIX_ROWS)}, so that the angles are used"
     values.leave_out_numbers(wrong + 1, f"rlnTomoProjX, Y, Z is not a rotation (with a shift); {remedy}")
     matrices[wrong] = np.eye(4)
     matrices[:, :3, 3] -= rotation @ size.file_origin_px

@@ -1,4 +1,4 @@
-"""Columns without which a table cannot be used: all that a file lacks are named at once, with their job."""
+"""Required columns of tables: an error names all that are missing, and the jobs that write them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from tomopolish.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """Columns that come from one place.
+    """Columns from one source.
 
     Attributes
     ----------
     labels
         The columns, or a phrase for each choice of columns.
     source
-        What writes them, as in "from CTF estimation"; "" where that is nothing in particular.
+        Source of the columns, such as "from CTF estimation"; "" where there is no particular one.
     """
 
     labels: tuple[str, ...]
     source: str = ""
 
     def lacking(self, table: StarTable) -> Needed:
-        """Return those that a table has not."""
+        """Return the columns that a table lacks."""
         return Needed(labels=tuple(label for label in self.labels if label not in table), source=self.source)
 
 
 def check_columns(table: StarTable, needed: Iterable[Needed], remedy: str = "") -> None:
     """Raise InputError, which names all columns that a table lacks.
 
-    `remedy` is what to do; "" for the usual.
+    `remedy` is the advice to the user; "" for the usual one.
     """
     error = missing_columns(table, [group.lacking(table) for group in needed], remedy)
     if error is not None:
@@ -40,9 +40,9 @@ def check_columns(table: StarTable, needed: Iterable[Needed], remedy: str = "") 
 
 
 def missing_columns(table: StarTable, missing: Sequence[Needed], remedy: str = "") -> InputError | None:
-    """Return the error that names some columns as missing; None where there are none.
+    """Return the error that names missing columns; None where there are none.
 
-    `remedy` is what to do; "" for the usual.
+    `remedy` is the advice to the user; "" for the usual one.
     """
     groups = [group for group in missing if group.labels]
     count = sum(len(group.labels) for group in groups)
@@ -60,9 +60,9 @@ def missing_columns(table: StarTable, missing: Sequence[Needed], remedy: str = "
 
 
 def table_with(star: StarFile, name: str, marks: Sequence[str]) -> StarTable:
-    """Return a table by its name; where one without it, or of another, has its columns, say how to rename it.
+    """Return a table by its name; the error says if a table of another name has its columns.
 
-    `marks` are columns by which such a table is known. Raises InputError when there is none of that name.
+    `marks` are columns by which the table is recognised. Raises InputError when there is none of that name.
     """
     if name not in star:
         for table in star.tables:
@@ -76,5 +76,5 @@ def table_with(star: StarFile, name: str, marks: Sequence[str]) -> StarTable:
 
 
 def listed(words: Sequence[str], conjunction: str = "and") -> str:
-    """Join words as in a sentence: a, b and c."""
+    """Return words joined as in a sentence: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"

@@ -1,7 +1,7 @@
-"""What each file of a data set must be, and the sentence for one that is something else.
+"""Roles of files in a data set, and messages on files of the wrong kind.
 
-People give particles.star for optimisation_set.star, a job's folder for a file in it, a compressed map: the
-sentence names what the file is, what is needed instead, and where that is.
+Users give particles.star instead of optimisation_set.star, a job's folder instead of a file in it, or a
+compressed map: the message says what the file is, what is needed instead, and where to find it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """What a file is to be.
+    """Role of a file in a data set.
 
     Attributes
     ----------
     title
-        With its article: "a particle set".
+        Description with its article: "a particle set".
     option
-        The option that names such a file.
+        Option for such a file.
     usual
-        How the user knows the file: names, and the jobs that write it.
+        Usual names of the file, and the jobs that write it.
     patterns
-        File names that are usual, the likeliest first.
+        Usual file names, the most likely first.
     kinds
-        The kinds of STAR file that will do; none where it is a map.
+        Accepted kinds of STAR file; none where the file is a map.
     """
 
     title: str
@@ -92,7 +92,7 @@ ROLES = {
         kinds=(kinds.FSC, kinds.MODEL),
     ),
 }
-"""Component of a data set → what it must be."""
+"""Component of a data set → its role."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +102,15 @@ class NamedFile:
     Attributes
     ----------
     path
-        The file, or the first place where it was looked for.
+        The file, or the first path where it was looked for.
     named
-        The name as it was typed, or stands in a table.
+        Name of the file in the option or table.
     option
-        The option that names it; None where a table does.
+        Option that names it; None where a table does.
     source
         File and column that name it, where no option does.
     folders
-        Where a relative name was looked for.
+        Folders in which a relative name was looked for.
     """
 
     path: Path
@@ -120,7 +120,7 @@ class NamedFile:
     folders: tuple[Path, ...] = ()
 
     def check(self, role: Role) -> None:
-        """Raise InputError where the file is missing, a folder, or by its first bytes none of that role."""
+        """Raise InputError where the file is missing, a folder, or by its first bytes of another kind."""
         if not exists(self.path):
             raise self._error(not_found(self.named, self.folders))
         if self.path.is_dir():
@@ -138,14 +138,14 @@ class NamedFile:
 
 
 def check_kind(star: StarFile, role: Role, path: Path) -> None:
-    """Raise InputError where a STAR file is of a kind that is known, and none of that role's."""
+    """Raise InputError where a STAR file is of a known kind that is not accepted for the role."""
     kind = kind_of(star)
     if kind is not None and kind not in role.kinds:
         raise wrong_star(star, role, path, star.source)
 
 
 def wrong_star(star: StarFile, role: Role, path: Path, shown: str) -> InputError:
-    """Return the error for a STAR file that cannot have a role; it names what the file is, and the remedy."""
+    """Return the error for a STAR file of the wrong kind; it says what the file is, and the remedy."""
     kind = kind_of(star)
     steps = []
     if kind is not None and kind.option and kind.option != role.option:
@@ -163,11 +163,11 @@ def _in_folder(folder: Path, named: str, role: Role) -> str:
     found = _candidates(folder, role)
     if found:
         return f"give a file in it: {listed([str(Path(named) / name) for name in found], 'or')}"
-    return f"it holds no file that is named like {role.title}; give {role.usual}"
+    return f"it contains no file named like {role.title}; give {role.usual}"
 
 
 def _candidates(folder: Path, role: Role, own: Path | None = None) -> list[str]:
-    """File names in a folder that are usual for a role, the likeliest first."""
+    """Return file names in a folder that are usual for a role, the most likely first."""
     try:
         found = [path.name for pattern in role.patterns for path in sorted(folder.glob(pattern))]
     except OSError:

@@ -47,13 +47,13 @@ DEFORMATION_TYPE = "rlnTomoDeformationType"
 DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY")
 DEFORMATION_MODELS = {name.lower(): name for name in ("linear", "spline", "Fourier")}
 STATED_TWICE = (PIXEL_SIZE, "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
-"""What the particles' optics groups repeat."""
+"""Columns that the particles' optics groups repeat."""
 HAND = "rlnTomoHand"
 HAND_SOURCE = (
-    "from Import; -1 where the defocus falls with depth, 1 where it rises: Import writes -1 by default, and "
-    "most data sets need it; in doubt, align with both and keep the sign that helps more"
+    "from Import; -1 where defocus decreases with depth, 1 where it increases: Import writes -1 by default, "
+    "and most data sets need it; in doubt, align with both and keep the better sign"
 )
-_RUN_THEM = "run these jobs, and give the tomogram set that follows from them"
+_RUN_THEM = "run these jobs, and give the tomogram set that they write"
 _DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 _DEFAULTS = {
     "rlnTomoXTilt": 0.0,
@@ -66,10 +66,10 @@ _DEFAULTS = {
 _NO_MICROSCOPE = Microscope(voltage_kv=300.0, spherical_aberration_mm=0.0, amplitude_contrast=0.0)
 
 LARGEST_DEFOCUS, LARGEST_BFACTOR, LARGEST_SCALE, LARGEST_DOSE = 1e7, 1e4, 1e6, 1e6
-"""Å, Å² (per e⁻/Å²), factor, e⁻/Å²: single precision does not reach beyond them."""
+"""Largest values in Å, Å² (per e⁻/Å²), factor, e⁻/Å², within the range of single precision."""
 
 ANGLE_TOLERANCE = 0.05
-"""Degrees by which a stage may miss the angle it was sent to."""
+"""Maximum error of the stage's tilt angle, degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def load_tilt_series(
     optics: StarTable | None = None,
     geometry_only: bool = False,
 ) -> TiltSeries:
-    """Build a tilt series from its row of the table ``global`` and its own table.
+    """Return a tilt series from its row of the table ``global`` and its own table.
 
     An image that cannot be read, or whose row lacks a value that only this image needs, is left out.
 
@@ -102,20 +102,20 @@ def load_tilt_series(
     series
         One row per tilt image.
     folders
-        The files and folders where relative names begin.
+        Files and folders in which relative names are resolved.
     selection
-        Which images are left out on request.
+        Images that the user has chosen to leave out.
     optics
         The particles' optics groups, for a pixel size or microscope that `general` does not state.
     geometry_only
-        Whether only geometry is computed with: microscope, CTF and exposures that cannot be read then have
-        values that mean nothing.
+        Whether only the geometry is used: microscope, CTF and exposures that cannot be read then have
+        meaningless values.
 
     Raises
     ------
     InputError
-        When anything else is missing, of the wrong type, or impossible, or fewer than two images are left; it
-        names file, table and row.
+        When any other value is missing, of the wrong type, or impossible, or fewer than two images are left;
+        the message names file, table and row.
     """
     if len(series) < FEWEST:
         raise series.error(
@@ -180,27 +180,27 @@ def _no_ctf(tilts: int) -> TiltCtf:
 
 
 def _place(label: str, general: StarTable, row: int, optics: StarTable | None) -> tuple[StarTable, str, int]:
-    """Return where a value is to be read, as the functions of `numbers` take it."""
+    """Return where a value is read, as arguments of the functions in `numbers`."""
     table, place = source_of(label, general, row, optics)
     return table, label, place
 
 
 def read_microscope(general: StarTable, row: int, optics: StarTable | None = None) -> Microscope:
-    """Voltage, Cs and amplitude contrast of a row; raises InputError when they are impossible.
+    """Return voltage, Cs and amplitude contrast of a row; raises InputError for impossible values.
 
-    `optics` is the particles' optics groups, for what the row does not state.
+    `optics` are the particles' optics groups, for values that the row does not state.
     """
     table, label, place = _place("rlnVoltage", general, row, optics)
     voltage = number(table, label, place)
     if not 10 <= voltage <= 5000:
         raise table.error(
-            f"rlnVoltage is {voltage:g}, which is no voltage in kV; give kV, such as 300", row=place
+            f"rlnVoltage is {voltage:g}, which is not a voltage in kV; give kV, such as 300", row=place
         )
     table, label, place = _place("rlnSphericalAberration", general, row, optics)
     cs = number(table, label, place)
     if not 0 <= cs <= 100:
         raise table.error(
-            f"rlnSphericalAberration is {cs:g}, which is no Cs in mm; give mm, such as 2.7", row=place
+            f"rlnSphericalAberration is {cs:g}, which is not a Cs in mm; give mm, such as 2.7", row=place
         )
     table, label, place = _place("rlnAmplitudeContrast", general, row, optics)
     q0 = number(table, label, place)
@@ -212,27 +212,27 @@ def read_microscope(general: StarTable, row: int, optics: StarTable | None = Non
 
 
 def _from_second_source(general: StarTable, row: int, optics: StarTable | None) -> list[Remark]:
-    """Say which values the particles' optics groups supplied."""
+    """Return remarks on the values that come from the particles' optics groups."""
     labels = [label for label in STATED_TWICE if source_of(label, general, row, optics)[0] is not general]
     if not labels or optics is None:
         return []
-    return [Remark(sentence=f"{', '.join(labels)} not set in {general.place}; {optics.place} counts")]
+    return [Remark(sentence=f"{', '.join(labels)} not set in {general.place}; {optics.place} is used")]
 
 
 def _filled_cells(series: StarTable) -> list[Remark]:
-    """Say which columns have a value in some rows only; one that has none at all is as good as missing."""
+    """Return remarks on columns with values in some rows only; a column without any counts as missing."""
     remarks = []
     for label, default in _DEFAULTS.items():
         unset = series.unset_rows(label)
         if 0 < len(unset) < len(series):
             remarks.append(
-                Remark(sentence=f"{label} is not set in every row; taken as {default:g} in the others")
+                Remark(sentence=f"{label} is not set in every row; {default:g} is assumed in the others")
             )
     return remarks
 
 
 def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformation | None:
-    """Return the warp of a tilt series, or None where the sets have none."""
+    """Return the warp of a tilt series; None where the sets have none."""
     if not values.table.is_stated(COEFFICIENTS):
         return None
     cell = general.value(DEFORMATION_TYPE, row)
@@ -253,7 +253,7 @@ def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformati
 
 
 def _check_columns(series: StarTable) -> None:
-    """Raise InputError that names all columns which are missing, with the jobs that write them."""
+    """Raise InputError, which names all missing columns and the jobs that write them."""
     aligned = has_projections(series)
     needed = [
         Needed(labels=() if aligned else ("rlnTomoYTilt", "rlnTomoZRot"), source="from Align tilt-series"),
@@ -295,7 +295,7 @@ def _ctf(values: ImageValues) -> TiltCtf:
 
 
 def _pre_exposure(values: ImageValues) -> Float[Array, "F"]:
-    """Exposure before each image; one that is not known is put after all others."""
+    """Return the exposure before each image; an unknown one is put after all others."""
     dose = values.floats(PRE_EXPOSURE, most=LARGEST_DOSE, least=0.0, lacking=np.nan)
     unknown = np.isnan(dose)
     known = np.sort(dose[~unknown])
@@ -315,7 +315,7 @@ def _leave_out_selected(
     exposure: Float[Array, "F"],
     selection: TiltSelection,
 ) -> None:
-    """Leave out images beyond the largest tilt (of the stage, where the table has it) and exposure."""
+    """Leave out images beyond the largest tilt (of the stage, if the table has it) and exposure."""
     largest = selection.max_tilt_angle_degrees
     if largest is not None:
         tilts = np.rad2deg(np.arccos(np.clip(np.abs(projections_px[:, 2, 2]), 0.0, 1.0)))

@@ -1,9 +1,9 @@
-"""The size of a tomogram, which not all files state and not all uses need.
+"""The size of a tomogram, which some files lack and most computations do not need.
 
 Positions in Å from the tomogram's centre and projections by angles about that centre make the size cancel:
 RELION 5's tilt-series jobs write no size, and other programs 0. An assumed size is even, so that the centre
-(W, H, D)/2 of the positions and the origin ⌊W/2⌋, ⌊H/2⌋, ⌊D/2⌋ of the projections are one, as with a size
-of 0. What still depends on it is where the corner lies, from which files of meshes and points count.
+(W, H, D)/2 of the positions and the origin ⌊W/2⌋, ⌊H/2⌋, ⌊D/2⌋ of the projections coincide, as with a size
+of 0. Only the corner, the origin of files of meshes and points, still depends on it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramSize:
-    """(W, H, D) of a tomogram in px, and along which axes it is assumed for want of a stated one."""
+    """(W, H, D) of a tomogram in px, and the axes along which it is assumed because it is not stated."""
 
     px: tuple[int, int, int]
     is_assumed: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def file_origin_px(self) -> Float[Array, "3"]:
-        """Where the origin of positions in px lies, as files without a size count them: from the centre."""
+        """Origin of positions in px, which is the centre for files without a size."""
         return np.where(self.is_assumed, np.asarray(self.px) // 2, 0).astype(np.float64)
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
-        """What to say of an assumed size."""
+        """Remarks on an assumed size."""
         missing = [label for label, assumed in zip(SIZES, self.is_assumed, strict=True) if assumed]
         if not missing:
             return ()
@@ -44,16 +44,16 @@ class TomogramSize:
         return (
             Remark(
                 sentence=f"{', '.join(missing)} not set; no position or angle depends on it, and a tomogram "
-                f"of {w} x {h} x {d} px is assumed, from whose corner meshes and points for other programs "
-                "count"
+                f"of {w} x {h} x {d} px is assumed, whose corner is the origin of meshes and points for "
+                "other programs"
             ),
         )
 
 
 def read_tomogram_size(general: StarTable, row: int, image_size_px: tuple[int, int]) -> TomogramSize:
-    """Read the size of a tomogram; along axes without one it is about that of the images, and even.
+    """Return the size of a tomogram; along axes without one, it is even and about that of the images.
 
-    Raises InputError naming the cell when a size is no positive_integer number.
+    Raises InputError, which names the cell, when a size is not a whole number.
     """
     edges = (*image_size_px, min(image_size_px))
     sizes, is_assumed = [], []

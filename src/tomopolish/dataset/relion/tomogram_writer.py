@@ -1,4 +1,4 @@
-"""Writing a refined tomogram set, in the dialect and with all columns of the one that was read."""
+"""Writer of a refined tomogram set, in the dialect and with all columns of the input set."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tomopolish.errors import InputError
 
 
 def projections_file(stem: str) -> str:
-    """Name the file in which RELION 5's job leaves the refined tilt table of one tomogram.
+    """Return the name of the file that RELION 5's job writes with the refined tilt table of one tomogram.
 
-    Programs that carry projections over to other packages read it. `stem` is the tomogram's file name.
+    Programs that convert projections for other packages read it. `stem` is the tomogram's file name.
     """
     return f"{stem}_projections.star"
 
 
 class TomogramSetWriter:
-    """Takes tomograms one at a time, so that thousands need not be held, and writes the set at the end.
+    """Takes tomograms one at a time, so that thousands need no memory, and writes the set at the end.
 
-    Tomograms that are never added keep their input rows, apart from names of files that would no longer be
+    Tomograms that are not added keep their input rows, apart from names of files that would no longer be
     found from the output folder.
     """
 
@@ -49,27 +49,27 @@ class TomogramSetWriter:
         *,
         projections_in: str | None = None,
     ) -> None:
-        """Write into `out_folder`, or for the time being into `place`, under the names of the former.
+        """Write into `out_folder`, or temporarily into `place`, under the names of the former.
 
-        Where `projections_in` names a folder within it, that receives a file per refined tomogram, too (see
+        If `projections_in` names a folder within it, that also receives a file for each refined tomogram (see
         `projections_file`).
         """
         self._set = tomograms
         self._out = out_folder
         self._place = place or out_folder
         self._projections_in = projections_in
-        self._series: dict[str, StarTable] = {}  # RELION 4 only: they go into the set's own file
+        self._series: dict[str, StarTable] = {}  # RELION 4 only: they are written into the set's own file
         self._files: dict[str, str] = {}  # RELION 5 only
         self._deformations: dict[str, Deformation] = {}
         self._file_names = unique_file_names(tomograms.names)
 
     def add(self, tilt_series: TiltSeries, alignment: Alignment) -> None:
-        """Take the result of one tomogram.
+        """Add the result of one tomogram.
 
         Raises
         ------
         InputError
-            When the tomogram's input table cannot be read any more.
+            When the tomogram's input table can no longer be read.
         RunError
             When its new file cannot be written.
         """
@@ -90,7 +90,7 @@ class TomogramSetWriter:
             write_star(path, [refined])
 
     def finish(self) -> Path:
-        """Write the set's own file and return its path; raises RunError when that is impossible."""
+        """Write the set's own file and return its path; raises RunError when it cannot be written."""
         aligned = set(self._files) | set(self._series)
         for name in self._set.names:
             if name not in aligned:
@@ -104,10 +104,10 @@ class TomogramSetWriter:
         return path
 
     def _keep_input(self, name: str) -> None:
-        """Pass a tomogram's own table on; one that cannot be read stays where it is.
+        """Write a tomogram's input table; the set names the input file of a table that cannot be read.
 
-        Where a run adds warps to the set, such a tomogram gets one that does nothing: the columns of
-        ``global`` hold for all rows, so that a row without a warp could not be told apart.
+        If a run adds warps to the set, such a tomogram gets a warp of zero: the columns of ``global`` apply
+        to all rows, so that a row without a warp could not be distinguished.
         """
         try:
             table = self._set.series(name)
@@ -124,7 +124,7 @@ class TomogramSetWriter:
         self._keep(name, self._with_images_found(name, table))
 
     def _with_images_found(self, name: str, table: StarTable) -> StarTable:
-        """Name the images of a table so that they are found from the folders of the output, too."""
+        """Return a table whose images are also found from the output folders."""
         if MICROGRAPH not in table:
             return table
         beside, folder = self._set.series_file(name), self._set.working_directory
@@ -140,7 +140,7 @@ class TomogramSetWriter:
         path, source = self._place / relative, self._set.series_file(name)
         if path.exists() and path.samefile(source):
             raise InputError(
-                f"{shown_path(path, folder)}: the refined tilt series would replace the one it came from; "
+                f"{shown_path(path, folder)}: the refined tilt series would replace its input; "
                 "give another output folder (--o)"
             )
         star = self._set.series_star(name)
@@ -188,7 +188,7 @@ def _refined_columns(tilt_series: TiltSeries, table: StarTable, alignment: Align
 def _with_input_rows(
     columns: Mapping[str, list[str]], table: StarTable, left_out: Sequence[LeftOutTilt]
 ) -> dict[str, list[str]]:
-    """Put the input's cells back where an image was left out, in the columns that the input has."""
+    """Return columns with the input's cells in rows that were left out, where the input has them."""
     restored = {}
     for label, cells in columns.items():
         given = table.strings(label) if label in table else None
@@ -198,7 +198,7 @@ def _with_input_rows(
 
 
 def _rebased_section(named: str, star_file: Path, working_directory: Path) -> str:
-    """`rebased` for names that may say a section (``000001@file``) or a format (``file:mrcs``)."""
+    """Return `rebased` for names that may contain a section (``000001@file``) or format (``file:mrcs``)."""
     _, name = split_section(named)
     moved = rebased(name, star_file, working_directory) if name else name
     return named if moved == name else named.replace(name, moved)

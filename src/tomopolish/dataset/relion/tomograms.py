@@ -1,4 +1,4 @@
-"""Tomogram sets of both dialects: which tilt series there are, and loading them one by one."""
+"""Tomogram sets of both dialects, whose tilt series are loaded one by one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAME = "rlnTomoName"
 
 
 class Dialect(Enum):
-    """How a data set is laid out; the value is the version tag of that RELION's files."""
+    """Layout of a data set; the value is the version tag of that RELION's files."""
 
     RELION_5 = "50001"
     RELION_4 = "30001"
@@ -41,18 +41,18 @@ class Dialect(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramSet:
-    """A tomogram set as read; the tables of single tilt series are read when asked for.
+    """A tomogram set as read; the tables of single tilt series are read on access.
 
     Attributes
     ----------
     star
         The set's own file.
     path, working_directory
-        That file, and the project's folder: where relative names begin.
+        That file, and the project's folder, in which relative names are resolved.
     optics
         The particles' optics groups, for a pixel size or microscope that this set does not state.
     selection
-        Which tilt images are left out on request.
+        Tilt images that the user has chosen to leave out.
     """
 
     star: StarFile
@@ -80,18 +80,18 @@ class TomogramSet:
 
     @property
     def dialect(self) -> Dialect:
-        """RELION 5 keeps each tilt series in a file of its own, RELION 4 in a table beside ``global``."""
+        """RELION 5 has a file for each tilt series, RELION 4 a table beside ``global``."""
         return Dialect.RELION_5 if SERIES_FILE in self.general else Dialect.RELION_4
 
     def row(self, name: str) -> int:
-        """Row of a tomogram in ``global``; raises InputError when there is none of that name."""
+        """Return the row of a tomogram in ``global``; raises InputError when there is none of that name."""
         try:
             return self._rows[name]
         except KeyError:
             raise self.general.error(f"there is no tomogram named {name!r}; check {NAME}") from None
 
     def check_columns(self) -> None:
-        """Raise InputError that names all columns of ``global`` which are missing."""
+        """Raise InputError, which names all missing columns of ``global``."""
         general = self.general
         missing = tuple(
             label
@@ -104,7 +104,7 @@ class TomogramSet:
         check_columns(general, needed)
 
     def series_file(self, name: str) -> Path:
-        """Return the file that holds a tilt series' table."""
+        """Return the file that contains a tilt series' table."""
         if self.dialect is Dialect.RELION_4:
             return self.path
         row = self.row(name)
@@ -114,7 +114,7 @@ class TomogramSet:
         return resolve_path(named, self.path, self.working_directory)
 
     def series_star(self, name: str) -> StarFile:
-        """Read the file that holds a tilt series' table; raises InputError when that is impossible."""
+        """Return the file with a tilt series' table; raises InputError when it cannot be read."""
         if self.dialect is Dialect.RELION_4:
             return self.star
         path, row = self.series_file(name), self.row(name)
@@ -137,12 +137,12 @@ class TomogramSet:
         return series_table(self.series_star(name), name, alone=self.dialect is Dialect.RELION_5)
 
     def load(self, name: str, *, geometry_only: bool = False) -> TiltSeries:
-        """Load one tilt series (its images stay on disk); `geometry_only` is as in `load_tilt_series`.
+        """Return one tilt series (its images stay on disk); `geometry_only` is as in `load_tilt_series`.
 
         Raises
         ------
         InputError
-            When anything is missing, of the wrong type, or impossible; it names file, table and row.
+            When a value is missing, of the wrong type, or impossible; the message names file, table and row.
         """
         return load_tilt_series(
             self.general,
@@ -159,13 +159,13 @@ class TomogramSet:
         )
 
     def pixel_size_angstrom(self, name: str) -> float:
-        """Pixel size of a tomogram's tilt images; raises InputError when it is not stated."""
+        """Return the pixel size of a tomogram's tilt images; raises InputError when it is not stated."""
         table, row = source_of(PIXEL_SIZE, self.general, self.row(name), self.optics)
         return positive(table, PIXEL_SIZE, row)
 
 
 def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
-    """Return the table named like a tomogram; in a file of its own, the only one with tilt images will do."""
+    """Return the table of a tomogram's name; in a separate file, also the only table with tilt images."""
     if alone and name not in star:
         candidates = [table for table in star.tables if has_projections(table)]
         candidates = candidates or list(star.tables)
@@ -175,7 +175,7 @@ def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
 
 
 def read_tomogram_set(path: Path, *, working_directory: Path) -> TomogramSet:
-    """Read a tomogram set; raises InputError when it is malformed, empty or names a tomogram twice."""
+    """Return a tomogram set; raises InputError when it is malformed, empty or names a tomogram twice."""
     star = read_star(path, shown_as=shown_path(path, working_directory))
     check_kind(star, ROLES["tomograms"], path)
     check_columns(table_with(star, GENERAL, (SERIES_FILE, STACK)), [Needed(labels=(NAME,))])
@@ -191,5 +191,5 @@ def read_tomogram_set(path: Path, *, working_directory: Path) -> TomogramSet:
             )
         seen[name] = row
     if not seen:
-        raise tomograms.general.error("there is no tomogram in this set; give one with tomograms")
+        raise tomograms.general.error("there is no tomogram in this set; give a set with tomograms")
     return tomograms

@@ -1,4 +1,4 @@
-"""Trajectory sets: one table per particle, read by name when asked for, written as a stream."""
+"""Trajectory sets: one table per particle, read by name on access, written as a stream."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COLUMNS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 _HEADER = b"\ndata_"
 _BYTES_AT_ONCE = 1 << 20
 _LEAST_BYTES = 48
-"""Of a block: the three labels alone need as much."""
+"""Minimum size of a block: the three labels alone need as much."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrajectorySet:
-    """A trajectory set on disk, of which only the places of its tables are held."""
+    """A trajectory set on disk; only the positions of its tables are in memory."""
 
     path: Path
     source: str
@@ -58,7 +58,7 @@ class TrajectorySet:
         return len(self._extents) - (GENERAL in self._extents)
 
     def check_columns(self) -> None:
-        """Raise InputError where the first table is no trajectory, and so the file of another kind."""
+        """Raise InputError where the first table is not a trajectory, so that the file is of another kind."""
         name = next((name for name in self._extents if name != GENERAL), None)
         if name is None:
             return
@@ -69,7 +69,7 @@ class TrajectorySet:
             check_columns(first, [Needed(labels=COLUMNS, source="from Bayesian polishing")])
 
     def load(self, names: Sequence[str], tilts: int) -> Float[Array, "P F 3"]:
-        """Offsets of particles in each tilt image (file order), Å.
+        """Return the offsets of particles in each tilt image (file order), Å.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class TrajectorySet:
 
 
 def _index_blocks(handle: BinaryIO) -> dict[str, tuple[int, int]]:
-    """Find where each block begins and ends; those that are too short for a trajectory are left out."""
+    """Return the extent of each block; blocks that are too short for a trajectory are left out."""
     extents: dict[str, tuple[int, int]] = {}
     line, start = None, 0
     for following, position in _headers(handle):
@@ -118,16 +118,16 @@ def _index_blocks(handle: BinaryIO) -> dict[str, tuple[int, int]]:
 
 
 def _headers(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield what stands behind each ``data_`` in its line, and where its block begins; last, the file's end.
+    """Yield the text after each ``data_`` and the start of its block; last, the end of the file.
 
-    The file is read a part after the other.
+    The file is read in parts.
     """
-    text, begin = b"\n", -1  # what has been read but not looked through, and its place in the file
+    text, begin = b"\n", -1  # text that has been read but not searched, and its place in the file
     while piece := handle.read(_BYTES_AT_ONCE):
         if begin < 0 and piece.startswith(BOM):
             begin, piece = begin + len(BOM), piece.removeprefix(BOM)
         text += piece.replace(b"\r", b"\n")
-        if BOM in text:  # of a joined file; line feeds instead, so that places stay what they are
+        if BOM in text:  # marks of a joined file become line feeds, so that places are unchanged
             text = text.replace(b"\n" + BOM, b"\n" * (1 + len(BOM)))
         line_end = text.rfind(b"\n")
         position = text.find(_HEADER, 0, line_end)
@@ -144,7 +144,7 @@ def _headers(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def read_trajectory_set(path: Path, *, working_directory: Path) -> TrajectorySet:
-    """Open a trajectory set; raises InputError when it is missing or holds no trajectory."""
+    """Return a trajectory set; raises InputError when it is missing or contains no trajectory."""
     trajectories = TrajectorySet(path, shown_path(path, working_directory))
     if not len(trajectories):
         raise InputError(
@@ -168,14 +168,14 @@ class TrajectoryWriter:
         """Write the offsets (file order) of some particles."""
         before, after = self._before_name, self._after_name
         rows = "%.6f %.6f %.6f\n" * offsets_angstrom.shape[1]
-        rounded = np.round(offsets_angstrom, 6) + 0.0  # adding zero takes the sign of -0
+        rounded = np.round(offsets_angstrom, 6) + 0.0  # adding zero removes the sign of -0
         for name, offsets in zip(names, rounded, strict=True):
             self._handle.write(f"{before}{name}{after}{rows % tuple(offsets.ravel().tolist())}\n")
 
 
 @contextlib.contextmanager
 def trajectory_writer(path: Path, *, count: int, version: str | None) -> Iterator[TrajectoryWriter]:
-    """Write a trajectory set of `count` particles atomically; raises RunError when that is impossible."""
+    """Write a trajectory set of `count` particles atomically; raises RunError when it cannot be written."""
     with atomic_write(path) as handle:
         general = StarTable(
             name=GENERAL, columns={"rlnParticleNumber": [str(count)]}, is_loop=False, version=version

@@ -17,7 +17,7 @@ TILT_IMAGES, LEFT_OUT = "tilt_images", "tomopolishLeftOut"
 
 
 class UncertaintyFile:
-    """Takes tomograms one at a time and writes the file at the end; nothing is written if none has errors."""
+    """Collects tomograms one at a time and writes the file at the end, unless none has errors."""
 
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
@@ -26,12 +26,12 @@ class UncertaintyFile:
         self._particles: list[dict[str, Sequence[str]]] = []
 
     def add(self, series: TiltSeries, names: Sequence[str], alignment: Alignment) -> None:
-        """Take one tomogram's errors, if it has any.
+        """Add one tomogram's errors, if it has any.
 
         Parameters
         ----------
         names
-            Of the particles, in the order of the alignment.
+            Names of the particles, in the order of the alignment.
         """
         errors = alignment.errors
         if errors is None:
@@ -72,9 +72,9 @@ class UncertaintyFile:
 
 
 def read_left_out(path: Path) -> dict[str, tuple[int, ...]]:
-    """Read which tilt images a run left out: tomogram → their indices, from 0 in the order of its rows.
+    """Return the tilt images that a run left out: tomogram → their indices, from 0 in the order of its rows.
 
-    Nothing where there is no such file. Raises InputError when it is malformed.
+    The result is empty where there is no such file. Raises InputError when it is malformed.
     """
     if not path.is_file():
         return {}
@@ -98,5 +98,5 @@ def _flags(values: Array) -> list[str]:
 
 
 def _joined(parts: list[dict[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """Stack columns; every tomogram of a run has the same ones."""
+    """Return stacked columns; every tomogram of a run has the same columns."""
     return {label: [cell for part in parts for cell in part[label]] for label in parts[0]}
