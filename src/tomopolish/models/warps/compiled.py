@@ -16,9 +16,9 @@ Array = np.ndarray
 class CompiledWarp(ABC):
     """A deformation model (`models.protocols`) whose loops over pairs are compiled.
 
-    A subclass names the module of its kernels (`displace`, `functions`, `differentiate`, `collect`) and
-    provides their constants and their view of the coefficients. Coefficients run over component (dx, dy)
-    first; both components are sums of the same functions.
+    A subclass names the module of its kernels (`functions`, `differentiate`) and provides their constants
+    and their view of the coefficients. Coefficients run over component (dx, dy) first; both components are
+    sums of the same functions.
     """
 
     kernels: ClassVar[ModuleType]
@@ -45,9 +45,11 @@ class CompiledWarp(ABC):
         self, positions_px: Float[Array, "F P 2"], coefficients: Float[Array, "G n"]
     ) -> Float[Array, "F P 2"]:
         """Return the displacement at the positions."""
+        by_component = _matching(coefficients, positions_px).reshape(len(coefficients), 2, -1)
+        by_component = np.broadcast_to(by_component, (len(positions_px), *by_component.shape[1:]))
         out = np.empty(positions_px.shape)
-        view = self._view(_matching(coefficients, positions_px))
-        self.kernels.displace(np.ascontiguousarray(positions_px), *self._constants(), view, out)
+        for tilt, own in enumerate(by_component):  # functions of one image at a time take little memory
+            np.matmul(self.functions(positions_px[tilt : tilt + 1])[0], own.T, out=out[tilt])
         return out
 
     def functions(self, positions_px: Float[Array, "F P 2"]) -> Float[Array, "F P m"]:
@@ -70,8 +72,10 @@ class CompiledWarp(ABC):
     ) -> Float[Array, "G n"]:
         """Return the gradient with respect to the coefficients from that with respect to displacements."""
         out = _matching(np.zeros(self.shape), positions_px)
-        positions, forces = np.ascontiguousarray(positions_px), np.ascontiguousarray(gradient)
-        self.kernels.collect(positions, *self._constants(), forces, self._view(out))
+        by_component = out.reshape(len(out), 2, -1)
+        for tilt, forces in enumerate(gradient):
+            warp = by_component[tilt if len(out) > 1 else 0]
+            warp += forces.T @ self.functions(positions_px[tilt : tilt + 1])[0]
         return out
 
 

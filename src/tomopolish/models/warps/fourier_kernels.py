@@ -40,37 +40,15 @@ def _phase(x, y, cx, sx, cy, sy):  # type: ignore[no-untyped-def]
 
 
 @kernel(error_model="numpy")
-def displace(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
-    """Compute the displacement of every pair.
+def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def]
+    """Compute the cosine and sine of every wave, in turn, at every pair.
 
     Parameters
     ----------
     positions : (F, P, 2) float64, px
     unit : (2,) float64, angular frequency of x = 1 and y = 1, radians per px
     frequencies : (waves, 2) int64, x ≥ 0
-    waves : (G, 2, waves, 2) float64
-    out : (F, P, 2), written
-    """
-    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
-    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
-    for f in range(positions.shape[0]):
-        g = f if waves.shape[0] > 1 else 0
-        for p in range(positions.shape[1]):
-            _multiples(positions[f, p, 0] * unit[0], cx, sx)
-            _multiples(positions[f, p, 1] * unit[1], cy, sy)
-            gx = gy = 0.0
-            for n in range(frequencies.shape[0]):
-                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
-                gx += c * waves[g, 0, n, 0] + s * waves[g, 0, n, 1]
-                gy += c * waves[g, 1, n, 0] + s * waves[g, 1, n, 1]
-            out[f, p, 0], out[f, p, 1] = gx, gy
-
-
-@kernel(error_model="numpy")
-def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def]
-    """Compute the cosine and sine of every wave, in turn, at every pair; parameters as in `displace`.
-
-    ``out`` is (F, P, waves, 2), written.
+    out : (F, P, waves, 2), written
     """
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
     cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
@@ -85,7 +63,10 @@ def functions(positions, unit, frequencies, out):  # type: ignore[no-untyped-def
 
 @kernel(error_model="numpy")
 def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-untyped-def]
-    """Compute ∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
+    """Compute ∂g_i/∂q_j of every pair.
+
+    Parameters as in `functions`, waves : (G, 2, waves, 2) float64, out : (F, P, 2, 2), written.
+    """
     cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
     cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
     for f in range(positions.shape[0]):
@@ -103,22 +84,3 @@ def differentiate(positions, unit, frequencies, waves, out):  # type: ignore[no-
                     along_y += y * rate
                 out[f, p, component, 0] = along_x * unit[0]
                 out[f, p, component, 1] = along_y * unit[1]
-
-
-@kernel(error_model="numpy")
-def collect(positions, unit, frequencies, gradient, waves):  # type: ignore[no-untyped-def]
-    """Transpose of `displace`: add every pair's gradient : (F, P, 2) to the waves."""
-    cx, sx = np.empty(_reach(frequencies, 0) + 1), np.empty(_reach(frequencies, 0) + 1)
-    cy, sy = np.empty(_reach(frequencies, 1) + 1), np.empty(_reach(frequencies, 1) + 1)
-    for f in range(positions.shape[0]):
-        g = f if waves.shape[0] > 1 else 0
-        for p in range(positions.shape[1]):
-            _multiples(positions[f, p, 0] * unit[0], cx, sx)
-            _multiples(positions[f, p, 1] * unit[1], cy, sy)
-            fx, fy = gradient[f, p, 0], gradient[f, p, 1]
-            for n in range(frequencies.shape[0]):
-                c, s = _phase(frequencies[n, 0], frequencies[n, 1], cx, sx, cy, sy)
-                waves[g, 0, n, 0] += c * fx
-                waves[g, 0, n, 1] += s * fx
-                waves[g, 1, n, 0] += c * fy
-                waves[g, 1, n, 1] += s * fy

@@ -41,41 +41,14 @@ def _hermite_slope(t, weights):  # type: ignore[no-untyped-def]
 
 
 @kernel(error_model="numpy")
-def displace(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
-    """Compute the displacement of every pair.
+def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
+    """Compute the weight of every node's value, slopes and twist at every pair.
 
     Parameters
     ----------
     positions : (F, P, 2) float64, px
     spacing : (2,) float64, distance between nodes, px
-    nodes : (G, 2, gh, gw, 4) float64
-    out : (F, P, 2), written
-    """
-    wx, wy = np.empty(4), np.empty(4)
-    rows, columns = nodes.shape[2], nodes.shape[3]
-    for f in range(positions.shape[0]):
-        g = f if nodes.shape[0] > 1 else 0
-        for p in range(positions.shape[1]):
-            u, v = positions[f, p, 0] / spacing[0], positions[f, p, 1] / spacing[1]
-            i, j = _cell(u, columns), _cell(v, rows)
-            _hermite(u - i, wx)
-            _hermite(v - j, wy)
-            for component in range(2):
-                total = 0.0
-                for b in range(2):
-                    value, slope = wy[2 * b], wy[2 * b + 1]
-                    for a in range(2):
-                        n = nodes[g, component, j + b, i + a]
-                        total += wx[2 * a] * (value * n[0] + slope * n[2])
-                        total += wx[2 * a + 1] * (value * n[1] + slope * n[3])
-                out[f, p, component] = total
-
-
-@kernel(error_model="numpy")
-def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
-    """Compute the weight of every node's value, slopes and twist at every pair; parameters as in `displace`.
-
-    ``out`` is (F, P, gh, gw, 4), written.
+    out : (F, P, gh, gw, 4), written
     """
     wx, wy = np.empty(4), np.empty(4)
     rows, columns = out.shape[2], out.shape[3]
@@ -97,7 +70,10 @@ def functions(positions, spacing, out):  # type: ignore[no-untyped-def]
 
 @kernel(error_model="numpy")
 def differentiate(positions, spacing, nodes, out):  # type: ignore[no-untyped-def]
-    """Compute ∂g_i/∂q_j of every pair; parameters as in `displace`, out : (F, P, 2, 2), written."""
+    """Compute ∂g_i/∂q_j of every pair.
+
+    Parameters as in `functions`, nodes : (G, 2, gh, gw, 4) float64, out : (F, P, 2, 2), written.
+    """
     wx, wy, dx, dy = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
     rows, columns = nodes.shape[2], nodes.shape[3]
     for f in range(positions.shape[0]):
@@ -122,27 +98,3 @@ def differentiate(positions, spacing, nodes, out):  # type: ignore[no-untyped-de
                         along_y += wx[2 * a] * values + wx[2 * a + 1] * slopes
                 out[f, p, component, 0] = along_x / spacing[0]
                 out[f, p, component, 1] = along_y / spacing[1]
-
-
-@kernel(error_model="numpy")
-def collect(positions, spacing, gradient, nodes):  # type: ignore[no-untyped-def]
-    """Transpose of `displace`: add every pair's gradient : (F, P, 2) to its nodes."""
-    wx, wy = np.empty(4), np.empty(4)
-    rows, columns = nodes.shape[2], nodes.shape[3]
-    for f in range(positions.shape[0]):
-        g = f if nodes.shape[0] > 1 else 0
-        for p in range(positions.shape[1]):
-            u, v = positions[f, p, 0] / spacing[0], positions[f, p, 1] / spacing[1]
-            i, j = _cell(u, columns), _cell(v, rows)
-            _hermite(u - i, wx)
-            _hermite(v - j, wy)
-            for component in range(2):
-                force = gradient[f, p, component]
-                for b in range(2):
-                    value, slope = wy[2 * b] * force, wy[2 * b + 1] * force
-                    for a in range(2):
-                        n = nodes[g, component, j + b, i + a]
-                        n[0] += wx[2 * a] * value
-                        n[1] += wx[2 * a + 1] * value
-                        n[2] += wx[2 * a] * slope
-                        n[3] += wx[2 * a + 1] * slope
