@@ -2,8 +2,9 @@
 
 ``python benchmarks/accuracy.py run STUDY … --o FOLDER`` measures; every finished seed is a line of
 ``FOLDER/STUDY.jsonl``, and seeds that are there already are not measured again, so that an interrupted run
-goes on where it stopped. ``python benchmarks/accuracy.py table FOLDER`` prints what they say as Markdown;
-``--into docs/accuracy.md`` puts it there, in place of the tables between the page's two marks.
+resumes where it stopped. ``python benchmarks/accuracy.py table FOLDER`` prints the tables as Markdown;
+``--into docs/accuracy.md --seeds_into docs/dev/lab-notes/accuracy.md`` puts summaries, and tables seed by
+seed, between the marks of these pages.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from accuracy_dirt import KINDS, dirt_case, measure_dirt
 from accuracy_net_rotation import COUNTS, INPUTS, NetRotationCase, net_rotation_case, turned_input
 from accuracy_premises import PREMISES, measure_premise, premise_case
 from accuracy_runs import Record, Run, Tomogram, align, description, simulate
-from accuracy_tables import insert, markdown
+from accuracy_tables import insert, markdown, without_seeds
 from tomopolish import pipeline
 from tomopolish.dataset import model
 from tomopolish.dataset.model import Deformation
@@ -303,7 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--seeds", type=int, nargs="+", help="these seeds instead of the study's own")
     table = commands.add_parser("table", help="print the tables")
     table.add_argument("folder", type=Path)
-    table.add_argument("--into", type=Path, help="page to put them into")
+    table.add_argument("--into", type=Path, help="page to put the summaries into")
+    table.add_argument("--seeds_into", type=Path, help="page to put the tables seed by seed into")
     options = parser.parse_args(arguments)
     if options.command == "table":
         records = {name: read_records(options.folder / f"{name}.jsonl") for name in STUDIES}
@@ -311,8 +313,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.into is None:
             print(tables)
         else:
-            page = options.into.read_text(encoding="utf-8")
-            options.into.write_text(insert(page, tables), encoding="utf-8")
+            pages = dict(zip((options.into, options.seeds_into), without_seeds(tables), strict=True))
+            for page, text in pages.items():
+                if page is not None:
+                    page.write_text(insert(page.read_text(encoding="utf-8"), text), encoding="utf-8")
         return
     uncertainty.PROBES = uncertainty.PROBES_OF_MANY = 1  # no part of these studies
     for name in STUDIES if "all" in options.study else options.study:

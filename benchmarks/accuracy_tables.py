@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ NET_FACTOR, NET_DEGREES = 1.2, 0.05
 """Most that a run's net rotation may be, in units of the input's, or else in degrees."""
 
 MARKS = ("<!-- tables -->", "<!-- end of tables -->")
+
+SEEDS = "Seed by seed:"
+"""Line above a table with one row per seed."""
 
 
 def markdown(records: Mapping[str, Sequence[Record]]) -> str:
@@ -42,6 +46,17 @@ def insert(page: str, tables: str) -> str:
     before, rest = page.split(MARKS[0])
     _, after = rest.split(MARKS[1])
     return f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}"
+
+
+def without_seeds(text: str) -> tuple[str, str]:
+    """Part the sections into what the page for users shows, and the headings with the tables seed by seed."""
+    user, seeds = [], []
+    for section in re.split(r"\n\n(?=### )", text):
+        heading = section.partition("\n")[0]
+        parts = section.split(f"\n\n{SEEDS}\n\n")
+        user += [parts[0]] if parts[0] != heading else []
+        seeds += [f"{heading}\n\n{part}" for part in parts[1:]]
+    return "\n\n".join(user), "\n\n".join(seeds)
 
 
 def _static(title: str, records: Sequence[Record]) -> str:
@@ -132,7 +147,7 @@ def _static(title: str, records: Sequence[Record]) -> str:
             for r in records
         ],
     )
-    return f"### {title}\n\n{summary}\n\n<details><summary>Seed by seed</summary>\n\n{seeds}\n\n</details>"
+    return f"### {title}\n\n{summary}\n\n{SEEDS}\n\n{seeds}"
 
 
 def _models(title: str, records: Sequence[Record], without: Sequence[str]) -> str:
@@ -170,7 +185,14 @@ def _models(title: str, records: Sequence[Record], without: Sequence[str]) -> st
             f"{r['seconds']:.1f}",
         ]
         rows.append(row)
-    return f"### {title}\n\n{'; '.join(verdict)}.\n\n{table(header, rows)}"
+    figures = {"input, Å": "input_angstrom"}
+    figures |= {f"without {what}, Å": f"without_{what}_angstrom" for what in without}
+    figures |= {"run, Å": "run_angstrom", "from the truth, Å": "truth_start_angstrom"}
+    summary = table(
+        ("seeds", *figures, "net rotation, °", "views, °"),
+        [[str(len(records)), *[_pooled(records, key) for key in figures.values()], *_views(records)]],
+    )
+    return f"### {title}\n\n{'; '.join(verdict)}.\n\n{summary}\n\n{SEEDS}\n\n{table(header, rows)}"
 
 
 def _scale(records: Sequence[Record]) -> str:
@@ -207,7 +229,7 @@ def _scale(records: Sequence[Record]) -> str:
         )
         for r in records
     ]
-    return f"### References of another intensity\n\n{table(header, rows)}"
+    return f"### References of another intensity\n\n{SEEDS}\n\n{table(header, rows)}"
 
 
 def _net_rotation(records: Sequence[Record]) -> str:

@@ -2,7 +2,8 @@
 
 ``python benchmarks/tuning.py run --o FOLDER`` measures; every finished case is a line of
 ``FOLDER/tuning.jsonl``, and cases that are there already are not measured again. ``python
-benchmarks/tuning.py table FOLDER --into docs/tuning.md`` puts what they say into the page, between its marks.
+benchmarks/tuning.py table FOLDER --into docs/dev/lab-notes/tuning.md`` puts the tables into the page, between
+its marks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the site holds beyond the pages in this folder: options as the parser has them, changes, equations.
+"""Make the parts of the site that are not pages of this folder: options, changes, equations.
 
-Equations stand as GitHub shows them: blocks fenced with ``math``, and ``$`…`$`` within a line. They become
-MathML here, which browsers draw by themselves, so that pages need neither scripts nor a network.
+Equations are written as GitHub shows them: blocks fenced with ``math``, and ``$`…`$`` within a line. They
+become MathML, which browsers draw themselves, so that equations need neither scripts nor a network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _equations: list[str] = []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made from something else."""
+    """Add the pages that are made from the parser and from CHANGELOG.md."""
     files.append(File.generated(config, "options.md", content=option_reference()))
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "changelog.md", content=changes))
@@ -37,15 +37,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Take the equations out, and let Markdown stand inside folded parts."""
+    """Replace the equations by placeholders."""
     _equations.clear()
     markdown = BLOCK.sub(lambda found: "\n" + _place(found[1], "block") + "\n", markdown)
-    markdown = _outside_code(markdown)
-    return markdown.replace("<details>", '<details markdown="1">')
+    return _outside_code(markdown)
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Put them back as MathML."""
+    """Replace the placeholders by MathML."""
     for number, equation in enumerate(_equations):
         place = PLACE.format(number)
         content = content.replace(f"<p>{place}</p>", equation).replace(place, equation)
@@ -67,13 +66,13 @@ def _place(latex: str, display: str) -> str:
 
 
 def option_reference() -> str:
-    """Markdown of all commands with all options, in the order and under the headings of their help."""
+    """Return all commands with all options as Markdown, in the order and under the headings of their help."""
     assert isinstance(COMMANDS, click.Group)
     lines = [
         "# Options",
         "",
-        "Made from the program's own parser; `tomopolish COMMAND --help` shows the same. Options of "
-        "`tomopolish align` bear the names and defaults of `relion_tomo_align` where that has them.",
+        "This page is made from the program's own parser; `tomopolish COMMAND --help` shows the same. "
+        "`tomopolish align` uses the names and defaults of `relion_tomo_align` for options that both have.",
         "",
     ]
     for name, summary in SUMMARIES.items():
@@ -103,10 +102,10 @@ def _command(name: str, summary: str, command: click.Command) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text as a table's cell may hold it."""
+    """Escape text for a cell of a table."""
     return text.replace("|", "\\|")
 
 
 def _plain(text: str) -> str:
-    """Text in which nothing is markup."""
+    """Escape text so that nothing in it is markup."""
     return html.escape(text, quote=False).replace("*", "\\*")

@@ -70,6 +70,11 @@ MINI = Path(__file__).parent / "reference" / "relion"
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that puts fresh output of commands into the pages."""
+    parser.addoption("--rewrite-samples", action="store_true", help="put fresh output of commands into docs/")
+
+
 @pytest.fixture(scope="session")
 def mini() -> Path:
     """Project folder of the small reference data set (see its README.md)."""

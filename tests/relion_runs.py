@@ -1,6 +1,6 @@
 """What RELION made of the reference data sets, and its faults, imitated.
 
-See docs/conventions.md, Correlation windows.
+See docs/dev/conventions.md, Correlation windows.
 
 (a) Frequencies with kx ≥ ⌊(s/2 + 1)/2⌋ are not used.
 (b) A pair that is not visible clears a window of another tilt image.

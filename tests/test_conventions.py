@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PAGE = (TESTS.parent / "docs" / "conventions.md").read_text(encoding="utf-8")
+PAGE = (TESTS.parent / "docs" / "dev" / "conventions.md").read_text(encoding="utf-8")
 
 
 def test_every_reference_leads_to_a_test_and_every_listed_test_exists() -> None:

@@ -147,7 +147,7 @@ def rms(vectors: np.ndarray) -> float:
 
 
 class TestTrajectories:
-    """`motion.star`, read by the next run (docs/conventions.md, Objective)."""
+    """`motion.star`, read by the next run (docs/dev/conventions.md, Objective)."""
 
     @pytest.fixture(autouse=True)
     def _runs(self, moving: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

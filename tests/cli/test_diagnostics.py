@@ -32,7 +32,8 @@ def test_diag_writes_what_relion_writes(mini: Path, tmp_path: Path, monkeypatch)
     np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-6)
     found, theirs = (mrcfile.read(folder / WINDOWS) for folder in (tmp_path, reference))
     assert found.shape == theirs.shape
-    # RELION drops half of the frequencies along x and loses windows (conventions.md), so only nearly the same
+    # RELION drops half of the frequencies along x and loses windows (docs/dev/conventions.md), so only nearly
+    # the same
     assert np.corrcoef(found.ravel(), theirs.ravel())[0, 1] > 0.98
     assert not found[:, :3].any() and not found[:, :, -3:].any()
     with mrcfile.open(tmp_path / WINDOWS) as file:

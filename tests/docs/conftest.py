@@ -1,4 +1,4 @@
-"""The site, built once; and a small project such as the pages speak of."""
+"""Fixtures: the site, built once, and a small project in which the commands of the pages run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder in which the pages' examples run: two structures in the same tomograms."""
+    """Return the folder in which the pages' examples run: two structures in the same tomograms."""
     folder = tmp_path_factory.mktemp("relion")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

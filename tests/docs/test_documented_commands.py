@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, blocks, commands
+from pages import NAVIGATION, PAGES, ROOT, blocks, commands
+from samples import Sample, differences, rewrite, samples
 
 from tomopolish.cli import run
 
@@ -16,7 +18,6 @@ NOT_HERE = {
     r"pip install .*": "installs from the package registry",
     r"\.venv/bin/python -m pytest .*": "part of the suite, in the environment of `make`",
     r"python benchmarks/.*": "takes minutes to hours",
-    r"relion_tomo_align .*": "RELION's own program",
     r"tomopolish demo .*": "three steps, which quick-start.md shows and which run here one by one",
     r"tomopolish .* --slurm .*": "needs a Slurm cluster",
     r"tomopolish .* --scheduler .*": "needs a running Dask scheduler",
@@ -30,14 +31,61 @@ COMMANDS = commands()
 HERE = [line for line in COMMANDS if not any(re.fullmatch(pattern, line) for pattern in NOT_HERE)]
 
 
-@pytest.mark.parametrize("line", HERE)
-def test_it_runs(
-    line: str, small_project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="session")
+def outputs() -> dict[str, str]:
+    """Return what each command that has run printed."""
+    return {}
+
+
+Running = Callable[[str], str]
+
+
+@pytest.fixture
+def output_of(
+    outputs: dict[str, str],
+    small_project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Running:
+    """Return a function that runs a command, unless it has run before, and returns what it printed."""
     monkeypatch.chdir(small_project)
-    program, *arguments = shlex.split(line)
-    assert program == "tomopolish", f"{COMMANDS[line]}: neither run nor listed as impossible to run here"
-    assert run(arguments) == 0, capfd.readouterr().err
+
+    def output(line: str) -> str:
+        if line not in outputs:
+            program, *arguments = shlex.split(line)
+            assert program == "tomopolish", (
+                f"{COMMANDS[line]}: neither run nor listed as impossible to run here"
+            )
+            capfd.readouterr()
+            status = run(arguments)
+            printed, messages = capfd.readouterr()
+            assert status == 0, messages
+            outputs[line] = printed
+        return outputs[line]
+
+    return output
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_it_runs(line: str, output_of: Running) -> None:
+    output_of(line)
+
+
+@pytest.mark.parametrize("sample", samples(), ids=str)
+def test_output_in_the_pages_is_that_of_the_commands(
+    sample: Sample, output_of: Running, request: pytest.FixtureRequest
+) -> None:
+    """With ``--rewrite-samples``, the fresh output is put into the pages instead."""
+    for line in HERE:  # the quick start's commands make the project, later ones build on earlier ones
+        if COMMANDS[line] in ("quick-start.md", sample.page.name):
+            output_of(line)
+    assert sample.command in HERE, "the page shows the output of a command that it does not hold"
+    if request.config.getoption("--rewrite-samples"):
+        rewrite(sample, output_of(sample.command))
+    else:
+        assert not differences(sample, output_of(sample.command)), (
+            "pytest tests/docs --rewrite-samples updates it"
+        )
 
 
 @pytest.mark.parametrize("pattern", NOT_HERE)
@@ -80,3 +128,8 @@ def test_its_python_runs(page: Path, small_project: Path, monkeypatch: pytest.Mo
                 (small_project / title[1]).write_text(block.text, encoding="utf-8")
             else:
                 exec(block.text, names)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    assert pages | {"options.md", "changelog.md"} == set(NAVIGATION)

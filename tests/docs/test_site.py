@@ -9,7 +9,23 @@ import click
 import pytest
 from pages import Site
 
+from chromium import Page, chromium
 from tomopolish.cli import COMMANDS, SUMMARIES
+
+SEARCH = """
+new Promise((resolve, reject) => {
+  const field = document.querySelector("[data-md-component=search-query]")
+  field.focus()
+  field.value = "agreement"
+  field.dispatchEvent(new KeyboardEvent("keyup"))
+  field.dispatchEvent(new InputEvent("input", { bubbles: true }))
+  const look = setInterval(() => {
+    const links = [...document.querySelectorAll(".md-search-result__item a")].map(link => link.href)
+    if (links.length) { clearInterval(look); resolve(links) }
+  }, 50)
+  setTimeout(() => reject(new Error("nothing was found")), 20000)
+})
+"""
 
 
 def test_it_builds_without_a_warning(site: Site) -> None:
@@ -51,6 +67,11 @@ def test_equations_are_drawn_without_scripts(site: Site) -> None:
     assert "mathjax" not in page.lower() and "katex" not in page.lower()
 
 
-def test_folded_tables_are_tables(site: Site) -> None:
-    folded = re.findall(r"<details>(.*?)</details>", site.pages["accuracy.html"], re.DOTALL)
-    assert folded and all("<table>" in part for part in folded)
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("name", ["index.html", "dev/contributing.html"])
+def test_search_works_from_a_folder(site: Site, name: str) -> None:
+    with Page() as page:
+        page.open(site.folder / name)
+        assert any(link.startswith((site.folder / "glossary.html").as_uri()) for link in page.run(SEARCH))
+        assert not page.console
+        assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in page.requests)

@@ -1,7 +1,7 @@
 """Correlation windows straight from their definition, in double precision: slow, and free of shortcuts.
 
 Shares no code with the program. Full planes throughout, frequencies by `fftfreq`; every factor is a function
-of frequency that can be read against docs/conventions.md.
+of frequency that can be read against docs/dev/conventions.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def full_plane(box: int) -> tuple[np.ndarray, np.ndarray]:
 def reference_transform(references: References, half: int, box: int) -> np.ndarray:
     """Centred cube of the prepared map's unitary transform; index i holds frequency i − s/2.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
     """
     volume = references.half_maps[half].astype(np.float64)
     if references.mask is not None:
@@ -71,7 +71,7 @@ def reference_transform(references: References, half: int, box: int) -> np.ndarr
 def reference_weight(references: References, box: int, settings: WeightSettings) -> np.ndarray:
     """Weight of the references' resolution on the full plane.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
     """
     kx, ky = full_plane(box)
     r = np.hypot(kx, ky)
@@ -108,7 +108,7 @@ def reference_weight(references: References, box: int, settings: WeightSettings)
 def mean_periodogram(image: np.ndarray, box: int) -> np.ndarray:
     """Radial average of the mean periodogram of all whole tiles at multiples of ⌊s/2⌋.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
     """
     height, width = image.shape
     planes = [
@@ -131,7 +131,7 @@ def frequency_weights(
 ) -> np.ndarray:
     """Frequency weight of every tilt image on the full plane.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
     """
     kx, ky = full_plane(box)
     r = np.hypot(kx, ky)
@@ -162,7 +162,7 @@ def dose_weight(series: TiltSeries, tilt: int, k: np.ndarray) -> np.ndarray:
 
 
 def in_use(weight: np.ndarray, dose: np.ndarray, cutoff: float) -> np.ndarray:
-    """Frequencies that are used, full plane (docs/conventions.md, References and weights)."""
+    """Frequencies that are used, full plane (docs/dev/conventions.md, References and weights)."""
     box = len(weight)
     k = np.fft.fftfreq(box, 1 / box).astype(int)
     half = weight[:, : box // 2 + 1]  # kx = 0 … s/2; the last column is that of −s/2
@@ -182,7 +182,7 @@ def in_use(weight: np.ndarray, dose: np.ndarray, cutoff: float) -> np.ndarray:
 def ctf(
     series: TiltSeries, tilt: int, group: OpticsGroup, kx: np.ndarray, ky: np.ndarray, depth_px: float
 ) -> np.ndarray:
-    """CTF of one particle at frequencies in 1/Å (docs/conventions.md, Optics)."""
+    """CTF of one particle at frequencies in 1/Å (docs/dev/conventions.md, Optics)."""
     scope, c = series.microscope, series.ctf
     volt = 1e3 * scope.voltage_kv
     wavelength = 12.2643247 / np.sqrt(volt * (1 + 0.978466e-6 * volt))
@@ -253,7 +253,7 @@ def window(
 ) -> tuple[np.ndarray, float]:
     """cc(δ) of one pair, `[δy, δx]`, and Σ w |S|²; `weight` is that of its tilt image.
 
-    See docs/conventions.md, Correlation windows.
+    See docs/dev/conventions.md, Correlation windows.
     """
     tilt, p = pair
     box = len(weight)

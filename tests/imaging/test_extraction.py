@@ -1,6 +1,6 @@
 """Spectra of boxes cut from tilt images, against the definition and NumPy's transform.
 
-See docs/conventions.md, Correlation windows.
+See docs/dev/conventions.md, Correlation windows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Noise power, against the mean periodogram tile by tile (docs/conventions.md, References and weights)."""
+"""Noise power, against the mean periodogram tile by tile (docs/dev/conventions.md, References)."""
 
 from __future__ import annotations
 

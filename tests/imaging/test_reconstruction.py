@@ -59,7 +59,7 @@ def test_planted_map_comes_back_with_its_intensities(scene) -> None:
     slope = np.sum(merged * planted) / np.sum(planted**2)
     correlation = np.corrcoef(merged.ravel(), planted.ravel())[0, 1]
     # Intensities belong to a box: those of unitary transforms grow with the root of its edge
-    # (docs/conventions.md).
+    # (docs/dev/conventions.md).
     assert slope / np.sqrt(BOX / SETTINGS.molecule.box_px) == pytest.approx(1, abs=0.05)
     assert correlation > 0.8
 

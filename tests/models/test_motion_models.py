@@ -40,7 +40,7 @@ def build(particles: int, tilts: int, seed: int = 1, **kind: Any) -> GaussianPro
 
 
 def covariance(positions: Array, sigma_velocity: float, sigma_distance: float, squared: bool) -> Array:
-    """As in docs/conventions.md, pair by pair."""
+    """As in docs/dev/conventions.md, pair by pair."""
     result = np.empty((len(positions), len(positions)))
     for i, first in enumerate(positions):
         for j, second in enumerate(positions):
@@ -50,7 +50,7 @@ def covariance(positions: Array, sigma_velocity: float, sigma_distance: float, s
 
 
 def offsets_of_velocities(velocities: Array, chronological: Array) -> Array:
-    """As in docs/conventions.md, velocity by velocity: (P, F − 1, 3) → (F, P, 3) in file order."""
+    """As in docs/dev/conventions.md, velocity by velocity: (P, F − 1, 3) → (F, P, 3) in file order."""
     offsets = np.zeros((len(chronological), len(velocities), 3))
     for m, tilt in enumerate(chronological):
         for j in range(m):

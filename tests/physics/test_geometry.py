@@ -1,6 +1,6 @@
 """Rotations and projections, against matrices written out from the definition.
 
-See docs/conventions.md, Geometry.
+See docs/dev/conventions.md, Geometry.
 """
 
 from __future__ import annotations

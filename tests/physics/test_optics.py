@@ -1,4 +1,4 @@
-"""The microscope, against scalar formulas written out from the definition (docs/conventions.md, Optics)."""
+"""The microscope, against scalar formulas by definition (docs/dev/conventions.md, Optics)."""
 
 from __future__ import annotations
 

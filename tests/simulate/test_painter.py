@@ -1,4 +1,4 @@
-"""Noise-free images against the formulas of docs/conventions.md, written out here a second time."""
+"""Noise-free images against the formulas of docs/dev/conventions.md, written out here a second time."""
 
 from __future__ import annotations
 

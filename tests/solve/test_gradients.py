@@ -1,6 +1,6 @@
 """Gradient and Hessian of the objective, by finite differences, for every kind of model.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From windows to geometry: planted displacements are found from afar, the weakly seen stay put.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The objective is RELION's at RELION's own solutions, on RELION's windows.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

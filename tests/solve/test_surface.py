@@ -1,4 +1,4 @@
-"""Displacement surfaces: interpolation, derivatives, range penalty, blur (docs/conventions.md, Objective)."""
+"""Displacement surfaces: interpolation, derivatives, range penalty, blur (docs/dev/conventions.md)."""
 
 from __future__ import annotations
 

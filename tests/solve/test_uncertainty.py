@@ -1,6 +1,6 @@
 """Standard errors: calibrated against planted truths, and blind to what the images cannot tell.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

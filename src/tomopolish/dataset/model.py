@@ -1,7 +1,7 @@
 """The physical content of a data set, independent of file formats: tilt series, particles, references.
 
-Everything here is in the project's own frames and units (docs/conventions.md); the modules beside this one
-convert from and to RELION's files. Tilt images are in the order of the files; `TiltSeries.chronological`
+Everything here is in the project's own frames and units (docs/dev/conventions.md); the modules beside this
+one convert from and to RELION's files. Tilt images are in the order of the files; `TiltSeries.chronological`
 gives the order of exposure.
 """
 
@@ -50,7 +50,7 @@ class ReusesMemory(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Deformation:
-    """A 2D warp of tilt images in RELION's parameters (docs/conventions.md, Objective)."""
+    """A 2D warp of tilt images in RELION's parameters (docs/dev/conventions.md, Objective)."""
 
     model: str  # "linear", "spline" or "Fourier"
     grid: tuple[int, int]  # (gw, gh)

@@ -1,4 +1,4 @@
-"""Reference maps, mask and FSC (docs/conventions.md, References and weights), checked against each other."""
+"""Reference maps, mask and FSC, checked against each other (docs/dev/conventions.md, References)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each image adds w c O to the numerator and w c² to the denominator of the voxels around its slice, where O is
 the image's unitary transform, c the real factor of the prediction (CTF, dose, envelope) and w the inverse
-noise power (docs/conventions.md). Their quotient is the map's unitary transform, without a further factor.
+noise power (docs/dev/conventions.md). Their quotient is the map's unitary transform, without another factor.
 """
 
 from __future__ import annotations

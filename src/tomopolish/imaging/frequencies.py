@@ -1,6 +1,6 @@
 """The frequencies in use in one tilt image, with all weights and phases that its particles share.
 
-See docs/conventions.md, Optics, Correlation windows.
+See docs/dev/conventions.md, Optics, Correlation windows.
 """
 
 from __future__ import annotations

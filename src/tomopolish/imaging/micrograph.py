@@ -37,8 +37,8 @@ def micrograph_weight(
     The weight is 1/√(P + 3σ²) with the image's mean periodogram P and its variance σ², between no whitening
     and whitening by the noise's amplitude, since the image's power at low frequencies is mostly that of the
     particles. Form and constant were chosen for agreement with RELION's shifts on the reference data: within
-    0.021 px, where 1/P differs by up to 0.4 px (docs/conventions.md). All frequencies up to the end of the
-    FSC's flank have equal weight, unless weighting by the reference's signal-to-noise ratio is requested.
+    0.021 px, where 1/P differs by up to 0.4 px (docs/dev/conventions.md). All frequencies up to the end of
+    the FSC's flank have equal weight, unless weighting by the reference's signal-to-noise ratio is requested.
 
     Parameters
     ----------

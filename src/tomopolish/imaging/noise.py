@@ -1,6 +1,6 @@
 """Noise power of tilt images: the mean periodogram of their tiles.
 
-See docs/conventions.md, References and weights.
+See docs/dev/conventions.md, References and weights.
 """
 
 from __future__ import annotations

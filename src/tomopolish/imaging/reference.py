@@ -1,4 +1,4 @@
-"""The reference's Fourier transform, prepared for slicing (docs/conventions.md, References and weights)."""
+"""The reference's Fourier transform, prepared for slicing (docs/dev/conventions.md, References)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def prepare_half_maps(
 ) -> ReferenceTransform:
     """Mask, pad, taper, correct for trilinear interpolation, and transform both half maps.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTr
 def shell_signal_to_noise(transform: ReferenceTransform) -> Float[Array, "shells"]:
     """Return the signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ².
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Weights of frequencies: reference weight, whitening and filters; the frequencies in use.
 
-See docs/conventions.md, References and weights.
+See docs/dev/conventions.md, References and weights.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def reference_weight(
 ) -> ReferenceWeight:
     """Return the weight from the FSC, or, without an FSC, from the half maps' own signal-to-noise ratio.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def whitening(shells: Float[Array, "shells"], box_px: int) -> Float[Array, "box 
 def shared_filters(box_px: int, settings: WeightSettings) -> Float[Array, "box columns"]:
     """Return the optional factors: (r/s_h)^p and the high-pass 1 − exp(−r²/2σ²).
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
     """
     radius = radius_half_plane(box_px)
     factor = np.ones_like(radius)
@@ -129,7 +129,7 @@ def frequency_weights(
 ) -> Float[Array, "G box columns"]:
     """Return the weight w(k) of every frequency: whitening × reference weight × filters.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def used_columns(
 ) -> Int[Array, "box"]:
     """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
     """
     radius = radius_half_plane(box_px)
     use: Bool[Array, "box columns"] = (

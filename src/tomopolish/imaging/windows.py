@@ -2,7 +2,7 @@
 
 Tilt images are read one at a time. The particles of an image are divided into chunks that fit into cache; one
 thread extracts, transforms and compares a chunk with its prediction and computes the small inverse transform
-(docs/conventions.md, Correlation windows).
+(docs/dev/conventions.md, Correlation windows).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def pair_geometry(
     taking_part: Bool[Array, "F"],
     warp_px: Float[Array, "F P 2"] | float = 0.0,
 ) -> PairGeometry:
-    """Project all particles with the input geometry (docs/conventions.md, Geometry, Correlation windows).
+    """Project all particles with the input geometry (docs/dev/conventions.md, Geometry, Correlation windows).
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def is_visible(
 ) -> Bool[Array, "..."]:
     """Return whether 2D positions lie at least half a box from the image's edges.
 
-    See docs/conventions.md, Correlation windows.
+    See docs/dev/conventions.md, Correlation windows.
     """
     inside = (positions_px >= box_px / 2) & (positions_px <= np.asarray(image_size_px) - box_px / 2)
     return np.all(inside, axis=-1)
@@ -144,7 +144,7 @@ class BoxMask:
 def box_mask(box_px: int) -> BoxMask:
     """Return a mask that is 1 inside radius s/2 − 5 and falls as a raised cosine to 0 at s/2.
 
-    See docs/conventions.md, Correlation windows.
+    See docs/dev/conventions.md, Correlation windows.
     """
     axis = np.arange(box_px) - box_px // 2
     radius = np.hypot(axis[:, None], axis[None, :])
@@ -224,7 +224,7 @@ def correlate_tilt(
 ) -> None:
     """Fill windows and power of one tilt image's visible particles; other entries are not changed.
 
-    See docs/conventions.md, Correlation windows.
+    See docs/dev/conventions.md, Correlation windows.
 
     Parameters
     ----------

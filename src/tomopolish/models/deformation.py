@@ -1,6 +1,6 @@
 """Deformation of the tilt images: none, fixed, or a warp; and the refit of one warp as another.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

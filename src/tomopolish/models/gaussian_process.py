@@ -1,4 +1,4 @@
-"""Motion drawn from a Gaussian process (docs/conventions.md, Objective).
+"""Motion drawn from a Gaussian process (docs/dev/conventions.md, Objective).
 
 The prior is that of Zivanov, Nakane & Scheres (2019), IUCrJ 6:5, in three dimensions as in Zivanov et al.
 (2022), eLife 11:e83724: velocities are independent in time and correlated between neighbouring particles.

@@ -1,6 +1,6 @@
 """Particle motion over the exposure: none, or drawn from a Gaussian process.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

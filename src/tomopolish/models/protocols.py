@@ -1,6 +1,6 @@
 """Protocols of motion and deformation models; null objects fulfil them, too.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

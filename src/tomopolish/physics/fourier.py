@@ -1,6 +1,6 @@
 """Fourier conventions: unitary transforms, half planes, shells.
 
-See docs/conventions.md, References and weights, Correlation windows.
+See docs/dev/conventions.md, References and weights, Correlation windows.
 
 The half plane of an s×s image is what ``rfft2`` gives: shape (s, s//2 + 1), rows ky = 0 … s/2 − 1, −s/2 … −1,
 columns kx = 0 … s/2. Boxes are even. Radii are in Fourier px (1 px = 1/(box · pixel size) in 1/Å).
@@ -40,7 +40,7 @@ def column_multiplicity(box_px: int) -> Float[Array, "columns"]:
 def shell_average(values: Float[Array, "box columns"], box_px: int) -> Float[Array, "shells"]:
     """Return the radial average; each pixel is shared linearly between its two nearest shells.
 
-    See docs/conventions.md, References and weights.
+    See docs/dev/conventions.md, References and weights.
 
     The half plane is averaged as stored: each stored pixel counts once.
 

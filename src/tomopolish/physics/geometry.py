@@ -1,6 +1,6 @@
 """Rotations and projections of points of the tomogram into the tilt images.
 
-See docs/conventions.md, Geometry.
+See docs/dev/conventions.md, Geometry.
 
 Images are indexed ``[y, x]``, volumes ``[z, y, x]``; vectors are ``(x, y, z)``. The tomogram frame
 counts pixels of the unbinned tilt images from the centre of the corner voxel. A projection is a 4×4 matrix
@@ -49,7 +49,7 @@ def euler_zyz(
     tilt_degrees: Float[Array, "..."] | float,
     psi_degrees: Float[Array, "..."] | float,
 ) -> Float[Array, "... 3 3"]:
-    """Return RELION's Euler matrix E(rot, tilt, psi) of docs/conventions.md.
+    """Return RELION's Euler matrix E(rot, tilt, psi) of docs/dev/conventions.md.
 
     In terms of the right-handed rotations above, ``E = Rz(-psi) Ry(-tilt) Rz(-rot)``.
     """
@@ -129,7 +129,7 @@ def relion5_projections(
     image_size_px: tuple[int, int],
     tomogram_size_px: tuple[int, int, int],
 ) -> Float[Array, "F 4 4"]:
-    """Return the projection matrices from RELION 5's parameters (docs/conventions.md, Geometry).
+    """Return the projection matrices from RELION 5's parameters (docs/dev/conventions.md, Geometry).
 
     Parameters
     ----------

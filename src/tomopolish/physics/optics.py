@@ -1,4 +1,4 @@
-"""The microscope: wavelength, contrast transfer, aberrations, dose (docs/conventions.md, Optics)."""
+"""The microscope: wavelength, contrast transfer, aberrations, dose (docs/dev/conventions.md, Optics)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def dose_weight(
     """Return the attenuation by radiation damage at spatial frequency k.
 
     The model is Grant & Grigorieff's critical exposure, or a B factor per e⁻/Å² where it is stated
-    (docs/conventions.md). At k = 0 the weight is 1, the limit where the critical exposure diverges.
+    (docs/dev/conventions.md). At k = 0 the weight is 1, the limit where the critical exposure diverges.
     """
     k = np.asarray(k_per_angstrom, dtype=np.float64)
     if bfactor_per_dose > 0:

@@ -58,7 +58,7 @@ def build_problem(
     *,
     make_surface: Callable[[], DisplacementSurface] | None = None,
 ) -> Problem:
-    """Assemble the alignment problem of one tomogram (docs/conventions.md, model and objective).
+    """Assemble the alignment problem of one tomogram (docs/dev/conventions.md, model and objective).
 
     Parameters
     ----------

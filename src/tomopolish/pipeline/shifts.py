@@ -85,7 +85,7 @@ def shifts_before_warp(problem: Problem, moves_px: Float[Array, "F 2"]) -> Float
     """Shifts of the projections that move the visible particles by `moves_px` in the images, on average.
 
     What is measured is a displacement in the image. A projection's shift acts before the image's warp
-    (docs/conventions.md), which is a little different elsewhere; without a warp the two are the same.
+    (docs/dev/conventions.md), which is a little different elsewhere; without a warp the two are the same.
     """
     seen = problem.surface.visible
     if not problem.warps:

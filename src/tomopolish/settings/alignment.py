@@ -26,7 +26,7 @@ DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 class WindowSettings:
     """Part of the images that is compared, and range of the displacements that are searched.
 
-    See docs/conventions.md, References and weights, Correlation windows.
+    See docs/dev/conventions.md, References and weights, Correlation windows.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class WindowSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSettings:
-    """How Fourier frequencies are weighted (docs/conventions.md, References and weights).
+    """How Fourier frequencies are weighted (docs/dev/conventions.md, References and weights).
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class WeightSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """Parameters that are refined, and when refinement stops (docs/conventions.md, Objective).
+    """Parameters that are refined, and when refinement stops (docs/dev/conventions.md, Objective).
 
     Attributes
     ----------
@@ -202,7 +202,7 @@ class FitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionSettings:
-    """The Gaussian-process prior of particle motion (docs/conventions.md, Objective).
+    """The Gaussian-process prior of particle motion (docs/dev/conventions.md, Objective).
 
     Attributes
     ----------
@@ -242,7 +242,7 @@ class MotionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DeformationSettings:
-    """The 2D warp of tilt images (docs/conventions.md, Objective).
+    """The 2D warp of tilt images (docs/dev/conventions.md, Objective).
 
     Attributes
     ----------

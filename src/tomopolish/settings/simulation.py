@@ -210,7 +210,7 @@ class NoiseSettings:
         Twice the expected rise of the log-likelihood by the true prediction of a pair over no prediction:
         Σ_k |S(k)|²/N(k) over the full plane up to the reference's resolution, averaged over tilts (prediction
         S with CTF and dose weight, noise power N). It is the expected height of the pair's correlation peak
-        (docs/conventions.md), whose noise has standard deviation √pair_snr. Below about 15 the peak of a
+        (docs/dev/conventions.md), whose noise has standard deviation √pair_snr. Below about 15 the peak of a
         single pair is lost among the noise peaks of its window; at 1 to 4 it is invisible. The signal and the
         references are scaled to this value; infinity means images without noise.
     sigma
@@ -243,7 +243,7 @@ class NoiseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedMotion:
-    """Particle trajectories drawn from the Gaussian-process prior of docs/conventions.md.
+    """Particle trajectories drawn from the Gaussian-process prior of docs/dev/conventions.md.
 
     Attributes
     ----------
@@ -266,7 +266,7 @@ class PlantedMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedWarp:
-    """A random 2D warp of the tilt images (docs/conventions.md, Objective).
+    """A random 2D warp of the tilt images (docs/dev/conventions.md, Objective).
 
     Attributes
     ----------

@@ -2,8 +2,8 @@
 
 The 2D error, in Å, over visible pairs needs no alignment of frames: it compares predicted with true 2D
 positions. Positions and angles are compared after the gauge is removed: the rotation and shift that move
-positions one way and projections the opposite way, and change no image (docs/conventions.md). Views, whose
-orientations are not refined, are compared with their net rotation.
+positions one way and projections the opposite way, and change no image (docs/dev/conventions.md). Views,
+whose orientations are not refined, are compared with their net rotation.
 """
 
 from __future__ import annotations

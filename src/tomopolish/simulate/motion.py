@@ -1,4 +1,4 @@
-"""Particle trajectories drawn from the Gaussian-process prior of docs/conventions.md."""
+"""Particle trajectories drawn from the Gaussian-process prior of docs/dev/conventions.md."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class TiltPainter:
     def extra_defocus_angstrom(self, tilt: int) -> Float[Array, "P"]:
         """Return the defocus of each particle beyond the tilt image's own, from its depth.
 
-        See docs/conventions.md, Optics.
+        See docs/dev/conventions.md, Optics.
         """
         series = self.series
         depth = depth_px(

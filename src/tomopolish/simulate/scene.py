@@ -174,7 +174,7 @@ def true_positions_2d_px(
 ) -> Float[Array, "F P 2"]:
     """Return the 2D positions of moving particles in warped images: q + g(q) with q the projection.
 
-    See docs/conventions.md, Objective.
+    See docs/dev/conventions.md, Objective.
     """
     moving = positions_px + np.swapaxes(trajectories_px, 0, 1)
     q = project_trajectories(projections_px, moving)[..., :2]
@@ -189,7 +189,7 @@ def perturbed_projections(
 ) -> Float[Array, "F 4 4"]:
     """Rotate projections about the projected tomogram centre, in the images' frames, and shift them.
 
-    See docs/conventions.md, Objective.
+    See docs/dev/conventions.md, Objective.
     """
     turn = rotation_from_vector(factor * directions.rotation_vectors)
     centre = tomogram_centre_px(tomogram_size_px)

@@ -62,7 +62,7 @@ def slice_volume(density: Float32[Array, "s s s"], scale: float, padding: float 
         Map `[z, y, x]` with origin at voxel ⌊s/2⌋ and zeros towards its borders.
     scale
         Factor on the transform Σρ exp(−2πi k·x). With s^−½, slices are the plain 2D transforms of images on
-        the intensity scale of docs/conventions.md.
+        the intensity scale of docs/dev/conventions.md.
     """
     size = density.shape[0]
     padded = next_even_fast_size(int(np.ceil(padding * size)))

@@ -142,7 +142,7 @@ def visible_pairs(
 ) -> Bool[Array, "..."]:
     """Return whether positions are at least half a box from the image's border.
 
-    See docs/conventions.md, Correlation windows.
+    See docs/dev/conventions.md, Correlation windows.
     """
     far = np.asarray(image_size_px) - box_px / 2
     inside: Array = np.all((positions_2d_px >= box_px / 2) & (positions_2d_px <= far), axis=-1)

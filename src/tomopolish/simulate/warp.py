@@ -1,4 +1,4 @@
-"""2D warps of the tilt images, q → q + g(q), from RELION's coefficients (docs/conventions.md, Objective).
+"""2D warps of the tilt images, q → q + g(q), from RELION's coefficients (docs/dev/conventions.md, Objective).
 
 The code is independent of the alignment's deformation models, so that the two can be compared.
 """

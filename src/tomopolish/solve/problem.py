@@ -1,4 +1,4 @@
-"""The objective: log-posterior of the geometry, its gradient and curvature (docs/conventions.md, Objective).
+"""The objective: log-posterior of the geometry, gradient and curvature (docs/dev/conventions.md, Objective).
 
 The objective is the sum over visible pairs of their displacement surfaces, minus Gaussian priors. It is
 maximised; the solver uses its negative as a cost.

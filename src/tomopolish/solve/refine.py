@@ -1,6 +1,6 @@
 """From correlation windows to the most probable geometry: coarse to fine, then Newton.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Displacement surfaces: correlation windows as smooth functions of displacement.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

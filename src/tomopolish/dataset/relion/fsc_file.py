@@ -1,6 +1,6 @@
 """FSC curves as RELION writes them: table ``fsc`` of a postprocess.star, and tables like it.
 
-See docs/conventions.md, References and weights.
+See docs/dev/conventions.md, References and weights.
 
 Only the number of each shell and its value are used. The resolution columns repeat the shell's number for
 a pixel size that may differ from the tilt series': a map may have been calibrated in between.

@@ -1,6 +1,6 @@
 """The particles' optics groups: aberrations, and values that repeat those of the tomograms.
 
-See docs/conventions.md, Optics.
+See docs/dev/conventions.md, Optics.
 """
 
 from __future__ import annotations

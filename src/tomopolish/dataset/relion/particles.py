@@ -1,6 +1,6 @@
 """Particle sets of both dialects: positions, orientations, half sets, optics groups.
 
-See docs/conventions.md, Geometry.
+See docs/dev/conventions.md, Geometry.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ParticleTable:
         The set's file.
     corner_px
         Offset that is added to ``rlnCoordinateX``, ``Y`` and ``Z``: 1 px as in RELION 4.0, 0 as in RELION 5
-        (docs/conventions.md, Geometry).
+        (docs/dev/conventions.md, Geometry).
     path
         Path of that file; None where there is none.
     """

@@ -1,6 +1,6 @@
 """Projections in RELION's tables, by angles and shifts, by matrices, or by both.
 
-See docs/conventions.md, Geometry.
+See docs/dev/conventions.md, Geometry.
 
 Where a table has matrices, every version of RELION uses these; angles beside them then have no effect.
 """

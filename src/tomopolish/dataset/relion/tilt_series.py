@@ -1,6 +1,6 @@
 """One tilt series from its rows: geometry, optics, deformation, images; both dialects.
 
-See docs/conventions.md, Geometry, Optics.
+See docs/dev/conventions.md, Geometry, Optics.
 """
 
 from __future__ import annotations

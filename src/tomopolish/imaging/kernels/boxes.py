@@ -3,7 +3,7 @@
 Libraries transform complete arrays, line by line. Here one instruction performs the same step of many lines,
 pixels are read directly from the image, two real columns form one complex column, rows of frequencies beyond
 those in use are dropped after half of the work, and all data stay within the second cache. This takes a third
-of the time (docs/performance.md).
+of the time (docs/dev/lab-notes/speed.md).
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
 
     Slice of the reference, then CTF, aberrations, weights, product, and the phase that moves the particle's
     exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that results from
-    −sin γ and the negative contrast (docs/conventions.md): positive correlation is a match. Rows ky and −ky
-    are processed together, and their sum E and difference D are written as real numbers, which halves the
+    −sin γ and the negative contrast (docs/dev/conventions.md): positive correlation is a match. Rows ky and
+    −ky are processed together, and their sum E and difference D are written as real numbers, which halves the
     work of the small inverse transform (`windows.small_inverse`).
 
     Parameters

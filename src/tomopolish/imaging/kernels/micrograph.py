@@ -15,7 +15,7 @@ def predict_spectra(  # type: ignore[no-untyped-def]
     """Predict boxes with one particle each, as they appear in the image: protein dark.
 
     The prediction is the slice of the reference × CTF × aberrations × weights, moved to the particle's exact
-    place in its box; the minus signs of contrast and CTF cancel (docs/conventions.md, Optics).
+    place in its box; the minus signs of contrast and CTF cancel (docs/dev/conventions.md, Optics).
 
     Parameters
     ----------

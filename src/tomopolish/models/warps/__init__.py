@@ -1,1 +1,1 @@
-"""The warps of tilt images, one model per file (docs/conventions.md, Objective)."""
+"""The warps of tilt images, one model per file (docs/dev/conventions.md, Objective)."""

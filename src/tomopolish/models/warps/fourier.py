@@ -1,4 +1,4 @@
-"""A smooth warp as a sum of plane waves (docs/conventions.md, Objective)."""
+"""A smooth warp as a sum of plane waves (docs/dev/conventions.md, Objective)."""
 
 from __future__ import annotations
 

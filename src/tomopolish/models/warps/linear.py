@@ -1,4 +1,4 @@
-"""A linear warp about the image's centre (docs/conventions.md, Objective)."""
+"""A linear warp about the image's centre (docs/dev/conventions.md, Objective)."""
 
 from __future__ import annotations
 

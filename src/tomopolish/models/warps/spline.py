@@ -1,6 +1,6 @@
 """A smooth warp from values and slopes at the nodes of a grid: bicubic Hermite splines.
 
-See docs/conventions.md, Objective.
+See docs/dev/conventions.md, Objective.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class ReconstructSettings:
     ----------
     box_px, crop_px
         Edge of the boxes cut from the images, and of the maps. Intensities are those of unitary transforms in
-        a box of `box_px`, whatever the crop (docs/conventions.md): align with the same box.
+        a box of `box_px`, whatever the crop (docs/dev/conventions.md): align with the same box.
     symmetry
         Name of the point group.
     overwrite
