@@ -55,6 +55,7 @@ def test_a_run_writes_the_sets_and_says_what_changed(
         "optimisation_set.star",
         "particles.star",
         "report.html",
+        "scores.star",
         "temp/TS_01.npz",
         "temp/TS_01_projections.star",
         "temp/TS_02.npz",

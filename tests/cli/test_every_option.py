@@ -242,6 +242,10 @@ def hold_out(bench: Bench) -> None:
     assert distance(found, without) < 0.1
 
 
+def no_outliers(bench: Bench) -> None:
+    assert "scores.star" in bench().files and "scores.star" not in bench("--no_outliers").files
+
+
 def no_report(bench: Bench) -> None:
     found = bench("--report")
     assert "report.html" in found.files and "report.html" not in bench().files
@@ -410,6 +414,7 @@ TABLE: dict[str, Check] = {
     "--pad": changes("--pad 2"),
     "--ref_scale": changes("--ref_scale 0.5"),
     "--hold_out": hold_out,
+    "--no_outliers": no_outliers,
     "--aniso": refused("--aniso"),
     "--per_tilt_aniso": refused("--per_tilt_aniso"),
     # weights

@@ -111,6 +111,9 @@ def _alignment() -> Section:
         "Fraction of particle images held out of a first fit, to judge it; 0: none; auto: 0.1 or more.",
         type=str, default="auto",
     )  # fmt: skip
+    section.flag(
+        "--no_outliers", "Count false particles and empty images like all others; writes no scores.star."
+    )
     section.flag("--aniso", "Refused, because it does nothing in RELION.")
     section.flag("--per_tilt_aniso", "Refused, because it does nothing in RELION.")
     return section
@@ -232,6 +235,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             reference_scale=_reference_scale(values["ref_scale"]),
             held_out_fraction=_fraction(values["hold_out"]),
             max_iterations=values["it"] or None,
+            outliers=not values["no_outliers"],
         ),
         motion=_motion_settings(values) if values["motion"] else None,
         deformation=_deformation_settings(values) if values["deformation"] else None,

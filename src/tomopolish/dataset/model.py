@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from tomopolish.dataset.remarks import Remark
+from tomopolish.dataset.scores import AlignmentScores
 from tomopolish.physics.exposure import image_exposures, step_weights, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.shapes import Bool, Float, Float32, Int
@@ -336,8 +337,9 @@ class Alignment:
         Offsets in each tilt image (file order), px, zero in the chronologically first; None when static.
     deformation
         Refined warp, or None.
-    errors
-        Standard errors, or None where they were not estimated.
+    errors, scores
+        Standard errors, and how well particles and tilt images show what the references predict; None where
+        they were not estimated.
     left_out
         Tilt images that were left out: their rows are written as they were read.
     """
@@ -349,5 +351,6 @@ class Alignment:
     trajectories_px: Float[Array, "P F 3"] | None = None
     deformation: Deformation | None = None
     errors: AlignmentErrors | None = None
+    scores: AlignmentScores | None = None
     left_out: tuple[LeftOutTilt, ...] = ()
     warnings: tuple[str, ...] = field(default=())

@@ -22,6 +22,8 @@ from tomopolish.dataset.relion.optimisation_set import (
 from tomopolish.dataset.relion.particle_optics import optics_remarks
 from tomopolish.dataset.relion.particles import CORNERED, ParticleTable, ParticleUpdate, read_particle_table
 from tomopolish.dataset.relion.projections import projection_remarks
+from tomopolish.dataset.relion.scores import FILE_NAME as SCORES
+from tomopolish.dataset.relion.scores import ScoresFile
 from tomopolish.dataset.relion.tomogram_writer import TomogramSetWriter
 from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet, read_tomogram_set
 from tomopolish.dataset.relion.trajectories import (
@@ -269,19 +271,25 @@ class Dataset:
                     trajectory_writer(here / "motion.star", count=count, version=self.version)
                 )
             uncertainty = UncertaintyFile(here / UNCERTAINTY, self.version)
+            scores = ScoresFile(here / SCORES, self.version)
             for name in self.tomograms.names:
                 alignment = alignments.get(name)
                 if alignment is not None:
                     tilt_series = self.tomograms.load(name)
-                    uncertainty.add(tilt_series, [self.particles.names[r] for r in alignment.rows], alignment)
+                    names = [self.particles.names[r] for r in alignment.rows]
+                    uncertainty.add(tilt_series, names, alignment)
+                    scores.add(tilt_series, names, alignment)
                     if tomograms is not None:
                         tomograms.add(tilt_series, alignment)
                     particles.add(tilt_series, alignment.rows, alignment.positions_px)
+                    if alignment.scores is not None:
+                        particles.add_probability(alignment.rows, alignment.scores.particles.probability)
                 if trajectories is not None and name in self.particles.rows_by_tomogram:
                     self._write_trajectories(trajectories, name, alignment)
         if tomograms is not None:
             tomograms.finish()
         uncertainty.write()
+        scores.write()
         particles.write(here / "particles.star", with_names=motion)
         files = self.files.updated(paths)
         files = replace(files, table=replace(files.table, version=files.table.version or self.version))

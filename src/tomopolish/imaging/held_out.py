@@ -44,7 +44,13 @@ class HeldOutWindows:
 
     def of_tilts(self, usable: Bool[Array, "F"]) -> HeldOutWindows | None:
         """Return the pairs in usable tilt images; None where there are none."""
-        chosen = usable[self.tilts]
+        return self._chosen(usable[self.tilts])
+
+    def among_pairs(self, usable: Bool[Array, "F P"]) -> HeldOutWindows | None:
+        """Return those of usable pairs; None where there are none."""
+        return self._chosen(usable[self.tilts, self.particles])
+
+    def _chosen(self, chosen: Bool[Array, "H"]) -> HeldOutWindows | None:
         if not chosen.any():
             return None
         return HeldOutWindows(

@@ -75,6 +75,7 @@ def _without_particles(alignment: Alignment) -> Alignment:
         positions_px=np.zeros((0, 3)),
         trajectories_px=None,
         errors=None,
+        scores=None,
     )
 
 

@@ -10,23 +10,34 @@ from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.results.tomogram import Evidence
 from tomopolish.shapes import Float, Int
-from tomopolish.solve.problem import Problem, predicted_positions
+from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.problem import predicted_positions
+from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 
 Array = np.ndarray
 
 
-def weigh(windows: CorrelationWindows, problem: Problem, vector: Float[Array, "N"]) -> Evidence | None:
+def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Array, "P"]) -> Evidence | None:
     """Compare held-out pairs at a geometry that was refined without them with the input geometry.
+
+    Particles and tilt images that the fit found to be false or empty are not asked.
 
     Pairs of one particle share its errors of shape and orientation, so the standard error of the gain is that
     of a sum over independent particles.
+
+    Parameters
+    ----------
+    factors
+        By which each particle's reference was multiplied; agreements are on the scale before.
 
     Returns
     -------
     None when no pair was held out.
     """
-    held = windows.held_out
+    held, problem, vector = windows.held_out, refinement.problem, refinement.vector
+    if held is not None and problem.pair_weights is not None:
+        held = held.among_pairs(problem.pair_weights >= SHOWN)
     if held is None or not len(held):
         return None
     place = (held.tilts, held.particles)
@@ -36,11 +47,15 @@ def weigh(windows: CorrelationWindows, problem: Problem, vector: Float[Array, "N
         evaluate_surface(surface, displacements[None]).value[0]
         for displacements in (np.zeros_like(moved), moved)
     )
-    return evidence(held.particles, before, after, held.power)
+    return evidence(held.particles, before, after, held.power, factors[held.particles])
 
 
 def evidence(
-    particle: Int[Array, "H"], before: Float[Array, "H"], after: Float[Array, "H"], power: Float[Array, "H"]
+    particle: Int[Array, "H"],
+    before: Float[Array, "H"],
+    after: Float[Array, "H"],
+    power: Float[Array, "H"],
+    factor: Float[Array, "H"] | float = 1.0,
 ) -> Evidence:
     """Add up pairs' log-likelihoods; see `Evidence`.
 
@@ -52,17 +67,19 @@ def evidence(
         Log-likelihood of each pair.
     power
         Weighted power of each pair's prediction.
+    factor
+        By which each pair's reference was multiplied.
     """
     gains = np.bincount(particle, weights=after - before)[np.bincount(particle) > 0]
-    count, total = len(gains), float(power.sum())
+    count, total = len(gains), float((power / np.square(factor)).sum())
     scatter = np.sqrt(count * gains.var(ddof=1)) if count > 1 else np.nan
     return Evidence(
         particles=count,
         pairs=len(power),
         gain=float(gains.sum()),
         standard_error=float(scatter),
-        agreement_before=float(before.sum()) / total if total > 0 else 0.0,
-        agreement_after=float(after.sum()) / total if total > 0 else 0.0,
+        agreement_before=float((before / factor).sum()) / total if total > 0 else 0.0,
+        agreement_after=float((after / factor).sum()) / total if total > 0 else 0.0,
     )
 
 

@@ -45,8 +45,8 @@ class Fit:
         As last scaled; their values may have been consumed into the problem's surfaces.
     refinement
         The solution, on all pairs.
-    scales
-        Factor of each species' references that fits the images best.
+    scales, applied
+        Factor of each species' references that fits the images best, and by which they were multiplied.
     evidence
         What the held-out pairs say of the first fit; None where no pair was held out.
     """
@@ -55,6 +55,7 @@ class Fit:
     windows: CorrelationWindows
     refinement: Refinement
     scales: tuple[float, ...]
+    applied: tuple[float, ...]
     warnings: tuple[str, ...]
     evidence: Evidence | None
 
@@ -137,13 +138,14 @@ def fit_geometry(
             options=RefineOptions(
                 threads=resources.threads,
                 max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
+                owner=tomogram.owner if settings.fit.outliers else None,
             ),
             stage=stage,
             micrographs=micrographs,
         )
         first = _first_fit(task, memory)
         refinement, scale, warnings = first.refinement, first.scale, first.warnings
-        evidence = weigh(memory.windows, refinement.problem, refinement.vector)
+        evidence = weigh(memory.windows, refinement, first.applied[tomogram.owner])
         if evidence is not None:
             refinement, warnings = _final_fit(task, memory, first)
             scale = intensity_scales(memory.windows, refinement, tomogram.owner)
@@ -152,6 +154,7 @@ def fit_geometry(
         windows=memory.windows,
         refinement=refinement,
         scales=tuple(float(v) for v in first.applied * scale),
+        applied=tuple(float(v) for v in first.applied),
         warnings=(*first.start_warnings, *warnings, *_scale_warnings(task, first.applied)),
         evidence=evidence,
     )
@@ -232,13 +235,15 @@ def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Ref
 
     Where pairs are few, those that were held out may be what finds the right optimum: then all is done anew.
     """
-    problem = first.problem.with_surface(memory.put_back(first.problem.surface))
-    start_state = evaluate(problem, first.start)
     anew = is_small(memory.pairs)
+    problem = replace(
+        first.problem.with_surface(memory.put_back(first.problem.surface)),
+        pair_weights=None if anew else first.refinement.problem.pair_weights,
+    )
     task = replace(task, options=replace(task.options, robust_start=anew))
     start = first.start if anew else first.refinement.vector
     final, warnings = task.solve(problem, memory.windows, start, None)
-    before = first.refinement
+    before, start_state = first.refinement, evaluate(final.problem, first.start)
     complete = replace(
         final,
         start_log_likelihood=start_state.log_likelihood,
@@ -257,7 +262,10 @@ def intensity_scales(
     Weighted least squares of the images on the predictions at the solution: the log-likelihood gained over
     the predictions' own weighted power.
     """
-    gained = pair_values(refinement.problem, refinement.vector).sum(axis=0)
-    power = np.where(windows.visible, windows.power, 0.0).sum(axis=0)
+    gained = pair_values(refinement.problem, refinement.vector)
+    power = np.where(windows.visible, windows.power, 0.0)
+    if refinement.problem.pair_weights is not None:
+        gained, power = gained * refinement.problem.pair_weights, power * refinement.problem.pair_weights
+    gained, power = gained.sum(axis=0), power.sum(axis=0)
     gained, power = np.bincount(owner, weights=gained), np.bincount(owner, weights=power)
     return np.divide(gained, power, out=np.ones_like(power), where=power > 0)

@@ -13,11 +13,13 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.pipeline.fit import Fit
+from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
+from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.uncertainty import ExpectedCurvature, Uncertainty
 
@@ -62,18 +64,27 @@ def refined_geometry(fit: Fit, curvature: ExpectedCurvature, settings: AlignSett
         moved = moved + trajectories.mean(axis=1)
         if particles.trajectories_px is not None:
             moved = moved - particles.trajectories_px.mean(axis=1)
-    seen = windows.visible.any(axis=0)
-    frame = choose_frame(problem, vector, curvature, moved, windows.power)
+    trust = fit.refinement.trust
+    seen = np.asarray(windows.visible.any(axis=0))
+    blind = np.asarray(~windows.visible.any(axis=1))
+    if trust is not None:
+        seen, blind = seen & (trust.particles >= SHOWN), blind | (trust.tilts < SHOWN)
+    frame = choose_frame(problem, vector, curvature, moved, windows.power, trust)
     if frame is not None:
         # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
-        about = centre if settings.fit.const_shifts else positions[seen].mean(axis=0)
+        counted = seen if seen.any() else windows.visible.any(axis=0)
+        about = centre if settings.fit.const_shifts else positions[counted].mean(axis=0)
         projections, positions = remove_rotation(projections, positions, frame.rotation, about)
         if trajectories is not None:
             trajectories = trajectories @ frame.rotation
-    # What no image shows has not turned either.
-    blind = ~windows.visible.any(axis=1)
+    # Particles that no image shows, and images that show none, keep their input.
     projections[blind] = series.projections_px[blind]
     positions[~seen] = particles.positions_px[~seen]
+    if trajectories is not None:
+        before = (
+            np.zeros(trajectories.shape) if particles.trajectories_px is None else particles.trajectories_px
+        )
+        trajectories = np.where(seen[:, None, None], trajectories, before)
     return RefinedGeometry(
         projections_px=projections, positions_px=positions, trajectories_px=trajectories, frame=frame
     )
@@ -99,8 +110,12 @@ def summarise(
         *fit.warnings,
         *_warnings(series, windows, refinement, settings),
     )
+    scores = alignment_scores(
+        fit, np.linalg.norm(moved, axis=1), geometry.positions_px, settings.windows.box_px
+    )
+    uncertainty = errors_of_outliers(fit, uncertainty)
     alignments, start = [], 0
-    for particles in fit.tomogram.species:
+    for number, particles in enumerate(fit.tomogram.species):
         part = np.arange(start, start + len(particles))
         start += len(particles)
         alignments.append(
@@ -112,6 +127,7 @@ def summarise(
                 trajectories_px=None if geometry.trajectories_px is None else geometry.trajectories_px[part],
                 deformation=_deformation(series, refinement, settings),
                 errors=alignment_errors(series, windows, uncertainty, part),
+                scores=scores[number],
                 left_out=series.left_out,
                 warnings=warnings,
             )

@@ -16,6 +16,7 @@ from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.held_out import choose_held_out, empty_windows, joined_windows
 from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.noise import Turn, tile_grid
+from tomopolish.imaging.tempering import temper
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.imaging.windows import (
     CorrelationWindows,
@@ -57,7 +58,6 @@ def correlation_windows(
         When no image can be used.
     """
     box = references.box_px
-    tilts = np.arange(len(series))
     with acquire_correlator(settings.run.device, pool) as correlator:
         noise = _noise(series, references, settings, correlator, progress)
         series = without_lost(series)
@@ -70,7 +70,7 @@ def correlation_windows(
         power = np.zeros(geometry.visible.shape)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         chosen = choose_held_out(geometry.visible, settings.fit.held_out_fraction, _seed(series))
-        held = [empty_windows(int(tilt), np.flatnonzero(chosen[tilt]), len(samples)) for tilt in tilts]
+        held = [empty_windows(tilt, np.flatnonzero(row), len(samples)) for tilt, row in enumerate(chosen)]
 
         def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
             weight = weights[tilt if len(weights) > 1 else 0]
@@ -90,6 +90,8 @@ def correlation_windows(
 
         def correlate(tilt: int, task: TiltTask) -> None:
             correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
+            if settings.fit.outliers:
+                temper(values[tilt], power[tilt], geometry.visible[tilt], held[tilt])
 
         threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
         ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory, holds=at_once)

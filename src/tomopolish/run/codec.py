@@ -1,6 +1,7 @@
 """Results as arrays and JSON, and back: no pickle, so that reading a file never runs code.
 
-Only the dataclasses of `tomopolish.results.tomogram` and `tomopolish.dataset.model` are accepted, with the
+Only the dataclasses of `tomopolish.results.tomogram`, `tomopolish.dataset.model` and
+`tomopolish.dataset.scores` are accepted, with the
 fields they declare.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.dataset import model
+from tomopolish.dataset import model, scores
 from tomopolish.dataset.star_table import is_usable
 from tomopolish.results import tomogram as results
 from tomopolish.run.stored_types import check_types
@@ -30,7 +31,7 @@ def _dataclasses(module: ModuleType) -> dict[str, type[Any]]:
     }
 
 
-_CLASSES = {**_dataclasses(model), **_dataclasses(results)}
+_CLASSES = {**_dataclasses(model), **_dataclasses(scores), **_dataclasses(results)}
 
 
 def encode(value: Any, arrays: dict[str, Array]) -> Any:

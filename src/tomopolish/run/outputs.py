@@ -107,7 +107,10 @@ def planned_files(project: Project, settings: AlignSettings) -> list[str]:
     names += [f"{FOLDER_NAME}/{projections_file(stems_of[name])}" for name in project.tomogram_names]
     for folder, species in project.folders.items():
         dataset = species.dataset
-        names += [f"{folder}{name}" for name in (OPTIMISATION_SET, "particles.star", "uncertainty.star")]
+        names += [
+            f"{folder}{name}"
+            for name in (OPTIMISATION_SET, "particles.star", "uncertainty.star", "scores.star")
+        ]
         if settings.motion is None and dataset.trajectories is None:
             continue
         stems = unique_file_names(dataset.tomogram_names).values()

@@ -14,6 +14,8 @@ Array = np.ndarray
 Dimensions = dict[str, int]
 """Size of each named dimension of the arrays of an object and its parts."""
 
+ITEMS = "N"
+"""Dimension of a list of items, of which an object may contain several."""
 _ARRAYS = {"Float": "f", "Float32": "f", "Int": "iu", "Bool": "b"}
 """Kind of array → NumPy's letters of its data types."""
 
@@ -29,8 +31,9 @@ _SIMPLE: dict[str, Callable[[Any], bool]] = {
 def check_types(value: Any) -> None:
     """Raise ValueError where a dataclass, or a part of it, does not match its declaration.
 
-    A named dimension has the same size in all arrays of an object and of the objects that are its fields;
-    objects in a tuple have sizes of their own. The values in arrays are not checked.
+    A named dimension has the same size in all arrays of an object and of the objects that are its fields,
+    but for `ITEMS`, which belongs to the object alone; objects in a tuple have sizes of their own. The values
+    in arrays are not checked.
     """
     _check_fields(value, {})
 
@@ -56,7 +59,11 @@ def _fits(value: Any, declared: ast.expr, sizes: Dimensions) -> bool:
         return _SIMPLE[name](value)
     if type(value).__name__ != name or not dataclasses.is_dataclass(value):
         return False
+    around = sizes.pop(ITEMS, None)
     _check_fields(value, sizes)
+    sizes.pop(ITEMS, None)
+    if around is not None:
+        sizes[ITEMS] = around
     return True
 
 

@@ -159,6 +159,9 @@ class FitSettings:
         up to a quarter where there are few images.
     max_iterations
         `--it`: maximum number of iterations of the solver; None (`--it 0`): no limit before convergence.
+    outliers
+        `--no_outliers` unsets it: whether particles and tilt images count by the probability that they show
+        what the reference predicts.
     """
 
     const_positions: bool = False
@@ -169,6 +172,7 @@ class FitSettings:
     reference_scale: float | None = None
     held_out_fraction: float | None = None
     max_iterations: int | None = None
+    outliers: bool = True
 
     def __post_init__(self) -> None:
         _refuse(

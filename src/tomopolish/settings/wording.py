@@ -38,6 +38,7 @@ ARGUMENTS: Mapping[str, str] = {
     "pad": "padding",
     "ref_scale": "reference_scale",
     "hold_out": "held_out_fraction",
+    "no_outliers": "outliers=False",
     "freq_cutoff": "freq_cutoff_angstrom",
     "fsc_thresh_width": "fsc_thresh_width",
     "use_SNR_weight": "use_snr_weight=True",

@@ -13,6 +13,7 @@ import numpy as np
 from tomopolish.physics.geometry import mean_rotation, rotation_from_vector
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.net_rotation import NO_ROTATION, choose_net_rotation
+from tomopolish.solve.outliers import SHOWN, Trust
 from tomopolish.solve.problem import Problem, pair_values
 from tomopolish.solve.uncertainty import ExpectedCurvature
 
@@ -45,6 +46,7 @@ def choose_frame(
     curvature: ExpectedCurvature,
     moved_px: Float[Array, "P 3"],
     power: Float[Array, "F P"],
+    trust: Trust | None = None,
 ) -> Frame | None:
     """Choose the net rotation of a solution; None where angles or positions are not free.
 
@@ -54,16 +56,22 @@ def choose_frame(
         Displacement of each particle, mean over the exposure.
     power
         Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    trust
+        Each particle counts by its probability, and empty images do not count; None: all count.
     """
     free, visible = problem.layout.unpack(problem.free), problem.surface.visible
     if not (free.angles.any() and free.positions_px.any() and visible.any()):
         return None
     R0 = problem.projections_px[:, :3, :3]
     seen = visible.any(axis=1)
+    if trust is not None and (seen & (trust.tilts >= SHOWN)).any():
+        seen = seen & (trust.tilts >= SHOWN)
     # Multiplied by this rotation, the projections have no net rotation against the input.
     turn = mean_rotation((np.swapaxes(R0, 1, 2) @ curvature.state.rotations)[seen]).T
     information = position_information(curvature, visible)
     weights = supported(problem, vector, information, power).astype(np.float64)
+    if trust is not None:
+        weights = weights * np.where(trust.particles >= SHOWN, trust.particles, 0.0)
     input_px = problem.points_px.mean(axis=0)
     shown = np.flatnonzero(weights)
     covariances = np.linalg.inv(information[shown])

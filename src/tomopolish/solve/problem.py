@@ -45,6 +45,8 @@ class Problem:
         Inverse variance of the Gaussian prior on every parameter, flat.
     free
         Mask of the parameters that may move, flat.
+    pair_weights
+        Factor of each pair's log-likelihood (`outliers`); None: 1.
     """
 
     surface: DisplacementSurface
@@ -56,6 +58,7 @@ class Problem:
     deformation: DeformationModel
     precision: Float[Array, "N"]
     free: Bool[Array, "N"]
+    pair_weights: Float[Array, "F P"] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -162,7 +165,7 @@ def predicted_positions(problem: Problem, parameters: Parameters) -> Float[Array
 
 
 def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F P"]:
-    """Return the log-likelihood of each pair at a point."""
+    """Return the log-likelihood of each pair at a point, without the pairs' weights."""
     positions = predicted_positions(problem, problem.layout.unpack(vector))
     return evaluate_surface(problem.surface, positions - problem.anchors_px).value
 
@@ -200,6 +203,8 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
         if warp is not None:
             displacement += warp.displacement_px[part]
         surface = evaluate_surface(problem.surface.of_tilts(part), displacement)
+        if problem.pair_weights is not None:
+            surface = surface.times(problem.pair_weights[part])
         likelihood[part] = surface.value.sum(axis=1)
         force, curvature[part] = surface.gradient, -surface.hessian
         if warp is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.coarse import (
     CoarseWindows,
     SearchWindows,
@@ -30,6 +30,7 @@ from tomopolish.solve.initial import (
     undisplaced,
 )
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
+from tomopolish.solve.outliers import SHOWN, Trust, judge
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, pair_values
 from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estimated
@@ -43,6 +44,8 @@ ENOUGH = 1e-3
 COARSE_TOLERANCE = 1e-5
 COARSE_EVALUATIONS = 8
 SEARCH_ROUNDS = 3
+TRUST_ROUNDS = 6
+"""Maximum number of estimates of the probabilities of particles and tilt images."""
 PRIOR_ROUNDS = 5
 """Maximum number of estimates of the prior's widths where that of a warp is estimated; otherwise one."""
 PRIOR_TOLERANCE = 0.2
@@ -53,7 +56,7 @@ SAME_OPTIMUM = 0.5
 MIN_SPREAD_PX = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RefineOptions:
     """Options of the refinement.
 
@@ -67,12 +70,16 @@ class RefineOptions:
         Maximum number of evaluations of the objective on the unblurred windows.
     enough
         Gain in log-likelihood, in nats, that is too small for another step.
+    owner
+        Species of each particle, where particles and tilt images are to be judged (`outliers`); None: all
+        count fully.
     """
 
     robust_start: bool = True
     threads: int = 1
     max_evaluations: int = 200
     enough: float = ENOUGH
+    owner: Int[Array, "P"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +100,8 @@ class Refinement:
         Number of evaluations on blurred windows.
     history
         Objective after each accepted step on the unblurred windows.
+    trust
+        Probabilities of particles and tilt images at the solution; None where they were not estimated.
     """
 
     vector: Float[Array, "N"]
@@ -103,6 +112,7 @@ class Refinement:
     evaluations: int
     coarse_evaluations: int
     history: tuple[float, ...]
+    trust: Trust | None = None
 
 
 def initial_precision(layout: Layout, range_px: float, tomogram_size_px: tuple[int, int, int]) -> Array:
@@ -158,7 +168,6 @@ def _refine(
 ) -> Refinement:
     """Return the result of `refine`, with running threads."""
     sharp = problem
-    start_log_likelihood = evaluate(sharp, start, workers.over).log_likelihood
     static = replace(sharp, free=problem.free & static_parameters(problem.layout))
     tally = Tally()
     vector = start
@@ -168,6 +177,7 @@ def _refine(
     estimated = spread_is_estimated(problem.deformation)
     solution = newton(sharp, vector, _limits(options, tally, COARSE_TOLERANCE), workers.over)
     tally.evaluations += solution.evaluations
+    sharp, solution, trust = _judged(sharp, solution, windows, options, tally, workers)
     history, informed = solution.history, sharp
     # The displacements of well-determined tilt images and particles limit those of weakly determined ones.
     for left in reversed(range(PRIOR_ROUNDS if estimated else 1)):
@@ -185,13 +195,40 @@ def _refine(
     return Refinement(
         vector=solution.state.vector,
         problem=informed,
-        start_log_likelihood=start_log_likelihood,
+        start_log_likelihood=evaluate(informed, start, workers.over).log_likelihood,
         log_likelihood=evaluate(informed, solution.state.vector, workers.over).log_likelihood,
         converged=solution.converged,
         evaluations=tally.evaluations,
         coarse_evaluations=tally.coarse_evaluations,
         history=history,
+        trust=trust,
     )
+
+
+def _judged(
+    problem: Problem,
+    solution: Solution[State],
+    windows: CorrelationWindows,
+    options: RefineOptions,
+    tally: Tally,
+    workers: Workers,
+) -> tuple[Problem, Solution[State], Trust | None]:
+    """Estimate probabilities and geometry in turn, until the pairs' weights do not change.
+
+    Returns the problem with the last weights, its solution, and the probabilities.
+    """
+    if options.owner is None:
+        return problem, solution, None
+    for _ in range(TRUST_ROUNDS):
+        informed = replace(problem, precision=informed_precision(problem, solution.state.vector))
+        trust = judge(informed, solution.state, windows.power, options.owner, windows.range_px)
+        if not trust.changes(problem):
+            break
+        problem = replace(problem, pair_weights=trust.weights)
+        limits = _limits(options, tally, COARSE_TOLERANCE)
+        solution = newton(problem, solution.state.vector, limits, workers.over)
+        tally.evaluations += solution.evaluations
+    return problem, solution, trust
 
 
 def _informed(sharp: Problem, solved: Problem, state: State, range_px: float) -> Float[Array, "N"]:
@@ -330,6 +367,8 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
     blocks = layout.unpack(vector)
     current = layout.unpack(problem.precision)
     seen = problem.surface.visible
+    if problem.pair_weights is not None:  # false particles and empty images say nothing of the others
+        seen = seen & (problem.pair_weights >= SHOWN)
     parts: dict[str, Array] = {"motion": current.motion, "warp": current.warp}
     for name, count in (
         ("angles", seen.sum(axis=1)),

@@ -61,6 +61,13 @@ class SurfaceValues:
     gradient: Float[Array, "F P 2"]
     hessian: Float[Array, "F P 3"]
 
+    def times(self, weights: Float[Array, "F P"]) -> SurfaceValues:
+        """Return the values of surfaces multiplied by a weight for each pair."""
+        each = weights[..., None]
+        return SurfaceValues(
+            value=self.value * weights, gradient=self.gradient * each, hessian=self.hessian * each
+        )
+
 
 def smooth_surface(
     windows: CorrelationWindows,

@@ -21,6 +21,7 @@ import numpy as np
 
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.newton import truncated_cg
+from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, transpose_jacobian
 from tomopolish.solve.surface import evaluate_surface
@@ -222,6 +223,8 @@ def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -
     """Replace each pair's curvature by its share of its tilt image's, in proportion to its power."""
     seen = problem.surface.visible
     weight = np.where(seen, power, 0.0)
+    if problem.pair_weights is not None:
+        weight = weight * problem.pair_weights
     total = np.sum(weight, axis=1)[:, None]
     mean = np.einsum("fpi,fp->fi", state.curvature, seen.astype(np.float64))
     per_power = np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
@@ -240,6 +243,8 @@ def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> flo
         positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
     gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
     seen = problem.surface.visible
+    if problem.pair_weights is not None:
+        seen = seen & (problem.pair_weights >= SHOWN)
     xx, xy, yy = state.curvature[seen].T
     gx, gy = gradient[seen].T
     det = xx * yy - xy**2

@@ -39,6 +39,7 @@ TOMOGRAM = "rlnTomoName"
 HALF_SET = "rlnRandomSubset"
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
 CORNERED = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
+FIGURE_OF_MERIT = "rlnParticleFigureOfMerit"
 ORIGIN = tuple(f"rlnOrigin{axis}Angst" for axis in "XYZ")
 PARTICLE_ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 SUBTOMOGRAM_ANGLES = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
@@ -244,6 +245,8 @@ class ParticleUpdate:
         self._labels = CENTRED if particles.is_centred else CORNERED
         self._values = np.zeros((len(particles), 3))
         self._is_refined = np.zeros(len(particles), dtype=bool)
+        self._probability = np.ones(len(particles))
+        self._is_judged = np.zeros(len(particles), dtype=bool)
 
     def add(self, tilt_series: TiltSeries, rows: Int[Array, "P"], positions_px: Float[Array, "P 3"]) -> None:
         """Set the positions (tomogram frame, px) of some rows, and their origins to zero."""
@@ -253,6 +256,11 @@ class ParticleUpdate:
         else:
             self._values[rows] = positions_px - self._particles.corner_px
         self._is_refined[rows] = True
+
+    def add_probability(self, rows: Int[Array, "P"], probability: Float[Array, "P"]) -> None:
+        """Set the figure of merit of some rows, by which RELION's subset selection can choose particles."""
+        self._probability[rows] = probability
+        self._is_judged[rows] = True
 
     def table(self, *, with_names: bool = False) -> StarTable:
         """Return the table ``particles`` with the refined positions.
@@ -266,9 +274,23 @@ class ParticleUpdate:
         columns = {label: self._merged(label, self._values[:, i]) for i, label in enumerate(self._labels)}
         zeros = np.zeros(len(table))
         columns |= {label: self._merged(label, zeros) for label in ORIGIN if label in table}
+        if self._is_judged.any():
+            columns[FIGURE_OF_MERIT] = self._figures_of_merit()
         if with_names and naming.fault is not None:
             return table.with_columns({**columns, NAME: naming.names})
         return table.with_columns(columns)
+
+    def _figures_of_merit(self) -> Cells:
+        """Return the column of figures of merit; rows that were not judged keep theirs, or have 1."""
+        table = self._particles.table
+        judged = format_floats(self._probability)
+        if FIGURE_OF_MERIT in table:
+            before = list(table.strings(FIGURE_OF_MERIT))
+            judged = [
+                new if is_new else old
+                for new, is_new, old in zip(judged, self._is_judged, before, strict=True)
+            ]
+        return Cells.of(iter(judged))
 
     def _merged(self, label: str, values: Float[Array, "rows"]) -> Cells:
         """Return a column with the values of refined rows; the cells of other rows are unchanged."""

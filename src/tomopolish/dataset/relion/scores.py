@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.star import read_star
+from tomopolish.dataset.model import Alignment, TiltSeries
+from tomopolish.dataset.scores import ItemScores
+from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 from tomopolish.shapes import Bool, Float
 
 Array = np.ndarray
 
 FILE_NAME = "scores.star"
-PARTICLES, TILT_IMAGES = "particles", "tilt_images"
-TOMOGRAM, PARTICLE = "rlnTomoName", "rlnTomoParticleName"
-PROBABILITY, FLAGGED = "tomopolishProbability", "tomopolishFlagged"
+PARTICLES, TILT_IMAGES, TOMOGRAMS = "particles", "tilt_images", "tomograms"
+TOMOGRAM, PARTICLE, EXPOSURE = "rlnTomoName", "rlnTomoParticleName", "rlnMicrographPreExposure"
+AGREEMENT, PROBABILITY, REASON = "tomopolishAgreement", "tomopolishProbability", "tomopolishReason"
+FLAGGED = "tomopolishFlagged"
+NONE = "none"
+"""Reason of an item that is not flagged."""
+
+
+class ScoresFile:
+    """Collects tomograms one at a time and writes the file at the end; nothing is written without scores."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path = path
+        self._version = version
+        self._columns: dict[str, dict[str, list[str]]] = {}
+
+    def add(self, series: TiltSeries, names: Sequence[str], alignment: Alignment) -> None:
+        """Take one tomogram's scores, if it has any.
+
+        Parameters
+        ----------
+        names
+            Of the particles, in the order of the alignment.
+        """
+        scores = alignment.scores
+        if scores is None:
+            return
+        for table, identity, items in (
+            (PARTICLES, {PARTICLE: list(names)}, scores.particles),
+            (TILT_IMAGES, {EXPOSURE: format_floats(series.pre_exposure)}, scores.tilts),
+        ):
+            count = len(items.reasons)
+            self._append(table, {TOMOGRAM: [series.name] * count, **identity, **_columns(items)})
+        flagged = [str(int(items.flagged.sum())) for items in (scores.particles, scores.tilts)]
+        self._append(
+            TOMOGRAMS,
+            {
+                TOMOGRAM: [series.name],
+                AGREEMENT: format_floats(np.array([scores.agreement])),
+                PROBABILITY: format_floats(np.array([_mean(scores.particles.probability)])),
+                "tomopolishFlaggedParticles": flagged[:1],
+                "tomopolishFlaggedTiltImages": flagged[1:],
+            },
+        )
+
+    def _append(self, table: str, columns: dict[str, list[str]]) -> None:
+        into = self._columns.setdefault(table, {label: [] for label in columns})
+        for label, cells in columns.items():
+            into[label].extend(cells)
+
+    def write(self) -> None:
+        """Write the file; raises RunError when it cannot be written."""
+        if not self._columns:
+            return
+        tables = tuple(
+            StarTable(name=name, columns=columns, is_loop=True, version=self._version)
+            for name, columns in self._columns.items()
+        )
+        write_star(self._path, StarFile(tables=tables))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,3 +112,19 @@ def read_scores(path: Path) -> ReadScores:
         particles=dict(zip(keys, cells, strict=True)),
         tilts={str(n): (probability[names == n], flagged[names == n]) for n in dict.fromkeys(names)},
     )
+
+
+def _columns(items: ItemScores) -> dict[str, list[str]]:
+    return {
+        AGREEMENT: format_floats(items.agreement),
+        "tomopolishLogLikelihoodRatio": format_floats(items.likelihood_ratio),
+        PROBABILITY: format_floats(items.probability),
+        "tomopolishZ": format_floats(items.z),
+        "tomopolishDisplacementAngst": format_floats(items.displacement_angstrom),
+        FLAGGED: [str(int(flag)) for flag in items.flagged],
+        REASON: [reason or NONE for reason in items.reasons],
+    }
+
+
+def _mean(values: Float[Array, "N"]) -> float:
+    return float(values.mean()) if len(values) else 1.0

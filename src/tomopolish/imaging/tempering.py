@@ -1,0 +1,56 @@
+"""Pairs whose box holds more noise than their tilt image: gold beads, hot pixels, edges of the support.
+
+The weights of frequencies assume one noise spectrum for a tilt image. A box that holds something else than
+the specimen has a correlation window that is too large throughout, not at its peak only. Such a pair's noise
+variance is estimated from its window, and its log-likelihood divided by it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tomopolish.imaging.held_out import HeldOutWindows
+from tomopolish.imaging.kernels.windows import mean_magnitudes
+from tomopolish.shapes import Bool, Float, Float32
+
+Array = np.ndarray
+
+CLEAR = 3.0
+"""Noise variance, over the median of the tilt image's pairs, beyond which a pair is weighted down."""
+
+
+def temper(
+    values: Float32[Array, "P n n"],
+    power: Float[Array, "P"],
+    visible: Bool[Array, "P"],
+    held_out: HeldOutWindows | None = None,
+) -> None:
+    """Divide windows and power of one tilt image's pairs by their noise variance where that is clearly large.
+
+    The variance is that of noise over the power of the prediction, from the mean magnitude of the window,
+    which a peak hardly changes; it counts in units of the median over the image's pairs.
+
+    Parameters
+    ----------
+    values, power, held_out
+        Changed in place.
+    """
+    counted = np.flatnonzero(visible & (power > 0))
+    if len(counted) < 2:
+        return
+    magnitude = np.empty(len(counted))
+    mean_magnitudes(values, counted, magnitude)
+    variance = magnitude**2 / power[counted]
+    median = float(np.median(variance))
+    noisy = variance > CLEAR * median
+    if median <= 0 or not noisy.any():
+        return
+    factors = np.ones(len(values))
+    factors[counted[noisy]] = median / variance[noisy]
+    for particle in counted[noisy]:
+        values[particle] *= np.float32(factors[particle])
+    power *= factors
+    if held_out is not None and len(held_out):
+        own = factors[held_out.particles]
+        np.multiply(held_out.values, own.astype(np.float32)[:, None, None], out=held_out.values)
+        np.multiply(held_out.power, own, out=held_out.power)

@@ -1,0 +1,147 @@
+"""Scores of particles and tilt images, from the probabilities that the fit estimated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.scores import (
+    EMPTY,
+    LEFT_OUT,
+    NO_PARTICLE,
+    NOT_VISIBLE,
+    PICKED_TWICE,
+    SHOWS_NOTHING,
+    WEAK,
+    AlignmentScores,
+    ItemScores,
+)
+from tomopolish.pipeline.fit import Fit
+from tomopolish.shapes import Float, Int
+from tomopolish.solve.outliers import SHOWN, Trust
+from tomopolish.solve.uncertainty import Uncertainty
+
+Array = np.ndarray
+
+NOTHING = 0.4
+"""Agreement, over that of good particles, below which a false particle shows nothing of the reference."""
+SAME_PLACE = 0.08
+"""Distance, in boxes, below which two particles of a species are one molecule that was picked twice."""
+
+
+def alignment_scores(
+    fit: Fit, moved_tilts_px: Float[Array, "F"], positions_px: Float[Array, "P 3"], box_px: int
+) -> tuple[AlignmentScores | None, ...]:
+    """Return the scores of each species; None where the fit estimated no probabilities.
+
+    Parameters
+    ----------
+    moved_tilts_px
+        How far each projection of the tomogram's centre moved.
+    positions_px
+        Refined positions.
+    box_px
+        Edge of the boxes.
+    """
+    trust, tomogram = fit.refinement.trust, fit.tomogram
+    if trust is None:
+        return (None,) * len(tomogram.species)
+    pixel = tomogram.series.pixel_size_angstrom
+    owner = tomogram.owner
+    tilts = ItemScores(
+        agreement=np.nan_to_num(trust.tilt_agreement),
+        likelihood_ratio=trust.tilt_ratio,
+        probability=trust.tilts,
+        z=trust.tilt_z,
+        displacement_angstrom=moved_tilts_px * pixel,
+        reasons=_tilt_reasons(tomogram.series, fit, trust),
+    )
+    moved = np.linalg.norm(positions_px - tomogram.particles.positions_px, axis=1) * pixel
+    reasons = _particle_reasons(fit, trust, positions_px, SAME_PLACE * box_px)
+    parts = []
+    for number in range(len(tomogram.species)):
+        own = np.flatnonzero(owner == number)
+        particles = ItemScores(
+            agreement=np.nan_to_num(trust.particle_agreement[own]),
+            likelihood_ratio=trust.particle_ratio[own],
+            probability=trust.particles[own],
+            z=np.nan_to_num(trust.particle_z[own]),
+            displacement_angstrom=moved[own],
+            reasons=tuple(reasons[i] for i in own),
+        )
+        centre = float(trust.centres[number]) if number < len(trust.centres) else 1.0
+        parts.append(
+            AlignmentScores(
+                particles=_on_scale(particles, fit.applied[number]),
+                tilts=_on_scale(tilts, fit.applied[number]),
+                agreement=centre * fit.applied[number],
+            )
+        )
+    return tuple(parts)
+
+
+def errors_of_outliers(fit: Fit, uncertainty: Uncertainty) -> Uncertainty:
+    """Return the standard errors with those of false particles and empty images set to the prior's.
+
+    They keep their input, of which only the prior says how far it is off.
+    """
+    trust, problem = fit.refinement.trust, fit.refinement.problem
+    if trust is None:
+        return uncertainty
+    free = problem.layout.unpack(problem.free)
+    prior = problem.layout.unpack(1 / np.sqrt(problem.precision))
+    empty, false = trust.tilts < SHOWN, trust.particles < SHOWN
+    return replace(
+        uncertainty,
+        angles=np.where(empty[:, None] & free.angles, prior.angles, uncertainty.angles),
+        shifts_px=np.where(empty[:, None] & free.shifts_px, prior.shifts_px, uncertainty.shifts_px),
+        positions_px=np.where(
+            false[:, None] & free.positions_px, prior.positions_px, uncertainty.positions_px
+        ),
+    )
+
+
+def picked_twice(
+    positions_px: Float[Array, "P 3"], probability: Float[Array, "P"], distance_px: float
+) -> Int[Array, "N"]:
+    """Return the particles within a distance of one of at least their probability, which counts instead."""
+    pairs = KDTree(positions_px).query_pairs(distance_px, output_type="ndarray")
+    first, second = pairs[:, 0], pairs[:, 1]
+    worse = np.where(probability[second] <= probability[first], second, first)
+    return np.unique(worse)
+
+
+def _on_scale(items: ItemScores, factor: float) -> ItemScores:
+    """Return scores of references multiplied by a factor as those of the references themselves."""
+    return replace(items, agreement=items.agreement * factor)
+
+
+def _particle_reasons(
+    fit: Fit, trust: Trust, positions_px: Float[Array, "P 3"], distance_px: float
+) -> list[str]:
+    """Return why each particle is flagged; empty where it is not."""
+    visible = np.asarray(fit.windows.visible.any(axis=0))
+    owner = fit.tomogram.owner
+    reasons = [""] * len(owner)
+    good = visible & (trust.particles >= SHOWN)
+    for number in range(len(fit.tomogram.species)):
+        own = np.flatnonzero(good & (owner == number))
+        for index in picked_twice(positions_px[own], trust.particle_agreement[own], distance_px):
+            reasons[own[index]] = PICKED_TWICE
+    for index in np.flatnonzero(np.logical_not(good)):
+        nothing = trust.particle_agreement[index] < NOTHING * trust.centres[owner[index]]
+        reasons[index] = NOT_VISIBLE if not visible[index] else SHOWS_NOTHING if nothing else WEAK
+    return reasons
+
+
+def _tilt_reasons(series: TiltSeries, fit: Fit, trust: Trust) -> tuple[str, ...]:
+    """Return why each tilt image is flagged; empty where it is not."""
+    reasons = [EMPTY if probability < SHOWN else "" for probability in trust.tilts]
+    for tilt in np.flatnonzero(~fit.windows.visible.any(axis=1)):
+        reasons[tilt] = NO_PARTICLE
+    for lost in series.left_out:
+        reasons[lost.tilt] = LEFT_OUT
+    return tuple(reasons)
