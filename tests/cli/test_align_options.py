@@ -23,6 +23,7 @@ from tomopolish.settings.alignment import (
     WeightSettings,
     WindowSettings,
 )
+from tomopolish.settings.wording import naming_options
 
 RUNS = Path(__file__).parents[1] / "reference" / "relion" / "relion"
 NEEDED = "--i optimisation_set.star --b 96 --o out/"
@@ -218,5 +219,5 @@ def test_options_that_do_nothing_beside_others_draw_a_warning(
 
 
 def test_the_settings_are_refused_before_files_are_looked_at() -> None:
-    with pytest.raises(InputError, match="--shift_only and --motion"):
+    with naming_options(), pytest.raises(InputError, match="--shift_only and --motion"):
         parse("--i no_such_file.star --b 96 --o out --motion --shift_only")

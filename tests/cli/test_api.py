@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -81,13 +81,14 @@ def test_the_note_has_a_command_that_does_the_same(project: Path) -> None:
         for line in Path("one/note.txt").read_text().splitlines()
         if line.startswith("command: python -c ")
     ]
-    code = ast.literal_eval(command.replace("'\"'\"'", "\\'"))
-    exec(code.replace("'one'", "'two'"))
+    (code,) = shlex.split(command)
+    exec(code.replace('"one"', '"two"'))
     assert Path("two/motion.star").read_bytes() == Path("one/motion.star").read_bytes()
 
 
 def test_results_in_memory_are_arrays_and_can_be_written(project: Path) -> None:
     loaded = load(SET)
+    assert repr(loaded) == f"Project(2 tomograms, {len(loaded.first.particles)} particles)"
     aligned = align(loaded, box_px=48, range_px=6, threads=2)
     assert repr(aligned) == "AlignmentRun(2 tomograms, helped, in memory)"
     assert not list(project.glob("note*"))
@@ -248,6 +249,7 @@ def test_errors_name_arguments(case: str, project: Path) -> None:
         (lambda: tune(SET, "t", box_px=48, max_partikles=9), "did you mean 'max_particles'"),
         (lambda: simulate("s", tomogram=1), "did you mean 'tomograms'"),
         (lambda: reconstruct(SET, "m", box_px=48, sym="C2"), "did you mean 'symmetry'"),
+        (lambda: align(SET, b=48), r"no keyword 'b': did you mean 'box_px'"),
         (lambda: export(SET, "e", qqq=1), r"help\(export\) lists its keywords"),
     ],
 )
@@ -274,7 +276,7 @@ def test_keywords_are_the_fields_of_the_settings(options: Any, settings: Any, el
         assert stated == set(options.__optional_keys__)
 
 
-@pytest.mark.parametrize("name", ["align", "tune", "reconstruct", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["align", "tune", "reconstruct", "evaluate", "export", "simulate"])
 def test_every_option_has_its_argument(name: str) -> None:
     """A sentence about any option can be said of Python's argument."""
     assert isinstance(COMMANDS, click.Group)
@@ -294,15 +296,18 @@ def test_arguments_are_those_of_functions_and_settings() -> None:
         known |= {function.__name__, *inspect.signature(function).parameters}
     for options in (keywords.AlignOptions, keywords.PartOptions, keywords.TuneOptions):
         known |= set(options.__optional_keys__)
-    for settings in (MotionSettings, DeformationSettings, *_cluster_settings()):
+    cluster = (tomopolish.ClusterSettings, tomopolish.SlurmSettings, tomopolish.TlsFiles)
+    for settings in (MotionSettings, DeformationSettings, *cluster, *_simulation_settings()):
         known |= {f.name for f in dataclasses.fields(settings)}
     for argument in ARGUMENTS.values():
         name = re.split(r"[=\[(]", argument)[0]
         assert name in known or argument == "the traceback", argument
 
 
-def _cluster_settings() -> tuple[Any, ...]:
-    return tomopolish.ClusterSettings, tomopolish.SlurmSettings, tomopolish.TlsFiles
+def _simulation_settings() -> list[Any]:
+    made = [getattr(SimulationSettings(), f.name) for f in dataclasses.fields(SimulationSettings)]
+    parts = [type(part) for part in made if dataclasses.is_dataclass(part)]
+    return [SimulationSettings, *parts, tomopolish.PlantedMotion, tomopolish.PlantedWarp]
 
 
 @pytest.fixture(scope="module")

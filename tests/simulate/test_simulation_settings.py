@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tomopolish.cli import run
 from tomopolish.errors import InputError
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
@@ -45,7 +48,7 @@ REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (AcquisitionSettings, {"amplitude_contrast": 1.0}, "below 1"),
     (AcquisitionSettings, {"optics_groups": 0}, "at least one"),
     (AcquisitionSettings, {"bfactor_per_dose": -1.0}, "negative"),
-    (AcquisitionSettings, {"inelastic_loss": -0.1}, "inelastic_loss must not be negative"),
+    (AcquisitionSettings, {"inelastic_loss": -0.1}, "inelastic_loss: it must not be negative"),
     (SpecimenSettings, {"particles": 0}, "at least one"),
     (SpecimenSettings, {"particles": 10**8}, "at most 100000"),
     (SpecimenSettings, {"thickness_angstrom": -1.0}, "negative"),
@@ -87,7 +90,20 @@ REFUSED: list[tuple[Callable[..., object], dict[str, object], str]] = [
 def test_impossible_settings_are_refused(kind: Callable[..., object], values: dict, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         kind(**values)
-    assert str(caught.value).startswith("simulation: ")
+    argument = str(caught.value).partition(":")[0]
+    fields = {f.name for settings in (kind, DirtSettings) for f in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    assert {name.partition("[")[0] for name in argument.split(", ")} <= fields
+
+
+def test_the_command_line_hears_of_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, says in (
+        ("--box 15", "--box: a box of 15 px"),
+        ("--second 3 --second_box 15", "--second_box: a box of 15 px"),
+        ("--tilt_step 80", "--tilt_step, --tilt_range: tilts of"),
+        ("--beads -1", "--beads: it must lie between"),
+    ):
+        assert run(["simulate", "--o", str(tmp_path / "out"), *options.split()]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_whole_number_images_get_noise_that_survives_rounding() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 from tomopolish.errors import InputError, TomopolishError
 from tomopolish.run.limits import check_address_space, threads_that_fit
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
-from tomopolish.settings.wording import in_python
+from tomopolish.settings.wording import ARGUMENTS, in_python
 
 if TYPE_CHECKING:
     from tomopolish.settings.cluster import ClusterSettings
@@ -158,7 +158,8 @@ def public(options: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def _unknown(function: str, name: str, known: Sequence[str]) -> str:
-    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    meant = ARGUMENTS.get(name, "").partition("=")[0]  # the command's name of an option
+    nearest = [meant] if meant in known else get_close_matches(name, known, n=1, cutoff=0.5)
     answer = f"did you mean {nearest[0]!r}?" if nearest else f"help({function}) lists its keywords"
     return f"{function}() has no keyword {name!r}: {answer}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,25 +126,25 @@ def python_call(function: str, *arguments: Any, **keywords: Any) -> Invocation:
 
 def _written(value: Any) -> str:
     """Return the expression of an argument's value."""
-    if isinstance(value, Path):
-        return repr(str(value))
+    if isinstance(value, str | Path):
+        return json.dumps(str(value), ensure_ascii=False)  # a shell's quotes stay readable
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{_written(key)}: {_written(item)}' for key, item in value.items())}}}"
     species = getattr(value, "species", None)
     if species is None:
         return repr(value)
     calls = {one.name: _loaded(one.dataset) for one in species}
     if len(calls) == 1:
         return next(iter(calls.values()))
-    return f"{{{', '.join(f'{name!r}: {call}' for name, call in calls.items())}}}"
+    return f"{{{', '.join(f'{_written(name)}: {call}' for name, call in calls.items())}}}"
 
 
 def _loaded(dataset: Dataset) -> str:
     """Return the call of `load` that opens a data set."""
     arguments = {"half map 1": "half_map1", "half map 2": "half_map2"}
-    stated = [] if dataset.files.source is None else [repr(dataset.files.source)]
+    stated = [] if dataset.files.source is None else [_written(dataset.files.source)]
     stated += [
-        f"{arguments.get(part, part)}={file.named!r}"
+        f"{arguments.get(part, part)}={_written(file.named)}"
         for part, file in dataset.files.named.items()
         if file.option is not None
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
+from tomopolish.errors import InputError
 from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (
@@ -269,9 +270,13 @@ def settings_from(values: Mapping[str, Any]) -> SimulationSettings:
 
 
 def _second_species(values: Mapping[str, Any]) -> CompanionSettings:
+    try:
+        molecule = MoleculeSettings(box_px=values["second_box"], seed=values["second_seed"])
+    except InputError as problem:  # which names the options of the first species
+        raise InputError(str(problem).replace("--box:", "--second_box:")) from None
     return CompanionSettings(
         name=SECOND.name,
-        molecule=MoleculeSettings(box_px=values["second_box"], seed=values["second_seed"]),
+        molecule=molecule,
         particles=values["second"],
         pair_snr=values["second_snr"],
     )

@@ -55,8 +55,10 @@ class Project:
         return cls(species=(Species(name=SINGLE, dataset=dataset, box_px=box_px),))
 
     def __repr__(self) -> str:
-        names = ", ".join(f"{s.name} ({len(s.dataset.particles)} particles)" for s in self.species)
-        return f"<Project: {len(self.tomogram_names)} tomograms with particles; {names}>"
+        counts = [(s.name, f"{len(s.dataset.particles)} particles") for s in self.species]
+        named = [count if self.is_single else f"{name}: {count}" for name, count in counts]
+        number = len(self.tomogram_names)
+        return f"Project({number} tomogram{'' if number == 1 else 's'}, {', '.join(named)})"
 
     @property
     def is_single(self) -> bool:

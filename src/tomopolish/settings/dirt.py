@@ -70,20 +70,33 @@ class DirtSettings:
 
     def __post_init__(self) -> None:
         for name in ("beads", "hot_pixels", "blank_images", "covered_images", "displaced_images"):
-            require(0 <= getattr(self, name) <= 100_000, f"{name} must lie between 0 and 100000")
-        for name in ("gradient", "defocus_error_angstrom", "displaced_by_px", "bead_contrast"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative")
-        require(0 <= self.false_particles <= 10, "the share of false particles must lie between 0 and 10")
+            require(0 <= getattr(self, name) <= 100_000, "it must lie between 0 and 100000", f"--{name}")
+        amounts = {
+            "--gradient": self.gradient,
+            "--defocus_error": self.defocus_error_angstrom,
+            "--displaced_by": self.displaced_by_px,
+            "bead_contrast": self.bead_contrast,
+        }
+        for option, amount in amounts.items():
+            require(amount >= 0, "it must not be negative", option)
+        require(
+            0 <= self.false_particles <= 10,
+            "the share of false particles must lie between 0 and 10",
+            "--false_particles",
+        )
         require(
             0 <= self.misoriented <= 1 and 0 <= self.picked_twice <= 1,
             "the shares of misoriented particles and of those picked twice must lie between 0 and 1",
+            "--misoriented, --picked_twice",
         )
         require(
             self.misoriented + self.picked_twice <= 1,
             "the shares of misoriented particles and of those picked twice add up to more than 1",
+            "--misoriented, --picked_twice",
         )
         require(
             0 <= self.misoriented_turn_degrees <= 180,
             "misoriented particles can be turned by 0 to 180 degrees",
+            "--misoriented_turn",
         )
-        require(self.bead_diameter_angstrom > 0, "the beads' diameter must be positive")
+        require(self.bead_diameter_angstrom > 0, "the beads' diameter must be positive", "--bead_diameter")

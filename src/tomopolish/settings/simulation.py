@@ -95,35 +95,45 @@ class AcquisitionSettings:
         require(
             len(self.image_size_px) == 2 and min(self.image_size_px) >= 32,
             f"images of {self.image_size_px} px are too small; give 32 px or more",
+            "--image_size",
         )
         require(
             max(self.image_size_px) <= 16384,
             f"images of {self.image_size_px} px are too large; give at most 16384 px",
+            "--image_size",
         )
-        require(self.pixel_size_angstrom > 0, "the pixel size must be positive")
+        require(self.pixel_size_angstrom > 0, "the pixel size must be positive", "--pixel_size")
         require(
             0 < self.tilt_step_degrees <= self.tilt_range_degrees < 90,
             f"tilts of ±{self.tilt_range_degrees:g}° in steps of {self.tilt_step_degrees:g}° cannot be made; "
             "give 0 < step ≤ range < 90",
+            "--tilt_step, --tilt_range",
         )
         require(
             self.tilt_range_degrees <= 1000 * self.tilt_step_degrees,
             f"±{self.tilt_range_degrees:g}° in steps of {self.tilt_step_degrees:g}° are more than 2000 tilt "
             "images; give larger steps",
+            "--tilt_range, --tilt_step",
         )
-        require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme")
-        require_choice(self.file_order, FILE_ORDERS, "the file order")
-        require(self.frame_dose > 0, "the dose of an image must be positive")
+        require_choice(self.dose_scheme, DOSE_SCHEMES, "the dose scheme", "--dose_scheme")
+        require_choice(self.file_order, FILE_ORDERS, "the file order", "--file_order")
+        require(self.frame_dose > 0, "the dose of an image must be positive", "--dose")
         require(
-            self.first_dose is None or self.first_dose > 0, "the dose of the first image must be positive"
+            self.first_dose is None or self.first_dose > 0,
+            "the dose of the first image must be positive",
+            "--first_dose",
         )
-        require(self.voltage_kv > 0, "the voltage must be positive")
-        require(0 <= self.amplitude_contrast < 1, "the amplitude contrast must be at least 0 and below 1")
-        require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1")
-        require(self.optics_groups >= 1, "there must be at least one optics group")
-        require(self.optics_groups <= 10_000, "there must be at most 10000 optics groups")
+        require(self.voltage_kv > 0, "the voltage must be positive", "voltage_kv")
+        require(
+            0 <= self.amplitude_contrast < 1,
+            "the amplitude contrast must be at least 0 and below 1",
+            "amplitude_contrast",
+        )
+        require(self.hand in (-1.0, 1.0), f"the hand is {self.hand:g}; give 1 or -1", "--hand")
+        require(self.optics_groups >= 1, "there must be at least one optics group", "optics_groups")
+        require(self.optics_groups <= 10_000, "there must be at most 10000 optics groups", "optics_groups")
         for name in ("defocus_spread_angstrom", "bfactor_per_dose", "inelastic_loss"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative")
+            require(getattr(self, name) >= 0, "it must not be negative", name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,17 +161,23 @@ class SpecimenSettings:
     edge_margin_px: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.particles >= 1, "there must be at least one particle")
-        require(self.particles <= 100_000, f"{self.particles} particles are too many; give at most 100000")
-        require(self.thickness_angstrom >= 0, "the specimen's thickness must not be negative")
+        require(self.particles >= 1, "there must be at least one particle", "--particles")
+        require(
+            self.particles <= 100_000,
+            f"{self.particles} particles are too many; give at most 100000",
+            "--particles",
+        )
+        require(self.thickness_angstrom >= 0, "the specimen's thickness must not be negative", "--thickness")
         require(
             self.tomogram_size_px is None
             or (len(self.tomogram_size_px) == 3 and min(self.tomogram_size_px) >= 1),
             f"{self.tomogram_size_px} px is not a valid size of a tomogram; give three positive sizes",
+            "--tomogram_size",
         )
         require(
             self.min_distance_px is None or self.min_distance_px >= 0,
             "the smallest distance between particles must not be negative",
+            "min_distance_px",
         )
 
 
@@ -191,12 +207,19 @@ class PlantedErrors:
     known_shift_px: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("shift_px", "angle_degrees", "position_px", "known_shift_px"):
-            require(getattr(self, name) >= 0, f"the error {name} must not be negative")
+        errors = {
+            "--shift_error": self.shift_px,
+            "--angle_error": self.angle_degrees,
+            "--position_error": self.position_px,
+            "known_shift_px": self.known_shift_px,
+        }
+        for option, error in errors.items():
+            require(error >= 0, "the error must not be negative", option)
         require(
             self.max_displacement_px is None
             or (self.max_displacement_px > 0 and self.shift_px + self.angle_degrees + self.position_px > 0),
             "a largest displacement must be positive, and at least one of the errors must be above 0",
+            "--max_error",
         )
 
 
@@ -229,11 +252,19 @@ class NoiseSettings:
 
     def __post_init__(self) -> None:
         require(
-            self.pair_snr > 0, f"{self.pair_snr:g} is not a valid signal-to-noise ratio; give more than 0"
+            self.pair_snr > 0,
+            f"{self.pair_snr:g} is not a valid signal-to-noise ratio; give more than 0",
+            "--snr",
         )
-        require(self.sigma is None or self.sigma > 0, "the noise's standard deviation must be positive")
-        require(self.low_frequency_excess >= 0, "the noise's low-frequency excess must not be negative")
-        require(self.corner_px > 0, "the noise's corner must be positive")
+        require(
+            self.sigma is None or self.sigma > 0, "the noise's standard deviation must be positive", "sigma"
+        )
+        require(
+            self.low_frequency_excess >= 0,
+            "the noise's low-frequency excess must not be negative",
+            "--noise_excess",
+        )
+        require(self.corner_px > 0, "the noise's corner must be positive", "corner_px")
 
     @property
     def is_silent(self) -> bool:
@@ -260,8 +291,8 @@ class PlantedMotion:
     squared_exponential: bool = False
 
     def __post_init__(self) -> None:
-        require(self.velocity_scale > 0, "the velocity scale must be positive")
-        require(self.distance_scale > 0, "the distance scale must be positive")
+        require(self.velocity_scale > 0, "the velocity scale must be positive", "--s_vel")
+        require(self.distance_scale > 0, "the distance scale must be positive", "--s_div")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,12 +315,13 @@ class PlantedWarp:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        require_choice(self.model, WARP_MODELS, "the warp model")
+        require_choice(self.model, WARP_MODELS, "the warp model", "--def_model")
         require(
             2 <= min(self.grid) <= max(self.grid) <= 20,
             f"a warp grid of {self.grid} cannot be used; give 2 to 20 for both",
+            "--def_w, --def_h",
         )
-        require(self.amplitude_px > 0, "the warp's amplitude must be positive")
+        require(self.amplitude_px > 0, "the warp's amplitude must be positive", "--def_amplitude")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,20 +361,26 @@ class SimulationSettings:
 
     def __post_init__(self) -> None:
         names = [companion.name for companion in self.companions]
-        require(len(set(names)) == len(names), "every species needs a name of its own")
-        require(self.seed >= 0, "the seed must not be negative")
-        require(self.tomograms >= 1, "there must be at least one tomogram")
-        require(self.tomograms <= 10_000, f"{self.tomograms} tomograms are too many; give at most 10000")
-        require_choice(self.dialect, DIALECTS, "the dialect")
-        require_choice(self.image_type, IMAGE_TYPES, "the image type")
+        require(len(set(names)) == len(names), "every species needs a name of its own", "companions")
+        require(self.seed >= 0, "the seed must not be negative", "--seed")
+        require(self.tomograms >= 1, "there must be at least one tomogram", "--tomograms")
+        require(
+            self.tomograms <= 10_000,
+            f"{self.tomograms} tomograms are too many; give at most 10000",
+            "--tomograms",
+        )
+        require_choice(self.dialect, DIALECTS, "the dialect", "--dialect")
+        require_choice(self.image_type, IMAGE_TYPES, "the image type", "--image_type")
         require(
             self.image_type != "int16" or self.noise_sigma >= 10,
             "a noise of less than 10 grey values is lost in integers; give a larger σ, or a float type",
+            "--image_type",
         )
         require(
             self.dirt.bead_diameter_angstrom <= LARGEST_BEAD_PX * self.acquisition.pixel_size_angstrom,
             f"a bead of {self.dirt.bead_diameter_angstrom:g} Å is wider than {LARGEST_BEAD_PX} px; give a "
             "smaller diameter",
+            "--bead_diameter",
         )
 
     @property
