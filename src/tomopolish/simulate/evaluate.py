@@ -143,11 +143,12 @@ def evaluate_geometry(truth: Truth, after: Geometry, before: Geometry | None) ->
     """Compare a result and its input with the truth, in the tilt images that the result did not leave out."""
     if before is not None:
         before = replace(before, left_out=after.left_out)
+    errors = geometry_errors(truth, after)  # refuses other numbers of tilt images before they are masked
     good_after = _good_part(truth, after)
     good_before = None if before is None else _good_part(truth, before)
     return TomogramEvaluation(
         tomogram=truth.name,
-        after=geometry_errors(truth, after),
+        after=errors,
         before=None if before is None else geometry_errors(truth, before),
         left_out=len(after.left_out),
         good_after=None if good_after is None else geometry_errors(truth, good_after),
