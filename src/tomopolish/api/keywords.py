@@ -86,6 +86,7 @@ class FitOptions(TypedDict, total=False):
     reference_scale: float | None
     held_out_fraction: float | None
     max_iterations: int | None
+    outliers: bool
 
 
 class FolderOptions(TypedDict, total=False):
