@@ -18,7 +18,7 @@ from pages import PAGES
 MARK = re.compile(r"^<!-- output of `([^`\n]+)`: ([^\n]+) -->\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRESS = re.compile(r"^.+ \(\d+/\d+\): .+ s$\n|^Compiling kernels .*\n", re.MULTILINE)
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[-+]?\d+)?")
-COLUMNS = 100
+COLUMNS = 86
 RELATIVE, LAST_DIGITS = 0.15, 2
 """Numbers of two runs may differ by this share, or by so many units of the last digit that is shown."""
 
