@@ -13,6 +13,7 @@ led there and a traceback; the exit status is 1 then.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import resource
 import sys
 import tempfile
@@ -36,6 +37,9 @@ from whole_run import FILES, OPTIONS, WholeRuns
 
 MOST_BYTES = 6 * 2**30
 """Of address space, of which libraries take more than one; a case that needs more is a fault."""
+
+MOST_SECONDS = 120.0
+"""Of one case; where one that takes longer spends its time is shown while it lasts."""
 
 AT_A_TIME = 5000
 """Cases that one search of Hypothesis tries: it remembers all that it has tried, and slows down."""
@@ -71,10 +75,13 @@ def search(
     """Try so many cases, in searches of their own; `try_one` returns how one ended."""
 
     def noted(**case: Any) -> None:
+        faulthandler.dump_traceback_later(MOST_SECONDS, repeat=True)
         try:
             outcomes.count(try_one(**case))
         except Exception as error:
             outcomes.note(f"{try_one.__name__}{case}", error)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     for start in range(0, cases, AT_A_TIME):
         profile = settings(

@@ -165,11 +165,26 @@ def test_tomograms_beyond_the_memory_cannot_be_refined(
 ) -> None:
     limit = MemoryLimit(room_bytes=100_000, name="the memory limit of this job")
     monkeypatch.setattr(memory, "memory_limits", lambda threads: [limit])
+    monkeypatch.setattr("tomopolish.run.inputs.refuse_maps_beyond_memory", lambda *_: None)
     assert run([*ALIGN, "--o", "out", "--dry_run"]) == 1
     said = capsys.readouterr().out
     assert "Tomograms that cannot be refined: 2" in said
     assert "  TS_02: it needs at least 0.000" in said and "and the memory limit of this job is" in said
     assert run([*ALIGN, "--o", "out"]) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--dry_run"]])
+def test_maps_beyond_the_memory_are_refused_before_they_are_read(
+    options: list[str], project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = MemoryLimit(room_bytes=2_000_000, name="the memory of this machine")
+    monkeypatch.setattr(memory, "memory_limits", lambda threads: [limit])
+    monkeypatch.setattr("tomopolish.dataset.project.read_references", lambda *_: pytest.fail("was read"))
+    assert run([*ALIGN, "--o", "out", *options]) == 2
+    said = capsys.readouterr().err
+    assert "ref_half1.mrc: reading maps of 48^3 px takes 0.00221 GB of memory, and the memory of this" in said
+    assert "crop the maps and the mask" in said
+    assert not Path("out").exists()
 
 
 def tomogram_with(particles: int, **changes: Any) -> Tomogram:

@@ -227,6 +227,23 @@ def test_no_flipped_bit_goes_unnoticed_or_ends_more_than_its_tomogram(tmp_path: 
     assert store.names() == ["TS_01", "TS_02"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link to itself", "device"])
+def test_a_result_that_is_no_regular_file_is_refined_again(
+    kind: str, project: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(ALIGN) == 0
+    path = project / "out/temp/TS_02.npz"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path.name)
+    calls.clear()
+    assert run([*ALIGN, "--only_do_unfinished"]) == 0
+    assert calls == ["TS_02"] and path.is_file() and not path.is_symlink()
+    assert "TS_02.npz: the stored result of TS_02 cannot be read (" in capsys.readouterr().err
+
+
 def test_a_damaged_result_is_named_and_left_out_of_the_report(
     project: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

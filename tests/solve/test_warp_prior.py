@@ -60,6 +60,18 @@ def test_without_regulariser_warps_begin_within_the_peaks() -> None:
         np.testing.assert_allclose(found, (unit_px / length) ** 2)
 
 
+def test_the_correlation_length_does_not_depend_on_the_scale_of_the_windows() -> None:
+    """A reference that its mask nearly empties has windows whose squares single precision cannot hold."""
+    _, windows = make_problem(np.random.default_rng(1), range_px=6)
+    length = correlation_length_px(windows)
+    for factor in (1e-30, 1e25):
+        scaled = replace(windows, values=windows.values * np.float32(factor))
+        assert correlation_length_px(scaled) == pytest.approx(length, rel=1e-4)
+    for constant in (0, 3):
+        flat = replace(windows, values=np.full_like(windows.values, constant))
+        assert correlation_length_px(flat) == windows.step_px
+
+
 @pytest.mark.parametrize("spread", [0.5, 2.0])
 def test_the_spread_is_that_of_the_coefficients_that_images_determine(spread: float) -> None:
     rng = np.random.default_rng(2)

@@ -32,7 +32,9 @@ def is_shim(path: Path) -> bool:
 
 
 def write_shims(folder: Path) -> list[Path]:
-    """Write the wrappers into a folder and return their paths; raises InputError for foreign files."""
+    """Write the wrappers into a folder and return their paths; raises InputError for others' files."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: this is a file, where a folder is needed; give another folder")
     paths = []
     for name in NAMES:
         path = folder / name

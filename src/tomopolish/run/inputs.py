@@ -11,6 +11,7 @@ from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.species import Project, Species, join_species
 from tomopolish.errors import InputError
 from tomopolish.pipeline import check_models
+from tomopolish.run.memory import refuse_maps_beyond_memory
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 
@@ -65,6 +66,7 @@ def checked_project(
     project = project or open_project(settings)
     for sentence in project.conventions:
         reporter.say(sentence)
+    refuse_maps_beyond_memory(project, settings.run.threads)
     strict, dry_run = settings.run.strict, settings.run.dry_run
     unusable: dict[str, str] = {}
     further = partial(check_models, settings=settings)

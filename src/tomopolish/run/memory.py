@@ -10,7 +10,9 @@ import scipy.linalg.blas
 from threadpoolctl import threadpool_limits
 
 from tomopolish.dataset.model import Tomogram
-from tomopolish.errors import RunError
+from tomopolish.dataset.references import check_headers
+from tomopolish.dataset.species import Project
+from tomopolish.errors import InputError, RunError
 from tomopolish.imaging.windows import window_samples
 from tomopolish.pipeline import frames_taking_part
 from tomopolish.run.limits import address_space, gigabytes, memory_limits
@@ -32,6 +34,30 @@ def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
             f"it needs at least {gigabytes(least)} of memory, and {limit.name} is "
             f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r, without --motion or with fewer "
             "particles, or where there is more memory"
+        )
+
+
+def refuse_maps_beyond_memory(project: Project, threads: int) -> None:
+    """Raise InputError where the maps, which are read as a whole, need more memory than there is.
+
+    Files can be sparse: their headers alone say how much memory they need. Headers that cannot be read are
+    left to the checks.
+    """
+    needed, largest = 0, (0, "")
+    for species in project.species:
+        try:
+            headers, _ = check_headers(species.dataset.files, species.dataset.pixel_size_angstrom)
+        except InputError:
+            continue
+        edge = headers["half map 1"].shape[0]
+        needed += edge**3 * np.dtype(np.float32).itemsize * (5 if "mask" in headers else 3)
+        largest = max(largest, (edge, species.dataset.files.shown("half map 1")))
+    limit = memory_limits(threads)[0]
+    if needed > limit.room_bytes:
+        edge, shown = largest
+        raise InputError(
+            f"{shown}: reading maps of {edge}^3 px takes {gigabytes(needed)} of memory, and {limit.name} is "
+            f"{gigabytes(limit.room_bytes)}; crop the maps and the mask, or run where there is more memory"
         )
 
 

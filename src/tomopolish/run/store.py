@@ -80,6 +80,10 @@ class ResultsStore:
                 return _read(stream, name)
         except FileNotFoundError:
             return None
+        except OSError as problem:
+            raise DamagedResultError(
+                f"{path}: the stored result of {name} cannot be read ({problem.strerror or problem})"
+            ) from problem
         except Exception as problem:  # a damaged file can raise any error in the libraries
             raise DamagedResultError(
                 f"{path}: the stored result of {name} is damaged ({problem or type(problem).__name__})"

@@ -71,10 +71,13 @@ def correlation_length_px(windows: CorrelationWindows) -> float:
     pairs = np.flatnonzero(windows.visible)
     chosen = pairs[:: max(1, len(pairs) // LENGTH_SAMPLE)]
     values = windows.values.reshape(-1, *windows.values.shape[2:])[chosen]
-    if not values.size or not values.any():
+    values = values.astype(np.float64)  # squares of tiny numbers are zero in single precision
+    if not values.size:
         return windows.step_px
-    square = np.mean(np.square(values), dtype=np.float64)
-    slope = sum(np.mean(np.square(np.diff(values, axis=axis)), dtype=np.float64) for axis in (1, 2))
+    square = np.mean(np.square(values))
+    slope = sum(np.mean(np.square(np.diff(values, axis=axis))) for axis in (1, 2))
+    if slope == 0:  # windows without any signal
+        return windows.step_px
     return max(float(np.sqrt(2 * square / slope)) * windows.step_px, windows.step_px)
 
 

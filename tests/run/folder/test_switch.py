@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -170,3 +171,12 @@ def test_a_folder_that_is_read_only_is_noticed_before_anything_changes(tmp_path:
         for name in ("set.star", "tilt_series/TS_01.star"):
             (new / name).write_text("new")
     assert (tmp_path / "set.star").read_text() == "old"
+
+
+def test_results_of_a_long_run_survive_that_somebody_cleans_up(tmp_path: Path) -> None:
+    with own_folder(Guard(folder=tmp_path, shown="--o out", command="align"), ["tomopolish"]) as out:
+        shutil.rmtree(tmp_path / ".tomopolish")
+        with out.new_files() as new:
+            (new / "particles.star").write_text("refined")
+    assert (tmp_path / "particles.star").read_text() == "refined"
+    assert [path.name for path in (tmp_path / ".tomopolish").iterdir()] == ["written.json"]

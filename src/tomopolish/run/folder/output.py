@@ -130,7 +130,7 @@ class OutputFolder:
         new = self.folder / STATE_FOLDER / READY_FOLDER
         _clear(new)
         try:
-            new.mkdir()
+            new.mkdir(parents=True)  # somebody may have removed the folder during a long run
             yield new
             found = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if not path.is_dir())
             sources = {name: f"{STATE_FOLDER}/{READY_FOLDER}/{name}" for name in found}
