@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tomopolish
+from star_edits import drop_column, set_column
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
@@ -191,6 +192,33 @@ def test_faults_of_a_yaml_file_are_named(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("lacking", [FIRST, SECOND])
+def test_sizes_and_doses_that_one_tomogram_set_does_not_state(
+    project: Path, capsys: pytest.CaptureFixture[str], lacking: str
+) -> None:
+    """The first set counts; in RELION 4 positions count from the corner, so that it must have sizes."""
+    is_relion4 = "rlnTomoTiltSeriesStarFile" not in (project / "tomograms.star").read_text()
+    (project / "poor.star").write_bytes((project / "tomograms.star").read_bytes())
+    drop_column("poor.star", "global", "rlnTomoSizeX", "rlnTomoSizeZ", "rlnTomoImportFractionalDose")
+    text = (project / lacking).read_text().replace("tomograms.star", "poor.star")
+    (project / "poor_optimisation_set.star").write_text(text)
+    command = [part if part != lacking else "poor_optimisation_set.star" for part in BOTH]
+    status = run([*command, "--dry_run", "--o", "o"])
+    assert status == (2 if is_relion4 and lacking == FIRST else 0)
+    if status:
+        assert "count from the corner of tomogram TS_01, whose size" in capsys.readouterr().err
+
+
+def test_sizes_that_differ_matter_to_positions_from_the_corner(project: Path) -> None:
+    is_relion4 = "rlnTomoTiltSeriesStarFile" not in (project / "tomograms.star").read_text()
+    (project / "deeper.star").write_bytes((project / "tomograms.star").read_bytes())
+    set_column("deeper.star", "global", "rlnTomoSizeZ", "246")
+    text = (project / SECOND).read_text().replace("tomograms.star", "deeper.star")
+    (project / "deeper_optimisation_set.star").write_text(text)
+    command = [part if part != SECOND else "deeper_optimisation_set.star" for part in BOTH]
+    assert run([*command, "--dry_run", "--o", "o"]) == (2 if is_relion4 else 0)
+
+
 def test_tomograms_aligned_otherwise_are_refused(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,7 +232,7 @@ def test_tomograms_aligned_otherwise_are_refused(
         files = ["--i", FIRST, "--i", f"{name}_optimisation_set.star"]
         command = ["align", *files, "--b", "48", "--r", "6", "--o", str(tmp_path / "o")]
         assert run([*command, "--dry_run"]) == status
-    assert "microscope of tomogram TS_01 is not the same" in capsys.readouterr().err
+    assert "tomogram TS_01 is not the same as in tomograms.star (microscope)" in capsys.readouterr().err
     renamed = (project / "tomograms.star").read_text().replace("TS_02", "TS_99")
     (project / "renamed.star").write_text(renamed)
     text = (project / FIRST).read_text().replace("tomograms.star", "renamed.star")

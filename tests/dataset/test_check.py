@@ -259,10 +259,11 @@ CASES = {
         lambda: set_cell(TOMOGRAMS, "global", "rlnAmplitudeContrast", 0, "10"),
         (TOMOGRAMS, "row 1", "rlnAmplitudeContrast is 10", "between 0 and 1"),
     ),
-    "one tilt": Case(
-        lambda: keep_rows(SERIES, "TS_01", slice(0, 1)), (SERIES, "1 tilt image,", "at least 2", "remove")
+    "one row": Case(
+        lambda: keep_rows(SERIES, "TS_01", slice(0, 1)),
+        (TOMOGRAMS, "1 row,", "11 sections", "--exclude_tilts"),
     ),
-    "no tilt": Case(lambda: keep_rows(SERIES, "TS_01", slice(0, 0)), (SERIES, "0 tilt images", "at least 2")),
+    "no tilt": Case(lambda: keep_rows(SERIES, "TS_01", slice(0, 0)), (SERIES, "no tilt image", "remove")),
     "unknown kind of warp": Case(
         lambda: deformation_columns("thin_plate", "[1,2,3]"),
         (TOMOGRAMS, "row 1", "rlnTomoDeformationType is 'thin_plate'", "linear, spline or Fourier"),

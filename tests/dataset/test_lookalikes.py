@@ -351,6 +351,14 @@ def test_all_missing_columns_of_a_tilt_series_name_their_jobs(project: Path) -> 
     assert all(job in said for job in ("Align tilt-series", "CTF estimation", "Import"))
 
 
+def test_columns_of_projections_are_named_with_the_others_that_are_missing(project: Path) -> None:
+    labels = ("rlnTomoZRot", "rlnTomoYShiftAngst", "rlnDefocusV")
+    drop_column("tilt_series/TS_01.star", "TS_01", *labels)
+    with pytest.raises(InputError) as caught:
+        loaded()
+    assert all(label in str(caught.value) for label in labels)
+
+
 def test_all_missing_columns_of_the_tomogram_set_are_named_at_once(project: Path) -> None:
     drop_table("particles.star", "optics")
     drop_column("tomograms.star", "global", "rlnTomoHand", "rlnVoltage", "rlnTomoTiltSeriesPixelSize")

@@ -297,6 +297,24 @@ def test_particles_of_one_optics_group_need_not_name_it(project: Path) -> None:
     assert opened().load("TS_01")[1].optics_group.tolist() == [0] * 6
 
 
+def test_groups_without_aberrations_need_not_be_named(project: Path) -> None:
+    copy_row(PARTICLES, "optics", 0, rlnOpticsGroup="2")
+    drop_column(PARTICLES, "particles", "rlnOpticsGroup")
+    (sentence,) = warnings()
+    assert "rlnOpticsGroup is missing" in sentence and "no group has aberrations" in sentence
+
+
+def test_joined_sets_whose_groups_have_the_same_number(project: Path) -> None:
+    """Equal groups are one; of different ones nobody can tell which a particle means."""
+    set_column(PARTICLES, "optics", "rlnOddZernike", "[0.5,-2,0]")
+    copy_row(PARTICLES, "optics", 0, rlnOpticsGroupName="second session", rlnOddZernike="[0.5,-2]")
+    assert warnings() == []
+    set_cell(PARTICLES, "optics", "rlnOddZernike", 1, "[0.5,2]")
+    said = r"table optics, row 2: rlnOpticsGroup 1 is that of row 1, too, with other aberrations; give each"
+    with pytest.raises(InputError, match=said):
+        warnings()
+
+
 def test_optics_groups_matter_where_one_has_aberrations(project: Path) -> None:
     copy_row(PARTICLES, "optics", 0, rlnOpticsGroup="2")
     set_cell(PARTICLES, "particles", "rlnOpticsGroup", 4, "7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from tomopolish.api.keywords import AnyPath, public
 from tomopolish.api.showing import Result, count, data_frame
 from tomopolish.errors import InputError
 from tomopolish.settings.inputs import refuse_version
+from tomopolish.settings.wording import in_python
 
 if TYPE_CHECKING:
     import pandas
@@ -41,11 +43,17 @@ class EvaluationRun(Result):
         """The same of the input; None where that is unknown."""
         return self.evaluation.rms_2d_before_angstrom
 
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Tomogram → why it could not be evaluated."""
+        return {name: in_python(reason) for name, reason in self.evaluation.failures.items()}
+
     def facts(self) -> list[str]:
-        """Return the number of tomograms and the error in the images."""
+        """Return the number of tomograms, of those that failed, and the error in the images."""
         before = "" if self.rms_2d_before_angstrom is None else f"{self.rms_2d_before_angstrom:.3f} → "
         error = f"RMS 2D error {before}{self.rms_2d_after_angstrom:.3f} Å"
-        return [count(len(self.evaluation.tomograms), "tomogram"), error]
+        failed = [f"{len(self.failures)} failed"] if self.failures else []
+        return [count(len(self.evaluation.tomograms), "tomogram"), *failed, error]
 
     def sentence(self) -> str:
         """Say what improved, as the command does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from tomopolish.api.keywords import AnyPath, ReconstructOptions, public, settings_of, threads_here
 from tomopolish.api.projects import folder_of, project_of, python_call, selecting, single
 from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.settings.wording import in_python
 
 if TYPE_CHECKING:
     import pandas
@@ -31,6 +33,8 @@ class ReconstructionRun(Result):
         The project's, with these half maps and this FSC.
     fsc
         The curves, shell by shell.
+    failures
+        Tomogram → why it was left out.
     warnings
         One sentence each.
     """
@@ -42,6 +46,7 @@ class ReconstructionRun(Result):
     optimisation_set: Path
     fsc: ShellCorrelation
     pixel_size_angstrom: float
+    failures: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
     def resolution_angstrom(self, threshold: float = 0.143) -> float:
@@ -49,14 +54,15 @@ class ReconstructionRun(Result):
         return self.fsc.resolution_angstrom(self.pixel_size_angstrom, threshold)
 
     def facts(self) -> list[str]:
-        """Return the resolution, and where the maps are."""
-        return [f"{self.resolution_angstrom():.2f} Å at FSC 0.143", f"{self.output_folder}/"]
+        """Return the resolution, how many tomograms failed, and where the maps are."""
+        failed = [f"{len(self.failures)} failed"] if self.failures else []
+        return [f"{self.resolution_angstrom():.2f} Å at FSC 0.143", *failed, f"{self.output_folder}/"]
 
     def sentence(self) -> str:
         """Say where the maps are, and which resolution they reach, as the command does."""
         from tomopolish.run.commands.reconstruct import resolution_sentence
 
-        return resolution_sentence(self.fsc, self.pixel_size_angstrom, self.output_folder)
+        return resolution_sentence(self.fsc, self.pixel_size_angstrom, self.output_folder, self.failures)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -103,14 +109,14 @@ def reconstruct(
 
     Returns
     -------
-    The curves, and where the maps are.
+    The curves, and where the maps are. A tomogram that cannot be used is among its `failures`.
 
     Raises
     ------
     InputError
         When arguments or data cannot work; nothing has been computed then.
     RunError
-        When an image cannot be read, or a file not be written.
+        When no tomogram can be used, or a file cannot be written.
     """
     from tomopolish.run.commands.reconstruct import (
         FSC_NAME,
@@ -130,7 +136,7 @@ def reconstruct(
         ReconstructSettings, {**keywords, "output_folder": folder, "threads": threads_here(threads)}
     )
     reporter = reporter_of(show_progress)
-    fsc = reconstruct_dataset(dataset, settings, reporter, invocation)
+    maps = reconstruct_dataset(dataset, settings, reporter, invocation)
     one, two, merged = (folder / name for name in MAP_NAMES)
     return ReconstructionRun(
         output_folder=folder,
@@ -138,7 +144,8 @@ def reconstruct(
         merged_map=merged,
         fsc_path=folder / FSC_NAME,
         optimisation_set=folder / SET_NAME,
-        fsc=fsc,
+        fsc=maps.fsc,
         pixel_size_angstrom=dataset.pixel_size_angstrom,
+        failures={name: in_python(reason) for name, reason in maps.failures.items()},
         warnings=reporter.warnings,
     )

@@ -35,14 +35,16 @@ def _evaluate(truth: Path, i: Path, before: Path | None, relion_version: str, js
     evaluation = evaluate_project(i, truth, before=before, relion_version=version_from(relion_version))
     if json:
         click.echo(evaluation_json(evaluation))
-        return 0
-    reporter = reporter_for(sys.stdout)
-    for number, table in enumerate(evaluation_tables(evaluation)):
-        if number:
-            reporter.say("")
-        reporter.show(table)
-    reporter.say(f"\n{evaluation.summary()}")
-    return 0
+    else:
+        reporter = reporter_for(sys.stdout)
+        for name, reason in evaluation.failures.items():
+            reporter.warn(f"{name} is left out: {reason}")
+        for number, table in enumerate(evaluation_tables(evaluation)):
+            if number:
+                reporter.say("")
+            reporter.show(table)
+        reporter.say(f"\n{evaluation.summary()}")
+    return 1 if evaluation.failures else 0
 
 
 COMMAND = command(

@@ -64,9 +64,10 @@ def _reconstruct(**values: Any) -> int:
         relion_version=version_from(values["relion_version"]),
         selection=tilt_selection(values),
     )
-    fsc = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
-    click.echo(resolution_sentence(fsc, dataset.pixel_size_angstrom, settings.output_folder))
-    return 0
+    maps = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
+    pixel_size = dataset.pixel_size_angstrom
+    click.echo(resolution_sentence(maps.fsc, pixel_size, settings.output_folder, maps.failures))
+    return 1 if maps.failures else 0
 
 
 COMMAND = command(

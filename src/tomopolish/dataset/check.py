@@ -344,6 +344,11 @@ def _series_warnings(place: str, tilt_series: TiltSeries) -> list[str]:
     warnings = left_out_sentences(tilt_series.name, tilt_series.left_out)
     odd = (*exposure_warnings(tilt_series), *defocus_warnings(tilt_series))
     warnings += [f"{place}: {sentence}" for sentence in odd]
+    if np.count_nonzero(tilt_series.usable) == 1:
+        warnings.append(
+            f"{place}: only one tilt image of {tilt_series.name} is used, which tells nothing of depth: "
+            "depths and angles stay near the input's"
+        )
     if isinstance(tilt_series.images, MrcImages):
         surplus = tilt_series.images.surplus
         warnings += [] if surplus is None else [f"{place}: {surplus}"]

@@ -20,6 +20,9 @@ _COMPRESSED = {
     b"\x28\xb5\x2f\xfd": ("Zstandard", "unzstd"),
     b"\x1f\x9d": ("compress", "uncompress"),
 }
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks of text as PowerShell's ``>`` and some editors of Windows write it."""
+
 _BINARY = {
     b"PK\x03\x04": "a ZIP archive",
     b"\x93NUMPY": "a NumPy array, as CryoSPARC's .cs files are",
@@ -91,6 +94,8 @@ def recognised(sample: bytes) -> Content | None:
     for beginning, (name, program) in _COMPRESSED.items():
         if sample.startswith(beginning):
             return Content(description=f"a file compressed with {name}", remedy=f"unpack it with {program}")
+    if sample.startswith(_UTF_16) and b"\x00" in sample:
+        return Content(description="text in UTF-16", remedy="save it again as UTF-8")
     described = (text for beginning, text in _BINARY.items() if sample.startswith(beginning))
     description = next(described, None) or ("" if b"\x00" in sample else _text_kind(sample))
     return Content(description=description) if description else None

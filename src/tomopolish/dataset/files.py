@@ -27,17 +27,15 @@ def resolve_path(named: str, star_file: Path, working_directory: Path) -> Path:
     """Return the path of a file that a STAR file names.
 
     Relative names are resolved in the working directory (RELION's project directory) or, when there is no
-    such file, in the STAR file's own folder. If neither contains it, the former path is returned.
+    such file, in the STAR file's own folder; then again with slashes for backslashes, which programs for
+    Windows write. If none of these files exists, the first path is returned.
     """
-    path = Path(named)
-    if path.is_absolute():
-        return path
-    from_project = working_directory / path
-    if not exists(from_project):
-        beside = working_directory / star_file.parent / path
-        if exists(beside):
-            return beside
-    return from_project
+    first = working_directory / named
+    for path in dict.fromkeys((Path(named), Path(named.replace("\\", "/")))):
+        for place in (working_directory / path, working_directory / star_file.parent / path):
+            if exists(place):
+                return place
+    return first
 
 
 def exists(path: Path) -> bool:
@@ -92,7 +90,7 @@ def rebased(named: str, star_file: Path, working_directory: Path) -> str:
     A name that already works from there is returned unchanged.
     """
     found = resolve_path(named, star_file, working_directory)
-    if found == working_directory / named or Path(named).is_absolute():
+    if found == working_directory / named:
         return named
     return shown_path(found, working_directory)
 

@@ -137,7 +137,8 @@ def open_stack(path: Path, tilts: int, *, named_in: str, remedy: str = GIVE_STAC
         if is_placeholder_size(file):
             hint, remedy = ", which is a placeholder", INSTEAD_OF_PLACEHOLDERS
         raise InputError(
-            f"{named_in}: the tilt series has {tilts} rows, but its stack {file.path} has "
+            f"{named_in}: the tilt series has {tilts} row{'' if tilts == 1 else 's'}, but its stack "
+            f"{file.path} has "
             f"{file.shape[0]} section{'' if file.shape[0] == 1 else 's'} of "
             f"{file.shape[2]} x {file.shape[1]} px{hint}; {remedy}"
         )

@@ -206,6 +206,7 @@ def _check_same_tomograms(first: Species, species: Species) -> None:
     remedy = "give both species the same tomogram set, or one for all with --t"
     if expected_set.dialect != other_set.dialect:
         raise InputError(f"{expected} and {actual} are written for different versions of RELION; {remedy}")
+    other_set = other_set.with_sizes_of(expected_set, everywhere=species.dataset.particles.is_centred)
     for name in species.dataset.tomogram_names:
         if name not in expected_set:
             raise InputError(
@@ -214,16 +215,21 @@ def _check_same_tomograms(first: Species, species: Species) -> None:
         difference = _difference(expected_set.load(name), other_set.load(name))
         if difference:
             raise InputError(
-                f"{actual}: {difference} of tomogram {name} is not the same as in {expected}, so that "
+                f"{actual}: tomogram {name} is not the same as in {expected} ({difference}), so that "
                 f"{first.name} and {species.name} cannot be aligned together; {remedy}"
             )
 
 
 def _difference(first: TiltSeries, second: TiltSeries) -> str | None:
-    """Return the first property in which two descriptions of a tilt series differ, or None."""
+    """Return the first property in which two descriptions of a tilt series differ, or None.
+
+    A dose that only one of them states is no difference: the first description counts.
+    """
+    passed_over = {"remarks", "ignored_projections_px"}
+    passed_over |= {"fractional_dose"} if None in (first.fractional_dose, second.fractional_dose) else set()
     for field in fields(first):
         expected, actual = getattr(first, field.name), getattr(second, field.name)
-        if field.name in ("remarks", "ignored_projections_px", "size_is_assumed"):
+        if field.name in passed_over:
             continue
         if field.name == "images":
             if _image_places(first) != _image_places(second):

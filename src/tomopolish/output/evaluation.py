@@ -104,6 +104,7 @@ def evaluation_json(evaluation: Evaluation) -> str:
         "rms_2d_before_angstrom": evaluation.rms_2d_before_angstrom,
         "rms_2d_after_angstrom": evaluation.rms_2d_after_angstrom,
         "tomograms": {tomogram.tomogram: _tomogram_json(tomogram) for tomogram in evaluation.tomograms},
+        "failures": dict(evaluation.failures),
     }
     if evaluation.good_rms_2d_after_angstrom is not None:
         content["good_rms_2d_before_angstrom"] = evaluation.good_rms_2d_before_angstrom

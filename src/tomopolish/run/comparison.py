@@ -103,7 +103,8 @@ def compare_maps(
     curves = []
     for what, dataset, file_name in (("before", before, BEFORE), ("after", after, AFTER)):
         reporter.say(f"Reconstructing half maps {what} refinement")
-        halves = back_project(dataset, box_px, "C1", threads, reporter).half_maps(references.size_px)
+        sums = back_project(dataset, box_px, "C1", threads, reporter).sums
+        halves = sums.half_maps(references.size_px)
         curves.append(shell_correlation(halves, references.mask))
         path = folder / FOLDER_NAME / file_name.format(suffix)
         path.parent.mkdir(parents=True, exist_ok=True)

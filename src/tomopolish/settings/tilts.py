@@ -66,6 +66,7 @@ def excluded_tilts(values: Sequence[str]) -> dict[str, tuple[int, ...]]:
     excluded: dict[str, set[int]] = {}
     for value in values:
         name, colon, listing = value.rpartition(":")
+        name = name.strip()
         parts = [_NUMBERS.fullmatch(part.strip()) for part in listing.split(",")]
         if not colon or not name or not all(parts):
             raise InputError(

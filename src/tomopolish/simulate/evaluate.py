@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +50,14 @@ class Evaluation:
 
     Attributes
     ----------
+    failures
+        Tomogram → why it could not be evaluated.
     flags
         How well the result's scores tell good from bad; None without scores.
     """
 
     tomograms: tuple[TomogramEvaluation, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
     flags: FlagQuality | None = None
 
     @property
@@ -203,7 +206,7 @@ def evaluate_dataset(
     `left_out` names tilt images that took no part, in addition to those that the data set cannot use.
 
     `before` is the input data set; without it, the input in the truth is used, if there is one. Raises
-    InputError when no tomogram is known, or when a tomogram cannot be loaded.
+    InputError when no tomogram is known, or none can be loaded.
     """
     names = [name for name in after.tomogram_names if name in truths]
     if not names:
@@ -211,19 +214,27 @@ def evaluate_dataset(
             f"{after.tomograms.star.source}: the truth knows none of these tomograms "
             f"({', '.join(after.tomogram_names[:3])}); give the truth of this project"
         )
-    evaluations = []
+    evaluations: list[TomogramEvaluation] = []
+    failures: dict[str, InputError] = {}
     for name in names:
         truth = truths[name]
-        refined = geometry_of(truth, *after.load(name, geometry_only=True))
-        lacking = {*refined.left_out, *(left_out or {}).get(name, ())}
-        refined = replace(refined, left_out=tuple(sorted(lacking)))
-        stated = (
-            input_geometry(truth)
-            if before is None
-            else geometry_of(truth, *before.load(name, geometry_only=True))
-        )
-        evaluations.append(evaluate_geometry(truth, refined, stated))
-    return Evaluation(tomograms=tuple(evaluations))
+        try:
+            refined = geometry_of(truth, *after.load(name, geometry_only=True))
+            stated = (
+                input_geometry(truth)
+                if before is None
+                else geometry_of(truth, *before.load(name, geometry_only=True))
+            )
+            lacking = {*refined.left_out, *(left_out or {}).get(name, ())}
+            refined = replace(refined, left_out=tuple(sorted(lacking)))
+            evaluations.append(evaluate_geometry(truth, refined, stated))
+        except InputError as problem:
+            failures[name] = problem
+    if not evaluations:
+        raise failures[names[0]]
+    return Evaluation(
+        tomograms=tuple(evaluations), failures={name: str(problem) for name, problem in failures.items()}
+    )
 
 
 def evaluate_project(
@@ -284,11 +295,17 @@ def _open_from(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) -> D
     for folder in folders:
         try:
             dataset = open_in(folder)
-            for name in dataset.tomogram_names[:1]:
-                dataset.load(name, geometry_only=True)
-            return dataset
         except InputError as error:
             problem = problem or error
+            continue
+        for name in dataset.tomogram_names:
+            try:
+                dataset.load(name, geometry_only=True)
+                return dataset
+            except InputError as error:
+                problem = problem or error
+        if not dataset.tomogram_names:
+            return dataset
     raise problem or InputError("there is no data set to evaluate")
 
 

@@ -128,7 +128,7 @@ def open_tomogram(
         windows = correlation_windows(series, particles, references, settings, pool, progress)
     series = without_lost(series)
     if windows.visible.any(axis=0).sum() < 3 or windows.visible.any(axis=1).sum() < 3:
-        raise RunError(f"{series.name}: fewer than three particles or tilt images are visible")
+        raise RunError("fewer than three particles or tilt images are visible")
     with threadpool_limits(1), progress.stage("alignment") as stage:
         windows, refinement = _solution(series, particles, windows, settings)
         stage.advance()

@@ -15,9 +15,6 @@ from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
-FEWEST = 2
-"""Minimum number of images for a refinement."""
-
 LARGEST_NUMBER = 1e7
 """Largest angle, shift or element of a matrix, within the range of single precision."""
 
@@ -108,16 +105,15 @@ class ImageValues:
         Raises
         ------
         InputError
-            When fewer than `FEWEST` can be used; the message names the first that cannot.
+            When none can be used; the message names the first that cannot.
         """
         rows = sorted(self.reasons)
-        usable = len(self.table) - len(rows)
-        if usable < FEWEST:
-            few = f"only {usable} of its tilt images can be used, but {FEWEST} are needed"
-            none = "none of its tilt images can be used"
+        if len(rows) == len(self.table):
             reason = self.reasons[rows[0]]
-            remedy = "" if "; " in reason else "; correct the table, or remove this tomogram from the sets"
-            raise self.table.error(f"{few if usable else none}: {reason}{remedy}", row=rows[0])
+            on_request = reason.startswith("--")
+            remedy = "leave fewer out" if on_request else "correct the table"
+            remedy = "" if "; " in reason else f"; {remedy}, or remove this tomogram from the sets"
+            raise self.table.error(f"none of its tilt images can be used: {reason}{remedy}", row=rows[0])
         return tuple(LeftOutTilt(tilt=row, reason=self.reasons[row]) for row in rows)
 
 

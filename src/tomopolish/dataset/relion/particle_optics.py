@@ -62,9 +62,9 @@ def optics_indices(
     if optics is None or _need_no_group(table, optics):
         return first, None
     try:
-        return _stated_indices(table, optics), None
+        return _stated_indices(table, optics, groups), None
     except InputError as problem:
-        if any(group.even_zernike or group.odd_zernike for group in groups):
+        if have_aberrations(groups):
             raise
         return first, f"{problem} (nothing depends on it: no group has aberrations)"
 
@@ -74,8 +74,23 @@ def _need_no_group(table: StarTable, optics: StarTable) -> bool:
     return len(optics) == 1 and not (table.is_stated(OPTICS) and OPTICS in optics)
 
 
-def _stated_indices(table: StarTable, optics: StarTable) -> Int[Array, "rows"]:
-    index = {number: i for i, number in enumerate(optics.ints(OPTICS).tolist())}
+def have_aberrations(groups: Iterable[OpticsGroup]) -> bool:
+    """Whether anything depends on which group a particle belongs to."""
+    return any(group.even_zernike or group.odd_zernike for group in groups)
+
+
+def _stated_indices(
+    table: StarTable, optics: StarTable, groups: tuple[OpticsGroup, ...]
+) -> Int[Array, "rows"]:
+    index: dict[int, int] = {}
+    for row, number in enumerate(optics.ints(OPTICS).tolist()):
+        first = index.setdefault(number, row)
+        if _aberrations(groups[first]) != _aberrations(groups[row]):
+            raise optics.error(
+                f"{OPTICS} {number} is that of row {first + 1}, too, with other aberrations; give each group "
+                "of joined sets a number of its own, here and in the particles",
+                row=row,
+            )
     numbers = table.ints(OPTICS)
     known = np.isin(numbers, list(index))
     if not known.all():
@@ -100,7 +115,7 @@ def optics_in_use(
     code = np.zeros(len(used), dtype=np.int64)
     for i, number in enumerate(used.tolist()):
         group = groups[number]
-        aberrations = tuple(_without_last_zeros(c) for c in (group.even_zernike, group.odd_zernike))
+        aberrations = _aberrations(group)
         if aberrations not in place:
             place[aberrations] = len(chosen)
             chosen.append(group)
@@ -134,6 +149,11 @@ def optics_remarks(optics: StarTable | None, groups: Iterable[int], series: Tilt
                 )
                 remarks.append(Remark(sentence=sentence))
     return remarks + _binning_remarks(optics, groups, series.pixel_size_angstrom)
+
+
+def _aberrations(group: OpticsGroup) -> tuple[tuple[float, ...], ...]:
+    """Return what tells groups apart: the coefficients of even and odd aberrations."""
+    return tuple(_without_last_zeros(c) for c in (group.even_zernike, group.odd_zernike))
 
 
 def _without_last_zeros(coefficients: tuple[float, ...]) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ from tomopolish.dataset.relion.numbers import value_or
 from tomopolish.dataset.relion.particle_names import NAME, ParticleNames, particle_names
 from tomopolish.dataset.relion.particle_optics import (
     OPTICS,
+    have_aberrations,
     optics_in_use,
     optics_indices,
     optics_table,
@@ -95,7 +96,7 @@ class ParticleTable:
             Needed(labels=CENTRED if self.is_centred or not stated else CORNERED),
             Needed(labels=(HALF_SET,), source="from 3D auto-refine"),
         ]
-        if self.optics is not None and len(self.optics) > 1:
+        if self.optics is not None and len(self.optics) > 1 and have_aberrations(self.optics_groups):
             needed.append(Needed(labels=(OPTICS,), source="from Extract subtomos"))
         role = ROLES["particles"]
         if HALF_SET not in self.table and kind_of(self.star) is PICKS and self.path is not None:

@@ -55,6 +55,15 @@ def has_projections(series: StarTable) -> bool:
     return any(label in series for label in MATRIX_ROWS) or _has_angles(series)
 
 
+def needed_for_projections(series: StarTable) -> tuple[str, ...]:
+    """Name the columns without which a table's projections cannot be read, for the kind that it has."""
+    if any(label in series for label in MATRIX_ROWS) and not _has_angles(series):
+        return MATRIX_ROWS
+    if _has_matrices(series):
+        return ()
+    return (*_TURNS, *SHIFTS) if any(label in series for label in SHIFTS) else _TURNS
+
+
 def uses_matrices(series: StarTable) -> bool:
     """Return whether a table's matrices are used, not its angles; raises InputError if there are neither."""
     if _has_matrices(series):

@@ -21,9 +21,13 @@ from tomopolish.dataset.images import (
 )
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
-from tomopolish.dataset.relion.image_values import FEWEST, LARGEST_NUMBER, ImageValues
+from tomopolish.dataset.relion.image_values import LARGEST_NUMBER, ImageValues
 from tomopolish.dataset.relion.numbers import number, positive, positive_integer, source_of, value_or
-from tomopolish.dataset.relion.projections import has_projections, read_projections
+from tomopolish.dataset.relion.projections import (
+    has_projections,
+    needed_for_projections,
+    read_projections,
+)
 from tomopolish.dataset.relion.required import Needed, missing_columns
 from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
 from tomopolish.dataset.remarks import Remark
@@ -114,14 +118,11 @@ def load_tilt_series(
     Raises
     ------
     InputError
-        When any other value is missing, of the wrong type, or impossible, or fewer than two images are left;
-        the message names file, table and row.
+        When any other value is missing, of the wrong type, or impossible, or no image is left; the message
+        names file, table and row.
     """
-    if len(series) < FEWEST:
-        raise series.error(
-            f"the tilt series has {len(series)} tilt image{'' if len(series) == 1 else 's'}, "
-            f"but at least {FEWEST} are needed; remove this tomogram from the sets"
-        )
+    if not len(series):
+        raise series.error("the tilt series has no tilt image; remove this tomogram from the sets")
     if not geometry_only:
         _check_columns(series)
     pixel_size = positive(*_place(PIXEL_SIZE, general, row, optics))
@@ -256,12 +257,12 @@ def _check_columns(series: StarTable) -> None:
     """Raise InputError, which names all missing columns and the jobs that write them."""
     aligned = has_projections(series)
     needed = [
-        Needed(labels=() if aligned else ("rlnTomoYTilt", "rlnTomoZRot"), source="from Align tilt-series"),
+        Needed(labels=needed_for_projections(series), source="from Align tilt-series"),
         Needed(labels=_DEFOCUS, source="from CTF estimation"),
         Needed(labels=(PRE_EXPOSURE,), source="from Import"),
     ]
     missing = [group.lacking(series) for group in needed]
-    if any(group.labels for group in missing[1:]):
+    if any(group.labels for group in missing[1:]) or (aligned and missing[0].labels):
         error = missing_columns(series, missing, "" if aligned else _RUN_THEM)
         if error is not None:
             raise error

@@ -50,6 +50,11 @@ class TomogramSize:
         )
 
 
+def is_set(general: StarTable, label: str, row: int) -> bool:
+    """Whether a tomogram's size is stated along an axis; InputError naming the cell if it is no number."""
+    return number(general, label, row, default=0.0) > 0
+
+
 def read_tomogram_size(general: StarTable, row: int, image_size_px: tuple[int, int]) -> TomogramSize:
     """Return the size of a tomogram; along axes without one, it is even and about that of the images.
 
@@ -58,7 +63,7 @@ def read_tomogram_size(general: StarTable, row: int, image_size_px: tuple[int, i
     edges = (*image_size_px, min(image_size_px))
     sizes, is_assumed = [], []
     for label, edge in zip(SIZES, edges, strict=True):
-        assumed = number(general, label, row, default=0.0) <= 0
+        assumed = not is_set(general, label, row)
         is_assumed.append(assumed)
         sizes.append(2 * max(edge // 2, 1) if assumed else positive_integer(general, label, row))
     w, h, d = sizes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from tomopolish.dataset.relion.tilt_series import (
     ImageFolders,
     load_tilt_series,
 )
+from tomopolish.dataset.relion.tomogram_size import SIZES, is_set
 from tomopolish.dataset.star import StarFile, StarTable, read_star
 from tomopolish.dataset.star_table import is_unset
 from tomopolish.errors import InputError
@@ -102,6 +103,24 @@ class TomogramSet:
         if SERIES_FILE not in general and len(self.star.tables) == 1:
             needed.insert(0, Needed(labels=(SERIES_FILE,), source="from Align tilt-series"))
         check_columns(general, needed)
+
+    def with_sizes_of(self, other: TomogramSet, *, everywhere: bool) -> TomogramSet:
+        """Return the set with the tomograms' sizes as another set states them, or leaves them out.
+
+        Those that both state are replaced only with `everywhere`: where positions count from the centre,
+        sizes cancel.
+        """
+        general, theirs = self.general, other.general
+        columns = {}
+        for label in SIZES:
+            cells = list(general.strings(label) if label in general else [""] * len(general))
+            for row, name in enumerate(self.names):
+                if name in other and (
+                    everywhere or not (is_set(general, label, row) and is_set(theirs, label, other.row(name)))
+                ):
+                    cells[row] = theirs.stated(label, other.row(name)) or ""
+            columns[label] = cells
+        return replace(self, star=self.star.with_table(general.with_columns(columns)))
 
     def series_file(self, name: str) -> Path:
         """Return the file that contains a tilt series' table."""

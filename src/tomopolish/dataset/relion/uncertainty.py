@@ -98,5 +98,10 @@ def _flags(values: Array) -> list[str]:
 
 
 def _joined(parts: list[dict[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """Return stacked columns; every tomogram of a run has the same columns."""
-    return {label: [cell for part in parts for cell in part[label]] for label in parts[0]}
+    """Return stacked columns; a tomogram of one image has no motion, so that its error is 0."""
+    labels = dict.fromkeys(label for part in parts for label in part)
+    nothing = [format_floats([0.0] * len(part["rlnTomoName"])) for part in parts]
+    return {
+        label: [cell for part, zeros in zip(parts, nothing, strict=True) for cell in part.get(label, zeros)]
+        for label in labels
+    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.check import check_particles
 from tomopolish.dataset.left_out import check_selection
 from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.project import Dataset
@@ -15,7 +17,7 @@ from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
 from tomopolish.dataset.remarks import Remarks
 from tomopolish.dataset.screening import screening_warnings
-from tomopolish.errors import InputError
+from tomopolish.errors import InputError, RunError, RunStopped, TomopolishError
 from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.physics.symmetry import point_group
@@ -69,13 +71,31 @@ class ReconstructSettings:
         refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BackProjection:
+    """The sums over all tomograms that could be used, and the others: tomogram → why it is left out."""
+
+    sums: Reconstruction
+    failures: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WrittenMaps:
+    """FSC of the maps that a reconstruction wrote, and the tomograms that it left out, with the reason."""
+
+    fsc: ShellCorrelation
+    failures: Mapping[str, str]
+
+
 def reconstruct_dataset(
     dataset: Dataset,
     settings: ReconstructSettings,
     reporter: Reporter | None = None,
     invocation: Invocation | None = None,
-) -> ShellCorrelation:
+) -> WrittenMaps:
     """Write half1.mrc, half2.mrc, merged.mrc, fsc.star, and the optimisation set that names them.
+
+    A tomogram that cannot be used is left out, with a warning.
 
     Raises
     ------
@@ -83,9 +103,11 @@ def reconstruct_dataset(
         When a set is missing or malformed, the mask does not have the maps' size, or a file would replace a
         file that it must not.
     RunError
-        When an image cannot be read, or a file cannot be written.
+        When no tomogram can be used, or a file cannot be written.
     """
     check_selection(dataset.tomograms, dataset.selection)
+    if not dataset.tomogram_names:
+        check_particles(dataset)  # says why there are none
     size = settings.crop_px or settings.box_px
     reporter, remarks = reporter or SilentReporter(), Remarks()
     for sentence in dataset.conventions:
@@ -104,13 +126,12 @@ def reconstruct_dataset(
         )
         for sentence in remarks.sentences():
             reporter.warn(sentence)
-        halves = reconstruction.half_maps(settings.crop_px)
+        sums = reconstruction.sums
+        halves = sums.half_maps(settings.crop_px)
         fsc = shell_correlation(halves, mask)
         pixel = dataset.pixel_size_angstrom
         with out.new_files(joining=[SET_NAME]) as new:
-            for name, volume in zip(
-                MAP_NAMES, (*halves, reconstruction.merged_map(settings.crop_px)), strict=True
-            ):
+            for name, volume in zip(MAP_NAMES, (*halves, sums.merged_map(settings.crop_px)), strict=True):
                 write_volume(new / name, volume, pixel)
             write_fsc(
                 new / FSC_NAME,
@@ -123,13 +144,19 @@ def reconstruct_dataset(
             files = dataset.files.updated({part: out.folder / name for part, name in names.items()})
             table = replace(files.table, version=files.table.version or dataset.version)
             write_optimisation_set(new / SET_NAME, replace(files, table=table))
-    return fsc
+    return WrittenMaps(fsc=fsc, failures=reconstruction.failures)
 
 
-def resolution_sentence(fsc: ShellCorrelation, pixel_size_angstrom: float, folder: Path) -> str:
-    """Say where the maps are, and which resolution they reach."""
+def resolution_sentence(
+    fsc: ShellCorrelation, pixel_size_angstrom: float, folder: Path, left_out: Collection[str] = ()
+) -> str:
+    """Say where the maps are, which resolution they reach, and which tomograms were left out."""
     high, half = (fsc.resolution_angstrom(pixel_size_angstrom, threshold) for threshold in (0.143, 0.5))
-    return f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
+    others = f" Left out: {', '.join(left_out)}." if left_out else ""
+    return (
+        f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
+        + others
+    )
 
 
 def back_project(
@@ -139,28 +166,40 @@ def back_project(
     threads: int,
     reporter: Reporter,
     remarks: Remarks | None = None,
-) -> Reconstruction:
+) -> BackProjection:
     """Return the back-projection of all tomograms of a data set; `remarks` receives their remarks.
+
+    A tomogram that cannot be used is left out, with a warning.
 
     Raises
     ------
     InputError
-        when a set is malformed, or the point group is unknown.
+        When a set lacks columns, or the point group is unknown.
     RunError
-        when an image cannot be read.
+        When no tomogram can be used.
     """
-    reconstruction = empty_reconstruction(box_px, point_group(symmetry))
-    names = dataset.tomogram_names
+    dataset.check_columns()
+    sums = empty_reconstruction(box_px, point_group(symmetry))
+    names, failures = dataset.tomogram_names, dict[str, str]()
     with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
         for name in names:
             with reporter.tomogram(name) as progress:
-                series, particles = dataset.load(name)
-                if remarks is not None:
-                    remarks.add(name, series.remarks)
-                series = reconstruction.add(series, particles, pool, progress)
+                try:
+                    series, particles = dataset.load(name)
+                    series = sums.add(series, particles, pool, progress)
+                except RunStopped:
+                    raise
+                except TomopolishError as problem:
+                    failures[name] = str(problem)
+                    reporter.warn(f"{name} is left out: {problem}")
+                    continue
+            if remarks is not None:
+                remarks.add(name, series.remarks)
             for sentence in screening_warnings(series):
                 reporter.warn(sentence)
-    return reconstruction
+    if len(failures) == len(names):
+        raise RunError(f"no tomogram can be used; {names[0]}: {failures[names[0]]}")
+    return BackProjection(sums=sums, failures=failures)
 
 
 def _mask(dataset: Dataset, size: int) -> Float32[Array, "s s s"] | None:
