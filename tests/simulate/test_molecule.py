@@ -23,6 +23,8 @@ def _slice(volume, view: np.ndarray, box: int) -> np.ndarray:
         np.ascontiguousarray(view[:2]) * (volume.padded_px / box),
         np.zeros(2),
         0.0,
+        box / 2,
+        8,
         plane,
     )
     return plane[:, : box // 2 + 1]

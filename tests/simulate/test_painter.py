@@ -10,9 +10,11 @@ from simulation_cases import half_plane_multiplicity, spectrum_alone, varied
 
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.physics.optics import Microscope, TiltCtf
+from tomopolish.simulate import painter as painters
+from tomopolish.simulate import slices
 from tomopolish.simulate.molecule import synthesise_molecule
 from tomopolish.simulate.painter import TiltPainter
-from tomopolish.simulate.parts import SimulationSettings, simulate_tomogram
+from tomopolish.simulate.parts import SimulationSettings, build_structure, simulate_tomogram
 from tomopolish.simulate.slices import slice_volume
 from tomopolish.simulate.tomogram import ImageStack
 
@@ -234,3 +236,25 @@ def test_inelastic_loss_is_in_the_images_but_not_in_the_files(small: SimulationS
     np.testing.assert_allclose(
         tomogram.images.painter.paint(tilt), expected, atol=1e-5 * np.abs(expected).max()
     )
+
+
+def test_parts_of_map_and_spectrum_that_are_left_out_are_negligible(
+    small: SimulationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = varied(varied(small, "molecule", box_px=96), "specimen", particles=2, min_distance_px=60.0)
+    settings = varied(settings, "acquisition", frame_dose=9.0)  # up to 90 e/A2
+    tomogram = simulate_tomogram(settings)
+    painter, structure = tomogram.images.painter, build_structure(settings)
+    assert painter.volume.support_px < 80
+    monkeypatch.setattr(slices, "NEGLIGIBLE", 0.0)
+    monkeypatch.setattr(painters, "FAINTEST", 0.0)
+    complete = replace(painter, volume=slice_volume(structure.density, 96**-0.5))
+    assert complete.volume.support_px == 96
+    expected = [complete.paint(tilt) for tilt in range(11)]
+    monkeypatch.undo()
+    k = np.hypot(np.fft.fftfreq(173)[:, None], np.fft.rfftfreq(201)[None, :])
+    for tilt in range(11):
+        exact = np.fft.rfft2(expected[tilt])[k < 0.45]
+        error = np.fft.rfft2(painter.paint(tilt) - expected[tilt])
+        assert np.linalg.norm(error[k < 0.45]) < 0.01 * np.linalg.norm(exact)
+        assert np.linalg.norm(error) < 0.025 * np.linalg.norm(exact)

@@ -18,10 +18,13 @@ from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.physics import optics
 from tomopolish.physics.geometry import depth_px
 from tomopolish.shapes import Complex64, Float, Float32, Int
-from tomopolish.simulate.kernels import particle_plane
+from tomopolish.simulate.kernels import add_parts, particle_plane
 from tomopolish.simulate.slices import SliceVolume, next_even_fast_size
 
 Array = np.ndarray
+
+FAINTEST = 1e-3
+"""Attenuation, relative to that of low frequencies, beyond which particles are not painted."""
 
 _ROWS_AT_ONCE = 128  # rows of a transform in one block, so that the arrays of the optics stay small
 
@@ -111,6 +114,7 @@ class TiltPainter:
         sums = np.zeros((2, *shape), dtype=np.float32)
         box_px, grid = len(plane), self.volume.grid.view(np.float32)
         phase = self._phase_per_defocus(1 / box_px)
+        limit = box_px * self._last_frequency_per_px(tilt)
         for particle in members:
             corner = np.floor(centres_px[particle] + 0.5).astype(int) - box_px // 2
             view = self.series.projections_px[tilt, :3, :3] @ self.particles.rotations[particle]
@@ -121,12 +125,11 @@ class TiltPainter:
                 np.ascontiguousarray(view[:2]) * (self.volume.padded_px / box_px),
                 centres_px[particle] - corner,
                 float(defocus_angstrom[particle]) * phase,
+                limit,
+                8,
                 plane,
             )
-            painted = scipy.fft.ifft2(plane)
-            x, y = corner
-            sums[0, y : y + box_px, x : x + box_px] += painted.real
-            sums[1, y : y + box_px, x : x + box_px] += painted.imag
+            add_parts(scipy.fft.ifft2(plane, overwrite_x=True), int(corner[0]), int(corner[1]), sums)
         cosine, sine = (scipy.fft.rfft2(part, overwrite_x=True) for part in sums)
         return cosine, sine
 
@@ -134,6 +137,23 @@ class TiltPainter:
         """Return φ = ∂γ/∂Δf at a spatial frequency, radians per Å; it grows with the frequency's square."""
         k = k_per_px / self.series.pixel_size_angstrom
         return -np.pi * self.series.microscope.wavelength_angstrom * k**2
+
+    def _last_frequency_per_px(self, tilt: int) -> float:
+        """Return the frequency beyond which damping and dose leave less than `FAINTEST`, at most Nyquist."""
+        k_per_px = np.linspace(0, 0.5, 201)
+        envelope = self._envelope(tilt, k_per_px / self.series.pixel_size_angstrom)
+        visible = np.flatnonzero(envelope >= FAINTEST * envelope.max())
+        return float(k_per_px[min(visible[-1] + 1, len(k_per_px) - 1)])
+
+    def _envelope(self, tilt: int, k: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return scale, B factor and dose weight at frequencies in 1/Å."""
+        series, ctf = self.series, self.series.ctf
+        envelope: Array = (
+            float(ctf.scale[tilt])
+            * np.exp(-float(ctf.bfactor_angstrom2[tilt]) * k**2 / 4)
+            * optics.dose_weight(k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt]))
+        )
+        return envelope
 
     def _transfer(
         self, tilt: int, group: OpticsGroup, shape: tuple[int, int]
@@ -157,16 +177,12 @@ class TiltPainter:
                 ctf.astigmatism_angstrom()[tilt],
                 series.microscope,
                 float(ctf.phase_shift_degrees[tilt]),
-            ) + optics.aberration_phase(group.even_zernike, "even", kx, ky)
-            envelope = (
-                float(ctf.scale[tilt])
-                * np.exp(-float(ctf.bfactor_angstrom2[tilt]) * k**2 / 4)
-                * optics.dose_weight(
-                    k, float(series.pre_exposure[tilt]), float(series.bfactor_per_dose[tilt])
-                )
-                * (k < 0.5 / pixel)
             )
-            shared = envelope * np.exp(1j * optics.aberration_phase(group.odd_zernike, "odd", kx, ky))
+            if group.even_zernike:
+                phase = phase + optics.aberration_phase(group.even_zernike, "even", kx, ky)
+            shared = self._envelope(tilt, k) * (k < 0.5 / pixel)
+            if group.odd_zernike:
+                shared = shared * np.exp(1j * optics.aberration_phase(group.odd_zernike, "odd", kx, ky))
             yield (
                 rows,
                 (shared * np.sin(phase)).astype(np.complex64),

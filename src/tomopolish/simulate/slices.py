@@ -11,14 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
 
 from tomopolish.shapes import Complex64, Float32
 
 Array = np.ndarray
 
 PADDING = 1.5
-NEGLIGIBLE = 1e-5
-"""Density, as a fraction of the map's largest, that projections may omit."""
+NEGLIGIBLE = 1e-3
+"""Density, as a fraction of the map's largest, that projections may omit.
+
+It is that of the map after a low-pass, without which the ringing of frequencies near Nyquist fills the box.
+Slices that omit it differ from those of the complete map by less than 1 % below 0.45/px, and by about 1 %
+of the power in all.
+"""
+
+_LOW_PASS_PX = 1.0  # standard deviation
+_RIM_PX = 2  # distance of the support from the border of the part of the map that is transformed
 
 _MARGIN = 2  # grid points beyond the edges, so that the interpolation need not wrap around
 
@@ -35,7 +44,7 @@ class SliceVolume:
         Edge of the padded box; grid points are 1/padded_px apart, in 1/px.
     support_px
         Edge of the centred square that contains every projection of the map except for densities below
-        `NEGLIGIBLE` of its peak.
+        `NEGLIGIBLE` of its peak; the map beyond is not part of the grid.
     """
 
     grid: Complex64[Array, "n n m"]
@@ -64,6 +73,8 @@ def slice_volume(density: Float32[Array, "s s s"], scale: float, padding: float 
         Factor on the transform Σρ exp(−2πi k·x). With s^−½, slices are the plain 2D transforms of images on
         the intensity scale of docs/dev/conventions.md.
     """
+    support = _support_px(density)
+    density = _middle(density, min(density.shape[0], support + 2 * _RIM_PX))
     size = density.shape[0]
     padded = next_even_fast_size(int(np.ceil(padding * size)))
     offset = padded // 2 - size // 2
@@ -75,15 +86,23 @@ def slice_volume(density: Float32[Array, "s s s"], scale: float, padding: float 
     inner *= correction[:, None, None] * correction[:, None]
     inner *= correction
     half = scipy.fft.rfftn(scipy.fft.ifftshift(box), overwrite_x=True)
-    return SliceVolume(grid=_with_margins(half, padded), padded_px=padded, support_px=_support_px(density))
+    return SliceVolume(grid=_with_margins(half, padded), padded_px=padded, support_px=support)
 
 
 def _support_px(density: Float32[Array, "s s s"]) -> int:
     """Return the smallest even edge, at most the map's, of the cube that contains all rotated copies."""
     size = density.shape[0]
-    places = np.argwhere(np.abs(density) > NEGLIGIBLE * np.abs(density).max()) - size // 2
+    smooth = np.abs(scipy.ndimage.gaussian_filter(density, _LOW_PASS_PX, mode="constant"))
+    places = np.argwhere(smooth > NEGLIGIBLE * smooth.max()) - size // 2
     radius = np.sqrt(np.max(np.sum(places**2, axis=1), initial=0))
     return min(size, 2 * int(np.ceil(radius) + 1))
+
+
+def _middle(density: Float32[Array, "s s s"], size: int) -> Float32[Array, "c c c"]:
+    """Return the middle of a map, with its origin at voxel ⌊size/2⌋."""
+    first = density.shape[0] // 2 - size // 2
+    inner = slice(first, first + size)
+    return np.ascontiguousarray(density[inner, inner, inner])
 
 
 def _with_margins(half: Complex64[Array, "n n h"], padded: int) -> Complex64[Array, "m m k"]:
