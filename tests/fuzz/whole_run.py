@@ -36,7 +36,14 @@ OPTIONS = (
 )
 """Options of `align`, or a command with options of its own."""
 
-SETS = ("optimisation_set.star", "tomograms.star", "particles.star", "motion.star", "uncertainty.star")
+SETS = (
+    "optimisation_set.star",
+    "tomograms.star",
+    "particles.star",
+    "motion.star",
+    "uncertainty.star",
+    "scores.star",
+)
 MOST_SECONDS = 60.0
 """Processor time of one run, which usually takes a twentieth of a second."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -107,18 +107,18 @@ def decode_result(content: Any, arrays: Mapping[str, Array]) -> results.Tomogram
     if not result.alignments or len(tilts) != 1:
         raise ValueError("its parts do not have the same tilt images")
     for alignment in result.alignments:
-        if not all(is_usable(array).all() for array in _numbers(alignment)):
+        geometry = dataclasses.replace(alignment, scores=None)
+        if not all(is_usable(array).all() for array in _numbers(geometry)):
             raise ValueError("its geometry contains numbers that are not finite, or too large")
+        if not all(np.isfinite(array).all() for array in _numbers(alignment.scores)):
+            raise ValueError("its scores contain numbers that are not finite")
     return result
 
 
-def _numbers(alignment: model.Alignment) -> list[Array]:
-    """Return all arrays that are written into the new sets."""
-    motion, warp, errors = alignment.trajectories_px, alignment.deformation, alignment.errors
-    arrays = [alignment.projections_px, alignment.positions_px]
-    arrays += [] if motion is None else [motion]
-    arrays += [] if warp is None else [warp.coefficients]
-    if errors is not None:
-        arrays += [errors.angles_degrees, errors.shifts_angstrom, errors.positions_angstrom]
-        arrays += [] if errors.motion_angstrom is None else [errors.motion_angstrom]
-    return arrays
+def _numbers(part: Any) -> Iterator[Array]:
+    """Yield the arrays and numbers of an alignment, or of its scores, which are written into the new sets."""
+    if isinstance(part, float) or (isinstance(part, np.ndarray) and part.dtype.kind == "f"):
+        yield np.atleast_1d(part)
+    elif dataclasses.is_dataclass(part):
+        for field in dataclasses.fields(part):
+            yield from _numbers(getattr(part, field.name))
