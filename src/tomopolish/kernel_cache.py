@@ -107,10 +107,10 @@ def _fault_above(path: Path) -> str:
     for above in (*path.parents, *path.resolve().parents):
         status = above.stat()
         if status.st_uid not in trusted:
-            return f"{above}, where the cache folder is, belongs to another user"
+            return f"{above}, which contains {path}, belongs to another user"
         by_group = status.st_mode & 0o020 and not _is_private(status.st_gid)
         if (by_group or status.st_mode & 0o002) and not status.st_mode & stat.S_ISVTX:
-            return f"other users can write to {above}, where the cache folder is"
+            return f"other users can write to {above}, which contains {path}"
     return ""
 
 

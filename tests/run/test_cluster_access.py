@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +22,7 @@ from tomopolish.errors import InputError, RunError
 from tomopolish.run.cluster import launch, waiting
 from tomopolish.run.cluster.distributed import refine_on_cluster
 from tomopolish.run.cluster.launch import Cluster, open_cluster
-from tomopolish.run.cluster.security import shared_security
+from tomopolish.run.cluster.security import scratch_folder, shared_security
 from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
 from tomopolish.run.local import refine
 from tomopolish.run.reporter import SilentReporter
@@ -253,3 +255,48 @@ def test_memory_that_no_worker_can_start_with_is_refused(memory: str, sentence: 
         open_cluster(settings, 1, SilentReporter(), shared_folder=tmp_path),
     ):
         pass
+
+
+def can_import(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def test_modules_of_other_users_are_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's own scratch folder has a known name, and comes first where modules are looked for."""
+    temporary = tmp_path / "tmp"
+    planted = temporary / "dask-scratch-space"
+    planted.mkdir(parents=True)
+    temporary.chmod(0o1777)
+    planted.chmod(0o777)
+    (planted / "planted_by_others.py").touch()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "planted_in_the_project.py").touch()
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with open_cluster(ClusterSettings(workers=1), 1, SilentReporter(), shared_folder=tmp_path) as cluster:
+        (scratch,) = temporary.glob("tomopolish-*")
+        assert scratch.stat().st_mode & 0o077 == 0
+        (of_worker,) = cluster.client.run(lambda: list(sys.path)).values()
+        for places in (sys.path, of_worker):
+            assert str(planted) not in places
+        assert str(project) not in of_worker and "" not in of_worker
+        assert not can_import("planted_by_others")
+    assert list(temporary.iterdir()) == [planted]
+
+
+def test_a_folder_for_temporary_files_that_others_control_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o777)  # others can rename and replace what is there
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with scratch_folder(tmp_path) as scratch:
+        assert temporary not in scratch.parents
+    monkeypatch.setattr("tomopolish.run.cluster.security.fault_of", lambda path: f"{path} is open")
+    with pytest.raises(InputError, match=r"set TMPDIR to a folder of yours"), scratch_folder(tmp_path):
+        pass
+    assert not list(temporary.iterdir())

@@ -74,6 +74,11 @@ def test_jobs_of_slurm_refine_the_tomograms(
         for line in DIRECTIVES:
             assert line in script.splitlines(), script
         assert "PRIVATE KEY" not in script
+        assert (
+            script.index("PYTHONSAFEPATH=1")
+            < script.index("DASK_TEMPORARY_DIRECTORY")
+            < script.index("dask_worker")
+        )
     assert (project / "modes").read_text().split() == ["700", "600"]
     assert not list((project / "out (1)").rglob("workers-*"))
     assert slurm.cancelled == ["1", "2"]

@@ -16,8 +16,14 @@ from tomopolish.errors import InputError
 NAMES = {"relion_tomo_align": "align", "relion_tomo_align_mpi": "align-mpi"}
 MARK = "# written by tomopolish relion-shim"
 _WRITTEN = re.compile(
-    rf"#!/bin/sh\n{re.escape(MARK)}: [^\n]*\nexec [^\n]+ -m tomopolish relion-align[^\n]*\n"
+    rf"#!/bin/sh\n{re.escape(MARK)}: [^\n]*\nexec [^\n]+ "
+    r"(?:-m tomopolish|-c '[^'\n]*') relion-align[^\n]*\n"
 )
+_START = (
+    "import sys; sys.path = [place for place in sys.path if place]; from tomopolish.cli import main; main()"
+)
+"""Starts the program without the working directory among the places of modules: it is a project's folder."""
+
 _LARGEST_BYTES = 10_000
 
 
@@ -49,7 +55,7 @@ def write_shims(folder: Path) -> list[Path]:
         with atomic_write(path) as stream:
             stream.write(
                 f"#!/bin/sh\n{MARK}: RELION's Bayesian polishing runs tomopolish\n"
-                f'exec {shlex.quote(sys.executable)} -m tomopolish relion-align{ranks} "$@"\n'
+                f'exec {shlex.quote(sys.executable)} -c {shlex.quote(_START)} relion-align{ranks} "$@"\n'
             )
         path.chmod(0o755)
         paths.append(path)

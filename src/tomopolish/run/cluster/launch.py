@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.errors import InputError
-from tomopolish.run.cluster.security import own_security, security_with, shared_security
+from tomopolish.run.cluster.security import (
+    own_security,
+    scratch_folder,
+    security_with,
+    shared_security,
+)
 from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.signals import SECONDS_TO_END, ending_may_take
@@ -50,6 +56,15 @@ DASHBOARD_ADDRESS = "127.0.0.1:0"
 
 NO_ROUTES = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
 """The setting without routes for workers of Slurm jobs, which do not see this process's configuration."""
+
+SAFE_PATH = "export PYTHONSAFEPATH=1"
+"""Python 3.11 and newer then import nothing from the working directory, which may hold files of others."""
+
+SCRATCH = (
+    'export DASK_TEMPORARY_DIRECTORY="$(mktemp -d)" || exit 1',
+    """trap 'rm -rf "$DASK_TEMPORARY_DIRECTORY"' EXIT""",
+)
+"""A scratch folder of the job's own: see `scratch_folder`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,7 +161,11 @@ def open_cluster(
     )
     routes = DASHBOARD_ROUTES if settings.dashboard else []
     configuration = {**CONFIGURATION, "distributed.scheduler.http.routes": routes}
-    with dask.config.set(configuration), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if settings.scheduler is None:
+            configuration["temporary-directory"] = str(stack.enter_context(scratch_folder(shared_folder)))
+            os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers import nothing from the working directory
+        stack.enter_context(dask.config.set(configuration))
         options: dict[str, Any] = {}
         lost: Callable[[], str | None] | None = None
         if settings.scheduler is not None:
@@ -248,7 +267,7 @@ def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
         "job_cpu": threads * workers,
         "job_name": "tomopolish",
         "job_extra_directives": [*gpus, *slurm.directives],
-        "job_script_prologue": [NO_ROUTES, *slurm.prologue],
+        "job_script_prologue": [NO_ROUTES, SAFE_PATH, *slurm.prologue, *SCRATCH],
         "worker_extra_args": ["--no-dashboard"],
     }
     return {name: value for name, value in options.items() if value is not None}

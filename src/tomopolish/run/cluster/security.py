@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopolish.errors import InputError
+from tomopolish.kernel_cache import fault_of
 from tomopolish.settings.cluster import ClusterSettings, TlsFiles
 
 if TYPE_CHECKING:
@@ -72,6 +73,42 @@ def shared_security(folder: Path) -> Iterator[Security]:
         yield Security(require_encryption=True, tls_ca_file=str(cert), **files)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(state_folder: Path) -> Iterator[Path]:
+    """Create a folder for scratch files of Dask, for the block's time, that only the user can write to.
+
+    Dask's processes import modules from their scratch folder first. Its usual name in the machine's folder
+    for temporary files is known, so that another user may have made it, with modules.
+
+    Parameters
+    ----------
+    state_folder
+        The program's folder within the output folder, for machines whose temporary files are not safe.
+
+    Raises
+    ------
+    InputError
+        When other users can replace folders everywhere.
+    """
+    fault = ""
+    for place in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"), state_folder.absolute())):
+        try:
+            private = Path(tempfile.mkdtemp(prefix="tomopolish-", dir=place))
+        except OSError as error:
+            fault = f"{place}: {error.strerror}"
+            continue
+        try:
+            fault = fault_of(private)
+            if not fault:
+                yield private
+                return
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+    raise InputError(
+        f"the workers need a folder that no other user can replace ({fault}): set TMPDIR to a folder of yours"
+    )
 
 
 def security_with(settings: ClusterSettings, warn: Callable[[str], None]) -> Security:
