@@ -164,7 +164,9 @@ def test_the_geometry_that_is_judged_does_not_depend_on_the_held_out_images(wind
             changed = replace(mine, values=values.copy())
             patch.setattr(pipeline.align, "correlation_windows", lambda *_, given=changed: given)
             found.append(align(series, particles, references))
-    assert found_evidence(found[0]) == found_evidence(found[1])
+    # How far pairs moved in the end is that of the final fit.
+    mine, other = (replace(found_evidence(f), moved_angstrom=0.0, error_angstrom=0.0) for f in found)
+    assert mine == other
     moved = found[0].alignment.positions_px - found[1].alignment.positions_px
     assert np.abs(moved).max() > 0.1  # the final fit does take all pairs
 
@@ -335,7 +337,7 @@ def test_windows_that_give_their_memory_to_the_surfaces_change_nothing(
     assert mine is not None and theirs is not None
     assert mine.gain == pytest.approx(theirs.gain, rel=1e-6)
     assert one.statistics.warnings == other.statistics.warnings
-    assert bool(one.statistics.warnings) == (scale != 1)
+    assert any("multiplied by" in w for w in one.statistics.warnings) == (scale != 1)
     for name in ("windows_before", "windows_after", "tilt_log_likelihood"):
         mine, theirs = getattr(one.record, name), getattr(other.record, name)
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())

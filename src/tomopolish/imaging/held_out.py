@@ -66,6 +66,24 @@ class HeldOutWindows:
         return there, here
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CheckWindows:
+    """Windows of some pairs in each variant: the mirror images first, then the bands.
+
+    Attributes
+    ----------
+    tilts, particles
+        Tilt image and particle of each pair.
+    values, power
+        As in `CorrelationWindows`, for each variant.
+    """
+
+    tilts: Int[Array, "C"]
+    particles: Int[Array, "C"]
+    values: Float32[Array, "V C n n"]
+    power: Float[Array, "V C"]
+
+
 def empty_windows(tilt: int, particles: Int[Array, "H"], side: int) -> HeldOutWindows:
     """Return zero windows of side × side samples for the held-out pairs of one tilt image."""
     return HeldOutWindows(

@@ -16,7 +16,7 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.imaging.fft_plan import fft_plan
 from tomopolish.imaging.frequencies import TiltFrequencies
-from tomopolish.imaging.held_out import HeldOutWindows
+from tomopolish.imaging.held_out import CheckWindows, HeldOutWindows
 from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.imaging.reference import ReferenceTransform
@@ -51,6 +51,8 @@ class CorrelationWindows:
         Weight w(k) of the half plane, for each tilt image or one for all; None unless requested.
     held_out
         Held-out pairs, a part of those that take part, by which a first fit is judged; None without any.
+    checks
+        Some of them, compared with variants of the references (`checks`); None without any.
     """
 
     values: Float32[Array, "F P n n"]
@@ -61,6 +63,7 @@ class CorrelationWindows:
     step_px: float = 1.0
     frequency_weights: Float[Array, "G s c"] | None = None
     held_out: HeldOutWindows | None = None
+    checks: CheckWindows | None = None
 
     @property
     def origin(self) -> int:

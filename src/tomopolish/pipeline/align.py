@@ -13,6 +13,7 @@ from tomopolish.dataset.model import Alignment, Tomogram
 from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.pipeline.fit import fit_geometry
 from tomopolish.pipeline.micrographs import micrograph_windows
+from tomopolish.pipeline.premises import examine, moves_angstrom, reference_doubts, with_findings
 from tomopolish.pipeline.problem import join_windows
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
@@ -118,4 +119,7 @@ def _align_present(
             threads=resources.threads,
         )
     result = summarise(fit, geometry, uncertainty, settings, resources.seconds)
-    return replace(result, record=fit_record(fit, resources.threads), diagnostics=shown)
+    record = fit_record(fit, resources.threads)
+    kinds = (*reference_doubts(references), *examine(fit, record, settings))
+    result = with_findings(result, kinds, *moves_angstrom(fit, uncertainty))
+    return replace(result, record=record, diagnostics=shown)

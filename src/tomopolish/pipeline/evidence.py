@@ -79,6 +79,7 @@ def evidence(
         gain=float(gains.sum()),
         standard_error=float(scatter),
         agreement_before=float((before / factor).sum()) / total if total > 0 else 0.0,
+        agreement_error=1 / np.sqrt(total) if total > 0 else 0.0,
         agreement_after=float((after / factor).sum()) / total if total > 0 else 0.0,
     )
 

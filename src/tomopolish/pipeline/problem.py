@@ -47,6 +47,7 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
         visible=np.concatenate([w.visible for w in windows], axis=1),
         power=np.concatenate([w.power for w in windows], axis=1),
         held_out=join_held_out([w.held_out for w in windows], [w.power.shape[1] for w in windows]),
+        checks=windows[0].checks,
     )
 
 

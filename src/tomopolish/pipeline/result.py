@@ -20,12 +20,16 @@ from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
 from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.problem import predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.uncertainty import ExpectedCurvature, Uncertainty
 
 Array = np.ndarray
 
 RELION_BORDER = 3
+NEAR_EDGE = 0.9
+MANY_AT_EDGE = 0.01
+"""Share of pairs that moved by more than `NEAR_EDGE` of the range, from which on a warning is given."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,6 +217,7 @@ def _warnings(
         warnings.append(
             f"tilt images {listed} of {series.name} have no frequency left to compare (dose, --cutoff_fract)"
         )
+    warnings += _at_the_edge(series, windows, refinement)
     warnings += _uneven_exposure(series, settings)
     if not refinement.converged:
         warnings.append(
@@ -220,6 +225,22 @@ def _warnings(
             "allow more with --it"
         )
     return tuple(warnings)
+
+
+def _at_the_edge(series: TiltSeries, windows: CorrelationWindows, refinement: Refinement) -> list[str]:
+    """Say that the range may be too small, where many pairs ended near its edge."""
+    problem, seen = refinement.problem, windows.visible
+    if problem.pair_weights is not None:
+        seen = seen & (problem.pair_weights >= SHOWN)
+    moved = predicted_positions(problem, problem.layout.unpack(refinement.vector)) - windows.anchors_px
+    far = np.hypot(moved[..., 0], moved[..., 1])[seen] > NEAR_EDGE * windows.range_px
+    share = float(far.mean()) if len(far) else 0.0
+    if share < MANY_AT_EDGE:
+        return []
+    return [
+        f"{100 * share:.0f} % of the particle images of {series.name} ended at the edge of their windows "
+        f"(--r {windows.range_px}): try --r {2 * windows.range_px}"
+    ]
 
 
 def _uneven_exposure(series: TiltSeries, settings: AlignSettings) -> list[str]:

@@ -11,9 +11,16 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, overlap, prefetch
 from tomopolish.dataset.screening import losing, without_lost
+from tomopolish.imaging.checks import fill_checks, no_checks
 from tomopolish.imaging.devices import Correlator, acquire_correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
-from tomopolish.imaging.held_out import choose_held_out, empty_windows, joined_windows
+from tomopolish.imaging.held_out import (
+    CheckWindows,
+    HeldOutWindows,
+    choose_held_out,
+    empty_windows,
+    joined_windows,
+)
 from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.noise import Turn, tile_grid
 from tomopolish.imaging.tempering import temper
@@ -61,22 +68,19 @@ def correlation_windows(
     with acquire_correlator(settings.run.device, pool) as correlator:
         noise = _noise(series, references, settings, correlator, progress)
         series = without_lost(series)
-        taking_part = frames_taking_part(series, settings)
         weights = frequency_weights(noise, references.weight, box, settings.weights, series.usable)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
-        geometry = input_geometry(series, particles, box, taking_part)
+        geometry = input_geometry(series, particles, box, frames_taking_part(series, settings))
         values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
         power = np.zeros(geometry.visible.shape)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
-        chosen = choose_held_out(geometry.visible, settings.fit.held_out_fraction, _seed(series))
-        held = [empty_windows(tilt, np.flatnonzero(row), len(samples)) for tilt, row in enumerate(chosen)]
+        held, checks = _held_out(series, geometry.visible, settings, len(samples))
 
         def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
-            weight = weights[tilt if len(weights) > 1 else 0]
             groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
             with losing(series, tilt):
-                frequencies = tilt_frequencies(series, tilt, weight, groups, cutoff)
+                frequencies = tilt_frequencies(series, tilt, weights[tilt % len(weights)], groups, cutoff)
             return TiltTask(
                 image=image,
                 tilt=tilt,
@@ -90,6 +94,7 @@ def correlation_windows(
 
         def correlate(tilt: int, task: TiltTask) -> None:
             correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
+            fill_checks(checks, task, correlator)
             if settings.fit.outliers:
                 temper(values[tilt], power[tilt], geometry.visible[tilt], held[tilt])
 
@@ -107,8 +112,18 @@ def correlation_windows(
         step_px=1 / settings.windows.padding,
         frequency_weights=weights if settings.run.diagnostics else None,
         held_out=joined_windows(held),
+        checks=checks,
     )
     return without_tilts(found, without_lost(series).usable)
+
+
+def _held_out(
+    series: TiltSeries, visible: Bool[Array, "F P"], settings: AlignSettings, samples: int
+) -> tuple[list[HeldOutWindows], CheckWindows | None]:
+    """Draw pairs to hold out, and some of them to compare again; returns empty windows for them."""
+    chosen = choose_held_out(visible, settings.fit.held_out_fraction, _seed(series))
+    held = [empty_windows(tilt, np.flatnonzero(row), samples) for tilt, row in enumerate(chosen)]
+    return held, no_checks(chosen, samples)
 
 
 def without_tilts(windows: CorrelationWindows, usable: Bool[Array, "F"]) -> CorrelationWindows:

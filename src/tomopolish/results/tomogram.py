@@ -30,6 +30,13 @@ class Evidence:
         Of the gain, from its scatter over particles; NaN where one particle is all there is.
     agreement_before, agreement_after
         Held-out pairs' signal that the reference explains, as a fraction of the reference's own.
+    agreement_error
+        Standard deviation of either by noise alone.
+    moved_angstrom, error_angstrom
+        Root mean square over the tomogram's pairs of how far the refinement moved them in the image, and of
+        the standard error of their refined position there.
+    doubts
+        Premises of the evidence that do not hold (`doubts`).
     """
 
     particles: int
@@ -38,6 +45,10 @@ class Evidence:
     standard_error: float
     agreement_before: float
     agreement_after: float
+    agreement_error: float = 0.0
+    moved_angstrom: float = 0.0
+    error_angstrom: float = 0.0
+    doubts: tuple[str, ...] = ()
 
     @property
     def gain_per_pair(self) -> float:

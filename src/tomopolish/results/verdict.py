@@ -7,12 +7,13 @@ that a fleet of a thousand in which nothing happened does not list fifty.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtr
 
+from tomopolish.results.doubts import causes, shared_doubts
 from tomopolish.results.tomogram import Evidence, MapComparison
 from tomopolish.shapes import Float
 
@@ -21,6 +22,8 @@ Array = np.ndarray
 SIGNIFICANCE = 0.025
 """Chance of an undeserved "it helped", and of an undeserved "it harmed"."""
 
+FITTED_TWICE = 2.0
+"""Standard errors that pairs may have moved by where an input fitted to the same images seems better."""
 FALSE_DISCOVERY_RATE = 0.05
 NAMED = 5
 """Tomograms that a sentence names before it counts the others."""
@@ -42,6 +45,10 @@ class Verdict:
         Names of the tomograms that the data say became better or worse, and of those that they leave open.
     agreement_before, agreement_after
         See `Evidence`; means over all held-out pairs.
+    moved_angstrom, error_angstrom
+        See `Evidence`; root mean squares over all tomograms.
+    doubts
+        Premises that do not hold in at least half of the tomograms (`doubts`).
     """
 
     tomograms: int
@@ -53,16 +60,34 @@ class Verdict:
     undecided: tuple[str, ...]
     agreement_before: float
     agreement_after: float
+    moved_angstrom: float = 0.0
+    error_angstrom: float = 0.0
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether the premises of a judgement hold."""
+        return not self.doubts
 
     @property
     def helped(self) -> bool:
         """Whether the gain is larger than chance explains."""
-        return self.probability < SIGNIFICANCE
+        return self.judged and self.probability < SIGNIFICANCE
 
     @property
     def harmed(self) -> bool:
         """Whether the loss is larger than chance explains."""
-        return self.probability > 1 - SIGNIFICANCE
+        return self.judged and not self.settled and self.probability > 1 - SIGNIFICANCE
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing was left to gain: the input hardly differs from the result.
+
+        An input that was fitted to the same images, held-out ones included, looks better on these than a fit
+        without them. It does not count as harm that pairs lose then, unless they moved clearly further than
+        their standard errors.
+        """
+        return self.judged and hardly_moved(self, self.probability)
 
     def sentence(self, maps: MapComparison | None = None) -> str:
         """Return what the command says in the end; see the function `sentence`."""
@@ -87,7 +112,8 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
     decided = _discoveries(2 * np.minimum(chance, 1 - chance), FALSE_DISCOVERY_RATE)
     gains = np.array([e.gain for e in found.values()])
     names = np.array(list(found), dtype=object)
-    better, worse = tuple(names[decided & (gains > 0)]), tuple(names[decided & (gains < 0)])
+    still = np.array([hardly_moved(e, float(p)) for e, p in zip(found.values(), chance, strict=True)])
+    better, worse = tuple(names[decided & (gains > 0)]), tuple(names[decided & (gains < 0) & ~still])
     return Verdict(
         tomograms=len(evidence),
         gain_per_pair=total / pairs,
@@ -98,7 +124,22 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
         undecided=tuple(name for name in evidence if name not in {*better, *worse}),
         agreement_before=sum(e.agreement_before * e.pairs for e in found.values()) / pairs,
         agreement_after=sum(e.agreement_after * e.pairs for e in found.values()) / pairs,
+        moved_angstrom=_rms([e.moved_angstrom for e in found.values()]),
+        error_angstrom=_rms([e.error_angstrom for e in found.values()]),
+        doubts=shared_doubts([e.doubts for e in found.values()]),
     )
+
+
+def hardly_moved(moves: Evidence | Verdict, probability: float) -> bool:
+    """Return whether pairs that did not gain moved by less than their standard errors; see `settled`."""
+    if moves.error_angstrom <= 0 or probability < SIGNIFICANCE:
+        return False
+    lost = probability > 1 - SIGNIFICANCE
+    return moves.moved_angstrom < (FITTED_TWICE if lost else 1.0) * moves.error_angstrom
+
+
+def _rms(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def improbability(evidence: Evidence) -> float:
@@ -122,7 +163,17 @@ def _on_pairs(found: Verdict) -> str:
         f"with the other half's map to {100 * found.agreement_after:.0f} % instead of "
         f"{100 * found.agreement_before:.0f} %"
     )
-    if found.helped:
+    if not found.judged:
+        head = (
+            f"Whether the refinement helped cannot be judged: {'; '.join(causes(found.doubts))}. "
+            f"({figure[0].upper()}{figure[1:]}.)"
+        )
+    elif found.settled:
+        head = (
+            f"Nothing is left to gain: particle images moved by {found.moved_angstrom:.2g} Å, and where they "
+            f"are has a standard error of {found.error_angstrom:.2g} Å. ({figure[0].upper()}{figure[1:]}.)"
+        )
+    elif found.helped:
         head = f"The refinement helped: {figure}."
     elif found.harmed:
         head = (

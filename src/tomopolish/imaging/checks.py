@@ -1,0 +1,96 @@
+"""Windows by which the premises of a verdict are tested: mirrored references, and bands of resolution.
+
+A few held-out pairs are compared again with the half map to which their particle did not contribute: with its
+mirror images, and with the band-limited map for each of `BANDS` bands of resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tomopolish.imaging.devices import Correlator
+from tomopolish.imaging.held_out import CheckWindows
+from tomopolish.imaging.windows import TiltTask
+from tomopolish.shapes import Bool, Int
+
+Array = np.ndarray
+
+MOST_CHECKED = 120
+"""Maximum number of pairs of a tomogram that are compared again."""
+MIRRORS = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1], [-1, -1, -1]], dtype=np.float32)
+"""Signs of the map's axes in each of its mirror images."""
+BANDS = ((0.0, 0.35), (0.35, 0.65), (0.65, 2.0))
+"""Bands of frequency, over the highest in use."""
+VARIANTS = len(MIRRORS) + len(BANDS)
+
+
+def no_checks(held_out: Bool[Array, "F P"], samples: int) -> CheckWindows | None:
+    """Return windows of zeros for evenly spread held-out pairs, to be filled image by image."""
+    pairs = np.argwhere(held_out)
+    if not len(pairs):
+        return None
+    pairs = pairs[:: -(-len(pairs) // MOST_CHECKED)]
+    return CheckWindows(
+        tilts=pairs[:, 0],
+        particles=pairs[:, 1],
+        values=np.zeros((VARIANTS, len(pairs), samples, samples), dtype=np.float32),
+        power=np.zeros((VARIANTS, len(pairs))),
+    )
+
+
+def fill_checks(checks: CheckWindows | None, task: TiltTask, correlator: Correlator) -> None:
+    """Compare the pairs of one tilt image with each variant."""
+    if checks is None:
+        return
+    place = np.flatnonzero(checks.tilts == task.tilt)
+    if not len(place):
+        return
+    for number, variant in enumerate(variants(task, checks.particles[place])):
+        values = np.zeros((len(place), *checks.values.shape[2:]), dtype=np.float32)
+        power = np.zeros(len(place))
+        correlator.correlate_tilt(variant, values, power)
+        checks.values[number, place], checks.power[number, place] = values, power
+
+
+def variants(task: TiltTask, members: Int[Array, "M"]) -> list[TiltTask]:
+    """Return the comparisons of some particles in a tilt image with each variant of the other half map."""
+    chosen = _of_particles(task, members)
+    views = chosen.geometry.views
+    mirrored = [replace(chosen, geometry=replace(chosen.geometry, views=views * signs)) for signs in MIRRORS]
+    shared = task.frequencies
+    _, rows, columns = shared.weight.shape
+    radius = np.hypot(np.arange(rows)[:, None], np.arange(columns)[None, :])
+    highest = max(float(radius[shared.signal_weight.any(axis=0)].max(initial=0.0)), 1.0)
+    bands = []
+    for low, high in BANDS:
+        inside = ((radius > low * highest) & (radius <= high * highest)).astype(np.float32)
+        limited = replace(shared, weight=shared.weight * inside, signal_weight=shared.signal_weight * inside)
+        bands.append(replace(chosen, frequencies=limited))
+    return [*mirrored, *bands]
+
+
+def _of_particles(task: TiltTask, members: Int[Array, "M"]) -> TiltTask:
+    """Return the comparison of some particles only, with the other half map."""
+    geometry, particles = task.geometry, task.particles
+    return replace(
+        task,
+        geometry=replace(
+            geometry,
+            anchors_px=geometry.anchors_px[:, members],
+            views=geometry.views[:, members],
+            defocus_offset_angstrom=geometry.defocus_offset_angstrom[:, members],
+            visible=geometry.visible[:, members],
+        ),
+        particles=replace(
+            particles,
+            rows=particles.rows[members],
+            names=tuple(particles.names[i] for i in members),
+            positions_px=particles.positions_px[members],
+            rotations=particles.rotations[members],
+            half_set=1 - particles.half_set[members],
+            optics_group=particles.optics_group[members],
+            trajectories_px=None,
+        ),
+    )

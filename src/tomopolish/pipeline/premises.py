@@ -1,0 +1,197 @@
+"""Tests of the premises of the verdict: the right reference, orientations that belong to it, real particles.
+
+See docs/evidence.md. A premise is doubted only where the data contradict it significantly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tomopolish.imaging.checks import BANDS, MIRRORS
+from tomopolish.pipeline.fit import Fit
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.results import doubts
+from tomopolish.results.tomogram import FitRecord, TomogramResult
+from tomopolish.settings.alignment import AlignSettings
+from tomopolish.shapes import Float
+from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.problem import predicted_positions
+from tomopolish.solve.surface import evaluate_surface, smooth_surface
+from tomopolish.solve.uncertainty import Uncertainty
+
+Array = np.ndarray
+
+SIGNIFICANT = 4.0
+"""Standard deviations from which on a difference contradicts a premise."""
+ABSENT = 2.0
+BETTER_MIRROR = 1.15
+DEEPER_TROUGH = 1.3
+LEAST_AGREEMENT = 0.05
+LEAST_SCALE = 0.3
+LEAST_DETAIL, LEAST_DETAIL_UNEXPLAINED = 0.3, 0.5
+"""Agreement in the middle band, over that in the lowest, below which detail is missing: where the reference
+explains more than `EXPLAINED` of its signal in the lowest band, and where it explains less."""
+EXPLAINED = 0.5
+PRECISE, HARDLY_PRECISE = 0.25, 0.4
+"""Standard deviation of the middle band's agreement, over the lowest band's: below the first its value
+decides, beyond the second nothing does; in between it must be a standard deviation lower."""
+MOSTLY_FALSE = 0.5
+SAME = 0.9999
+RELATED = 0.3
+FIRST_SHELLS = 5
+
+
+def reference_doubts(references: Sequence[PreparedReferences]) -> tuple[str, ...]:
+    """Return the doubts about the half maps of all species, from the maps themselves."""
+    found: list[str] = []
+    for reference in references:
+        first, second = (half[np.newaxis] for half in reference.transform.values)
+        if _correlation(first, second) > SAME:
+            found.append(doubts.SAME_HALVES)
+        reach = reference.transform.reach
+        near = slice(max(reach - FIRST_SHELLS, 0), reach + FIRST_SHELLS + 1)
+        low = (slice(None), near, near, slice(0, FIRST_SHELLS + 1))
+        if _correlation(first[low], second[low]) < RELATED:
+            found.append(doubts.UNRELATED_HALVES)
+    return tuple(dict.fromkeys(found))
+
+
+def _correlation(first: Array, second: Array) -> float:
+    """Return the normalised correlation of two sets of Fourier coefficients."""
+    power = float(np.sum(np.abs(first) ** 2)) * float(np.sum(np.abs(second) ** 2))
+    together = float(np.sum((first * second.conj()).real))
+    return together / np.sqrt(power) if power > 0 else 0.0
+
+
+def examine(fit: Fit, record: FitRecord, settings: AlignSettings) -> tuple[str, ...]:
+    """Return the doubts about one tomogram's evidence (`results.doubts`)."""
+    evidence = fit.evidence
+    if evidence is None:
+        return ()
+    found = []
+    if _is_inverted(record):
+        found.append(doubts.INVERTED)
+    found += _doubts_of_checks(fit)
+    spread = max(evidence.agreement_error, 1e-12)
+    if evidence.agreement_after < max(LEAST_AGREEMENT, ABSENT * spread):
+        found.append(doubts.NO_AGREEMENT)
+    if settings.fit.reference_scale is None and max(fit.scales) < LEAST_SCALE:
+        found.append(doubts.WEAK_SIGNAL)
+    trust = fit.refinement.trust
+    if trust is not None and np.mean(trust.particles < SHOWN) > MOSTLY_FALSE:
+        found.append(doubts.FALSE_PARTICLES)
+    return tuple(found)
+
+
+def moves_angstrom(fit: Fit, uncertainty: Uncertainty) -> tuple[float, float]:
+    """Return how far pairs moved in the images, and the standard error of where they are; RMS, Å."""
+    problem, seen = fit.refinement.problem, fit.windows.visible
+    if problem.pair_weights is not None:
+        seen = seen & (problem.pair_weights >= SHOWN)
+    if not seen.any():
+        return 0.0, 0.0
+    parameters = problem.layout.unpack(fit.refinement.vector)
+    moved = predicted_positions(problem, parameters) - fit.windows.anchors_px
+    rows = problem.projections_px[:, :2, :3]
+    placed = np.einsum("fij,pj->fp", rows**2, uncertainty.positions_px**2)
+    variance = placed + np.sum(uncertainty.shifts_px**2, axis=1)[:, None]
+    square = np.sum(moved**2, axis=-1)
+    pixel = fit.tomogram.series.pixel_size_angstrom
+    return pixel * float(np.sqrt(square[seen].mean())), pixel * float(np.sqrt(variance[seen].mean()))
+
+
+def with_findings(
+    result: TomogramResult, kinds: Sequence[str], moved_angstrom: float, error_angstrom: float
+) -> TomogramResult:
+    """Return the result with doubts about its evidence, and with how far the refinement moved pairs."""
+    evidence = result.statistics.evidence
+    if evidence is None:
+        return result
+    evidence = replace(
+        evidence,
+        doubts=tuple(dict.fromkeys(kinds)),
+        moved_angstrom=moved_angstrom,
+        error_angstrom=error_angstrom,
+    )
+    return replace(result, statistics=replace(result.statistics, evidence=evidence))
+
+
+def _is_inverted(record: FitRecord) -> bool:
+    """Return whether sums of windows about the input positions have troughs rather than peaks."""
+    sums = record.windows_before - record.windows_before.mean(axis=(1, 2), keepdims=True)
+    high, low = sums.max(axis=(1, 2)), -sums.min(axis=(1, 2))
+    counted = record.tilt_power > 0
+    if not counted.any():
+        return False
+    deeper = float(low[counted].sum()) > DEEPER_TROUGH * float(high[counted].sum())
+    difference = (low - high)[counted]
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 2 else np.inf
+    return deeper and float(difference.mean()) > SIGNIFICANT * error
+
+
+def _doubts_of_checks(fit: Fit) -> list[str]:
+    """Return the doubts from pairs that were compared with mirror images and bands of the reference."""
+    checks, problem = fit.windows.checks, fit.refinement.problem
+    if checks is None:
+        return []
+    place = (checks.tilts, checks.particles)
+    counted = fit.windows.visible[place]
+    if problem.pair_weights is not None:
+        counted = counted & (problem.pair_weights[place] >= SHOWN)
+    if not counted.any():
+        return []
+    place = (checks.tilts[counted], checks.particles[counted])
+    moved = predicted_positions(problem, problem.layout.unpack(fit.refinement.vector))[place]
+    moved = moved - fit.windows.anchors_px[place]
+    gained = np.stack([_values_at(fit, values[counted], moved) for values in checks.values]).sum(axis=1)
+    power = checks.power[:, counted].sum(axis=1)
+    mirrors = len(MIRRORS)
+    found = []
+    if _is_mirrored(gained[:mirrors], power[:mirrors], gained[mirrors:].sum(), power[mirrors:].sum()):
+        found.append(doubts.MIRRORED)
+    if _lacks_detail(gained[mirrors:], power[mirrors:]):
+        found.append(doubts.NO_DETAIL)
+    return found
+
+
+def _values_at(fit: Fit, values: Array, moved_px: Float[Array, "C 2"]) -> Float[Array, "C"]:
+    """Return the values of pairs' windows at displacements."""
+    windows = replace(
+        fit.windows,
+        values=values[None],
+        anchors_px=np.zeros((1, len(values), 2)),
+        visible=np.ones((1, len(values)), dtype=bool),
+        power=np.ones((1, len(values))),
+        held_out=None,
+        checks=None,
+    )
+    return evaluate_surface(smooth_surface(windows), moved_px[None]).value[0]
+
+
+def _is_mirrored(
+    mirrored: Float[Array, "4"], mirrored_power: Float[Array, "4"], gained: float, power: float
+) -> bool:
+    """Return whether a mirror image agrees significantly better than the reference."""
+    if power <= 0 or not mirrored_power.all():
+        return False
+    agreement, others = gained / power, mirrored / mirrored_power
+    best = int(np.argmax(others))
+    error = np.sqrt(1 / power + 1 / mirrored_power[best])
+    beyond = others[best] - agreement
+    return bool(beyond > SIGNIFICANT * error and others[best] > BETTER_MIRROR * agreement)
+
+
+def _lacks_detail(gained: Float[Array, "B"], power: Float[Array, "B"]) -> bool:
+    """Return whether the images agree with the reference at low resolution only."""
+    assert len(gained) == len(BANDS)
+    if not power.all():
+        return False
+    agreement, error = gained / power, 1 / np.sqrt(power)
+    low, middle = float(agreement[0]), float(agreement[1])
+    if low < SIGNIFICANT * error[0] or error[1] > HARDLY_PRECISE * low:
+        return False
+    least = (LEAST_DETAIL if low > EXPLAINED else LEAST_DETAIL_UNEXPLAINED) * low
+    return middle < (least if error[1] < PRECISE * low else least - error[1])
