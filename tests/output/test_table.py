@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from tomopolish import __version__
 from tomopolish.output.note import note_lines, write_note
-from tomopolish.output.table import change_table, time_table
+from tomopolish.output.table import change_table, flagged_words, time_table
 from tomopolish.results.tomogram import TomogramStatistics
 
 STATISTICS = TomogramStatistics(
@@ -40,6 +41,21 @@ def test_the_change_table_gives_every_figure_under_its_heading() -> None:
         assert upper[:end].rstrip().endswith(first)
         assert lower[:end].endswith(second)
     assert max(map(len, (upper, lower, rule, row))) <= 80
+
+
+def test_flagged_particles_and_images_are_counted() -> None:
+    some = replace(STATISTICS, flagged_particles=3, flagged_tilts=0)
+    none = replace(STATISTICS, flagged_particles=0, flagged_tilts=0)
+    table = change_table({"TS_01": some, "TS_02": none})
+    assert table.columns[1:3] == ("particles\n(flagged)", "images\nflagged")
+    assert [row[1:3] for row in table.rows] == [("60 (3)", "0"), ("60 (0)", "0")]
+    assert max(map(len, table.plain().splitlines())) <= 80
+    assert change_table({"TS_02": none}).columns[1] == "particles"
+    assert flagged_words([some, none]) == "3 of 120 particles and 0 tilt images are flagged"
+    only_image = replace(none, flagged_tilts=1)
+    assert flagged_words([only_image]) == "0 of 60 particles and 1 tilt image is flagged"
+    assert flagged_words([none]) == "No particle and no tilt image is flagged"
+    assert flagged_words([STATISTICS]) is None
 
 
 def test_the_time_table_leaves_a_stage_empty_where_it_did_not_run() -> None:

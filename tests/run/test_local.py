@@ -168,3 +168,22 @@ def test_the_closing_lists_figures_then_failures(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert any("out/optimisation_set.star" in line for line in lines)
     assert lines[-1] == "TS_02 failed and keeps its input values: disk on fire"
+    assert not any("flagged" in line for line in lines)
+
+
+def test_the_closing_says_what_is_flagged_and_where_the_reasons_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def closing(flagged: int) -> str:
+        result = result_of("TS_01")
+        figures = replace(result.statistics, flagged_particles=flagged, flagged_tilts=0)
+        report = RunReport(results={"TS_01": replace(result, statistics=figures)}, failures={})
+        show_closing(report, [Path("out/optimisation_set.star")], PlainReporter(sys.stdout))
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "scores.star" in line]
+        return line
+
+    assert closing(1) == (
+        "1 of 2 particles and 0 tilt images are flagged: out/scores.star; tomopolish select writes sets "
+        "without them."
+    )
+    assert closing(0) == "No particle and no tilt image is flagged: out/scores.star."

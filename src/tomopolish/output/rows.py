@@ -10,7 +10,13 @@ import numpy as np
 
 from tomopolish.imaging.fsc import ShellCorrelation
 from tomopolish.output.report.data import standing
-from tomopolish.output.report.gather import particle_marks, tilt_curves, tilt_marks
+from tomopolish.output.report.gather import tilt_curves
+from tomopolish.output.report.marks import (
+    particle_marks,
+    particle_probabilities,
+    tilt_marks,
+    tilt_probabilities,
+)
 from tomopolish.output.tuning import kernel_name
 from tomopolish.results.tomogram import Evidence, FitRecord, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict
@@ -55,6 +61,8 @@ def _figures(statistics: TomogramStatistics) -> Row:
         "particles": statistics.particles,
         "visible_pairs": statistics.visible_pairs,
         "left_out_tilts": statistics.left_out_tilts,
+        "flagged_particles": statistics.flagged_particles,
+        "flagged_tilts": statistics.flagged_tilts,
         "log_likelihood_gain": statistics.log_likelihood_gain,
         "rms_shift_angstrom": statistics.rms_shift_angstrom,
         "rms_angle_degrees": statistics.rms_angle_degrees,
@@ -75,7 +83,8 @@ def tilt_rows(results: Mapping[str, TomogramResult]) -> list[Row]:
 
     ``tilt`` counts from 1; shifts are those of the projected centre of the tomogram from the image's centre,
     turned angles those of the projection against its input about the image's axes. Figures of images that
-    were left out are NaN. ``remarks`` says what to look at.
+    were left out are NaN. ``probability`` is that of showing the particles, NaN where it was not estimated;
+    ``remarks`` says what to look at.
     """
     return [row for name, result in results.items() for row in _tilts_of(name, result)]
 
@@ -87,6 +96,7 @@ def _tilts_of(name: str, result: TomogramResult) -> Iterator[Row]:
     curves = tilt_curves(result, record, np.arange(len(record.given.pre_exposure)))
     left_out = {one.tilt: one.reason for one in result.left_out}
     remarks = _remarks({k: v for k, v in tilt_marks(result).items() if not k.startswith("left out")})
+    probability = tilt_probabilities(result)
     for tilt, exposure in enumerate(curves.exposure):
         yield {
             "tomogram": name,
@@ -96,6 +106,7 @@ def _tilts_of(name: str, result: TomogramResult) -> Iterator[Row]:
             "visible_particles": int(record.visible[tilt].sum()),
             "agreement_before": float(curves.agreement[tilt, 0]),
             "agreement_after": float(curves.agreement[tilt, 1]),
+            "probability": float(probability[tilt]),
             **_vector("shift_{}_before_angstrom", curves.shifts_before_angstrom[tilt]),
             **_vector("shift_{}_after_angstrom", curves.shifts_after_angstrom[tilt]),
             **_vector("shift_{}_error_angstrom", curves.shift_errors_angstrom[tilt]),
@@ -110,6 +121,7 @@ def particle_rows(results: Mapping[str, TomogramResult], species: Sequence[str])
 
     Positions are refined ones, in pixels of the tilt images, in the frame of `Particles`; ``moved`` is their
     change. ``agreement`` is the log-likelihood of a particle's pairs over what their predictions promise.
+    ``probability`` is that of showing what the reference predicts, NaN where it was not estimated;
     ``remarks`` says what to look at.
 
     Parameters
@@ -135,6 +147,7 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
     owner = [s for s, a in zip(species, result.alignments, strict=True) for _ in a.rows]
     moved = (refined - given.positions_px) * given.pixel_size_angstrom
     agreement, remarks = _particle_agreement(record), _remarks(particle_marks(result))
+    probability = particle_probabilities(result)
     for number, particle in enumerate(given.particle_names):
         yield {
             "tomogram": name,
@@ -143,6 +156,7 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
             "visible_tilts": int(record.visible[:, number].sum()),
             "agreement_before": float(agreement[number, 0]),
             "agreement_after": float(agreement[number, 1]),
+            "probability": float(probability[number]),
             **_vector("{}_px", refined[number]),
             **_vector("moved_{}_angstrom", moved[number]),
             **_vector("error_{}_angstrom", errors[number]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tomopolish.plain_text import one_line
@@ -44,13 +44,18 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
-    """Return the changes by the refinement, one row per tomogram; a column counts images left out, if any."""
+    """Return the changes by the refinement, one row per tomogram.
+
+    Images left out, and flagged particles and images, are counted where there are any.
+    """
     any_left_out = any(s.left_out_tilts for s in statistics.values())
+    any_flagged = any(s.flagged_particles or s.flagged_tilts for s in statistics.values())
     return Table(
         title="Refined tomograms (changes are root mean squares)",
         columns=(
             "tomogram",
-            "particles",
+            "particles\n(flagged)" if any_flagged else "particles",
+            *(["images\nflagged"] if any_flagged else []),
             *(["images\nleft out"] if any_left_out else []),
             "visible\npairs",
             "log-likelihood\ngained",
@@ -61,7 +66,8 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
         rows=[
             (
                 name,
-                f"{s.particles}",
+                f"{s.particles} ({s.flagged_particles or 0})" if any_flagged else f"{s.particles}",
+                *([f"{s.flagged_tilts or 0}"] if any_flagged else []),
                 *([f"{s.left_out_tilts}"] if any_left_out else []),
                 f"{s.visible_pairs}",
                 f"{s.log_likelihood_gain:.1f}",
@@ -72,6 +78,19 @@ def change_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
             for name, s in statistics.items()
         ],
     )
+
+
+def flagged_words(statistics: Iterable[TomogramStatistics]) -> str | None:
+    """Say how many particles and tilt images are flagged; None where no probabilities were estimated."""
+    known = [s for s in statistics if s.flagged_particles is not None]
+    if not known:
+        return None
+    particles, tilts = sum(s.flagged_particles or 0 for s in known), sum(s.flagged_tilts or 0 for s in known)
+    if not particles and not tilts:
+        return "No particle and no tilt image is flagged"
+    of_all = f"{particles} of {sum(s.particles for s in known)} particles"
+    verb = "is" if (particles, tilts) == (0, 1) else "are"
+    return f"{of_all} and {tilts} tilt image{'' if tilts == 1 else 's'} {verb} flagged"
 
 
 def evidence_table(statistics: Mapping[str, TomogramStatistics], verdict: Verdict) -> Table:

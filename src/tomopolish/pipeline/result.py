@@ -13,7 +13,7 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.pipeline.fit import Fit
-from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers
+from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers, numbers_flagged
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
@@ -105,10 +105,7 @@ def summarise(
     series, joined = fit.tomogram.series, fit.tomogram.particles
     windows, refinement = fit.windows, fit.refinement
     pixel = series.pixel_size_angstrom
-    centre = np.append(tomogram_centre_px(series.tomogram_size_px), 1.0)
-    moved = (geometry.projections_px - series.projections_px)[:, :2] @ centre
-    before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
-    turned = rotation_vector(geometry.projections_px[:, :3, :3] @ before)
+    moved, turned = _changes(series, geometry.projections_px)
     warnings = (
         *screening_warnings(series),
         *fit.warnings,
@@ -117,6 +114,7 @@ def summarise(
     scores = alignment_scores(
         fit, np.linalg.norm(moved, axis=1), geometry.positions_px, settings.windows.box_px
     )
+    flagged_particles, flagged_tilts = numbers_flagged(scores)
     uncertainty = errors_of_outliers(fit, uncertainty)
     alignments, start = [], 0
     for number, particles in enumerate(fit.tomogram.species):
@@ -148,11 +146,23 @@ def summarise(
             seconds_by_stage=dict(seconds_by_stage),
             evaluations=refinement.evaluations,
             left_out_tilts=len(series.left_out),
+            flagged_particles=flagged_particles,
+            flagged_tilts=flagged_tilts,
             intensity_scale=fit.scales[0],
             evidence=fit.evidence,
             warnings=warnings,
         ),
     )
+
+
+def _changes(
+    series: TiltSeries, projections_px: Float[Array, "F 4 4"]
+) -> tuple[Float[Array, "F 2"], Float[Array, "F 3"]]:
+    """Return by how much each projection moves the tomogram's centre, px, and turns, against the input."""
+    centre = np.append(tomogram_centre_px(series.tomogram_size_px), 1.0)
+    before = np.swapaxes(series.projections_px[:, :3, :3], 1, 2)
+    moved = (projections_px - series.projections_px)[:, :2] @ centre
+    return moved, rotation_vector(projections_px[:, :3, :3] @ before)
 
 
 def alignment_errors(

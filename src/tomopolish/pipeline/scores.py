@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,18 @@ def alignment_scores(
             )
         )
     return tuple(parts)
+
+
+def numbers_flagged(scores: Sequence[AlignmentScores | None]) -> tuple[int | None, int | None]:
+    """Return the number of flagged particles of all species, and of flagged images that are not left out.
+
+    None, None where no probabilities were estimated.
+    """
+    known = [s for s in scores if s is not None]
+    if not known:
+        return None, None
+    tilts = sum(reason not in ("", LEFT_OUT) for reason in known[0].tilts.reasons)
+    return sum(int(s.particles.flagged.sum()) for s in known), tilts
 
 
 def errors_of_outliers(fit: Fit, uncertainty: Uncertainty) -> Uncertainty:

@@ -80,6 +80,9 @@ class TomogramStatistics:
         Wall time of each stage, in the order they ran.
     evaluations
         Evaluations of the full objective.
+    flagged_particles, flagged_tilts
+        Number of particles, and of tilt images that are not left out, that are flagged in ``scores.star``;
+        None where no probabilities were estimated.
     intensity_scale
         Factor by which the references had to be multiplied to fit the images best (first species).
     warnings
@@ -98,6 +101,8 @@ class TomogramStatistics:
     seconds_by_stage: Mapping[str, float]
     evaluations: int
     left_out_tilts: int = 0
+    flagged_particles: int | None = None
+    flagged_tilts: int | None = None
     intensity_scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
     evidence: Evidence | None = None
@@ -206,35 +211,6 @@ class FitRecord:
     windows_before: Float32[Array, "F n n"]
     windows_after: Float32[Array, "F n n"]
     window_step_angstrom: float
-
-    def poor_tilts(self) -> Bool[Array, "F"]:
-        """Tilt images that match the reference much worse than the others do."""
-        return _outliers(self.tilt_log_likelihood[:, 1], self.tilt_power)
-
-    def poor_particles(self) -> Bool[Array, "P"]:
-        """Particles that match the reference much worse than the others do."""
-        return _outliers(self.particle_log_likelihood[:, 1], self.particle_power)
-
-
-OUTLIER_FACTOR = 4.0
-
-
-def _outliers(gained: Float[Array, "N"], power: Float[Array, "N"]) -> Bool[Array, "N"]:
-    """Rows whose misfit lies `OUTLIER_FACTOR` robust standard deviations or more below the median.
-
-    A sum of pairs gains its prediction's power, times the intensity that all share, with noise whose
-    variance is that power; rows of less power than the median one may scatter more.
-    """
-    seen = power > 0
-    if seen.sum() < 3:
-        return np.zeros(len(power), dtype=bool)
-    agreement = gained[seen] / power[seen]
-    centre = np.median(agreement)
-    spread = 1.4826 * np.median(np.abs(agreement - centre))
-    more_noise = np.maximum(1 / power[seen] - np.median(1 / power[seen]), 0)
-    found = np.zeros(len(power), dtype=bool)
-    found[seen] = agreement < centre - OUTLIER_FACTOR * np.sqrt(spread**2 + more_noise)
-    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.relion.scores import FILE_NAME as SCORES_NAME
 from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError, RunStopped
-from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
+from tomopolish.output.table import change_table, evidence_table, flagged_words, maps_table, time_table
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict
 from tomopolish.results.verdict import sentence as in_words
@@ -189,7 +190,7 @@ def show_closing(
     maps: Mapping[str, MapComparison] | None = None,
     page: Path | None = None,
 ) -> None:
-    """Show the closing tables, the verdict, the paths of the results, and the failures.
+    """Show the closing tables, the verdict, what is flagged, the paths of the results, and the failures.
 
     Parameters
     ----------
@@ -207,6 +208,11 @@ def show_closing(
         reporter.show(maps_table(maps))
     reporter.show(time_table(report.statistics))
     reporter.say(f"\n{in_words(report.verdict, next(iter((maps or {}).values()), None))}")
+    flagged = flagged_words(report.statistics.values())
+    if flagged is not None:
+        files = ", ".join(str(path.parent / SCORES_NAME) for path in sets)
+        remedy = "" if flagged.startswith("No ") else "; tomopolish select writes sets without them"
+        reporter.say(f"\n{flagged}: {files}{remedy}.")
     reporter.say(f"\nRefined sets: {', '.join(map(str, sets))}")
     if page is not None:
         reporter.say(f"Report: {page}")

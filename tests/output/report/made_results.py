@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation
+from tomopolish.dataset.scores import AlignmentScores, ItemScores
 from tomopolish.physics.geometry import relion5_projections, rotation_from_vector
 from tomopolish.results.tomogram import (
     Evidence,
@@ -84,6 +87,37 @@ def make_result(
     )
     return TomogramResult(
         alignments=(alignment,), statistics=statistics(seed, particles, visible), record=record
+    )
+
+
+def with_scores(
+    result: TomogramResult,
+    particles: dict[int, tuple[str, float]] | None = None,
+    tilts: dict[int, tuple[str, float]] | None = None,
+) -> TomogramResult:
+    """The same with scores; particle or tilt image → reason and probability."""
+    alignment = result.alignment
+    scores = AlignmentScores(
+        particles=_items(len(alignment.rows), particles or {}),
+        tilts=_items(len(alignment.projections_px), tilts or {}),
+        agreement=0.9,
+    )
+    figures = replace(
+        result.statistics, flagged_particles=len(particles or {}), flagged_tilts=len(tilts or {})
+    )
+    return replace(result, alignments=(replace(alignment, scores=scores),), statistics=figures)
+
+
+def _items(count: int, flagged: dict[int, tuple[str, float]]) -> ItemScores:
+    chosen = [flagged.get(i, ("", 0.99)) for i in range(count)]
+    agreement = np.array([0.1 if reason else 0.9 for reason, _ in chosen])
+    return ItemScores(
+        agreement=agreement,
+        likelihood_ratio=100 * agreement,
+        probability=np.array([probability for _, probability in chosen]),
+        z=agreement - 0.9,
+        displacement_angstrom=np.ones(count),
+        reasons=tuple(reason for reason, _ in chosen),
     )
 
 

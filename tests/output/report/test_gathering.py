@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_results import IMAGE, PIXEL, make_result
+from made_results import IMAGE, PIXEL, make_result, with_scores
 
-from tomopolish.dataset.model import AlignmentErrors
+from tomopolish.dataset.model import AlignmentErrors, LeftOutTilt
+from tomopolish.dataset.scores import EMPTY, LEFT_OUT, NOT_VISIBLE, SHOWS_NOTHING
 from tomopolish.output.report import gather
-from tomopolish.output.report.gather import POOR, WEAK, sample, tomogram_details, tomogram_summary
+from tomopolish.output.report.gather import sample, tomogram_details, tomogram_summary
+from tomopolish.output.report.marks import WEAK
 from tomopolish.output.report.packing import packed, page_json, rounded
 from tomopolish.output.report.page import figure
 from tomopolish.output.report.payload import details_payload
@@ -141,31 +143,49 @@ def test_of_many_particles_a_sample_is_shown(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def spoilt(result: TomogramResult) -> TomogramResult:
-    """The same, with tilt image 3 hardly constrained and particle 5 unlike the reference."""
-    record, alignment = result.record, result.alignment
-    assert record is not None and isinstance(alignment.errors, AlignmentErrors)
-    shifts = alignment.errors.shifts_angstrom.copy()
-    shifts[2] = 30.0
-    particles = record.particle_log_likelihood.copy()
-    particles[4, 1] = -300.0
-    errors = replace(alignment.errors, shifts_angstrom=shifts)
-    return replace(
-        result,
-        alignments=(replace(alignment, errors=errors),),
-        record=replace(record, particle_log_likelihood=particles),
-    )
+    """The same, with tilt image 3 and particle 5 hardly constrained."""
+    alignment = result.alignment
+    assert isinstance(alignment.errors, AlignmentErrors)
+    shifts, positions = alignment.errors.shifts_angstrom.copy(), alignment.errors.positions_angstrom.copy()
+    shifts[2], positions[4] = 30.0, 30.0
+    errors = replace(alignment.errors, shifts_angstrom=shifts, positions_angstrom=positions)
+    return replace(result, alignments=(replace(alignment, errors=errors),))
 
 
-def test_what_to_look_at_is_named_with_reasons() -> None:
+def test_rows_to_inspect_are_named_with_reasons_and_probabilities() -> None:
     result = spoilt(make_result(6))
     shown = details(result)
-    (tilt,) = shown.flagged_tilts
-    assert tilt.name.startswith("3 (") and tilt.reasons == (WEAK,)
-    (particle,) = shown.flagged_particles
-    assert (particle.name, particle.reasons) == ("TS/5", (POOR,))
-    row = tomogram_summary("TS", result)
-    assert (row.flagged_tilts, row.flagged_particles) == (1, 1)
-    assert details(make_result(6)).flagged_tilts == details(make_result(6)).flagged_particles == ()
+    (tilt,) = shown.tilts_to_inspect
+    assert tilt.name.startswith("3 (") and tilt.reasons == (WEAK,) and np.isnan(tilt.probability)
+    assert [(p.name, p.reasons) for p in shown.particles_to_inspect] == [("TS/5", (WEAK,))]
+    scored = with_scores(
+        result, {4: (SHOWS_NOTHING, 0.01), 6: (NOT_VISIBLE, 1.0)}, {1: (EMPTY, 0.02), 5: (LEFT_OUT, 1.0)}
+    )
+    left_out = (LeftOutTilt(tilt=5, reason="constant"),)
+    scored = replace(scored, alignments=(replace(scored.alignment, left_out=left_out),))
+    shown = details(scored)
+    # A false particle's standard error is the prior's, and no reason of its own.
+    assert [(p.name, p.reasons, p.probability) for p in shown.particles_to_inspect] == [
+        ("TS/5", (SHOWS_NOTHING,), 0.01),
+        ("TS/7", (NOT_VISIBLE,), 1.0),
+    ]
+    assert [(t.name[0], t.reasons, t.probability) for t in shown.tilts_to_inspect] == [
+        ("2", (EMPTY,), 0.02),
+        ("3", (WEAK,), 0.99),
+        ("6", ("left out: constant",), 1.0),
+    ]
+    assert details(make_result(6)).tilts_to_inspect == details(make_result(6)).particles_to_inspect == ()
+
+
+def test_the_histogram_counts_each_visible_particle_once() -> None:
+    result = with_scores(make_result(9), {0: (SHOWS_NOTHING, 0.1), 3: (NOT_VISIBLE, 1.0)})
+    scores = details(result).scores
+    assert scores is not None and details(make_result(9)).scores is None
+    assert (scores.good.sum(), scores.flagged.sum()) == (7, 1)
+    assert scores.good[-1] == 7 and scores.flagged[0] == 1
+    np.testing.assert_allclose(scores.edges[[0, -1]], [0.1, 0.9])
+    nothing = with_scores(make_result(9, particles=1), {0: (NOT_VISIBLE, 1.0)})
+    assert details_payload(details(nothing))["scores"]["good"] == [0] * (len(scores.edges) - 1)
 
 
 def test_particles_of_several_species_stand_one_after_another() -> None:
@@ -194,4 +214,4 @@ def test_particles_of_several_species_stand_one_after_another() -> None:
 def test_a_result_without_a_record_has_a_row_and_no_details() -> None:
     result = replace(make_result(8), record=None)
     assert tomogram_details("TS", result, "better") is None
-    assert tomogram_summary("TS", result).flagged_tilts == 0
+    assert tomogram_summary("TS", result).tilts == 7

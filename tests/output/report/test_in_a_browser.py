@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_results import make_maps, make_result
+from made_results import make_maps, make_result, with_scores
 from test_pages import HOSTILE, results
 
 from chromium import Page, chromium
+from tomopolish.dataset.scores import SHOWS_NOTHING
 from tomopolish.run.commands.report import write_report
 
 if chromium() is None:
@@ -18,6 +19,7 @@ if chromium() is None:
 STATES = "report.drawAll().then(() => report.figures().map((f) => [f.dataset.kind, f.dataset.state]))"
 KINDS = {"shifts", "angles", "agreement", "vectors", "space", "windows", "objective"}
 MOVING = make_result(1, motion=True, warp=True)
+SCORED = with_scores(make_result(2), {3: (SHOWS_NOTHING, 0.02)})
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def page(browser: Page) -> Iterator[Page]:
 
 def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Path) -> None:
     blind = make_result(3, tilts=1, particles=1, seen=0.0)
-    everything = {"TS_1": MOVING, "TS_2": make_result(2), "TS_4": blind}
+    everything = {"TS_1": MOVING, "TS_2": SCORED, "TS_4": blind}
     page.open(write_report(tmp_path, everything, {"TS_3": "no images"}, make_maps()))
     followed = page.run(
         """new Promise((done) => {
@@ -53,7 +55,7 @@ def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Pa
     assert followed, "figures are drawn when they come into view"
     states = page.run(STATES)
     assert {state for _, state in states} == {"drawn"}
-    assert {kind for kind, _ in states} == KINDS | {"warp", "gains", "changes", "fsc"}
+    assert {kind for kind, _ in states} == KINDS | {"warp", "scores", "gains", "changes", "fsc"}
     drawn = page.run(
         "report.figures().map((f) => f.querySelectorAll('.canvas .main-svg').length > 0"
         " && f.querySelector('.canvas').getBoundingClientRect().height > 100)"

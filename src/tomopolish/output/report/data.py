@@ -9,7 +9,7 @@ import numpy as np
 
 from tomopolish.results.tomogram import MapComparison, TomogramStatistics
 from tomopolish.results.verdict import Verdict
-from tomopolish.shapes import Float
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
@@ -25,8 +25,6 @@ class TomogramSummary:
         where none were estimated.
     dispersion
         Squared misfit divided by the misfit expected from the noise; NaN as above.
-    flagged_tilts, flagged_particles
-        Number of marked tilt images and particles (see `Flag`).
     """
 
     name: str
@@ -35,16 +33,36 @@ class TomogramSummary:
     shift_error_angstrom: float
     position_error_angstrom: float
     dispersion: float
-    flagged_tilts: int
-    flagged_particles: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """A tilt image or particle that should be inspected, and the reasons."""
+    """A tilt image or particle that should be inspected, and the reasons.
+
+    Attributes
+    ----------
+    probability
+        Probability that it shows what the references predict; NaN where it was not estimated.
+    """
 
     name: str
     reasons: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreHistogram:
+    """Numbers of particles, and of flagged particles, by their agreement with the reference.
+
+    Attributes
+    ----------
+    edges
+        Agreements that separate the bins, a fraction of the predicted signal.
+    """
+
+    edges: Float[Array, "n_plus_1"]
+    good: Int[Array, "n"]
+    flagged: Int[Array, "n"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,6 +166,8 @@ class TomogramDetails:
         None where the images are not deformed.
     objective
         Log-posterior after each accepted step.
+    scores
+        None where no probabilities were estimated.
     """
 
     name: str
@@ -158,8 +178,9 @@ class TomogramDetails:
     warps: WarpGrids | None
     windows: Windows
     objective: Float[Array, "K"]
-    flagged_tilts: tuple[Flag, ...]
-    flagged_particles: tuple[Flag, ...]
+    tilts_to_inspect: tuple[Flag, ...]
+    particles_to_inspect: tuple[Flag, ...]
+    scores: ScoreHistogram | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,20 @@ import numpy as np
 from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.models.deformation import deformation_from
 from tomopolish.output.report.data import (
-    Flag,
     ParticleMoves,
     TiltCurves,
     TomogramDetails,
     TomogramSummary,
     WarpGrids,
     Windows,
+)
+from tomopolish.output.report.marks import (
+    flags,
+    particle_marks,
+    particle_probabilities,
+    score_histogram,
+    tilt_marks,
+    tilt_probabilities,
 )
 from tomopolish.physics.geometry import (
     project,
@@ -25,7 +32,7 @@ from tomopolish.physics.geometry import (
     tomogram_centre_px,
 )
 from tomopolish.results.tomogram import FitRecord, TomogramResult
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
@@ -33,15 +40,11 @@ MOST_PARTICLES = 2000
 """Maximum number of particles in figures; of more, a sample is shown."""
 
 WARP_NODES = 13
-WEAK = "poorly determined by the images"
-POOR = "matches the reference much worse than the others"
-WORSE = "matches the reference worse than before"
 
 
 def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
     """Return a tomogram's row of the overview."""
     errors = [a.errors for a in result.alignments if a.errors is not None]
-    record = result.record
     return TomogramSummary(
         name=name,
         statistics=result.statistics,
@@ -53,8 +56,6 @@ def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
         if errors
         else float("nan"),
         dispersion=errors[0].dispersion if errors else float("nan"),
-        flagged_tilts=int(np.sum(_any(tilt_marks(result)))) if record is not None else 0,
-        flagged_particles=int(np.sum(_any(particle_marks(result)))) if record is not None else 0,
     )
 
 
@@ -77,8 +78,11 @@ def tomogram_details(name: str, result: TomogramResult, standing: str) -> Tomogr
             after=record.windows_after[order].astype(np.float64),
         ),
         objective=record.objective,
-        flagged_tilts=_flags(_tilt_names(record), tilt_marks(result)),
-        flagged_particles=_flags(record.given.particle_names, particle_marks(result)),
+        tilts_to_inspect=flags(_tilt_names(record), tilt_marks(result), tilt_probabilities(result)),
+        particles_to_inspect=flags(
+            record.given.particle_names, particle_marks(result), particle_probabilities(result)
+        ),
+        scores=score_histogram(result),
     )
 
 
@@ -222,47 +226,6 @@ def _warp_grids(alignment: Alignment, record: FitRecord, order: Int[Array, "F"])
     if before is None and after is None:
         return None
     return WarpGrids(x_px=x, y_px=y, before_angstrom=before, after_angstrom=after)
-
-
-Marks = dict[str, Bool[Array, "N"]]
-
-
-def tilt_marks(result: TomogramResult) -> Marks:
-    """Return for each reason the tilt images that it applies to, file order."""
-    record = result.record
-    assert record is not None
-    errors = next((a.errors for a in result.alignments if a.errors is not None), None)
-    before, after = record.tilt_log_likelihood.T
-    weak = np.zeros(len(after), dtype=bool) if errors is None else errors.weak_tilts()
-    marks: Marks = {}
-    for left_out in result.left_out:
-        mark = marks.setdefault(f"left out: {left_out.reason}", np.zeros(len(after), dtype=bool))
-        mark[left_out.tilt] = True
-        weak[left_out.tilt] = False
-    return {**marks, WEAK: weak, POOR: record.poor_tilts(), WORSE: after < before}
-
-
-def particle_marks(result: TomogramResult) -> Marks:
-    """Return for each reason the particles that it applies to."""
-    record = result.record
-    assert record is not None
-    weak = [
-        np.zeros(len(a.rows), dtype=bool) if a.errors is None else a.errors.weak_particles()
-        for a in result.alignments
-    ]
-    return {WEAK: np.concatenate(weak), POOR: record.poor_particles()}
-
-
-def _any(marks: Marks) -> Bool[Array, "N"]:
-    marked: Array = np.any(list(marks.values()), axis=0)
-    return marked
-
-
-def _flags(names: Sequence[str], marks: Marks) -> tuple[Flag, ...]:
-    return tuple(
-        Flag(name=names[int(i)], reasons=tuple(reason for reason, mark in marks.items() if mark[i]))
-        for i in np.flatnonzero(_any(marks))
-    )
 
 
 def _tilt_names(record: FitRecord) -> list[str]:

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, WarpGrids
+from tomopolish.output.report.data import (
+    RunSummary,
+    ScoreHistogram,
+    TomogramDetails,
+    TomogramSummary,
+    WarpGrids,
+)
 from tomopolish.output.report.packing import packed, rounded
 from tomopolish.results.tomogram import MapComparison
 
@@ -57,6 +63,15 @@ def details_payload(details: TomogramDetails) -> dict[str, Any]:
             "after": packed(windows.after),
         },
         "objective": rounded(details.objective, 12),
+        "scores": None if details.scores is None else _scores(details.scores),
+    }
+
+
+def _scores(scores: ScoreHistogram) -> dict[str, Any]:
+    return {
+        "edges": rounded(scores.edges, 4),
+        "good": scores.good.tolist(),
+        "flagged": scores.flagged.tolist(),
     }
 
 

@@ -70,6 +70,14 @@ report.kinds.agreement = function (figure, data, plot) {
   return draw();
 };
 
+report.kinds.scores = function (figure, data, plot) {
+  const { edges, good, flagged } = data.scores;
+  const x = good.map((_, i) => (edges[i] + edges[i + 1]) / 2), width = edges[1] - edges[0];
+  const bars = (y, name, color, shape) => ({ type: "bar", x, y, width, name, marker: { color, pattern: { shape, fgcolor: "#fff" } } });
+  return plot([bars(good, "not flagged", report.colours.after, ""), bars(flagged, "flagged", report.colours.before, "/")],
+    report.layout({ barmode: "stack", xaxis: report.axis("agreement (fraction)"), yaxis: report.axis("particles", { tickformat: "d" }) }));
+};
+
 report.kinds.objective = function (figure, data, plot) {
   const options = [["value", "objective"], ["gap", "difference from the last value, logarithmic"]];
   const shown = report.choice(figure, "show", options, () => draw());
