@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -9,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from faulty_stages import STAGES, Project, result_of
 
@@ -230,3 +235,16 @@ def test_settings_that_exclude_each_other_are_refused() -> None:
             replace(sound, **change)
     with pytest.raises(InputError, match="several lines"):
         SlurmSettings(directives=("--a\nrm -rf x",))
+
+
+def test_a_run_stopped_while_its_workers_start_ends_in_a_sentence(project: Path) -> None:
+    command = "align --i optimisation_set.star --b 48 --r 6 --no_report --workers 2 --o out".split()
+    run = subprocess.Popen([sys.executable, "-m", "tomopolish", *command], stderr=subprocess.PIPE, text=True)
+    process = psutil.Process(run.pid)
+    while not process.children():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(signal.SIGTERM)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert error.startswith("tomopolish: terminated; ") and error.count("\n") == 1

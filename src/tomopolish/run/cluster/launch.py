@@ -21,7 +21,7 @@ from tomopolish.run.cluster.security import (
 )
 from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.signals import SECONDS_TO_END, ending_may_take
+from tomopolish.run.signals import SECONDS_TO_END, deferred_signals, ending_may_take
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def open_cluster(
     import dask
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for library in ("distributed", "asyncio", "tornado.application"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     answer = Patience(
         awaited=f"the Dask scheduler {settings.scheduler or 'of this run'} to answer",
         remedy="check that it runs and that this machine can reach it",
@@ -220,8 +221,9 @@ def _started(settings: ClusterSettings, threads: int, shared_folder: Path) -> It
     with ending_may_take(seconds_to_close + SECONDS_TO_END), contextlib.ExitStack() as stack:
         try:
             if settings.slurm is None:
-                cluster = _local_cluster(settings)
-                stack.callback(_close, cluster)
+                with deferred_signals():  # Dask cannot close a cluster that has started in part
+                    cluster = _local_cluster(settings)
+                    stack.callback(_close, cluster)
             else:
                 security = stack.enter_context(shared_security(shared_folder))
                 cluster = stack.enter_context(_slurm_cluster(settings, threads, security))
