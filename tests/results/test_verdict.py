@@ -37,9 +37,9 @@ def test_a_clear_gain_helped_and_a_clear_loss_did_harm() -> None:
     assert better.helped and not better.harmed and better.better == ("A",)
     assert worse.harmed and not worse.helped and worse.worse == ("A",)
     assert better.gain_per_pair == 2 and better.standard_error_per_pair == pytest.approx(0.2)
-    assert sentence(better).startswith("The refinement helped: ") and "gained 2 ± 0.2" in sentence(better)
-    assert "80 % instead of 40 %" in sentence(better)
-    assert sentence(worse).startswith("The refinement did not help") and "lost 2 ± 0.2" in sentence(worse)
+    assert sentence(better).startswith("The refinement helped: ") and "rose by 2 ± 0.2" in sentence(better)
+    assert "from 40 % to 80 %" in sentence(better)
+    assert sentence(worse).startswith("The refinement did not help") and "fell by 2 ± 0.2" in sentence(worse)
 
 
 @pytest.mark.parametrize(("gain", "error"), [(12, 10), (-12, 10), (0, 0), (0, 10)])
@@ -60,8 +60,8 @@ def test_the_sentence_names_the_tomograms_that_got_worse() -> None:
     found = weighed(**fleet, unclear=made(3, 10))
     text = sentence(found)
     assert found.helped
-    assert "20 of 28 tomograms got better beyond doubt, 1 undecided" in text
-    assert "7 got worse: bad0, bad1, bad2, bad3, bad4 and 2 more" in text
+    assert "20 of 28 tomograms improved significantly, 1 undecided" in text
+    assert "7 became worse: bad0, bad1, bad2, bad3, bad4 and 2 more" in text
 
 
 def test_a_fleet_in_which_nothing_happened_lists_hardly_any() -> None:

@@ -203,7 +203,7 @@ def test_shifts_beyond_the_range_draw_a_warning() -> None:
     made = simulate_tomogram(SIMULATION, 0, structure)
     settings = make_settings(48, 2, fit=GLOBAL)
     found = align(made.series, made.particles, structure.references, settings).alignment
-    assert any("allow more with --r" in sentence for sentence in found.warnings)
+    assert any("increase --r" in sentence for sentence in found.warnings)
     assert np.abs(moved_px(made.series, found.projections_px)).max() <= 2.5
 
 

@@ -33,14 +33,14 @@ def align_tomogram(
     settings: AlignSettings,
     progress: Progress,
 ) -> TomogramResult:
-    """Refine one tomogram; all species pull on the same projections, motion and warp.
+    """Refine one tomogram; all species determine the same projections, motion and warp.
 
     Parameters
     ----------
     tomogram
         Input geometry and images.
     references
-        Of each species; prepared with the same settings, but for the box.
+        References of each species, prepared with the same settings except for the box.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def align_tomogram(
     Raises
     ------
     RunError
-        When no tilt image can be used; one that cannot is left out.
+        When no tilt image can be used; single unusable images are left out.
     """
     present = [number for number, particles in enumerate(tomogram.species) if len(particles)]
     result = _align_present(
@@ -104,8 +104,8 @@ def _align_present(
     micrographs = micrographs and without_tilts(micrographs, series.usable)
     shown = tuple(diagnostics(series, part) for part in parts) if settings.run.diagnostics else ()
     windows = join_windows(parts)
-    del parts  # of several species, these are copies
-    with threadpool_limits(1):  # the solver has threads of its own, which BLAS's would disturb
+    del parts  # with several species, these are copies
+    with threadpool_limits(1):  # the solver has its own threads, which those of BLAS would slow down
         fit = fit_geometry(tomogram, windows, settings, resources, micrographs)
     del windows
     with threadpool_limits(1), resources.stage("uncertainty"):

@@ -1,4 +1,4 @@
-"""From windows to a tomogram's geometry: two fits, and corrections of the references' intensity."""
+"""Fits of a tomogram's geometry to its windows, with corrections of the references' intensity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tomopolish.solve.refine import Refinement, RefineOptions, refine
 Array = np.ndarray
 
 ENOUGH_TO_JUDGE = 0.05
-"""Log-likelihood, in nats, not worth another step of a first fit, which is only judged and continued."""
+"""Gain, in nats, below which the first fit takes no further step, since it is only judged and continued."""
 
 SCALE_TOLERANCE = 1.5
 SCALE_CORRECTIONS = 3
@@ -62,12 +62,12 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Task:
-    """What both fits share.
+    """Input and settings that both fits share.
 
     Attributes
     ----------
     micrographs
-        Windows of whole images, where shifts alone are to come from them.
+        Windows of complete images, where shifts are refined by them alone.
     """
 
     tomogram: Tomogram
@@ -83,7 +83,7 @@ class _Task:
         start: Float[Array, "N"],
         search: SearchWindows | None,
     ) -> tuple[Refinement, tuple[str, ...]]:
-        """Refine what the settings ask for; returns the solution and warnings."""
+        """Refine the parameters chosen in the settings; returns the solution and warnings."""
         if self.settings.fit.shift_only:
             return refine_shifts(self.tomogram.series, problem, windows, self.micrographs)
         return refine(problem, windows, start, self.options, self.stage.advance, search), ()
@@ -91,16 +91,16 @@ class _Task:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _FirstFit:
-    """The first fit, which does without the held-out pairs.
+    """The first fit, without the held-out pairs.
 
     Attributes
     ----------
     start
         Parameters of the input geometry.
     applied, scale
-        What each species' references were multiplied by, and by what they still should be.
+        Factor of each species' references that was applied, and the further factor that fits the images best.
     start_warnings, warnings
-        Of the input geometry, and of the fit.
+        Warnings of the input geometry, and of the fit.
     """
 
     problem: Problem
@@ -119,16 +119,16 @@ def fit_geometry(
     resources: Resources,
     micrographs: CorrelationWindows | None = None,
 ) -> Fit:
-    """Refine; where the references' intensity turns out to be off, correct it and refine again.
+    """Refine a tomogram; if the references' intensity is wrong, correct it and refine again.
 
-    A first fit does without the held-out pairs, which judge it; the final fit starts where the first ended.
+    The first fit is without the held-out pairs, which judge it; the final fit starts from its solution.
 
     Parameters
     ----------
     windows
-        Of the particles of all species; the fit owns their memory from now on, and changes it.
+        Windows of the particles of all species; the fit owns their memory from now on, and changes it.
     micrographs
-        Windows of whole images, where shifts alone are to come from them.
+        Windows of complete images, where shifts are refined by them alone.
     """
     with resources.stage("refinement") as stage:
         memory = WindowMemory.of(windows)
@@ -161,13 +161,13 @@ def fit_geometry(
 
 
 def _scale_warnings(task: _Task, applied: Float[Array, "S"]) -> list[str]:
-    """Say by which factors references were multiplied, unless the user chose one."""
+    """Return warnings with the factors of references, unless the user chose one."""
     if task.settings.fit.reference_scale is not None:
         return []
     name = task.tomogram.series.name
     return [
         f"the references were multiplied by {factor:.3g} to fit the images of {name}; "
-        "give --ref_scale 1 to use them as they are"
+        "give --ref_scale 1 to use them unchanged"
         for factor in applied
         if factor != 1
     ]
@@ -192,7 +192,7 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         if fixed or not off.any() or not corrections_left:
             break  # windows and problem have one scale
         change = np.where(off, scale, 1.0)
-        memory.scale(change[owner])  # surfaces in the windows' memory with them
+        memory.scale(change[owner])  # also scales surfaces in the windows' memory
         applied = applied * change
         if search is None:
             problem, search = _prepare(task, memory, keep)
@@ -210,13 +210,13 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
 
 
 def needs_windows_again(memory: WindowMemory, settings: AlignSettings) -> bool:
-    """Whether something needs the windows after the first fit's search: a second search, or their sums."""
+    """Return whether a second search, or sums of windows, need the windows after the first search."""
     again = memory.windows.held_out is not None and is_small(memory.pairs)
     return again or settings.fit.shift_only
 
 
 def _prepare(task: _Task, memory: WindowMemory, keep: bool) -> tuple[Problem, SearchWindows | None]:
-    """Build the problem; unless windows are kept, they are consumed, once what a search needs is made."""
+    """Return the problem, and without `keep` a search's windows; its surfaces then replace the windows."""
     settings, search = task.settings, None
     penalty = settings.windows.range_penalty
     with ThreadPoolExecutor(task.options.threads) as pool:
@@ -231,9 +231,9 @@ def _prepare(task: _Task, memory: WindowMemory, keep: bool) -> tuple[Problem, Se
 
 
 def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Refinement, tuple[str, ...]]:
-    """Continue a first fit with all pairs; the figures count from the input geometry.
+    """Continue a first fit with all pairs; gains are relative to the input geometry.
 
-    Where pairs are few, those that were held out may be what finds the right optimum: then all is done anew.
+    With few pairs, the held-out pairs may be needed to find the right optimum: then the fit starts again.
     """
     anew = is_small(memory.pairs)
     problem = replace(
@@ -257,7 +257,7 @@ def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Ref
 def intensity_scales(
     windows: CorrelationWindows, refinement: Refinement, owner: Int[Array, "P"]
 ) -> Float[Array, "S"]:
-    """Factor by which each species' predictions must be multiplied to fit the images best.
+    """Return the factor of each species' predictions that fits the images best.
 
     Weighted least squares of the images on the predictions at the solution: the log-likelihood gained over
     the predictions' own weighted power.

@@ -1,4 +1,4 @@
-"""The correlation windows of one fit, and the one owner of their memory."""
+"""The correlation windows of one fit, and the owner of their memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array = np.ndarray
 class WindowMemory:
     """Windows that a fit may change in place.
 
-    From `of` on, the held-out pairs are taken out: they count as not visible, and their windows are zero.
+    From `of` on, the held-out pairs are taken out: they are not visible, and their windows are zero.
     `put_back` ends that. `consume_into_surfaces` replaces all windows by the coefficients of their surfaces,
-    which saves a sixth of a run's memory; nothing can read them as windows afterwards.
+    which saves a sixth of a run's memory; afterwards they can no longer be read as windows.
 
     Attributes
     ----------
     windows
-        As last scaled.
+        The windows, with the latest scale.
     visible
         Pairs that take part or are held out.
     """
@@ -37,7 +37,7 @@ class WindowMemory:
 
     @classmethod
     def of(cls, windows: CorrelationWindows) -> WindowMemory:
-        """Take possession of windows, and take their held-out pairs out."""
+        """Return the owner of windows, without their held-out pairs."""
         held = windows.held_out
         if held is None:
             return cls(windows, windows.visible)
@@ -58,9 +58,9 @@ class WindowMemory:
         return not self._consumed
 
     def scale(self, factors: Float[Array, "P"]) -> None:
-        """Make them the windows of references multiplied by a factor for each particle.
+        """Scale the windows to those of references multiplied by a factor for each particle.
 
-        Surfaces into which they were consumed are scaled alike, as they lie in the same memory.
+        Surfaces that have replaced them are also scaled, since they use the same memory.
         """
         if np.all(factors == 1):
             return
@@ -74,7 +74,7 @@ class WindowMemory:
         self.windows = replace(windows, power=windows.power * factors**2, held_out=held)
 
     def surfaces(self, range_penalty: float, pool: Executor) -> DisplacementSurface:
-        """Return surfaces of the windows, in memory of their own."""
+        """Return surfaces of the windows, in new memory."""
         assert self.holds_windows
         return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool)
 
@@ -85,13 +85,13 @@ class WindowMemory:
         return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool, in_place=True)
 
     def put_back(self, surface: DisplacementSurface) -> DisplacementSurface:
-        """Let the held-out pairs take part again; returns the surfaces with theirs, in the same memory."""
-        held = self.windows.held_out
-        if held is None or self._taken_out is None:
+        """Put the held-out pairs back; returns the surfaces with theirs, in the same memory."""
+        held_out = self.windows.held_out
+        if held_out is None or self._taken_out is None:
             return surface
         self.windows = replace(self.windows, visible=self.visible)
         if self.holds_windows:
-            self.windows.values[held.tilts, held.particles] = self._taken_out
-        add_pairs(surface, self._taken_out, held.tilts, held.particles)
+            self.windows.values[held_out.tilts, held_out.particles] = self._taken_out
+        add_pairs(surface, self._taken_out, held_out.tilts, held_out.particles)
         self._taken_out = None
         return replace(surface, visible=self.visible)

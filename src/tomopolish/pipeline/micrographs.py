@@ -1,4 +1,4 @@
-"""`--shift_only`: tilt images against whole predicted micrographs, one image at a time."""
+"""`--shift_only`: comparison of tilt images with complete predicted micrographs, one at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Model:
-    """Particles of one structure, what they look like, and where they lie."""
+    """Particles of one structure, with their reference and positions."""
 
     particles: Particles
     references: PreparedReferences
@@ -49,17 +49,17 @@ def micrograph_windows(
     pool: Executor,
     progress: Progress,
 ) -> CorrelationWindows:
-    """Correlation of every tilt image with its whole prediction at small shifts.
+    """Return the correlation of every tilt image with its complete prediction at small shifts.
 
     Parameters
     ----------
     references
-        Of each species; one prediction holds all of them.
+        References of each species; the prediction contains all species.
 
     Returns
     -------
-    Windows with a single column for the whole image, visible where at least one particle is; the values have
-    no statistical scale, and `power` is zero.
+    Windows with a single column for the complete image, visible where at least one particle is; the values
+    have no statistical scale, and `power` is zero.
     """
     series = without_lost(tomogram.series)
     taking_part = frames_taking_part(series, settings)
@@ -108,7 +108,7 @@ def _task(
     tilt: int,
     pool: Executor,
 ) -> TiltTask:
-    """Gather what the prediction of one tilt image needs; frequencies are weighted by its own noise."""
+    """Return the task of predicting one tilt image; frequencies are weighted by its own noise."""
     box, reference = model.references.box_px, model.references.weight
     noise = np.zeros(box // 2 + 1)
     if settings.weights.whiten:

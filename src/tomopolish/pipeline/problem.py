@@ -1,4 +1,4 @@
-"""The alignment problem of one tomogram, put together from its parts."""
+"""Construction of one tomogram's alignment problem from its parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFIT_TOLERANCE_PX = 0.1
 
 
 def check_models(series: TiltSeries, settings: AlignSettings) -> None:
-    """Raise InputError where motion and deformation cannot be modelled; takes no time and little memory."""
+    """Raise InputError where motion or deformation cannot be modelled; needs no time and little memory."""
     if isinstance(settings.motion, MotionSettings):
         scale_px(settings.motion, series)
     deformation_model(settings.deformation, series)
@@ -37,7 +37,7 @@ def check_models(series: TiltSeries, settings: AlignSettings) -> None:
 
 
 def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
-    """Put the windows of several species one after the other."""
+    """Return the windows of several species in sequence."""
     if len(windows) == 1:
         return windows[0]
     return replace(
@@ -59,7 +59,7 @@ def build_problem(
     *,
     make_surface: Callable[[], DisplacementSurface] | None = None,
 ) -> Problem:
-    """Assemble the alignment problem of one tomogram (docs/dev/conventions.md, model and objective).
+    """Return the alignment problem of one tomogram (docs/dev/conventions.md, model and objective).
 
     Parameters
     ----------
@@ -107,9 +107,9 @@ def build_problem(
 def start_vector(
     series: TiltSeries, particles: Particles, problem: Problem, settings: AlignSettings
 ) -> tuple[Float[Array, "N"], tuple[str, ...]]:
-    """Parameters of the input geometry, and warnings where the models cannot hold it.
+    """Return the parameters of the input geometry, and warnings where the models cannot describe it.
 
-    Input trajectories and warps become coefficients of the models that are about to refine them.
+    Input trajectories and warps become coefficients of the models that refine them.
     """
     layout = problem.layout
     vector, warnings = np.zeros(layout.size), []
@@ -121,6 +121,6 @@ def start_vector(
         if worst > REFIT_TOLERANCE_PX:
             warnings.append(
                 f"the input deformation of {series.name} ({series.deformation.model}) is refitted as "
-                f"{settings.deformation.model}, which is off by up to {worst:.2g} px before refinement"
+                f"{settings.deformation.model}, which differs by up to {worst:.2g} px before refinement"
             )
     return vector, tuple(warnings)

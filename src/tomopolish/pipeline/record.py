@@ -1,4 +1,4 @@
-"""What a report needs to know of a fit: where it started, how it went, what the windows showed."""
+"""Record of a fit for reports: its input, its course, and sums of its windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray
 
 
 def fit_record(fit: Fit, threads: int = 1) -> FitRecord:
-    """Gather what a report shows of a fit."""
+    """Return the record of a fit for reports."""
     tomogram, windows, refinement = fit.tomogram, fit.windows, fit.refinement
     series, particles = tomogram.series, tomogram.particles
     problem = refinement.problem
@@ -61,12 +61,12 @@ def shifted_sums(
     half: int,
     spread: Spread = alone,
 ) -> Float32[Array, "F n n"]:
-    """Σ over visible particles of their windows about given displacements, 2·`half` samples wide.
+    """Return Σ over visible particles of their windows about `displacements_px`, 2·`half` samples wide.
 
     Parameters
     ----------
     spread
-        Threads over which tilt images are spread.
+        Threads that share the tilt images.
     """
     index = displacements_px / surface.step_px + surface.origin - half
     whole = np.floor(index)

@@ -1,4 +1,4 @@
-"""Compiled loop that lays correlation windows over one another, each shifted by its own displacement."""
+"""Compiled loop that adds up correlation windows, each shifted by its own displacement."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tomopolish.jit import kernel
 
 @kernel(fastmath=True, error_model="numpy")
 def add_shifted(coefficients, visible, first_x, first_y, weights_x, weights_y, out):  # type: ignore[no-untyped-def]
-    """Add every visible window of one tilt image, interpolated, to `out`; outside a window there is nothing.
+    """Add every visible window of one tilt image, interpolated, to `out`; windows are zero outside.
 
     Parameters
     ----------
     coefficients : (P, n, n) float32
     visible : (P,) bool
-    first_x, first_y : (P,) int64, first of the four coefficients that sample (0, 0) of `out` takes
+    first_x, first_y : (P,) int64, first of the four coefficients for sample (0, 0) of `out`
     weights_x, weights_y : (P, 4) float32
     out : (m, m) float32, added to
     """
     size, samples = coefficients.shape[1], out.shape[0]
-    # Zeros on both sides and a width of whole vectors: no row needs a second look.
+    # Zeros on both sides and a width of complete vectors: rows need no special cases.
     length = (samples + 15) // 16 * 16
     blended = np.zeros(2 * (length + 4) + size, np.float32)
     begin = np.int64(length + 4)

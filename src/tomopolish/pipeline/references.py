@@ -1,4 +1,4 @@
-"""References, made ready once for all tomograms."""
+"""References, prepared once for all tomograms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tomopolish.settings.alignment import AlignSettings
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedReferences:
-    """References ready to be compared with images."""
+    """Prepared references for the comparison with images."""
 
     transform: ReferenceTransform
     weight: ReferenceWeight
@@ -26,9 +26,9 @@ class PreparedReferences:
 
 
 def weight_of(references: References, settings: AlignSettings) -> ReferenceWeight:
-    """Find the frequencies that count, and nothing else; with an FSC that takes no time.
+    """Return the frequencies that are used, without other preparation; with an FSC this takes no time.
 
-    Raises InputError when none is left.
+    Raises InputError when no frequency is left.
     """
     box = settings.windows.box_px
     if references.fsc is not None:
@@ -37,7 +37,7 @@ def weight_of(references: References, settings: AlignSettings) -> ReferenceWeigh
 
 
 def prepare(references: References, settings: AlignSettings) -> PreparedReferences:
-    """Transform the half maps and find the frequencies that count."""
+    """Return the half maps' transforms and the frequencies that are used."""
     box, threads = settings.windows.box_px, settings.run.threads
     if references.fsc is not None and references.fsc_box is not None:
         weight = reference_weight(references, box, settings.weights)
@@ -52,7 +52,7 @@ def prepare(references: References, settings: AlignSettings) -> PreparedReferenc
 def prepare_species(
     references: Sequence[SpeciesReferences], settings: AlignSettings
 ) -> tuple[PreparedReferences, ...]:
-    """Make the references of each species ready, in its own box."""
+    """Return the prepared references of each species, in its own box."""
     return tuple(
         prepare(r.references, replace(settings, windows=replace(settings.windows, box_px=r.box_px)))
         for r in references

@@ -1,4 +1,4 @@
-"""What a tomogram is refined with: threads, device, and a display of progress that also takes the time."""
+"""Resources of a refinement: threads, device, and a progress display that also measures the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a solution means for the data set: projections, positions, trajectories, warps, and figures."""
+"""Results of a solution: projections, positions, trajectories, warps, and statistics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RefinedGeometry:
     Attributes
     ----------
     frame
-        The frame in which it is stated; None where no net rotation was free.
+        Frame of the coordinates; None where no net rotation was free.
     """
 
     projections_px: Float[Array, "F 4 4"]
@@ -101,7 +101,7 @@ def summarise(
     settings: AlignSettings,
     seconds_by_stage: Mapping[str, float],
 ) -> TomogramResult:
-    """Gather geometry and figures of one tomogram; one alignment for each species."""
+    """Return geometry and statistics of one tomogram, with an alignment for each species."""
     series, joined = fit.tomogram.series, fit.tomogram.particles
     windows, refinement = fit.windows, fit.refinement
     pixel = series.pixel_size_angstrom
@@ -168,7 +168,7 @@ def _changes(
 def alignment_errors(
     series: TiltSeries, windows: CorrelationWindows, uncertainty: Uncertainty, part: Int[Array, "Q"]
 ) -> AlignmentErrors:
-    """Errors of one species' share of the particles, in Å and degrees."""
+    """Return the errors of one species' particles, in Å and degrees."""
     pixel = series.pixel_size_angstrom
     motion = None
     if uncertainty.trajectories_px is not None:
@@ -186,7 +186,7 @@ def alignment_errors(
 
 
 def diagnostics(series: TiltSeries, windows: CorrelationWindows) -> Diagnostics:
-    """Sum the windows as they were before any refinement, in RELION's layout."""
+    """Return the sums of the windows before any refinement, in RELION's layout."""
     reach, origin = round(windows.range_px / windows.step_px), windows.origin
     core = slice(origin - reach, origin + reach)
     summed = windows.values[:, :, core, core].sum(axis=1)[series.chronological]
@@ -254,14 +254,14 @@ def _at_the_edge(series: TiltSeries, windows: CorrelationWindows, refinement: Re
 
 
 def _uneven_exposure(series: TiltSeries, settings: AlignSettings) -> list[str]:
-    """Say that the motion prior goes by the exposure of each image, where images differ in it."""
+    """Return a warning that the motion prior depends on the exposure of each image, where images differ."""
     if settings.motion is None or settings.motion.absolute or np.all(series.step_weights == 1):
         return []
     exposures = series.image_exposures
     return [
         f"the images of {series.name} differ in exposure ({exposures.min():.3g} to {exposures.max():.3g} "
         "e⁻/Å²): the variance of motion from each image to the next follows that image's exposure; --s_vel "
-        f"and --s_div count for images of {series.frame_dose:.3g} e⁻/Å²"
+        f"and --s_div apply to images of {series.frame_dose:.3g} e⁻/Å²"
     ]
 
 

@@ -1,4 +1,4 @@
-"""`--shift_only`: one shift per tilt image; positions and angles stay as they came in."""
+"""`--shift_only`: one shift per tilt image; positions and angles are those of the input."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CONVERGED_PX = 1e-9
 
 
 def by_micrographs(fit: FitSettings) -> bool:
-    """Whether shifts are to come from whole predicted micrographs."""
+    """Return whether shifts are refined by complete predicted micrographs."""
     return fit.shift_only and not fit.shift_only_by_particles
 
 
 def shifts_alone(settings: AlignSettings) -> AlignSettings:
-    """With `--shift_only`, settings that also keep positions and angles; otherwise the same ones.
+    """Return settings that with `--shift_only` also keep positions and angles.
 
-    In a whole micrograph particles cannot be held out: their images lie in their neighbours' boxes.
+    In a complete micrograph particles cannot be held out: their images overlap with their neighbours' boxes.
     """
     fit = settings.fit
     if not fit.shift_only:
@@ -44,18 +44,18 @@ def refine_shifts(
     windows: CorrelationWindows,
     micrographs: CorrelationWindows | None = None,
 ) -> tuple[Refinement, tuple[str, ...]]:
-    """Move each tilt image to where it fits its particles best.
+    """Return the solution with the best shift of each tilt image.
 
     Parameters
     ----------
     windows
-        Of the particles; their sums are searched where there is nothing else.
+        Windows of the particles; their sums are searched where there are no `micrographs`.
     micrographs
-        Windows of whole images (`micrographs.micrograph_windows`), to be searched instead.
+        Windows of complete images (`micrographs.micrograph_windows`), which are searched instead.
 
     Returns
     -------
-    The solution in the form that the full refinement has, and warnings.
+    The solution, in the form of the full refinement, and warnings.
     """
     peaks = summed_peaks(windows if micrographs is None else micrographs)
     start = np.zeros(problem.layout.size)
@@ -65,8 +65,8 @@ def refine_shifts(
     if peaks.at_the_edge.any():
         listed = ", ".join(str(i + 1) for i in np.flatnonzero(peaks.at_the_edge))
         warnings = (
-            f"the best shifts of tilt images {listed} of {series.name} lie at the end of the range that "
-            "was searched: allow more with --r",
+            f"the best shifts of tilt images {listed} of {series.name} are at the limit of the search range: "
+            "increase --r",
         )
     refinement = Refinement(
         vector=vector,
@@ -82,10 +82,10 @@ def refine_shifts(
 
 
 def shifts_before_warp(problem: Problem, moves_px: Float[Array, "F 2"]) -> Float[Array, "F 2"]:
-    """Shifts of the projections that move the visible particles by `moves_px` in the images, on average.
+    """Return the shifts of projections that move the visible particles by `moves_px` on average.
 
-    What is measured is a displacement in the image. A projection's shift acts before the image's warp
-    (docs/dev/conventions.md), which is a little different elsewhere; without a warp the two are the same.
+    Displacements are measured in the image. A projection's shift acts before the image's warp
+    (docs/dev/conventions.md), which varies over the image; without a warp the two are equal.
     """
     seen = problem.surface.visible
     if not problem.warps:

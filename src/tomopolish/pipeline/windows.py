@@ -1,4 +1,4 @@
-"""Tilt images to correlation windows, one image at a time."""
+"""Correlation windows of tilt images, one image at a time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Array = np.ndarray
 
 
 def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Array, "F"]:
-    """Tilt images within --min_frame … --max_frame, counted in order of exposure, that are not left out."""
+    """Return the tilt images in --min_frame … --max_frame, by exposure, that are not left out."""
     rank = np.argsort(series.chronological)
     last = settings.windows.max_frame
     taking_part: Array = (rank >= settings.windows.min_frame) & series.usable
@@ -55,9 +55,9 @@ def correlation_windows(
     pool: Executor,
     progress: Progress,
 ) -> CorrelationWindows:
-    """Read the tilt images twice: for the noise, then for the windows.
+    """Return the correlation windows; tilt images are read twice, for the noise and for the windows.
 
-    Images of a screened series that cannot be used show no particle (`screening.without_lost` names them).
+    Images of a screened series that cannot be used show no particle (see `screening.without_lost`).
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _noise(
     correlator: Correlator,
     progress: Progress,
 ) -> Float[Array, "F shells"]:
-    """Noise power of each usable tilt image by shell; zero where nobody asks for it."""
+    """Return the noise power of each usable tilt image by shell; zero where it is not needed."""
     box, last, tilts = references.box_px, references.weight.last_frequency, np.flatnonzero(series.usable)
     noise = np.zeros((len(series), box // 2 + 1))
     if not settings.weights.whiten:
@@ -172,5 +172,5 @@ def _noise(
 
 
 def _seed(series: TiltSeries) -> int:
-    """Seed of a tomogram's random choices: the same in every run, whatever else is refined."""
+    """Return the seed of a tomogram's random choices, which depends on its name alone."""
     return zlib.crc32(series.name.encode("utf-8", "surrogatepass"))

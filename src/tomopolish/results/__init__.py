@@ -1,1 +1,1 @@
-"""What a refined tomogram is: geometry, statistics, evidence, and the verdict on a run."""
+"""Results of refined tomograms: geometry, statistics, evidence, and the verdict on a run."""

@@ -1,4 +1,4 @@
-"""What refining one tomogram yields: its new geometry and the figures a user reads."""
+"""Result of refining one tomogram: its new geometry and statistics."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """How well pairs of particle and tilt image that had no part in a refinement agree with its geometry.
+    """Agreement of held-out pairs of particle and tilt image with a geometry that was refined without them.
 
     They are compared with the half map to which their particle did not contribute (docs/evidence.md).
 
     Attributes
     ----------
     particles, pairs
-        Held-out pairs, and the particles they belong to.
+        Number of held-out pairs, and of the particles that they belong to.
     gain
         Log-likelihood of the held-out pairs at the geometry refined without them, minus that at the input
         geometry.
     standard_error
-        Of the gain, from its scatter over particles; NaN where one particle is all there is.
+        Standard error of the gain, from its scatter over particles; NaN for a single particle.
     agreement_before, agreement_after
-        Held-out pairs' signal that the reference explains, as a fraction of the reference's own.
+        Signal in the held-out pairs that the reference explains, as a fraction of the reference's own.
     agreement_error
         Standard deviation of either by noise alone.
     moved_angstrom, error_angstrom
@@ -52,32 +52,32 @@ class Evidence:
 
     @property
     def gain_per_pair(self) -> float:
-        """Gain of one held-out pair, on average."""
+        """Mean gain of a held-out pair."""
         return self.gain / max(self.pairs, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TomogramStatistics:
-    """The figures of one refined tomogram.
+    """Statistics of one refined tomogram.
 
     Attributes
     ----------
     particles
         Number of particles.
     visible_pairs
-        Particle–tilt pairs far enough inside their image to contribute.
+        Number of pairs of particle and tilt image that are visible.
     left_out_tilts
-        Number of tilt images that took no part.
+        Number of tilt images that were left out.
     log_likelihood_gain
-        Log-likelihood at the solution minus that at the input geometry, same windows.
+        Log-likelihood at the solution minus that at the input geometry, with the same windows.
     rms_shift_angstrom
         RMS over tilt images of the length of the change of the projection's shift.
     rms_angle_degrees
-        RMS over tilt images of the angle of the projection's rotation against its input.
+        RMS over tilt images of the angle of the projection's rotation relative to its input.
     rms_position_angstrom
         RMS over particles of the length of the 3D displacement.
     seconds_by_stage
-        Wall time of each stage, in the order they ran.
+        Wall time of each stage, s, in the order of execution.
     evaluations
         Evaluations of the full objective.
     flagged_particles, flagged_tilts
@@ -88,8 +88,7 @@ class TomogramStatistics:
     warnings
         One sentence each.
     evidence
-        Whether pairs that had no part in it agree that the refinement helped; None where none could be
-        spared, or nobody asked.
+        Evidence of held-out pairs; None where no pair was held out.
     """
 
     particles: int
@@ -109,7 +108,7 @@ class TomogramStatistics:
 
 
 MAP_THRESHOLDS = (0.143, 0.5)
-"""FSC at which the resolution of maps is read."""
+"""FSC thresholds of the resolution of maps."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +118,7 @@ class MapComparison:
     Attributes
     ----------
     frequency_per_angstrom
-        Of each shell, 1/Å.
+        Spatial frequency of each shell, 1/Å.
     before, after
         FSC of the half maps from the input's and from the refined geometry, corrected for the mask.
     resolution_before_angstrom, resolution_after_angstrom
@@ -138,13 +137,13 @@ class MapComparison:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Diagnostics:
-    """What `--diag` shows of one tomogram and species.
+    """Data that `--diag` writes for one tomogram and species.
 
     Attributes
     ----------
     summed_windows
         Sum of all particles' correlation windows of each tilt image, by exposure, within a border of zeros
-        three samples wide; as RELION writes it.
+        three samples wide, as in RELION.
     frequency_weights
         Weight of each frequency of the half plane in each tilt image, file order.
     window_step_angstrom, frequency_step
@@ -159,12 +158,12 @@ class Diagnostics:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputGeometry:
-    """What a tomogram's geometry was before it was refined; particles of all species, one after another.
+    """Geometry of a tomogram before refinement; particles of all species in sequence.
 
     Attributes
     ----------
     trajectories_px
-        Offsets in each tilt image, file order; None where the particles stood still.
+        Offsets in each tilt image, file order; None where the input has no trajectories.
     """
 
     projections_px: Float[Array, "F 4 4"]
@@ -180,12 +179,12 @@ class InputGeometry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FitRecord:
-    """How a fit went, for reports; tilt axes in file order, particles as in `InputGeometry`.
+    """Course of a fit, for reports; tilt images are in file order, particles as in `InputGeometry`.
 
     Attributes
     ----------
     given
-        What the fit started from.
+        Input geometry of the fit.
     visible
         Pairs that took part.
     objective
@@ -193,7 +192,7 @@ class FitRecord:
     tilt_log_likelihood, particle_log_likelihood
         Log-likelihood of each tilt image's and each particle's pairs, before and after.
     tilt_power, particle_power
-        What their predictions would gain at the truth if they had the right intensity, up to noise.
+        Expected log-likelihood of their predictions at the truth, with the right intensity.
     windows_before, windows_after
         Σ over visible particles of the log-likelihood of displacements from where the input, and the
         refined geometry, expect them; sample i lies at (i − n/2) · step.
@@ -229,7 +228,7 @@ class TomogramResult:
 
     @property
     def left_out(self) -> tuple[LeftOutTilt, ...]:
-        """Tilt images that took no part, and why."""
+        """Tilt images that were left out, and the reasons."""
         return self.alignment.left_out
 
     @property

@@ -1,8 +1,8 @@
-"""Did it help? What the evidence of each tomogram comes to, tested, counted and said in a sentence.
+"""The verdict on a run: tests of the evidence of each tomogram, and their result in a sentence.
 
 The null hypothesis is that held-out pairs gain nothing. Each tomogram's gain is tested with Student's t; the
-lists of tomograms hold the false discovery rate at `FALSE_DISCOVERY_RATE` (Benjamini & Hochberg 1995), so
-that a fleet of a thousand in which nothing happened does not list fifty.
+lists of tomograms have the false discovery rate `FALSE_DISCOVERY_RATE` (Benjamini & Hochberg 1995), so that
+fifty of a thousand tomograms without any effect are not listed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 SIGNIFICANCE = 0.025
-"""Chance of an undeserved "it helped", and of an undeserved "it harmed"."""
+"""Probability of a false "it helped", and of a false "it harmed"."""
 
 FITTED_TWICE = 2.0
 """Standard errors that pairs may have moved by where an input fitted to the same images seems better."""
 FALSE_DISCOVERY_RATE = 0.05
 NAMED = 5
-"""Tomograms that a sentence names before it counts the others."""
+"""Maximum number of tomograms that a sentence names; the rest are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,11 @@ class Verdict:
     tomograms
         Number of tomograms with evidence.
     gain_per_pair, standard_error_per_pair
-        Log-likelihood that a held-out pair gained, mean over all of them.
+        Gain in log-likelihood of a held-out pair, mean over all of them.
     probability
-        Chance of a gain as large as this, or larger, if nothing is to be gained.
+        Probability of a gain at least as large if the refinement has no effect.
     better, worse, undecided
-        Names of the tomograms that the data say became better or worse, and of those that they leave open.
+        Names of the tomograms that became significantly better or worse, and of the others.
     agreement_before, agreement_after
         See `Evidence`; means over all held-out pairs.
     moved_angstrom, error_angstrom
@@ -71,12 +71,12 @@ class Verdict:
 
     @property
     def helped(self) -> bool:
-        """Whether the gain is larger than chance explains."""
+        """Whether the gain is significant."""
         return self.judged and self.probability < SIGNIFICANCE
 
     @property
     def harmed(self) -> bool:
-        """Whether the loss is larger than chance explains."""
+        """Whether the loss is significant."""
         return self.judged and not self.settled and self.probability > 1 - SIGNIFICANCE
 
     @property
@@ -90,29 +90,29 @@ class Verdict:
         return self.judged and hardly_moved(self, self.probability)
 
     def sentence(self, maps: MapComparison | None = None) -> str:
-        """Return what the command says in the end; see the function `sentence`."""
+        """Return the sentence at the end of the command's output; see the function `sentence`."""
         return sentence(self, maps)
 
 
 def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
-    """Weigh the evidence of all tomograms; None where there is none.
+    """Return the verdict on the evidence of all tomograms; None where there is none.
 
     The gains of all tomograms are added up; the sum's degrees of freedom follow Welch and Satterthwaite. A
-    tomogram whose gain has no standard error counts as undecided, and is left out of the sum.
+    tomogram whose gain has no standard error is undecided, and is left out of the sum.
     """
-    found = {name: e for name, e in evidence.items() if np.isfinite(e.standard_error)}
-    if not found:
+    tested = {name: e for name, e in evidence.items() if np.isfinite(e.standard_error)}
+    if not tested:
         return None
-    variance = np.array([e.standard_error**2 for e in found.values()])
-    freedom = np.array([max(e.particles - 1, 1) for e in found.values()], dtype=np.float64)
-    total, spread = sum(e.gain for e in found.values()), float(variance.sum())
+    variance = np.array([e.standard_error**2 for e in tested.values()])
+    freedom = np.array([max(e.particles - 1, 1) for e in tested.values()], dtype=np.float64)
+    total, spread = sum(e.gain for e in tested.values()), float(variance.sum())
     pooled = spread**2 / float(np.sum(variance**2 / freedom)) if spread > 0 else 1.0
-    pairs = sum(e.pairs for e in found.values())
-    chance = np.array([improbability(e) for e in found.values()])
+    pairs = sum(e.pairs for e in tested.values())
+    chance = np.array([improbability(e) for e in tested.values()])
     decided = _discoveries(2 * np.minimum(chance, 1 - chance), FALSE_DISCOVERY_RATE)
-    gains = np.array([e.gain for e in found.values()])
-    names = np.array(list(found), dtype=object)
-    still = np.array([hardly_moved(e, float(p)) for e, p in zip(found.values(), chance, strict=True)])
+    gains = np.array([e.gain for e in tested.values()])
+    names = np.array(list(tested), dtype=object)
+    still = np.array([hardly_moved(e, float(p)) for e, p in zip(tested.values(), chance, strict=True)])
     better, worse = tuple(names[decided & (gains > 0)]), tuple(names[decided & (gains < 0) & ~still])
     return Verdict(
         tomograms=len(evidence),
@@ -122,11 +122,11 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
         better=better,
         worse=worse,
         undecided=tuple(name for name in evidence if name not in {*better, *worse}),
-        agreement_before=sum(e.agreement_before * e.pairs for e in found.values()) / pairs,
-        agreement_after=sum(e.agreement_after * e.pairs for e in found.values()) / pairs,
-        moved_angstrom=_rms([e.moved_angstrom for e in found.values()]),
-        error_angstrom=_rms([e.error_angstrom for e in found.values()]),
-        doubts=shared_doubts([e.doubts for e in found.values()]),
+        agreement_before=sum(e.agreement_before * e.pairs for e in tested.values()) / pairs,
+        agreement_after=sum(e.agreement_after * e.pairs for e in tested.values()) / pairs,
+        moved_angstrom=_rms([e.moved_angstrom for e in tested.values()]),
+        error_angstrom=_rms([e.error_angstrom for e in tested.values()]),
+        doubts=shared_doubts([e.doubts for e in tested.values()]),
     )
 
 
@@ -143,77 +143,77 @@ def _rms(values: Sequence[float]) -> float:
 
 
 def improbability(evidence: Evidence) -> float:
-    """Chance of a gain as large as this one, or larger, if nothing is to be gained."""
+    """Return the probability of a gain at least as large if the refinement has no effect."""
     return _chance(evidence.gain, evidence.standard_error, max(evidence.particles - 1, 1))
 
 
-def sentence(found: Verdict | None, maps: MapComparison | None = None) -> str:
-    """Say in plain words whether the refinement helped, by how much, and which tomograms got worse."""
-    parts = [_on_pairs(found)] if found is not None else ["Whether the refinement helped was not tested."]
+def sentence(verdict: Verdict | None, maps: MapComparison | None = None) -> str:
+    """Return in plain words whether the refinement helped, by how much, and which tomograms became worse."""
+    parts = [_on_pairs(verdict)] if verdict is not None else ["Whether the refinement helped was not tested."]
     if maps is not None:
         before, after = maps.resolution_before_angstrom[0.143], maps.resolution_after_angstrom[0.143]
         parts.append(f"Half maps reach {after:.2f} Å (FSC 0.143) after it, {before:.2f} Å before.")
     return " ".join(parts)
 
 
-def _on_pairs(found: Verdict) -> str:
+def _on_pairs(verdict: Verdict) -> str:
     figure = (
-        f"held-out particle images {_gained(found.gain_per_pair)} {abs(found.gain_per_pair):.3g} ± "
-        f"{found.standard_error_per_pair:.2g} in log-likelihood each ({_chance_words(found)}), and agree "
-        f"with the other half's map to {100 * found.agreement_after:.0f} % instead of "
-        f"{100 * found.agreement_before:.0f} %"
+        f"the log-likelihood per held-out particle image {_changed(verdict.gain_per_pair)} by "
+        f"{abs(verdict.gain_per_pair):.3g} ± {verdict.standard_error_per_pair:.2g} "
+        f"({_chance_words(verdict)}), and the agreement with the other half's map changed from "
+        f"{100 * verdict.agreement_before:.0f} % to {100 * verdict.agreement_after:.0f} %"
     )
-    if not found.judged:
+    if not verdict.judged:
         head = (
-            f"Whether the refinement helped cannot be judged: {'; '.join(causes(found.doubts))}. "
+            f"Whether the refinement helped cannot be judged: {'; '.join(causes(verdict.doubts))}. "
             f"({figure[0].upper()}{figure[1:]}.)"
         )
-    elif found.settled:
+    elif verdict.settled:
         head = (
-            f"Nothing is left to gain: particle images moved by {found.moved_angstrom:.2g} Å, and where they "
-            f"are has a standard error of {found.error_angstrom:.2g} Å. ({figure[0].upper()}{figure[1:]}.)"
+            f"Nothing is left to gain: particle images moved by {verdict.moved_angstrom:.2g} Å, and where they "
+            f"are has a standard error of {verdict.error_angstrom:.2g} Å. ({figure[0].upper()}{figure[1:]}.)"
         )
-    elif found.helped:
+    elif verdict.helped:
         head = f"The refinement helped: {figure}."
-    elif found.harmed:
+    elif verdict.harmed:
         head = (
             f"The refinement did not help, and may have done harm: {figure}. (An input that was itself "
             "fitted to these images looks better than it is.)"
         )
     else:
         head = f"There is no evidence that the refinement helped: {figure}."
-    if found.tomograms == 1:
+    if verdict.tomograms == 1:
         return head
-    tail = f"{len(found.better)} of {found.tomograms} tomograms got better beyond doubt"
-    tail += f", {len(found.undecided)} undecided" if found.undecided else ""
-    return f"{head} {tail}, {_worse(found.worse)}."
+    tail = f"{len(verdict.better)} of {verdict.tomograms} tomograms improved significantly"
+    tail += f", {len(verdict.undecided)} undecided" if verdict.undecided else ""
+    return f"{head} {tail}, {_worse(verdict.worse)}."
 
 
-def _gained(gain: float) -> str:
-    return "gained" if gain >= 0 else "lost"
+def _changed(gain: float) -> str:
+    return "rose" if gain >= 0 else "fell"
 
 
-def _chance_words(found: Verdict) -> str:
-    chance = found.probability if found.gain_per_pair >= 0 else 1 - found.probability
+def _chance_words(verdict: Verdict) -> str:
+    chance = verdict.probability if verdict.gain_per_pair >= 0 else 1 - verdict.probability
     return "p < 1e-6" if chance < 1e-6 else f"p = {chance:.2g}"
 
 
 def _worse(names: tuple[str, ...]) -> str:
     if not names:
-        return "none got worse"
+        return "none became worse"
     shown = ", ".join(names[:NAMED])
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} got worse: {shown}{rest}"
+    return f"{len(names)} became worse: {shown}{rest}"
 
 
 def _chance(gain: float, standard_error: float, freedom: float) -> float:
     if standard_error == 0:
         return 0.5 if gain == 0 else float(gain < 0)
-    return float(stdtr(freedom, -gain / standard_error))  # above t lies as much as below −t
+    return float(stdtr(freedom, -gain / standard_error))  # the tails above t and below −t are equal
 
 
 def _discoveries(probabilities: Float[Array, "N"], rate: float) -> Array:
-    """Benjamini–Hochberg: which hypotheses are rejected."""
+    """Return the hypotheses that are rejected by Benjamini and Hochberg's procedure."""
     order = np.argsort(probabilities)
     limits = rate * np.arange(1, len(order) + 1) / len(order)
     below = np.flatnonzero(probabilities[order] <= limits)
