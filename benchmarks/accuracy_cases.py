@@ -99,7 +99,7 @@ def static_case(seed: int, snrs: tuple[float, ...] = PAIR_SNRS) -> Case:
 
 
 def faint_case(seed: int) -> Case:
-    """As the static ones, with signals below what the criterion is asked for."""
+    """Like the static ones, with signals below the range of the criterion."""
     return static_case(seed, FAINT_PAIR_SNRS)
 
 

@@ -20,7 +20,7 @@ CROWDED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class InputErrors:
-    """What is wrong with the input: independent errors, and rotations that all projections share."""
+    """Errors of the input: independent errors, and rotations that all projections share."""
 
     name: str
     angle_degrees: float

@@ -35,7 +35,7 @@ H100_BYTES_PER_SECOND = 3.35e12
 """Device memory of an H100 SXM, by its data sheet."""
 
 PCIE_BYTES_PER_SECOND = 55e9
-"""What PCIe 5.0 × 16 carries one way, of 64e9 by its specification."""
+"""Measured rate of PCIe 5.0 × 16 in one direction, of 64e9 by its specification."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What each step of the correlation takes on a CUDA device, and what the host does meanwhile."""
+"""Time of each step of the correlation on a CUDA device, and of the host meanwhile."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def correlation_steps(
     timed = CudaCorrelator(arrays)
 
     @contextmanager
-    def lend(device: str, pool: object) -> Iterator[CudaCorrelator]:
+    def acquire(device: str, pool: object) -> Iterator[CudaCorrelator]:
         with timed.active():
             yield timed
 
@@ -137,7 +137,7 @@ def correlation_steps(
         run = partial(
             correlate.correlation_windows, series, particles, references, settings, pool, SilentProgress()
         )
-        patches.enter_context(mock.patch.object(correlate, "acquire_correlator", lend))
+        patches.enter_context(mock.patch.object(correlate, "acquire_correlator", acquire))
         run()
         arrays.events.clear()
         arrays.host.clear()

@@ -93,7 +93,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class ChildRun:
-    """What one command took."""
+    """Time and memory of one command."""
 
     seconds: float
     cpu_seconds: float

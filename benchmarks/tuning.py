@@ -100,7 +100,7 @@ def simulation(case: Case) -> SimulationSettings:
 
 
 def measure(case: Case) -> Record:
-    """Tune as the command does, nothing of the truth known; once more with true kernel and distance."""
+    """Tune as the command does, without the truth; then again with the true kernel and distance."""
     settings = AlignSettings(
         inputs=InputPaths(optimisation_set=Path("simulated.star")),
         windows=WindowSettings(box_px=BOX_PX, range_px=RANGE_PX),

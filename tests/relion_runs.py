@@ -1,4 +1,4 @@
-"""What RELION made of the reference data sets, and its faults, imitated.
+"""RELION's results on the reference data sets, and imitations of its faults.
 
 See docs/dev/conventions.md, Correlation windows.
 

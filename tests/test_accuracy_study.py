@@ -1,4 +1,4 @@
-"""The accuracy study: what its cases cover, that it goes on where it stopped, and its criteria in small."""
+"""The accuracy study: its cases, that it resumes where it stopped, and its criteria on small cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes is read by the next one: trajectories, warps, and all that depends on them."""
+"""The output of a run is read by the next run: trajectories, warps, and all that depends on them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ slurm_directive: ["--account=lab"]
 
 
 def values(**given: Any) -> dict[str, Any]:
-    """What the parser yields."""
+    """The values from the parser."""
     lists = {"slurm_directive": (), "slurm_prologue": ()}
     return {
         **dict.fromkeys(PROFILE_KEYS),

@@ -38,7 +38,7 @@ CHANGED_PX = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run said, did and left."""
+    """Messages, exit status and files of a run."""
 
     status: int
     out: str
@@ -61,7 +61,7 @@ class Outcome:
         return found
 
     def text(self) -> str:
-        """What the screen showed, without folders and times, which differ from run to run."""
+        """The messages without folders and times, which differ between runs."""
         return re.sub(r"\d+\.\d+( s)?|run\d+", "", self.out)
 
 
@@ -235,7 +235,7 @@ def shift_only(options: str, beside: str) -> Check:
 
 
 def hold_out(bench: Bench) -> None:
-    """What the pairs that were held out say is shown; the final fit uses them all."""
+    """The evidence of held-out pairs is shown; the final fit uses all pairs."""
     found, without = bench("--hold_out 0.2"), bench()
     assert "held out" in found.out and "held out" not in without.out
     assert "was not tested" in without.out and "was not tested" not in found.out
@@ -342,7 +342,7 @@ def device(bench: Bench) -> None:
 
 
 def workers_of(options: str) -> Any:
-    """What a command line starts its workers from."""
+    """The cluster from which a command line starts its workers."""
     words = shlex.split(f"--i set.star --b 48 --o out {options}")
     settings = settings_from(COMMAND.make_context("align", words).params)
     found = settings.run.cluster

@@ -40,7 +40,7 @@ def points(project: Path) -> np.ndarray:
 
 
 def refined(project: Path, **changes: Any) -> Path:
-    """Write the project's sets once more, TS_01 changed; returns the new optimisation set."""
+    """Write the project's sets again, with TS_01 changed; returns the new optimisation set."""
     dataset = open_dataset(Path("optimisation_set.star"))
     series, particles = dataset.load("TS_01")
     fields: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What the README tells a user to type is what the program takes."""
+"""The commands in the README are accepted by the program."""
 
 from __future__ import annotations
 

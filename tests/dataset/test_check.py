@@ -93,7 +93,7 @@ def deformation_columns(model: str, cell: str, grid: str = "3") -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """What somebody did to the project, and what the sentence must say."""
+    """Damage to the project, and parts that the message must have."""
 
     change: Callable[[], object]
     says: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What only geometry is computed with needs no optics, exposures or half sets: exports and evaluations."""
+"""Exports and evaluations use the geometry only, and need no optics, exposures or half sets."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def all_dark(name: str) -> None:
 
 @dataclass(frozen=True)
 class Damage:
-    """What happened to a tomogram, which of its images that costs, and what is said."""
+    """Damage to a tomogram, the images that are left out for it, and parts of the messages."""
 
     change: Callable[[str], None]
     lost: tuple[int, ...] = ()

@@ -43,7 +43,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def outcome(start: str) -> str:
-    """What becomes of a project: it passes, or is refused in one sentence."""
+    """Return the outcome for a project: it passes, or is refused in one sentence."""
     try:
         check_project(
             Project.of(open_dataset(Path(start), trajectories=Path("relion/motion/motion.star")), 48)

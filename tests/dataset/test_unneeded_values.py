@@ -1,4 +1,4 @@
-"""What is not computed with need not be there, and where a second source disagrees the first one counts."""
+"""Values that are not used may be missing, and where a second source disagrees the first is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands and Python that stand in the pages."""
+"""Commands and Python code in the pages."""
 
 from __future__ import annotations
 

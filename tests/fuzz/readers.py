@@ -1,4 +1,4 @@
-"""What the readers must survive: any bytes at all, and bytes that begin well."""
+"""Inputs that the readers must survive: any bytes, and bytes with a valid beginning."""
 
 from __future__ import annotations
 

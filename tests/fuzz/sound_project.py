@@ -173,7 +173,7 @@ class SoundProject:
         return "accepted"
 
     def _survive_copy(self, path: Path) -> None:
-        """What a STAR file holds is still there when it was written and read again."""
+        """The content of a STAR file is the same after it was written and read again."""
         try:
             read = read_star(path)
         except InputError as problem:

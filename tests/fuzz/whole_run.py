@@ -170,5 +170,5 @@ def _changed(name: str, content: bytes, changes: list[Change]) -> bytes:
 
 
 def _keeps_checksum(changes: list[Change]) -> bool:
-    """Whether a result is changed by somebody who corrects its checksum, too."""
+    """Whether a result is changed together with its checksum."""
     return sum(more for _, _, _, more in changes) % 2 == 1

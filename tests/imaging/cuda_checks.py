@@ -1,4 +1,4 @@
-"""What the CUDA path must do, on whatever stands for the device.
+"""Checks of the CUDA path, on a device or a simulator of it.
 
 Run as a program under NUMBA_ENABLE_CUDASIM=1, it checks the path in numba's simulator, with numpy in CuPy's
 place; `test_cuda` does that, and runs the same checks on a real device where there is one.
@@ -211,7 +211,7 @@ def check_references_stay(arrays: NumpyArrays) -> None:
 
 
 def check_smallest_kernel(arrays: DeviceArrays) -> None:
-    """What is tried before a device is used runs there."""
+    """The trial before a device is used runs there."""
     with mock.patch.object(devices, "CupyArrays", lambda index: arrays):
         devices.try_kernel()
 

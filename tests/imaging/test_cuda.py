@@ -141,7 +141,7 @@ def test_a_command_that_asks_for_cuda_in_vain_ends_before_anything_is_read(
 
 
 def test_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cuda_obstacle", lambda: pytest.fail("nobody asked for CUDA"))
+    monkeypatch.setattr(devices, "cuda_obstacle", lambda: pytest.fail("CUDA was not requested"))
     assert cuda_devices("cpu") == ()
 
 

@@ -47,7 +47,7 @@ def test_box_anywhere_inside_across_and_beyond_the_edges(x: float, y: float, box
 
 @pytest.mark.parametrize("box", [2, 4, 6, 8, 10, 12, 14, 20, 22, 26, 30, 54, 60, 98, 120, 130, 142, 154, 200])
 def test_every_even_length_whatever_its_factors(box: int) -> None:
-    """Some with more than 64 lanes, which are done in strips; only the frequencies asked for."""
+    """Some with more than 64 lanes, which are done in strips; only the requested frequencies."""
     assert np.prod(factors(box)) == box
     image = np.random.default_rng(box).normal(size=(220, 230)).astype(np.float32)
     used = max(1, box // 3)

@@ -1,4 +1,4 @@
-"""What rounding must not depend on: where arrays lie in memory."""
+"""Rounding does not depend on the position of arrays in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold for windows of any image: translation, sub-pixel anchors, threads, chunks."""
+"""Properties of windows of any image: translation, sub-pixel anchors, threads, chunks."""
 
 from __future__ import annotations
 

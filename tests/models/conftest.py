@@ -1,4 +1,4 @@
-"""What RELION made of the reference projects, read without the package's own readers."""
+"""RELION's results on the reference projects, read without the package's own readers."""
 
 from __future__ import annotations
 

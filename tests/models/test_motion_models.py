@@ -268,7 +268,7 @@ SUM_OF_SQUARES = {
     ("motion_max_ed4", "TS_01"): 2.711,
     ("motion_max_ed4", "TS_02"): 2.786,
 }
-"""What RELION's objective at its solution holds beyond the windows' part: its prior, Σc²."""
+"""Part of RELION's objective at its solution beside the windows': its prior, Σc²."""
 
 
 @pytest.mark.parametrize(("run", "tomogram"), SUM_OF_SQUARES)

@@ -1,4 +1,4 @@
-"""What is kept of a fit for reports agrees with the fit itself."""
+"""The record of a fit for reports agrees with the fit itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What evidence comes to: chances, lists of tomograms, and the sentence."""
+"""The verdict on evidence: probabilities, lists of tomograms, and the sentence."""
 
 from __future__ import annotations
 

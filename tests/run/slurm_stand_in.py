@@ -86,11 +86,11 @@ class SlurmStandIn:
         return sorted(path.read_text().split()) if path.exists() else []
 
     def being_taken(self) -> int:
-        """How many jobs are asked for, or taken."""
+        """Number of jobs that are submitted or accepted."""
         return len(list(self._jobs.glob("*.script")))
 
     def all_ended(self, seconds: float = 20.0) -> bool:
-        """Whether the processes of all jobs that are asked for begin, and end, within a time."""
+        """Whether the processes of all submitted jobs begin, and end, within a time."""
         end = time.monotonic() + seconds
         while len(self._groups()) < self.being_taken() or any(map(_lives, self._groups())):
             if time.monotonic() > end:

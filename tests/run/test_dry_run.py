@@ -46,7 +46,7 @@ def two_faults() -> None:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the user asks for, after what was done to the project, and what the sentence says."""
+    """The user's options, the damage to the project, and parts of the message."""
 
     says: str
     options: str = ""

@@ -1,4 +1,4 @@
-"""Internal errors: one sentence for the user, the details in a file for those who mend them."""
+"""Internal errors: one sentence for the user, and a file of details for those who fix them."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class FakeProject:
 
     def tomogram(self, name: str) -> Any:
         if name.startswith("unreadable"):
-            raise InputError(f"{name}.star: row 3 is bad, mend it")
+            raise InputError(f"{name}.star: row 3 is bad, correct it")
         self.loaded.append(name)
         series = make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name)
         return Tomogram(series=series, species=())
@@ -130,7 +130,7 @@ def test_a_failing_tomogram_does_not_stop_the_others(case: str, tmp_path: Path) 
 def test_a_tomogram_that_cannot_be_loaded_counts_as_failed() -> None:
     report = refine(FakeProject(["TS_01", "unreadable"]), SETTINGS, stages(), SilentReporter())
     assert list(report.results) == ["TS_01"]
-    assert report.failures == {"unreadable": "unreadable.star: row 3 is bad, mend it"}
+    assert report.failures == {"unreadable": "unreadable.star: row 3 is bad, correct it"}
 
 
 def test_when_all_fail_the_run_fails() -> None:

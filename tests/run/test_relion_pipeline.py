@@ -147,7 +147,7 @@ def test_the_shim_replaces_only_its_own(project: Path, capsys: pytest.CaptureFix
     ours = foreign.read_text()
     for text in (
         "the real one",
-        f"{ours}echo and more\n",  # ours, to which somebody has added
+        f"{ours}echo and more\n",  # ours, with an added line
         ours.replace("exec", "module load relion\nexec"),
         f"#!/bin/bash\n# beside it lies what was\n{MARK}\nrelion_tomo_align_real $@\n",
         ours.replace("\n", "\r\n"),

@@ -1,4 +1,4 @@
-"""What a stored result holds is what its classes declare, whoever wrote the file."""
+"""Stored results match the declarations of their classes; other files are refused."""
 
 from __future__ import annotations
 

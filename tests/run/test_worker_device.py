@@ -1,4 +1,4 @@
-"""Workers of one machine share out its devices, whoever comes and goes; no device is needed to see that."""
+"""Workers of one machine share its devices while workers come and go; the tests need no device."""
 
 from __future__ import annotations
 

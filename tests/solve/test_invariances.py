@@ -1,4 +1,4 @@
-"""What the images cannot tell apart changes nothing in the objective (docs/dev/conventions.md, Objective)."""
+"""Changes that no image shows leave the objective unchanged (docs/dev/conventions.md, Objective)."""
 
 from __future__ import annotations
 

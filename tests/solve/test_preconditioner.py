@@ -110,7 +110,7 @@ def test_motion_and_warps_need_few_more_steps_than_the_static_problem(more: dict
 @pytest.mark.parametrize("per_frame", [False, True])
 @pytest.mark.parametrize("model", ["linear", "Fourier", "spline"])
 def test_beside_constant_parameters_a_warp_is_solved_exactly(model: str, per_frame: bool) -> None:
-    """What is not free cannot do what the warp does: nothing of its curvature is left to others."""
+    """Parameters that are not free cannot replace the warp: none of its curvature is left to others."""
     rng = np.random.default_rng(6)
     fit = FitSettings(const_positions=True, const_angles=True, const_shifts=True)
     asked = DeformationSettings(model=model, regulariser=0.1, per_frame=per_frame)

@@ -105,7 +105,7 @@ def test_displacements_up_to_the_range_are_found_as_if_started_at_the_truth(seed
 
 
 def test_a_derivative_alone_does_not_get_there() -> None:
-    """What the search is for: without it the same windows end in a worse optimum."""
+    """Without the search, the same windows end in a worse optimum."""
     case = planted(0, 0.9 * RANGE)
     zero = np.zeros(case.problem.layout.size)
     options = RefineOptions(robust_start=False)

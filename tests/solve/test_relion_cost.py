@@ -26,7 +26,7 @@ from tomopolish.solve.surface import DisplacementSurface
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's command line asked for."""
+    """Options of a run's command line."""
 
     motion: MotionSettings | None = None
     deformation: DeformationSettings | None = None

@@ -1,4 +1,4 @@
-"""How far a warp may go, where nobody says it: estimated from the images, not without limit."""
+"""The spread of a warp that the user does not choose: estimated from the images, and limited."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class AlignmentRun(Result):
     optimisation_sets
         Species → its refined optimisation set.
     maps
-        Species → comparison of half maps before and after, where `evaluate` asked for it.
+        Species → comparison of half maps before and after; empty without `evaluate`.
     report_path
         ``report.html``, where there is one.
     """
@@ -183,7 +183,7 @@ class AlignmentRun(Result):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AlignmentPlan(Result):
-    """What a refinement would do and need; all inputs have been checked.
+    """Plan and needs of a refinement whose inputs have been checked.
 
     Attributes
     ----------

@@ -55,7 +55,7 @@ def tube_mesh(
 
 
 def write_trajectory_mesh(path: Path, lines: Trails) -> None:
-    """Write particles' trajectories, px, as a binary PLY file; raises RunError when that is impossible."""
+    """Write particles' trajectories, px, as a binary PLY file; raises RunError when it cannot be written."""
     vertices, triangles = tube_mesh(lines.points, lines.radius(MIN_RADIUS_PX))
     colours = lines.colours
     by_vertex = np.concatenate([colours[:1], np.repeat(colours, SIDES, axis=0), colours[-1:]])

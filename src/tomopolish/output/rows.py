@@ -136,7 +136,7 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
     record = result.record
     if record is None:
         return
-    given = record.given
+    source = record.given
     refined = np.concatenate([a.positions_px for a in result.alignments])
     errors = np.concatenate(
         [
@@ -145,10 +145,10 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
         ]
     )
     owner = [s for s, a in zip(species, result.alignments, strict=True) for _ in a.rows]
-    moved = (refined - given.positions_px) * given.pixel_size_angstrom
+    moved = (refined - source.positions_px) * source.pixel_size_angstrom
     agreement, remarks = _particle_agreement(record), _remarks(particle_marks(result))
     probability = particle_probabilities(result)
-    for number, particle in enumerate(given.particle_names):
+    for number, particle in enumerate(source.particle_names):
         yield {
             "tomogram": name,
             "species": owner[number],

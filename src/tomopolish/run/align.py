@@ -54,7 +54,7 @@ class AlignOutcome:
     sets
         Refined optimisation sets, one for each species; none after a dry run.
     maps
-        Structure → comparison of half maps, where that was asked for.
+        Structure → comparison of half maps; empty unless it was requested.
     page
         The report, where there is one.
     """

@@ -203,7 +203,7 @@ def evaluate_dataset(
 ) -> Evaluation:
     """Evaluate every tomogram of a data set that is part of the truth.
 
-    `left_out` names tilt images that took no part, in addition to those that the data set cannot use.
+    `left_out` names tilt images that were left out, in addition to those that the data set cannot use.
 
     `before` is the input data set; without it, the input in the truth is used, if there is one. Raises
     InputError when no tomogram is known, or none can be loaded.

@@ -36,7 +36,7 @@ class Geometry:
     particles
         Index of each particle in the truth.
     left_out
-        Indices of tilt images that took no part and are not evaluated.
+        Indices of tilt images that were left out and are not evaluated.
     """
 
     projections_px: Float[Array, "F 4 4"]

@@ -1,4 +1,4 @@
-"""What dirt adds to a tilt image: hot pixels, a smooth background, a bar that covers a part of it."""
+"""Dirt in a tilt image: hot pixels, a smooth background, a bar that covers a part of it."""
 
 from __future__ import annotations
 

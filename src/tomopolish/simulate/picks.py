@@ -1,4 +1,4 @@
-"""The particles that the files of a simulation state: true ones, wrong ones, and true ones once more."""
+"""The particles in the files of a simulation: true ones, wrong ones, and duplicates of true ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of tomograms that nobody refined: all that a report can show, without any computation."""
+"""Made results of tomograms with all that a report can show, without any computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report shows is what the result holds."""
+"""The content of a report is that of the result."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ScoresFile:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadScores:
-    """What a file of scores says of a set.
+    """Content of a file of scores on a set.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Certificates, without which nobody can connect to a run's scheduler and workers.
+"""Certificates, which processes need to connect to a run's scheduler and workers.
 
 Dask executes what it is sent, so that an open port of a scheduler or worker lets any user of the machine
 run code as the user who started it. With TLS, both ends of each connection must have a certificate.

@@ -82,7 +82,7 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
     @property
     def has_unknown_jobs(self) -> bool:
-        """Whether Slurm has been asked for jobs whose numbers it has not said."""
+        """Return whether jobs have been submitted to Slurm whose numbers are not known yet."""
         return any(job.job_id is None for job in list(self.workers.values()))
 
     def lost(self) -> str | None:

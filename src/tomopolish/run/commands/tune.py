@@ -78,7 +78,7 @@ class TuneSettings:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TuneOutcome:
-    """What a tuning run yields.
+    """Result of a tuning run.
 
     Attributes
     ----------
