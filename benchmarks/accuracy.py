@@ -2,8 +2,9 @@
 
 ``python benchmarks/accuracy.py run STUDY … --o FOLDER`` measures; every finished seed is a line of
 ``FOLDER/STUDY.jsonl``, and seeds that are there already are not measured again, so that an interrupted run
-resumes where it stopped. ``python benchmarks/accuracy.py table FOLDER`` prints what they say as Markdown;
-``--into docs/accuracy.md`` puts it there, in place of the tables between the page's two marks.
+resumes where it stopped. ``python benchmarks/accuracy.py table FOLDER`` prints the tables as Markdown;
+``--into docs/accuracy.md --seeds_into docs/dev/lab-notes/accuracy.md`` puts summaries, and tables seed by
+seed, between the marks of these pages.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ def _rms(vectors: Array) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Quantity that is measured, and number of seeds."""
+    """What is measured over how many seeds."""
 
     case: Callable[[int], Any]
     measure: Callable[[Any], Record]
@@ -277,7 +278,7 @@ def read_records(path: Path) -> dict[int, Record]:
 def run_study(
     name: str, folder: Path, seeds: Sequence[int], say: Callable[[str], None] = print
 ) -> dict[int, Record]:
-    """Measure the seeds that have no line yet; returns the requested ones."""
+    """Measure the seeds that have no line yet; returns those asked for."""
     folder.mkdir(parents=True, exist_ok=True)
     path, study = folder / f"{name}.jsonl", STUDIES[name]
     done = read_records(path)
