@@ -85,7 +85,6 @@ class FitOptions(TypedDict, total=False):
     shift_only_by_particles: bool
     reference_scale: float | None
     held_out_fraction: float | None
-    outliers: bool
     max_iterations: int | None
     outliers: bool
 
