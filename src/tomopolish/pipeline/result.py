@@ -28,7 +28,7 @@ Array = np.ndarray
 
 RELION_BORDER = 3
 NEAR_EDGE = 0.9
-MANY_AT_EDGE = 0.01
+MANY_AT_EDGE = 0.05
 """Share of pairs that moved by more than `NEAR_EDGE` of the range, from which on a warning is given."""
 
 

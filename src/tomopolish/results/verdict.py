@@ -170,8 +170,9 @@ def _on_pairs(verdict: Verdict) -> str:
         )
     elif verdict.settled:
         head = (
-            f"Nothing is left to gain: particle images moved by {verdict.moved_angstrom:.2g} Å, and where they "
-            f"are has a standard error of {verdict.error_angstrom:.2g} Å. ({figure[0].upper()}{figure[1:]}.)"
+            f"Nothing is left to gain: particle images moved by {verdict.moved_angstrom:.2g} Å, less than or "
+            f"about the standard error of their positions, {verdict.error_angstrom:.2g} Å. "
+            f"({figure[0].upper()}{figure[1:]}.)"
         )
     elif verdict.helped:
         head = f"The refinement helped: {figure}."
