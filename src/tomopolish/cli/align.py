@@ -232,8 +232,8 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             const_shifts=values["const_s"],
             shift_only=values["shift_only"],
             shift_only_by_particles=values["shift_only_by_particles"],
-            reference_scale=_reference_scale(values["ref_scale"]),
-            held_out_fraction=_fraction(values["hold_out"]),
+            reference_scale=_unless_auto(values, "ref_scale", "is no factor: give auto, or a number above 0"),
+            held_out_fraction=_unless_auto(values, "hold_out", "is no share: give auto, or 0 (none) to 0.5"),
             max_iterations=values["it"] or None,
             outliers=not values["no_outliers"],
         ),
@@ -309,24 +309,15 @@ def _deformation_settings(values: Mapping[str, Any]) -> DeformationSettings:
     )
 
 
-def _reference_scale(text: str) -> float | None:
-    """Return the value of --ref_scale; None for auto."""
+def _unless_auto(values: Mapping[str, Any], option: str, problem: str) -> float | None:
+    """Return the number that an option states; None for auto."""
+    text = values[option]
     if text == "auto":
         return None
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--ref_scale {text} is no factor: give auto, or a number above 0") from None
-
-
-def _fraction(text: str) -> float | None:
-    """Return the value of --hold_out; None for auto."""
-    if text == "auto":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--hold_out {text} is no share: give auto, or 0 (none) to 0.5") from None
+        raise InputError(f"--{option} {text} {problem}") from None
 
 
 def _unless_negative(value: Any) -> Any:

@@ -8,17 +8,15 @@ from typing import Any
 import click
 
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
-from tomopolish.cli.relion_version import relion_version_option, version_from
+from tomopolish.cli.relion_version import relion_version_option
+from tomopolish.cli.sets import add_sets, open_sets
 
 FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax")
 
 
 def _sections() -> list[Section]:
     source = Section("Input")
-    source.value("--i", "STAR", "Optimisation set.", type=FILE)
-    source.value("--p", "STAR", "Particle set; overrides that of --i.", type=FILE)
-    source.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
-    source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
+    add_sets(source)
     relion_version_option(source)
     output = Section("Output")
     output.value(
@@ -46,7 +44,6 @@ def _sections() -> list[Section]:
 
 
 def _export(**values: Any) -> int:
-    from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.export import ExportSettings, export_dataset, export_table
     from tomopolish.run.reporter import reporter_for
 
@@ -57,13 +54,7 @@ def _export(**values: Any) -> int:
         magnification=values["magnify"],
         overwrite=values["overwrite"],
     )
-    dataset = open_dataset(
-        values["i"],
-        particles=values["p"],
-        tomograms=values["t"],
-        trajectories=values["mot"],
-        relion_version=version_from(values["relion_version"]),
-    )
+    dataset = open_sets(values)
     reporter = reporter_for(sys.stdout)
     export = export_dataset(dataset, settings, reporter, invocation())
     reporter.show(export_table(export))

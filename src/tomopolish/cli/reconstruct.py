@@ -8,16 +8,14 @@ from typing import Any
 import click
 
 from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
-from tomopolish.cli.relion_version import relion_version_option, version_from
+from tomopolish.cli.relion_version import relion_version_option
+from tomopolish.cli.sets import add_sets, open_sets
 from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 
 
 def _sections() -> list[Section]:
     source = Section("Input")
-    source.value("--i", "STAR", "Optimisation set.", type=FILE)
-    source.value("--p", "STAR", "Particle set; overrides that of --i.", type=FILE)
-    source.value("--t", "STAR", "Tomogram set; overrides that of --i.", type=FILE)
-    source.value("--mot", "STAR", "Trajectory set; overrides that of --i.", type=FILE)
+    add_sets(source)
     source.value("--mask", "MRC", "Mask of the FSC; overrides that of --i.", type=FILE)
     relion_version_option(source)
     add_tilt_options(source)
@@ -39,7 +37,6 @@ def _sections() -> list[Section]:
 
 
 def _reconstruct(**values: Any) -> int:
-    from tomopolish.dataset.project import open_dataset
     from tomopolish.run.commands.reconstruct import (
         ReconstructSettings,
         reconstruct_dataset,
@@ -55,15 +52,7 @@ def _reconstruct(**values: Any) -> int:
         threads=values["j"],
         overwrite=values["overwrite"],
     )
-    dataset = open_dataset(
-        values["i"],
-        particles=values["p"],
-        tomograms=values["t"],
-        trajectories=values["mot"],
-        mask=values["mask"],
-        relion_version=version_from(values["relion_version"]),
-        selection=tilt_selection(values),
-    )
+    dataset = open_sets(values, mask=values["mask"], selection=tilt_selection(values))
     maps = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
     pixel_size = dataset.pixel_size_angstrom
     click.echo(resolution_sentence(maps.fsc, pixel_size, settings.output_folder, maps.failures))
