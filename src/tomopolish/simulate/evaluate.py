@@ -286,7 +286,8 @@ def evaluate_project(
     evaluation = evaluate_dataset(truths, after, stated, read_left_out(folder / UNCERTAINTY))
     if not (folder / SCORES).is_file():
         return evaluation
-    return replace(evaluation, flags=flag_quality(truths, read_scores(folder / SCORES)))
+    evaluated = {t.tomogram: truths[t.tomogram] for t in evaluation.tomograms}
+    return replace(evaluation, flags=flag_quality(evaluated, read_scores(folder / SCORES)))
 
 
 def _open_from(folders: Sequence[Path], open_in: Callable[[Path], Dataset]) -> Dataset:
