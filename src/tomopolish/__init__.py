@@ -14,6 +14,7 @@ from tomopolish.api import (
     KeywordError,
     ReconstructionRun,
     ReportRun,
+    SelectionRun,
     SimulationRun,
     TuningRun,
     align,
@@ -23,6 +24,7 @@ from tomopolish.api import (
     plan,
     reconstruct,
     report,
+    select,
     simulate,
     tune,
 )
@@ -62,6 +64,7 @@ __all__ = [
     "ReconstructionRun",
     "ReportRun",
     "RunError",
+    "SelectionRun",
     "SimulationRun",
     "SlurmSettings",
     "SpecimenSettings",
@@ -76,6 +79,7 @@ __all__ = [
     "plan",
     "reconstruct",
     "report",
+    "select",
     "simulate",
     "tune",
 ]

@@ -34,6 +34,7 @@ from tomopolish import (
     plan,
     reconstruct,
     report,
+    select,
     simulate,
     tune,
 )
@@ -276,7 +277,7 @@ def test_keywords_are_the_fields_of_the_settings(options: Any, settings: Any, el
         assert stated == set(options.__optional_keys__)
 
 
-@pytest.mark.parametrize("name", ["align", "tune", "reconstruct", "evaluate", "export", "simulate"])
+@pytest.mark.parametrize("name", ["align", "tune", "select", "reconstruct", "evaluate", "export", "simulate"])
 def test_every_option_has_its_argument(name: str) -> None:
     """A sentence about any option can be said of Python's argument."""
     assert isinstance(COMMANDS, click.Group)
@@ -292,7 +293,7 @@ def test_every_option_has_its_argument(name: str) -> None:
 
 def test_arguments_are_those_of_functions_and_settings() -> None:
     known: set[str] = set()
-    for function in (align, load, plan, reconstruct, tune, evaluate, simulate, export):
+    for function in (align, load, plan, reconstruct, tune, select, evaluate, simulate, export):
         known |= {function.__name__, *inspect.signature(function).parameters}
     for options in (keywords.AlignOptions, keywords.PartOptions, keywords.TuneOptions):
         known |= set(options.__optional_keys__)

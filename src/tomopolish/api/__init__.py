@@ -17,6 +17,7 @@ from tomopolish.api.exporting import ExportRun, ReportRun, export, report
 from tomopolish.api.keywords import KeywordError
 from tomopolish.api.projects import load
 from tomopolish.api.reconstruction import ReconstructionRun, reconstruct
+from tomopolish.api.selection import SelectionRun, select
 from tomopolish.api.simulation import SimulationRun, simulate
 from tomopolish.api.tuning import TuningRun, tune
 
@@ -28,6 +29,7 @@ __all__ = [
     "KeywordError",
     "ReconstructionRun",
     "ReportRun",
+    "SelectionRun",
     "SimulationRun",
     "TuningRun",
     "align",
@@ -37,6 +39,7 @@ __all__ = [
     "plan",
     "reconstruct",
     "report",
+    "select",
     "simulate",
     "tune",
 ]

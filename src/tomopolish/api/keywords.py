@@ -127,6 +127,12 @@ class ReconstructOptions(TiltOptions, total=False):
     overwrite: bool
 
 
+class SelectOptions(TypedDict, total=False):
+    """Keywords of `select`."""
+
+    overwrite: bool
+
+
 def public(options: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function public: its keywords are checked, and its errors name arguments.
 

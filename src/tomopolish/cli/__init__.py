@@ -25,6 +25,7 @@ from tomopolish.version import __version__
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
     "tune": "Determine the motion prior of a project.",
+    "select": "Leave out bad particles and tilt images of a result.",
     "simulate": "Write a complete simulated project with a known truth.",
     "report": "Write the report of an output folder again.",
     "evaluate": "Compare a result with the truth of a simulation.",

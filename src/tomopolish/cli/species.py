@@ -9,10 +9,9 @@ from typing import Any
 
 from tomopolish.cli.yaml_files import read_yaml
 from tomopolish.errors import InputError
-from tomopolish.settings.inputs import SpeciesPaths
+from tomopolish.settings.inputs import SpeciesPaths, species_name
 
 YAML = (".yaml", ".yml")
-_STEM = "optimisation_set"
 _KEYS = ("name", "optimisation_set", "box")
 
 
@@ -39,13 +38,6 @@ def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[Speci
         SpeciesPaths(name=species_name(path), optimisation_set=path, box_px=box)
         for path, box in zip(inputs, boxes, strict=True)
     )
-
-
-def species_name(path: Path) -> str:
-    """Return a name for a species: its optimisation set's, or the folder's if the file has the usual name."""
-    if path.stem == _STEM:
-        return path.absolute().parent.name
-    return path.stem.removesuffix(f"_{_STEM}")
 
 
 def _from_yaml(path: Path, boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 
@@ -189,6 +190,14 @@ class StarTable:
                 raise ValueError(f"{self.place}: {label} has {len(cells)} cells for {len(self)} rows")
             columns[self.spelling(label)] = cells if isinstance(cells, Cells) else list(cells)
         return replace(self, columns=columns)
+
+    def with_rows(self, remains: Bool[Array, "rows"]) -> StarTable:
+        """Return a copy with some of the rows; their cells are unchanged."""
+        chosen = remains.tolist()
+        return replace(
+            self,
+            columns={label: Cells.of(compress(cells, chosen)) for label, cells in self.columns.items()},
+        )
 
     def _bad(self, label: str, row: int, wanted: str) -> InputError:
         cell = self.strings(label)[row]

@@ -14,10 +14,18 @@ from tomopolish.settings.wording import as_called
 
 _RESERVED = ("temp", "tilt_series", "trajectories")
 """Folders of the output that belong to no species, so that their names are reserved."""
+_STEM = "optimisation_set"
 
 
 def _listing(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def species_name(path: Path) -> str:
+    """Return a name for a species: its optimisation set's, or the folder's if the file has the usual name."""
+    if path.stem == _STEM:
+        return path.absolute().parent.name
+    return path.stem.removesuffix(f"_{_STEM}")
 
 
 def refuse_version(version: int | None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from tomopolish.dataset.model import Alignment, TiltSeries
 from tomopolish.dataset.scores import ItemScores
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
+from tomopolish.dataset.star_table import is_unset
 from tomopolish.shapes import Bool, Float
 
 Array = np.ndarray
@@ -22,6 +23,8 @@ AGREEMENT, PROBABILITY, REASON = "tomopolishAgreement", "tomopolishProbability",
 FLAGGED = "tomopolishFlagged"
 NONE = "none"
 """Reason of an item that is not flagged."""
+UNSTATED = "flagged"
+"""Reason of a flagged item whose table states none."""
 
 
 class ScoresFile:
@@ -87,10 +90,19 @@ class ReadScores:
         (tomogram, particle) → probability and whether it is flagged.
     tilts
         Tomogram → probabilities and flags of its tilt images, in the order of its rows.
+    particle_reasons
+        (tomogram, particle) → why it is flagged, of flagged ones.
+    tilt_reasons
+        Tomogram → why each tilt image is flagged; empty where it is not.
+    source
+        The file, for messages.
     """
 
     particles: dict[tuple[str, str], tuple[float, bool]]
     tilts: dict[str, tuple[Float[Array, "F"], Bool[Array, "F"]]]
+    particle_reasons: dict[tuple[str, str], str]
+    tilt_reasons: dict[str, tuple[str, ...]]
+    source: str = "(new file)"
 
 
 def read_scores(path: Path) -> ReadScores:
@@ -103,15 +115,30 @@ def read_scores(path: Path) -> ReadScores:
     """
     star = read_star(path)
     table = star.table(PARTICLES)
-    cells = zip(table.floats(PROBABILITY).tolist(), table.ints(FLAGGED).astype(bool).tolist(), strict=True)
-    keys = zip(table.strings(TOMOGRAM), table.strings(PARTICLE), strict=True)
+    probability, flags = table.floats(PROBABILITY), table.ints(FLAGGED).astype(bool)
+    cells = zip(probability.tolist(), flags.tolist(), strict=True)
+    keys = list(zip(table.strings(TOMOGRAM), table.strings(PARTICLE), strict=True))
     tilts = star.table(TILT_IMAGES)
     names = np.array(list(tilts.strings(TOMOGRAM)), dtype=object)
     probability, flagged = tilts.floats(PROBABILITY), tilts.ints(FLAGGED).astype(bool)
+    reasons = np.array(_reasons(tilts, flagged), dtype=object)
+    stated = zip(keys, _reasons(table, flags), strict=True)
     return ReadScores(
         particles=dict(zip(keys, cells, strict=True)),
         tilts={str(n): (probability[names == n], flagged[names == n]) for n in dict.fromkeys(names)},
+        particle_reasons={key: reason for key, reason in stated if reason},
+        tilt_reasons={str(n): tuple(reasons[names == n]) for n in dict.fromkeys(names)},
+        source=star.source,
     )
+
+
+def _reasons(table: StarTable, flagged: Bool[Array, "rows"]) -> list[str]:
+    """Return why each row is flagged; empty where it is not."""
+    cells = table.strings(REASON) if REASON in table else [UNSTATED] * len(table)
+    return [
+        "" if not flag else UNSTATED if is_unset(cell) else cell
+        for cell, flag in zip(cells, flagged.tolist(), strict=True)
+    ]
 
 
 def _columns(items: ItemScores) -> dict[str, list[str]]:

@@ -24,6 +24,11 @@ from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet
 from tomopolish.dataset.star import StarTable, format_vectors, write_star
 from tomopolish.errors import InputError
+from tomopolish.shapes import Bool
+
+Array = np.ndarray
+
+FRAME_COUNT = "rlnTomoFrameCount"
 
 
 def projections_file(stem: str) -> str:
@@ -62,6 +67,7 @@ class TomogramSetWriter:
         self._files: dict[str, str] = {}  # RELION 5 only
         self._deformations: dict[str, Deformation] = {}
         self._file_names = unique_file_names(tomograms.names)
+        self._counts: dict[str, int] = {}  # of tomograms that lose tilt images
 
     def add(self, tilt_series: TiltSeries, alignment: Alignment) -> None:
         """Add the result of one tomogram.
@@ -88,6 +94,12 @@ class TomogramSetWriter:
         if self._projections_in is not None:
             path = self._place / self._projections_in / projections_file(self._file_names[name])
             write_star(path, [refined])
+
+    def add_part(self, name: str, remains: Bool[Array, "F"]) -> None:
+        """Add the input rows of those tilt images of a tomogram that remain; raises errors as `add`."""
+        table = self._set.series(name).with_rows(remains)
+        self._counts[name] = len(table)
+        self._keep(name, self._with_images_found(name, table))
 
     def finish(self) -> Path:
         """Write the set's own file and return its path; raises RunError when it cannot be written."""
@@ -158,6 +170,9 @@ class TomogramSetWriter:
                 _rebased_section(cell, self._set.path, self._set.working_directory)
                 for cell in general.strings(STACK)
             ]
+        if self._counts and FRAME_COUNT in general:
+            stated = zip(names, general.strings(FRAME_COUNT), strict=True)
+            columns[FRAME_COUNT] = [str(self._counts.get(name, cell)) for name, cell in stated]
         if self._deformations:
             for label in (*DEFORMATION_GRID, DEFORMATION_TYPE):
                 old = general.strings(label) if label in general else [""] * len(names)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -77,17 +78,22 @@ class TrajectorySet:
             When a particle has no trajectory, or one of another length than `tilts`.
         """
         offsets = np.zeros((len(names), tilts, 3))
+        for i, table in enumerate(self.tables(names, tilts)):
+            for axis, label in enumerate(COLUMNS):
+                offsets[i, :, axis] = table.floats(label)
+        return offsets
+
+    def tables(self, names: Sequence[str], tilts: int | None) -> Iterator[StarTable]:
+        """Yield the tables of particles, of `tilts` rows each, or of any number; errors as `load`."""
         with open_regular(self.path) as handle:
-            for i, name in enumerate(names):
+            for name in names:
                 table = self._table(handle, name)
-                if len(table) != tilts:
+                if tilts is not None and len(table) != tilts:
                     raise table.error(
                         f"the trajectory has {len(table)} rows, but the tilt series {tilts} tilt images; "
                         "give the trajectories that belong to this tomogram set"
                     )
-                for axis, label in enumerate(COLUMNS):
-                    offsets[i, :, axis] = table.floats(label)
-        return offsets
+                yield table
 
     def _table(self, handle: BinaryIO, name: str) -> StarTable:
         if name not in self._extents:
@@ -177,8 +183,20 @@ class TrajectoryWriter:
 def trajectory_writer(path: Path, *, count: int, version: str | None) -> Iterator[TrajectoryWriter]:
     """Write a trajectory set of `count` particles atomically; raises RunError when it cannot be written."""
     with atomic_write(path) as handle:
-        general = StarTable(
-            name=GENERAL, columns={"rlnParticleNumber": [str(count)]}, is_loop=False, version=version
-        )
-        handle.writelines(print_table(general))
+        handle.writelines(print_table(_general(count, version)))
         yield TrajectoryWriter(handle, version)
+
+
+def write_trajectory_tables(
+    path: Path, tables: Iterable[StarTable], *, count: int, version: str | None
+) -> None:
+    """Write a trajectory set of `count` tables atomically; raises RunError when it cannot be written."""
+    with atomic_write(path) as handle:
+        for table in chain([_general(count, version)], tables):
+            handle.writelines(print_table(replace(table, version=version)))
+
+
+def _general(count: int, version: str | None) -> StarTable:
+    return StarTable(
+        name=GENERAL, columns={"rlnParticleNumber": [str(count)]}, is_loop=False, version=version
+    )
