@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from tomopolish.results.verdict import Verdict
     from tomopolish.run.align import AlignOutcome
 
+OUTCOMES = {
+    "doubtful": "cannot be judged",
+    "settled": "nothing left to gain",
+    "helped": "helped",
+    "harmed": "may have done harm",
+    "open": "no evidence that it helped",
+}
+"""Kind of verdict → the words for it in a short description."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AlignmentRun(Result):
@@ -77,9 +86,7 @@ class AlignmentRun(Result):
     def _outcome(self) -> str:
         if self.verdict is None:
             return "not tested"
-        if self.verdict.helped:
-            return "helped"
-        return "may have done harm" if self.verdict.harmed else "no evidence that it helped"
+        return OUTCOMES[self.verdict.outcome]
 
     def sentence(self) -> str:
         """Say whether the refinement helped, by how much, and which tomograms got worse, as the command."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.output.table import flagged_words
 from tomopolish.plain_text import one_line
 from tomopolish.results.tomogram import TomogramStatistics
+from tomopolish.results.verdict import Verdict, sentence
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -20,6 +23,9 @@ Array = np.ndarray
 FILE_NAME = "logfile.pdf"
 PAGE_INCHES = (8.27, 11.69)
 FAILURES_ON_A_PAGE = 50
+LINE_LENGTH = 105
+COLOURS = {"doubtful": "#e69f00", "helped": "#00694c", "harmed": "#a84300"}
+"""Kind of verdict → colour of its frame, as in the report."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,8 +51,9 @@ def write_logfile(
     statistics: Mapping[str, TomogramStatistics],
     pages: Iterable[TomogramPage],
     failures: Mapping[str, str],
+    outcome: Verdict | None,
 ) -> None:
-    """Write plots over all tomograms, the failures, and a page for each of `pages`.
+    """Write the verdict, plots over all tomograms, the failures, and a page for each of `pages`.
 
     Raises RunError when the file cannot be written.
     """
@@ -59,7 +66,7 @@ def write_logfile(
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
-        pdf.savefig(_summary(statistics, failures))
+        pdf.savefig(summary_page(statistics, failures, outcome))
         reasons = [one_line(f"{name}: {reason}") for name, reason in failures.items()]
         for start in range(0, len(reasons), FAILURES_ON_A_PAGE):
             pdf.savefig(_listed(reasons[start : start + FAILURES_ON_A_PAGE]))
@@ -67,7 +74,10 @@ def write_logfile(
             pdf.savefig(_tomogram(page))
 
 
-def _summary(statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str]) -> Any:
+def summary_page(
+    statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str], outcome: Verdict | None
+) -> Any:
+    """Return the first page: the verdict, framed in the colour of its kind, and plots over all tomograms."""
     tomograms = list(statistics.values())
     figure = _page(f"tomopolish: {len(tomograms)} tomograms refined, {len(failures)} failed")
     number = np.arange(1, len(tomograms) + 1)
@@ -75,11 +85,28 @@ def _summary(statistics: Mapping[str, TomogramStatistics], failures: Mapping[str
     shifts = [s.rms_shift_angstrom for s in tomograms]
     positions = [s.rms_position_angstrom for s in tomograms]
     evaluations = [s.evaluations for s in tomograms]
-    first, second, third = figure.subplots(3, 1)
+    words, first, second, third = figure.subplots(4, 1, height_ratios=(0.6, 1, 1, 1))
+    _write_verdict(words, sentence(outcome), flagged_words(tomograms), outcome)
     _plot(first, number, {"": per_pair}, "tomogram", "log-likelihood gained per pair")
     _plot(second, number, {"shifts": shifts, "positions": positions}, "tomogram", "RMS change (Å)")
     _plot(third, number, {"": evaluations}, "tomogram", "evaluations to convergence")
     return figure
+
+
+def _write_verdict(axes: Any, said: str, flagged: str | None, outcome: Verdict | None) -> None:
+    lines = [textwrap.fill(one_line(said), LINE_LENGTH)]
+    lines += [f"{flagged} (scores.star)."] if flagged is not None else []
+    colour = COLOURS.get("" if outcome is None else outcome.outcome, "0.6")
+    axes.axis("off")
+    axes.text(
+        0.0,
+        1.0,
+        "\n\n".join(lines),
+        va="top",
+        fontsize=9,
+        parse_math=False,
+        bbox={"facecolor": "white", "edgecolor": colour, "linewidth": 2, "pad": 6},
+    )
 
 
 def _listed(reasons: Sequence[str]) -> Any:
@@ -91,8 +118,9 @@ def _listed(reasons: Sequence[str]) -> Any:
 
 def _tomogram(page: TomogramPage) -> Any:
     s = page.statistics
+    flagged = "" if s.flagged_particles is None else f" ({s.flagged_particles} flagged)"
     figure = _page(
-        f"{one_line(page.name)[:80]}\n{s.particles} particles, {s.visible_pairs} visible pairs, "
+        f"{one_line(page.name)[:80]}\n{s.particles} particles{flagged}, {s.visible_pairs} visible pairs, "
         f"log-likelihood gained {s.log_likelihood_gain:.1f}, {s.evaluations} evaluations"
     )
     image = np.arange(1, len(page.angles_degrees) + 1)

@@ -95,7 +95,6 @@ def flagged_words(statistics: Iterable[TomogramStatistics]) -> str | None:
 
 def evidence_table(statistics: Mapping[str, TomogramStatistics], verdict: Verdict) -> Table:
     """Return the gain of the held-out pairs, one row per tomogram that has any."""
-    standing = {name: word for word in ("better", "worse", "undecided") for name in getattr(verdict, word)}
     return Table(
         title="Particle images held out of a first fit, against the other half's map",
         columns=("tomogram", "held\nout", "log-likelihood\ngained by each", "±", "agreement\n(%)", "verdict"),
@@ -106,7 +105,7 @@ def evidence_table(statistics: Mapping[str, TomogramStatistics], verdict: Verdic
                 f"{e.gain_per_pair:.3g}",
                 f"{e.standard_error / max(e.pairs, 1):.2g}",
                 f"{100 * e.agreement_before:.0f} → {100 * e.agreement_after:.0f}",
-                standing[name],
+                verdict.standing(name),
             )
             for name, e in ((name, s.evidence) for name, s in statistics.items())
             if e is not None

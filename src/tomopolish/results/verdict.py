@@ -41,8 +41,9 @@ class Verdict:
         Gain in log-likelihood of a held-out pair, mean over all of them.
     probability
         Probability of a gain at least as large if the refinement has no effect.
-    better, worse, undecided
-        Names of the tomograms that became significantly better or worse, and of the others.
+    better, worse, not_judged, undecided
+        Names of the tomograms that became significantly better or worse, of those with a premise that does
+        not hold, and of the others.
     agreement_before, agreement_after
         See `Evidence`; means over all held-out pairs.
     moved_angstrom, error_angstrom
@@ -58,6 +59,7 @@ class Verdict:
     better: tuple[str, ...]
     worse: tuple[str, ...]
     undecided: tuple[str, ...]
+    not_judged: tuple[str, ...] = ()
     agreement_before: float
     agreement_after: float
     moved_angstrom: float = 0.0
@@ -89,6 +91,24 @@ class Verdict:
         """
         return self.judged and hardly_moved(self, self.probability)
 
+    @property
+    def outcome(self) -> str:
+        """Return the kind of verdict: doubtful, settled, helped, harmed or open."""
+        kinds = {
+            "doubtful": not self.judged,
+            "settled": self.settled,
+            "helped": self.helped,
+            "harmed": self.harmed,
+        }
+        return next((kind for kind, holds in kinds.items() if holds), "open")
+
+    def standing(self, name: str) -> str:
+        """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
+        for word in ("better", "worse", "undecided", "not_judged"):
+            if name in getattr(self, word):
+                return word.replace("_", " ")
+        return "not tested"
+
     def sentence(self, maps: MapComparison | None = None) -> str:
         """Return the sentence at the end of the command's output; see the function `sentence`."""
         return sentence(self, maps)
@@ -113,6 +133,8 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
     gains = np.array([e.gain for e in tested.values()])
     names = np.array(list(tested), dtype=object)
     still = np.array([hardly_moved(e, float(p)) for e, p in zip(tested.values(), chance, strict=True)])
+    decided &= ~np.array([bool(e.doubts) for e in tested.values()])
+    not_judged = tuple(name for name, e in evidence.items() if e.doubts)
     better, worse = tuple(names[decided & (gains > 0)]), tuple(names[decided & (gains < 0) & ~still])
     return Verdict(
         tomograms=len(evidence),
@@ -121,7 +143,8 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
         probability=_chance(total, float(np.sqrt(spread)), pooled),
         better=better,
         worse=worse,
-        undecided=tuple(name for name in evidence if name not in {*better, *worse}),
+        undecided=tuple(name for name in evidence if name not in {*better, *worse, *not_judged}),
+        not_judged=not_judged,
         agreement_before=sum(e.agreement_before * e.pairs for e in tested.values()) / pairs,
         agreement_after=sum(e.agreement_after * e.pairs for e in tested.values()) / pairs,
         moved_angstrom=_rms([e.moved_angstrom for e in tested.values()]),
@@ -183,11 +206,14 @@ def _on_pairs(verdict: Verdict) -> str:
         )
     else:
         head = f"There is no evidence that the refinement helped: {figure}."
-    if verdict.tomograms == 1:
+    if verdict.tomograms in (1, len(verdict.not_judged)):
         return head
     tail = f"{len(verdict.better)} of {verdict.tomograms} tomograms improved significantly"
     tail += f", {len(verdict.undecided)} undecided" if verdict.undecided else ""
-    return f"{head} {tail}, {_worse(verdict.worse)}."
+    tail += f", {_worse(verdict.worse)}"
+    if verdict.not_judged:
+        tail += f", {len(verdict.not_judged)} cannot be judged: {_named(verdict.not_judged)}"
+    return f"{head} {tail}."
 
 
 def _changed(gain: float) -> str:
@@ -200,11 +226,13 @@ def _chance_words(verdict: Verdict) -> str:
 
 
 def _worse(names: tuple[str, ...]) -> str:
-    if not names:
-        return "none became worse"
-    shown = ", ".join(names[:NAMED])
+    return f"{len(names)} became worse: {_named(names)}" if names else "none became worse"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    """Return the names, of which the last are counted where they are many."""
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} became worse: {shown}{rest}"
+    return f"{', '.join(names[:NAMED])}{rest}"
 
 
 def _chance(gain: float, standard_error: float, freedom: float) -> float:

@@ -26,7 +26,7 @@ def write_job_files(project: Project, report: RunReport, out: OutputFolder, job_
     beside = job_folder.resolve() == out.folder.resolve()
     with out.new_files() as new:
         pages = islice(_pages(project.first, report), MOST_PAGES)
-        write_logfile(new / FILE_NAME, report.statistics, pages, report.failures)
+        write_logfile(new / FILE_NAME, report.statistics, pages, report.failures, report.verdict)
         known = {*out.written.files, FILE_NAME}
         places = dict.fromkeys(["", *project.folders])
         results = [out.folder / f"{p}{name}" for p in places for name in NODE_TYPES if f"{p}{name}" in known]

@@ -8,13 +8,18 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from made_results import make_maps, make_result
+from made_results import make_maps, make_result, with_scores
+from matplotlib.colors import to_rgba
 
 from tomopolish.dataset.model import WEAK_FACTOR
+from tomopolish.dataset.scores import SHOWS_NOTHING
 from tomopolish.errors import RunError
+from tomopolish.output.logfile import COLOURS, summary_page
 from tomopolish.output.report import page
 from tomopolish.output.report.gather import MOST_PARTICLES
+from tomopolish.results.doubts import MIRRORED, SENTENCES
 from tomopolish.results.tomogram import TomogramResult
+from tomopolish.results.verdict import verdict
 from tomopolish.run.commands.report import ALL_IN_ONE, is_page, write_report
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
@@ -101,6 +106,55 @@ def test_its_page_of_documentation_states_the_limits_that_hold() -> None:
     assert f"With up to {ALL_IN_ONE} tomograms, everything is in that one file" in text
     assert f"The figures show at most {MOST_PARTICLES:,} particles of a tomogram" in text
     assert f"(standard error {WEAK_FACTOR:g} times the median's or more)" in text
+
+
+def doubted(result: TomogramResult, *doubts: str) -> TomogramResult:
+    evidence = result.statistics.evidence
+    assert evidence is not None
+    figures = replace(result.statistics, evidence=replace(evidence, doubts=doubts))
+    return replace(result, statistics=figures)
+
+
+def test_a_run_that_cannot_be_judged_is_amber_with_cause_and_remedy(tmp_path: Path) -> None:
+    made = results(["TS_0", "TS_1", "TS_2", "TS_3", "TS_4"])
+    some = {**made, "TS_1": doubted(made["TS_1"], MIRRORED)}
+    text = text_of(write_report(tmp_path, some, {}))
+    assert 'class="verdict helped">The refinement helped' in text
+    assert ", 1 cannot be judged: TS_1." in text
+    assert '<td class="not-judged">not judged</td>' in text
+    assert '<span class="badge not-judged">not judged</span>' in text
+    for part in SENTENCES[MIRRORED].split(". "):
+        assert text.count(part) == 1
+    all_of_them = {name: doubted(result, MIRRORED) for name, result in made.items()}
+    text = text_of(write_report(tmp_path, all_of_them, {}))
+    assert 'class="verdict doubtful">Whether the refinement helped cannot be judged: a mirror' in text
+    assert "improved significantly" not in text and 'class="verdict helped"' not in text
+
+
+def test_flags_of_the_scores_are_counted_and_listed(tmp_path: Path) -> None:
+    (result,) = results(["TS"]).values()
+    text = text_of(write_report(tmp_path, {"TS": with_scores(result, {1: (SHOWS_NOTHING, 0.03)})}, {}))
+    assert f"<td>{SHOWS_NOTHING}</td><td>0.030</td>" in text
+    assert 'data-kind="scores"' in text
+    assert "<td>0</td><td>1</td>" in text
+    unscored = text_of(write_report(tmp_path, {"TS": result}, {}))
+    assert "<td>–</td><td>–</td>" in unscored and 'data-kind="scores"' not in unscored
+
+
+def test_the_first_page_of_the_logfile_has_the_verdict_in_its_colour() -> None:
+    (result,) = results(["TS"]).values()
+    for doubts, colour, words in (
+        ((), COLOURS["helped"], "The refinement helped"),
+        ((MIRRORED,), COLOURS["doubtful"], "Whether the refinement helped cannot be judged"),
+    ):
+        figures = doubted(with_scores(result, {1: (SHOWS_NOTHING, 0.03)}), *doubts).statistics
+        assert figures.evidence is not None
+        figures = replace(figures, evidence=replace(figures.evidence, gain=400.0))
+        shown = summary_page({"TS": figures}, {}, verdict({"TS": figures.evidence}))
+        (said,) = shown.axes[0].texts
+        assert said.get_text().startswith(words)
+        assert "1 of 4 particles and 0 tilt images are flagged" in said.get_text()
+        assert said.get_bbox_patch().get_edgecolor() == to_rgba(colour)
 
 
 def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:

@@ -161,7 +161,9 @@ class TomogramDetails:
     Attributes
     ----------
     standing
-        Better, worse, undecided or not tested.
+        Better, worse, undecided, not judged or not tested.
+    doubts
+        Reasons why it cannot be judged, with remedies.
     warps
         None where the images are not deformed.
     objective
@@ -173,6 +175,7 @@ class TomogramDetails:
     name: str
     statistics: TomogramStatistics
     standing: str
+    doubts: tuple[str, ...]
     tilts: TiltCurves
     particles: ParticleMoves
     warps: WarpGrids | None
@@ -209,14 +212,10 @@ class RunSummary:
     maps: MapComparison | None = None
 
     def standing(self, name: str) -> str:
-        """Return the verdict of a tomogram: better, worse, undecided or not tested."""
+        """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
         return standing(self.verdict, name)
 
 
 def standing(verdict: Verdict | None, name: str) -> str:
-    """Return the verdict of a tomogram: better, worse, undecided or not tested."""
-    if verdict is not None:
-        for word in ("better", "worse", "undecided"):
-            if name in getattr(verdict, word):
-                return word
-    return "not tested"
+    """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
+    return "not tested" if verdict is None else verdict.standing(name)

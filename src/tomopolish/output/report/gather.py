@@ -31,6 +31,7 @@ from tomopolish.physics.geometry import (
     rotation_vector,
     tomogram_centre_px,
 )
+from tomopolish.results.doubts import causes
 from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.shapes import Float, Int
 
@@ -65,10 +66,12 @@ def tomogram_details(name: str, result: TomogramResult, standing: str) -> Tomogr
     if record is None:
         return None
     order = np.argsort(record.given.pre_exposure, kind="stable")
+    evidence = result.statistics.evidence
     return TomogramDetails(
         name=name,
         statistics=result.statistics,
         standing=standing,
+        doubts=tuple(causes(evidence.doubts)) if evidence is not None else (),
         tilts=tilt_curves(result, record, order),
         particles=_particle_moves(result, record, order),
         warps=_warp_grids(result.alignment, record, order),
