@@ -22,6 +22,7 @@ from tomopolish.settings.alignment import (
     refuse_unavailable,
 )
 from tomopolish.settings.cluster import ClusterSettings
+from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.wording import in_python, naming_options
 
 SETTINGS = AlignSettings(
@@ -50,6 +51,16 @@ def test_settings_cannot_be_changed() -> None:
 
 
 REFUSED = {
+    "views without noise weights": (
+        lambda: replace(
+            SETTINGS, joint=JointSettings(orientations=True), weights=WeightSettings(whiten=False)
+        ),
+        "--no_whiten and --whiten_abs exclude a joint refinement (orientations)",
+    ),
+    "optics by shifts alone": (
+        lambda: replace(SETTINGS, joint=JointSettings(defocus=True), fit=FitSettings(shift_only=True)),
+        "--shift_only excludes a joint refinement (defocus)",
+    ),
     "no input": (InputPaths, "--i"),
     "parts without references": (lambda: InputPaths(particles=STAR, tomograms=STAR), "--ref1 and --ref2"),
     "only half a reference": (

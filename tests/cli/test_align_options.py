@@ -23,6 +23,7 @@ from tomopolish.settings.alignment import (
     WeightSettings,
     WindowSettings,
 )
+from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.wording import naming_options
 
 RUNS = Path(__file__).parents[1] / "reference" / "relion" / "relion"
@@ -113,6 +114,18 @@ PARSED: dict[str, tuple[str, dict[str, Any]]] = {
         "--deformation --def_model Fourier --def_w 4 --def_h 5 --def_reg 1.0 --per_frame_deformation",
         {"deformation": DeformationSettings(model="Fourier", grid=(4, 5), regulariser=1.0, per_frame=True)},
     ),
+    "joint": (
+        "--joint --phase_shift",
+        {
+            "joint": JointSettings(
+                orientations=True, defocus=True, phase_shift=True, tilt_scale=True, tilt_bfactor=True
+            )
+        },
+    ),
+    "some views and optics": (
+        "--orientations --astigmatism --tilt_scale",
+        {"joint": JointSettings(orientations=True, astigmatism=True, tilt_scale=True)},
+    ),
     "run": (
         "--j 8 --diag --dry_run --only_do_unfinished --pipeline_control Polish/job012/ --theme classic",
         {
@@ -134,7 +147,7 @@ def test_options_reach_the_settings(case: str) -> None:
     options, expected = PARSED[case]
     settings = parse(f"{NEEDED} {options}")
     untouched = parse(NEEDED)
-    for part in ("inputs", "windows", "weights", "fit", "motion", "deformation", "run"):
+    for part in ("inputs", "windows", "weights", "fit", "motion", "deformation", "joint", "run"):
         assert getattr(settings, part) == expected.get(part, getattr(untouched, part)), part
 
 

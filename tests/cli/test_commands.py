@@ -87,7 +87,15 @@ def test_align_help_groups_options_and_marks_what_is_not_available(
     monkeypatch.setenv("COLUMNS", "110")
     run(["align", "--help"])
     text = capsys.readouterr().out
-    headings = ["Input", "Alignment", "Weights of frequencies", "Particle motion", "Image deformation", "Run"]
+    headings = [
+        "Input",
+        "Alignment",
+        "Weights of frequencies",
+        "Particle motion",
+        "Image deformation",
+        "Joint refinement",
+        "Run",
+    ]
     places = [text.index(f"\n{heading}") for heading in headings]
     assert places == sorted(places)
     assert "[default: 20]" in text

@@ -60,6 +60,18 @@ class Outcome:
             found["deformation"] = series.deformation.coefficients
         return found
 
+    def uncertainty(self) -> str:
+        """The file of standard errors."""
+        return (self.folder / "uncertainty.star").read_text()
+
+    def particles(self) -> str:
+        """The particle set."""
+        return (self.folder / "particles.star").read_text()
+
+    def tilts(self) -> str:
+        """The table of the tilt series."""
+        return (self.folder / "tilt_series" / "TS_01.star").read_text()
+
     def text(self) -> str:
         """The messages without folders and times, which differ between runs."""
         return re.sub(r"\d+\.\d+( s)?|run\d+", "", self.out)
@@ -441,6 +453,20 @@ TABLE: dict[str, Check] = {
     "--def_model": changes("--def_model Fourier", WARP),
     "--def_reg": changes("--def_reg 5", WARP),
     "--per_frame_deformation": changes("--per_frame_deformation", WARP),
+    # views and optics
+    "--joint": changes("--joint", also=lambda found: "tomopolishSigmaOrientation" in found.uncertainty()),
+    "--orientations": changes("--orientations", also=lambda found: "rlnAngleRot" in found.particles()),
+    "--defocus": changes(
+        "--defocus", also=lambda found: "tomopolishSigmaDefocusAngst" in found.uncertainty()
+    ),
+    "--astigmatism": changes(
+        "--astigmatism", also=lambda found: "tomopolishSigmaAstigmatismAngst" in found.uncertainty()
+    ),
+    "--phase_shift": changes("--phase_shift", also=lambda found: "rlnPhaseShift" in found.tilts()),
+    "--tilt_scale": changes("--tilt_scale", also=lambda found: "rlnCtfScalefactor" in found.tilts()),
+    "--tilt_bfactor": changes(
+        "--tilt_bfactor", also=lambda found: "tomopolishSigmaBfactor" in found.uncertainty()
+    ),
     # run
     "--o": other_folder,
     "--j": threads,

@@ -18,6 +18,7 @@ from tomopolish.physics.geometry import (
     cross_matrix,
     depth_px,
     euler_zyz,
+    euler_zyz_angles,
     left_jacobian,
     project,
     project_trajectories,
@@ -51,6 +52,15 @@ def explicit_euler(rot: float, tilt: float, psi: float) -> np.ndarray:
 @given(rot=angles, tilt=angles, psi=angles)
 def test_euler_matrix(rot: float, tilt: float, psi: float) -> None:
     np.testing.assert_allclose(euler_zyz(rot, tilt, psi), explicit_euler(rot, tilt, psi), atol=1e-14)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 37.0, 180.0])
+def test_angles_of_euler_matrices_give_the_matrices_again(tilt: float) -> None:
+    matrices = euler_zyz(np.array([12.0, -170.0]), np.array([tilt, tilt]), np.array([-80.0, 33.0]))
+    angles = euler_zyz_angles(matrices)
+    np.testing.assert_allclose(euler_zyz(*angles.T), matrices, atol=1e-12)
+    if tilt == 37.0:
+        np.testing.assert_allclose(angles, [[12, 37, -80], [-170, 37, 33]])
 
 
 def test_euler_matrices_of_many_particles_keep_their_order() -> None:

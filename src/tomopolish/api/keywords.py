@@ -89,6 +89,18 @@ class FitOptions(TypedDict, total=False):
     outliers: bool
 
 
+class JointOptions(TypedDict, total=False):
+    """Fields of `JointSettings`; `joint` sets the usual ones."""
+
+    joint: bool
+    orientations: bool
+    defocus: bool
+    astigmatism: bool
+    phase_shift: bool
+    tilt_scale: bool
+    tilt_bfactor: bool
+
+
 class FolderOptions(TypedDict, total=False):
     """Fields of `RunSettings` that each long computation has."""
 
@@ -97,7 +109,9 @@ class FolderOptions(TypedDict, total=False):
     strict: bool
 
 
-class AlignOptions(TiltOptions, WindowOptions, WeightOptions, FitOptions, FolderOptions, total=False):
+class AlignOptions(
+    TiltOptions, WindowOptions, WeightOptions, FitOptions, JointOptions, FolderOptions, total=False
+):
     """Keywords of `align`: tilt images, windows, weights, fit, models, and the rest of `RunSettings`."""
 
     motion: MotionSettings | None

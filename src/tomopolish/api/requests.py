@@ -22,6 +22,7 @@ from tomopolish.settings.alignment import (
     refuse_unavailable,
 )
 from tomopolish.settings.inputs import SpeciesPaths
+from tomopolish.settings.joint import USUAL, JointSettings
 
 if TYPE_CHECKING:
     from tomopolish.dataset.species import Project
@@ -65,6 +66,7 @@ def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[s
         "threads": threads_here(keywords["threads"]),
         "pipeline_folder": None if pipeline is None else Path(pipeline),
     }
+    usual = dict.fromkeys(USUAL, True) if keywords.get("joint") else {}
     settings = AlignSettings(
         inputs=_inputs(project),
         windows=settings_of(WindowSettings, keywords),
@@ -73,6 +75,7 @@ def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[s
         fit=settings_of(FitSettings, keywords),
         motion=_model("motion", keywords, MotionSettings),
         deformation=_model("deformation", keywords, DeformationSettings),
+        joint=settings_of(JointSettings, {**usual, **keywords}),
     )
     refuse_unavailable(settings)
     return settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from tomopolish.settings.alignment import (
     WindowSettings,
     refuse_unavailable,
 )
+from tomopolish.settings.joint import USUAL, JointSettings
 
 ONLY_WITH = {
     "--motion": ("s_vel", "s_div", "abs_params", "sq_exp_ker", "max_ed"),
@@ -47,7 +49,8 @@ NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]]
 
 
 def _sections() -> list[Section]:
-    return [_input(), _alignment(), _weights(), _motion(), _deformation(), _run(), cluster_section()]
+    alignment = [_input(), _alignment(), _weights(), _motion(), _deformation(), _joint()]
+    return [*alignment, _run(), cluster_section()]
 
 
 def _input() -> Section:
@@ -181,6 +184,18 @@ def _deformation() -> Section:
     return section
 
 
+def _joint() -> Section:
+    section = Section("Joint refinement with the geometry")
+    section.flag("--joint", "The usual set: --orientations --defocus --tilt_scale --tilt_bfactor.")
+    section.flag("--orientations", "Refine the orientations of particles.")
+    section.flag("--defocus", "Refine the defocus of each tilt image.")
+    section.flag("--astigmatism", "Refine the astigmatism of each tilt image.")
+    section.flag("--phase_shift", "Refine the phase shift of each tilt image.")
+    section.flag("--tilt_scale", "Refine the CTF scale of each tilt image.")
+    section.flag("--tilt_bfactor", "Refine the B factor of each tilt image.")
+    return section
+
+
 def _run() -> Section:
     section = Section("Run")
     section.value("--o", "FOLDER", "Output folder.", type=FILE, required=True)
@@ -239,6 +254,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
         ),
         motion=_motion_settings(values) if values["motion"] else None,
         deformation=_deformation_settings(values) if values["deformation"] else None,
+        joint=_joint_settings(values),
         run=RunSettings(
             output_folder=values["o"],
             threads=values["j"],
@@ -307,6 +323,11 @@ def _deformation_settings(values: Mapping[str, Any]) -> DeformationSettings:
         regulariser=values["def_reg"],
         per_frame=values["per_frame_deformation"],
     )
+
+
+def _joint_settings(values: Mapping[str, Any]) -> JointSettings:
+    usual = dict.fromkeys(USUAL, True) if values["joint"] else {}
+    return JointSettings(**{field.name: values[field.name] for field in fields(JointSettings)} | usual)
 
 
 def _unless_auto(values: Mapping[str, Any], option: str, problem: str) -> float | None:

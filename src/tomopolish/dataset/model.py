@@ -291,6 +291,11 @@ class AlignmentErrors:
         RMS over tilt images of the error of each particle's position there; None without motion.
     visible_particles, visible_tilts
         Number of visible tilt images of each particle, and of visible particles in each tilt image.
+    orientations_degrees
+        Of each particle's rotation about its own x, y and z axes; None where orientations were not refined.
+    defocus_angstrom, astigmatism_angstrom, phase_shift_degrees, relative_scale, bfactor_angstrom2
+        Of each tilt image's mean defocus, difference of DefocusU and DefocusV, phase shift, CTF scale (as a
+        fraction of it) and B factor; None where they were not refined.
     dispersion
         Squared misfit of the pairs divided by the misfit expected from the noise; 1 where the model is right.
     """
@@ -302,6 +307,12 @@ class AlignmentErrors:
     visible_particles: Int[Array, "F"]
     visible_tilts: Int[Array, "P"]
     dispersion: float
+    orientations_degrees: Float[Array, "P 3"] | None = None
+    defocus_angstrom: Float[Array, "F"] | None = None
+    astigmatism_angstrom: Float[Array, "F"] | None = None
+    phase_shift_degrees: Float[Array, "F"] | None = None
+    relative_scale: Float[Array, "F"] | None = None
+    bfactor_angstrom2: Float[Array, "F"] | None = None
 
     def weak_tilts(self) -> Bool[Array, "F"]:
         """Return the tilt images that the data determine poorly."""
@@ -324,6 +335,23 @@ def _weak(sigma: Float[Array, "N k"], count: Int[Array, "N"]) -> Bool[Array, "N"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class RefinedOptics:
+    """Optics of the tilt images that a refinement changed; None: as in the input.
+
+    Attributes
+    ----------
+    defocus_angstrom
+        DefocusU and DefocusV.
+    """
+
+    defocus_angstrom: Float[Array, "F 2"] | None = None
+    astigmatism_degrees: Float[Array, "F"] | None = None
+    phase_shift_degrees: Float[Array, "F"] | None = None
+    scale: Float[Array, "F"] | None = None
+    bfactor_angstrom2: Float[Array, "F"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Alignment:
     """The refined geometry of one tomogram, as it is written into the new sets.
 
@@ -340,6 +368,10 @@ class Alignment:
     errors, scores
         Standard errors, and how well particles and tilt images show what the references predict; None where
         they were not estimated.
+    rotations
+        Refined particle → tomogram rotations; None where orientations were not refined.
+    optics
+        Refined optics of the tilt images.
     left_out
         Tilt images that were left out: their rows are written as they were read.
     """
@@ -352,5 +384,7 @@ class Alignment:
     deformation: Deformation | None = None
     errors: AlignmentErrors | None = None
     scores: AlignmentScores | None = None
+    rotations: Float[Array, "P 3 3"] | None = None
+    optics: RefinedOptics = field(default_factory=RefinedOptics)
     left_out: tuple[LeftOutTilt, ...] = ()
     warnings: tuple[str, ...] = field(default=())

@@ -281,7 +281,7 @@ class Dataset:
                     scores.add(tilt_series, names, alignment)
                     if tomograms is not None:
                         tomograms.add(tilt_series, alignment)
-                    particles.add(tilt_series, alignment.rows, alignment.positions_px)
+                    particles.add(tilt_series, alignment.rows, alignment.positions_px, alignment.rotations)
                     if alignment.scores is not None:
                         particles.add_probability(alignment.rows, alignment.scores.particles.probability)
                 if trajectories is not None and name in self.particles.rows_by_tomogram:

@@ -24,7 +24,7 @@ def temper(
     power: Float[Array, "P"],
     visible: Bool[Array, "P"],
     held_out: HeldOutWindows | None = None,
-) -> None:
+) -> Float[Array, "P"]:
     """Divide windows and power of one tilt image's pairs by their noise variance where that is clearly large.
 
     The variance is that of noise over the power of the prediction, from the mean magnitude of the window,
@@ -34,18 +34,22 @@ def temper(
     ----------
     values, power, held_out
         Changed in place.
+
+    Returns
+    -------
+    The factor by which each particle's window was multiplied.
     """
+    factors = np.ones(len(values))
     counted = np.flatnonzero(visible & (power > 0))
     if len(counted) < 2:
-        return
+        return factors
     magnitude = np.empty(len(counted))
     mean_magnitudes(values, counted, magnitude)
     variance = magnitude**2 / power[counted]
     median = float(np.median(variance))
     noisy = variance > CLEAR * median
     if median <= 0 or not noisy.any():
-        return
-    factors = np.ones(len(values))
+        return factors
     factors[counted[noisy]] = median / variance[noisy]
     for particle in counted[noisy]:
         values[particle] *= np.float32(factors[particle])
@@ -54,3 +58,4 @@ def temper(
         own = factors[held_out.particles]
         np.multiply(held_out.values, own.astype(np.float32)[:, None, None], out=held_out.values)
         np.multiply(held_out.power, own, out=held_out.power)
+    return factors

@@ -34,9 +34,13 @@ class ReferenceWeight:
         Last shell L of full weight, Fourier px of the box.
     last_frequency
         Frequency at which the weight reaches zero, Fourier px.
+    signal_fraction
+        (s, s//2 + 1): share of signal in the power of a half map, 0 to 1; times it, a half map is the most
+        probable structure.
     """
 
     half_plane: Float[Array, "box columns"]
+    signal_fraction: Float[Array, "box columns"]
     last_shell: float
     last_frequency: float
 
@@ -67,10 +71,10 @@ def reference_weight(
         scale = box_px / references.fsc_box
         last = np.floor(_last_shell_above(references.fsc, FSC_THRESHOLD) * scale)
         fsc = np.interp(np.arange(shells) / scale, np.arange(len(references.fsc)), references.fsc, right=0.0)
-        quality = 2 * fsc / (1 + fsc)
+        quality, fraction = 2 * fsc / (1 + fsc), fsc
     else:
         assert full is not None
-        quality = shell_signal_to_noise(full)
+        quality = fraction = shell_signal_to_noise(full)
         last = _last_shell_above(quality, SNR_THRESHOLD)
     if last < 1:
         raise InputError(
@@ -92,7 +96,12 @@ def reference_weight(
     weight = 0.5 + 0.5 * np.cos(np.pi * ramp)
     if settings.use_snr_weight:
         weight = weight * np.maximum(shell_interpolate(quality, box_px), 0)
-    return ReferenceWeight(half_plane=weight, last_shell=float(last), last_frequency=float(last + width))
+    return ReferenceWeight(
+        half_plane=weight,
+        signal_fraction=np.clip(shell_interpolate(fraction, box_px), 0.0, 1.0),
+        last_shell=float(last),
+        last_frequency=float(last + width),
+    )
 
 
 def _last_shell_above(curve: Array, threshold: float) -> float:

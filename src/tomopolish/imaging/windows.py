@@ -48,7 +48,11 @@ class CorrelationWindows:
         Σ w |S|² of each pair's prediction S: the expected gain in log-likelihood of the pair at its true
         displacement, if the prediction has the right intensity.
     frequency_weights
-        Weight w(k) of the half plane, for each tilt image or one for all; None unless requested.
+        Weight w(k) of the half plane, for each tilt image or one for all; None where windows are not those
+        of particles.
+    tempering
+        Factor by which the log-likelihood of each pair was multiplied since its box has more noise than its
+        tilt image (`tempering`); None: 1 for all.
     held_out
         Held-out pairs, a part of those that take part, by which a first fit is judged; None without any.
     checks
@@ -62,6 +66,7 @@ class CorrelationWindows:
     range_px: int
     step_px: float = 1.0
     frequency_weights: Float[Array, "G s c"] | None = None
+    tempering: Float[Array, "F P"] | None = None
     held_out: HeldOutWindows | None = None
     checks: CheckWindows | None = None
 

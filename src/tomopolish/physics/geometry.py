@@ -10,6 +10,8 @@ All geometry is float64.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -55,6 +57,17 @@ def euler_zyz(
     """
     rot, tilt, psi = (np.asarray(a, dtype=np.float64) for a in (rot_degrees, tilt_degrees, psi_degrees))
     return rotation_z(-psi) @ rotation_y(-tilt) @ rotation_z(-rot)
+
+
+def euler_zyz_angles(rotations: Float[Array, "N 3 3"]) -> Float[Array, "N 3"]:
+    """Return (rot, tilt, psi) in degrees of RELION's Euler matrices; the inverse of `euler_zyz`.
+
+    Where tilt is 0 or 180, rot and psi cannot be told apart, and psi is 0.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of such angles
+        angles: Array = Rotation.from_matrix(np.swapaxes(rotations, 1, 2)).as_euler("ZYZ", degrees=True)
+    return angles
 
 
 def rotation_from_vector(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:

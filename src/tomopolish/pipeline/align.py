@@ -12,19 +12,25 @@ from threadpoolctl import threadpool_limits
 from tomopolish.dataset.model import Alignment, Tomogram
 from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.pipeline.fit import fit_geometry
+from tomopolish.pipeline.joint_align import align_jointly, before_joint
 from tomopolish.pipeline.micrographs import micrograph_windows
-from tomopolish.pipeline.premises import examine, moves_angstrom, reference_doubts, with_findings
+from tomopolish.pipeline.premises import (
+    error_angstrom,
+    examine,
+    moved_angstrom,
+    reference_doubts,
+    with_findings,
+)
 from tomopolish.pipeline.problem import join_windows
-from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
-from tomopolish.pipeline.result import diagnostics, refined_geometry, summarise
+from tomopolish.pipeline.result import diagnostics
 from tomopolish.pipeline.shifts import by_micrographs, shifts_alone
+from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.solve.uncertainty import estimate_uncertainty, expected_curvature
 
 
 def align_tomogram(
@@ -77,6 +83,7 @@ def _without_particles(alignment: Alignment) -> Alignment:
         trajectories_px=None,
         errors=None,
         scores=None,
+        rotations=None,
     )
 
 
@@ -103,23 +110,19 @@ def _align_present(
     parts = [without_tilts(part, series.usable) for part in parts]
     micrographs = micrographs and without_tilts(micrographs, series.usable)
     shown = tuple(diagnostics(series, part) for part in parts) if settings.run.diagnostics else ()
+    weights = [part.frequency_weights for part in parts]
     windows = join_windows(parts)
     del parts  # with several species, these are copies
     with threadpool_limits(1):  # the solver has its own threads, which those of BLAS would slow down
         fit = fit_geometry(tomogram, windows, settings, resources, micrographs)
-    del windows
-    with threadpool_limits(1), resources.stage("uncertainty"):
-        problem, vector = fit.refinement.problem, fit.refinement.vector
-        curvature = expected_curvature(problem, vector, fit.windows.power)
-        geometry = refined_geometry(fit, curvature, settings)
-        uncertainty = estimate_uncertainty(
-            problem,
-            curvature,
-            None if geometry.frame is None else geometry.frame.positions_share,
-            threads=resources.threads,
-        )
-    result = summarise(fit, geometry, uncertainty, settings, resources.seconds)
-    record = fit_record(fit, resources.threads)
-    kinds = (*reference_doubts(references), *examine(fit, record, settings))
-    result = with_findings(result, kinds, *moves_angstrom(fit, uncertainty))
-    return replace(result, record=record, diagnostics=shown)
+        del windows
+        if settings.joint.any:
+            earlier = before_joint(fit, references, settings, resources.threads)
+            del fit  # with the memory of its windows
+            result = align_jointly(earlier, references, weights, settings, resources)
+        else:
+            result, uncertainty = solution(fit, settings, resources)
+            assert result.record is not None
+            kinds = (*reference_doubts(references), *examine(fit, result.record, settings))
+            result = with_findings(result, kinds, moved_angstrom(fit), error_angstrom(fit, uncertainty))
+    return replace(result, diagnostics=shown)

@@ -16,7 +16,7 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results import doubts
 from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Bool, Float
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import predicted_positions
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
@@ -86,21 +86,32 @@ def examine(fit: Fit, record: FitRecord, settings: AlignSettings) -> tuple[str, 
     return tuple(found)
 
 
-def moves_angstrom(fit: Fit, uncertainty: Uncertainty) -> tuple[float, float]:
-    """Return how far pairs moved in the images, and the standard error of where they are; RMS, Å."""
-    problem, seen = fit.refinement.problem, fit.windows.visible
-    if problem.pair_weights is not None:
-        seen = seen & (problem.pair_weights >= SHOWN)
-    if not seen.any():
-        return 0.0, 0.0
-    parameters = problem.layout.unpack(fit.refinement.vector)
-    moved = predicted_positions(problem, parameters) - fit.windows.anchors_px
-    rows = problem.projections_px[:, :2, :3]
+def moved_angstrom(fit: Fit) -> float:
+    """Return how far pairs moved in the images, RMS, Å."""
+    problem, seen = fit.refinement.problem, _seen(fit)
+    moved = (
+        predicted_positions(problem, problem.layout.unpack(fit.refinement.vector)) - fit.windows.anchors_px
+    )
+    return _rms_angstrom(fit, np.sum(moved**2, axis=-1)[seen])
+
+
+def error_angstrom(fit: Fit, uncertainty: Uncertainty) -> float:
+    """Return the standard error of where pairs are in the images, RMS, Å."""
+    rows = fit.refinement.problem.projections_px[:, :2, :3]
     placed = np.einsum("fij,pj->fp", rows**2, uncertainty.positions_px**2)
     variance = placed + np.sum(uncertainty.shifts_px**2, axis=1)[:, None]
-    square = np.sum(moved**2, axis=-1)
+    return _rms_angstrom(fit, variance[_seen(fit)])
+
+
+def _seen(fit: Fit) -> Bool[Array, "F P"]:
+    """Return the visible pairs of particles and tilt images that are likely to show what is predicted."""
+    weights = fit.refinement.problem.pair_weights
+    return fit.windows.visible if weights is None else fit.windows.visible & (weights >= SHOWN)
+
+
+def _rms_angstrom(fit: Fit, squares_px2: Float[Array, "N"]) -> float:
     pixel = fit.tomogram.series.pixel_size_angstrom
-    return pixel * float(np.sqrt(square[seen].mean())), pixel * float(np.sqrt(variance[seen].mean()))
+    return pixel * float(np.sqrt(squares_px2.mean())) if len(squares_px2) else 0.0
 
 
 def with_findings(

@@ -46,6 +46,9 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
         anchors_px=np.concatenate([w.anchors_px for w in windows], axis=1),
         visible=np.concatenate([w.visible for w in windows], axis=1),
         power=np.concatenate([w.power for w in windows], axis=1),
+        tempering=np.concatenate(
+            [np.ones(w.power.shape) if w.tempering is None else w.tempering for w in windows], axis=1
+        ),
         held_out=join_held_out([w.held_out for w in windows], [w.power.shape[1] for w in windows]),
         checks=windows[0].checks,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, TiltSeries
+from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screening_warnings
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
@@ -100,9 +100,10 @@ def summarise(
     uncertainty: Uncertainty,
     settings: AlignSettings,
     seconds_by_stage: Mapping[str, float],
+    given: Tomogram | None = None,
 ) -> TomogramResult:
     """Return geometry and statistics of one tomogram, with an alignment for each species."""
-    series, joined = fit.tomogram.series, fit.tomogram.particles
+    series, joined = (given or fit.tomogram).series, (given or fit.tomogram).particles
     windows, refinement = fit.windows, fit.refinement
     pixel = series.pixel_size_angstrom
     moved, turned = _changes(series, geometry.projections_px)

@@ -54,10 +54,16 @@ def correlation_windows(
     settings: AlignSettings,
     pool: Executor,
     progress: Progress,
+    weights: Float[Array, "G s c"] | None = None,
 ) -> CorrelationWindows:
     """Return the correlation windows; tilt images are read twice, for the noise and for the windows.
 
     Images of a screened series that cannot be used show no particle (see `screening.without_lost`).
+
+    Parameters
+    ----------
+    weights
+        Frequency weights of earlier windows of the same images, which are then read once.
 
     Raises
     ------
@@ -66,21 +72,20 @@ def correlation_windows(
     """
     box = references.box_px
     with acquire_correlator(settings.run.device, pool) as correlator:
-        noise = _noise(series, references, settings, correlator, progress)
+        used = _weights(series, references, settings, correlator, progress) if weights is None else weights
         series = without_lost(series)
-        weights = frequency_weights(noise, references.weight, box, settings.weights, series.usable)
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
         geometry = input_geometry(series, particles, box, frames_taking_part(series, settings))
         values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
-        power = np.zeros(geometry.visible.shape)
+        power, tempering = np.zeros(geometry.visible.shape), np.ones(geometry.visible.shape)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         held, checks = _held_out(series, geometry.visible, settings, len(samples))
 
         def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
             groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
             with losing(series, tilt):
-                frequencies = tilt_frequencies(series, tilt, weights[tilt % len(weights)], groups, cutoff)
+                frequencies = tilt_frequencies(series, tilt, used[tilt % len(used)], groups, cutoff)
             return TiltTask(
                 image=image,
                 tilt=tilt,
@@ -96,25 +101,26 @@ def correlation_windows(
             correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
             fill_checks(checks, task, correlator)
             if settings.fit.outliers:
-                temper(values[tilt], power[tilt], geometry.visible[tilt], held[tilt])
+                tempering[tilt] = temper(values[tilt], power[tilt], geometry.visible[tilt], held[tilt])
 
         threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
         ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory, holds=at_once)
         with progress.stage("correlation", len(busy)) as stage:
             for _ in overlap(ahead, correlate, at_once):
                 stage.advance()
-    found = CorrelationWindows(
+    windows = CorrelationWindows(
         values=values,
         anchors_px=geometry.anchors_px,
         visible=geometry.visible,
         power=power,
         range_px=settings.windows.range_px,
         step_px=1 / settings.windows.padding,
-        frequency_weights=weights if settings.run.diagnostics else None,
+        frequency_weights=used,
+        tempering=tempering,
         held_out=joined_windows(held),
         checks=checks,
     )
-    return without_tilts(found, without_lost(series).usable)
+    return without_tilts(windows, without_lost(series).usable)
 
 
 def _held_out(
@@ -137,6 +143,19 @@ def without_tilts(windows: CorrelationWindows, usable: Bool[Array, "F"]) -> Corr
         power=np.where(usable[:, None], windows.power, 0.0),
         held_out=windows.held_out and windows.held_out.of_tilts(usable),
     )
+
+
+def _weights(
+    series: TiltSeries,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    correlator: Correlator,
+    progress: Progress,
+) -> Float[Array, "G s c"]:
+    """Return the frequency weights from the noise of the tilt images."""
+    noise = _noise(series, references, settings, correlator, progress)
+    usable = without_lost(series).usable
+    return frequency_weights(noise, references.weight, references.box_px, settings.weights, usable)
 
 
 def _noise(

@@ -57,6 +57,27 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupEvidence:
+    """What held-out pairs say of a group of unknowns that were refined with the geometry.
+
+    Attributes
+    ----------
+    group
+        Its name, as in a sentence: "orientations".
+    evidence
+        Of the group: "before" is the solution in which the group is that of the input.
+    """
+
+    group: str
+    evidence: Evidence
+
+    @property
+    def helps(self) -> bool:
+        """Whether the held-out pairs' log-likelihood rose by more than its standard error."""
+        return self.evidence.gain > self.evidence.standard_error
+
+
+@dataclass(frozen=True, kw_only=True)
 class TomogramStatistics:
     """Statistics of one refined tomogram.
 
@@ -89,6 +110,8 @@ class TomogramStatistics:
         One sentence each.
     evidence
         Evidence of held-out pairs; None where no pair was held out.
+    groups
+        What held-out pairs say of each group of unknowns that were refined with the geometry.
     """
 
     particles: int
@@ -105,6 +128,7 @@ class TomogramStatistics:
     intensity_scale: float = 1.0
     warnings: tuple[str, ...] = field(default=())
     evidence: Evidence | None = None
+    groups: tuple[GroupEvidence, ...] = field(default=())
 
 
 MAP_THRESHOLDS = (0.143, 0.5)

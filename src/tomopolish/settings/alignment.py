@@ -15,6 +15,7 @@ from pathlib import Path
 from tomopolish.errors import InputError
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
+from tomopolish.settings.joint import JointSettings, check_joint
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_above, refuse_unwritable
 from tomopolish.settings.wording import as_called
@@ -352,6 +353,7 @@ class AlignSettings:
     fit: FitSettings = field(default_factory=FitSettings)
     motion: MotionSettings | None = None
     deformation: DeformationSettings | None = None
+    joint: JointSettings = field(default_factory=JointSettings)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -359,7 +361,7 @@ class AlignSettings:
 
 def validate(settings: AlignSettings) -> None:
     """Raise InputError, which names the options or arguments, for invalid combinations of options."""
-    fit, motion, deformation = settings.fit, settings.motion, settings.deformation
+    fit, motion, deformation, joint = settings.fit, settings.motion, settings.deformation, settings.joint
     _refuse(
         fit.shift_only and motion is not None,
         "--shift_only and --motion exclude each other: shifts alone cannot describe particle motion",
@@ -373,9 +375,10 @@ def validate(settings: AlignSettings) -> None:
         "--motion and --const_p exclude each other: particles that move cannot keep their positions",
     )
     _refuse(
-        fit.const_positions and fit.const_angles and fit.const_shifts and deformation is None,
+        all((fit.const_positions, fit.const_angles, fit.const_shifts)) and not (deformation or joint.any),
         "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
     )
+    check_joint(joint, fit.shift_only, settings.weights.whiten and not settings.weights.whiten_abs)
 
 
 UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ from tomopolish.dataset.relion.required import Needed, check_columns, table_with
 from tomopolish.dataset.relion.roles import ROLES, check_kind, wrong_star
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
-from tomopolish.physics.geometry import euler_zyz
-from tomopolish.shapes import Float, Int
+from tomopolish.physics.geometry import euler_zyz, euler_zyz_angles
+from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
 
@@ -182,7 +183,7 @@ class ParticleTable:
         if not geometry_only:
             self.check_columns()
         rows = self.rows_by_tomogram.get(tilt_series.name, np.zeros(0, dtype=np.int64))
-        subtomogram = euler_zyz(*(self._column(label, 0.0)[rows] for label in SUBTOMOGRAM_ANGLES))
+        subtomogram = self.subtomogram_rotations(rows)
         origins_px = (
             np.stack([self._column(label, 0.0)[rows] for label in ORIGIN], axis=-1)
             / tilt_series.pixel_size_angstrom
@@ -203,6 +204,10 @@ class ParticleTable:
             optics_group=index,
             optics_groups=groups,
         )
+
+    def subtomogram_rotations(self, rows: Int[Array, "P"]) -> Float[Array, "P 3 3"]:
+        """Return the rotations A_sub of some rows' subtomograms (docs/conventions.md, Geometry)."""
+        return euler_zyz(*(self._column(label, 0.0)[rows] for label in SUBTOMOGRAM_ANGLES))
 
     def _coordinates_px(self, rows: Int[Array, "P"], tilt_series: TiltSeries) -> Float[Array, "P 3"]:
         if self.is_centred:
@@ -239,24 +244,41 @@ class ParticleTable:
 
 
 class ParticleUpdate:
-    """Collects refined positions; the rest of the table is written back unchanged."""
+    """Collects refined positions and orientations; the rest of the table is written back unchanged."""
 
     def __init__(self, particles: ParticleTable) -> None:
         self._particles = particles
         self._labels = CENTRED if particles.is_centred else CORNERED
         self._values = np.zeros((len(particles), 3))
-        self._is_refined = np.zeros(len(particles), dtype=bool)
+        self._angles = np.zeros((len(particles), 3))
+        self._is_refined, self._is_turned = np.zeros((2, len(particles)), dtype=bool)
         self._probability = np.ones(len(particles))
         self._is_judged = np.zeros(len(particles), dtype=bool)
 
-    def add(self, tilt_series: TiltSeries, rows: Int[Array, "P"], positions_px: Float[Array, "P 3"]) -> None:
-        """Set the positions (tomogram frame, px) of some rows, and their origins to zero."""
+    def add(
+        self,
+        tilt_series: TiltSeries,
+        rows: Int[Array, "P"],
+        positions_px: Float[Array, "P 3"],
+        rotations: Float[Array, "P 3 3"] | None = None,
+    ) -> None:
+        """Set the positions (tomogram frame, px) of some rows, and their origins to zero.
+
+        Parameters
+        ----------
+        rotations
+            Particle → tomogram rotations; None: the orientations stay as they were.
+        """
         if self._particles.is_centred:
             centre = np.array(tilt_series.tomogram_size_px) / 2
             self._values[rows] = (positions_px - centre) * tilt_series.pixel_size_angstrom
         else:
             self._values[rows] = positions_px - self._particles.corner_px
         self._is_refined[rows] = True
+        if rotations is not None:
+            subtomogram = self._particles.subtomogram_rotations(rows)
+            self._angles[rows] = euler_zyz_angles(np.swapaxes(subtomogram, 1, 2) @ rotations)
+            self._is_turned[rows] = True
 
     def add_probability(self, rows: Int[Array, "P"], probability: Float[Array, "P"]) -> None:
         """Set the figure of merit of some rows, by which RELION's subset selection can choose particles."""
@@ -275,6 +297,8 @@ class ParticleUpdate:
         columns = {label: self._merged(label, self._values[:, i]) for i, label in enumerate(self._labels)}
         zeros = np.zeros(len(table))
         columns |= {label: self._merged(label, zeros) for label in ORIGIN if label in table}
+        if self._is_turned.any():
+            columns |= {label: self._turned(i) for i, label in enumerate(PARTICLE_ANGLES)}
         if self._is_judged.any():
             columns[FIGURE_OF_MERIT] = self._figures_of_merit()
         if with_names and naming.fault is not None:
@@ -295,12 +319,21 @@ class ParticleUpdate:
 
     def _merged(self, label: str, values: Float[Array, "rows"]) -> Cells:
         """Return a column with the values of refined rows; the cells of other rows are unchanged."""
-        return Cells.of(self._merged_cells(iter(self._particles.table.strings(label)), values))
+        before = iter(self._particles.table.strings(label))
+        return Cells.of(self._merged_cells(before, values, self._is_refined))
 
-    def _merged_cells(self, before: Iterator[str], values: Float[Array, "rows"]) -> Iterator[str]:
+    def _turned(self, angle: int) -> Cells:
+        """Return a column of angles with those of refined rows; a table without angles gets 0 elsewhere."""
+        table, label = self._particles.table, PARTICLE_ANGLES[angle]
+        before = iter(table.strings(label)) if label in table else repeat("0")
+        return Cells.of(self._merged_cells(before, self._angles[:, angle], self._is_turned))
+
+    def _merged_cells(
+        self, before: Iterator[str], values: Float[Array, "rows"], is_new: Bool[Array, "rows"]
+    ) -> Iterator[str]:
         for start in range(0, len(values), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            refined = self._is_refined[part].tolist()
+            refined = is_new[part].tolist()
             # `before` comes last: at the end of this part's rows, none of its cells may be consumed.
             rows = zip(format_floats(values[part]), refined, before, strict=False)
             yield from (new if is_refined else old for new, is_refined, old in rows)

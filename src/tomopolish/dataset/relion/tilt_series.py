@@ -58,12 +58,13 @@ HAND_SOURCE = (
     "and most data sets need it; in doubt, align with both and keep the better sign"
 )
 _RUN_THEM = "run these jobs, and give the tomogram set that they write"
-_DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
+CTF_SCALE, CTF_BFACTOR, PHASE_SHIFT = "rlnCtfScalefactor", "rlnCtfBfactor", "rlnPhaseShift"
+DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 _DEFAULTS = {
     "rlnTomoXTilt": 0.0,
-    "rlnPhaseShift": 0.0,
-    "rlnCtfBfactor": 0.0,
-    "rlnCtfScalefactor": 1.0,
+    PHASE_SHIFT: 0.0,
+    CTF_BFACTOR: 0.0,
+    CTF_SCALE: 1.0,
     "rlnCtfBfactorPerElectronDose": 0.0,
 }
 """Columns of a tilt series that may be missing."""
@@ -258,7 +259,7 @@ def _check_columns(series: StarTable) -> None:
     aligned = has_projections(series)
     needed = [
         Needed(labels=needed_for_projections(series), source="from Align tilt-series"),
-        Needed(labels=_DEFOCUS, source="from CTF estimation"),
+        Needed(labels=DEFOCUS, source="from CTF estimation"),
         Needed(labels=(PRE_EXPOSURE,), source="from Import"),
     ]
     missing = [group.lacking(series) for group in needed]
@@ -286,12 +287,12 @@ def _ctf(values: ImageValues) -> TiltCtf:
         return values.floats(label, most=most, default=_DEFAULTS[label])
 
     return TiltCtf(
-        defocus_u_angstrom=values.floats(_DEFOCUS[0], most=LARGEST_DEFOCUS),
-        defocus_v_angstrom=values.floats(_DEFOCUS[1], most=LARGEST_DEFOCUS),
-        defocus_angle_degrees=values.floats(_DEFOCUS[2]),
-        phase_shift_degrees=optional("rlnPhaseShift", LARGEST_NUMBER),
-        bfactor_angstrom2=optional("rlnCtfBfactor", LARGEST_BFACTOR),
-        scale=optional("rlnCtfScalefactor", LARGEST_SCALE),
+        defocus_u_angstrom=values.floats(DEFOCUS[0], most=LARGEST_DEFOCUS),
+        defocus_v_angstrom=values.floats(DEFOCUS[1], most=LARGEST_DEFOCUS),
+        defocus_angle_degrees=values.floats(DEFOCUS[2]),
+        phase_shift_degrees=optional(PHASE_SHIFT, LARGEST_NUMBER),
+        bfactor_angstrom2=optional(CTF_BFACTOR, LARGEST_BFACTOR),
+        scale=optional(CTF_SCALE, LARGEST_SCALE),
     )
 
 

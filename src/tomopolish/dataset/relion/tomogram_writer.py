@@ -14,15 +14,19 @@ from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.relion.projections import projection_columns
 from tomopolish.dataset.relion.tilt_series import (
     COEFFICIENTS,
+    CTF_BFACTOR,
+    CTF_SCALE,
+    DEFOCUS,
     DEFORMATION_GRID,
     DEFORMATION_TYPE,
     MICROGRAPH,
+    PHASE_SHIFT,
     SERIES_FILE,
     STACK,
 )
 from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet
-from tomopolish.dataset.star import StarTable, format_vectors, write_star
+from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
 from tomopolish.errors import InputError
 from tomopolish.shapes import Bool
 
@@ -197,6 +201,17 @@ def _refined_columns(tilt_series: TiltSeries, table: StarTable, alignment: Align
     )
     if alignment.deformation is not None:
         columns[COEFFICIENTS] = format_vectors(alignment.deformation.coefficients)
+    optics = alignment.optics
+    if optics.defocus_angstrom is not None:
+        columns |= {DEFOCUS[i]: format_floats(optics.defocus_angstrom[:, i]) for i in range(2)}
+    if optics.astigmatism_degrees is not None:
+        columns[DEFOCUS[2]] = format_floats(optics.astigmatism_degrees)
+    if optics.phase_shift_degrees is not None:
+        columns[PHASE_SHIFT] = format_floats(optics.phase_shift_degrees)
+    if optics.scale is not None:
+        columns[CTF_SCALE] = format_floats(optics.scale)
+    if optics.bfactor_angstrom2 is not None:
+        columns[CTF_BFACTOR] = format_floats(optics.bfactor_angstrom2)
     return columns
 
 

@@ -45,6 +45,11 @@ class UncertaintyFile:
                 "tomopolishVisibleParticles": [str(n) for n in errors.visible_particles],
                 **_columns("tomopolishSigmaAngle", "", errors.angles_degrees),
                 **_columns("tomopolishSigmaShift", "Angst", errors.shifts_angstrom),
+                **_optional("tomopolishSigmaDefocusAngst", errors.defocus_angstrom),
+                **_optional("tomopolishSigmaAstigmatismAngst", errors.astigmatism_angstrom),
+                **_optional("tomopolishSigmaPhaseShift", errors.phase_shift_degrees),
+                **_optional("tomopolishSigmaRelativeScale", errors.relative_scale),
+                **_optional("tomopolishSigmaBfactor", errors.bfactor_angstrom2),
                 "tomopolishWeaklyDetermined": _flags(errors.weak_tilts()),
                 LEFT_OUT: _flags(~left_in),
             }
@@ -56,8 +61,9 @@ class UncertaintyFile:
             **_columns("tomopolishSigmaPosition", "Angst", errors.positions_angstrom),
             "tomopolishWeaklyDetermined": _flags(errors.weak_particles()),
         }
-        if errors.motion_angstrom is not None:
-            particles["tomopolishSigmaMotionAngst"] = format_floats(errors.motion_angstrom)
+        particles |= _optional("tomopolishSigmaMotionAngst", errors.motion_angstrom)
+        if errors.orientations_degrees is not None:
+            particles |= _columns("tomopolishSigmaOrientation", "", errors.orientations_degrees)
         self._particles.append(particles)
 
     def write(self) -> None:
@@ -91,6 +97,10 @@ def _columns(stem: str, unit: str, values: Array) -> dict[str, Sequence[str]]:
     return {
         f"{stem}{axis}{unit}": format_floats(column) for axis, column in zip("XYZ", values.T, strict=False)
     }
+
+
+def _optional(label: str, values: Array | None) -> dict[str, Sequence[str]]:
+    return {} if values is None else {label: format_floats(values)}
 
 
 def _flags(values: Array) -> list[str]:

@@ -85,3 +85,41 @@ def blend(reference, place, row, layer, tx, ty, tz, side):  # type: ignore[no-un
     c0, c1, c2, c3 = c0 + ty * (d0 - c0), c1 + ty * (d1 - c1), c2 + ty * (d2 - c2), c3 + ty * (d3 - c3)
     a0, a1, a2, a3 = a0 + tz * (c0 - a0), a1 + tz * (c1 - a1), a2 + tz * (c2 - a2), a3 + tz * (c3 - a3)
     return a0 + tx * (a2 - a0), side * (a1 + tx * (a3 - a1))
+
+
+def blend_gradient(reference, place, row, layer, tx, ty, tz, side):  # type: ignore[no-untyped-def]
+    """Return the value of `blend` and its derivatives along the 3D frequency's x, y and z, as eight floats.
+
+    They are derivatives of the interpolant itself: (re, im) of the value, then of those along x, y and z.
+    """
+    k1, k2, k3 = np.uint64(1), np.uint64(2), np.uint64(3)
+    a0, a1, a2, a3 = (
+        reference[place],
+        reference[place + k1],
+        reference[place + k2],
+        reference[place + k3],
+    )
+    at = place + row
+    b0, b1, b2, b3 = reference[at], reference[at + k1], reference[at + k2], reference[at + k3]
+    at = place + layer
+    c0, c1, c2, c3 = reference[at], reference[at + k1], reference[at + k2], reference[at + k3]
+    at = place + layer + row
+    d0, d1, d2, d3 = reference[at], reference[at + k1], reference[at + k2], reference[at + k3]
+    b0, b1, b2, b3 = b0 - a0, b1 - a1, b2 - a2, b3 - a3  # along y, in both layers
+    d0, d1, d2, d3 = d0 - c0, d1 - c1, d2 - c2, d3 - c3
+    a0, a1, a2, a3 = a0 + ty * b0, a1 + ty * b1, a2 + ty * b2, a3 + ty * b3
+    c0, c1, c2, c3 = c0 + ty * d0, c1 + ty * d1, c2 + ty * d2, c3 + ty * d3
+    c0, c1, c2, c3 = c0 - a0, c1 - a1, c2 - a2, c3 - a3  # along z
+    b0, b1, b2, b3 = b0 + tz * (d0 - b0), b1 + tz * (d1 - b1), b2 + tz * (d2 - b2), b3 + tz * (d3 - b3)
+    a0, a1, a2, a3 = a0 + tz * c0, a1 + tz * c1, a2 + tz * c2, a3 + tz * c3
+    # The stored half is the conjugate of its mate: values at −k are conjugated, and derivatives negated, too.
+    return (
+        a0 + tx * (a2 - a0),
+        side * (a1 + tx * (a3 - a1)),
+        side * (a2 - a0),
+        a3 - a1,
+        side * (b0 + tx * (b2 - b0)),
+        b1 + tx * (b3 - b1),
+        side * (c0 + tx * (c2 - c0)),
+        c1 + tx * (c3 - c1),
+    )

@@ -10,3 +10,4 @@ sine = inlined(fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "afn"})(pixe
 ctf_phase = inlined(fastmath=True)(pixel.ctf_phase)
 locate = inlined(fastmath=True, error_model="numpy")(pixel.locate)
 blend = inlined(fastmath=True)(pixel.blend)
+blend_gradient = inlined(fastmath=True)(pixel.blend_gradient)

@@ -1,0 +1,227 @@
+"""Derivatives of predictions by views, shifts and optics, pair by pair.
+
+See docs/conventions.md, Joint refinement.
+
+Boxes come as those of the correlation windows do; no pair leaves more than a small matrix and a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomopolish.imaging.frequencies import TiltFrequencies
+from tomopolish.imaging.kernels import derivatives as kernels
+from tomopolish.imaging.windows import CHUNK_BYTES, PairBatch, TiltTask, box_spectra, pair_batch
+from tomopolish.physics.fourier import column_multiplicity
+from tomopolish.shapes import Complex64, Float, Float32, Int
+
+Array = np.ndarray
+
+GEOMETRY = kernels.SCALE
+"""Number of unknowns of a pair's geometry, a rotation and a shift; those of optics follow."""
+
+SCALE, BFACTOR, DEFOCUS, ASTIGMATISM, ASTIGMATISM_ASIDE, PHASE_SHIFT = (
+    "ln_scale",
+    "bfactor",
+    "defocus",
+    "astigmatism",
+    "astigmatism_aside",
+    "phase_shift",
+)
+"""Unknowns of a tilt image's optics: ln s, B (Å²), defocus (Å), half of the difference of the defocus along x
+and y and its counterpart along the diagonals (Å), phase shift (degrees)."""
+
+ALWAYS = (SCALE, BFACTOR, DEFOCUS)
+"""Unknowns whose derivatives are always computed, first."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairDerivatives:
+    """Products of pairs' derivatives, with all weights; see `kernels.derivatives.pair_derivatives`.
+
+    Attributes
+    ----------
+    matched
+        Of the derivatives with the image.
+    normal
+        Of the derivatives with each other.
+    """
+
+    matched: Float[Array, "B N"]
+    normal: Float[Array, "B N N"]
+
+    @property
+    def gradient(self) -> Float[Array, "B N"]:
+        """Gradient of the log-likelihood."""
+        return self.matched - self.normal[:, GEOMETRY]
+
+    def times(self, weights: Float[Array, "B"]) -> PairDerivatives:
+        """Return the derivatives of pairs whose log-likelihood is multiplied by a weight."""
+        return PairDerivatives(
+            matched=self.matched * weights[:, None], normal=self.normal * weights[:, None, None]
+        )
+
+    @property
+    def log_likelihood(self) -> Float[Array, "B"]:
+        """Log-likelihood of the prediction minus that of no prediction."""
+        return self.matched[:, GEOMETRY] - self.normal[:, GEOMETRY, GEOMETRY] / 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UsedFrequencies:
+    """The frequencies in use in one tilt image up to a limit, as flat lists; see `pair_derivatives`."""
+
+    frequencies: TiltFrequencies
+    place: Int[Array, "K"]
+    kx: Float32[Array, "K"]
+    ky: Float32[Array, "K"]
+    image_weight: Float32[Array, "K"]
+    amplitude: Float32[Array, "K"]
+    damping: Float32[Array, "K"]
+    rates: Float32[Array, "M K"]
+    phase: Float32[Array, "G K"]
+    odd: Complex64[Array, "G A"]
+
+
+def used_frequencies(
+    frequencies: TiltFrequencies,
+    box_px: int,
+    pixel_size_angstrom: float,
+    limit: float,
+    optics: Sequence[str] = ALWAYS,
+    reference_factor: Float[Array, "box columns"] | float = 1.0,
+) -> UsedFrequencies:
+    """List the frequencies in use up to a limit.
+
+    Parameters
+    ----------
+    limit
+        Largest frequency, Fourier px.
+    optics
+        Unknowns of the optics; they begin with `ALWAYS`.
+    reference_factor
+        Factor by which the reference is multiplied, on the half plane or the same everywhere.
+    """
+    cropped = _cropped(frequencies, int(limit) + 1)
+    rows, columns = cropped.weight.shape[1:]
+    ky = np.stack([np.arange(rows), -np.arange(rows)])[..., None] + np.zeros(columns)
+    kx = np.arange(columns) + np.zeros_like(ky)
+    used = (np.arange(columns) < cropped.columns_used[..., None]) & (kx**2 + ky**2 <= limit**2)
+    used[1, 0] = False
+    used &= cropped.signal_weight > 0
+    place = np.flatnonzero(used)
+    kx, ky = kx.ravel()[place], ky.ravel()[place]
+    amplitude = np.sqrt(cropped.signal_weight.reshape(-1)[place].astype(np.float64))
+    sign = 1 - 2 * ((kx + ky) % 2)  # e^{2πi k·(s/2)/s}, box centre
+    count = column_multiplicity(box_px)[kx.astype(np.int64)]
+    per_angstrom = frequencies.defocus_per_angstrom
+    rates = {
+        DEFOCUS: per_angstrom * (kx**2 + ky**2),
+        ASTIGMATISM: per_angstrom * (kx**2 - ky**2),
+        ASTIGMATISM_ASIDE: per_angstrom * 2 * kx * ky,
+        PHASE_SHIFT: np.full(len(place), -np.pi / 180),
+    }
+    plane = np.broadcast_to(reference_factor, (box_px, box_px // 2 + 1))
+    factor = plane[ky.astype(np.int64) % box_px, kx.astype(np.int64)]
+    groups = len(cropped.phase)
+    odd = cropped.odd.reshape(groups, -1)
+    unit = 1 / (box_px * pixel_size_angstrom)
+    return UsedFrequencies(
+        frequencies=cropped,
+        place=place,
+        kx=kx.astype(np.float32),
+        ky=ky.astype(np.float32),
+        image_weight=(sign * count * cropped.weight.reshape(-1)[place] / amplitude).astype(np.float32),
+        amplitude=(factor * amplitude).astype(np.float32),
+        damping=(-(kx**2 + ky**2) * unit**2 / 4).astype(np.float32),
+        rates=np.stack([rates[name] for name in optics[2:]]).astype(np.float32),
+        phase=cropped.phase.reshape(groups, -1)[:, place],
+        odd=odd[:, place] if odd.size else odd,
+    )
+
+
+def _cropped(frequencies: TiltFrequencies, last: int) -> TiltFrequencies:
+    """Return the frequencies up to `last` along both axes."""
+    rows, columns = (min(last + 1, size) for size in frequencies.weight.shape[1:])
+
+    def part(plane: Array) -> Array:
+        return np.ascontiguousarray(plane[..., :rows, :columns])
+
+    return replace(
+        frequencies,
+        columns_used=np.minimum(frequencies.columns_used[:, :rows], columns),
+        weight=part(frequencies.weight),
+        signal_weight=part(frequencies.signal_weight),
+        phase=part(frequencies.phase),
+        odd=part(frequencies.odd),
+    )
+
+
+def tilt_derivatives(
+    task: TiltTask,
+    used: UsedFrequencies,
+    chosen: Int[Array, "B"],
+    pool: Executor,
+    *,
+    other_half: bool = False,
+) -> PairDerivatives:
+    """Return the derivatives of some particles' pairs in one tilt image, in the order of `chosen`.
+
+    Parameters
+    ----------
+    task
+        Its frequencies are those of `used`.
+    other_half
+        Whether pairs are compared with the half map to which their particle did not contribute.
+    """
+    unknowns = GEOMETRY + 2 + len(used.rates)
+    matched, normal = np.empty((len(chosen), unknowns)), np.empty((len(chosen), unknowns, unknowns))
+    batch = pair_batch(task, chosen)
+    if other_half:
+        batch = batch.of_other_half(np.arange(len(chosen)))
+    # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
+    band = batch.corners[:, 1] // (task.reference.box_px // 2)
+    order = np.lexsort((batch.corners[:, 0], band, batch.half_set))
+    size = max(1, CHUNK_BYTES // (4 * task.reference.box_px**2))
+
+    def work(start: int) -> None:
+        part = order[start : start + size]
+        matched[part], normal[part] = _derivatives(task, used, batch.part(part))
+
+    for _ in pool.map(work, range(0, len(order), size)):
+        pass
+    return PairDerivatives(matched=matched, normal=normal)
+
+
+def _derivatives(task: TiltTask, used: UsedFrequencies, batch: PairBatch) -> tuple[Array, Array]:
+    """Compute the derivatives of a batch of pairs; see `kernels.derivatives.pair_derivatives`."""
+    unknowns = GEOMETRY + 2 + len(used.rates)
+    matched = np.empty((len(batch.corners), unknowns))
+    normal = np.empty((len(batch.corners), unknowns, unknowns))
+    kernels.pair_derivatives(
+        box_spectra(task, batch),
+        used.place,
+        task.reference.box_px,
+        task.reference.flat,
+        task.reference.reach,
+        batch.half_set,
+        batch.views,
+        (batch.centre - task.reference.box_px // 2).astype(np.float32),
+        used.kx,
+        used.ky,
+        used.image_weight,
+        used.amplitude,
+        used.damping,
+        used.rates,
+        batch.defocus,
+        used.phase,
+        used.odd,
+        batch.optics_group,
+        matched,
+        normal,
+    )
+    return matched, normal

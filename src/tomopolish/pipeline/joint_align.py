@@ -1,0 +1,259 @@
+"""A refined geometry, refined further together with views and optics, and finished on windows made again.
+
+See docs/conventions.md, Joint refinement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomopolish.dataset.model import Alignment, AlignmentErrors, RefinedOptics, Tomogram
+from tomopolish.dataset.screening import without_lost
+from tomopolish.imaging.derivatives import ASTIGMATISM, BFACTOR, DEFOCUS, PHASE_SHIFT, SCALE
+from tomopolish.models.deformation import deformation_record
+from tomopolish.pipeline.fit import Fit, fit_geometry
+from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
+from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages, judge
+from tomopolish.pipeline.joint_priors import ORIENTATIONS
+from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.premises import (
+    error_angstrom,
+    examine,
+    moved_angstrom,
+    reference_doubts,
+    with_findings,
+)
+from tomopolish.pipeline.problem import join_windows
+from tomopolish.pipeline.record import fit_record
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.pipeline.resources import Resources
+from tomopolish.pipeline.result import refined_geometry
+from tomopolish.pipeline.solution import solution
+from tomopolish.pipeline.windows import correlation_windows, without_tilts
+from tomopolish.results.tomogram import Evidence, FitRecord, TomogramResult
+from tomopolish.settings.alignment import AlignSettings
+from tomopolish.shapes import Bool, Float, Int
+from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.uncertainty import expected_curvature
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RefinedFirst:
+    """What a joint refinement needs of the geometry's fit, whose windows are no longer needed.
+
+    Attributes
+    ----------
+    given
+        The input.
+    tomogram
+        The input with refined geometry, motion and warp.
+    visible, held_out
+        Pairs that take part, and those of them that are held out and likely to show what is predicted.
+    pair_weights
+        See `JointImages`.
+    scales
+        Factor by which each species' references were multiplied.
+    doubts, moved_angstrom
+        Doubts about the evidence, and how far the fit moved pairs in the images.
+    """
+
+    given: Tomogram
+    tomogram: Tomogram
+    visible: Bool[Array, "F P"]
+    pair_weights: Float[Array, "F P"]
+    held_out: HeldOutPairs | None
+    scales: tuple[float, ...]
+    record: FitRecord
+    evaluations: int
+    doubts: tuple[str, ...]
+    moved_angstrom: float
+
+
+def before_joint(
+    fit: Fit, references: Sequence[PreparedReferences], settings: AlignSettings, threads: int
+) -> RefinedFirst:
+    """Return what remains of a fit when its windows are given up."""
+    problem, vector = fit.refinement.problem, fit.refinement.vector
+    geometry = refined_geometry(fit, expected_curvature(problem, vector, fit.windows.power), settings)
+    series, species, start = fit.tomogram.series, [], 0
+    if settings.deformation is not None:
+        warp = problem.layout.unpack(vector).warp
+        series = replace(series, deformation=deformation_record(settings.deformation, warp, len(series)))
+    for particles in fit.tomogram.species:
+        part = slice(start, start + len(particles))
+        start += len(particles)
+        paths = None if geometry.trajectories_px is None else geometry.trajectories_px[part]
+        species.append(replace(particles, positions_px=geometry.positions_px[part], trajectories_px=paths))
+    windows, probable = fit.windows, problem.pair_weights
+    if probable is None:
+        probable = np.ones(windows.visible.shape)
+    held = windows.held_out and windows.held_out.among_pairs(probable >= SHOWN)
+    record = fit_record(fit, threads)
+    return RefinedFirst(
+        given=fit.tomogram,
+        tomogram=Tomogram(
+            series=replace(series, projections_px=geometry.projections_px), species=tuple(species)
+        ),
+        visible=windows.visible,
+        pair_weights=probable if windows.tempering is None else probable * windows.tempering,
+        held_out=None if held is None else HeldOutPairs(tilts=held.tilts, particles=held.particles),
+        scales=fit.applied,
+        record=record,
+        evaluations=fit.refinement.evaluations,
+        doubts=(*reference_doubts(references), *examine(fit, record, settings)),
+        moved_angstrom=moved_angstrom(fit),
+    )
+
+
+def align_jointly(
+    first: RefinedFirst,
+    references: Sequence[PreparedReferences],
+    weights: Sequence[Float[Array, "G s c"] | None],
+    settings: AlignSettings,
+    resources: Resources,
+) -> TomogramResult:
+    """Refine views and optics with the geometry, then the geometry alone on windows made again.
+
+    Parameters
+    ----------
+    weights
+        Frequency weights of each species.
+    """
+    given, tomogram = first.given, first.tomogram
+    # Priors count from the input, but motion and warp are those that were refined.
+    origin = replace(
+        tomogram,
+        series=replace(tomogram.series, projections_px=given.series.projections_px),
+        species=tuple(
+            replace(particles, positions_px=old.positions_px)
+            for particles, old in zip(tomogram.species, given.species, strict=True)
+        ),
+    )
+    once = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))
+    with ThreadPoolExecutor(resources.threads) as pool:
+        with resources.stage("joint refinement") as stage:
+            images = JointImages(
+                tomogram=origin,
+                references=references,
+                weights=[known for known in weights if known is not None],
+                scales=first.scales,
+                visible=first.visible,
+                pair_weights=first.pair_weights,
+                held_out=first.held_out,
+                settings=settings,
+                pool=pool,
+                threads=resources.threads,
+                advance=stage.advance,
+            )
+            joint = refine_jointly(images, JointState.of(tomogram, optics_of(settings.joint)), settings.joint)
+            evidence = _evidence(replace(images, tomogram=given), joint)
+        after = joint.state.applied_to(origin)
+        parts = [
+            correlation_windows(after.series, particles, reference, once, pool, resources, known)
+            for particles, reference, known in zip(after.species, references, weights, strict=True)
+        ]
+    series = without_lost(after.series)
+    after = replace(after, series=series)
+    windows = join_windows([without_tilts(part, series.usable) for part in parts])
+    del parts
+    fit = fit_geometry(after, windows, once, resources)
+    del windows
+    result, uncertainty = solution(fit, once, resources, given)
+    result = _combined(result, first, joint, after, evidence)
+    return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
+
+
+def _evidence(images: JointImages, joint: JointFit) -> Evidence | None:
+    """Compare the state that was refined without the held-out pairs with the input."""
+    if joint.held_out is None or images.held_out is None:
+        return None
+    start = JointState.of(images.tomogram, joint.state.names)
+    values = images.held_out_values([start], joint.limit).joined_with(joint.held_out)
+    return judge(images.held_out.particles, values, 0, 1)
+
+
+def _combined(
+    result: TomogramResult,
+    first: RefinedFirst,
+    joint: JointFit,
+    after: Tomogram,
+    evidence: Evidence | None,
+) -> TomogramResult:
+    """Return the last fit's result with the views and optics, and with figures that count from the input."""
+    record, alignments, start = result.record, [], 0
+    assert record is not None
+    for alignment in result.alignments:
+        part = np.arange(start, start + len(alignment.rows))
+        start += len(part)
+        alignments.append(_with_views(alignment, joint, after, part))
+    before = first.record
+    likelihood = np.array([before.tilt_log_likelihood[:, 0].sum(), record.tilt_log_likelihood[:, 1].sum()])
+    power = np.array([before.tilt_power.sum(), record.tilt_power.sum()])
+    return replace(
+        result,
+        alignments=tuple(alignments),
+        statistics=replace(
+            result.statistics,
+            evidence=evidence,
+            groups=joint.groups,
+            log_likelihood_gain=float(np.diff(likelihood - power / 2)[0]),
+            evaluations=result.statistics.evaluations + first.evaluations + joint.passes,
+            warnings=(*result.statistics.warnings, *joint.warnings),
+        ),
+        record=replace(
+            record,
+            given=before.given,
+            objective=np.concatenate([before.objective, record.objective]),
+            tilt_log_likelihood=_spanning(before.tilt_log_likelihood, record.tilt_log_likelihood),
+            particle_log_likelihood=_spanning(before.particle_log_likelihood, record.particle_log_likelihood),
+            windows_before=before.windows_before,
+        ),
+    )
+
+
+def _spanning(before: Float[Array, "N 2"], after: Float[Array, "N 2"]) -> Float[Array, "N 2"]:
+    return np.stack([before[:, 0], after[:, 1]], axis=-1)
+
+
+def _with_views(alignment: Alignment, joint: JointFit, after: Tomogram, part: Int[Array, "Q"]) -> Alignment:
+    """Add the refined orientations of some particles, and the refined optics, to their alignment."""
+    ctf, chosen = after.series.ctf, joint.chosen
+    defocus = np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=-1)
+    return replace(
+        alignment,
+        rotations=joint.state.rotations[part] if ORIENTATIONS in chosen else None,
+        optics=RefinedOptics(
+            defocus_angstrom=defocus if DEFOCUS in chosen or ASTIGMATISM in chosen else None,
+            astigmatism_degrees=ctf.defocus_angle_degrees if ASTIGMATISM in chosen else None,
+            phase_shift_degrees=ctf.phase_shift_degrees if PHASE_SHIFT in chosen else None,
+            scale=ctf.scale if SCALE in chosen else None,
+            bfactor_angstrom2=ctf.bfactor_angstrom2 if BFACTOR in chosen else None,
+        ),
+        errors=alignment.errors and _with_errors(alignment.errors, joint, part),
+        warnings=(*alignment.warnings, *joint.warnings),
+    )
+
+
+def _with_errors(errors: AlignmentErrors, joint: JointFit, part: Int[Array, "Q"]) -> AlignmentErrors:
+    """Add the standard errors of what was asked for; like the others, they allow for the misfit."""
+    misfit = np.sqrt(errors.dispersion)
+
+    def of(name: str) -> Array | None:
+        return misfit * joint.sigmas[name] if name in joint.sigmas else None
+
+    turns, half = of(ORIENTATIONS), of(ASTIGMATISM)
+    return replace(
+        errors,
+        orientations_degrees=None if turns is None else turns[part],
+        defocus_angstrom=of(DEFOCUS),
+        astigmatism_angstrom=None if half is None else 2 * half,
+        phase_shift_degrees=of(PHASE_SHIFT),
+        relative_scale=of(SCALE),
+        bfactor_angstrom2=of(BFACTOR),
+    )

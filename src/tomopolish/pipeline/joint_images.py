@@ -1,0 +1,254 @@
+"""Passes of a joint refinement over the tilt images of one tomogram, one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tomopolish.dataset.model import Tomogram
+from tomopolish.dataset.reading import image_alone, overlap, prefetch
+from tomopolish.imaging.derivatives import GEOMETRY, PairDerivatives, tilt_derivatives, used_frequencies
+from tomopolish.imaging.frequencies import tilt_frequencies
+from tomopolish.imaging.input_geometry import input_geometry
+from tomopolish.imaging.windows import BoxMask, PairGeometry, TiltTask, box_mask
+from tomopolish.physics.geometry import tomogram_centre_px
+from tomopolish.pipeline.evidence import evidence
+from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.results.tomogram import Evidence
+from tomopolish.settings.alignment import AlignSettings
+from tomopolish.shapes import Bool, Float, Float32, Int
+from tomopolish.solve.joint import NormalEquations
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutPairs:
+    """Pairs that are held out, by tilt image and particle of all species."""
+
+    tilts: Int[Array, "H"]
+    particles: Int[Array, "H"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutValues:
+    """Values of held-out pairs at S states.
+
+    Attributes
+    ----------
+    matched
+        Weighted product of image and prediction.
+    power
+        Weighted power of the prediction.
+    """
+
+    matched: Float[Array, "S H"]
+    power: Float[Array, "S H"]
+
+    @property
+    def log_likelihood(self) -> Float[Array, "S H"]:
+        """Log-likelihood of the prediction minus that of no prediction."""
+        return self.matched - self.power / 2
+
+    def part(self, state: int) -> HeldOutValues:
+        """Return the values at one state."""
+        return HeldOutValues(matched=self.matched[[state]], power=self.power[[state]])
+
+    def joined_with(self, more: HeldOutValues) -> HeldOutValues:
+        """Return these states and further states."""
+        return HeldOutValues(
+            matched=np.concatenate([self.matched, more.matched]),
+            power=np.concatenate([self.power, more.power]),
+        )
+
+
+def judge(particles: Int[Array, "H"], values: HeldOutValues, before: int, after: int) -> Evidence:
+    """Compare two states; particles are those of the pairs."""
+    likelihood = values.log_likelihood
+    total = np.maximum(values.power.sum(axis=1), np.finfo(float).tiny)
+    agreement = values.matched.sum(axis=1) / total
+    return replace(
+        evidence(particles, likelihood[before], likelihood[after], values.power[after]),
+        agreement_before=float(agreement[before]),
+        agreement_after=float(agreement[after]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointImages:
+    """Tilt images, weights and references against which states are compared.
+
+    Attributes
+    ----------
+    tomogram
+        Screened images and input; states are changes of it.
+    weights
+        Frequency weights of each species (`CorrelationWindows.frequency_weights`).
+    scales
+        Factor by which each species' references are multiplied.
+    visible
+        Pairs that take part or are held out.
+    pair_weights
+        Factor of the log-likelihood of each pair: the probability that its particle and its tilt image show
+        what the references predict, less where its box has more noise than its tilt image.
+    advance
+        Called after each image.
+    """
+
+    tomogram: Tomogram
+    references: Sequence[PreparedReferences]
+    weights: Sequence[Float[Array, "G box columns"]]
+    scales: Sequence[float]
+    visible: Bool[Array, "F P"]
+    pair_weights: Float[Array, "F P"]
+    held_out: HeldOutPairs | None
+    settings: AlignSettings
+    pool: Executor
+    threads: int
+    advance: Callable[[], None]
+
+    @property
+    def particle_weights(self) -> Float[Array, "P"]:
+        """Largest weight of each particle's pairs; its priors have it, too, so that only its pull is less."""
+        largest = np.where(self.visible, self.pair_weights, 0.0).max(axis=0, initial=0.0)
+        return np.where(largest > 0, largest, 1.0)
+
+    def equations(self, state: JointState, limit: float, *, all_pairs: bool) -> NormalEquations:
+        """Return the normal equations at a state.
+
+        Parameters
+        ----------
+        limit
+            Largest frequency, 1/px.
+        all_pairs
+            Whether held-out pairs take part.
+        """
+        view = _View.of(self, state)
+        series = view.tomogram.series
+        visible = self.visible
+        if not all_pairs and self.held_out is not None:
+            visible = visible.copy()
+            visible[self.held_out.tilts, self.held_out.particles] = False
+        result = NormalEquations.zero(visible.shape[0], visible.shape[1], len(state.names))
+        centre = tomogram_centre_px(series.tomogram_size_px)
+
+        def add(tilt: int, image: Float32[Array, "h w"]) -> None:
+            R = series.projections_px[tilt, :3, :3]
+            for number, start in enumerate(view.starts):
+                particles = view.tomogram.species[number]
+                chosen = np.flatnonzero(visible[tilt, start : start + len(particles)])
+                if not len(chosen):
+                    continue
+                pairs = view.derivatives(number, tilt, image, limit, chosen)
+                pairs = pairs.times(self.pair_weights[tilt, start + chosen])
+                points = particles.positions_px[chosen] - centre
+                if particles.trajectories_px is not None:
+                    points = points + particles.trajectories_px[chosen, tilt]
+                result.add(tilt, start + chosen, pairs, R, R @ particles.rotations[chosen], points @ R.T)
+
+        self._each(np.flatnonzero(visible.any(axis=1)), add)
+        return result
+
+    def held_out_values(self, states: Sequence[JointState], limit: float) -> HeldOutValues:
+        """Return values of the held-out pairs at several states.
+
+        They are compared with the half map to which their particle did not contribute.
+        """
+        held = self.held_out
+        assert held is not None
+        views = [_View.of(self, state) for state in states]
+        matched, power = (np.zeros((len(states), len(held.tilts))) for _ in range(2))
+
+        def judge(tilt: int, image: Float32[Array, "h w"]) -> None:
+            for i, view in enumerate(views):
+                for number, start in enumerate(view.starts):
+                    place = np.flatnonzero(
+                        (held.tilts == tilt)
+                        & (held.particles >= start)
+                        & (held.particles < start + len(view.tomogram.species[number]))
+                    )
+                    if len(place):
+                        chosen = held.particles[place] - start
+                        pairs = view.derivatives(number, tilt, image, limit, chosen, other_half=True)
+                        matched[i, place] = pairs.matched[:, GEOMETRY]
+                        power[i, place] = pairs.normal[:, GEOMETRY, GEOMETRY]
+
+        self._each(np.unique(held.tilts), judge)
+        return HeldOutValues(matched=matched, power=power)
+
+    def _each(self, tilts: Int[Array, "N"], work: Callable[[int, Array], None]) -> None:
+        """Call `work` with every tilt image, in order: sums do not depend on the number of threads."""
+        ahead = prefetch(self.tomogram.series, tilts, image_alone, threads=self.threads)
+        for _ in overlap(ahead, work, 1):
+            self.advance()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _View:
+    """A state, ready to be compared with images."""
+
+    images: JointImages
+    tomogram: Tomogram
+    names: tuple[str, ...]
+    starts: tuple[int, ...]
+    geometry: tuple[PairGeometry, ...]
+    masks: tuple[BoxMask, ...]
+
+    @classmethod
+    def of(cls, images: JointImages, state: JointState) -> _View:
+        """Project the particles of a state."""
+        tomogram = state.applied_to(images.tomogram)
+        sizes = [len(particles) for particles in tomogram.species]
+        series, boxes = tomogram.series, [reference.box_px for reference in images.references]
+        return cls(
+            images=images,
+            tomogram=tomogram,
+            names=state.names,
+            starts=tuple(int(n) for n in np.cumsum([0, *sizes[:-1]])),
+            geometry=tuple(
+                input_geometry(series, particles, box_px, series.usable)
+                for particles, box_px in zip(tomogram.species, boxes, strict=True)
+            ),
+            masks=tuple(box_mask(box_px) for box_px in boxes),
+        )
+
+    def derivatives(
+        self,
+        number: int,
+        tilt: int,
+        image: Float32[Array, "h w"],
+        limit: float,
+        chosen: Int[Array, "B"],
+        *,
+        other_half: bool = False,
+    ) -> PairDerivatives:
+        """Return the derivatives of pairs of one species; see `imaging.derivatives.tilt_derivatives`."""
+        images, particles = self.images, self.tomogram.species[number]
+        reference, weights, series = images.references[number], images.weights[number], self.tomogram.series
+        cutoff = images.settings.weights.cutoff_fraction
+        frequencies = tilt_frequencies(
+            series, tilt, weights[tilt if len(weights) > 1 else 0], particles.optics_groups, cutoff
+        )
+        used = used_frequencies(
+            frequencies,
+            reference.box_px,
+            series.pixel_size_angstrom,
+            limit * reference.box_px,
+            self.names,
+            reference_factor=images.scales[number] * reference.weight.signal_fraction,
+        )
+        task = TiltTask(
+            image=image,
+            tilt=tilt,
+            geometry=self.geometry[number],
+            particles=particles,
+            frequencies=used.frequencies,
+            mask=self.masks[number],
+            reference=reference.transform,
+            displacements_px=np.zeros(1),
+        )
+        return tilt_derivatives(task, used, chosen, images.pool, other_half=other_half)

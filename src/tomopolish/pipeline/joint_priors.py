@@ -1,0 +1,69 @@
+"""Gaussian priors of the views and optics that a joint refinement changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tomopolish.imaging.derivatives import (
+    ASTIGMATISM,
+    ASTIGMATISM_ASIDE,
+    BFACTOR,
+    DEFOCUS,
+    PHASE_SHIFT,
+    SCALE,
+)
+
+ORIENTATIONS = "orientations"
+
+LARGEST_WIDTHS = {
+    ORIENTATIONS: float(np.deg2rad(6.0)),
+    SCALE: 1.0,
+    BFACTOR: 100.0,
+    DEFOCUS: 3000.0,
+    ASTIGMATISM: 1000.0,
+    ASTIGMATISM_ASIDE: 1000.0,
+    PHASE_SHIFT: 30.0,
+}
+FIRST_WIDTHS = {
+    ORIENTATIONS: float(np.deg2rad(3.0)),
+    SCALE: 0.5,
+    BFACTOR: 50.0,
+    DEFOCUS: 500.0,
+    ASTIGMATISM: 300.0,
+    ASTIGMATISM_ASIDE: 300.0,
+    PHASE_SHIFT: 10.0,
+}
+"""Widths of the priors before they are estimated: radians, ln s, Å², Å, degrees."""
+
+FIXED_PRECISION = 1e12
+"""Times the first width's inverse square: an unknown returns to the input, and the others respond."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priors:
+    """Widths of the Gaussian priors, and the means of those that have one.
+
+    Attributes
+    ----------
+    widths, means
+        By unknown; means that are not named are zero.
+    put_back
+        Unknowns that return to the input.
+    """
+
+    widths: Mapping[str, float] = field(default_factory=lambda: FIRST_WIDTHS)
+    means: Mapping[str, float] = field(default_factory=dict)
+    put_back: tuple[str, ...] = ()
+
+    def precision(self, name: str) -> float:
+        """Inverse variance."""
+        if name in self.put_back:
+            return FIXED_PRECISION / FIRST_WIDTHS[name] ** 2
+        return 1 / max(self.widths[name], 1e-6 * FIRST_WIDTHS[name]) ** 2
+
+    def mean(self, name: str) -> float:
+        """Mean."""
+        return 0.0 if name in self.put_back else self.means.get(name, 0.0)

@@ -1,0 +1,225 @@
+"""Gauss–Newton steps of views, geometry and optics together (docs/conventions.md, Joint refinement).
+
+Each particle has six unknowns, which are eliminated: a rotation about its own axes and a shift. Each tilt
+image has those of its projection and its optics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+
+from tomopolish.imaging.derivatives import GEOMETRY, PairDerivatives
+from tomopolish.physics.geometry import cross_matrix
+from tomopolish.shapes import Bool, Float, Int
+from tomopolish.solve.elimination import definite_cholesky
+
+Array = np.ndarray
+
+PARTICLE = 6
+"""Unknowns of a particle: rotation about its own axes (rad), shift in the tomogram (px)."""
+
+RIDGE = 1e-9
+"""Precision added to every unknown, as a fraction of the largest of its kind, for what no image shows."""
+
+
+@dataclass(kw_only=True, eq=False)
+class NormalEquations:
+    """Gradient and expected curvature of the log-likelihood, tilt image by tilt image.
+
+    Attributes
+    ----------
+    particles, particle_gradient
+        Blocks of the particles.
+    tilts, tilt_gradient
+        Blocks of the tilt images: rotation about the image's axes (3), shift (2), optics.
+    cross
+        Curvature between particles and tilt images.
+    log_likelihood
+        Of each particle's pairs.
+    """
+
+    particles: Float[Array, "P 6 6"]
+    particle_gradient: Float[Array, "P 6"]
+    tilts: Float[Array, "F T T"]
+    tilt_gradient: Float[Array, "F T"]
+    cross: Float[Array, "P 6 F T"]
+    log_likelihood: Float[Array, "P"]
+
+    @classmethod
+    def zero(cls, tilts: int, particles: int, optics: int) -> NormalEquations:
+        """Return equations without any pair."""
+        size = GEOMETRY + optics
+        return cls(
+            particles=np.zeros((particles, PARTICLE, PARTICLE)),
+            particle_gradient=np.zeros((particles, PARTICLE)),
+            tilts=np.zeros((tilts, size, size)),
+            tilt_gradient=np.zeros((tilts, size)),
+            cross=np.zeros((particles, PARTICLE, tilts, size)),
+            log_likelihood=np.zeros(particles),
+        )
+
+    def add(
+        self,
+        tilt: int,
+        chosen: Int[Array, "B"],
+        pairs: PairDerivatives,
+        rotation: Float[Array, "3 3"],
+        views: Float[Array, "B 3 3"],
+        arms_px: Float[Array, "B 3"],
+    ) -> None:
+        """Add pairs of one tilt image.
+
+        A warp's own derivatives, which are small, are neglected.
+
+        Parameters
+        ----------
+        rotation
+            Of the projection.
+        views
+            Rotation · orientation of each pair.
+        arms_px
+            Position of each particle relative to the tomogram's projected centre, in the image's frame.
+        """
+        size = pairs.matched.shape[1]
+        own = np.zeros((size, PARTICLE))
+        own[:3, :3] = np.eye(3)
+        own[3:5, 3:] = rotation[:2]
+        shared = np.zeros((len(chosen), size, size))
+        shared[:, :3, :3] = np.swapaxes(views, 1, 2)
+        shared[:, 3:5, :3] = -cross_matrix(arms_px)[:, :2]
+        shared[:, np.arange(3, size), np.arange(3, size)] = 1
+        gradient, curved = pairs.gradient, pairs.normal @ shared
+        self.particles[chosen] += own.T @ pairs.normal @ own
+        self.particle_gradient[chosen] += gradient @ own
+        self.tilts[tilt] += np.tensordot(shared, curved, axes=([0, 1], [0, 1]))
+        self.tilt_gradient[tilt] += np.tensordot(gradient, shared, axes=([0, 1], [0, 1]))
+        self.cross[chosen, :, tilt] += own.T @ curved
+        self.log_likelihood[chosen] += pairs.log_likelihood
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointPrior:
+    """Gaussian priors and the unknowns that may move.
+
+    Attributes
+    ----------
+    particle_precision, tilt_precision
+        Inverse variances.
+    particle_free, tilt_free
+        Masks of the unknowns that are refined.
+    """
+
+    particle_precision: Float[Array, "P 6"]
+    tilt_precision: Float[Array, "F T"]
+    particle_free: Bool[Array, "6"]
+    tilt_free: Bool[Array, "F T"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointStep:
+    """A Gauss–Newton step.
+
+    Attributes
+    ----------
+    predicted
+        Rise of the log-posterior that the quadratic model predicts for it.
+    particle_variance, tilt_variance
+        Posterior variance of each unknown; zero where it is fixed.
+    """
+
+    particles: Float[Array, "P 6"]
+    tilts: Float[Array, "F T"]
+    predicted: float
+    particle_variance: Float[Array, "P 6"]
+    tilt_variance: Float[Array, "F T"]
+
+
+def joint_step(
+    equations: NormalEquations,
+    prior: JointPrior,
+    particle_departure: Float[Array, "P 6"],
+    tilt_departure: Float[Array, "F T"],
+) -> JointStep:
+    """Solve for the step; particles are eliminated.
+
+    Parameters
+    ----------
+    particle_departure, tilt_departure
+        Unknowns at the current point, relative to the prior's mean.
+    """
+    count, (tilts, size) = len(equations.particles), equations.tilt_gradient.shape
+    own_free, shared_free = prior.particle_free, prior.tilt_free.reshape(-1)
+    own = _fixed(_with_prior(equations.particles, prior.particle_precision), own_free)
+    own_gradient = np.where(
+        own_free, equations.particle_gradient - prior.particle_precision * particle_departure, 0.0
+    )
+    gradient = np.where(
+        prior.tilt_free, equations.tilt_gradient - prior.tilt_precision * tilt_departure, 0.0
+    ).reshape(-1)
+    lower = np.linalg.cholesky(own)
+    cross = equations.cross.reshape(count, PARTICLE, -1) * own_free[:, None] * shared_free
+    whitened = np.linalg.solve(lower, cross).reshape(-1, tilts * size)
+    whitened_gradient = np.linalg.solve(lower, own_gradient[..., None]).reshape(-1)
+    reduced = -(whitened.T @ whitened)
+    blocks = _with_prior(equations.tilts, prior.tilt_precision)
+    for tilt in range(tilts):
+        part = slice(tilt * size, (tilt + 1) * size)
+        reduced[part, part] += blocks[tilt]
+    reduced = _fixed(reduced, shared_free)
+    factor = definite_cholesky(reduced)
+    shared_step = cho_solve((factor, True), gradient - whitened.T @ whitened_gradient)
+    shared_step[~shared_free] = 0
+    rest = (whitened_gradient - whitened @ shared_step).reshape(count, PARTICLE, 1)
+    upper = np.swapaxes(lower, 1, 2)
+    own_step = np.linalg.solve(upper, rest)[..., 0]
+    inverse = solve_triangular(factor, np.eye(len(factor)), lower=True)
+    spread = np.linalg.solve(upper, (whitened @ inverse.T).reshape(count, PARTICLE, -1))
+    alone = np.linalg.inv(own)[:, np.arange(PARTICLE), np.arange(PARTICLE)]
+    return JointStep(
+        particles=own_step,
+        tilts=shared_step.reshape(tilts, size),
+        predicted=0.5 * float(np.sum(own_step * own_gradient) + shared_step @ gradient),
+        particle_variance=np.where(own_free, alone + np.sum(spread**2, axis=-1), 0.0),
+        tilt_variance=np.where(shared_free, np.sum(inverse**2, axis=0), 0.0).reshape(tilts, size),
+    )
+
+
+def _with_prior(blocks: Float[Array, "N n n"], precision: Float[Array, "N n"]) -> Float[Array, "N n n"]:
+    """Return blocks with the prior, and the ridge, on their diagonals."""
+    index = np.arange(blocks.shape[-1])
+    total = blocks.copy()
+    largest = total[:, index, index].max(axis=0, initial=0.0)
+    total[:, index, index] += precision + RIDGE * largest
+    return total
+
+
+def _fixed(matrix: Float[Array, "... n n"], free: Bool[Array, "n"]) -> Float[Array, "... n n"]:
+    """Return matrices in which unknowns that are not free have no effect."""
+    index = np.flatnonzero(~free)
+    result = matrix * (free[:, None] & free)
+    result[..., index, index] = 1
+    return result
+
+
+def estimated_width(
+    departures: Float[Array, "N"], variances: Float[Array, "N"], width: float, largest: float
+) -> float:
+    """Return the width of a zero-mean prior that makes its members most probable; it may become zero.
+
+    One step of the fixed point of MacKay (1992), "Bayesian interpolation", Neural Comput. 4:415: squares of
+    the estimates, over the number of members that the data determine.
+
+    Parameters
+    ----------
+    departures, variances
+        Estimates and their posterior variances under the present width.
+    largest
+        Where the data determine less than one member, and at most, the width is this.
+    """
+    determined = float(np.sum(1 - np.minimum(variances / width**2, 1.0)))
+    if determined < 1.0:
+        return min(width, largest)
+    return min(float(np.sqrt(np.sum(departures**2) / determined)), largest)

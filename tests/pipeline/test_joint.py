@@ -1,0 +1,238 @@
+"""Joint refinement: planted errors of views and optics are put right, and nothing moves without evidence."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from small_project import Stack, align_one, make_settings
+from tomopolish import pipeline
+from tomopolish.dataset.model import Alignment, Particles, TiltSeries, Tomogram
+from tomopolish.dataset.screening import screened
+from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
+from tomopolish.imaging.weights import frequency_weights
+from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
+from tomopolish.pipeline import PreparedReferences
+from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_state import JointState
+from tomopolish.results.tomogram import TomogramResult
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings
+from tomopolish.settings.joint import JointSettings
+from tomopolish.settings.simulated_structure import MoleculeSettings
+from tomopolish.settings.simulation import (
+    AcquisitionSettings,
+    NoiseSettings,
+    PlantedErrors,
+    SimulationSettings,
+    SpecimenSettings,
+)
+from tomopolish.simulate.structure import build_structure
+from tomopolish.simulate.tomogram import simulate_tomogram
+from tomopolish.simulate.truth import Truth
+from tomopolish.solve import uncertainty
+
+BOX = 48
+EVERYTHING = JointSettings(orientations=True, defocus=True, tilt_scale=True, tilt_bfactor=True)
+SIMULATION = SimulationSettings(
+    seed=4,
+    molecule=MoleculeSettings(box_px=BOX, resolution_px=2.6, blob_sigma_px=0.8, diameter_fraction=0.65),
+    acquisition=AcquisitionSettings(
+        image_size_px=(360, 340), pixel_size_angstrom=3.0, tilt_step_degrees=10.0, bfactor_angstrom2=80.0
+    ),
+    specimen=SpecimenSettings(particles=24),
+    errors=PlantedErrors(shift_px=1.0, position_px=1.0, known_shift_px=1.0),
+    noise=NoiseSettings(pair_snr=200.0),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """A tomogram, and the same with wrong orientations, defocus and B factors."""
+
+    true_series: TiltSeries
+    series: TiltSeries
+    particles: Particles
+    references: PreparedReferences
+    truth: Truth
+
+    def view_errors(self, alignment: Alignment) -> np.ndarray:
+        """Angle, degrees, by which each particle's orientation is off, without the net turn."""
+        rotations = alignment.rotations
+        assert rotations is not None
+        turns = rotation_vector(rotations @ np.swapaxes(self.truth.rotations, 1, 2))
+        return np.rad2deg(np.linalg.norm(turns - np.median(turns, axis=0), axis=1))
+
+
+def plant(degrees: float, defocus: float, bfactor: float) -> Planted:
+    rng = np.random.default_rng(11)
+    simulated = simulate_tomogram(SIMULATION, 0, build_structure(SIMULATION))
+    images = Stack(np.stack([simulated.images.read(tilt) for tilt in range(len(simulated.series))]))
+    series, particles = replace(simulated.series, images=images), simulated.particles
+    changes = defocus * rng.normal(size=len(series))
+    ctf = replace(
+        series.ctf,
+        defocus_u_angstrom=series.ctf.defocus_u_angstrom + changes,
+        defocus_v_angstrom=series.ctf.defocus_v_angstrom + changes,
+        bfactor_angstrom2=series.ctf.bfactor_angstrom2 - rng.uniform(0, bfactor, len(series)),
+    )
+    turns = np.deg2rad(degrees) * rng.normal(size=(len(particles), 3))
+    return Planted(
+        true_series=series,
+        series=replace(series, ctf=ctf),
+        particles=replace(particles, rotations=particles.rotations @ rotation_from_vector(turns)),
+        references=pipeline.prepare(build_structure(SIMULATION).references, make_settings(BOX, 8)),
+        truth=simulated.truth,
+    )
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def align(planted: Planted, joint: JointSettings, **settings: Any) -> TomogramResult:
+    return align_one(
+        planted.series, planted.particles, planted.references, make_settings(BOX, 8, joint=joint, **settings)
+    )
+
+
+@pytest.fixture(scope="module")
+def wrong() -> Planted:
+    return plant(3.0, 600.0, 80.0)
+
+
+@pytest.fixture(scope="module")
+def found(wrong: Planted) -> TomogramResult:
+    return align(wrong, EVERYTHING)
+
+
+def test_planted_errors_are_put_right(wrong: Planted, found: TomogramResult) -> None:
+    alignment = found.alignment
+    before = replace(alignment, rotations=wrong.particles.rotations)
+    assert np.median(wrong.view_errors(alignment)) < 0.4 * np.median(wrong.view_errors(before))
+    true, given = wrong.true_series.ctf, wrong.series.ctf
+    assert alignment.optics.defocus_angstrom is not None and alignment.optics.bfactor_angstrom2 is not None
+    for refined, stated, right in (
+        (alignment.optics.defocus_angstrom[:, 0], given.defocus_u_angstrom, true.defocus_u_angstrom),
+        (alignment.optics.bfactor_angstrom2, given.bfactor_angstrom2, true.bfactor_angstrom2),
+    ):
+        assert rms(refined - right) < 0.6 * rms(stated - right)
+    assert {group.group for group in found.statistics.groups} == {
+        "orientations",
+        "scale and B factor",
+        "defocus",
+    }
+    assert found.statistics.evidence is not None
+    assert found.statistics.evidence.gain > 5 * found.statistics.evidence.standard_error
+
+
+def test_errors_of_new_unknowns_are_about_right(wrong: Planted, found: TomogramResult) -> None:
+    errors, alignment = found.alignment.errors, found.alignment
+    assert errors is not None and errors.orientations_degrees is not None
+    expected = np.linalg.norm(errors.orientations_degrees, axis=1)
+    ratio = np.median(wrong.view_errors(alignment)) / np.median(expected)
+    assert 0.4 < ratio < 2.5
+    assert errors.defocus_angstrom is not None and alignment.optics.defocus_angstrom is not None
+    off = alignment.optics.defocus_angstrom[:, 0] - wrong.true_series.ctf.defocus_u_angstrom
+    assert 0.4 < np.sqrt(np.mean((off / errors.defocus_angstrom) ** 2)) < 2.5
+
+
+def test_exact_views_and_optics_stay() -> None:
+    exact = plant(0.0, 0.0, 0.0)
+    alignment = align(exact, EVERYTHING).alignment
+    given = exact.series.ctf
+    if alignment.rotations is not None:
+        turned = rotation_vector(alignment.rotations @ np.swapaxes(exact.particles.rotations, 1, 2))
+        assert np.rad2deg(np.linalg.norm(turned, axis=1)).max() < 1.0
+    if alignment.optics.defocus_angstrom is not None:
+        assert np.abs(alignment.optics.defocus_angstrom[:, 0] - given.defocus_u_angstrom).max() < 150
+    assert alignment.optics.astigmatism_degrees is None and alignment.optics.phase_shift_degrees is None
+
+
+def test_only_what_was_asked_for_changes(wrong: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncertainty, "PROBES", 1)  # how sure a motion is, is not asked here
+    monkeypatch.setattr(uncertainty, "PROBES_OF_MANY", 1)
+    result = align(wrong, JointSettings(orientations=True), motion=MotionSettings(), deformation=None)
+    assert result.alignment.rotations is not None and result.alignment.trajectories_px is not None
+    optics = result.alignment.optics
+    assert all(value is None for value in vars(optics).values())
+    errors = result.alignment.errors
+    assert errors is not None and errors.defocus_angstrom is None and errors.relative_scale is None
+    result = align(
+        wrong,
+        JointSettings(astigmatism=True, phase_shift=True, tilt_scale=True),
+        deformation=DeformationSettings(model="linear"),
+    )
+    assert result.alignment.rotations is None and result.alignment.deformation is not None
+    assert result.alignment.optics.bfactor_angstrom2 is None
+
+
+def test_geometry_that_is_constant_stays(wrong: Planted) -> None:
+    fit = replace(make_settings(BOX, 8).fit, const_positions=True, const_angles=True, const_shifts=True)
+    alignment = align(wrong, EVERYTHING, fit=fit).alignment
+    np.testing.assert_allclose(alignment.projections_px, wrong.series.projections_px, atol=1e-9)
+    np.testing.assert_allclose(alignment.positions_px, wrong.particles.positions_px, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def images(wrong: Planted) -> JointImages:
+    settings = make_settings(BOX, 8)
+    noise = np.full((1, BOX // 2 + 1), 1.0)
+    series, particles = screened(wrong.series), wrong.particles
+    return JointImages(
+        tomogram=Tomogram(series=series, species=(particles,)),
+        references=[wrong.references],
+        weights=[frequency_weights(noise, wrong.references.weight, BOX, settings.weights)],
+        scales=[1.0],
+        visible=np.swapaxes(wrong.truth.visible, 0, 1).copy(),
+        pair_weights=np.ones((len(series), len(particles))),
+        held_out=None,
+        settings=settings,
+        pool=ThreadPoolExecutor(1),
+        threads=1,
+        advance=lambda: None,
+    )
+
+
+STEPS = {
+    "particle's rotation": ("particles", 1, 1e-3),
+    "particle's position": ("particles", 5, 0.02),
+    "image's rotation": ("tilts", 1, 3e-4),
+    "image's shift": ("tilts", 3, 0.02),
+    SCALE: ("tilts", 5, 0.01),
+    BFACTOR: ("tilts", 6, 1.0),
+    DEFOCUS: ("tilts", 7, 10.0),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: JointImages) -> None:
+    kind, unknown, step = STEPS[name]
+    state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
+    at = images.equations(state, 0.45, all_pairs=True)
+    particles, tilts = np.zeros((len(state.positions_px), 6)), np.zeros((len(state.optics), 8))
+    if kind == "particles":
+        particles[3, unknown] = step
+        slope, curvature = at.particle_gradient[3, unknown], at.particles[3, unknown, unknown]
+    else:
+        tilts[4, unknown] = step
+        slope, curvature = at.tilt_gradient[4, unknown], at.tilts[4, unknown, unknown]
+    there, back = (
+        images.equations(state.moved(s * particles, s * tilts, images.tomogram), 0.45, all_pairs=True)
+        for s in (1, -1)
+    )
+    expected = (there.log_likelihood.sum() - back.log_likelihood.sum()) / (2 * step)
+    # Depths, which shifts and turns change a little, are not differentiated, and interpolation has kinks.
+    assert slope == pytest.approx(expected, abs=0.3 * np.sqrt(curvature), rel=0.04)
+
+
+def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
+    state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
+    alone = images.equations(state, 0.3, all_pairs=True)
+    with ThreadPoolExecutor(3) as pool:
+        several = replace(images, pool=pool, threads=3).equations(state, 0.3, all_pairs=True)
+    np.testing.assert_array_equal(alone.cross, several.cross)
+    np.testing.assert_array_equal(alone.tilts, several.tilts)

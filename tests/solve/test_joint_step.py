@@ -1,0 +1,82 @@
+"""Gauss–Newton steps with the particles eliminated, against dense linear algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tomopolish.solve.joint import JointPrior, NormalEquations, estimated_width, joint_step
+
+TILTS, PARTICLES, SIZE = 4, 5, 8
+
+
+def equations(rng: np.random.Generator) -> tuple[NormalEquations, np.ndarray, np.ndarray]:
+    """Random equations, and the same as one matrix and one vector: particles, then tilt images."""
+    own, shared = PARTICLES * 6, TILTS * SIZE
+    J = np.zeros((PARTICLES, TILTS, 12, own + shared))
+    for p in range(PARTICLES):
+        for f in range(TILTS):
+            J[p, f, :, 6 * p : 6 * p + 6] = rng.normal(size=(12, 6))
+            J[p, f, :, own + SIZE * f : own + SIZE * (f + 1)] = rng.normal(size=(12, SIZE))
+    H = np.einsum("pfki,pfkj->ij", J, J)
+    g = rng.normal(size=own + shared)
+    index = np.arange(PARTICLES)
+    blocks = H[:own, :own].reshape(PARTICLES, 6, PARTICLES, 6)[index, :, index]
+    tilts = H[own:, own:].reshape(TILTS, SIZE, TILTS, SIZE)[np.arange(TILTS), :, np.arange(TILTS)]
+    return (
+        NormalEquations(
+            particles=blocks,
+            particle_gradient=g[:own].reshape(PARTICLES, 6),
+            tilts=tilts,
+            tilt_gradient=g[own:].reshape(TILTS, SIZE),
+            cross=H[:own, own:].reshape(PARTICLES, 6, TILTS, SIZE),
+            log_likelihood=np.zeros(PARTICLES),
+        ),
+        H,
+        g,
+    )
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_step_is_that_of_all_unknowns_together(fixed: bool) -> None:
+    rng = np.random.default_rng(3)
+    found, H, g = equations(rng)
+    own_free, shared_free = np.ones(6, dtype=bool), np.ones((TILTS, SIZE), dtype=bool)
+    if fixed:
+        own_free[:2], shared_free[1], shared_free[:, 5] = False, False, False
+    prior = JointPrior(
+        particle_precision=rng.uniform(0.5, 2, (PARTICLES, 6)),
+        tilt_precision=rng.uniform(0.5, 2, (TILTS, SIZE)),
+        particle_free=own_free,
+        tilt_free=shared_free,
+    )
+    own, shared = rng.normal(size=(PARTICLES, 6)), rng.normal(size=(TILTS, SIZE))
+    step = joint_step(found, prior, own, shared)
+    precision = np.concatenate([prior.particle_precision.ravel(), prior.tilt_precision.ravel()])
+    free = np.concatenate([np.tile(own_free, PARTICLES), shared_free.ravel()])
+    gradient = (g - precision * np.concatenate([own.ravel(), shared.ravel()]))[free]
+    inverse = np.linalg.inv((H + np.diag(precision))[np.ix_(free, free)])
+    expected, variance = np.zeros(len(free)), np.zeros(len(free))
+    expected[free], variance[free] = inverse @ gradient, np.diag(inverse)
+    joined = np.concatenate([step.particles.ravel(), step.tilts.ravel()])
+    np.testing.assert_allclose(joined, expected, atol=1e-7)
+    joined = np.concatenate([step.particle_variance.ravel(), step.tilt_variance.ravel()])
+    np.testing.assert_allclose(joined, variance, atol=1e-7)
+    assert step.predicted == pytest.approx(0.5 * gradient @ inverse @ gradient)
+
+
+@pytest.mark.parametrize("true", [0.0, 0.3, 2.0])
+def test_the_width_of_a_prior_is_that_of_its_members(true: float) -> None:
+    rng = np.random.default_rng(7)
+    noise = rng.uniform(0.2, 1.0, 3000)
+    measured = true * rng.normal(size=3000) + noise * rng.normal(size=3000)
+    width = 1.0
+    for _ in range(200):
+        share = width**2 / (width**2 + noise**2)
+        width = estimated_width(share * measured, share * noise**2, width, 5.0)
+    assert width == pytest.approx(true, abs=0.12 if true == 0 else 0.05 * max(true, 1))
+
+
+def test_data_that_say_nothing_leave_the_width() -> None:
+    assert estimated_width(np.zeros(4), np.full(4, 0.99), 1.0, 5.0) == 1.0
+    assert estimated_width(np.full(4, 9.0), np.full(4, 1e-4), 1.0, 5.0) == 5.0
