@@ -11,7 +11,7 @@ import pytest
 
 from small_project import Stack, align_one, make_settings
 from tomopolish import pipeline
-from tomopolish.dataset.model import Alignment, Particles, TiltSeries, Tomogram
+from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screened
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
 from tomopolish.imaging.weights import frequency_weights
@@ -19,6 +19,7 @@ from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.pipeline import PreparedReferences
 from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_state import JointState
+from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.settings.joint import JointSettings
@@ -59,9 +60,8 @@ class Planted:
     references: PreparedReferences
     truth: Truth
 
-    def view_errors(self, alignment: Alignment) -> np.ndarray:
+    def view_errors(self, rotations: np.ndarray | None) -> np.ndarray:
         """Angle, degrees, by which each particle's orientation is off, without the net turn."""
-        rotations = alignment.rotations
         assert rotations is not None
         turns = rotation_vector(rotations @ np.swapaxes(self.truth.rotations, 1, 2))
         return np.rad2deg(np.linalg.norm(turns - np.median(turns, axis=0), axis=1))
@@ -111,8 +111,8 @@ def found(wrong: Planted) -> TomogramResult:
 
 def test_planted_errors_are_put_right(wrong: Planted, found: TomogramResult) -> None:
     alignment = found.alignment
-    before = replace(alignment, rotations=wrong.particles.rotations)
-    assert np.median(wrong.view_errors(alignment)) < 0.4 * np.median(wrong.view_errors(before))
+    before = np.median(wrong.view_errors(wrong.particles.rotations))
+    assert np.median(wrong.view_errors(alignment.rotations)) < 0.4 * before
     true, given = wrong.true_series.ctf, wrong.series.ctf
     assert alignment.optics.defocus_angstrom is not None and alignment.optics.bfactor_angstrom2 is not None
     for refined, stated, right in (
@@ -133,7 +133,7 @@ def test_errors_of_new_unknowns_are_about_right(wrong: Planted, found: TomogramR
     errors, alignment = found.alignment.errors, found.alignment
     assert errors is not None and errors.orientations_degrees is not None
     expected = np.linalg.norm(errors.orientations_degrees, axis=1)
-    ratio = np.median(wrong.view_errors(alignment)) / np.median(expected)
+    ratio = np.median(wrong.view_errors(alignment.rotations)) / np.median(expected)
     assert 0.4 < ratio < 2.5
     assert errors.defocus_angstrom is not None and alignment.optics.defocus_angstrom is not None
     off = alignment.optics.defocus_angstrom[:, 0] - wrong.true_series.ctf.defocus_u_angstrom
@@ -150,6 +150,28 @@ def test_exact_views_and_optics_stay() -> None:
     if alignment.optics.defocus_angstrom is not None:
         assert np.abs(alignment.optics.defocus_angstrom[:, 0] - given.defocus_u_angstrom).max() < 150
     assert alignment.optics.astigmatism_degrees is None and alignment.optics.phase_shift_degrees is None
+
+
+def test_species_share_the_optics_and_have_orientations_of_their_own(wrong: Planted) -> None:
+    particles, parts = wrong.particles, []
+    for chosen in (np.arange(0, 16), np.arange(16, len(particles))):
+        changes = {
+            name: getattr(particles, name)[chosen]
+            for name in ("rows", "positions_px", "rotations", "half_set", "optics_group")
+        }
+        parts.append(replace(particles, names=tuple(particles.names[i] for i in chosen), **changes))
+    result = pipeline.align_tomogram(
+        Tomogram(series=wrong.series, species=tuple(parts)),
+        [wrong.references] * 2,
+        make_settings(BOX, 8, joint=EVERYTHING),
+        SilentProgress(),
+    )
+    first, second = result.alignments
+    np.testing.assert_array_equal(first.optics.defocus_angstrom, second.optics.defocus_angstrom)
+    assert first.rotations is not None and second.rotations is not None
+    together = np.concatenate([first.rotations, second.rotations])
+    before = np.median(wrong.view_errors(particles.rotations))
+    assert np.median(wrong.view_errors(together)) < 0.4 * before
 
 
 def test_only_what_was_asked_for_changes(wrong: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
