@@ -23,7 +23,8 @@ Array = np.ndarray
 FILE_NAME = "logfile.pdf"
 PAGE_INCHES = (8.27, 11.69)
 FAILURES_ON_A_PAGE = 50
-LINE_LENGTH = 105
+LINE_LENGTH, LINE_HEIGHT = 118, 0.05
+"""Length of the verdict's lines, characters, and their height over that of a plot."""
 COLOURS = {"doubtful": "#e69f00", "helped": "#00694c", "harmed": "#a84300"}
 """Kind of verdict → colour of its frame, as in the report."""
 
@@ -85,25 +86,28 @@ def summary_page(
     shifts = [s.rms_shift_angstrom for s in tomograms]
     positions = [s.rms_position_angstrom for s in tomograms]
     evaluations = [s.evaluations for s in tomograms]
-    words, first, second, third = figure.subplots(4, 1, height_ratios=(0.6, 1, 1, 1))
-    _write_verdict(words, sentence(outcome), flagged_words(tomograms), outcome)
+    said, flagged = textwrap.fill(one_line(sentence(outcome)), LINE_LENGTH), flagged_words(tomograms)
+    said += "" if flagged is None else f"\n\n{flagged} (scores.star)."
+    height = 0.25 + LINE_HEIGHT * (1 + said.count("\n"))
+    words, first, second, third = figure.subplots(4, 1, height_ratios=(height, 1, 1, 1))
+    _write_verdict(words, said, outcome)
     _plot(first, number, {"": per_pair}, "tomogram", "log-likelihood gained per pair")
     _plot(second, number, {"shifts": shifts, "positions": positions}, "tomogram", "RMS change (Å)")
     _plot(third, number, {"": evaluations}, "tomogram", "evaluations to convergence")
     return figure
 
 
-def _write_verdict(axes: Any, said: str, flagged: str | None, outcome: Verdict | None) -> None:
-    lines = [textwrap.fill(one_line(said), LINE_LENGTH)]
-    lines += [f"{flagged} (scores.star)."] if flagged is not None else []
+def _write_verdict(axes: Any, said: str, outcome: Verdict | None) -> None:
+    """Write text in place of a plot, in a frame; long text must not narrow the plots."""
     colour = COLOURS.get("" if outcome is None else outcome.outcome, "0.6")
     axes.axis("off")
     axes.text(
         0.0,
-        1.0,
-        "\n\n".join(lines),
+        0.9,
+        said,
         va="top",
-        fontsize=9,
+        fontsize=8,
+        in_layout=False,
         parse_math=False,
         bbox={"facecolor": "white", "edgecolor": colour, "linewidth": 2, "pad": 6},
     )

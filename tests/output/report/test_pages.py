@@ -155,6 +155,8 @@ def test_the_first_page_of_the_logfile_has_the_verdict_in_its_colour() -> None:
         assert said.get_text().startswith(words)
         assert "1 of 4 particles and 0 tilt images are flagged" in said.get_text()
         assert said.get_bbox_patch().get_edgecolor() == to_rgba(colour)
+        shown.draw_without_rendering()
+        assert shown.axes[1].get_position().width > 0.8, "long text must not narrow the plots"
 
 
 def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ report.kinds.agreement = function (figure, data, plot) {
 report.kinds.scores = function (figure, data, plot) {
   const { edges, good, flagged } = data.scores;
   const x = good.map((_, i) => (edges[i] + edges[i + 1]) / 2), width = edges[1] - edges[0];
-  const bars = (y, name, color, shape) => ({ type: "bar", x, y, width, name, marker: { color, pattern: { shape, fgcolor: "#fff" } } });
+  const bars = (y, name, color, shape) => ({ type: "bar", x, y, width, name, marker: { color, pattern: { shape, fillmode: "overlay", fgcolor: "#fff" } } });
   return plot([bars(good, "not flagged", report.colours.after, ""), bars(flagged, "flagged", report.colours.before, "/")],
-    report.layout({ barmode: "stack", xaxis: report.axis("agreement (fraction)"), yaxis: report.axis("particles", { tickformat: "d" }) }));
+    report.layout({ barmode: "stack", legend: { ...report.layout().legend, traceorder: "normal" }, xaxis: report.axis("agreement (fraction)"), yaxis: report.axis("particles", { tickformat: "d" }) }));
 };
 
 report.kinds.objective = function (figure, data, plot) {
