@@ -115,6 +115,7 @@ def start_at_truth(tomogram: Tomogram, settings: AlignSettings) -> TruthStart:
         windows=windows,
         refinement=refinement,
         scales=(1.0,),
+        applied=(1.0,),
         warnings=(),
         evidence=None,
     )

@@ -194,7 +194,7 @@ def test_the_others_are_refined_and_its_row_stays(damaged: Outcome, name: str) -
     cells = [[line.split() for line in lines if "." in line and len(line) > 60] for lines in (before, after)]
     kept = [i for i, rows in enumerate(zip(*cells, strict=True)) if rows[0] == rows[1]]
     assert kept == list(damage.lost)
-    flags = tomogram_details(name, result, "open").flagged_tilts
+    flags = tomogram_details(name, result, "open").tilts_to_inspect
     flagged = {flag.name.split()[0]: flag.reasons for flag in flags}
     for tilt in damage.lost:
         assert flagged[str(tilt + 1)][0].startswith("left out: ")

@@ -9,9 +9,8 @@ import pytest
 from test_micrograph import predict
 from test_windows_by_definition import BOX, REACH, scene
 
-from small_project import compute_windows, make_settings
+from small_project import compute_windows, make_settings, reconstruct
 from tomopolish.dataset.model import OpticsGroup, Particles
-from tomopolish.imaging.backproject import reconstruct
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.physics.symmetry import point_group
 

@@ -9,7 +9,6 @@ from small_project import align_one, make_problem, make_settings, random_vector
 from tomopolish import pipeline
 from tomopolish.dataset.project import open_dataset
 from tomopolish.pipeline.record import shifted_sums
-from tomopolish.results.tomogram import _outliers
 from tomopolish.solve.problem import pair_values, predicted_positions
 from tomopolish.solve.surface import smooth_surface
 
@@ -69,12 +68,3 @@ def test_a_record_adds_up(result) -> None:  # type: ignore[no-untyped-def]
     before, after = record.windows_before.sum(axis=0), record.windows_after.sum(axis=0)
     assert np.unravel_index(after.argmax(), after.shape) == (centre, centre)
     assert after.max() > before.max()
-
-
-def test_rows_that_match_much_worse_than_the_others_stand_out() -> None:
-    rng = np.random.default_rng(4)
-    power = rng.uniform(50, 150, 40)
-    gained = 0.8 * power + np.sqrt(power) * rng.standard_normal(40)
-    assert not _outliers(gained, power).any()
-    gained[7], power[11], gained[11] = -80.0, 0.0, 0.0
-    assert list(np.flatnonzero(_outliers(gained, power))) == [7]

@@ -220,17 +220,17 @@ def test_without_dask_a_sentence_says_what_to_install(monkeypatch: pytest.Monkey
 def test_settings_that_exclude_each_other_are_refused() -> None:
     sound = ClusterSettings(workers=2, slurm=SlurmSettings())
     for change, text in (
-        ({"workers": 0}, "--workers 0"),
-        ({"workers": None}, "--slurm needs --workers"),
-        ({"workers": None, "scheduler": "tcp://x:1"}, "--scheduler and --slurm"),
-        ({"slurm": None, "scheduler": "tcp://x:1"}, "--scheduler and --workers"),
+        ({"workers": 0}, "workers=0"),
+        ({"workers": None}, "slurm needs workers"),
+        ({"workers": None, "scheduler": "tcp://x:1"}, "scheduler and slurm"),
+        ({"slurm": None, "scheduler": "tcp://x:1"}, "scheduler and workers"),
     ):
         with pytest.raises(InputError, match=text):
             replace(sound, **change)
     for change, text in (
-        ({"tls": TlsFiles(ca_file=Path("ca"), cert=Path("c"))}, "are for --scheduler"),
-        ({"connect_timeout_s": 0.0}, "--connect_timeout must be above 0"),
-        ({"connect_timeout_s": 1e9}, "--connect_timeout 1e.09 is above"),
+        ({"tls": TlsFiles(ca_file=Path("ca"), cert=Path("c"))}, "are for scheduler"),
+        ({"connect_timeout_s": 0.0}, "connect_timeout_s must be above 0"),
+        ({"connect_timeout_s": 1e9}, "connect_timeout_s=1e.09 is above"),
     ):
         with pytest.raises(InputError, match=text):
             replace(sound, **change)

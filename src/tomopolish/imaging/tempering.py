@@ -16,7 +16,11 @@ from tomopolish.shapes import Bool, Float, Float32
 Array = np.ndarray
 
 CLEAR = 3.0
-"""Noise variance, over the median of the tilt image's pairs, beyond which a pair is weighted down."""
+PEAK_POWER = 200.0
+"""Noise variance, over the median of the tilt image's pairs, beyond which a pair is weighted down, and power
+by which that limit rises by 1: strong peaks and neighbours change the mean magnitude of windows, too."""
+FEWEST_PAIRS = 4
+"""Minimum number of pairs of a tilt image that are compared with each other."""
 
 
 def temper(
@@ -41,13 +45,13 @@ def temper(
     """
     factors = np.ones(len(values))
     counted = np.flatnonzero(visible & (power > 0))
-    if len(counted) < 2:
+    if len(counted) < FEWEST_PAIRS:
         return factors
     magnitude = np.empty(len(counted))
     mean_magnitudes(values, counted, magnitude)
     variance = magnitude**2 / power[counted]
     median = float(np.median(variance))
-    noisy = variance > CLEAR * median
+    noisy = variance > (CLEAR + power[counted] / PEAK_POWER) * median
     if median <= 0 or not noisy.any():
         return factors
     factors[counted[noisy]] = median / variance[noisy]
