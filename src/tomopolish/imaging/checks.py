@@ -18,7 +18,11 @@ from tomopolish.shapes import Bool, Int
 Array = np.ndarray
 
 MOST_CHECKED = 120
-"""Maximum number of pairs of a tomogram that are compared again."""
+MOST_IN_A_TILT = 15
+"""Maximum number of pairs of a tomogram, and of one of its tilt images, that are compared again: few images
+with several pairs each take less time than many with few."""
+EVENLY = (np.sqrt(5) - 1) / 2
+"""Multiples of the inverse golden ratio, modulo 1, order tilt images so that the first ones are far apart."""
 MIRRORS = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1], [-1, -1, -1]], dtype=np.float32)
 """Signs of the map's axes in each of its mirror images."""
 BANDS = ((0.0, 0.35), (0.35, 0.65), (0.65, 2.0))
@@ -28,10 +32,12 @@ VARIANTS = len(MIRRORS) + len(BANDS)
 
 def no_checks(held_out: Bool[Array, "F P"], samples: int) -> CheckWindows | None:
     """Return windows of zeros for evenly spread held-out pairs, to be filled image by image."""
-    pairs = np.argwhere(held_out)
+    order = np.argsort(EVENLY * np.arange(len(held_out)) % 1)
+    pairs = np.array(
+        [(tilt, p) for tilt in order for p in np.flatnonzero(held_out[tilt])[:MOST_IN_A_TILT]], dtype=np.int64
+    ).reshape(-1, 2)[:MOST_CHECKED]
     if not len(pairs):
         return None
-    pairs = pairs[:: -(-len(pairs) // MOST_CHECKED)]
     return CheckWindows(
         tilts=pairs[:, 0],
         particles=pairs[:, 1],
@@ -47,18 +53,25 @@ def fill_checks(checks: CheckWindows | None, task: TiltTask, correlator: Correla
     place = np.flatnonzero(checks.tilts == task.tilt)
     if not len(place):
         return
-    for number, variant in enumerate(variants(task, checks.particles[place])):
-        values = np.zeros((len(place), *checks.values.shape[2:]), dtype=np.float32)
-        power = np.zeros(len(place))
+    first = 0
+    for variant in variants(task, checks.particles[place]):
+        values = np.zeros((len(variant.particles), *checks.values.shape[2:]), dtype=np.float32)
+        power = np.zeros(len(values))
         correlator.correlate_tilt(variant, values, power)
-        checks.values[number, place], checks.power[number, place] = values, power
+        part = slice(first, first := first + len(values) // len(place))
+        checks.values[part, place] = values.reshape(-1, len(place), *values.shape[1:])
+        checks.power[part, place] = power.reshape(-1, len(place))
 
 
 def variants(task: TiltTask, members: Int[Array, "M"]) -> list[TiltTask]:
-    """Return the comparisons of some particles in a tilt image with each variant of the other half map."""
+    """Return the comparisons of some particles in a tilt image with each variant of the other half map.
+
+    The first comparison is that with all mirror images, one after another.
+    """
     chosen = _of_particles(task, members)
-    views = chosen.geometry.views
-    mirrored = [replace(chosen, geometry=replace(chosen.geometry, views=views * signs)) for signs in MIRRORS]
+    repeated = _of_particles(task, np.tile(members, len(MIRRORS)))
+    signs = np.repeat(MIRRORS, len(members), axis=0)[:, None, :]
+    mirrored = replace(repeated, geometry=replace(repeated.geometry, views=repeated.geometry.views * signs))
     shared = task.frequencies
     _, rows, columns = shared.weight.shape
     radius = np.hypot(np.arange(rows)[:, None], np.arange(columns)[None, :])
@@ -68,7 +81,7 @@ def variants(task: TiltTask, members: Int[Array, "M"]) -> list[TiltTask]:
         inside = ((radius > low * highest) & (radius <= high * highest)).astype(np.float32)
         limited = replace(shared, weight=shared.weight * inside, signal_weight=shared.signal_weight * inside)
         bands.append(replace(chosen, frequencies=limited))
-    return [*mirrored, *bands]
+    return [mirrored, *bands]
 
 
 def _of_particles(task: TiltTask, members: Int[Array, "M"]) -> TiltTask:

@@ -20,8 +20,9 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 ITERATIONS = 200
-TOLERANCE = 1e-6
-SPLITS = (0.0, 0.1, 0.3, 0.5, 0.7)
+TOLERANCE = 1e-3
+"""Change of the log-posterior, in nats, that ends the estimation."""
+SPLITS = (0.0, 0.3, 0.6)
 """Shares of false items from which the estimation starts; the most probable result counts."""
 PRIOR_ITEMS = 10.0
 """Items that the prior of the share of false ones is worth, and the number of false ones among them."""
@@ -111,7 +112,7 @@ def _estimate(agreement: Array, variance: Array, chance: Array, probability: Arr
         probability = expit(good - false)
         last, score = score, float(np.logaddexp(good, false).sum())
         score += PRIOR_FALSE * np.log(false_share) + (PRIOR_ITEMS - PRIOR_FALSE) * np.log1p(-false_share)
-        if abs(score - last) < TOLERANCE * max(1.0, abs(score)):
+        if abs(score - last) < TOLERANCE:
             break
     return Mixture(probability=probability, centre=centre, spread=float(np.sqrt(good_square))), score
 

@@ -112,9 +112,12 @@ def judge(
     of_tilt = _best_of(range_px, length, 2, TURNS) if free.shifts_px.any() else 0.0
     tilts = np.ones(len(visible))
     for _ in range(2):  # particles are judged without the empty images, and images without false particles
+        counted = tilts
         mixtures, particles, agreement, variance = _particles(pairs, tilts, owner, of_particle)
         centres = np.array([m.centre for m in mixtures])
         tilts, shown, ratio, z = _tilts(pairs, particles, centres[owner], of_tilt)
+        if np.abs(tilts - counted).max(initial=0.0) < SETTLED:
+            break
     own = centres[owner]
     spread = np.array([m.spread for m in mixtures])[owner]
     strength = tilts @ known
