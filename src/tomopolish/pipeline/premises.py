@@ -16,7 +16,7 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results import doubts
 from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Bool, Float, Float32
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import predicted_positions
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
@@ -27,7 +27,8 @@ Array = np.ndarray
 SIGNIFICANT = 4.0
 """Standard deviations from which on a difference contradicts a premise."""
 ABSENT = 2.0
-BETTER_MIRROR = 1.15
+CLEARLY_BETTER, FEWEST_MIRRORED = 4.5, 10
+"""Standard errors by which a mirror image's windows must be higher, and number of pairs that can show it."""
 DEEPER_TROUGH = 1.3
 LEAST_AGREEMENT = 0.05
 LEAST_SCALE = 0.3
@@ -161,7 +162,7 @@ def _doubts_of_checks(fit: Fit) -> list[str]:
     power = checks.power[:, counted].sum(axis=1)
     mirrors = len(MIRRORS)
     found = []
-    if _is_mirrored(gained[:mirrors], power[:mirrors], gained[mirrors:].sum(), power[mirrors:].sum()):
+    if _is_mirrored(checks.values[:, counted]):
         found.append(doubts.MIRRORED)
     if _lacks_detail(gained[mirrors:], power[mirrors:]):
         found.append(doubts.NO_DETAIL)
@@ -182,17 +183,19 @@ def _values_at(fit: Fit, values: Array, moved_px: Float[Array, "C 2"]) -> Float[
     return evaluate_surface(smooth_surface(windows), moved_px[None]).value[0]
 
 
-def _is_mirrored(
-    mirrored: Float[Array, "4"], mirrored_power: Float[Array, "4"], gained: float, power: float
-) -> bool:
-    """Return whether a mirror image agrees significantly better than the reference."""
-    if power <= 0 or not mirrored_power.all():
+def _is_mirrored(windows: Float32[Array, "V C n n"]) -> bool:
+    """Return whether a mirror image agrees significantly better than the reference.
+
+    The highest values of the windows are compared, wherever they lie: the refined geometry, which fits the
+    reference, does not count.
+    """
+    mirrors = len(MIRRORS)
+    highest = windows[mirrors:].sum(axis=0).max(axis=(1, 2))
+    more = windows[:mirrors].max(axis=(2, 3)).astype(np.float64) - highest
+    if more.shape[1] < FEWEST_MIRRORED:
         return False
-    agreement, others = gained / power, mirrored / mirrored_power
-    best = int(np.argmax(others))
-    error = np.sqrt(1 / power + 1 / mirrored_power[best])
-    beyond = others[best] - agreement
-    return bool(beyond > SIGNIFICANT * error and others[best] > BETTER_MIRROR * agreement)
+    error = more.std(axis=1, ddof=1) / np.sqrt(more.shape[1])
+    return bool((more.mean(axis=1) > CLEARLY_BETTER * error).any())
 
 
 def _lacks_detail(gained: Float[Array, "B"], power: Float[Array, "B"]) -> bool:
