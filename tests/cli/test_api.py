@@ -319,12 +319,12 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulationRun:
         molecule=MoleculeSettings(box_px=48),
         specimen=SpecimenSettings(particles=12),
         acquisition=AcquisitionSettings(image_size_px=(260, 250), tilt_step_degrees=12.0),
-        motion=tomopolish.PlantedMotion(velocity_scale=0.4),
+        motion=tomopolish.PlantedMotion(velocity_scale=1.2),
     )
 
 
 def test_a_simulation_is_that_of_the_command(simulated: SimulationRun, tmp_path: Path) -> None:
-    options = "--seed 11 --box 48 --particles 12 --image_size 260 250 --tilt_step 12 --motion --s_vel 0.4"
+    options = "--seed 11 --box 48 --particles 12 --image_size 260 250 --tilt_step 12 --motion --s_vel 1.2"
     assert run(["simulate", "--o", str(tmp_path / "shell"), *options.split()]) == 0
     for name in ("particles.star", "tilt_series/TS_01.star", "tilt_series/TS_01.mrcs", "truth.json"):
         written = (simulated.output_folder / name).read_bytes()
