@@ -26,7 +26,7 @@ GAINED = Evidence(
 def test_a_doubted_gain_is_not_called_a_help(kind: str) -> None:
     weighed = verdict({"TS_01": replace(GAINED, doubts=(kind,))})
     assert weighed is not None and not weighed.helped and not weighed.harmed
-    assert sentence(weighed).startswith("Whether the refinement helped cannot be judged: ")
+    assert sentence(weighed).startswith("Whether it helped cannot be judged: ")
     assert SENTENCES[kind].split(".")[0] in sentence(weighed)
 
 

@@ -188,7 +188,7 @@ def _on_pairs(verdict: Verdict) -> str:
     )
     if not verdict.judged:
         head = (
-            f"Whether the refinement helped cannot be judged: {'; '.join(causes(verdict.doubts))}. "
+            f"Whether it helped cannot be judged: {'; '.join(causes(verdict.doubts))}. "
             f"({figure[0].upper()}{figure[1:]}.)"
         )
     elif verdict.settled:

@@ -127,7 +127,7 @@ def test_a_run_that_cannot_be_judged_is_amber_with_cause_and_remedy(tmp_path: Pa
         assert text.count(part) == 1
     all_of_them = {name: doubted(result, MIRRORED) for name, result in made.items()}
     text = text_of(write_report(tmp_path, all_of_them, {}))
-    assert 'class="verdict doubtful">Whether the refinement helped cannot be judged: a mirror' in text
+    assert 'class="verdict doubtful">Whether it helped cannot be judged: a mirror' in text
     assert "improved significantly" not in text and 'class="verdict helped"' not in text
 
 
@@ -145,7 +145,7 @@ def test_the_first_page_of_the_logfile_has_the_verdict_in_its_colour() -> None:
     (result,) = results(["TS"]).values()
     for doubts, colour, words in (
         ((), COLOURS["helped"], "The refinement helped"),
-        ((MIRRORED,), COLOURS["doubtful"], "Whether the refinement helped cannot be judged"),
+        ((MIRRORED,), COLOURS["doubtful"], "Whether it helped cannot be judged"),
     ):
         figures = doubted(with_scores(result, {1: (SHOWS_NOTHING, 0.03)}), *doubts).statistics
         assert figures.evidence is not None
