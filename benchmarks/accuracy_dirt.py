@@ -153,7 +153,7 @@ def flag_counts(
     truth: Truth, particles: Particles, alignment: Alignment
 ) -> tuple[FlagCounts | None, FlagCounts | None]:
     """Return the counts of particles and tilt images; None where the alignment has no scores."""
-    scores = getattr(alignment, "scores", None)
+    scores = alignment.scores
     if scores is None:
         return None, None
     names = dict(zip(particles.rows.tolist(), particles.names, strict=True))

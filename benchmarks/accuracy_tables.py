@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy_tables_of_dirt import dirt_table, premises_table, table
+from accuracy_tables_of_dirt import dirt_table, pooled, premises_table, table
 
 Record = Mapping[str, Any]
 
@@ -83,13 +83,13 @@ def _static(title: str, records: Sequence[Record]) -> str:
             (
                 name,
                 str(len(group)),
-                _pooled(group, "input_angstrom"),
-                _pooled(group, "run_angstrom"),
-                _pooled(group, "truth_start_angstrom"),
+                pooled(group, "input_angstrom"),
+                pooled(group, "run_angstrom"),
+                pooled(group, "truth_start_angstrom"),
                 f"{np.median([r['ratio'] for r in group]):.3f}",
                 f"{max(r['ratio'] for r in group):.3f}",
                 _share([r["ratio"] <= LIMIT for r in group]),
-                _pooled(group, "truth_as_input_angstrom"),
+                pooled(group, "truth_as_input_angstrom"),
                 *_views(group),
             )
             for name, group in groups
@@ -190,7 +190,7 @@ def _models(title: str, records: Sequence[Record], without: Sequence[str]) -> st
     figures |= {"run, Å": "run_angstrom", "from the truth, Å": "truth_start_angstrom"}
     summary = table(
         ("seeds", *figures, "net rotation, °", "views, °"),
-        [[str(len(records)), *[_pooled(records, key) for key in figures.values()], *_views(records)]],
+        [[str(len(records)), *[pooled(records, key) for key in figures.values()], *_views(records)]],
     )
     return f"### {title}\n\n{'; '.join(verdict)}.\n\n{summary}\n\n{SEEDS}\n\n{table(header, rows)}"
 
@@ -264,15 +264,10 @@ def _net_rotation(records: Sequence[Record]) -> str:
 def _views(records: Sequence[Record]) -> tuple[str, str]:
     """Return net rotation and error of the views, input → run; root mean square over seeds."""
     net, views = (
-        f"{_pooled(records, f'input_{what}_degrees')} → {_pooled(records, f'run_{what}_degrees')}"
+        f"{pooled(records, f'input_{what}_degrees')} → {pooled(records, f'run_{what}_degrees')}"
         for what in ("net", "view")
     )
     return net, views
-
-
-def _pooled(records: Sequence[Record], key: str) -> str:
-    """Root of the mean square over seeds."""
-    return f"{np.sqrt(np.mean([r[key] ** 2 for r in records])):.3f}"
 
 
 def _share(passed: Sequence[bool]) -> str:

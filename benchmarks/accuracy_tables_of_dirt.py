@@ -27,11 +27,11 @@ def dirt_table(records: Sequence[Record]) -> str:
             (
                 kind,
                 str(len(group)),
-                *(_pooled(group, f"{which}_good_angstrom") for which in ("input", "run", "without")),
+                *(pooled(group, f"{which}_good_angstrom") for which in ("input", "run", "without")),
                 f"{np.median([r['ratio'] for r in group]):.3f}",
                 f"{max(r['ratio'] for r in group):.3f}",
-                *(_pooled(group, f"{which}_net_degrees") for which in ("input", "run", "without")),
-                *(_pooled(group, f"{which}_view_degrees") for which in ("run", "without")),
+                *(pooled(group, f"{which}_net_degrees") for which in ("input", "run", "without")),
+                *(pooled(group, f"{which}_view_degrees") for which in ("run", "without")),
                 *(
                     _flagged(group, what, which)
                     for what in ("particle_flags", "tilt_flags")
@@ -102,8 +102,8 @@ def premises_table(records: Sequence[Record]) -> str:
                 premise,
                 f"{sum(r['helped'] for r in group)} of {len(group)}",
                 f"{sum(r['run_angstrom'] > r['input_angstrom'] for r in group)} of {len(group)}",
-                _pooled(group, "input_angstrom"),
-                _pooled(group, "run_angstrom"),
+                pooled(group, "input_angstrom"),
+                pooled(group, "run_angstrom"),
                 f"{np.median([r['scale'] for r in group]):.3g}",
                 group[0]["sentence"],
             )
@@ -120,6 +120,6 @@ def premises_table(records: Sequence[Record]) -> str:
     return f"### Wrong premises\n\n{table(header, rows)}"
 
 
-def _pooled(records: Sequence[Record], key: str) -> str:
+def pooled(records: Sequence[Record], key: str) -> str:
     """Return the root of the mean square over seeds."""
     return f"{np.sqrt(np.mean([r[key] ** 2 for r in records])):.3f}"

@@ -57,8 +57,11 @@ assert (
     shapes.Float is jaxtyping.Float
 )  # else something has imported the package first, and nothing is checked
 
-# A suite that was started beneath `nohup` ignores SIGHUP, and so would the processes whose end is tested.
+# A suite that was started beneath `nohup`, or in the background, ignores SIGHUP or SIGINT, and so would the
+# processes whose end is tested.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no deadline: the first call may compile.
 settings.register_profile("tomopolish", derandomize=True, deadline=None)

@@ -10,7 +10,6 @@ import pytest
 
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import (
-    UNAVAILABLE_OPTIONS,
     AlignSettings,
     DeformationSettings,
     FitSettings,
@@ -19,7 +18,6 @@ from tomopolish.settings.alignment import (
     RunSettings,
     WeightSettings,
     WindowSettings,
-    refuse_unavailable,
 )
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.joint import JointSettings
@@ -199,33 +197,6 @@ def test_only_options_are_reworded(option: str, argument: str) -> None:
 def test_fixed_parameters_may_leave_a_warp_to_refine() -> None:
     everything = FitSettings(const_positions=True, const_angles=True, const_shifts=True)
     assert replace(SETTINGS, fit=everything, deformation=DeformationSettings()).deformation is not None
-
-
-UNAVAILABLE: dict[str, AlignSettings] = {}
-
-
-@pytest.mark.parametrize("option", UNAVAILABLE_OPTIONS)
-def test_unavailable_options_are_refused_by_name(option: str) -> None:
-    with pytest.raises(InputError, match="not available yet") as caught:
-        refuse_unavailable(UNAVAILABLE[option])
-    assert option in str(caught.value)
-
-
-def test_available_options_pass() -> None:
-    refuse_unavailable(
-        replace(
-            SETTINGS,
-            inputs=replace(SETTINGS.inputs, trajectories=STAR),
-            windows=WindowSettings(box_px=96, range_penalty=10, min_frame=2, max_frame=9, padding=2),
-            weights=WeightSettings(freq_cutoff_angstrom=14, whiten=False, hp_sigma=4, srp=1),
-            fit=FitSettings(const_angles=True, const_shifts=True, max_iterations=10_000),
-            motion=MotionSettings(),
-            deformation=DeformationSettings(),
-        )
-    )
-    for by_particles in (False, True):
-        fit = FitSettings(shift_only=True, shift_only_by_particles=by_particles)
-        refuse_unavailable(replace(SETTINGS, fit=fit))
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\r", "q' x\" y", "\ud800"])

@@ -13,7 +13,6 @@ from tomopolish.cli import run
 from tomopolish.cli.align import COMMAND, settings_from
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import (
-    UNAVAILABLE_OPTIONS,
     AlignSettings,
     DeformationSettings,
     FitSettings,
@@ -176,20 +175,6 @@ REFUSED = {
     "motion and positions": (f"{NEEDED} --motion --const_p", "--motion and --const_p"),
     "whitening": (f"{NEEDED} --no_whiten --whiten_abs", "--no_whiten and --whiten_abs"),
     "bad warp": (f"{NEEDED} --deformation --def_model cubic", "--def_model cubic"),
-    **{
-        f"unavailable {option}": (f"{NEEDED} {options}", "not available yet")
-        for option, options in {
-            "--motion": "--motion --s_vel 0.1",
-            "--deformation": "--deformation",
-            "--shift_only": "--shift_only",
-            "--shift_only_by_particles": "--shift_only --shift_only_by_particles",
-            "--mot": "--mot motion.star",
-            "--pad": "--pad 2",
-            "--only_do_unfinished": "--only_do_unfinished",
-            "--pipeline_control": "--pipeline_control job",
-        }.items()
-        if option in UNAVAILABLE_OPTIONS
-    },
 }
 
 

@@ -14,7 +14,6 @@ from tomopolish import __version__
 from tomopolish.cli import SUMMARIES, Commands, run
 from tomopolish.cli.align import COMMAND
 from tomopolish.cli.grouped import NamedPath
-from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 
 
 @pytest.mark.alone
@@ -99,6 +98,4 @@ def test_align_help_groups_options_and_marks_what_is_not_available(
     places = [text.index(f"\n{heading}") for heading in headings]
     assert places == sorted(places)
     assert "[default: 20]" in text
-    for option in COMMAND.params:
-        marked = "Not available yet." in (getattr(option, "help", None) or "")
-        assert marked == (option.opts[0] in UNAVAILABLE_OPTIONS), option.opts[0]
+    assert "Not available" not in text

@@ -29,7 +29,6 @@ from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.relion.particles import CENTRED, CORNERED
 from tomopolish.dataset.star import format_floats, read_star, write_star
 from tomopolish.run.cluster import launch as clusters
-from tomopolish.settings.alignment import UNAVAILABLE_OPTIONS
 from tomopolish.solve import uncertainty
 
 CHANGED_PX = 1e-4
@@ -235,13 +234,9 @@ def shift_only(options: str, beside: str) -> Check:
     """One shift per tilt image; positions and angles stay."""
 
     def check(bench: Bench) -> None:
-        if "--shift_only" in UNAVAILABLE_OPTIONS and "by_particles" not in options:
-            assert "not available" in bench(options).err
-            return
         keeps("--shift_only --shift_only_by_particles", "positions")(bench)
         keeps("--shift_only --shift_only_by_particles", "angles")(bench)
-        if "--shift_only" not in UNAVAILABLE_OPTIONS or not beside:
-            changes(options, beside)(bench)
+        changes(options, beside)(bench)
 
     return check
 
@@ -582,7 +577,4 @@ def test_the_table_holds_no_option_that_is_gone() -> None:
 def test_the_help_lists_every_option_and_refuses_only_anisotropy() -> None:
     text = COMMAND.get_help(COMMAND.make_context("align", [], resilient_parsing=True))
     assert all(option in text for option in OPTIONS)
-    said = re.findall(r"(--\w+)[^\n]*\s+(?:Refused|[^\n]*Not available)", text)
-    assert (
-        {"--aniso", "--per_tilt_aniso"} <= set(said) <= {"--aniso", "--per_tilt_aniso", *UNAVAILABLE_OPTIONS}
-    )
+    assert set(re.findall(r"(--\w+)[^\n]*\s+Refused", text)) == {"--aniso", "--per_tilt_aniso"}

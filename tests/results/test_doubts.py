@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tomopolish.results.doubts import INVERTED, NO_AGREEMENT, SENTENCES, shared_doubts
+from tomopolish.results.doubts import FALSE_PARTICLES, INVERTED, NO_AGREEMENT, SENTENCES, shared_doubts
 from tomopolish.results.tomogram import Evidence
 from tomopolish.results.verdict import sentence, verdict
 
@@ -38,6 +38,14 @@ def test_doubts_about_few_of_many_tomograms_do_not_stop_the_verdict() -> None:
     assert weighed.standing("TS_0") == "better" and weighed.standing("TS_8") == "not tested"
     assert sentence(weighed).endswith("none became worse, 1 cannot be judged: TS_9.")
     assert shared_doubts([(INVERTED,), (INVERTED, NO_AGREEMENT), ()]) == (INVERTED,)
+    assert shared_doubts([(INVERTED,), (), ()]) == ()
+
+
+def test_tomograms_with_doubts_of_different_kinds_make_no_verdict() -> None:
+    each = [(INVERTED,), (NO_AGREEMENT,), (FALSE_PARTICLES,)]
+    assert set(shared_doubts(each)) == {INVERTED, NO_AGREEMENT, FALSE_PARTICLES}
+    weighed = verdict({f"TS_{n}": replace(GAINED, doubts=kinds) for n, kinds in enumerate(each)})
+    assert weighed is not None and not weighed.helped
 
 
 @pytest.mark.parametrize(("moved", "words"), [(0.2, "Nothing is left to gain"), (3.0, "may have done harm")])

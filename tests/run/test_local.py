@@ -93,8 +93,10 @@ def test_every_tomogram_is_refined_in_order() -> None:
     project = FakeProject(["TS_03", "TS_01", "TS_02"])
     report = refine(project, SETTINGS, stages(), SilentReporter())
     assert project.loaded == ["TS_03", "TS_01", "TS_02"]
-    assert list(report.results) == list(report.alignments) == ["TS_03", "TS_01", "TS_02"]
-    assert {name: a.tomogram for name, a in report.alignments.items()} == {n: n for n in report.results}
+    assert list(report.results) == ["TS_03", "TS_01", "TS_02"]
+    assert {name: r.alignment.tomogram for name, r in report.results.items()} == {
+        n: n for n in report.results
+    }
     assert report.failures == {}
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.api.keywords import AlignOptions, AnyPath, public
 from tomopolish.api.projects import project_of, python_call, with_boxes
 from tomopolish.api.requests import align_request
-from tomopolish.api.showing import Result, count, data_frame, reporter_of
+from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.plain_text import counted
 from tomopolish.run.invocation import Invocation
 from tomopolish.settings.wording import in_python
 
@@ -81,7 +82,7 @@ class AlignmentRun(Result):
         """Return the number of tomograms, the verdict, and where the results are."""
         failed = [f"{len(self.failures)} failed"] if self.failures else []
         place = "in memory" if self.output_folder is None else f"{self.output_folder}/"
-        return [count(len(self.results), "tomogram"), *failed, self._outcome(), place]
+        return [counted(len(self.results), "tomogram"), *failed, self._outcome(), place]
 
     def _outcome(self) -> str:
         if self.verdict is None:
@@ -165,13 +166,13 @@ class AlignmentRun(Result):
         A relative `folder` begins where the project's paths begin. Raises what `write` raises, and RunError
         when a library is missing.
         """
-        from tomopolish.run.commands.report import write_report
+        from tomopolish.run.commands.report import is_page, write_report
         from tomopolish.run.folder.output import own_folder
         from tomopolish.run.outputs import REPORT_NAME
 
         command = python_call("align", self.project).command
         with own_folder(self._guard(folder, overwrite), command, [REPORT_NAME]) as out:
-            with out.new_files() as new:
+            with out.new_files(obsolete=is_page) as new:
                 write_report(new, self.results, self.failures, next(iter(self.maps.values()), None))
             return out.folder / REPORT_NAME
 
@@ -214,7 +215,7 @@ class AlignmentPlan(Result):
     def facts(self) -> list[str]:
         """Return the number of tomograms, memory and time."""
         assert self._outcome.plan is not None
-        number = count(len(self._outcome.plan.tomograms), "tomogram")
+        number = counted(len(self._outcome.plan.tomograms), "tomogram")
         unusable = [f"{len(self.unusable)} unusable"] if self.unusable else []
         return [number, *unusable, f"{self.memory_bytes / 1e6:.0f} MB", f"{self.seconds:.0f} s"]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from tomopolish.api.alignment import AlignmentRun
 from tomopolish.api.keywords import AnyPath, public
-from tomopolish.api.showing import Result, count, data_frame
+from tomopolish.api.showing import Result, data_frame
 from tomopolish.errors import InputError
+from tomopolish.plain_text import counted
 from tomopolish.settings.inputs import refuse_version
 from tomopolish.settings.wording import in_python
 
@@ -53,7 +54,7 @@ class EvaluationRun(Result):
         before = "" if self.rms_2d_before_angstrom is None else f"{self.rms_2d_before_angstrom:.3f} → "
         error = f"RMS 2D error {before}{self.rms_2d_after_angstrom:.3f} Å"
         failed = [f"{len(self.failures)} failed"] if self.failures else []
-        return [count(len(self.evaluation.tomograms), "tomogram"), *failed, error]
+        return [counted(len(self.evaluation.tomograms), "tomogram"), *failed, error]
 
     def sentence(self) -> str:
         """Say what improved, as the command does."""

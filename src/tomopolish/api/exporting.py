@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tomopolish.api.keywords import AnyPath, public, settings_of
 from tomopolish.api.projects import folder_of, project_of, python_call, single
-from tomopolish.api.showing import Result, count, data_frame, reporter_of
+from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.plain_text import counted
 from tomopolish.settings.wording import in_python
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ExportRun(Result):
     def facts(self) -> list[str]:
         """Return the number of tomograms, the formats, and where the files are."""
         failed = [f"{len(self.failures)} failed"] if self.failures else []
-        return [count(len(self.tomograms), "tomogram"), *failed, *self.folders, f"{self.output_folder}/"]
+        return [counted(len(self.tomograms), "tomogram"), *failed, *self.folders, f"{self.output_folder}/"]
 
     def sentence(self) -> str:
         """Say where the files are, and which tomograms are left out, as the command does."""

@@ -221,7 +221,7 @@ def checked(name: str, value: Any, kind: str) -> Any:
         raise InputError(f"{name}={value!r} must be {words}")
     if plain == "float" and not math.isfinite(value):
         raise InputError(f"{name}={value!r} must be a finite number")
-    return value
+    return float(value) if plain == "float" else value  # so that settings equal those of the command line
 
 
 def threads_here(threads: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +100,20 @@ def single(project: Project, function: str) -> Dataset:
 
 def selecting(project: Project, options: Mapping[str, Any]) -> Project:
     """Return the project without the tilt images that options leave out; raises InputError as settings do."""
-    excluded = options.get("exclude_tilts") or {}
+    try:
+        excluded = {
+            name: tuple(sorted({int(number) for number in numbers}))
+            for name, numbers in dict(options.get("exclude_tilts") or {}).items()
+        }
+    except (TypeError, ValueError):
+        raise InputError(
+            "exclude_tilts must be tomogram → numbers of tilt images, as {'TS_01': [1, 2]}"
+        ) from None
     angle, dose = (
         checked(name, options.get(name), "float | None") for name in ("max_tilt_angle_degrees", "max_dose")
     )
     selection = TiltSelection(
-        excluded={name: tuple(sorted(map(int, numbers))) for name, numbers in excluded.items()},
+        excluded=excluded,
         max_tilt_angle_degrees=angle,
         max_dose=dose,
     )
@@ -130,13 +139,18 @@ def _written(value: Any) -> str:
         return json.dumps(str(value), ensure_ascii=False)  # a shell's quotes stay readable
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_written(key)}: {_written(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        items = ", ".join(map(_written, value))
+        return f"[{items}]" if isinstance(value, list) else f"({items}{',' * (len(value) == 1)})"
     species = getattr(value, "species", None)
-    if species is None:
-        return repr(value)
-    calls = {one.name: _loaded(one.dataset) for one in species}
-    if len(calls) == 1:
-        return next(iter(calls.values()))
-    return f"{{{', '.join(f'{_written(name)}: {call}' for name, call in calls.items())}}}"
+    if species is not None:
+        calls = {one.name: _loaded(one.dataset) for one in species}
+        named = ", ".join(f"{_written(name)}: {call}" for name, call in calls.items())
+        return next(iter(calls.values())) if len(calls) == 1 else f"{{{named}}}"
+    if is_dataclass(value):
+        stated = [f"{field.name}={_written(getattr(value, field.name))}" for field in fields(value)]
+        return f"{type(value).__name__}({', '.join(stated)})"
+    return repr(value.item() if type(value).__module__ == "numpy" else value)
 
 
 def _loaded(dataset: Dataset) -> str:

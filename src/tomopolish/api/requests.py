@@ -19,7 +19,6 @@ from tomopolish.settings.alignment import (
     RunSettings,
     WeightSettings,
     WindowSettings,
-    refuse_unavailable,
 )
 from tomopolish.settings.inputs import SpeciesPaths
 from tomopolish.settings.joint import USUAL, JointSettings
@@ -77,7 +76,6 @@ def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[s
         deformation=_model("deformation", keywords, DeformationSettings),
         joint=settings_of(JointSettings, {**usual, **keywords}),
     )
-    refuse_unavailable(settings)
     return settings
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.api.alignment import AlignmentRun
 from tomopolish.api.keywords import AnyPath, SelectOptions, public, settings_of
 from tomopolish.api.projects import folder_of, project_of, python_call
-from tomopolish.api.showing import Result, count, data_frame, reporter_of
+from tomopolish.api.showing import Result, data_frame, reporter_of
 from tomopolish.errors import InputError
+from tomopolish.plain_text import counted
 from tomopolish.settings.wording import in_python
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class SelectionRun(Result):
         choice = self.selection.choice
         particles = sum(sum(chosen.counts().values()) for chosen in choice.particles)
         tilts = sum(choice.tilt_counts().values())
-        left_out = f"without {count(particles, 'particle')} and {count(tilts, 'tilt image')}"
+        left_out = f"without {counted(particles, 'particle')} and {counted(tilts, 'tilt image')}"
         return [left_out, f"{self.output_folder}/"]
 
     def sentence(self) -> str:

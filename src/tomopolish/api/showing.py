@@ -90,11 +90,6 @@ def data_frame(table: str, tables: Mapping[str, Callable[[], Rows]]) -> pandas.D
     return pandas.DataFrame.from_records(list(tables[table]()))
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 class PythonReporter:
     """Passes on what a run reports, in Python's words, and collects its warnings."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from tomopolish.api.keywords import AnyPath, public, settings_of, threads_here
 from tomopolish.api.projects import python_call
-from tomopolish.api.showing import Result, count, reporter_of
+from tomopolish.api.showing import Result, reporter_of
+from tomopolish.plain_text import counted
 from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (
@@ -69,7 +70,7 @@ class SimulationRun(Result):
         """Return the numbers of tomograms and particles, and where the project is."""
         number = self.settings.tomograms * self.settings.specimen.particles
         further = [f"{name} too" for name in self.companions]
-        counts = [count(self.settings.tomograms, "tomogram"), count(number, "particle")]
+        counts = [counted(self.settings.tomograms, "tomogram"), counted(number, "particle")]
         return [*counts, *further, f"{self.output_folder}/"]
 
     def sentence(self) -> str:

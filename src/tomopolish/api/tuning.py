@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.api.keywords import AnyPath, TuneOptions, checked, public, settings_of
 from tomopolish.api.projects import project_of, python_call, selecting, single, with_boxes
 from tomopolish.api.requests import align_settings
-from tomopolish.api.showing import Result, count, data_frame, reporter_of
+from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.plain_text import counted
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.settings.wording import in_python
 
@@ -58,7 +59,7 @@ class TuningRun(Result):
             scales = (self.motion.velocity_scale, self.motion.distance_scale)
             found = "velocity_scale={:.3g}, distance_scale={:.4g}".format(*scales)
             found += ", square-exponential" if self.motion.squared_exponential else ""
-        return [count(len(self.tomograms), "tomogram"), found, f"{self.output_folder}/"]
+        return [counted(len(self.tomograms), "tomogram"), found, f"{self.output_folder}/"]
 
     def sentence(self) -> str:
         """Say what the images tell, and what they do not, as the command does."""

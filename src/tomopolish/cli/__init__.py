@@ -33,7 +33,7 @@ SUMMARIES = {
     "export": "Write alignments and positions for other programs.",
     "demo": "Simulate, align and evaluate a small project.",
     "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
-    "relion-align": "Run align as these wrappers do.",
+    "relion-align": "Run align as the wrappers of relion-shim do.",
     "relion-external": "Run align from an External job of RELION's GUI.",
 }
 

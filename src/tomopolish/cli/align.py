@@ -17,7 +17,6 @@ from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import (
     DEFORMATION_MODELS,
-    UNAVAILABLE_OPTIONS,
     AlignSettings,
     DeformationSettings,
     FitSettings,
@@ -26,7 +25,6 @@ from tomopolish.settings.alignment import (
     RunSettings,
     WeightSettings,
     WindowSettings,
-    refuse_unavailable,
 )
 from tomopolish.settings.joint import USUAL, JointSettings
 
@@ -216,14 +214,6 @@ def _run() -> Section:
     return section
 
 
-def _marked(sections: list[Section]) -> list[Section]:
-    """Return the sections, with a remark in the help of each option that is not available."""
-    for option in (option for section in sections for option in section.options):
-        if option.opts[0] in UNAVAILABLE_OPTIONS:
-            option.help = f"{option.help} Not available yet."
-    return sections
-
-
 def settings_from(values: Mapping[str, Any]) -> AlignSettings:
     """Return parsed options as settings; raises InputError on invalid combinations."""
     for name in ("aniso", "per_tilt_aniso"):
@@ -247,8 +237,12 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             const_shifts=values["const_s"],
             shift_only=values["shift_only"],
             shift_only_by_particles=values["shift_only_by_particles"],
-            reference_scale=_unless_auto(values, "ref_scale", "is no factor: give auto, or a number above 0"),
-            held_out_fraction=_unless_auto(values, "hold_out", "is no share: give auto, or 0 (none) to 0.5"),
+            reference_scale=_unless_auto(
+                values, "ref_scale", "is not a valid factor: give auto, or a number above 0"
+            ),
+            held_out_fraction=_unless_auto(
+                values, "hold_out", "is not a valid share: give auto, or 0 (none) to 0.5"
+            ),
             max_iterations=values["it"] or None,
             outliers=not values["no_outliers"],
         ),
@@ -348,7 +342,6 @@ def _unless_negative(value: Any) -> Any:
 
 def _align(**values: Any) -> int:
     settings = settings_from(values)
-    refuse_unavailable(settings)
     _warn_of_idle_options(values)
 
     from tomopolish.run.align import run_align
@@ -373,7 +366,7 @@ def _warn_of_idle_options(values: Mapping[str, Any]) -> None:
 COMMAND = command(
     "align",
     _align,
-    _marked(_sections()),
+    _sections(),
     text="Refine the projections of tilt series and the positions of particles against a known structure. "
     "A command line of relion_tomo_align works when only the program's name is changed.",
     epilog="Example: tomopolish align --i Extract/job010/optimisation_set.star --b 128 --r 12 --j 8 --o out/",

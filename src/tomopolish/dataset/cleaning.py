@@ -135,7 +135,7 @@ def choose(project: Project, scores: Sequence[ReadScores], criteria: Criteria) -
                 project.named(
                     species,
                     f"no particle would remain: {listed_counts(chosen.counts())}; give a lower "
-                    "--min_probability, or keep this set",
+                    "--min_probability without --drop_flagged, or leave --drop_tilts out",
                 )
             )
         particles.append(chosen)

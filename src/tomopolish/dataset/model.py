@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -217,6 +218,12 @@ class Tomogram:
         Rows, half sets and optics groups have no meaning where there are several species.
         """
         return join_particles(self.species, len(self.series))
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """Place of each species' particles in `particles`."""
+        ends = np.cumsum([len(particles) for particles in self.species]).tolist()
+        return tuple(slice(first, last) for first, last in pairwise([0, *ends]))
 
     @property
     def owner(self) -> Int[Array, "P"]:

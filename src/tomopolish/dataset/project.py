@@ -36,7 +36,7 @@ from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
 from tomopolish.dataset.relion.uncertainty import UncertaintyFile
 from tomopolish.errors import InputError
 from tomopolish.settings.tilts import TiltSelection
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 
@@ -307,7 +307,7 @@ class Dataset:
         offsets = np.zeros((len(rows), tilts, 3)) if complete else self._input_trajectories(name, names)
         pixel_size = self.tomograms.pixel_size_angstrom(name)
         refined = alignment.trajectories_px
-        offsets[_places(rows, alignment.rows)] = 0.0 if refined is None else refined * pixel_size
+        offsets[np.searchsorted(rows, alignment.rows)] = 0.0 if refined is None else refined * pixel_size
         writer.add(names, offsets)
 
     def _input_trajectories(self, name: str, names: list[str]) -> Float[Array, "P F 3"]:
@@ -337,12 +337,6 @@ class Dataset:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             object.__setattr__(self, name, value)
-
-
-def _places(rows: Int[Array, "P"], wanted: Int[Array, "Q"]) -> Int[Array, "Q"]:
-    """Return the index in `rows` (ascending) of every row in `wanted`."""
-    places: Array = np.searchsorted(rows, wanted)
-    return places
 
 
 def open_dataset(

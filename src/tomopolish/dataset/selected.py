@@ -54,7 +54,8 @@ def check_tilts(tomograms: TomogramSet, remaining: Remaining) -> None:
     raise InputError(
         f"{tomograms.series(bound[0]).place}: tilt images cannot be left out of this table, since its rows "
         f"do not name their sections of the stack ({MICROGRAPH} as 000003@stack.mrcs); select without "
-        f"--drop_tilts, and give align {' '.join(options)}{more}"
+        f"--drop_tilts, and give align {' '.join(options)}{more} (in Python exclude_tilts={{'{bound[0]}': "
+        f"{(np.flatnonzero(~remaining[bound[0]]) + 1).tolist()}}})"
     )
 
 
@@ -94,7 +95,7 @@ def write_selected(
     remaining: Remaining | None,
     out_folder: Path,
     place: Path,
-) -> tuple[Path, ...]:
+) -> None:
     """Write the sets of a project with some of their particles and tilt images.
 
     Parameters
@@ -107,10 +108,6 @@ def write_selected(
         Final folder of the sets, by which they name each other.
     place
         Folder that they are written into.
-
-    Returns
-    -------
-    The optimisation sets of the species, as they are named in the end.
 
     Raises
     ------
@@ -144,7 +141,6 @@ def write_selected(
         files = dataset.files.updated(paths)
         files = replace(files, table=replace(files.table, version=files.table.version or dataset.version))
         write_optimisation_set(here / "optimisation_set.star", files)
-    return tuple(shared / f"{folder}optimisation_set.star" for folder in project.folders)
 
 
 def has_image_stacks(dataset: Dataset) -> bool:

@@ -14,6 +14,7 @@ from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import Alignment, References, TiltSeries, Tomogram
 from tomopolish.dataset.project import Dataset
 from tomopolish.errors import InputError
+from tomopolish.plain_text import counted
 from tomopolish.settings.tilts import TiltSelection
 
 SINGLE = "particles"
@@ -57,8 +58,7 @@ class Project:
     def __repr__(self) -> str:
         counts = [(s.name, f"{len(s.dataset.particles)} particles") for s in self.species]
         named = [count if self.is_single else f"{name}: {count}" for name, count in counts]
-        number = len(self.tomogram_names)
-        return f"Project({number} tomogram{'' if number == 1 else 's'}, {', '.join(named)})"
+        return f"Project({counted(len(self.tomogram_names), 'tomogram')}, {', '.join(named)})"
 
     @property
     def is_single(self) -> bool:
@@ -132,7 +132,7 @@ class Project:
         motion: bool,
         place: Path | None = None,
         projections_in: str | None = None,
-    ) -> tuple[Path, ...]:
+    ) -> None:
         """Write the refined tomograms once, and the other sets of each species; if several, into folders.
 
         Parameters
@@ -141,10 +141,6 @@ class Project:
             Alignments for each species, as in `Dataset.write`.
         place, projections_in
             As in `Dataset.write`.
-
-        Returns
-        -------
-        The species' optimisation sets.
 
         Raises
         ------
@@ -161,8 +157,6 @@ class Project:
                 place=place,
                 projections_in=projections_in,
             )
-        folder = self.first.files.working_directory / out_folder
-        return tuple(folder / f"{name}optimisation_set.star" for name in self.folders)
 
     def selecting(self, selection: TiltSelection) -> Project:
         """Return the project with another selection of tilt images to leave out."""

@@ -1,6 +1,6 @@
 """Derivatives of predictions by views, shifts and optics, pair by pair.
 
-See docs/conventions.md, Joint refinement.
+See docs/dev/conventions.md, Joint refinement.
 
 Boxes come as those of the correlation windows do; no pair leaves more than a small matrix and a vector.
 """

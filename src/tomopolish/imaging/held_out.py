@@ -154,3 +154,17 @@ def join_held_out(parts: Sequence[HeldOutWindows | None], counts: Sequence[int])
             if part is not None
         ]
     )
+
+
+def join_checks(parts: Sequence[CheckWindows | None], counts: Sequence[int]) -> CheckWindows | None:
+    """Join the windows of several species like `join_held_out`; None where there are none."""
+    start = np.cumsum([0, *counts[:-1]])
+    known = [(part, first) for part, first in zip(parts, start, strict=True) if part is not None]
+    if not known:
+        return None
+    return CheckWindows(
+        tilts=np.concatenate([part.tilts for part, _ in known]),
+        particles=np.concatenate([part.particles + first for part, first in known]),
+        values=np.concatenate([part.values for part, _ in known], axis=1),
+        power=np.concatenate([part.power for part, _ in known], axis=1),
+    )

@@ -54,8 +54,8 @@ def noise_power(
     ----------
     image
         One tilt image.
-    box
-        Edge s of the tiles, px.
+    box_px
+        Edge s of the tiles.
     last_frequency
         Last shell that is needed; shells beyond it are zero.
     pool

@@ -17,8 +17,8 @@ Array = np.ndarray
 
 CLEAR = 3.0
 PEAK_POWER = 200.0
-"""Noise variance, over the median of the tilt image's pairs, beyond which a pair is weighted down, and power
-by which that limit rises by 1: strong peaks and neighbours change the mean magnitude of windows, too."""
+"""A pair is weighted down where its noise variance exceeds the median of its tilt image's pairs by a factor
+above `CLEAR` + power/`PEAK_POWER`: strong peaks and neighbours raise the mean magnitude of windows, too."""
 FEWEST_PAIRS = 4
 """Minimum number of pairs of a tilt image that are compared with each other."""
 
@@ -32,7 +32,8 @@ def temper(
     """Divide windows and power of one tilt image's pairs by their noise variance where that is clearly large.
 
     The variance is that of noise over the power of the prediction, from the mean magnitude of the window,
-    which a peak hardly changes; it counts in units of the median over the image's pairs.
+    which a peak hardly changes. It counts in units of the largest variance that is not clearly large, so that
+    no pair's weight depends on the side of that limit on which it happens to lie.
 
     Parameters
     ----------
@@ -51,10 +52,11 @@ def temper(
     mean_magnitudes(values, counted, magnitude)
     variance = magnitude**2 / power[counted]
     median = float(np.median(variance))
-    noisy = variance > (CLEAR + power[counted] / PEAK_POWER) * median
-    if median <= 0 or not noisy.any():
+    largest = (CLEAR + power[counted] / PEAK_POWER) * median
+    noisy = variance > largest
+    if not noisy.any():
         return factors
-    factors[counted[noisy]] = median / variance[noisy]
+    factors[counted[noisy]] = largest[noisy] / variance[noisy]
     for particle in counted[noisy]:
         values[particle] *= np.float32(factors[particle])
     power *= factors

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import numpy as np
 
@@ -149,6 +150,7 @@ class BoxMask:
     outside: Float32[Array, "s s"]
 
 
+@cache
 def box_mask(box_px: int) -> BoxMask:
     """Return a mask that is 1 inside radius s/2 − 5 and falls as a raised cosine to 0 at s/2.
 

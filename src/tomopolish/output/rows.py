@@ -10,7 +10,7 @@ import numpy as np
 
 from tomopolish.imaging.fsc import ShellCorrelation
 from tomopolish.output.report.data import standing
-from tomopolish.output.report.gather import tilt_curves
+from tomopolish.output.report.gather import position_errors, tilt_curves
 from tomopolish.output.report.marks import (
     particle_marks,
     particle_probabilities,
@@ -138,12 +138,7 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
         return
     source = record.given
     refined = np.concatenate([a.positions_px for a in result.alignments])
-    errors = np.concatenate(
-        [
-            np.full((len(a.rows), 3), np.nan) if a.errors is None else a.errors.positions_angstrom
-            for a in result.alignments
-        ]
-    )
+    errors = position_errors(result.alignments)
     owner = [s for s, a in zip(species, result.alignments, strict=True) for _ in a.rows]
     moved = (refined - source.positions_px) * source.pixel_size_angstrom
     agreement, remarks = _particle_agreement(record), _remarks(particle_marks(result))

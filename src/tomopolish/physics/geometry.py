@@ -215,3 +215,26 @@ def depth_px(
     """Return the depth of points along the beam from the tomogram's centre, px: z of (M·X − M·centre)."""
     centred = points_px - tomogram_centre_px(tomogram_size_px)
     return np.einsum("fj,pj->fp", projections_px[:, 2, :3], centred)
+
+
+def turned_projections(
+    projections_px: Float[Array, "F 4 4"],
+    vectors: Float[Array, "F 3"],
+    shifts_px: Float[Array, "F 2"],
+    centre_px: Float[Array, "3"],
+) -> Float[Array, "F 4 4"]:
+    """Return projections turned about the projection of a point by rotation vectors, and shifted.
+
+    Parameters
+    ----------
+    vectors
+        Rotation vectors in each image's frame, radians.
+    centre_px
+        Point of the tomogram whose projection is moved by the shift alone.
+    """
+    turned = projections_px.copy()
+    turned[:, :3, :3] = rotation_from_vector(vectors) @ projections_px[:, :3, :3]
+    pivot = projections_px[:, :3, :3] @ centre_px + projections_px[:, :3, 3]
+    turned[:, :3, 3] = pivot - turned[:, :3, :3] @ centre_px
+    turned[:, :2, 3] += shifts_px
+    return turned

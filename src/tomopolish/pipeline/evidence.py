@@ -38,7 +38,7 @@ def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Ar
     held, problem, vector = windows.held_out, refinement.problem, refinement.vector
     if held is not None and problem.pair_weights is not None:
         held = held.among_pairs(problem.pair_weights >= SHOWN)
-    if held is None or not len(held):
+    if held is None:
         return None
     place = (held.tilts, held.particles)
     moved = predicted_positions(problem, problem.layout.unpack(vector))[place] - windows.anchors_px[place]
@@ -79,7 +79,7 @@ def evidence(
         gain=float(gains.sum()),
         standard_error=float(scatter),
         agreement_before=float((before / factor).sum()) / total if total > 0 else 0.0,
-        agreement_error=1 / np.sqrt(total) if total > 0 else 0.0,
+        agreement_error=float(1 / np.sqrt(total)) if total > 0 else 0.0,
         agreement_after=float((after / factor).sum()) / total if total > 0 else 0.0,
     )
 

@@ -146,7 +146,7 @@ def fit_geometry(
         first = _first_fit(task, memory)
         refinement, scale, warnings = first.refinement, first.scale, first.warnings
         evidence = weigh(memory.windows, refinement, first.applied[tomogram.owner])
-        if evidence is not None:
+        if memory.windows.held_out is not None:  # even if all held-out pairs are of false particles
             refinement, warnings = _final_fit(task, memory, first)
             scale = intensity_scales(memory.windows, refinement, tomogram.owner)
     return Fit(

@@ -1,7 +1,7 @@
 """Joint refinement of orientations, defocus, scale and B factor with the geometry of one tomogram.
 
-See docs/conventions.md, Joint refinement. Each group of unknowns is judged by held-out pairs, and put back
-where it does not raise their likelihood.
+See docs/dev/conventions.md, Joint refinement. Each group of unknowns is judged by held-out pairs, and put
+back where it does not raise their likelihood.
 """
 
 from __future__ import annotations
@@ -186,6 +186,8 @@ class _Refiner:
         """Estimate the priors' widths from the point that a step leads to."""
         after = state.moved(step.particles, step.tilts, self.images.tomogram)
         seen = self.images.visible.any(axis=1)
+        if not seen.any():
+            return
         widths, means = dict(self.priors.widths), dict(self.priors.means)
         if ORIENTATIONS in self.free:
             shown = self.images.visible.any(axis=0)
@@ -321,7 +323,7 @@ def _judged(
     held = refiner.images.held_out
     assert held is not None
     values = refiner.images.held_out_values(states, limit)
-    found = [judge(held.particles, values, i, 0) for i in range(1, len(states))]
+    found = [judge(held.particles, values, (i, 0)) for i in range(1, len(states))]
     evidences = tuple(
         GroupEvidence(group=name, evidence=evidence) for name, evidence in zip(groups, found, strict=True)
     )

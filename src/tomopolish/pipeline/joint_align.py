@@ -1,6 +1,6 @@
 """A refined geometry, refined further together with views and optics, and finished on windows made again.
 
-See docs/conventions.md, Joint refinement.
+See docs/dev/conventions.md, Joint refinement.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.results.tomogram import Evidence, FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Bool, Float
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.uncertainty import expected_curvature
 
@@ -54,11 +54,13 @@ class RefinedFirst:
     tomogram
         The input with refined geometry, motion and warp.
     visible, held_out
-        Pairs that take part, and those of them that are held out and likely to show what is predicted.
+        Pairs that are likely to show what is predicted, and those of them that are held out.
     pair_weights
         See `JointImages`.
     scales
         Factor by which each species' references were multiplied.
+    warnings
+        Of the fit.
     doubts, moved_angstrom
         Doubts about the evidence, and how far the fit moved pairs in the images.
     """
@@ -71,6 +73,7 @@ class RefinedFirst:
     scales: tuple[float, ...]
     record: FitRecord
     evaluations: int
+    warnings: tuple[str, ...]
     doubts: tuple[str, ...]
     moved_angstrom: float
 
@@ -81,13 +84,11 @@ def before_joint(
     """Return what remains of a fit when its windows are given up."""
     problem, vector = fit.refinement.problem, fit.refinement.vector
     geometry = refined_geometry(fit, expected_curvature(problem, vector, fit.windows.power), settings)
-    series, species, start = fit.tomogram.series, [], 0
+    series, species = fit.tomogram.series, []
     if settings.deformation is not None:
         warp = problem.layout.unpack(vector).warp
         series = replace(series, deformation=deformation_record(settings.deformation, warp, len(series)))
-    for particles in fit.tomogram.species:
-        part = slice(start, start + len(particles))
-        start += len(particles)
+    for particles, part in zip(fit.tomogram.species, fit.tomogram.parts, strict=True):
         paths = None if geometry.trajectories_px is None else geometry.trajectories_px[part]
         species.append(replace(particles, positions_px=geometry.positions_px[part], trajectories_px=paths))
     windows, probable = fit.windows, problem.pair_weights
@@ -100,12 +101,13 @@ def before_joint(
         tomogram=Tomogram(
             series=replace(series, projections_px=geometry.projections_px), species=tuple(species)
         ),
-        visible=windows.visible,
+        visible=windows.visible & (probable >= SHOWN),  # other particles and images keep their input
         pair_weights=probable if windows.tempering is None else probable * windows.tempering,
         held_out=None if held is None else HeldOutPairs(tilts=held.tilts, particles=held.particles),
         scales=fit.applied,
         record=record,
         evaluations=fit.refinement.evaluations,
+        warnings=fit.warnings,
         doubts=(*reference_doubts(references), *examine(fit, record, settings)),
         moved_angstrom=moved_angstrom(fit),
     )
@@ -126,7 +128,7 @@ def align_jointly(
         Frequency weights of each species.
     """
     given, tomogram = first.given, first.tomogram
-    # Priors count from the input, but motion and warp are those that were refined.
+    # Priors of positions and orientations count from the input; motion and warp are those that were refined.
     origin = replace(
         tomogram,
         series=replace(tomogram.series, projections_px=given.series.projections_px),
@@ -135,13 +137,15 @@ def align_jointly(
             for particles, old in zip(tomogram.species, given.species, strict=True)
         ),
     )
+    known = [weight for weight in weights if weight is not None]
+    assert len(known) == len(references)
     once = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))
     with ThreadPoolExecutor(resources.threads) as pool:
         with resources.stage("joint refinement") as stage:
             images = JointImages(
                 tomogram=origin,
                 references=references,
-                weights=[known for known in weights if known is not None],
+                weights=known,
                 scales=first.scales,
                 visible=first.visible,
                 pair_weights=first.pair_weights,
@@ -155,8 +159,8 @@ def align_jointly(
             evidence = _evidence(replace(images, tomogram=given), joint)
         after = joint.state.applied_to(origin)
         parts = [
-            correlation_windows(after.series, particles, reference, once, pool, resources, known)
-            for particles, reference, known in zip(after.species, references, weights, strict=True)
+            correlation_windows(after.series, particles, reference, once, pool, resources, weight)
+            for particles, reference, weight in zip(after.species, references, known, strict=True)
         ]
     series = without_lost(after.series)
     after = replace(after, series=series)
@@ -164,7 +168,7 @@ def align_jointly(
     del parts
     fit = fit_geometry(after, windows, once, resources)
     del windows
-    result, uncertainty = solution(fit, once, resources, given)
+    result, uncertainty = solution(fit, once, resources, [r.box_px for r in references], given)
     result = _combined(result, first, joint, after, evidence)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
 
@@ -175,7 +179,9 @@ def _evidence(images: JointImages, joint: JointFit) -> Evidence | None:
         return None
     start = JointState.of(images.tomogram, joint.state.names)
     values = images.held_out_values([start], joint.limit).joined_with(joint.held_out)
-    return judge(images.held_out.particles, values, 0, 1)
+    particles = images.held_out.particles
+    factors = np.array(images.scales)[images.tomogram.owner[particles]]
+    return judge(particles, values, (0, 1), factors)
 
 
 def _combined(
@@ -186,12 +192,12 @@ def _combined(
     evidence: Evidence | None,
 ) -> TomogramResult:
     """Return the last fit's result with the views and optics, and with figures that count from the input."""
-    record, alignments, start = result.record, [], 0
+    record = result.record
     assert record is not None
-    for alignment in result.alignments:
-        part = np.arange(start, start + len(alignment.rows))
-        start += len(part)
-        alignments.append(_with_views(alignment, joint, after, part))
+    alignments = [
+        _with_views(alignment, joint, after, part)
+        for alignment, part in zip(result.alignments, after.parts, strict=True)
+    ]
     before = first.record
     likelihood = np.array([before.tilt_log_likelihood[:, 0].sum(), record.tilt_log_likelihood[:, 1].sum()])
     power = np.array([before.tilt_power.sum(), record.tilt_power.sum()])
@@ -204,7 +210,7 @@ def _combined(
             groups=joint.groups,
             log_likelihood_gain=float(np.diff(likelihood - power / 2)[0]),
             evaluations=result.statistics.evaluations + first.evaluations + joint.passes,
-            warnings=(*result.statistics.warnings, *joint.warnings),
+            warnings=tuple(dict.fromkeys((*first.warnings, *result.statistics.warnings, *joint.warnings))),
         ),
         record=replace(
             record,
@@ -221,7 +227,7 @@ def _spanning(before: Float[Array, "N 2"], after: Float[Array, "N 2"]) -> Float[
     return np.stack([before[:, 0], after[:, 1]], axis=-1)
 
 
-def _with_views(alignment: Alignment, joint: JointFit, after: Tomogram, part: Int[Array, "Q"]) -> Alignment:
+def _with_views(alignment: Alignment, joint: JointFit, after: Tomogram, part: slice) -> Alignment:
     """Add the refined orientations of some particles, and the refined optics, to their alignment."""
     ctf, chosen = after.series.ctf, joint.chosen
     defocus = np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=-1)
@@ -240,7 +246,7 @@ def _with_views(alignment: Alignment, joint: JointFit, after: Tomogram, part: In
     )
 
 
-def _with_errors(errors: AlignmentErrors, joint: JointFit, part: Int[Array, "Q"]) -> AlignmentErrors:
+def _with_errors(errors: AlignmentErrors, joint: JointFit, part: slice) -> AlignmentErrors:
     """Add the standard errors of what was asked for; like the others, they allow for the misfit."""
     misfit = np.sqrt(errors.dispersion)
 

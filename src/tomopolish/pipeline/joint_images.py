@@ -66,13 +66,27 @@ class HeldOutValues:
         )
 
 
-def judge(particles: Int[Array, "H"], values: HeldOutValues, before: int, after: int) -> Evidence:
-    """Compare two states; particles are those of the pairs."""
+def judge(
+    particles: Int[Array, "H"],
+    values: HeldOutValues,
+    states: tuple[int, int],
+    factors: Float[Array, "H"] | float = 1.0,
+) -> Evidence:
+    """Compare two states, the first before the second.
+
+    Parameters
+    ----------
+    particles
+        Particle of each pair.
+    factors
+        By which each pair's reference was multiplied; agreements are on the scale before.
+    """
+    before, after = states
     likelihood = values.log_likelihood
-    total = np.maximum(values.power.sum(axis=1), np.finfo(float).tiny)
-    agreement = values.matched.sum(axis=1) / total
+    total = np.maximum((values.power / np.square(factors)).sum(axis=1), np.finfo(float).tiny)
+    agreement = (values.matched / factors).sum(axis=1) / total
     return replace(
-        evidence(particles, likelihood[before], likelihood[after], values.power[after]),
+        evidence(particles, likelihood[before], likelihood[after], values.power[after], factors),
         agreement_before=float(agreement[before]),
         agreement_after=float(agreement[after]),
     )
@@ -163,7 +177,7 @@ class JointImages:
         views = [_View.of(self, state) for state in states]
         matched, power = (np.zeros((len(states), len(held.tilts))) for _ in range(2))
 
-        def judge(tilt: int, image: Float32[Array, "h w"]) -> None:
+        def compare(tilt: int, image: Float32[Array, "h w"]) -> None:
             for i, view in enumerate(views):
                 for number, start in enumerate(view.starts):
                     place = np.flatnonzero(
@@ -174,10 +188,11 @@ class JointImages:
                     if len(place):
                         chosen = held.particles[place] - start
                         pairs = view.derivatives(number, tilt, image, limit, chosen, other_half=True)
+                        pairs = pairs.times(self.pair_weights[tilt, held.particles[place]])
                         matched[i, place] = pairs.matched[:, GEOMETRY]
                         power[i, place] = pairs.normal[:, GEOMETRY, GEOMETRY]
 
-        self._each(np.unique(held.tilts), judge)
+        self._each(np.unique(held.tilts), compare)
         return HeldOutValues(matched=matched, power=power)
 
     def _each(self, tilts: Int[Array, "N"], work: Callable[[int, Array], None]) -> None:

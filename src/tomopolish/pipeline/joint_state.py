@@ -21,6 +21,7 @@ from tomopolish.physics.geometry import (
     rotation_from_vector,
     rotation_vector,
     tomogram_centre_px,
+    turned_projections,
 )
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.shapes import Float
@@ -65,19 +66,15 @@ class JointState:
     ) -> JointState:
         """Return the state after a step (`solve.joint.JointStep`)."""
         centre = tomogram_centre_px(tomogram.series.tomogram_size_px)
-        old = self.projections_px
-        projections = old.copy()
-        projections[:, :3, :3] = rotation_from_vector(tilts[:, :3]) @ old[:, :3, :3]
-        pivot = old[:, :3, :3] @ centre + old[:, :3, 3]
-        projections[:, :3, 3] = pivot - projections[:, :3, :3] @ centre
-        projections[:, :2, 3] += tilts[:, 3:GEOMETRY]
         optics = self.optics + tilts[:, GEOMETRY:]
         place = self.names.index(BFACTOR)
         given = tomogram.series.ctf.bfactor_angstrom2
         optics[:, place] = np.maximum(optics[:, place], np.minimum(SMALLEST_BFACTOR - given, 0.0))
         return replace(
             self,
-            projections_px=projections,
+            projections_px=turned_projections(
+                self.projections_px, tilts[:, :3], tilts[:, 3:GEOMETRY], centre
+            ),
             positions_px=self.positions_px + particles[:, 3:],
             rotations=self.rotations @ rotation_from_vector(particles[:, :3]),
             optics=optics,
@@ -99,14 +96,11 @@ class JointState:
             projections_px=self.projections_px,
             ctf=changed_ctf(tomogram.series.ctf, self.names, self.optics),
         )
-        species, start = [], 0
-        for particles in tomogram.species:
-            part = slice(start, start + len(particles))
-            start += len(particles)
-            species.append(
-                replace(particles, positions_px=self.positions_px[part], rotations=self.rotations[part])
-            )
-        return replace(tomogram, series=series, species=tuple(species))
+        species = tuple(
+            replace(particles, positions_px=self.positions_px[part], rotations=self.rotations[part])
+            for particles, part in zip(tomogram.species, tomogram.parts, strict=True)
+        )
+        return replace(tomogram, series=series, species=species)
 
 
 def changed_ctf(ctf: TiltCtf, names: Sequence[str], changes: Float[Array, "F U"]) -> TiltCtf:

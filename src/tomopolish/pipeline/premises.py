@@ -27,11 +27,15 @@ Array = np.ndarray
 SIGNIFICANT = 4.0
 """Standard deviations from which on a difference contradicts a premise."""
 ABSENT = 2.0
+"""Standard deviations of noise below which held-out pairs do not agree with the reference anywhere."""
 CLEARLY_BETTER, FEWEST_MIRRORED = 4.5, 10
 """Standard errors by which a mirror image's windows must be higher, and number of pairs that can show it."""
 DEEPER_TROUGH = 1.3
+"""Depth of the troughs of summed windows, over the height of their peaks, from which contrast is inverted."""
 LEAST_AGREEMENT = 0.05
+"""Agreement of held-out pairs below which they do not agree with the reference anywhere, however precise."""
 LEAST_SCALE = 0.3
+"""Factor that the references need below which the images hold much less signal than predicted."""
 LEAST_DETAIL, LEAST_DETAIL_UNEXPLAINED = 0.3, 0.5
 """Agreement in the middle band, over that in the lowest, below which detail is missing: where the reference
 explains more than `EXPLAINED` of its signal in the lowest band, and where it explains less."""
@@ -40,31 +44,12 @@ PRECISE, HARDLY_PRECISE = 0.25, 0.4
 """Standard deviation of the middle band's agreement, over the lowest band's: below the first its value
 decides, beyond the second nothing does; in between it must be a standard deviation lower."""
 MOSTLY_FALSE = 0.5
-SAME = 0.9999
-RELATED = 0.3
-FIRST_SHELLS = 5
+"""Share of false particles from which on the premise that there are particles fails."""
 
 
 def reference_doubts(references: Sequence[PreparedReferences]) -> tuple[str, ...]:
-    """Return the doubts about the half maps of all species, from the maps themselves."""
-    found: list[str] = []
-    for reference in references:
-        first, second = (half[np.newaxis] for half in reference.transform.values)
-        if _correlation(first, second) > SAME:
-            found.append(doubts.SAME_HALVES)
-        reach = reference.transform.reach
-        near = slice(max(reach - FIRST_SHELLS, 0), reach + FIRST_SHELLS + 1)
-        low = (slice(None), near, near, slice(0, FIRST_SHELLS + 1))
-        if _correlation(first[low], second[low]) < RELATED:
-            found.append(doubts.UNRELATED_HALVES)
-    return tuple(dict.fromkeys(found))
-
-
-def _correlation(first: Array, second: Array) -> float:
-    """Return the normalised correlation of two sets of Fourier coefficients."""
-    power = float(np.sum(np.abs(first) ** 2)) * float(np.sum(np.abs(second) ** 2))
-    together = float(np.sum((first * second.conj()).real))
-    return together / np.sqrt(power) if power > 0 else 0.0
+    """Return the doubts about the half maps of all species."""
+    return tuple(dict.fromkeys(kind for reference in references for kind in reference.doubts))
 
 
 def examine(fit: Fit, record: FitRecord, settings: AlignSettings) -> tuple[str, ...]:
@@ -75,9 +60,9 @@ def examine(fit: Fit, record: FitRecord, settings: AlignSettings) -> tuple[str, 
     found = []
     if _is_inverted(record):
         found.append(doubts.INVERTED)
-    found += _doubts_of_checks(fit)
-    spread = max(evidence.agreement_error, 1e-12)
-    if evidence.agreement_after < max(LEAST_AGREEMENT, ABSENT * spread):
+    found += _doubts_of_checks(fit, settings.weights.in_units_of_noise)
+    error = evidence.agreement_error if settings.weights.in_units_of_noise else 0.0
+    if evidence.agreement_after < max(LEAST_AGREEMENT, ABSENT * error):
         found.append(doubts.NO_AGREEMENT)
     if settings.fit.reference_scale is None and max(fit.scales) < LEAST_SCALE:
         found.append(doubts.WEAK_SIGNAL)
@@ -144,8 +129,11 @@ def _is_inverted(record: FitRecord) -> bool:
     return deeper and float(difference.mean()) > SIGNIFICANT * error
 
 
-def _doubts_of_checks(fit: Fit) -> list[str]:
-    """Return the doubts from pairs that were compared with mirror images and bands of the reference."""
+def _doubts_of_checks(fit: Fit, in_units_of_noise: bool) -> list[str]:
+    """Return the doubts from pairs that were compared with mirror images and bands of the reference.
+
+    Pairs whose box holds more noise than their tilt image do not count.
+    """
     checks, problem = fit.windows.checks, fit.refinement.problem
     if checks is None:
         return []
@@ -153,6 +141,8 @@ def _doubts_of_checks(fit: Fit) -> list[str]:
     counted = fit.windows.visible[place]
     if problem.pair_weights is not None:
         counted = counted & (problem.pair_weights[place] >= SHOWN)
+    if fit.windows.tempering is not None:
+        counted = counted & (fit.windows.tempering[place] == 1)
     if not counted.any():
         return []
     place = (checks.tilts[counted], checks.particles[counted])
@@ -164,7 +154,7 @@ def _doubts_of_checks(fit: Fit) -> list[str]:
     found = []
     if _is_mirrored(checks.values[:, counted]):
         found.append(doubts.MIRRORED)
-    if _lacks_detail(gained[mirrors:], power[mirrors:]):
+    if in_units_of_noise and _lacks_detail(gained[mirrors:], power[mirrors:]):
         found.append(doubts.NO_DETAIL)
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.imaging.held_out import join_held_out
+from tomopolish.imaging.held_out import join_checks, join_held_out
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_from, deformation_model, refit
 from tomopolish.models.motion import motion_model, scale_px
@@ -40,6 +40,7 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
     """Return the windows of several species in sequence."""
     if len(windows) == 1:
         return windows[0]
+    counts = [w.power.shape[1] for w in windows]
     return replace(
         windows[0],
         values=np.concatenate([w.values for w in windows], axis=1),
@@ -49,8 +50,8 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
         tempering=np.concatenate(
             [np.ones(w.power.shape) if w.tempering is None else w.tempering for w in windows], axis=1
         ),
-        held_out=join_held_out([w.held_out for w in windows], [w.power.shape[1] for w in windows]),
-        checks=windows[0].checks,
+        held_out=join_held_out([w.held_out for w in windows], counts),
+        checks=join_checks([w.checks for w in windows], counts),
     )
 
 

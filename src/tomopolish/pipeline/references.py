@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 
 from tomopolish.dataset.model import References
 from tomopolish.dataset.species import SpeciesReferences
 from tomopolish.imaging.reference import ReferenceTransform, cropped, prepare_half_maps
 from tomopolish.imaging.weights import ReferenceWeight, reference_weight
+from tomopolish.results import doubts
 from tomopolish.settings.alignment import AlignSettings
+
+Array = np.ndarray
+
+SAME = 0.9999
+"""Correlation of two half maps from which on they are the same map."""
+RELATED, FIRST_SHELLS = 0.3, 5
+"""Correlation in the first shells below which two half maps are not of the same structure."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +34,26 @@ class PreparedReferences:
     def box_px(self) -> int:
         """Edge of the boxes that are cut from the images."""
         return self.transform.box_px
+
+    @cached_property
+    def doubts(self) -> tuple[str, ...]:
+        """Doubts about the half maps, from the maps themselves (`results.doubts`)."""
+        first, second = self.transform.values
+        reach, found = self.transform.reach, []
+        near = slice(max(reach - FIRST_SHELLS, 0), reach + FIRST_SHELLS + 1)
+        low = (near, near, slice(0, FIRST_SHELLS + 1))
+        if _correlation(first, second) > SAME:
+            found.append(doubts.SAME_HALVES)
+        if _correlation(first[low], second[low]) < RELATED:
+            found.append(doubts.UNRELATED_HALVES)
+        return tuple(found)
+
+
+def _correlation(first: Array, second: Array) -> float:
+    """Return the normalised correlation of two sets of Fourier coefficients."""
+    power = float(np.sum(np.abs(first) ** 2)) * float(np.sum(np.abs(second) ** 2))
+    together = float(np.sum((first * second.conj()).real))
+    return together / np.sqrt(power) if power > 0 else 0.0
 
 
 def weight_of(references: References, settings: AlignSettings) -> ReferenceWeight:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,13 @@ from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, Ti
 from tomopolish.dataset.screening import screening_warnings
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record
-from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px, turned_projections
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers, numbers_flagged
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Float
 from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import predicted_positions
@@ -54,12 +54,7 @@ def refined_geometry(fit: Fit, curvature: ExpectedCurvature, settings: AlignSett
     problem, vector = fit.refinement.problem, fit.refinement.vector
     parameters = problem.layout.unpack(vector)
     centre = tomogram_centre_px(series.tomogram_size_px)
-    projections = series.projections_px.copy()
-    Q = rotation_from_vector(parameters.angles)
-    projections[:, :3, :3] = Q @ series.projections_px[:, :3, :3]
-    pivot = series.projections_px[:, :3, :3] @ centre + series.projections_px[:, :3, 3]
-    projections[:, :3, 3] = pivot - projections[:, :3, :3] @ centre
-    projections[:, :2, 3] += parameters.shifts_px
+    projections = turned_projections(series.projections_px, parameters.angles, parameters.shifts_px, centre)
     positions = particles.positions_px + parameters.positions_px
     trajectories, moved = particles.trajectories_px, parameters.positions_px
     if settings.motion is not None:
@@ -100,10 +95,19 @@ def summarise(
     uncertainty: Uncertainty,
     settings: AlignSettings,
     seconds_by_stage: Mapping[str, float],
-    given: Tomogram | None = None,
+    boxes_px: Sequence[int],
+    given: Tomogram,
 ) -> TomogramResult:
-    """Return geometry and statistics of one tomogram, with an alignment for each species."""
-    series, joined = (given or fit.tomogram).series, (given or fit.tomogram).particles
+    """Return geometry and statistics of one tomogram, with an alignment for each species.
+
+    Parameters
+    ----------
+    boxes_px
+        Edge of the boxes of each species.
+    given
+        Input from which movements are counted.
+    """
+    series, joined = given.series, given.particles
     windows, refinement = fit.windows, fit.refinement
     pixel = series.pixel_size_angstrom
     moved, turned = _changes(series, geometry.projections_px)
@@ -112,15 +116,12 @@ def summarise(
         *fit.warnings,
         *_warnings(series, windows, refinement, settings),
     )
-    scores = alignment_scores(
-        fit, np.linalg.norm(moved, axis=1), geometry.positions_px, settings.windows.box_px
-    )
+    displaced = geometry.positions_px - joined.positions_px
+    scores = alignment_scores(fit, _lengths(moved), _lengths(displaced), geometry.positions_px, boxes_px)
     flagged_particles, flagged_tilts = numbers_flagged(scores)
     uncertainty = errors_of_outliers(fit, uncertainty)
-    alignments, start = [], 0
-    for number, particles in enumerate(fit.tomogram.species):
-        part = np.arange(start, start + len(particles))
-        start += len(particles)
+    alignments = []
+    for particles, part, own_scores in zip(fit.tomogram.species, fit.tomogram.parts, scores, strict=True):
         alignments.append(
             Alignment(
                 tomogram=series.name,
@@ -130,7 +131,7 @@ def summarise(
                 trajectories_px=None if geometry.trajectories_px is None else geometry.trajectories_px[part],
                 deformation=_deformation(series, refinement, settings),
                 errors=alignment_errors(series, windows, uncertainty, part),
-                scores=scores[number],
+                scores=own_scores,
                 left_out=series.left_out,
                 warnings=warnings,
             )
@@ -143,7 +144,7 @@ def summarise(
             log_likelihood_gain=refinement.log_likelihood - refinement.start_log_likelihood,
             rms_shift_angstrom=_rms(moved) * pixel,
             rms_angle_degrees=float(np.rad2deg(_rms(turned))),
-            rms_position_angstrom=_rms(geometry.positions_px - joined.positions_px) * pixel,
+            rms_position_angstrom=_rms(displaced) * pixel,
             seconds_by_stage=dict(seconds_by_stage),
             evaluations=refinement.evaluations,
             left_out_tilts=len(series.left_out),
@@ -167,7 +168,7 @@ def _changes(
 
 
 def alignment_errors(
-    series: TiltSeries, windows: CorrelationWindows, uncertainty: Uncertainty, part: Int[Array, "Q"]
+    series: TiltSeries, windows: CorrelationWindows, uncertainty: Uncertainty, part: slice
 ) -> AlignmentErrors:
     """Return the errors of one species' particles, in Å and degrees."""
     pixel = series.pixel_size_angstrom
@@ -264,6 +265,10 @@ def _uneven_exposure(series: TiltSeries, settings: AlignSettings) -> list[str]:
         "e⁻/Å²): the variance of motion from each image to the next follows that image's exposure; --s_vel "
         f"and --s_div apply to images of {series.frame_dose:.3g} e⁻/Å²"
     ]
+
+
+def _lengths(vectors: Float[Array, "N k"]) -> Float[Array, "N"]:
+    return np.sqrt(np.sum(vectors**2, axis=1))
 
 
 def _rms(vectors: Array) -> float:

@@ -34,24 +34,27 @@ SAME_PLACE = 0.08
 
 
 def alignment_scores(
-    fit: Fit, moved_tilts_px: Float[Array, "F"], positions_px: Float[Array, "P 3"], box_px: int
+    fit: Fit,
+    moved_tilts_px: Float[Array, "F"],
+    moved_particles_px: Float[Array, "P"],
+    positions_px: Float[Array, "P 3"],
+    boxes_px: Sequence[int],
 ) -> tuple[AlignmentScores | None, ...]:
     """Return the scores of each species; None where the fit estimated no probabilities.
 
     Parameters
     ----------
-    moved_tilts_px
-        How far each projection of the tomogram's centre moved.
+    moved_tilts_px, moved_particles_px
+        How far each projection of the tomogram's centre moved, and each particle, against the input.
     positions_px
         Refined positions.
-    box_px
-        Edge of the boxes.
+    boxes_px
+        Edge of the boxes of each species.
     """
     trust, tomogram = fit.refinement.trust, fit.tomogram
     if trust is None:
         return (None,) * len(tomogram.species)
     pixel = tomogram.series.pixel_size_angstrom
-    owner = tomogram.owner
     tilts = ItemScores(
         agreement=np.nan_to_num(trust.tilt_agreement),
         likelihood_ratio=trust.tilt_ratio,
@@ -60,18 +63,17 @@ def alignment_scores(
         displacement_angstrom=moved_tilts_px * pixel,
         reasons=_tilt_reasons(tomogram.series, fit, trust),
     )
-    moved = np.linalg.norm(positions_px - tomogram.particles.positions_px, axis=1) * pixel
-    reasons = _particle_reasons(fit, trust, positions_px, SAME_PLACE * box_px)
+    moved = moved_particles_px * pixel
+    reasons = _particle_reasons(fit, trust, positions_px, [SAME_PLACE * box_px for box_px in boxes_px])
     parts = []
-    for number in range(len(tomogram.species)):
-        own = np.flatnonzero(owner == number)
+    for number, own in enumerate(tomogram.parts):
         particles = ItemScores(
             agreement=np.nan_to_num(trust.particle_agreement[own]),
             likelihood_ratio=trust.particle_ratio[own],
             probability=trust.particles[own],
             z=np.nan_to_num(trust.particle_z[own]),
             displacement_angstrom=moved[own],
-            reasons=tuple(reasons[i] for i in own),
+            reasons=tuple(reasons[own]),
         )
         centre = float(trust.centres[number]) if number < len(trust.centres) else 1.0
         parts.append(
@@ -85,14 +87,15 @@ def alignment_scores(
 
 
 def numbers_flagged(scores: Sequence[AlignmentScores | None]) -> tuple[int | None, int | None]:
-    """Return the number of flagged particles of all species, and of flagged images that are not left out.
+    """Return the number of flagged particles of all species, and of tilt images.
 
-    None, None where no probabilities were estimated.
+    Images that are left out, or show no particle, are not counted. None, None where no probabilities were
+    estimated.
     """
     known = [s for s in scores if s is not None]
     if not known:
         return None, None
-    tilts = sum(reason not in ("", LEFT_OUT) for reason in known[0].tilts.reasons)
+    tilts = sum(reason not in ("", LEFT_OUT, NO_PARTICLE) for reason in known[0].tilts.reasons)
     return sum(int(s.particles.flagged.sum()) for s in known), tilts
 
 
@@ -118,12 +121,12 @@ def errors_of_outliers(fit: Fit, uncertainty: Uncertainty) -> Uncertainty:
 
 
 def picked_twice(
-    positions_px: Float[Array, "P 3"], probability: Float[Array, "P"], distance_px: float
+    positions_px: Float[Array, "P 3"], agreement: Float[Array, "P"], distance_px: float
 ) -> Int[Array, "N"]:
-    """Return the particles within a distance of one of at least their probability, which counts instead."""
+    """Return the particles that lie within a distance of another that agrees at least as well."""
     pairs = KDTree(positions_px).query_pairs(distance_px, output_type="ndarray")
     first, second = pairs[:, 0], pairs[:, 1]
-    worse = np.where(probability[second] <= probability[first], second, first)
+    worse = np.where(agreement[second] <= agreement[first], second, first)
     return np.unique(worse)
 
 
@@ -133,14 +136,14 @@ def _on_scale(items: ItemScores, factor: float) -> ItemScores:
 
 
 def _particle_reasons(
-    fit: Fit, trust: Trust, positions_px: Float[Array, "P 3"], distance_px: float
+    fit: Fit, trust: Trust, positions_px: Float[Array, "P 3"], distances_px: Sequence[float]
 ) -> list[str]:
     """Return why each particle is flagged; empty where it is not."""
     visible = np.asarray(fit.windows.visible.any(axis=0))
     owner = fit.tomogram.owner
     reasons = [""] * len(owner)
     good = visible & (trust.particles >= SHOWN)
-    for number in range(len(fit.tomogram.species)):
+    for number, distance_px in enumerate(distances_px):
         own = np.flatnonzero(good & (owner == number))
         for index in picked_twice(positions_px[own], trust.particle_agreement[own], distance_px):
             reasons[own[index]] = PICKED_TWICE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tomopolish.dataset.model import Tomogram
@@ -15,12 +16,18 @@ from tomopolish.solve.uncertainty import Uncertainty, estimate_uncertainty, expe
 
 
 def solution(
-    fit: Fit, settings: AlignSettings, resources: Resources, given: Tomogram | None = None
+    fit: Fit,
+    settings: AlignSettings,
+    resources: Resources,
+    boxes_px: Sequence[int],
+    given: Tomogram | None = None,
 ) -> tuple[TomogramResult, Uncertainty]:
     """Return the result of a fit, and its standard errors.
 
     Parameters
     ----------
+    boxes_px
+        Edge of the boxes of each species.
     given
         Input from which movements are counted; None: that of the fit.
     """
@@ -34,5 +41,7 @@ def solution(
             None if geometry.frame is None else geometry.frame.positions_share,
             threads=resources.threads,
         )
-    result = summarise(fit, geometry, uncertainty, settings, resources.seconds, given)
+    result = summarise(
+        fit, geometry, uncertainty, settings, resources.seconds, boxes_px, given or fit.tomogram
+    )
     return replace(result, record=fit_record(fit, resources.threads)), uncertainty

@@ -59,6 +59,13 @@ def causes(doubts: Iterable[str]) -> list[str]:
 
 
 def shared_doubts(doubts: Sequence[Iterable[str]]) -> tuple[str, ...]:
-    """Return the doubts of at least half of the tomograms."""
-    each = [set(kinds) for kinds in doubts]
-    return tuple(kind for kind in SENTENCES if each and 2 * sum(kind in kinds for kinds in each) >= len(each))
+    """Return the doubts of at least half of the tomograms.
+
+    Where at least half have doubts, but not the same ones, all doubts are returned.
+    """
+    each = [set(kinds) for kinds in doubts if set(kinds)]
+    if not each or 2 * len(each) < len(doubts):
+        return ()
+    present = [kind for kind in SENTENCES if any(kind in kinds for kinds in each)]
+    shared = [kind for kind in present if 2 * sum(kind in kinds for kinds in each) >= len(doubts)]
+    return tuple(shared or present)

@@ -22,7 +22,7 @@ class Evidence:
     Attributes
     ----------
     particles, pairs
-        Number of held-out pairs, and of the particles that they belong to.
+        Number of particles that held-out pairs belong to, and of these pairs.
     gain
         Log-likelihood of the held-out pairs at the geometry refined without them, minus that at the input
         geometry.

@@ -6,13 +6,12 @@ The computation is passed in (`Stages`), so that the loop can be tested, or run 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.relion.scores import FILE_NAME as SCORES_NAME
 from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError, RunStopped
@@ -50,25 +49,6 @@ class RunReport:
         """The verdict on the evidence of all tomograms; None where there is none."""
         evidence = {name: s.evidence for name, s in self.statistics.items()}
         return verdict({name: e for name, e in evidence.items() if e is not None})
-
-    @property
-    def alignments(self) -> Mapping[str, Alignment]:
-        """The geometry of the tomograms that were refined; read one at a time."""
-        return _Alignments(self.results)
-
-
-class _Alignments(Mapping[str, Alignment]):
-    def __init__(self, results: Mapping[str, TomogramResult]) -> None:
-        self._results = results
-
-    def __getitem__(self, name: str) -> Alignment:
-        return self._results[name].alignment
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._results)
-
-    def __len__(self) -> int:
-        return len(self._results)
 
 
 def refine(

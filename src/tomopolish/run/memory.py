@@ -30,10 +30,11 @@ def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
     least = least_bytes(tomogram, settings)
     limit = memory_limits(settings.run.threads)[0]
     if least > limit.room_bytes:
+        motion = "without --motion or " if settings.motion is not None else ""
         raise RunError(
             f"it needs at least {gigabytes(least)} of memory, and {limit.name} is "
-            f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r, without --motion or with fewer "
-            "particles, or where there is more memory"
+            f"{gigabytes(limit.room_bytes)}: refine it with a smaller --r, {motion}with fewer particles, or "
+            "where there is more memory"
         )
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.dataset.species import Project, SpeciesReferences
+from tomopolish.dataset.species import Project, Species, SpeciesReferences
 from tomopolish.errors import RunError
 from tomopolish.imaging.devices import cuda_devices, tomograms_at_once
 from tomopolish.imaging.windows import pair_geometry
 from tomopolish.output.table import Table
 from tomopolish.pipeline import frames_taking_part, weight_of
+from tomopolish.plain_text import counted
 from tomopolish.run.cluster.launch import threads_of_worker
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.limits import memory_limits
@@ -84,7 +85,11 @@ def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, s
     InputError
         When the references leave no frequency.
     """
-    facts = [fact for one in _references(project) for fact in _reference_facts(project, one, settings)]
+    facts = [
+        fact
+        for species, prepared in zip(project.species, project.references(), strict=True)
+        for fact in _reference_facts(project, species, prepared, settings)
+    ]
     tomograms = plan_tomograms(project, settings, [n for n in project.tomogram_names if n not in unusable])
     facts.append(f"Processors: {processors(settings)}")
     memory, short_memory = _memory(tomograms, settings)
@@ -147,7 +152,7 @@ def show_finished(project: Project, settings: AlignSettings, stages: Stages[Any]
     work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
     finished = work.finished(reporter)
     names = f": {', '.join(finished)}" if finished else ""
-    reporter.say(f"Finished earlier, and not refined again: {_count(len(finished), 'tomogram')}{names}")
+    reporter.say(f"Finished earlier, and not refined again: {counted(len(finished), 'tomogram')}{names}")
 
 
 def plan_table(plans: list[TomogramPlan]) -> Table:
@@ -174,7 +179,7 @@ def plan_summary(plans: list[TomogramPlan], unusable: Mapping[str, str]) -> str:
     pairs = sum(plan.visible_pairs for plan in plans)
     memory = max((plan.memory_bytes for plan in plans), default=0)
     seconds = sum(plan.seconds for plan in plans)
-    tomograms = f"{len(plans)} tomogram{'' if len(plans) == 1 else 's'}"
+    tomograms = counted(len(plans), "tomogram")
     without = f", and {len(unusable)} that cannot be refined and would keep their values" if unusable else ""
     return (
         f"Everything checked: {tomograms}, {pairs} visible pairs, about {memory / 1e6:.0f} MB of memory "
@@ -212,24 +217,17 @@ def processors(settings: AlignSettings) -> str:
     where = (
         f"CUDA device{'' if len(devices) == 1 else 's'} {', '.join(map(str, devices))}" if devices else "CPU"
     )
-    shared = _count(threads, "thread")
+    shared = counted(threads, "thread")
     if cluster is not None:
-        each = _count(threads_of_worker(cluster, threads), "thread")
-        shared = f"{_count(cluster.workers or 1, 'worker')} of {each}"
-    return f"{where}, {shared} (--device {settings.run.device}; {_count(_cores(), 'core')} here)"
-
-
-def _references(project: Project) -> list[tuple[str, SpeciesReferences]]:
-    """Return each species' name and references."""
-    return [(s.name, r) for s, r in zip(project.species, project.references(), strict=True)]
+        each = counted(threads_of_worker(cluster, threads), "thread")
+        shared = f"{counted(cluster.workers or 1, 'worker')} of {each}"
+    return f"{where}, {shared} (--device {settings.run.device}; {counted(_cores(), 'core')} here)"
 
 
 def _reference_facts(
-    project: Project, named: tuple[str, SpeciesReferences], settings: AlignSettings
+    project: Project, species: Species, prepared: SpeciesReferences, settings: AlignSettings
 ) -> list[str]:
     """Return lines on the resolution of the weights, its source, and the mask."""
-    name, prepared = named
-    species = next(s for s in project.species if s.name == name)
     files, box = species.dataset.files, prepared.box_px
     weight = weight_of(prepared.references, replace(settings, windows=replace(settings.windows, box_px=box)))
     length = box * prepared.references.pixel_size_angstrom
@@ -310,7 +308,3 @@ def _cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not every system has it
         return os.cpu_count() or 1
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

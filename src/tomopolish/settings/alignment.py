@@ -8,17 +8,15 @@ is None here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tomopolish.errors import InputError
+from tomopolish.plain_text import listed
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
 from tomopolish.settings.joint import JointSettings, check_joint
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_above, refuse_unwritable
-from tomopolish.settings.wording import as_called
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
@@ -137,6 +135,11 @@ class WeightSettings:
             self.whiten_abs and not self.whiten,
             "--no_whiten and --whiten_abs contradict each other: give one of them",
         )
+
+    @property
+    def in_units_of_noise(self) -> bool:
+        """Whether frequencies are weighted by 1/noise power, so that the log-likelihood's noise is known."""
+        return self.whiten and not self.whiten_abs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +272,7 @@ class DeformationSettings:
     def __post_init__(self) -> None:
         _refuse(
             self.model not in DEFORMATION_MODELS,
-            f"--def_model {self.model} is unknown: choose {_listing(DEFORMATION_MODELS, 'or')}",
+            f"--def_model {self.model} is unknown: choose {listed(DEFORMATION_MODELS, 'or')}",
         )
         _refuse(
             min(self.grid) < (1 if self.model == "linear" else 2),
@@ -378,23 +381,4 @@ def validate(settings: AlignSettings) -> None:
         all((fit.const_positions, fit.const_angles, fit.const_shifts)) and not (deformation or joint.any),
         "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
     )
-    check_joint(joint, fit.shift_only, settings.weights.whiten and not settings.weights.whiten_abs)
-
-
-UNAVAILABLE_OPTIONS: dict[str, Callable[[AlignSettings], bool]] = {}
-"""Options that are parsed and validated but not implemented, each with the condition that it is set."""
-
-
-def refuse_unavailable(settings: AlignSettings) -> None:
-    """Raise InputError, which names the options, for options that are not implemented."""
-    unavailable = [option for option, is_set in UNAVAILABLE_OPTIONS.items() if is_set(settings)]
-    if unavailable:
-        verb = "is" if len(unavailable) == 1 else "are"
-        raise InputError(as_called(f"{_listing(unavailable)} {verb} not available yet"))
-
-
-def _listing(words: list[str] | tuple[str, ...], conjunction: str = "and") -> str:
-    """Join words as in a sentence: a, b and c."""
-    if len(words) == 1:
-        return words[0]
-    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+    check_joint(joint, fit.shift_only, settings.weights.in_units_of_noise)

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomopolish.errors import InputError
+from tomopolish.plain_text import listed
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
 from tomopolish.settings.wording import as_called
 
-_RESERVED = ("temp", "tilt_series", "trajectories")
+_RESERVED = ("errors", "evaluation", "report", "temp", "tilt_series", "trajectories")
 """Folders of the output that belong to no species, so that their names are reserved."""
 _STEM = "optimisation_set"
-
-
-def _listing(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def species_name(path: Path) -> str:
@@ -117,7 +114,7 @@ class InputPaths:
             "no input given: name an optimisation set with --i, or its parts with --p, --t, --ref1, --ref2",
         )
         if missing:
-            sentence = f"without an optimisation set (--i), {_listing(missing)} must be given too"
+            sentence = f"without an optimisation set (--i), {listed(missing)} must be given too"
             raise InputError(as_called(sentence))
 
     def _parts(self) -> dict[str, Path | None]:
@@ -140,7 +137,7 @@ class InputPaths:
         )
         if stated:
             sentence = (
-                f"with several species it is not defined to which of them {_listing(stated)} would belong: "
+                f"with several species it is not defined to which of them {listed(stated)} would belong: "
                 "name the files in the species' own optimisation sets"
             )
             raise InputError(as_called(sentence))
@@ -149,7 +146,8 @@ class InputPaths:
             namesake = sets.get(species.name.casefold())
             _refuse(
                 namesake is not None,
-                f"{namesake} and {species.optimisation_set} would both be the species {species.name}: name "
-                "them in a YAML file, whose items have name, optimisation_set and box, and give it with --i",
+                f"{namesake} and {species.optimisation_set} would both be the species {species.name}: give "
+                "them names that differ in more than case; on the command line in a YAML file for --i, whose "
+                "items have name, optimisation_set and box",
             )
             sets[species.name.casefold()] = species.optimisation_set

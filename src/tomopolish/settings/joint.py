@@ -12,7 +12,7 @@ USUAL = ("orientations", "defocus", "tilt_scale", "tilt_bfactor")
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings:
-    """Unknowns that are refined from the images themselves (docs/conventions.md, Joint refinement).
+    """Unknowns that are refined from the images themselves (docs/dev/conventions.md, Joint refinement).
 
     Attributes
     ----------

@@ -77,12 +77,10 @@ class FlagQuality:
 
 def flag_quality(truths: Mapping[str, Truth], scores: ReadScores) -> FlagQuality:
     """Compare the scores of all tomograms with their truth; tomograms without a truth are left out."""
-    particles = []
-    for tomogram in dict.fromkeys(tomogram for tomogram, _ in scores.particles):
-        if tomogram not in truths:
-            continue
-        cells = {name: cell for (owner, name), cell in scores.particles.items() if owner == tomogram}
-        particles.append(particle_counts(truths[tomogram], cells))
+    of_tomogram: dict[str, dict[str, tuple[float, bool]]] = {}
+    for (tomogram, name), cell in scores.particles.items():
+        of_tomogram.setdefault(tomogram, {})[name] = cell
+    particles = [particle_counts(truths[name], of) for name, of in of_tomogram.items() if name in truths]
     tilts = [tilt_counts(truths[name], *cells) for name, cells in scores.tilts.items() if name in truths]
     return FlagQuality(particles=_total(particles), tilt_images=_total(tilts))
 

@@ -1,4 +1,4 @@
-"""Gauss–Newton steps of views, geometry and optics together (docs/conventions.md, Joint refinement).
+"""Gauss–Newton steps of views, geometry and optics together (docs/dev/conventions.md, Joint refinement).
 
 Each particle has six unknowns, which are eliminated: a rotation about its own axes and a shift. Each tilt
 image has those of its projection and its optics.

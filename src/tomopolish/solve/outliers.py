@@ -169,9 +169,9 @@ def _tilts(
     beyond = np.maximum(a - chance * s, 0.0)
     empty = log_normal(beyond, (BEST_OF_MANY if chance else 1.0) * s**2)
     ratio = np.where(counted, shows - empty, 0.0)
+    # An image without visible particles says nothing of itself.
     probability = np.where(counted, expit(ratio + np.log(1 / EMPTY_SHARE - 1)), 1.0)
     z = np.where(counted, a / s - chance, 0.0)
-    # An image without visible particles says nothing of itself.
     return probability, agreement, ratio, z
 
 

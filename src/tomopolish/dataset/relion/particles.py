@@ -206,7 +206,7 @@ class ParticleTable:
         )
 
     def subtomogram_rotations(self, rows: Int[Array, "P"]) -> Float[Array, "P 3 3"]:
-        """Return the rotations A_sub of some rows' subtomograms (docs/conventions.md, Geometry)."""
+        """Return the rotations A_sub of some rows' subtomograms (docs/dev/conventions.md, Geometry)."""
         return euler_zyz(*(self._column(label, 0.0)[rows] for label in SUBTOMOGRAM_ANGLES))
 
     def _coordinates_px(self, rows: Int[Array, "P"], tilt_series: TiltSeries) -> Float[Array, "P 3"]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tomopolish.dataset.star import StarFile, StarTable
 from tomopolish.errors import InputError
+from tomopolish.plain_text import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,3 @@ def table_with(star: StarFile, name: str, marks: Sequence[str]) -> StarTable:
                     f"'data_{table.name}' to 'data_{name}' in the file"
                 )
     return star.table(name)
-
-
-def listed(words: Sequence[str], conjunction: str = "and") -> str:
-    """Return words joined as in a sentence: a, b and c."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"

@@ -13,9 +13,9 @@ from tomopolish.dataset.contents import content_of
 from tomopolish.dataset.files import exists, not_found
 from tomopolish.dataset.relion import kinds
 from tomopolish.dataset.relion.kinds import StarKind, kind_of
-from tomopolish.dataset.relion.required import listed
 from tomopolish.dataset.star import StarFile, read_star
 from tomopolish.errors import InputError
+from tomopolish.plain_text import listed
 
 _MOST_NAMES = 3
 

@@ -119,15 +119,17 @@ def read_scores(path: Path) -> ReadScores:
     cells = zip(probability.tolist(), flags.tolist(), strict=True)
     keys = list(zip(table.strings(TOMOGRAM), table.strings(PARTICLE), strict=True))
     tilts = star.table(TILT_IMAGES)
-    names = np.array(list(tilts.strings(TOMOGRAM)), dtype=object)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(tilts.strings(TOMOGRAM)):
+        rows.setdefault(name, []).append(row)
     probability, flagged = tilts.floats(PROBABILITY), tilts.ints(FLAGGED).astype(bool)
-    reasons = np.array(_reasons(tilts, flagged), dtype=object)
+    reasons = _reasons(tilts, flagged)
     stated = zip(keys, _reasons(table, flags), strict=True)
     return ReadScores(
         particles=dict(zip(keys, cells, strict=True)),
-        tilts={str(n): (probability[names == n], flagged[names == n]) for n in dict.fromkeys(names)},
+        tilts={name: (probability[of_name], flagged[of_name]) for name, of_name in rows.items()},
         particle_reasons={key: reason for key, reason in stated if reason},
-        tilt_reasons={str(n): tuple(reasons[names == n]) for n in dict.fromkeys(names)},
+        tilt_reasons={name: tuple(reasons[row] for row in of_name) for name, of_name in rows.items()},
         source=star.source,
     )
 

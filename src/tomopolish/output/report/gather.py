@@ -159,7 +159,7 @@ def _particle_moves(result: TomogramResult, record: FitRecord, order: Int[Array,
         positions_angstrom=(source.positions_px[chosen] - tomogram_centre_px(source.tomogram_size_px))
         * pixel,
         moves_angstrom=(positions - source.positions_px[chosen]) * pixel,
-        errors_angstrom=_position_errors(result.alignments)[chosen],
+        errors_angstrom=position_errors(result.alignments)[chosen],
         trajectories_angstrom=None if motion is None else motion[:, order] * pixel,
     )
 
@@ -201,7 +201,8 @@ def _trajectories(alignments: Sequence[Alignment], tilts: int) -> Float[Array, "
     return np.concatenate(parts)
 
 
-def _position_errors(alignments: Sequence[Alignment]) -> Float[Array, "P 3"]:
+def position_errors(alignments: Sequence[Alignment]) -> Float[Array, "P 3"]:
+    """Return the standard errors of all species' positions, Å; NaN where they were not estimated."""
     parts = [
         np.full((len(a.rows), 3), np.nan) if a.errors is None else a.errors.positions_angstrom
         for a in alignments

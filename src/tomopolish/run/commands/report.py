@@ -22,6 +22,7 @@ from tomopolish.output.report.page import (
     write_plotly,
     write_tomogram,
 )
+from tomopolish.plain_text import counted
 from tomopolish.results.tomogram import MapComparison, TomogramResult
 from tomopolish.results.verdict import Verdict, sentence, verdict
 from tomopolish.run.comparison import read_comparison
@@ -113,7 +114,7 @@ def report_run(
         reporter.say(f"Writing the report of {len(report.results)} tomograms")
     try:
         with folder.out.new_files() as new:
-            note = folder.store.run()["note"]
+            note = folder.store.run().get("note", [])
             write_report(new, report.results, report.failures, read_comparison(folder.out.folder), note)
     except Exception as error:
         if debug:
@@ -204,7 +205,7 @@ def _sentence(verdict: Verdict | None, summaries: list[TomogramSummary], maps: M
     pairs = sum(t.statistics.visible_pairs for t in summaries)
     return (
         f"{sentence(None)} The log-likelihood per fitted particle image rose by {gain / max(pairs, 1):.3g} "
-        f"({pairs} pairs in {len(summaries)} tomogram{'' if len(summaries) == 1 else 's'}), which a fit "
+        f"({pairs} pairs in {counted(len(summaries), 'tomogram')}), which a fit "
         "to noise also achieves."
     )
 
