@@ -401,3 +401,9 @@ def test_the_package_offers_the_api_and_nothing_it_does_not_have() -> None:
     assert all(hasattr(tomopolish, name) for name in tomopolish.__all__)
     with pytest.raises(AttributeError, match="polish"):
         _ = tomopolish.polish  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("tilts", [{"TS_01": "2"}, {"TS_01": [2.5]}, {"TS_01": 3}, ["TS_01"]])
+def test_tilt_images_that_are_no_numbers_are_refused(project: Path, tilts: Any) -> None:
+    with pytest.raises(InputError, match="exclude_tilts"):
+        align(SET, box_px=48, range_px=6, exclude_tilts=tilts)

@@ -14,6 +14,7 @@ from star_edits import drop_column, set_column
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
+from tomopolish.settings.inputs import SpeciesPaths
 from tomopolish.simulate.evaluate import evaluate_project
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
@@ -258,3 +259,9 @@ def test_the_api_refines_species_together_as_the_command_does(project: Path, tmp
         assert one.replace("/api/", "/cli/") == other
     with pytest.raises(InputError, match="no box is given for fas"):
         tomopolish.align(projects, box_px={"ribosome": 48})
+
+
+@pytest.mark.parametrize("name", ["report", "errors", "Evaluation", "temp", "a/b", "../x", ""])
+def test_a_name_that_other_files_of_the_output_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a species"):
+        SpeciesPaths(name=name, optimisation_set=Path(FIRST), box_px=48)

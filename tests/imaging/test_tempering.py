@@ -49,3 +49,16 @@ def test_pairs_that_are_not_visible_do_not_count() -> None:
     power[~visible] = 0
     temper(values, power, np.zeros(12, dtype=bool))
     np.testing.assert_array_equal(values[visible], before[visible])
+
+
+def test_weights_have_no_jump_where_weighting_down_begins() -> None:
+    """A pair a little noisier than the limit counts like a pair at it, with hardly less than full weight."""
+    values, power = windows(np.random.default_rng(4))
+    values[NOISY] /= 10
+    factors = []
+    for louder in np.sqrt(np.linspace(2.5, 6.0, 36)):
+        loud, strength = values.copy(), power.copy()
+        loud[NOISY] *= np.float32(louder)
+        factors.append(temper(loud, strength, np.ones(12, dtype=bool))[NOISY])
+    assert factors[0] == 1 and factors[-1] < 0.8
+    assert np.max(-np.diff(factors)) < 0.04 and np.all(np.diff(factors) <= 1e-12)

@@ -341,3 +341,17 @@ def test_windows_that_give_their_memory_to_the_surfaces_change_nothing(
     for name in ("windows_before", "windows_after", "tilt_log_likelihood"):
         mine, theirs = getattr(one.record, name), getattr(other.record, name)
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_pairs_that_were_held_out_come_back_even_if_all_are_of_false_particles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No evidence is left then, but the geometry is still that of all pairs."""
+    series, particles, references = simulated(4, error=1.0)
+    monkeypatch.setattr(fit_module, "weigh", lambda *_: None)
+    result = align(series, particles, references)
+    monkeypatch.undo()
+    complete = align(series, particles, references)
+    assert result.statistics.evidence is None and complete.statistics.evidence is not None
+    np.testing.assert_array_equal(result.alignment.projections_px, complete.alignment.projections_px)
+    assert result.statistics.visible_pairs == complete.statistics.visible_pairs

@@ -21,7 +21,7 @@ from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.settings.alignment import DeformationSettings, MotionSettings
+from tomopolish.settings.alignment import DeformationSettings, MotionSettings, WindowSettings
 from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
@@ -258,3 +258,14 @@ def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
         several = replace(images, pool=pool, threads=3).equations(state, 0.3, all_pairs=True)
     np.testing.assert_array_equal(alone.cross, several.cross)
     np.testing.assert_array_equal(alone.tilts, several.tilts)
+
+
+def test_without_a_visible_pair_views_and_optics_stay(wrong: Planted) -> None:
+    """No tilt image is left of --min_frame: there is nothing to refine by, and nothing moves."""
+    alone = align(wrong, EVERYTHING, windows=WindowSettings(box_px=BOX, range_px=8, min_frame=90)).alignment
+    np.testing.assert_array_equal(alone.positions_px, wrong.particles.positions_px)
+    np.testing.assert_array_equal(alone.projections_px, wrong.series.projections_px)
+    if alone.rotations is not None:
+        np.testing.assert_allclose(alone.rotations, wrong.particles.rotations, atol=1e-12)
+    if alone.optics.defocus_angstrom is not None:
+        np.testing.assert_allclose(alone.optics.defocus_angstrom[:, 0], wrong.series.ctf.defocus_u_angstrom)

@@ -106,3 +106,40 @@ def test_without_evidence_the_sentence_says_so_and_maps_speak_for_themselves() -
     )
     assert sentence(None) == "Whether the refinement helped was not tested."
     assert "9.93 Å (FSC 0.143) after it, 26.18 Å before" in sentence(None, maps)
+
+
+def curves(loss: np.ndarray | float) -> MapComparison:
+    """Half maps with a typical FSC before refinement, and less by `loss` after it."""
+    before = 1 / (1 + (np.arange(40) / 18) ** 6)
+    after = before - loss
+    resolution = {0.143: 20.0, 0.5: 25.0}
+    return MapComparison(
+        frequency_per_angstrom=np.arange(40) / 400,
+        before=before,
+        after=after,
+        resolution_before_angstrom=resolution,
+        resolution_after_angstrom=resolution,
+        masked=False,
+    )
+
+
+def test_maps_that_became_worse_leave_a_gain_of_pairs_in_doubt() -> None:
+    scatter = 0.03 * np.random.default_rng(8).standard_normal(40)
+    gained, lost = {"A": made(100, 10)}, {"A": made(-100, 10)}
+    doubted = verdict(gained, curves(0.05 + scatter))
+    assert doubted is not None and doubted.outcome == "doubtful"
+    said = sentence(doubted, curves(0.05 + scatter))
+    assert said.startswith(
+        "Whether it helped cannot be judged: half maps from the refined geometry agree less"
+    )
+    harmed = verdict(lost, curves(0.05 + scatter))
+    assert harmed is not None and harmed.outcome == "harmed"
+
+
+@pytest.mark.parametrize("loss", [-0.05, 0.0, 0.004, "scatter", "beyond"])
+def test_maps_that_did_not_clearly_lose_change_no_verdict(loss: float | str) -> None:
+    scatter = 0.03 * np.random.default_rng(9).standard_normal(40)
+    beyond = np.where(np.arange(40) > 26, 0.3, 0.0)  # shells in which the maps never agreed
+    losses = {"scatter": scatter, "beyond": beyond}
+    helped = verdict({"A": made(100, 10)}, curves(losses[loss] if isinstance(loss, str) else loss))
+    assert helped is not None and helped.outcome == "helped"

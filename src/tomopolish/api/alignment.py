@@ -310,7 +310,7 @@ def align(
         warnings=reporter.warnings,
         output_folder=None if output_folder is None else settings.run.output_folder,
         optimisation_sets=dict(zip(names, outcome.sets, strict=False)),
-        maps=outcome.maps,
+        maps=report.maps,
         report_path=outcome.page,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def selecting(project: Project, options: Mapping[str, Any]) -> Project:
     """Return the project without the tilt images that options leave out; raises InputError as settings do."""
     try:
         excluded = {
-            name: tuple(sorted({int(number) for number in numbers}))
+            name: tuple(sorted({operator.index(number) for number in numbers}))
             for name, numbers in dict(options.get("exclude_tilts") or {}).items()
         }
     except (TypeError, ValueError):

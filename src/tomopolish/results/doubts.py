@@ -12,6 +12,7 @@ NO_AGREEMENT = "no_agreement"
 NO_DETAIL = "no_detail"
 WEAK_SIGNAL = "weak_signal"
 FALSE_PARTICLES = "false_particles"
+WORSE_MAPS = "worse_maps"
 
 SENTENCES = {
     INVERTED: (
@@ -47,6 +48,11 @@ SENTENCES = {
     FALSE_PARTICLES: (
         "most particles show nothing of the reference. Remove false particles (scores.star, "
         "tomopolish select), or check positions and orientations"
+    ),
+    WORSE_MAPS: (
+        "half maps from the refined geometry agree less than those from the input (--evaluate), although "
+        "held-out particle images do not say so. Compare the maps, and check that the reference is the "
+        "structure that was picked, before you use the result"
     ),
 }
 """Kind of doubt → cause and remedy, in the order in which they are stated."""

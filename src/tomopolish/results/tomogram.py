@@ -133,6 +133,9 @@ class TomogramStatistics:
 
 MAP_THRESHOLDS = (0.143, 0.5)
 """FSC thresholds of the resolution of maps."""
+FEWEST_SHELLS = 4
+LEAST_LOSS, CLEAR_LOSS = 0.02, 3.0
+"""Loss of FSC, mean and in standard errors, from which on maps became worse, in at least so many shells."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,6 +160,21 @@ class MapComparison:
     resolution_before_angstrom: Mapping[float, float]
     resolution_after_angstrom: Mapping[float, float]
     masked: bool
+
+    @property
+    def worse(self) -> bool:
+        """Whether the half maps agree clearly less after refinement than before.
+
+        Counted are the shells in which the maps agreed before. Noise of the images is in both curves, so that
+        the scatter of their difference from shell to shell tells whether it is more than chance.
+        """
+        low = np.flatnonzero(self.before < MAP_THRESHOLDS[0])
+        shells = slice(1, int(low[low > 0][0]) if (low > 0).any() else None)
+        loss = (self.before - self.after)[shells]
+        if len(loss) < FEWEST_SHELLS:
+            return False
+        error = float(loss.std(ddof=1)) / np.sqrt(len(loss))
+        return bool(loss.mean() > max(LEAST_LOSS, CLEAR_LOSS * error))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from tomopolish.results.doubts import causes, shared_doubts
+from tomopolish.results.doubts import WORSE_MAPS, causes, shared_doubts
 from tomopolish.results.tomogram import Evidence, MapComparison
 from tomopolish.shapes import Float
 
@@ -49,7 +49,7 @@ class Verdict:
     moved_angstrom, error_angstrom
         See `Evidence`; root mean squares over all tomograms.
     doubts
-        Premises that do not hold in at least half of the tomograms (`doubts`).
+        Premises that do not hold in at least half of the tomograms, and maps that became worse (`doubts`).
     """
 
     tomograms: int
@@ -114,8 +114,10 @@ class Verdict:
         return sentence(self, maps)
 
 
-def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
+def verdict(evidence: Mapping[str, Evidence], maps: MapComparison | None = None) -> Verdict | None:
     """Return the verdict on the evidence of all tomograms; None where there is none.
+
+    Where maps became worse although the pairs did not, it cannot be judged whether the refinement helped.
 
     The gains of all tomograms are added up; the sum's degrees of freedom follow Welch and Satterthwaite. A
     tomogram whose gain has no standard error is undecided, and is left out of the sum.
@@ -136,11 +138,14 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
     decided &= ~np.array([bool(e.doubts) for e in tested.values()])
     not_judged = tuple(name for name, e in evidence.items() if e.doubts)
     better, worse = tuple(names[decided & (gains > 0)]), tuple(names[decided & (gains < 0) & ~still])
+    probability = _chance(total, float(np.sqrt(spread)), pooled)
+    lost_anyway = probability > 1 - SIGNIFICANCE
+    in_maps = (WORSE_MAPS,) if maps is not None and maps.worse and not lost_anyway else ()
     return Verdict(
         tomograms=len(evidence),
         gain_per_pair=total / pairs,
         standard_error_per_pair=float(np.sqrt(spread)) / pairs,
-        probability=_chance(total, float(np.sqrt(spread)), pooled),
+        probability=probability,
         better=better,
         worse=worse,
         undecided=tuple(name for name in evidence if name not in {*better, *worse, *not_judged}),
@@ -149,7 +154,7 @@ def verdict(evidence: Mapping[str, Evidence]) -> Verdict | None:
         agreement_after=sum(e.agreement_after * e.pairs for e in tested.values()) / pairs,
         moved_angstrom=_rms([e.moved_angstrom for e in tested.values()]),
         error_angstrom=_rms([e.error_angstrom for e in tested.values()]),
-        doubts=shared_doubts([e.doubts for e in tested.values()]),
+        doubts=(*shared_doubts([e.doubts for e in tested.values()]), *in_maps),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from tomopolish import pipeline
 from tomopolish.dataset.species import Project
 from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
-from tomopolish.results.tomogram import MapComparison
 from tomopolish.run.cluster.distributed import run_on_cluster
 from tomopolish.run.cluster.launch import check_installed
 from tomopolish.run.commands.report import report_run
@@ -53,8 +52,6 @@ class AlignOutcome:
         Estimates of a dry run; None after a run that refined.
     sets
         Refined optimisation sets, one for each species; none after a dry run.
-    maps
-        Structure → comparison of half maps; empty unless it was requested.
     page
         The report, where there is one.
     """
@@ -64,7 +61,6 @@ class AlignOutcome:
     unusable: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     sets: tuple[Path, ...] = ()
-    maps: Mapping[str, MapComparison] = field(default_factory=dict)
     page: Path | None = None
 
     @property
@@ -129,15 +125,13 @@ def align_project(
             Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
             for s, path in zip(project.species, written, strict=True)
         ]
-        maps, page = _write_the_rest(folder, report, structures, reporter)
+        report, page = _write_the_rest(folder, report, structures, reporter)
         if not project.is_single:
             reporter.show(species_table(project, report))
         sets = [settings.run.output_folder / name for name in folder.sets]
-        show_closing(report, sets, reporter, maps, page)
+        show_closing(report, sets, reporter, page)
         _keep_lost_messages(folder)
-    return AlignOutcome(
-        project=project, report=report, unusable=unusable, sets=tuple(sets), maps=maps, page=page
-    )
+    return AlignOutcome(project=project, report=report, unusable=unusable, sets=tuple(sets), page=page)
 
 
 def align_in_memory(
@@ -181,14 +175,14 @@ def _show_plan(
 
 def _write_the_rest(
     folder: AlignmentFolder, report: RunReport, structures: Sequence[Structure], reporter: Reporter
-) -> tuple[Mapping[str, MapComparison], Path | None]:
-    """Write the comparison of maps, RELION's job files and the report, which follow the refined sets."""
+) -> tuple[RunReport, Path | None]:
+    """Write the comparison of maps, RELION's job files and the page; returns the results with the maps."""
     settings, debug = folder.output.settings, folder.output.invocation.debug
-    maps = evaluate_maps(structures, settings, folder.out, reporter, debug=debug)
+    report = replace(report, maps=evaluate_maps(structures, settings, folder.out, reporter, debug=debug))
     if settings.run.pipeline_folder is not None:
         project = folder.output.project
         write_job_files(project, report, folder.out, settings.run.pipeline_folder)
-    return maps, report_run(folder, report, reporter, debug=debug)
+    return report, report_run(folder, report, reporter, debug=debug)
 
 
 def _keep_lost_messages(folder: AlignmentFolder) -> None:

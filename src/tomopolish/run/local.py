@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,17 @@ Runner = Callable[[Work[Any], Sequence[str], Reporter], Outcomes]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunReport:
-    """Result of each tomogram, or the reason why there is none."""
+    """Result of each tomogram, or the reason why there is none.
+
+    Attributes
+    ----------
+    maps
+        Structure → comparison of half maps before and after; the verdict regards the first.
+    """
 
     results: Mapping[str, TomogramResult]
     failures: Mapping[str, str]
+    maps: Mapping[str, MapComparison] = field(default_factory=dict)
 
     @cached_property
     def statistics(self) -> dict[str, TomogramStatistics]:
@@ -48,7 +55,12 @@ class RunReport:
     def verdict(self) -> Verdict | None:
         """The verdict on the evidence of all tomograms; None where there is none."""
         evidence = {name: s.evidence for name, s in self.statistics.items()}
-        return verdict({name: e for name, e in evidence.items() if e is not None})
+        return verdict({name: e for name, e in evidence.items() if e is not None}, self.first_maps)
+
+    @property
+    def first_maps(self) -> MapComparison | None:
+        """The comparison of the first structure's maps; None where there is none."""
+        return next(iter(self.maps.values()), None)
 
 
 def refine(
@@ -167,7 +179,6 @@ def show_closing(
     report: RunReport,
     sets: Sequence[Path],
     reporter: Reporter,
-    maps: Mapping[str, MapComparison] | None = None,
     page: Path | None = None,
 ) -> None:
     """Show the closing tables, the verdict, what is flagged, the paths of the results, and the failures.
@@ -176,18 +187,16 @@ def show_closing(
     ----------
     sets
         Refined optimisation sets.
-    maps
-        Structure → comparison of maps; the verdict mentions the first.
     page
         Path of the report; None where there is none.
     """
     reporter.show(change_table(report.statistics))
     if report.verdict is not None:
         reporter.show(evidence_table(report.statistics, report.verdict))
-    if maps:
-        reporter.show(maps_table(maps))
+    if report.maps:
+        reporter.show(maps_table(report.maps))
     reporter.show(time_table(report.statistics))
-    reporter.say(f"\n{in_words(report.verdict, next(iter((maps or {}).values()), None))}")
+    reporter.say(f"\n{in_words(report.verdict, report.first_maps)}")
     flagged = flagged_words(report.statistics.values())
     if flagged is not None:
         files = ", ".join(str(path.parent / SCORES_NAME) for path in sets)

@@ -71,7 +71,7 @@ def write_report(
     """
     check_installed()
     evidence = {name: results[name].statistics.evidence for name in results}
-    outcome = verdict({name: e for name, e in evidence.items() if e is not None})
+    outcome = verdict({name: e for name, e in evidence.items() if e is not None}, maps)
     summaries: list[TomogramSummary] = []
     details: list[TomogramDetails] = []
     pages: dict[str, str] = {}
