@@ -15,7 +15,16 @@ from tomopolish.cli import run
 
 NOT_HERE = {
     r"make (demo|test|docs)": "makes an environment from the package registry",
-    r"pip install .*": "installs from the package registry",
+    r"(~/tomopolish/bin/)?pip install .*": "installs from the package registry",
+    r"pip wheel .*": "gets its build tools from the package registry",
+    r"python3 -m venv .*": "makes an environment outside the test's folder",
+    r"~/tomopolish/bin/tomopolish --version": "needs that environment",
+    r"uv tool install .*": "installs from the package registry",
+    r"(rattler-build|conda) .*": "needs conda's package registry",
+    r"docker .*": "needs Docker's daemon and a base image",
+    r"(cd packaging|apptainer .*)": "needs Apptainer and a base image",
+    r"(/opt/tomopolish/0\.2\.0/bin/pip|mkdir|ln) .*": "changes folders of the system",
+    r"(sudo apt|wsl) .*": "changes the system",
     r"\.venv/bin/python -m pytest .*": "part of the suite, in the environment of `make`",
     r"python benchmarks/.*": "takes minutes to hours",
     r"tomopolish demo .*": "three steps, which quick-start.md shows and which run here one by one",
