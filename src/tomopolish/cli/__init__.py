@@ -24,6 +24,7 @@ from tomopolish.version import __version__
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
+    "polish": "Refine a project in rounds, to its sharpest map.",
     "tune": "Determine the motion prior of a project.",
     "select": "Leave out bad particles and tilt images of a result.",
     "simulate": "Write a complete simulated project with a known truth.",
@@ -76,7 +77,8 @@ def run(arguments: Sequence[str]) -> int:
 
     Under RELION's pipeline the job's exit file says how it ended, even if an option does not exist.
     """
-    if "align" not in arguments[:2] or not any(a.startswith("--pipeline_control") for a in arguments):
+    job = any(name in arguments[:2] for name in ("align", "polish"))
+    if not job or not any(a.startswith("--pipeline_control") for a in arguments):
         with ending_in_order() as ending:
             return _run(arguments, ending)[0]
     from tomopolish.run.relion_job import control_of

@@ -342,14 +342,15 @@ def _unless_negative(value: Any) -> Any:
 
 def _align(**values: Any) -> int:
     settings = settings_from(values)
-    _warn_of_idle_options(values)
+    warn_of_idle_options(values)
 
     from tomopolish.run.align import run_align
 
     return run_align(settings, invocation())
 
 
-def _warn_of_idle_options(values: Mapping[str, Any]) -> None:
+def warn_of_idle_options(values: Mapping[str, Any]) -> None:
+    """Warn of options on the command line that do nothing with, or without, another option."""
     context = click.get_current_context()
     for governor, names in ONLY_WITH.items():
         if values[governor.removeprefix("--")]:

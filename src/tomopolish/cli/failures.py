@@ -14,7 +14,7 @@ from tomopolish.run.failures import RESUME, Failure
 from tomopolish.run.invocation import path_after
 from tomopolish.run.signals import AskedToEnd
 
-ALIGNING = ("align", "relion-align", "relion-external")
+ALIGNING = ("align", "polish", "relion-align", "relion-external")
 """Commands that can resume an interrupted run."""
 
 

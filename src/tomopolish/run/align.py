@@ -88,6 +88,7 @@ def align_project(
     *,
     project: Project | None = None,
     stages: Stages[Any] = STAGES,
+    control: PipelineControl | None = None,
 ) -> AlignOutcome:
     """Carry out a run and return its results.
 
@@ -95,13 +96,15 @@ def align_project(
     ----------
     project
         The project that the settings name, with a box for each species, where it has been opened before.
+    control
+        Job of RELION's pipeline whose part this run is; None: that of the settings.
 
     Raises
     ------
     TomopolishError
         When the inputs cannot be used, no tomogram could be refined, or the results cannot be written.
     """
-    control = PipelineControl(folder=settings.run.pipeline_folder)
+    control = control or PipelineControl(folder=settings.run.pipeline_folder)
     reporter = WatchedReporter(reporter, control)
     runner = _runner(settings, control, debug=invocation.debug)
     project, unusable = checked_project(settings, reporter, project)

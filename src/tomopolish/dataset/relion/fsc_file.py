@@ -33,6 +33,7 @@ RESOLUTION = "rlnAngstromResolution"
 SHELL = "rlnSpectralIndex"
 _CURVES = {
     "corrected": CORRECTED_FSC,
+    "fraction": "rlnFourierShellCorrelationParticleMaskFraction",
     "unmasked": "rlnFourierShellCorrelationUnmaskedMaps",
     "masked": "rlnFourierShellCorrelationMaskedMaps",
     "randomised": "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps",
@@ -221,17 +222,28 @@ def write_fsc(
     pixel_size_angstrom: float,
     version: str | None = None,
 ) -> None:
-    """Write FSC curves by shell, atomically.
+    """Write FSC curves by shell, atomically; raises RunError when the file cannot be written.
+
+    The parameters are those of `fsc_table`.
+    """
+    table = fsc_table(curves, box_px=box_px, pixel_size_angstrom=pixel_size_angstrom, version=version)
+    write_star(path, [table])
+
+
+def fsc_table(
+    curves: Mapping[str, Float[Array, "shells"]],
+    *,
+    box_px: int,
+    pixel_size_angstrom: float,
+    version: str | None = None,
+) -> StarTable:
+    """Return the table ``fsc`` of FSC curves by shell.
 
     Parameters
     ----------
     curves
-        ``corrected``, and any of ``unmasked``, ``masked`` and ``randomised``; shells 0 … s/2.
-
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
+        ``corrected``, and any of ``unmasked``, ``masked``, ``randomised`` and ``fraction``, the unmasked
+        curve corrected for the solvent outside the mask; shells 0 … s/2.
     """
     shells = np.arange(len(curves["corrected"]))
     length = box_px * pixel_size_angstrom
@@ -241,4 +253,4 @@ def write_fsc(
         RESOLUTION: format_floats(length / np.maximum(shells, 1e-3)),
     }
     columns |= {label: format_floats(curves[name]) for name, label in _CURVES.items() if name in curves}
-    write_star(path, [StarTable(name=FSC_TABLE, columns=columns, version=version)])
+    return StarTable(name=FSC_TABLE, columns=columns, version=version)

@@ -15,6 +15,12 @@ NODE_TYPES = {
     "particles.star": "ParticleGroupMetadata.star.relion.tomo.polish",
     "motion.star": "TomoTrajectoryData.star.relion.polish",
     "logfile.pdf": "LogFile.pdf.relion.tomo.polish",
+    "half1.mrc": "DensityMap.mrc.relion.tomo.halfmap",
+    "half2.mrc": "DensityMap.mrc.relion.tomo.halfmap",
+    "mask.mrc": "Mask3D.mrc.relion",
+    "postprocess.mrc": "DensityMap.mrc.relion.postprocess",
+    "postprocess_masked.mrc": "DensityMap.mrc.relion.postprocess.masked",
+    "postprocess.star": "ProcessData.star.relion.postprocess",
 }
 """Result → its type in RELION's GUI."""
 

@@ -1,0 +1,197 @@
+"""`report.html` of a polishing run: plots of its rounds and slices of the map before and after, offline."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomopolish.dataset.files import atomic_write
+from tomopolish.output.rounds import gain_sentence, rounds_table
+from tomopolish.plain_text import one_line
+from tomopolish.results.rounds import Round, best_round, mean_fsc
+from tomopolish.shapes import Float32
+from tomopolish.version import __version__
+
+Array = np.ndarray
+
+INPUT_COLOUR, BEST_COLOUR, ROUND_COLOUR = "#d55e00", "#0072b2", "0.65"
+"""Colours that are distinct under all common forms of colour blindness."""
+INCHES = (10.0, 3.4)
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+img { width: 100%; background: white; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
+td, th { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #ccc; }
+td:first-child, th:first-child { text-align: left; }
+figcaption, footer { color: #666; font-size: 0.9rem; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoundsPage:
+    """Content of the page.
+
+    Attributes
+    ----------
+    reason
+        Why the run ended; empty while it runs.
+    before, after
+        Sharpened maps of the input and of the best round.
+    note
+        Lines on the command, version and time of the run.
+    """
+
+    rounds: Sequence[Round]
+    reason: str
+    before: Float32[Array, "s s s"]
+    after: Float32[Array, "s s s"]
+    pixel_size_angstrom: float
+    note: Sequence[str]
+
+
+def write_page(path: Path, page: RoundsPage) -> None:
+    """Write the page; raises RunError when the file cannot be written."""
+    rounds = page.rounds
+    figures = [
+        ("FSC of the half maps", _fsc_figure(page)),
+        ("Resolution, FSC and held-out particle images", _course_figure(rounds)),
+        ("What moved", _change_figure(rounds)),
+        ("The sharpened map before (above) and after (below)", _slices_figure(page)),
+    ]
+    parts = [
+        f"<h1>tomopolish polish: {len(rounds) - 1} rounds</h1>",
+        f"<p><strong>{html.escape(gain_sentence(rounds))}</strong> {html.escape(page.reason)}</p>",
+        _html_table(rounds),
+        *[f"<figure><img alt='{title}' src='{_png(f)}'><figcaption>{title}.</figcaption></figure>"
+          for title, f in figures],
+        _failures(rounds),
+        f"<footer>{'<br>'.join(html.escape(one_line(line)) for line in page.note)}</footer>",
+    ]  # fmt: skip
+    with atomic_write(path) as stream:
+        stream.write(
+            "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+            f"<meta name='generator' content='tomopolish {__version__}'>"
+            f"<title>tomopolish polish</title><style>{STYLE}</style></head><body>\n"
+        )
+        stream.write("\n".join(parts))
+        stream.write("\n</body></html>\n")
+
+
+def _html_table(rounds: Sequence[Round]) -> str:
+    table = rounds_table(rounds)
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return f"<table><caption>{html.escape(table.title)}</caption><tr>{head}</tr>{rows}</table>"
+
+
+def _failures(rounds: Sequence[Round]) -> str:
+    reasons = [
+        f"<li>Round {each.number}, {html.escape(one_line(f'{name}: {reason}'))}</li>"
+        for each in rounds
+        for name, reason in each.failures
+    ]
+    return f"<h2>Tomograms that failed</h2><ul>{''.join(reasons)}</ul>" if reasons else ""
+
+
+def _fsc_figure(page: RoundsPage) -> Any:
+    figure = _figure()
+    axes = figure.subplots()
+    best, size = best_round(page.rounds), 2 * (len(page.rounds[0].fsc) - 1)
+    for each in page.rounds:
+        colour = {0: INPUT_COLOUR, best.number: BEST_COLOUR}.get(each.number, ROUND_COLOUR)
+        frequency = np.arange(len(each.fsc)) / (size * page.pixel_size_angstrom)
+        axes.plot(frequency, each.fsc, color=colour, linewidth=1.6, label=f"round {each.number}")
+    axes.axhline(0.143, color="0.3", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("spatial frequency (1/Å)")
+    axes.set_ylabel("FSC, corrected for the mask")
+    axes.set_ylim(-0.1, 1.02)
+    axes.legend()
+    return figure
+
+
+def _course_figure(rounds: Sequence[Round]) -> Any:
+    figure = _figure()
+    left, middle, right = figure.subplots(1, 3)
+    numbers = [each.number for each in rounds]
+    for index, label in enumerate(("FSC 0.143", "FSC 0.5")):
+        left.plot(numbers, [each.resolution_angstrom[index] for each in rounds], "o-", label=label)
+    left.set_ylabel("resolution (Å)")
+    left.legend()
+    middle.plot(numbers, mean_fsc(rounds), "o-", color=BEST_COLOUR)
+    middle.set_ylabel("mean FSC")
+    tested = [(each.number, each.evidence) for each in rounds if each.evidence is not None]
+    right.errorbar(
+        [number for number, _ in tested],
+        [e.gain_per_pair for _, e in tested],
+        [e.standard_error_per_pair for _, e in tested],
+        fmt="o-",
+        capsize=3,
+        color=BEST_COLOUR,
+    )
+    right.axhline(0, color="0.3", linewidth=0.8)
+    right.set_ylabel("log-likelihood per held-out pair")
+    for axes in (left, middle, right):
+        _count_rounds(axes)
+    return figure
+
+
+def _change_figure(rounds: Sequence[Round]) -> Any:
+    figure = _figure()
+    left, right = figure.subplots(1, 2)
+    refined = [each for each in rounds if each.number > 0]
+    numbers = [each.number for each in refined]
+    for name, label in (("shift_angstrom", "shifts"), ("position_angstrom", "positions")):
+        left.plot(numbers, [getattr(each, name) for each in refined], "o-", label=label)
+    left.set_ylabel("RMS change (Å)")
+    left.legend()
+    right.plot(numbers, [each.angle_degrees for each in refined], "o-")
+    right.set_ylabel("RMS change of angles (°)")
+    for axes in (left, right):
+        _count_rounds(axes)
+    return figure
+
+
+def _slices_figure(page: RoundsPage) -> Any:
+    figure = _figure(height=7.0)
+    size = page.after.shape[-1]
+    middle = size // 2
+    for row, volume in enumerate((page.before, page.after)):
+        span = float(np.quantile(np.abs(volume), 0.999)) or 1.0
+        for column, (plane, name) in enumerate(
+            ((volume[middle], "xy"), (volume[:, middle], "xz"), (volume[:, :, middle], "yz"))
+        ):
+            axes = figure.add_subplot(2, 3, 3 * row + column + 1)
+            axes.imshow(plane, cmap="gray", origin="lower", vmin=-span, vmax=span)
+            axes.set_title(f"{('before', 'after')[row]}, {name}", fontsize=9)
+            axes.axis("off")
+    return figure
+
+
+def _count_rounds(axes: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("round")
+    axes.grid(visible=True, alpha=0.3)
+
+
+def _figure(height: float = INCHES[1]) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(INCHES[0], height), layout="constrained")
+
+
+def _png(figure: Any) -> str:
+    with io.BytesIO() as stream:
+        figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+        return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

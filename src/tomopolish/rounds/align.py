@@ -1,0 +1,110 @@
+"""The alignment of one round: against the maps of the round before, each half set against its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tomopolish.dataset.species import Project
+from tomopolish.results.rounds import Round, RoundEvidence
+from tomopolish.results.tomogram import TomogramStatistics
+from tomopolish.results.verdict import Verdict
+from tomopolish.run.align import STAGES, AlignOutcome, align_project
+from tomopolish.run.invocation import Invocation
+from tomopolish.run.relion_job import PipelineControl
+from tomopolish.run.reporter import Reporter
+from tomopolish.run.work import Stages
+from tomopolish.settings.alignment import AlignSettings, InputPaths
+from tomopolish.settings.polish import PolishSettings
+
+LEAST_RANGE_PX = 4
+RANGE_PER_MOVED = 4.0
+"""Range of a round over the root mean square by which the round before moved pairs."""
+
+
+def next_range_px(rounds: Sequence[Round], settings: PolishSettings, pixel_size_angstrom: float) -> int:
+    """Return the range of the next round: half of the last, but four times how far its pairs moved."""
+    first = settings.align.windows.range_px
+    last = rounds[-1]
+    if last.range_px == 0:
+        return first
+    needed = RANGE_PER_MOVED * max(last.moved_angstrom, last.shift_angstrom) / pixel_size_angstrom
+    return min(last.range_px, max(LEAST_RANGE_PX, last.range_px // 2, int(np.ceil(needed))))
+
+
+def round_settings(
+    settings: PolishSettings, folder: Path, inputs: InputPaths, range_px: int, *, resume: bool, first: bool
+) -> AlignSettings:
+    """Return the settings of one round's alignment."""
+    align = settings.align
+    cutoffs = [align.weights.freq_cutoff_angstrom]
+    if first:
+        cutoffs.append(settings.initial_resolution_angstrom)
+    known = [cutoff for cutoff in cutoffs if cutoff is not None]
+    return replace(
+        align,
+        inputs=inputs,
+        windows=replace(align.windows, range_px=range_px),
+        weights=replace(align.weights, freq_cutoff_angstrom=max(known, default=None)),
+        run=replace(
+            align.run,
+            output_folder=folder,
+            only_do_unfinished=resume,
+            pipeline_folder=None,
+            dry_run=False,
+            evaluate=False,
+        ),
+    )
+
+
+def align_round(
+    settings: AlignSettings,
+    invocation: Invocation,
+    reporter: Reporter,
+    control: PipelineControl,
+    *,
+    project: Project | None = None,
+    stages: Stages = STAGES,
+) -> AlignOutcome:
+    """Refine all tomograms of a round; raises as `align_project`."""
+    return align_project(settings, invocation, reporter, project=project, stages=stages, control=control)
+
+
+def round_evidence(verdict: Verdict | None) -> RoundEvidence | None:
+    """Return what a round keeps of its verdict."""
+    if verdict is None:
+        return None
+    return RoundEvidence(
+        outcome=verdict.outcome,
+        gain_per_pair=verdict.gain_per_pair,
+        standard_error_per_pair=verdict.standard_error_per_pair,
+        agreement_before=verdict.agreement_before,
+        agreement_after=verdict.agreement_after,
+    )
+
+
+def changes(statistics: Mapping[str, TomogramStatistics]) -> dict[str, float]:
+    """Return the root mean square changes over all tomograms, as fields of `Round`."""
+    every = list(statistics.values())
+
+    def rms(values: Sequence[float]) -> float:
+        return float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
+
+    return {
+        "shift_angstrom": rms([s.rms_shift_angstrom for s in every]),
+        "angle_degrees": rms([s.rms_angle_degrees for s in every]),
+        "position_angstrom": rms([s.rms_position_angstrom for s in every]),
+        "moved_angstrom": rms([s.evidence.moved_angstrom for s in every if s.evidence is not None]),
+    }
+
+
+def kept_groups(statistics: Mapping[str, TomogramStatistics]) -> tuple[tuple[str, int], ...]:
+    """Return in how many tomograms each group of unknowns was kept."""
+    counts: dict[str, int] = {}
+    for each in statistics.values():
+        for group in each.groups:
+            counts[group.group] = counts.get(group.group, 0) + group.helps
+    return tuple(counts.items())
