@@ -277,7 +277,9 @@ def test_keywords_are_the_fields_of_the_settings(options: Any, settings: Any, el
         assert stated == set(options.__optional_keys__)
 
 
-@pytest.mark.parametrize("name", ["align", "tune", "select", "reconstruct", "evaluate", "export", "simulate"])
+@pytest.mark.parametrize(
+    "name", ["align", "polish", "tune", "select", "reconstruct", "evaluate", "export", "simulate"]
+)
 def test_every_option_has_its_argument(name: str) -> None:
     """A sentence about any option can be said of Python's argument."""
     assert isinstance(COMMANDS, click.Group)
@@ -295,7 +297,12 @@ def test_arguments_are_those_of_functions_and_settings() -> None:
     known: set[str] = set()
     for function in (align, load, plan, reconstruct, tune, select, evaluate, simulate, export):
         known |= {function.__name__, *inspect.signature(function).parameters}
-    for options in (keywords.AlignOptions, keywords.PartOptions, keywords.TuneOptions):
+    for options in (
+        keywords.AlignOptions,
+        keywords.PartOptions,
+        keywords.PolishOptions,
+        keywords.TuneOptions,
+    ):
         known |= set(options.__optional_keys__)
     cluster = (tomopolish.ClusterSettings, tomopolish.SlurmSettings, tomopolish.TlsFiles)
     for settings in (MotionSettings, DeformationSettings, *cluster, *_simulation_settings()):
@@ -399,8 +406,8 @@ def test_functions_stay_functions_when_packages_of_their_names_are_used() -> Non
 
 def test_the_package_offers_the_api_and_nothing_it_does_not_have() -> None:
     assert all(hasattr(tomopolish, name) for name in tomopolish.__all__)
-    with pytest.raises(AttributeError, match="polish"):
-        _ = tomopolish.polish  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="sharpen"):
+        _ = tomopolish.sharpen  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("tilts", [{"TS_01": "2"}, {"TS_01": [2.5]}, {"TS_01": 3}, ["TS_01"]])

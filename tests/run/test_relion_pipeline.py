@@ -203,6 +203,26 @@ def test_an_external_job_runs_and_lists_its_results(project: Path) -> None:
     assert "External/job003/particles.star" in nodes.strings("rlnPipeLineNodeName")
 
 
+def test_an_external_job_polishes_and_lists_the_best_rounds_results(project: Path) -> None:
+    line = (
+        "--o External/job004/ --in_parts optimisation_set.star --polish true --b 48 --r 6 --rounds 1 "
+        "--no_joint true --hold_out 0 --no_report true --j 1"
+    )
+    assert run(["relion-external", *line.split()]) == 0
+    folder = project / "External/job004"
+    assert (folder / "RELION_JOB_EXIT_SUCCESS").exists()
+    nodes = read_star(folder / "RELION_OUTPUT_NODES.star").table("output_nodes")
+    types = dict(
+        zip(nodes.strings("rlnPipeLineNodeName"), nodes.strings("rlnPipeLineNodeTypeLabel"), strict=True)
+    )
+    assert all((project / name).is_file() for name in types)
+    best = "External/job004/round01"
+    assert types["External/job004/optimisation_set.star"] == "TomoOptimisationSet.star.relion.tomo.polish"
+    assert types[f"{best}/particles.star"] == "ParticleGroupMetadata.star.relion.tomo.polish"
+    assert types["External/job004/postprocess.star"].startswith("ProcessData.star")
+    assert {types[f"{best}/maps/half{n}.mrc"].partition(".relion")[0] for n in (1, 2)} == {"DensityMap.mrc"}
+
+
 def test_an_external_job_without_the_other_half_map_fails_in_a_sentence(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from tomopolish.api.alignment import AlignmentPlan, AlignmentRun, align, plan
 from tomopolish.api.comparing import EvaluationRun, evaluate
 from tomopolish.api.exporting import ExportRun, ReportRun, export, report
 from tomopolish.api.keywords import KeywordError
+from tomopolish.api.polishing import PolishRun, polish
 from tomopolish.api.projects import load
 from tomopolish.api.reconstruction import ReconstructionRun, reconstruct
 from tomopolish.api.selection import SelectionRun, select
@@ -27,6 +28,7 @@ __all__ = [
     "EvaluationRun",
     "ExportRun",
     "KeywordError",
+    "PolishRun",
     "ReconstructionRun",
     "ReportRun",
     "SelectionRun",
@@ -37,6 +39,7 @@ __all__ = [
     "export",
     "load",
     "plan",
+    "polish",
     "reconstruct",
     "report",
     "select",

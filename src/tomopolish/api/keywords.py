@@ -124,6 +124,28 @@ class AlignOptions(
     cluster: ClusterSettings | None
 
 
+class PolishOptions(TiltOptions, WindowOptions, WeightOptions, JointOptions, FolderOptions, total=False):
+    """Keywords of `polish`: most of those of `align`, and the rounds' own."""
+
+    const_positions: bool
+    const_angles: bool
+    const_shifts: bool
+    reference_scale: float | None
+    held_out_fraction: float | None
+    max_iterations: int | None
+    outliers: bool
+    motion: MotionSettings | None
+    deformation: DeformationSettings | None
+    only_do_unfinished: bool
+    report: bool
+    pipeline_folder: AnyPath | None
+    cluster: ClusterSettings | None
+    max_rounds: int
+    crop_px: int | None
+    initial_resolution_angstrom: float | None
+    own_references: bool
+
+
 class TuneOptions(TiltOptions, WindowOptions, WeightOptions, FolderOptions, total=False):
     """Keywords of `tune`."""
 

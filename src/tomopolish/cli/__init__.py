@@ -35,7 +35,7 @@ SUMMARIES = {
     "demo": "Simulate, align and evaluate a small project.",
     "relion-shim": "Let RELION's Bayesian polishing job run tomopolish.",
     "relion-align": "Run align as the wrappers of relion-shim do.",
-    "relion-external": "Run align from an External job of RELION's GUI.",
+    "relion-external": "Run align or polish from an External job of RELION's GUI.",
 }
 
 

@@ -283,6 +283,7 @@ def _input_paths(values: Mapping[str, Any]) -> InputPaths:
         fsc=values["fsc"],
         relion_version=version_from(values["relion_version"]),
         tilts=tilt_selection(values),
+        may_lack_references=values.get("may_lack_references", False),
     )
 
 

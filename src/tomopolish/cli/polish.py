@@ -20,8 +20,9 @@ OTHERWISE: dict[str, Any] = {
     "evaluate": False,
     "diag": False,
     "theme": None,
+    "may_lack_references": True,
 }
-"""Options of align that polish does not have → their values."""
+"""Options of align that polish does not have, and inputs that it does not need → their values."""
 
 CHANGED = {
     "i": "Optimisation set.",

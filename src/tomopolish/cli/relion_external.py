@@ -13,6 +13,9 @@ from tomopolish.errors import InputError
 RENAMED = {"--in_parts": "--p", "--in_mask": "--mask", "--in_coords": "--mot"}
 """Names of the job's input fields → options of `tomopolish align`."""
 
+POLISH = "--polish"
+"""The flag with which the job runs `tomopolish polish` instead."""
+
 
 def align_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the command line of `tomopolish align` for that of an External job.
@@ -63,16 +66,18 @@ def _relion_external(arguments: tuple[str, ...]) -> int:
     except InputError as problem:
         control_of(["--pipeline_control" if a == "--o" else a for a in arguments]).end(2, problem)
         raise
-    return run(["align", *translated, *(["--debug"] if invocation().debug else [])])
+    name = "polish" if POLISH in translated else "align"
+    words = [word for word in translated if word != POLISH]
+    return run([name, *words, *(["--debug"] if invocation().debug else [])])
 
 
 COMMAND = command(
     "relion-external",
     _relion_external,
     [],
-    text="Run 'tomopolish align' from an External job: its input fields are the particles (or an "
-    "optimisation set), the first half map, the mask and the trajectories; its labels are options of "
-    "align without dashes, where flags have the value true.",
+    text="Run 'tomopolish align', or with the label 'polish' 'tomopolish polish', from an External job: its "
+    "input fields are the particles (or an optimisation set), the first half map, the mask and the "
+    "trajectories; its labels are options of the command without dashes, where flags have the value true.",
 )
 COMMAND.params.insert(0, click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED))
 COMMAND.context_settings = {**COMMAND.context_settings, "ignore_unknown_options": True}

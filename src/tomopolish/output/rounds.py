@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tomopolish.dataset.star import StarTable, write_star
 from tomopolish.output.table import Table
@@ -73,16 +74,40 @@ def gain_sentence(rounds: Sequence[Round]) -> str:
     )
 
 
+def round_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """Return a row for each round, with units in the names, for a data frame."""
+    best, values = best_round(rounds), mean_fsc(rounds)
+    return [
+        {
+            "round": each.number,
+            "best": each is best,
+            "resolution_angstrom": each.resolution_angstrom[0],
+            "resolution_fsc05_angstrom": each.resolution_angstrom[1],
+            "mean_fsc": value,
+            "bfactor_angstrom2": each.bfactor_angstrom2,
+            "range_px": each.range_px,
+            "gain_per_pair": getattr(each.evidence, "gain_per_pair", math.nan),
+            "standard_error_per_pair": getattr(each.evidence, "standard_error_per_pair", math.nan),
+            "shift_angstrom": each.shift_angstrom,
+            "angle_degrees": each.angle_degrees,
+            "position_angstrom": each.position_angstrom,
+            "seconds": each.seconds,
+            "optimisation_set": each.optimisation_set,
+        }
+        for each, value in zip(rounds, values, strict=True)
+    ]
+
+
 def write_rounds(path: Path, rounds: Sequence[Round]) -> None:
     """Write the table of rounds as a STAR file; raises RunError when that fails."""
     best, values = best_round(rounds), mean_fsc(rounds)
     columns: dict[str, list[str]] = {
-        "rlnIterationNumber": [str(each.number) for each in rounds],
+        "tomopolishRound": [str(each.number) for each in rounds],
         "tomopolishIsBest": [str(int(each is best)) for each in rounds],
-        "rlnFinalResolution": [f"{each.resolution_angstrom[0]:.3f}" for each in rounds],
+        "tomopolishResolution": [f"{each.resolution_angstrom[0]:.3f}" for each in rounds],
         "tomopolishResolutionFsc05": [f"{each.resolution_angstrom[1]:.3f}" for each in rounds],
         "tomopolishMeanFsc": [f"{value:.4f}" for value in values],
-        "rlnBfactorUsedForSharpening": [f"{each.bfactor_angstrom2:.1f}" for each in rounds],
+        "tomopolishBfactor": [f"{each.bfactor_angstrom2:.1f}" for each in rounds],
         "tomopolishRangePx": [str(each.range_px) for each in rounds],
     }
     for label, name in (

@@ -169,10 +169,10 @@ def _write_postprocess(
         bfactor_angstrom2=sharp.bfactor_angstrom2,
         curves={**fsc.by_name(), "fraction": fraction},
         guinier={
-            "rlnResolutionSquared": guinier.inverse_square,
-            "rlnLogAmplitudesOriginal": guinier.original,
-            "rlnLogAmplitudesWeighted": guinier.weighted,
-            "rlnLogAmplitudesSharpened": guinier.sharpened,
+            "inverse square": guinier.inverse_square,
+            "original": guinier.original,
+            "weighted": guinier.weighted,
+            "sharpened": guinier.sharpened,
         },
         line=line,
     )

@@ -76,6 +76,8 @@ class InputPaths:
         tomogram set of all species; the other paths must be None.
     tilts
         Tilt images that are left out on request.
+    may_lack_references
+        Whether particles and tomograms alone are enough, as for a command that makes its own references.
     """
 
     optimisation_set: Path | None = None
@@ -89,6 +91,7 @@ class InputPaths:
     relion_version: int | None = None
     species: tuple[SpeciesPaths, ...] = ()
     tilts: TiltSelection = field(default_factory=TiltSelection)
+    may_lack_references: bool = False
 
     def __post_init__(self) -> None:
         refuse_version(self.relion_version)
@@ -102,16 +105,14 @@ class InputPaths:
             return
         if self.optimisation_set is not None:
             return
-        needed = {
-            "--p": self.particles,
-            "--t": self.tomograms,
-            "--ref1": self.half_map1,
-            "--ref2": self.half_map2,
-        }
+        needed = {"--p": self.particles, "--t": self.tomograms}
+        references = {"--ref1": self.half_map1, "--ref2": self.half_map2}
+        if not self.may_lack_references or any(references.values()):
+            needed |= references
         missing = [option for option, path in needed.items() if path is None]
         _refuse(
             len(missing) == len(needed),
-            "no input given: name an optimisation set with --i, or its parts with --p, --t, --ref1, --ref2",
+            f"no input given: name an optimisation set with --i, or its parts with {', '.join(needed)}",
         )
         if missing:
             sentence = f"without an optimisation set (--i), {listed(missing)} must be given too"

@@ -14,6 +14,12 @@ from tomopolish.shapes import Float
 
 Array = np.ndarray
 
+_GUINIER = {
+    "inverse square": "rlnResolutionSquared",
+    "original": "rlnLogAmplitudesOriginal",
+    "weighted": "rlnLogAmplitudesWeighted",
+    "sharpened": "rlnLogAmplitudesSharpened",
+}
 NOTHING = -99.0
 """Logarithm that stands for an amplitude of 0."""
 
@@ -29,7 +35,8 @@ class PostprocessFile:
     curves
         As in `fsc_table`.
     guinier
-        Label → values by shell, of the table ``guinier``.
+        Values of the Guinier plot by shell: ``inverse square`` (1/Å²), and logarithms of the amplitudes
+        ``original``, ``weighted`` and ``sharpened``.
     line
         Slope, intercept and correlation of the Guinier fit; None where there was none.
     """
@@ -66,8 +73,8 @@ def write_postprocess(path: Path, content: PostprocessFile, version: str | None 
     if content.mask is not None:
         cells["rlnMaskName"] = [content.mask]
     guinier = {
-        label: format_floats(np.nan_to_num(values[1:], nan=NOTHING))
-        for label, values in content.guinier.items()
+        label: format_floats(np.nan_to_num(content.guinier[name][1:], nan=NOTHING))
+        for name, label in _GUINIER.items()
     }
     write_star(
         path,

@@ -1,0 +1,75 @@
+"""Which round is the best, and when rounds end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tomopolish.results.rounds import Round, RoundEvidence, best_round, gained, mean_fsc, reason_to_stop
+
+
+def curve(last: float, shells: int = 33) -> tuple[float, ...]:
+    """An FSC that falls below 0.143 about shell `last`."""
+    return tuple(1 / (1 + 6 * np.exp((np.arange(shells) - last) / 2)))
+
+
+def one(number: int, last: float, outcome: str | None = "settled", **changes: object) -> Round:
+    evidence = None
+    if outcome is not None:
+        evidence = RoundEvidence(
+            outcome=outcome,
+            gain_per_pair=1.0,
+            standard_error_per_pair=0.5,
+            agreement_before=0.5,
+            agreement_after=0.6,
+        )
+    fields: dict = {
+        "number": number,
+        "optimisation_set": f"round{number:02d}/maps/optimisation_set.star",
+        "fsc": curve(last),
+        "resolution_angstrom": (10.0, 12.0),
+        "bfactor_angstrom2": 0.0,
+        "evidence": evidence,
+    }
+    return Round(**(fields | changes))
+
+
+def test_the_best_round_has_the_highest_fsc_and_may_be_the_input() -> None:
+    assert best_round([one(0, 10), one(1, 14), one(2, 13)]).number == 1
+    assert best_round([one(0, 15), one(1, 14)]).number == 0
+    assert best_round([one(0, 15), one(1, 15)]).number == 0
+
+
+def test_curves_are_averaged_over_the_same_shells() -> None:
+    low, high = one(0, 8), one(1, 20)
+    alone, together = mean_fsc([low])[0], mean_fsc([low, high])[0]
+    assert alone > together
+    assert mean_fsc([low, high])[1] > together
+
+
+@pytest.mark.parametrize("outcome", ["settled", "open", "harmed", None])
+def test_rounds_end_when_neither_fsc_nor_held_out_pairs_gain(outcome: str | None) -> None:
+    assert "Neither" in str(reason_to_stop([one(0, 10), one(1, 10, outcome)], 8))
+
+
+def test_rounds_continue_while_the_fsc_or_held_out_pairs_gain() -> None:
+    assert reason_to_stop([one(0, 10)], 8) is None
+    assert reason_to_stop([one(0, 10), one(1, 12)], 8) is None
+    assert reason_to_stop([one(0, 10), one(1, 10, "helped")], 8) is None
+
+
+def test_held_out_gains_alone_do_not_go_on_for_ever() -> None:
+    rounds = [one(0, 10), one(1, 12, "helped"), one(2, 12, "helped")]
+    assert reason_to_stop(rounds, 8) is None
+    assert "FSC did not gain" in str(reason_to_stop([*rounds, one(3, 11, "helped")], 8))
+
+
+def test_the_number_of_rounds_is_limited() -> None:
+    assert "--rounds 2" in str(reason_to_stop([one(0, 10), one(1, 12), one(2, 14)], 2))
+
+
+def test_what_only_the_references_brought_is_not_the_best() -> None:
+    rounds = [one(0, 10), one(1, 16, "open", model_bias=True)]
+    assert gained(rounds, 1)
+    assert best_round(rounds).number == 0
+    assert "--own_references" in str(reason_to_stop(rounds, 8))
