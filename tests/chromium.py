@@ -51,6 +51,18 @@ class Page:
         """Click the first element of a CSS selector, as a user does."""
         self._page.locator(selector).first.click()
 
+    def click_at(self, x: float, y: float) -> None:
+        """Click a place of the window."""
+        self._page.mouse.click(x, y)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size."""
+        self._page.set_viewport_size({"width": width, "height": height})
+
+    def dark(self, chosen: bool) -> None:
+        """Show pages as a user sees them who prefers dark ones."""
+        self._page.emulate_media(color_scheme="dark" if chosen else "light")
+
     def follow(self, selector: str) -> None:
         """Click a link and wait until the page to which it leads is loaded."""
         with self._page.expect_navigation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,17 +17,29 @@ def test_a_run_leaves_a_report_that_can_be_written_again(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = project / "out" / "report.html"
-    assert run(ALIGN) == 0
+    assert run([*ALIGN, "--it", "1"]) == 0
     assert "Report: out/report.html" in capsys.readouterr().out
     written = report.read_text()
+    first_screen = written.split('id="overview"')[0]
     for text in ("TS_01", "TS_02", "tomopolish align --i optimisation_set.star"):
         assert text in written
-    for missing in ((), ("run.json",)):  # a run that did not end has no list of its tomograms
-        for name in missing:
-            (project / "out" / "temp" / name).unlink()
-        report.unlink()
-        assert run(["report", "out"]) == 0
-        assert report.read_text() == written
+    listed = first_screen.split('id="warnings"')[1]
+    for name in ("TS_01", "TS_02"):
+        assert f"{name} had not converged" in listed, "warnings are below the verdict"
+    report.unlink()
+    assert run(["report", "out"]) == 0
+    assert report.read_text() == written
+    record = project / "out" / "temp" / "run.json"
+    content = json.loads(record.read_text())
+    assert [w.split(" had")[0] for w in content["warnings"]] == ["TS_01", "TS_02"]
+    record.write_text(json.dumps(content | {"warnings": ["a warning of the run", *content["warnings"]]}))
+    assert run(["report", "out"]) == 0
+    assert report.read_text().count("a warning of the run") == 1
+    assert report.read_text().count("TS_01 had not converged") == written.count("TS_01 had not converged")
+    (project / "out" / "temp" / "run.json").unlink()  # a run that did not end has no list of its tomograms
+    assert run(["report", "out"]) == 0
+    for text in ("TS_01", "TS_02", "out/optimisation_set.star"):
+        assert text in report.read_text()
 
     again = [*ALIGN, "--only_do_unfinished"]
     assert run([*again, "--no_report"]) == 0

@@ -34,8 +34,8 @@ def test_doubts_about_few_of_many_tomograms_do_not_stop_the_verdict() -> None:
     evidence = {f"TS_{n}": GAINED for n in range(5)} | {"TS_9": replace(GAINED, doubts=(INVERTED,))}
     weighed = verdict(evidence)
     assert weighed is not None and weighed.helped
-    assert weighed.standing("TS_9") == "not judged" and "TS_9" not in weighed.better
-    assert weighed.standing("TS_0") == "better" and weighed.standing("TS_8") == "not tested"
+    assert weighed.of_tomogram("TS_9") == "not judged" and "TS_9" not in weighed.better
+    assert weighed.of_tomogram("TS_0") == "better" and weighed.of_tomogram("TS_8") == "not tested"
     assert sentence(weighed).endswith("none became worse, 1 cannot be judged: TS_9.")
     assert shared_doubts([(INVERTED,), (INVERTED, NO_AGREEMENT), ()]) == (INVERTED,)
     assert shared_doubts([(INVERTED,), (), ()]) == ()

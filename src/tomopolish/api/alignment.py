@@ -173,8 +173,17 @@ class AlignmentRun(Result):
         command = python_call("align", self.project).command
         with own_folder(self._guard(folder, overwrite), command, [REPORT_NAME]) as out:
             with out.new_files(obsolete=is_page) as new:
-                write_report(new, self.results, self.failures, next(iter(self.maps.values()), None))
+                maps = next(iter(self.maps.values()), None)
+                write_report(new, self.results, self.failures, maps, warnings=self._run_warnings())
             return out.folder / REPORT_NAME
+
+    def _run_warnings(self) -> list[str]:
+        """Return the warnings that belong to no single tomogram's result."""
+        from tomopolish.results.ranking import tomogram_warnings
+
+        statistics = {name: result.statistics for name, result in self.results.items()}
+        known = {in_python(sentence) for sentence in tomogram_warnings(statistics)}
+        return [sentence for sentence in self.warnings if sentence not in known]
 
     def _guard(self, folder: AnyPath, overwrite: bool) -> Any:
         from tomopolish.run.folder.guard import Guard

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.imaging.fsc import ShellCorrelation
-from tomopolish.output.report.data import standing
+from tomopolish.output.report.data import verdict_on
 from tomopolish.output.report.gather import position_errors, tilt_curves
 from tomopolish.output.report.marks import (
     particle_marks,
@@ -48,7 +48,7 @@ def tomogram_rows(
     ``gain_per_pair`` is the rise of the log-likelihood per held-out pair.
     """
     rows = [
-        {"tomogram": name, **_figures(result.statistics), "verdict": standing(verdict, name), "failure": ""}
+        {"tomogram": name, **_figures(result.statistics), "verdict": verdict_on(verdict, name), "failure": ""}
         for name, result in results.items()
     ]
     return rows + [{"tomogram": name, "verdict": "", "failure": reason} for name, reason in failures.items()]

@@ -105,7 +105,7 @@ def evidence_table(statistics: Mapping[str, TomogramStatistics], verdict: Verdic
                 f"{e.gain_per_pair:.3g}",
                 f"{e.standard_error / max(e.pairs, 1):.2g}",
                 f"{100 * e.agreement_before:.0f} → {100 * e.agreement_after:.0f}",
-                verdict.standing(name),
+                verdict.of_tomogram(name),
             )
             for name, e in ((name, s.evidence) for name, s in statistics.items())
             if e is not None

@@ -102,7 +102,7 @@ class Verdict:
         }
         return next((kind for kind, holds in kinds.items() if holds), "open")
 
-    def standing(self, name: str) -> str:
+    def of_tomogram(self, name: str) -> str:
         """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
         for word in ("better", "worse", "undecided", "not_judged"):
             if name in getattr(self, word):

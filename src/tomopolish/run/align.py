@@ -105,7 +105,7 @@ def align_project(
         When the inputs cannot be used, no tomogram could be refined, or the results cannot be written.
     """
     control = control or PipelineControl(folder=settings.run.pipeline_folder)
-    reporter = WatchedReporter(reporter, control)
+    reporter = watched = WatchedReporter(reporter, control)
     runner = _runner(settings, control, debug=invocation.debug)
     project, unusable = checked_project(settings, reporter, project)
     lines = [*([] if project.is_single else species_lines(project, settings)), *project.conventions]
@@ -124,6 +124,7 @@ def align_project(
             unusable=unusable,
         )
         written = folder.write_sets(report)
+        folder.store.add_to_run(warnings=watched.warnings)
         structures = [
             Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
             for s, path in zip(project.species, written, strict=True)

@@ -18,6 +18,7 @@ from tomopolish.dataset.species import Project
 from tomopolish.output.logfile import FILE_NAME as LOGFILE_NAME
 from tomopolish.output.meshes import FOLDER_NAME as MESHES_FOLDER
 from tomopolish.output.meshes import MAGNIFICATIONS
+from tomopolish.output.next_steps import Place
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.commands.meshes import write_meshes
@@ -215,6 +216,16 @@ class AlignmentFolder:
         """Optimisation sets of all species, within the folder."""
         return optimisation_sets(self.output.project)
 
+    @property
+    def place(self) -> Place:
+        """Paths of the results, as the user named the folder."""
+        folder, project = self.output.settings.run.output_folder, self.output.project
+        return Place(
+            folder=str(folder),
+            sets=tuple(str(folder / name) for name in self.sets),
+            boxes_px=tuple(species.box_px for species in project.species),
+        )
+
     def begin(self) -> None:
         """Write this run's note; into the folder itself only if it has no refined sets of another run."""
         note = self._note()
@@ -244,7 +255,8 @@ class AlignmentFolder:
             for (name, species), of_species in zip(project.folders.items(), alignments, strict=True):
                 write_meshes(new / name, species.dataset, of_species)
             write_note(new / self.out.free_name(NOTE_NAMES), self._note())
-        self.store.add_to_run(tomograms=list(report.results), failures=dict(report.failures))
+        boxes = {name: s.box_px for name, s in zip(self.sets, project.species, strict=True)}
+        self.store.add_to_run(tomograms=list(report.results), failures=dict(report.failures), boxes_px=boxes)
         return [self.out.folder / name for name in self.sets]
 
     def add_to_note(self, lines: Sequence[str]) -> None:

@@ -68,11 +68,17 @@ class PipelineControl:
 
 
 class WatchedReporter:
-    """A reporter that looks for the abort file at every tomogram, stage and step."""
+    """A reporter that looks for the abort file at every tomogram, stage and step, and collects warnings."""
 
     def __init__(self, reporter: Reporter, control: PipelineControl) -> None:
         self._reporter = reporter
         self._control = control
+        self._warnings: dict[str, None] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return each warning so far once, in order."""
+        return list(self._warnings)
 
     @contextlib.contextmanager
     def open(self, tomograms: int) -> Iterator[None]:
@@ -93,6 +99,7 @@ class WatchedReporter:
 
     def warn(self, sentence: str) -> None:
         """Pass a warning on."""
+        self._warnings[sentence] = None
         self._reporter.warn(sentence)
 
     def say(self, sentence: str) -> None:

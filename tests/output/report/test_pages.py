@@ -55,9 +55,10 @@ def test_a_few_tomograms_make_one_file(tmp_path: Path) -> None:
     text = text_of(path)
     assert page._plotly() in text
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="', without_plotly(text))
-    for number, name in enumerate(names):
-        assert f'<a href="#tomogram-{number}">{name}</a>' in text
+    for name in names:
+        (number,) = set(re.findall(rf'<a href="#tomogram-(\d)">{name}</a>', text))
         assert f'<details class="tomogram" id="tomogram-{number}"' in text
+        assert re.search(rf'id="tomogram-{number}"[^>]*>\n<summary><h2>{name}</h2>', text)
     assert "TS_bad" in text and "no image" in text
     assert "something is odd" in text
 
@@ -98,7 +99,8 @@ def test_the_overview_of_a_thousand_is_small(fleet_report: tuple[Path, list[Path
     path, pages = fleet_report
     assert len(set(pages)) == 1000
     assert path.stat().st_size < 20e6
-    assert text_of(path).count('<tr><th scope="row"><a href="report/TS_') == 1000
+    table = text_of(path).split('<table id="tomograms"')[1].split("</table>")[0]
+    assert table.count('<tr><th scope="row"><a href="report/TS_') == 1000
 
 
 def test_its_page_of_documentation_states_the_limits_that_hold() -> None:
@@ -136,9 +138,9 @@ def test_flags_of_the_scores_are_counted_and_listed(tmp_path: Path) -> None:
     text = text_of(write_report(tmp_path, {"TS": with_scores(result, {1: (SHOWS_NOTHING, 0.03)})}, {}))
     assert f"<td>{SHOWS_NOTHING}</td><td>0.030</td>" in text
     assert 'data-kind="scores"' in text
-    assert "<td>0</td><td>1</td>" in text
+    assert "<td>4</td><td>1</td>" in text
     unscored = text_of(write_report(tmp_path, {"TS": result}, {}))
-    assert "<td>–</td><td>–</td>" in unscored and 'data-kind="scores"' not in unscored
+    assert "<td>4</td><td>–</td>" in unscored and 'data-kind="scores"' not in unscored
 
 
 def test_the_first_page_of_the_logfile_has_the_verdict_in_its_colour() -> None:

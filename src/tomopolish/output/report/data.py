@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tomopolish.output.next_steps import NextStep
 from tomopolish.results.tomogram import MapComparison, TomogramStatistics
 from tomopolish.results.verdict import Verdict
 from tomopolish.shapes import Float, Int
@@ -25,6 +26,8 @@ class TomogramSummary:
         where none were estimated.
     dispersion
         Squared misfit divided by the misfit expected from the noise; NaN as above.
+    has_details
+        Whether the result contains a record of the fit, and so the tomogram a part or page of its own.
     """
 
     name: str
@@ -33,6 +36,7 @@ class TomogramSummary:
     shift_error_angstrom: float
     position_error_angstrom: float
     dispersion: float
+    has_details: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +62,15 @@ class ScoreHistogram:
     ----------
     edges
         Agreements that separate the bins, a fraction of the predicted signal.
+    threshold
+        Agreement that separates the particles of a probability below 0.5 from the others best; NaN where
+        there are none.
     """
 
     edges: Float[Array, "n_plus_1"]
     good: Int[Array, "n"]
     flagged: Int[Array, "n"]
+    threshold: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,7 +168,7 @@ class TomogramDetails:
 
     Attributes
     ----------
-    standing
+    verdict
         Better, worse, undecided, not judged or not tested.
     doubts
         Reasons why it cannot be judged, with remedies.
@@ -174,7 +182,7 @@ class TomogramDetails:
 
     name: str
     statistics: TomogramStatistics
-    standing: str
+    verdict: str
     doubts: tuple[str, ...]
     tilts: TiltCurves
     particles: ParticleMoves
@@ -198,10 +206,16 @@ class RunSummary:
         Evidence for the sentence; None where nothing was tested.
     failures
         Tomogram → reason why it was not refined.
+    tomograms
+        Those that a user should look at first in front.
     note
         Command, version and time of the run, lines of text.
     maps
         Comparison of the half maps before and after; None where there is none.
+    warnings
+        All warnings of the run, one sentence each.
+    next_steps
+        What a user should do next.
     """
 
     sentence: str
@@ -210,12 +224,14 @@ class RunSummary:
     failures: Mapping[str, str] = field(default_factory=dict)
     note: Sequence[str] = ()
     maps: MapComparison | None = None
+    warnings: Sequence[str] = ()
+    next_steps: Sequence[NextStep] = ()
 
-    def standing(self, name: str) -> str:
+    def verdict_on(self, name: str) -> str:
         """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
-        return standing(self.verdict, name)
+        return verdict_on(self.verdict, name)
 
 
-def standing(verdict: Verdict | None, name: str) -> str:
+def verdict_on(verdict: Verdict | None, name: str) -> str:
     """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
-    return "not tested" if verdict is None else verdict.standing(name)
+    return "not tested" if verdict is None else verdict.of_tomogram(name)

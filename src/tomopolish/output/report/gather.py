@@ -57,10 +57,11 @@ def tomogram_summary(name: str, result: TomogramResult) -> TomogramSummary:
         if errors
         else float("nan"),
         dispersion=errors[0].dispersion if errors else float("nan"),
+        has_details=result.record is not None,
     )
 
 
-def tomogram_details(name: str, result: TomogramResult, standing: str) -> TomogramDetails | None:
+def tomogram_details(name: str, result: TomogramResult, verdict: str) -> TomogramDetails | None:
     """Return the details of a tomogram; None where its result contains no record of the fit."""
     record = result.record
     if record is None:
@@ -70,7 +71,7 @@ def tomogram_details(name: str, result: TomogramResult, standing: str) -> Tomogr
     return TomogramDetails(
         name=name,
         statistics=result.statistics,
-        standing=standing,
+        verdict=verdict,
         doubts=tuple(causes(evidence.doubts)) if evidence is not None else (),
         tilts=tilt_curves(result, record, order),
         particles=_particle_moves(result, record, order),

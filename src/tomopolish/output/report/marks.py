@@ -11,6 +11,7 @@ from tomopolish.dataset.scores import LEFT_OUT, NOT_VISIBLE, ItemScores
 from tomopolish.output.report.data import Flag, ScoreHistogram
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.shapes import Bool, Float
+from tomopolish.solve.outliers import SHOWN
 
 Array = np.ndarray
 
@@ -96,7 +97,22 @@ def score_histogram(result: TomogramResult) -> ScoreHistogram | None:
     counted = np.isfinite(agreement) & (reasons != NOT_VISIBLE)
     edges = np.histogram_bin_edges(agreement[counted], HISTOGRAM_BINS)
     good, bad = (np.histogram(agreement[counted & of], edges)[0] for of in (~flagged, flagged))
-    return ScoreHistogram(edges=edges, good=good, flagged=bad)
+    return ScoreHistogram(
+        edges=edges,
+        good=good,
+        flagged=bad,
+        threshold=_threshold(agreement[counted], particle_probabilities(result)[counted] < SHOWN),
+    )
+
+
+def _threshold(agreement: Float[Array, "N"], false: Bool[Array, "N"]) -> float:
+    """Return the agreement that separates false from other items with the fewest on the wrong side."""
+    if not false.any() or false.all():
+        return float("nan")
+    order = np.argsort(agreement)
+    ordered, wrong = agreement[order], np.where(false[order], -1, 1)
+    best = int(np.argmin(np.cumsum(wrong)[:-1]))  # those up to it are taken for false
+    return float(ordered[best : best + 2].mean())
 
 
 def _any(marks: Marks, count: int) -> Bool[Array, "N"]:

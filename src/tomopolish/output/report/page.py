@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -20,11 +21,14 @@ from tomopolish.plain_text import safe_to_show
 from tomopolish.version import __version__
 
 TEMPLATE = "page.html"
+PARTS = (TEMPLATE, "macros.html", "first_screen.html", "overview.html", "tomogram.html")
 GENERATOR = "tomopolish report "
 """Start of the entry in a page that names the program and version that wrote it."""
 
 PLOTLY_NAME = "plotly.min.js"
 SCRIPTS = ("core.js", "figures.js", "space.js", "overview.js")
+MOST_WORST, MOST_WARNINGS = 5, 5
+"""Maximum number of tomograms and of warnings on the first screen; further warnings can be unfolded."""
 MOST_FLAGS = 100
 """Maximum number of marked particles in a page's list; the number of further particles follows."""
 
@@ -42,6 +46,22 @@ def write_plotly(folder: Path) -> None:
     """Write the plotting library beside the pages that share it; raises RunError when that fails."""
     with atomic_write(folder / PLOTLY_NAME) as stream:
         stream.write(_plotly())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageLinks:
+    """Where the page of a tomogram leads: paths relative to it, None at the first and the last page.
+
+    Attributes
+    ----------
+    place
+        Its place in the order of the overview, such as "3 of 40".
+    """
+
+    overview: str
+    previous: str | None
+    following: str | None
+    place: str
 
 
 def write_overview(
@@ -63,15 +83,36 @@ def write_overview(
     """
     links = {name: _link(target) for name, target in pages.items()}
     links |= {d.name: f"#tomogram-{number}" for number, d in enumerate(details)}
-    _write(path, run=run, details=details, links=links, plotly=_plotly(), overview=overview_payload(run))
+    _write(
+        path,
+        run=run,
+        details=details,
+        links=links,
+        ways=None,
+        plotly=_plotly(),
+        overview=overview_payload(run, links),
+    )
 
 
-def write_tomogram(path: Path, details: TomogramDetails, overview: str) -> None:
-    """Write a tomogram's page beside the plotting library; `overview` leads back to the report.
-
-    Raises RunError when the file cannot be written.
-    """
-    _write(path, run=None, details=[details], links={"overview": _link(overview)}, plotly=None, overview=None)
+def write_tomogram(path: Path, details: TomogramDetails, ways: PageLinks) -> None:
+    """Write a tomogram's page beside the plotting library; raises RunError when that fails."""
+    linked = {
+        name: None if value is None else _link(value)
+        for name, value in (
+            ("overview", ways.overview),
+            ("previous", ways.previous),
+            ("following", ways.following),
+        )
+    }
+    _write(
+        path,
+        run=None,
+        details=[details],
+        links={},
+        ways={**linked, "place": ways.place},
+        plotly=None,
+        overview=None,
+    )
 
 
 def _write(path: Path, **content: Any) -> None:
@@ -83,6 +124,8 @@ def _write(path: Path, **content: Any) -> None:
                 version=__version__,
                 generator=GENERATOR,
                 most_flags=MOST_FLAGS,
+                most_worst=MOST_WORST,
+                most_warnings=MOST_WARNINGS,
                 plotly_name=PLOTLY_NAME,
                 style=_asset("style.css"),
                 scripts=[_asset(name) for name in SCRIPTS],
@@ -97,7 +140,7 @@ def _environment() -> Any:
     from jinja2 import DictLoader, Environment, StrictUndefined
 
     environment = Environment(
-        loader=DictLoader({TEMPLATE: _asset(TEMPLATE)}),
+        loader=DictLoader({name: _asset(name) for name in PARTS}),
         autoescape=True,
         finalize=_shown,
         undefined=StrictUndefined,

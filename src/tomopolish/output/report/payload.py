@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ def _scores(scores: ScoreHistogram) -> dict[str, Any]:
         "edges": rounded(scores.edges, 4),
         "good": scores.good.tolist(),
         "flagged": scores.flagged.tolist(),
+        "threshold": rounded(np.asarray(scores.threshold), 4),
     }
 
 
@@ -84,9 +85,16 @@ def _warps(warps: WarpGrids) -> dict[str, Any]:
     }
 
 
-def overview_payload(run: RunSummary) -> dict[str, Any]:
-    """Return the data of all figures of the overview."""
-    return {"tomograms": _columns(run.tomograms), "maps": None if run.maps is None else _maps(run.maps)}
+def overview_payload(run: RunSummary, links: Mapping[str, str]) -> dict[str, Any]:
+    """Return the data of all figures of the overview; `links`: tomogram → its page or part."""
+    return {
+        "tomograms": {
+            **_columns(run.tomograms),
+            "link": [links.get(t.name) for t in run.tomograms],
+            "verdict": [run.verdict_on(t.name) for t in run.tomograms],
+        },
+        "maps": None if run.maps is None else _maps(run.maps),
+    }
 
 
 def _columns(tomograms: Sequence[TomogramSummary]) -> dict[str, Any]:
@@ -94,6 +102,9 @@ def _columns(tomograms: Sequence[TomogramSummary]) -> dict[str, Any]:
     evidence = [s.evidence for s in figures]
     nan = float("nan")
     numbers = {
+        "before": [nan if e is None else e.agreement_before for e in evidence],
+        "after": [nan if e is None else e.agreement_after for e in evidence],
+        "agreement_error": [nan if e is None else e.agreement_error for e in evidence],
         "gain": [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in figures],
         "held_out": [nan if e is None else e.gain_per_pair for e in evidence],
         "held_out_error": [nan if e is None else e.standard_error / max(e.pairs, 1) for e in evidence],

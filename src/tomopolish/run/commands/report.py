@@ -13,16 +13,19 @@ from pathlib import Path
 from tomopolish.dataset.files import unique_file_names
 from tomopolish.dataset.opening import read_small
 from tomopolish.errors import InputError, RunError
+from tomopolish.output.next_steps import Place, next_steps
 from tomopolish.output.note import NOTE_NAMES
-from tomopolish.output.report.data import RunSummary, TomogramDetails, TomogramSummary, standing
+from tomopolish.output.report.data import RunSummary, TomogramSummary
 from tomopolish.output.report.gather import tomogram_details, tomogram_summary
 from tomopolish.output.report.page import (
+    PageLinks,
     check_installed,
     write_overview,
     write_plotly,
     write_tomogram,
 )
 from tomopolish.plain_text import counted
+from tomopolish.results.ranking import tomogram_warnings, worst_first
 from tomopolish.results.tomogram import MapComparison, TomogramResult
 from tomopolish.results.verdict import Verdict, sentence, verdict
 from tomopolish.run.comparison import read_comparison
@@ -31,7 +34,7 @@ from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.local import RunReport
-from tomopolish.run.outputs import COMMAND, REPORT_NAME, AlignmentFolder
+from tomopolish.run.outputs import COMMAND, OPTIMISATION_SET, REPORT_NAME, AlignmentFolder
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import FOLDER_NAME, DamagedResultError, ResultsStore, StoredResults
 
@@ -50,6 +53,9 @@ def write_report(
     failures: Mapping[str, str],
     maps: MapComparison | None = None,
     note: Sequence[str] = (),
+    *,
+    warnings: Sequence[str] = (),
+    place: Place | None = None,
 ) -> Path:
     """Write ``report.html``, and ``report/`` with a page per tomogram where they are many.
 
@@ -59,6 +65,10 @@ def write_report(
         Tomogram → result; each is looked up twice, so that the mapping may read it from disk.
     note
         Lines on the command, version and time of the run.
+    warnings
+        Warnings of the run; those of single tomograms are added.
+    place
+        Where the run's results are, for the commands that continue with them; None: in memory.
 
     Returns
     -------
@@ -70,35 +80,47 @@ def write_report(
         When a library is missing, or a file cannot be written.
     """
     check_installed()
-    evidence = {name: results[name].statistics.evidence for name in results}
-    outcome = verdict({name: e for name, e in evidence.items() if e is not None}, maps)
-    summaries: list[TomogramSummary] = []
-    details: list[TomogramDetails] = []
-    pages: dict[str, str] = {}
-    paged = len(results) > ALL_IN_ONE
-    if paged:
-        write_plotly(folder / PAGES_NAME)
-    stems = unique_file_names(list(results))
-    for name, result in results.items():
-        summaries.append(tomogram_summary(name, result))
-        shown = tomogram_details(name, result, standing(outcome, name))
-        if shown is None:
-            continue
-        if paged:
-            pages[name] = f"{PAGES_NAME}/{stems[name]}.html"
-            write_tomogram(folder / pages[name], shown, f"../{REPORT_NAME}")
-        else:
-            details.append(shown)
+    summaries = {name: tomogram_summary(name, result) for name, result in results.items()}
+    statistics = {name: summary.statistics for name, summary in summaries.items()}
+    evidence = {name: s.evidence for name, s in statistics.items() if s.evidence is not None}
+    outcome = verdict(evidence, maps)
+    ranked = worst_first(statistics, outcome)
     run = RunSummary(
-        sentence=_sentence(outcome, summaries, maps),
+        sentence=_sentence(outcome, list(summaries.values()), maps),
         verdict=outcome,
-        tomograms=summaries,
+        tomograms=[summaries[name] for name in ranked],
         failures=failures,
         note=note,
         maps=maps,
+        warnings=tuple(dict.fromkeys([*warnings, *tomogram_warnings(statistics)])),
+        next_steps=next_steps(outcome, statistics, failures, place),
     )
+    if len(ranked) > ALL_IN_ONE:
+        details, pages = [], _write_pages(folder, run, results)
+    else:
+        shown = [tomogram_details(name, results[name], run.verdict_on(name)) for name in ranked]
+        details, pages = [d for d in shown if d is not None], {}
     write_overview(folder / REPORT_NAME, run, details, pages)
     return folder / REPORT_NAME
+
+
+def _write_pages(folder: Path, run: RunSummary, results: Mapping[str, TomogramResult]) -> dict[str, str]:
+    """Write a page for each tomogram that has details; returns their paths within the folder."""
+    write_plotly(folder / PAGES_NAME)
+    stems = unique_file_names(list(results))
+    names = [summary.name for summary in run.tomograms if summary.has_details]
+    for number, name in enumerate(names):
+        shown = tomogram_details(name, results[name], run.verdict_on(name))
+        assert shown is not None
+        before, after = names[number - 1 : number], names[number + 1 : number + 2]
+        ways = PageLinks(
+            overview=f"../{REPORT_NAME}",
+            previous=next((f"{stems[n]}.html" for n in before), None),
+            following=next((f"{stems[n]}.html" for n in after), None),
+            place=f"{number + 1} of {len(names)}",
+        )
+        write_tomogram(folder / PAGES_NAME / f"{stems[name]}.html", shown, ways)
+    return {name: f"{PAGES_NAME}/{stems[name]}.html" for name in names}
 
 
 def report_run(
@@ -114,8 +136,16 @@ def report_run(
         reporter.say(f"Writing the report of {len(report.results)} tomograms")
     try:
         with folder.out.new_files() as new:
-            note = folder.store.run().get("note", [])
-            write_report(new, report.results, report.failures, read_comparison(folder.out.folder), note)
+            record = folder.store.run()
+            write_report(
+                new,
+                report.results,
+                report.failures,
+                read_comparison(folder.out.folder),
+                record.get("note", []),
+                warnings=_texts(record.get("warnings")),
+                place=folder.place,
+            )
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -148,7 +178,7 @@ def report_of_folder(
         raise InputError(f"{folder} contains no results: give the output folder of tomopolish align")
     guard = Guard(folder=folder, shown=str(folder), command=COMMAND, overwrite=overwrite)
     with own_folder(guard, invocation.command, [REPORT_NAME]) as out:
-        names, failures, note = _latest_run(store, out.folder)
+        names, failures, note, warnings = _latest_run(store, out.folder)
         damaged = {name: sentence for name in names if (sentence := _damage(store, name)) is not None}
         for sentence in damaged.values():
             reporter.warn(sentence)
@@ -156,24 +186,50 @@ def report_of_folder(
         if not results:
             raise InputError(f"{folder} contains no results that can be read: run tomopolish align again")
         with out.new_files(obsolete=is_page) as new:
-            write_report(new, results, {**failures, **damaged}, read_comparison(out.folder), note)
+            write_report(
+                new,
+                results,
+                {**failures, **damaged},
+                read_comparison(out.folder),
+                note,
+                warnings=warnings,
+                place=_place(folder, store.run()),
+            )
     return folder / REPORT_NAME, damaged
 
 
-def _latest_run(store: ResultsStore, folder: Path) -> tuple[list[str], dict[str, str], list[str]]:
-    """Return the tomograms that the latest run refined, those that failed, and its note.
+def _latest_run(store: ResultsStore, folder: Path) -> tuple[list[str], dict[str, str], list[str], list[str]]:
+    """Return the tomograms that the latest run refined, those that failed, its note, and its warnings.
 
     For a run that has not ended, these are the results whose fingerprint matches its record; if there is no
     record, all results.
     """
-    match store.run():
+    record = store.run()
+    warnings = _texts(record.get("warnings"))
+    match record:
         case {"tomograms": list(names), "failures": dict(failures), "note": list(note)}:
-            return list(names), failures, note
+            return list(names), failures, note, warnings
         case {"common": dict(common), "note": list(note)}:
-            return [name for name in store.names() if _is_of(store, name, common)], {}, [*note, UNFINISHED]
+            known = [name for name in store.names() if _is_of(store, name, common)]
+            return known, {}, note, [UNFINISHED, *warnings]
         case {"note": list(note)}:
-            return [], {}, note
-    return store.names(), {}, _note(folder)
+            return [], {}, note, warnings
+    return store.names(), {}, _note(folder), warnings
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts in a list of a run's record, which may be that of another version."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _place(folder: Path, record: Mapping[str, object]) -> Place:
+    """Return the refined sets in an output folder, with the boxes that the run's record states."""
+    sets = sorted(folder.glob(OPTIMISATION_SET)) or sorted(folder.glob(f"*/{OPTIMISATION_SET}"))
+    boxes = record.get("boxes_px")
+    known = boxes if isinstance(boxes, dict) else {}
+    names = [str(path.relative_to(folder)) for path in sets]
+    sizes = [known[name] for name in names if isinstance(known.get(name), int)]
+    return Place(folder=str(folder), sets=tuple(map(str, sets)), boxes_px=tuple(sizes))
 
 
 def _is_of(store: ResultsStore, name: str, common: Mapping[str, str]) -> bool:

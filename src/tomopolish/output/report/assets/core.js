@@ -5,6 +5,13 @@ const report = { kinds: {}, overview: [] };
 // Okabe & Ito's palette, which survives all common colour blindness.
 report.colours = { before: "#d55e00", after: "#0072b2", other: "#009e73", grey: "#8c8c8c" };
 
+// Colours of paper, ink and lines: those of the style sheet, light or dark, and always light on paper.
+report.theme = function () {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  return { ink: colour("--ink"), soft: colour("--soft"), paper: colour("--paper"), grid: colour("--grid"), line: colour("--line") };
+};
+
 // 16-bit integers in base64 with a common step, as tomopolish.output.report.packing writes them.
 report.unpack = function (block) {
   const text = atob(block.i16);
@@ -22,15 +29,48 @@ report.unpack = function (block) {
 report.plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 report.axis = (title, more) => ({
-  title: { text: title, standoff: 8 }, zeroline: false, linecolor: "#5c5c5c", ticks: "outside",
-  gridcolor: "#e6e6e6", automargin: true, ...more,
+  title: { text: title, standoff: 8 }, zeroline: false, linecolor: report.theme().soft, ticks: "outside",
+  gridcolor: report.theme().grid, automargin: true, ...more,
 });
 
+// An axis of counts from 0: its ticks are integers.
+report.counts = (title, largest) => report.axis(title, { rangemode: "tozero", tickformat: ",d", ...(largest < 10 ? { dtick: 1, tick0: 0 } : {}) });
+
 report.layout = (more) => ({
-  margin: { l: 60, r: 20, t: 30, b: 50 }, font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1b1b" },
-  paper_bgcolor: "#fff", plot_bgcolor: "#fff", legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+  margin: { l: 60, r: 20, t: 30, b: 50 }, font: { family: "system-ui, Arial, sans-serif", size: 13, color: report.theme().ink },
+  paper_bgcolor: report.theme().paper, plot_bgcolor: report.theme().paper, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
   hovermode: "closest", ...more,
 });
+
+// A figure that is drawn takes the page's present colours.
+report.recolour = function (canvas) {
+  const theme = report.theme(), change = { "font.color": theme.ink, paper_bgcolor: theme.paper, plot_bgcolor: theme.paper };
+  for (const key of Object.keys(canvas.layout || {})) {
+    if (/^[xy]axis/.test(key)) Object.assign(change, { [`${key}.gridcolor`]: theme.grid, [`${key}.linecolor`]: theme.soft });
+    if (/^scene/.test(key)) {
+      for (const axis of ["xaxis", "yaxis", "zaxis"]) {
+        Object.assign(change, { [`${key}.${axis}.backgroundcolor`]: theme.paper, [`${key}.${axis}.gridcolor`]: theme.line });
+      }
+    }
+  }
+  return change;
+};
+
+// Narrow figures have their panels one below the other.
+report.isNarrow = (figure) => figure.querySelector(".canvas").clientWidth < 640;
+
+// Grey bytes in base64 as an image that figures can show.
+report.picture = function (block) {
+  const [height, width] = block.shape, grey = atob(block.u8);
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  for (let i = 0; i < grey.length; i++) {
+    const value = grey.charCodeAt(i);
+    image.data.set([value, value, value, 255], 4 * i);
+  }
+  context.putImageData(image, 0, 0);
+  return canvas.toDataURL();
+};
 
 // Nothing is ever sent anywhere.
 report.config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["select2d", "lasso2d"] };
@@ -103,19 +143,28 @@ report.tiltSlider = function (figure, data, first, changed) {
 
 report.source = (figure) => JSON.parse(document.getElementById(`source-${figure.dataset.source}`).textContent);
 
+// Drawing is done when this returns, so that it can be done just before printing; only 3D may still load.
 report.draw = function (figure) {
   if (figure.dataset.state) return figure.drawing;
-  figure.dataset.state = "drawing";
   const canvas = figure.querySelector(".canvas");
+  const failed = (problem) => {
+    figure.dataset.state = "failed";
+    canvas.textContent = `This figure cannot be drawn: ${problem.message}`;
+    console.error(problem);
+  };
   const plot = (traces, layout) => Plotly.react(canvas, traces, layout, report.config);
-  figure.drawing = Promise.resolve()
-    .then(() => report.kinds[figure.dataset.kind](figure, report.source(figure), plot))
-    .then(() => { figure.dataset.state = "drawn"; })
-    .catch((problem) => {
-      figure.dataset.state = "failed";
-      canvas.textContent = `This figure cannot be drawn: ${problem.message}`;
-      console.error(problem);
+  figure.dataset.state = "drawing";
+  try {
+    figure.drawing = Promise.resolve(report.kinds[figure.dataset.kind](figure, report.source(figure), plot))
+      .then(() => { figure.dataset.state = "drawn"; }).catch(failed);
+    canvas.on("plotly_click", (event) => {
+      const link = event.points[0].customdata;
+      if (typeof link === "string") location.href = link;
     });
+  } catch (problem) {
+    failed(problem);
+    figure.drawing = Promise.resolve();
+  }
   return figure.drawing;
 };
 
@@ -140,30 +189,47 @@ document.addEventListener("DOMContentLoaded", () => {
   reveal();
 });
 
-// On paper figures have the width of the page, and those drawn by a graphics card become images.
+// A figure that depends on its width is drawn again when that changes.
+window.addEventListener("resize", () => {
+  for (const figure of report.figures()) {
+    if (figure.redraw && figure.dataset.narrow !== String(report.isNarrow(figure))) figure.redraw();
+  }
+});
+
+const canvases = () => report.figures().map((f) => f.querySelector(".canvas")).filter((c) => c._fullLayout);
+report.dark = window.matchMedia("(prefers-color-scheme: dark)");
+report.dark.addEventListener("change", () => {
+  for (const canvas of canvases()) Plotly.relayout(canvas, report.recolour(canvas));
+});
+
+// On paper figures are light and have the width of the page; those of a graphics card become images. All of
+// them are drawn first, wherever the reader has been.
 const PAPER_PX = 690;
-const drawn = () => report.figures().filter((f) => f.dataset.state === "drawn").map((f) => f.querySelector(".canvas"));
 
 function photograph(canvas) {
-  const scene = canvas._fullLayout && canvas._fullLayout.scene && canvas._fullLayout.scene._scene;
-  const drawing = canvas.querySelector(".gl-container");
-  if (!drawing || !scene || !scene.toImage) return;
-  const image = new Image();
-  image.src = scene.toImage("png");
-  image.className = "photograph";
-  image.alt = "";
-  drawing.after(image);
+  const scene = canvas._fullLayout.scene && canvas._fullLayout.scene._scene;
+  const drawing = canvas.querySelector(".gl-container canvas");
+  if (!drawing || !scene || !scene.glplot) return;
+  scene.glplot.redraw();
+  const image = Object.assign(document.createElement("canvas"), { width: drawing.width, height: drawing.height, className: "photograph" });
+  image.getContext("2d").drawImage(drawing, 0, 0);
+  canvas.querySelector(".gl-container").after(image);
 }
 
+let closed = [];
 window.addEventListener("beforeprint", () => {
-  document.querySelectorAll("details").forEach((part) => { part.open = true; });
+  document.documentElement.classList.add("printing");
+  closed = Array.from(document.querySelectorAll("details:not([open])"));
+  closed.forEach((part) => { part.open = true; });
   report.figures().forEach(report.draw);
-  for (const canvas of drawn()) {
-    Plotly.relayout(canvas, { width: PAPER_PX, autosize: false });
+  for (const canvas of canvases()) {
+    Plotly.relayout(canvas, { ...report.recolour(canvas), width: PAPER_PX, autosize: false });
     photograph(canvas);
   }
 });
 window.addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("printing");
   document.querySelectorAll(".photograph").forEach((image) => image.remove());
-  drawn().forEach((canvas) => Plotly.relayout(canvas, { width: null, autosize: true }));
+  canvases().forEach((canvas) => Plotly.relayout(canvas, { ...report.recolour(canvas), width: null, autosize: true }));
+  closed.forEach((part) => { part.open = false; });
 });

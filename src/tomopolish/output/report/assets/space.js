@@ -86,8 +86,8 @@ report.kinds.space = function (figure, data, plot) {
   function draw() {
     const at = (c) => Array.from({ length: count }, (_, i) => position[3 * i + c]);
     const points = { type: "scatter3d", mode: "markers", x: at(0), y: at(1), z: at(2), text: labels, hoverinfo: "text",
-      marker: { size: 2.5, color: "#5c5c5c" } };
-    const axis = (title) => ({ title: { text: title }, backgroundcolor: "#fff", gridcolor: "#d5d5d5", showbackground: true, zeroline: false });
+      marker: { size: 2.5, color: report.colours.grey } };
+    const axis = (title) => ({ title: { text: title }, backgroundcolor: report.theme().paper, gridcolor: report.theme().line, showbackground: true, zeroline: false });
     return plot([line(), points], report.layout({ showlegend: false, margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: "kept",
       scene: { aspectmode: "data", camera: camera(view()), xaxis: axis("x (Å)"), yaxis: axis("y (Å)"), zaxis: axis("z (Å)"), uirevision: "kept" } }));
   }
@@ -124,6 +124,47 @@ report.kinds.warp = function (figure, data, plot) {
     if (blocks.after) traces.push(grid(blocks.after, "after", report.colours.after, "solid"));
     return plot(traces, report.layout({ xaxis: report.axis("x in the image (px)", { constrain: "domain" }),
       yaxis: report.axis("y in the image (px)", { scaleanchor: "x", constrain: "domain" }) }));
+  }
+  return draw();
+};
+
+// A tilt image in grey, and the particles in it coloured by their agreement; flagged ones are crosses.
+report.kinds.image = function (figure, data, plot) {
+  const p = data.particles, picture = data.picture, at = report.unpack(p.at).values;
+  const count = p.names.length, [width, height] = p.image, m = picture.place;
+  const seen = Array.from({ length: count }, (_, i) => i).filter((i) => Number.isFinite(at[2 * (m * count + i)]));
+  const trace = (chosen, name, symbol, size, scale) => ({
+    x: chosen.map((i) => at[2 * (m * count + i)]), y: chosen.map((i) => at[2 * (m * count + i) + 1]), name, mode: "markers",
+    text: chosen.map((i) => `${report.plain(p.names[i])}<br>agreement ${report.number(p.agreement[i])}`), hoverinfo: "text",
+    marker: { symbol, size, color: chosen.map((i) => p.agreement[i]), cmin: 0, cmax: 1, colorscale: "Viridis", showscale: scale, line: { width: 1.5, color: "#fff" },
+      colorbar: { title: { text: "agreement (fraction)", side: "right" }, thickness: 14, len: 0.9 } },
+  });
+  const size = (axis, length, more) => report.axis(axis, { range: [0, length], constrain: "domain", showgrid: false, ...more });
+  const bad = seen.filter((i) => p.flagged[i]), good = seen.filter((i) => !p.flagged[i]);
+  return plot([trace(good, "not flagged", "circle", 10, true), trace(bad, "flagged", "x", 9, !good.length)], report.layout({
+    xaxis: size("x in the image (px)", width), yaxis: size("y in the image (px)", height, { scaleanchor: "x" }),
+    images: [{ source: report.picture(picture), xref: "x", yref: "y", x: -0.5, y: -0.5, sizex: picture.shape[1] * picture.bin, sizey: picture.shape[0] * picture.bin,
+      xanchor: "left", yanchor: "bottom", sizing: "stretch", layer: "below" }],
+  }));
+};
+
+// The tomogram from above or from its sides, particles coloured by one component of their displacement.
+report.kinds.slab = function (figure, data, plot) {
+  const p = data.particles, position = report.unpack(p.position).values, change = report.unpack(p.change).values;
+  const numbers = p.names.map((_, i) => i), letters = ["x", "y", "z"];
+  const component = report.choice(figure, "displacement along", letters.map((l) => [l, l]).reverse(), () => draw());
+  const view = report.choice(figure, "seen along", letters.map((l) => [l, l]).reverse(), () => draw());
+  function draw() {
+    const c = letters.indexOf(component()), [a, b] = [0, 1, 2].filter((i) => letters[i] !== view());
+    const values = numbers.map((i) => change[3 * i + c]);
+    const largest = Math.max(...values.map(Math.abs), 1e-6);
+    return plot([{
+      x: numbers.map((i) => position[3 * i + a]), y: numbers.map((i) => position[3 * i + b]), mode: "markers", hoverinfo: "text",
+      text: numbers.map((i) => `${report.plain(p.names[i])}<br>${report.number(values[i])} Å along ${component()}`),
+      marker: { size: 8, color: values, cmin: -largest, cmax: largest, colorscale: "RdBu", reversescale: false, showscale: true, line: { width: 0.5, color: report.colours.grey },
+        colorbar: { title: { text: "displacement (Å)", side: "right" }, thickness: 14, len: 0.9 } },
+    }], report.layout({ showlegend: false, xaxis: report.axis(`${letters[a]} (Å)`, { constrain: "domain" }),
+      yaxis: report.axis(`${letters[b]} (Å)`, { scaleanchor: "x", constrain: "domain" }) }));
   }
   return draw();
 };
