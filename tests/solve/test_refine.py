@@ -14,8 +14,10 @@ from small_project import make_particles, make_series, make_settings, smooth_noi
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
+from tomopolish.solve import search
+from tomopolish.solve.prior_widths import informed_precision
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
-from tomopolish.solve.refine import RefineOptions, informed_precision, refine
+from tomopolish.solve.refine import RefineOptions, refine
 
 RANGE = 10
 
@@ -29,10 +31,13 @@ class Planted:
     truth: np.ndarray
     true_displacements: np.ndarray
 
+    def displacements(self, vector: np.ndarray) -> np.ndarray:
+        problem = self.problem
+        return predicted_positions(problem, problem.layout.unpack(vector)) - problem.anchors_px
+
     def rms_error_px(self, vector: np.ndarray) -> float:
-        problem, seen = self.problem, self.windows.visible
-        q = predicted_positions(problem, problem.layout.unpack(vector)) - problem.anchors_px
-        return float(np.sqrt(np.mean(np.sum((q - self.true_displacements)[seen] ** 2, axis=-1))))
+        error = (self.displacements(vector) - self.true_displacements)[self.windows.visible]
+        return float(np.sqrt(np.mean(np.sum(error**2, axis=-1))))
 
 
 def planted(
@@ -102,6 +107,33 @@ def test_displacements_up_to_the_range_are_found_as_if_started_at_the_truth(seed
     assert found.evaluations <= 60
     assert found.log_likelihood > found.start_log_likelihood
     assert found.log_likelihood == pytest.approx(evaluate(found.problem, found.vector).log_likelihood)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_some_particles_determine_the_projections_and_the_others_follow(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """The optimum is that of a search with all particles, whichever are searched first."""
+    case = planted(seed, 0.8 * RANGE, particles=60)
+    zero = np.zeros(case.problem.layout.size)
+    together = refine(case.problem, case.windows, zero, RefineOptions())
+    monkeypatch.setattr(search, "FEWEST_SEARCHED", 25)
+    monkeypatch.setattr(search, "ENOUGH_POWER", 0.0)
+    assert len(search.searched_first(case.windows.visible, case.windows.power)) == 25
+    for threads in (1, 2):
+        found = refine(case.problem, case.windows, zero, RefineOptions(threads=threads))
+        assert case.rms_error_px(found.vector) < 0.3
+        np.testing.assert_allclose(*map(case.displacements, (found.vector, together.vector)), atol=0.01)
+        assert found.log_likelihood == pytest.approx(together.log_likelihood, rel=1e-5)
+
+
+def test_weak_particles_are_searched_in_larger_numbers() -> None:
+    visible = np.ones((5, 2000), dtype=bool)
+    visible[:, 7] = False
+    for power, expected in ((50.0, search.FEWEST_SEARCHED), (4.0, 500), (0.01, 2000), (0.0, 2000)):
+        chosen = search.searched_first(visible, np.full(visible.shape, power))
+        assert len(chosen) == pytest.approx(expected, abs=1) and len(np.unique(chosen)) == len(chosen)
+        assert len(chosen) == 2000 or 7 not in chosen
 
 
 def test_a_derivative_alone_does_not_get_there() -> None:

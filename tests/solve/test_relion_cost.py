@@ -83,6 +83,7 @@ def relion_problem(
         origin=windows.range_px + 3,
         step_px=1.0,
         range_px=windows.range_px,
+        length_px=1.0,
         range_penalty=run.range_penalty,
     )
     return replace(build_problem(series, particles, windows, settings), surface=surface)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from small_project import make_problem
 from tomopolish.models.parameters import Parameters
 from tomopolish.solve.coarse import CoarseWindows, coarse_windows
-from tomopolish.solve.initial import ball, search_particle, search_tilt, undisplaced
+from tomopolish.solve.initial import ball, place_particles, search_tilt
 from tomopolish.solve.problem import Problem
+from tomopolish.solve.surface import smooth_surface
 
 NEAR, FAR = np.array([1.0, 0.0, 0.0]), np.array([-4.0, 0.0, 0.0])
 
@@ -32,8 +32,8 @@ def two_places(heights: tuple[float, float]) -> tuple[Problem, CoarseWindows, Pa
         values += (height * peak).astype(np.float32)
     values[~windows.visible] = 0
     windows = replace(windows, values=values, anchors_px=q)
-    with ThreadPoolExecutor(1) as pool:
-        return replace(problem, anchors_px=q), coarse_windows(windows, 1.25, pool), start
+    surface = replace(smooth_surface(windows), length_px=1.25)
+    return replace(problem, anchors_px=q, surface=surface), coarse_windows(surface), start
 
 
 @pytest.mark.parametrize(("spread_px", "found"), [(0.7, NEAR), (30.0, FAR)])
@@ -43,10 +43,8 @@ def test_a_far_peak_must_outweigh_the_prior(spread_px: float, found: np.ndarray)
         problem,
         precision=problem.layout.fill(angles=1e4, shifts_px=1 / spread_px**2, positions_px=1 / spread_px**2),
     )
-    for particle in range(problem.layout.particles):
-        now = start.positions_px[particle]
-        place = search_particle(problem, windows, undisplaced(problem, start), particle, now, ball(6.0, 1.0))
-        np.testing.assert_allclose(place, found, atol=1e-9)
+    places = place_particles(problem, windows, start, ball(6.0, 1.0))
+    np.testing.assert_allclose(places, np.broadcast_to(found, places.shape), atol=1e-9)
     for tilt in range(problem.layout.tilts):
         turn, shift = search_tilt(problem, windows, start, tilt, np.zeros((1, 3)))
         # What lies beside the shift that is held is left to the refinement.

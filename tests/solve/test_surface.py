@@ -31,6 +31,7 @@ def raw_surface(found: CorrelationWindows, penalty: float = 0.0) -> Displacement
         origin=found.origin,
         step_px=found.step_px,
         range_px=RANGE,
+        length_px=1.0,
         range_penalty=penalty,
     )
 

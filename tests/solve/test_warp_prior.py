@@ -13,7 +13,7 @@ from small_project import align_one, make_problem, make_settings
 from tomopolish import pipeline
 from tomopolish.models.deformation import deformation_from
 from tomopolish.settings.alignment import DEFORMATION_MODELS, DeformationSettings, MotionSettings
-from tomopolish.solve.coarse import correlation_length_px
+from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.elimination import WarpFactor
 from tomopolish.solve.warp_prior import informed_warp_precision
 

@@ -73,7 +73,7 @@ def test_products_on_threads_use_one_thread_each() -> None:
     windows = np.ones((3, 2, 8, 8), dtype=np.float32)
     result = np.empty_like(windows)
     with threadpool_limits(2, user_api="blas"), Workers(2) as workers:
-        both_sides(windows.view(Watched), np.eye(8), result, workers.pool)
+        both_sides(lambda tilt: windows.view(Watched)[tilt], np.eye(8), result, workers.pool)
         after = [part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"]
     assert found and set(found) == {1}
     assert set(after) == {2}

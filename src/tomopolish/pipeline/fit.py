@@ -20,7 +20,6 @@ from tomopolish.progress import StageProgress
 from tomopolish.results.tomogram import Evidence
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
-from tomopolish.solve.coarse import SearchWindows, search_windows
 from tomopolish.solve.problem import Problem, evaluate, pair_values
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 
@@ -31,6 +30,8 @@ ENOUGH_TO_JUDGE = 0.05
 
 SCALE_TOLERANCE = 1.5
 SCALE_CORRECTIONS = 3
+SEARCHED_AGAIN = 4.0
+"""Change of the intensity, as a factor, from which on the next fit begins with another search."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,12 +82,11 @@ class _Task:
         problem: Problem,
         windows: CorrelationWindows,
         start: Float[Array, "N"],
-        search: SearchWindows | None,
     ) -> tuple[Refinement, tuple[str, ...]]:
         """Refine the parameters chosen in the settings; returns the solution and warnings."""
         if self.settings.fit.shift_only:
             return refine_shifts(self.tomogram.series, problem, windows, self.micrographs)
-        return refine(problem, windows, start, self.options, self.stage.advance, search), ()
+        return refine(problem, windows, start, self.options, self.stage.advance), ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,25 +179,29 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     owner, chosen_scale = tomogram.owner, settings.fit.reference_scale
     if memory.windows.held_out is not None:
         task = replace(task, options=replace(task.options, enough=ENOUGH_TO_JUDGE))
-    keep = needs_windows_again(memory, settings)
     applied = np.full(len(tomogram.species), 1.0 if chosen_scale is None else chosen_scale)
     memory.scale(applied[owner])
-    problem, search = _prepare(task, memory, keep)
+    problem = _problem(task, memory)
+    start, start_warnings = start_vector(tomogram.series, tomogram.particles, problem, settings)
+    vector, before = start, None
     for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
-        start, start_warnings = start_vector(tomogram.series, tomogram.particles, problem, settings)
-        refinement, warnings = task.solve(problem, memory.windows, start, search)
+        refinement, warnings = task.solve(problem, memory.windows, vector)
+        if before is not None:
+            refinement = _continued(before, refinement, start)
         scale = intensity_scales(memory.windows, refinement, owner)
-        off = (scale > 0) & (np.maximum(scale, 1 / np.maximum(scale, 1e-12)) > SCALE_TOLERANCE)
+        off = (scale > 0) & (_ratio(scale) > SCALE_TOLERANCE)
         fixed = chosen_scale is not None or settings.fit.shift_only or not settings.weights.whiten
         if fixed or not off.any() or not corrections_left:
             break  # windows and problem have one scale
         change = np.where(off, scale, 1.0)
         memory.scale(change[owner])  # also scales surfaces in the windows' memory
         applied = applied * change
-        if search is None:
-            problem, search = _prepare(task, memory, keep)
-        else:
-            search = search.scaled(change[owner])
+        if memory.holds_windows:
+            problem = _problem(task, memory)
+        # The optimum of windows of about the right scale is near that of the right scale.
+        is_near = bool((_ratio(change) < SEARCHED_AGAIN).all())
+        vector, before = (refinement.vector, refinement) if is_near else (start, None)
+        task = replace(task, options=replace(task.options, robust_start=not is_near))
     return _FirstFit(
         problem=problem,
         start=start,
@@ -209,25 +213,23 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     )
 
 
-def needs_windows_again(memory: WindowMemory, settings: AlignSettings) -> bool:
-    """Return whether a second search, or sums of windows, need the windows after the first search."""
-    again = memory.windows.held_out is not None and is_small(memory.pairs)
-    return again or settings.fit.shift_only
+def _ratio(factors: Float[Array, "S"]) -> Float[Array, "S"]:
+    """Return factors, or their inverse where they are below 1."""
+    return np.maximum(factors, 1 / np.maximum(factors, 1e-12))
 
 
-def _prepare(task: _Task, memory: WindowMemory, keep: bool) -> tuple[Problem, SearchWindows | None]:
-    """Return the problem, and without `keep` a search's windows; its surfaces then replace the windows."""
-    settings, search = task.settings, None
-    penalty = settings.windows.range_penalty
+def _problem(task: _Task, memory: WindowMemory) -> Problem:
+    """Return the problem; its surfaces replace the windows, unless sums of windows are needed."""
+    penalty = task.settings.windows.range_penalty
+    make = memory.surfaces if task.settings.fit.shift_only else memory.consume_into_surfaces
     with ThreadPoolExecutor(task.options.threads) as pool:
-        if keep:
-            make_surface = partial(memory.surfaces, penalty, pool)
-        else:
-            search = search_windows(memory.windows, pool)
-            make_surface = partial(memory.consume_into_surfaces, penalty, pool)
-        series, particles = task.tomogram.series, task.tomogram.particles
-        problem = build_problem(series, particles, memory.windows, settings, make_surface=make_surface)
-    return problem, search
+        return build_problem(
+            task.tomogram.series,
+            task.tomogram.particles,
+            memory.windows,
+            task.settings,
+            make_surface=partial(make, penalty, pool),
+        )
 
 
 def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Refinement, tuple[str, ...]]:
@@ -242,16 +244,32 @@ def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Ref
     )
     task = replace(task, options=replace(task.options, robust_start=anew))
     start = first.start if anew else first.refinement.vector
-    final, warnings = task.solve(problem, memory.windows, start, None)
-    before, start_state = first.refinement, evaluate(final.problem, first.start)
-    complete = replace(
-        final,
-        start_log_likelihood=start_state.log_likelihood,
-        evaluations=before.evaluations + final.evaluations,
-        coarse_evaluations=before.coarse_evaluations + final.coarse_evaluations,
-        history=final.history if anew else (start_state.objective, *final.history),
+    final, warnings = task.solve(problem, memory.windows, start)
+    return _continued(first.refinement, final, None if anew else first.start), warnings
+
+
+def _continued(before: Refinement, refinement: Refinement, start: Float[Array, "N"] | None) -> Refinement:
+    """Return a refinement with the evaluations of an earlier one.
+
+    Parameters
+    ----------
+    start
+        The input geometry, to which gains are relative where the refinement began at the earlier solution;
+        None where it did not.
+    """
+    counted = replace(
+        refinement,
+        evaluations=before.evaluations + refinement.evaluations,
+        coarse_evaluations=before.coarse_evaluations + refinement.coarse_evaluations,
     )
-    return complete, warnings
+    if start is None:
+        return counted
+    state = evaluate(refinement.problem, start)
+    return replace(
+        counted,
+        start_log_likelihood=state.log_likelihood,
+        history=(state.objective, *refinement.history),
+    )
 
 
 def intensity_scales(

@@ -17,8 +17,8 @@ from tomopolish.models.parameters import Layout
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Float
+from tomopolish.solve.prior_widths import initial_precision
 from tomopolish.solve.problem import Problem
-from tomopolish.solve.refine import initial_precision
 from tomopolish.solve.surface import DisplacementSurface, smooth_surface
 from tomopolish.solve.warp_prior import initial_warp_precision
 

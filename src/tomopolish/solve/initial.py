@@ -98,8 +98,6 @@ def mean_field_start(
     problem: Problem,
     windows: CoarseWindows,
     start: Parameters,
-    range_px: float,
-    spacing_px: float,
     pool: Executor,
 ) -> Parameters:
     """Return the probable shifts and positions, with a search of the full range.
@@ -110,11 +108,10 @@ def mean_field_start(
         Coarse windows.
     start
         Parameters to start from; angles, motion and warp stay as they are.
-    spacing_px
-        Spacing of the 3D displacements tried.
     pool
         Threads over which tilt images and particles are spread.
     """
+    range_px, spacing_px = windows.range_px, windows.length_px
     free = problem.layout.unpack(problem.free)
     move_tilts, move_particles = bool(free.shifts_px.any()), bool(free.positions_px.any())
     seen = problem.surface.visible
@@ -140,7 +137,7 @@ def mean_field_start(
             # Before any particle is located, the expected sum over particles is blurred by the prior.
             blur = blur_matrix(windows, belief.spread_px) if sweep == 0 and move_particles else None
             for _ in pool.map(
-                lambda tilt, blur=blur: _update_tilt(belief, tilt, windows, geometry, range_px, blur),
+                lambda tilt, blur=blur: _update_tilt(belief, tilt, windows, geometry, blur),
                 range(len(seen)),
             ):
                 pass
@@ -172,11 +169,10 @@ def _update_tilt(
     tilt: int,
     windows: CoarseWindows,
     geometry: _StartGeometry,
-    range_px: float,
     blur: Float32[Array, "m m"] | None,
 ) -> None:
     """Update the distribution over one tilt image's shifts."""
-    grid, size = windows.grid_px, windows.size
+    grid, size, range_px = windows.grid_px, windows.size, windows.range_px
     total = np.zeros(windows.values.shape[2:], dtype=np.float32)
     search_kernels.add_clouds(
         windows.values[tilt], size, geometry.visible[tilt], geometry.displacements_px[tilt] / windows.step_px,
@@ -309,41 +305,48 @@ def undisplaced(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2
     return predicted_positions(problem, start) - problem.anchors_px
 
 
-def search_particle(
+def place_particles(
     problem: Problem,
     windows: CoarseWindows,
-    start: Float[Array, "F P 2"],
-    particle: int,
-    now: Float[Array, "3"],
+    parameters: Parameters,
     candidates: Float[Array, "C 3"],
-) -> Float[Array, "3"]:
-    """Return the most probable displacement of one particle, at known projections.
+    *,
+    relative: bool = False,
+) -> Float[Array, "P 3"]:
+    """Return the most probable displacement of each particle, at known projections.
 
     The problem's prior is included. The current displacement is returned unless a candidate is better by
     `CLEARLY_BETTER`.
 
     Parameters
     ----------
-    start
-        As `undisplaced` returns it; one array serves all particles.
-    now
-        Current displacement.
+    relative
+        The candidates are relative to the current displacement, and the best one is returned.
     """
-    layout = problem.layout
-    tried = np.concatenate([now[None], candidates])
-    scores = np.empty((1, len(tried)), dtype=np.float32)
+    precision, now = problem.layout.unpack(problem.precision).positions_px, parameters.positions_px
+    visible = problem.surface.visible
+    rows = np.ascontiguousarray(problem.projections_px[:, :2, :3])
+    start = undisplaced(problem, parameters)
+    moved = start + np.einsum("fij,pj->fpi", rows, now)
     still = np.zeros((len(start), 1), dtype=np.int64)
-    search_kernels.score_positions(
-        windows.values, windows.size, still, still, np.ones(still.shape), particle, particle + 1,
-        problem.surface.visible, start / windows.step_px + windows.origin,
-        problem.projections_px[:, :2, :3].astype(np.float32), tried.astype(np.float32), windows.step_px,
-        scores,
-    )  # fmt: skip
-    score = scores[0]
-    score -= 0.5 * np.sum(layout.unpack(problem.precision).positions_px[particle] * tried**2, axis=1)
-    score[0] += CLEARLY_BETTER
-    result: Array = tried[int(np.argmax(score))]
-    return result
+
+    def scored(start: Array, tried: Array) -> Array:
+        score = np.empty((len(now), len(tried)), dtype=np.float32)
+        search_kernels.score_positions(
+            windows.values, windows.size, still, still, np.ones(still.shape), 0, len(now), visible,
+            start / windows.step_px + windows.origin, rows.astype(np.float32), tried.astype(np.float32),
+            windows.step_px, score,
+        )  # fmt: skip
+        return score.astype(np.float64)
+
+    if relative:
+        cost = precision @ (candidates**2).T / 2 + (precision * now) @ candidates.T
+        finest: Array = now + candidates[(scored(moved, candidates) - cost).argmax(axis=1)]
+        return finest
+    current = scored(moved, np.zeros((1, 3)))[:, 0] - np.sum(precision * now**2, axis=1) / 2
+    score = scored(start, candidates) - precision @ (candidates**2).T / 2
+    is_better = score.max(axis=1) > current + CLEARLY_BETTER
+    return np.where(is_better[:, None], candidates[score.argmax(axis=1)], now)
 
 
 def turns_around(spread_radians: float, finest_radians: float) -> Float[Array, "N 3"]:

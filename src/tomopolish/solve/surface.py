@@ -5,6 +5,7 @@ See docs/dev/conventions.md, Objective.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from tomopolish.imaging.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
+from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.workers import one_blas_thread
 
@@ -38,6 +40,8 @@ class DisplacementSurface:
         Index of displacement zero.
     range_px, range_penalty
         Beyond |δ| = range, ``−penalty · (|δ| − range)²`` is added.
+    length_px
+        Correlation length of the windows.
     """
 
     coefficients: Float32[Array, "F P n n"]
@@ -46,11 +50,20 @@ class DisplacementSurface:
     origin: int
     step_px: float
     range_px: float
+    length_px: float
     range_penalty: float = 0.0
 
     def of_tilts(self, part: slice) -> DisplacementSurface:
         """Return the surfaces of a range of tilt images."""
         return replace(self, coefficients=self.coefficients[part], visible=self.visible[part])
+
+    def of_particles(self, members: Int[Array, "M"]) -> DisplacementSurface:
+        """Return the surfaces of some particles, in new memory."""
+        return replace(
+            self,
+            coefficients=np.take(self.coefficients, members, axis=1),
+            visible=np.take(self.visible, members, axis=1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +101,10 @@ def smooth_surface(
     in_place
         Overwrite the windows' values with the coefficients.
     """
+    length_px = correlation_length_px(windows)
     coefficients = windows.values if in_place else np.empty(windows.values.shape, dtype=np.float32)
     matrix = spline_filter(_fade(windows.values.shape[-1]), blur_px / windows.step_px)
-    both_sides(windows.values, matrix, coefficients, pool)
+    both_sides(lambda tilt: windows.values[tilt], matrix, coefficients, pool)
     return DisplacementSurface(
         coefficients=coefficients,
         visible=windows.visible,
@@ -98,6 +112,7 @@ def smooth_surface(
         origin=windows.origin,
         step_px=windows.step_px,
         range_px=windows.range_px,
+        length_px=length_px,
         range_penalty=range_penalty,
     )
 
@@ -126,14 +141,13 @@ def add_pairs(
     windows
         Values of the pairs' windows.
     """
-    fresh = windows[None]
-    coefficients = np.empty(fresh.shape, dtype=np.float32)
-    both_sides(fresh, spline_filter(_fade(fresh.shape[-1]), 0.0), coefficients)
+    coefficients = np.empty((1, *windows.shape), dtype=np.float32)
+    both_sides(lambda _: windows, spline_filter(_fade(windows.shape[-1]), 0.0), coefficients)
     surface.coefficients[tilts, particles] = coefficients[0]
 
 
 def both_sides(
-    windows: Float32[Array, "F P n n"],
+    of_tilt: Callable[[int], Float32[Array, "P n n"]],
     matrix: Float[Array, "m n"],
     result: Float32[Array, "F P m width"],
     pool: Executor | None = None,
@@ -142,8 +156,10 @@ def both_sides(
 
     Parameters
     ----------
+    of_tilt
+        Returns the windows of a tilt image.
     result
-        Written; contiguous. Columns beyond the first m become zero. It may be `windows`.
+        Written; contiguous. Columns beyond the first m become zero. It may be the memory of the windows.
     """
     assert result.flags.c_contiguous  # otherwise the products would be written to copies
     # Products of negligible values would be subnormal numbers, each of which costs a hundred cycles.
@@ -152,17 +168,17 @@ def both_sides(
     right[:, : len(matrix)] = left.T
 
     def multiply(tilt: int) -> None:
-        along_y = np.matmul(left, windows[tilt])
+        along_y = np.matmul(left, of_tilt(tilt))
         # All rows are multiplied at once: one large product is faster than many small ones.
         rows = result[tilt].reshape(-1, result.shape[-1])
         np.matmul(along_y.reshape(len(rows), -1), right, out=rows)
 
     if pool is None:
-        for tilt in range(len(windows)):
+        for tilt in range(len(result)):
             multiply(tilt)
         return
     with one_blas_thread():
-        for _ in pool.map(multiply, range(len(windows))):
+        for _ in pool.map(multiply, range(len(result))):
             pass
 
 
@@ -175,9 +191,13 @@ def spline_filter(fade: Float[Array, "n"], blur_samples: float) -> Float[Array, 
         blur = np.exp(-(distance**2) / (2 * blur_samples**2)) / (np.sqrt(2 * np.pi) * blur_samples)
     else:
         blur = np.eye(size)
-    spline = np.where(distance == 0, 4 / 6, np.where(np.abs(distance) == 1, 1 / 6, 0.0))
-    matrix: Array = np.linalg.solve(spline, blur * fade[None, :])
+    matrix: Array = np.linalg.solve(spline_samples(size), blur * fade[None, :])
     return matrix
+
+
+def spline_samples(size: int) -> Float[Array, "n n"]:
+    """Return the matrix from B-spline coefficients along one axis to samples at the same places."""
+    return np.eye(size) * 4 / 6 + (np.eye(size, k=1) + np.eye(size, k=-1)) / 6
 
 
 def evaluate_surface(surface: DisplacementSurface, displacements_px: Float[Array, "F P 2"]) -> SurfaceValues:

@@ -14,7 +14,7 @@ import numpy as np
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.protocols import DeformationModel
 from tomopolish.shapes import Float
-from tomopolish.solve.coarse import correlation_length_px
+from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.elimination import WarpFactor
 from tomopolish.solve.problem import Problem
 

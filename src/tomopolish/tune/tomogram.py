@@ -20,8 +20,9 @@ from tomopolish.pipeline.problem import start_vector
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Float
+from tomopolish.solve.maximisation import newton
 from tomopolish.solve.newton import NewtonOptions
-from tomopolish.solve.refine import Refinement, RefineOptions, newton, refine
+from tomopolish.solve.refine import Refinement, RefineOptions, refine
 from tomopolish.tune.linear import LinearTomogram, linearise
 from tomopolish.tune.noise import NoiseModel, crowding, fit_noise, no_crowding
 from tomopolish.tune.prior import MotionPrior

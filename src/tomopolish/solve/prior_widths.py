@@ -1,0 +1,50 @@
+"""Widths of the prior: at first about the range of the windows, later the spread of a solution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tomopolish.models.parameters import Layout
+from tomopolish.shapes import Float
+from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.problem import Problem
+
+Array = np.ndarray
+
+MIN_SPREAD_PX = 0.1
+
+
+def initial_precision(layout: Layout, range_px: float, tomogram_size_px: tuple[int, int, int]) -> Array:
+    """Return the initial prior, with which every parameter displaces the image by about the range."""
+    arm = 0.25 * float(np.linalg.norm(tomogram_size_px))
+    return layout.fill(
+        angles=(arm / range_px) ** 2, shifts_px=1 / range_px**2, positions_px=1 / range_px**2, motion=1.0
+    )
+
+
+def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+    """Return the prior's precisions for the spread of well-determined angles, shifts and positions.
+
+    Tilt images and particles with at least half the median number of visible pairs are well determined. The
+    prior is never wider than that of the problem, and never narrower than `MIN_SPREAD_PX` in the image.
+    """
+    layout = problem.layout
+    blocks = layout.unpack(vector)
+    current = layout.unpack(problem.precision)
+    seen = problem.surface.visible
+    if problem.pair_weights is not None:  # false particles and empty images say nothing of the others
+        seen = seen & (problem.pair_weights >= SHOWN)
+    parts: dict[str, Array] = {"motion": current.motion, "warp": current.warp}
+    for name, count in (
+        ("angles", seen.sum(axis=1)),
+        ("shifts_px", seen.sum(axis=1)),
+        ("positions_px", seen.sum(axis=0)),
+    ):
+        block, old = getattr(blocks, name), getattr(current, name)
+        shown = count > 0 if count.any() else count == 0
+        sure = shown & (count >= 0.5 * np.median(count[shown]))
+        arm = np.sqrt(old.mean() / current.shifts_px.mean())
+        floor = MIN_SPREAD_PX / arm
+        spread = max(float(np.sqrt(np.mean(block[sure] ** 2))), floor)
+        parts[name] = np.maximum(old, 1 / spread**2)
+    return layout.fill(**parts)
