@@ -11,8 +11,12 @@ import numpy as np
 from tomopolish.imaging.kernels.pixel_cpu import blend_gradient, ctf_phase, locate, sine
 from tomopolish.jit import inlined, kernel
 
+# Two rules let the compiler use vector instructions. Loops read slices that begin at a block's first
+# frequency, since an index that is a sum may be negative. Sums have loops of their own without stores, since
+# before stores the compiler tests whether arrays overlap, and gives up where there are many.
+
 BLOCK = 512
-"""Frequencies that are processed together: their derivatives fit into the first two caches."""
+"""Frequencies that are processed together: their values and derivatives fit into the first cache."""
 
 SCALE = 5
 """Row of the derivative by the logarithm of the scale, between those of the geometry and of other optics."""
@@ -20,68 +24,189 @@ SCALE = 5
 
 @inlined(fastmath=True, error_model="numpy")
 def _slice(  # type: ignore[no-untyped-def]
-    reference, reach, half, view, kx, ky, first, count, odd, places, within, values
+    reference, reach, half, view, kx, ky, odd, places, within, values
 ):  # fmt: skip
-    """Write the prediction before the CTF, and its derivatives by rotations, of some frequencies.
+    """Write the prediction before the CTF, and its derivatives by rotations, of a block of frequencies.
 
     ``values`` (8, BLOCK) receives (re, im) of the value and of the derivatives by rotations of the particle
     about its own x, y and z axes.
     """
-    width, height = 2 * (reach + 1), 2 * reach + 1
+    width, height, count = 2 * (reach + 1), 2 * reach + 1, len(kx)
     row, layer, start = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height**2)
     tx, ty, tz, side = within[0], within[1], within[2], within[3]
     wx, wy, wz = within[4], within[5], within[6]
     for i in range(count):
-        x, y = kx[first + i], ky[first + i]
+        x, y = kx[i], ky[i]
         wx[i] = x * view[0, 0] + y * view[1, 0]
         wy[i] = x * view[0, 1] + y * view[1, 1]
         wz[i] = x * view[0, 2] + y * view[1, 2]
         places[i], tx[i], ty[i], tz[i], side[i] = locate(wx[i], wy[i], wz[i], reach)
     for i in range(count):
-        re, im, x_re, x_im, y_re, y_im, z_re, z_im = blend_gradient(
+        (
+            values[0, i], values[1, i], values[2, i], values[3, i],
+            values[4, i], values[5, i], values[6, i], values[7, i],
+        ) = blend_gradient(
             reference, start + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
-        )
-        x, y, z = wx[i], wy[i], wz[i]
-        values[0, i], values[1, i] = re, im
-        values[2, i], values[3, i] = y_re * z - z_re * y, y_im * z - z_im * y
-        values[4, i], values[5, i] = z_re * x - x_re * z, z_im * x - x_im * z
-        values[6, i], values[7, i] = x_re * y - y_re * x, x_im * y - y_im * x
+        )  # fmt: skip
+    for part in range(2):
+        along_x, along_y, along_z = values[2 + part], values[4 + part], values[6 + part]
+        for i in range(count):
+            gx, gy, gz, x, y, z = along_x[i], along_y[i], along_z[i], wx[i], wy[i], wz[i]
+            along_x[i], along_y[i], along_z[i] = gy * z - gz * y, gz * x - gx * z, gx * y - gy * x
     if len(odd) > 0:
         for j in range(4):
             for i in range(count):
-                turn, re, im = odd[first + i], values[2 * j, i], values[2 * j + 1, i]
+                turn, re, im = odd[i], values[2 * j, i], values[2 * j + 1, i]
                 values[2 * j, i] = re * turn.real - im * turn.imag
                 values[2 * j + 1, i] = re * turn.imag + im * turn.real
 
 
 @inlined(fastmath=True, error_model="numpy")
 def _image(  # type: ignore[no-untyped-def]
-    observed_re, observed_im, place, kx, ky, first, count, turn_x, turn_y, image_weight, row
+    observed_re, observed_im, place, kx, ky, turn_x, turn_y, image_weight, image
 ):  # fmt: skip
-    """Write the weighted image, with the particle's exact centre at the origin, of some frequencies."""
-    quarter = np.float32(np.pi / 2)
-    for i in range(count):
-        k = first + i
-        re, im = observed_re[place[k]], observed_im[place[k]]
-        turn = kx[k] * turn_x + ky[k] * turn_y
-        q_re, q_im = sine(turn + quarter) * image_weight[k], sine(turn) * image_weight[k]
-        row[0, i], row[1, i] = re * q_re - im * q_im, re * q_im + im * q_re
+    """Write the weighted image, with the particle's exact centre at the origin, of a block of frequencies."""
+    quarter, re, im = np.float32(np.pi / 2), image[0], image[1]
+    for i in range(len(kx)):
+        re[i] = observed_re[place[i]]
+    for i in range(len(kx)):
+        im[i] = observed_im[place[i]]
+    for i in range(len(kx)):
+        turn, here_re, here_im = kx[i] * turn_x + ky[i] * turn_y, re[i], im[i]
+        q_re, q_im = sine(turn + quarter) * image_weight[i], sine(turn) * image_weight[i]
+        re[i], im[i] = here_re * q_re - here_im * q_im, here_re * q_im + here_im * q_re
 
 
 @inlined(fastmath=True, error_model="numpy")
-def _add_products(rows, matched, normal):  # type: ignore[no-untyped-def]
-    """Add the products of derivatives with the image, which is the last row, and with each other."""
-    unknowns = len(matched)
-    for m in range(unknowns):
-        left = rows[m].reshape(-1)
-        for n in range(m, unknowns + 1):
-            right, part = rows[n].reshape(-1), np.float32(0)
-            for i in range(2 * BLOCK):
-                part += left[i] * right[i]
-            if n < unknowns:
-                normal[m, n] += part
-            else:
-                matched[m] += part
+def _ctf(kx, ky, gamma, terms, amplitude, ctf, slope):  # type: ignore[no-untyped-def]
+    """Write the prediction's factor, and its derivative by γ, of a block of frequencies."""
+    quarter, xx, xy, yy = np.float32(np.pi / 2), terms[0], terms[1], terms[2]
+    for i in range(len(kx)):
+        angle = ctf_phase(kx[i], ky[i], gamma[i], xx, xy, yy)
+        ctf[i] = amplitude[i] * sine(angle)
+        slope[i] = amplitude[i] * sine(angle + quarter)
+
+
+# With V the slice, G its derivatives by rotations and C the real factor, the prediction's derivatives are C G
+# by rotations, −i k C V by shifts, and V times real factors by optics. Products of shifts with optics
+# therefore vanish, and all others but those of two rotations are sums of real numbers.
+
+
+@inlined(fastmath=True, error_model="numpy")
+def _add_rotation(  # type: ignore[no-untyped-def]
+    j, values, image, ctf, kx, ky, damping, unit, matched, normal
+):  # fmt: skip
+    """Add the products of the derivative by rotation j with the image, shifts, ln scale and B factor."""
+    re, im, g_re, g_im, o_re, o_im = (
+        values[0], values[1], values[2 + 2 * j], values[3 + 2 * j], image[0], image[1]
+    )  # fmt: skip
+    seen = scale = damped = along_x = along_y = np.float32(0)
+    for i in range(len(kx)):
+        factor = ctf[i]
+        square = factor * factor
+        along = square * (re[i] * g_re[i] + im[i] * g_im[i])
+        aside = square * (re[i] * g_im[i] - im[i] * g_re[i])
+        seen += factor * (g_re[i] * o_re[i] + g_im[i] * o_im[i])
+        scale += along
+        damped += along * damping[i]
+        along_x += aside * kx[i]
+        along_y += aside * ky[i]
+    matched[j] += seen
+    normal[j, 3] -= unit * along_x
+    normal[j, 4] -= unit * along_y
+    normal[j, 5] += scale
+    normal[j, 6] += damped
+
+
+@inlined(fastmath=True, error_model="numpy")
+def _add_rotations(values, ctf, count, normal):  # type: ignore[no-untyped-def]
+    """Add the products of the derivatives by rotations with each other."""
+    a_re, a_im, b_re, b_im, c_re, c_im = (
+        values[2], values[3], values[4], values[5], values[6], values[7]
+    )  # fmt: skip
+    aa = ab = ac = bb = bc = cc = np.float32(0)
+    for i in range(count):
+        square = ctf[i] * ctf[i]
+        aa += square * (a_re[i] * a_re[i] + a_im[i] * a_im[i])
+        ab += square * (a_re[i] * b_re[i] + a_im[i] * b_im[i])
+        ac += square * (a_re[i] * c_re[i] + a_im[i] * c_im[i])
+        bb += square * (b_re[i] * b_re[i] + b_im[i] * b_im[i])
+        bc += square * (b_re[i] * c_re[i] + b_im[i] * c_im[i])
+        cc += square * (c_re[i] * c_re[i] + c_im[i] * c_im[i])
+    normal[0, 0] += aa
+    normal[0, 1] += ab
+    normal[0, 2] += ac
+    normal[1, 1] += bb
+    normal[1, 2] += bc
+    normal[2, 2] += cc
+
+
+@inlined(fastmath=True, error_model="numpy")
+def _add_shifts_and_scale(  # type: ignore[no-untyped-def]
+    values, image, ctf, kx, ky, damping, unit, matched, normal
+):  # fmt: skip
+    """Add the products of the derivatives by shifts, ln scale and B factor, and those with the image."""
+    re, im, o_re, o_im = values[0], values[1], image[0], image[1]
+    xx = xy = yy = ss = sb = bb = np.float32(0)
+    seen_x = seen_y = seen_s = seen_b = np.float32(0)
+    for i in range(len(kx)):
+        factor, x, y, b = ctf[i], kx[i], ky[i], damping[i]
+        power = factor * factor * (re[i] * re[i] + im[i] * im[i])
+        along = factor * (re[i] * o_re[i] + im[i] * o_im[i])
+        aside = factor * (re[i] * o_im[i] - im[i] * o_re[i])
+        xx += power * x * x
+        xy += power * x * y
+        yy += power * y * y
+        ss += power
+        sb += power * b
+        bb += power * b * b
+        seen_x += aside * x
+        seen_y += aside * y
+        seen_s += along
+        seen_b += along * b
+    matched[3] -= unit * seen_x
+    matched[4] -= unit * seen_y
+    matched[5] += seen_s
+    matched[6] += seen_b
+    normal[3, 3] += unit * unit * xx
+    normal[3, 4] += unit * unit * xy
+    normal[4, 4] += unit * unit * yy
+    normal[5, 5] += ss
+    normal[5, 6] += sb
+    normal[6, 6] += bb
+
+
+@inlined(fastmath=True, error_model="numpy")
+def _add_phase(  # type: ignore[no-untyped-def]
+    m, values, image, ctf, slope, damping, rates, first, matched, normal
+):  # fmt: skip
+    """Add the products of the derivative by term m of γ with all before it, itself and the image."""
+    re, im, o_re, o_im, rate = values[0], values[1], image[0], image[1], rates[m, first:]
+    a_re, a_im, b_re, b_im, c_re, c_im = (
+        values[2], values[3], values[4], values[5], values[6], values[7]
+    )  # fmt: skip
+    a = b = c = scale = damped = seen = np.float32(0)
+    for i in range(len(damping)):
+        own, v_re, v_im = slope[i] * rate[i], re[i], im[i]
+        both = own * ctf[i]
+        power = both * (v_re * v_re + v_im * v_im)
+        a += both * (v_re * a_re[i] + v_im * a_im[i])
+        b += both * (v_re * b_re[i] + v_im * b_im[i])
+        c += both * (v_re * c_re[i] + v_im * c_im[i])
+        scale += power
+        damped += power * damping[i]
+        seen += own * (v_re * o_re[i] + v_im * o_im[i])
+    normal[0, 7 + m] += a
+    normal[1, 7 + m] += b
+    normal[2, 7 + m] += c
+    normal[5, 7 + m] += scale
+    normal[6, 7 + m] += damped
+    matched[7 + m] += seen
+    for n in range(m + 1):
+        earlier, part = rates[n, first:], np.float32(0)
+        for i in range(len(damping)):
+            part += slope[i] * slope[i] * rate[i] * earlier[i] * (re[i] * re[i] + im[i] * im[i])
+        normal[7 + n, 7 + m] += part
 
 
 @kernel(fastmath=True, error_model="numpy")
@@ -112,48 +237,30 @@ def pair_derivatives(  # type: ignore[no-untyped-def]
     normal : (B, 7 + M, 7 + M) float64, written
     """
     total, unknowns = len(kx), matched.shape[1]
-    rows = np.zeros((unknowns + 1, 2, BLOCK), np.float32)
     values, within = np.empty((8, BLOCK), np.float32), np.empty((7, BLOCK), np.float32)
-    places = np.empty(BLOCK, np.uint32)
-    unit, quarter = np.float32(2 * np.pi / box_px), np.float32(np.pi / 2)
+    image, places = np.empty((2, BLOCK), np.float32), np.empty(BLOCK, np.uint32)
+    ctf, slope = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    unit = np.float32(2 * np.pi / box_px)
     for b in range(len(spectra)):
         observed_re, observed_im = spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1)
         g, turn_x, turn_y = group[b], unit * np.float32(centre[b, 0]), unit * np.float32(centre[b, 1])
-        gamma, factors = phase[g], odd[g]
-        d0, d1, d2 = defocus[b, 0], defocus[b, 1], defocus[b, 2]
-        matched[b], normal[b] = 0, 0
+        own, both = matched[b], normal[b]
+        own[:], both[:] = 0, 0
         for first in range(0, total, BLOCK):
-            count = min(BLOCK, total - first)
-            if count < BLOCK:
-                rows[:, :, count:] = 0
-            _slice(
-                reference, reach, half_set[b], views[b], kx, ky, first, count, factors, places, within, values
-            )
+            end = min(first + BLOCK, total)
+            x, y, damped = kx[first:end], ky[first:end], damping[first:end]
+            _slice(reference, reach, half_set[b], views[b], x, y, odd[g, first:end], places, within, values)
             _image(
-                observed_re, observed_im, place, kx, ky, first, count, turn_x, turn_y, image_weight,
-                rows[unknowns],
+                observed_re, observed_im, place[first:end], x, y, turn_x, turn_y, image_weight[first:end],
+                image,
             )  # fmt: skip
-            for i in range(count):
-                k = first + i
-                x, y = kx[k], ky[k]
-                angle = ctf_phase(x, y, gamma[k], d0, d1, d2)
-                ctf = amplitude[k] * sine(angle)
-                slope = amplitude[k] * sine(angle + quarter)
-                re, im = values[0, i], values[1, i]
-                for j in range(3):
-                    rows[j, 0, i], rows[j, 1, i] = ctf * values[2 + 2 * j, i], ctf * values[3 + 2 * j, i]
-                s_re, s_im = ctf * re, ctf * im
-                rows[3, 0, i], rows[3, 1, i] = unit * x * s_im, -unit * x * s_re
-                rows[4, 0, i], rows[4, 1, i] = unit * y * s_im, -unit * y * s_re
-                rows[5, 0, i], rows[5, 1, i] = s_re, s_im
-                rows[6, 0, i], rows[6, 1, i] = damping[k] * s_re, damping[k] * s_im
-                rows[7, 0, i], rows[7, 1, i] = slope * re, slope * im
-            # Backwards, since row 7 is the prediction without its rate.
-            for j in range(unknowns - 8, -1, -1):
-                for i in range(count):
-                    rate = rates[j, first + i]
-                    rows[7 + j, 0, i], rows[7 + j, 1, i] = rate * rows[7, 0, i], rate * rows[7, 1, i]
-            _add_products(rows, matched[b], normal[b])
+            _ctf(x, y, phase[g, first:end], defocus[b], amplitude[first:end], ctf, slope)
+            for j in range(3):
+                _add_rotation(j, values, image, ctf, x, y, damped, unit, own, both)
+            _add_rotations(values, ctf, len(x), both)
+            _add_shifts_and_scale(values, image, ctf, x, y, damped, unit, own, both)
+            for m in range(unknowns - 7):
+                _add_phase(m, values, image, ctf, slope, damped, rates, first, own, both)
         for m in range(unknowns):
             for n in range(m):
-                normal[b, m, n] = normal[b, n, m]
+                both[m, n] = both[n, m]
