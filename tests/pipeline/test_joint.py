@@ -234,7 +234,7 @@ STEPS = {
 def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: JointImages) -> None:
     kind, unknown, step = STEPS[name]
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
-    at = images.equations(state, 0.45, all_pairs=True)
+    at = images.equations(state, 0.45, held_out=None)
     particles, tilts = np.zeros((len(state.positions_px), 6)), np.zeros((len(state.optics), 8))
     if kind == "particles":
         particles[3, unknown] = step
@@ -243,7 +243,7 @@ def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: Jo
         tilts[4, unknown] = step
         slope, curvature = at.tilt_gradient[4, unknown], at.tilts[4, unknown, unknown]
     there, back = (
-        images.equations(state.moved(s * particles, s * tilts, images.tomogram), 0.45, all_pairs=True)
+        images.equations(state.moved(s * particles, s * tilts, images.tomogram), 0.45, held_out=None)
         for s in (1, -1)
     )
     expected = (there.log_likelihood.sum() - back.log_likelihood.sum()) / (2 * step)
@@ -253,9 +253,9 @@ def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: Jo
 
 def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
-    alone = images.equations(state, 0.3, all_pairs=True)
+    alone = images.equations(state, 0.3, held_out=None)
     with ThreadPoolExecutor(3) as pool:
-        several = replace(images, pool=pool, threads=3).equations(state, 0.3, all_pairs=True)
+        several = replace(images, pool=pool, threads=3).equations(state, 0.3, held_out=None)
     np.testing.assert_array_equal(alone.cross, several.cross)
     np.testing.assert_array_equal(alone.tilts, several.tilts)
 

@@ -86,6 +86,17 @@ class UsedFrequencies:
     phase: Float32[Array, "G K"]
     odd: Complex64[Array, "G A"]
 
+    def changed(self, optics: Float[Array, "U"]) -> UsedFrequencies:
+        """Return the frequencies after changes of the unknowns of the optics, in their order."""
+        if not optics.any():
+            return self
+        scale, bfactor, *rest = (np.float32(value) for value in optics)
+        return replace(
+            self,
+            amplitude=self.amplitude * np.exp(scale + bfactor * self.damping),
+            phase=self.phase + np.array(rest, dtype=np.float32) @ self.rates,
+        )
+
 
 def used_frequencies(
     frequencies: TiltFrequencies,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -69,6 +70,8 @@ class _Task:
     ----------
     micrographs
         Windows of complete images, where shifts are refined by them alone.
+    continued
+        Factors of each species' references in the fit that is continued, if any.
     """
 
     tomogram: Tomogram
@@ -76,6 +79,7 @@ class _Task:
     options: RefineOptions
     stage: StageProgress
     micrographs: CorrelationWindows | None
+    continued: Float[Array, "S"] | None
 
     def solve(
         self,
@@ -118,6 +122,7 @@ def fit_geometry(
     settings: AlignSettings,
     resources: Resources,
     micrographs: CorrelationWindows | None = None,
+    continued: Sequence[float] | None = None,
 ) -> Fit:
     """Refine a tomogram; if the references' intensity is wrong, correct it and refine again.
 
@@ -129,6 +134,9 @@ def fit_geometry(
         Windows of the particles of all species; the fit owns their memory from now on, and changes it.
     micrographs
         Windows of complete images, where shifts are refined by them alone.
+    continued
+        Factors of each species' references in an earlier fit, from whose geometry this one starts without a
+        search; None: no earlier fit.
     """
     with resources.stage("refinement") as stage:
         memory = WindowMemory.of(windows)
@@ -139,9 +147,11 @@ def fit_geometry(
                 threads=resources.threads,
                 max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
                 owner=tomogram.owner if settings.fit.outliers else None,
+                robust_start=continued is None,
             ),
             stage=stage,
             micrographs=micrographs,
+            continued=None if continued is None else np.array(continued),
         )
         first = _first_fit(task, memory)
         refinement, scale, warnings = first.refinement, first.scale, first.warnings
@@ -180,6 +190,8 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     if memory.windows.held_out is not None:
         task = replace(task, options=replace(task.options, enough=ENOUGH_TO_JUDGE))
     applied = np.full(len(tomogram.species), 1.0 if chosen_scale is None else chosen_scale)
+    if task.continued is not None:
+        applied = task.continued
     memory.scale(applied[owner])
     problem = _problem(task, memory)
     start, start_warnings = start_vector(tomogram.series, tomogram.particles, problem, settings)

@@ -45,11 +45,13 @@ COARSEST = 12.0
 FINER = 1.5
 """Ratio of the limits of successive levels."""
 
-COARSE_STEPS, FINE_STEPS = 1, 12
-"""Largest number of steps at a level."""
-SHORTENINGS = 4
-ENOUGH = 0.02
-"""Predicted rise of the log-posterior per particle below which a level has converged."""
+FINE_STEPS, SHORTENINGS = 12, 4
+"""Maximum number of steps at all frequencies, and of attempts to shorten one."""
+ENOUGH = 0.2
+"""Rise of the log-posterior per particle that is too small for another pass: a step that predicts so little,
+which is still taken, moves the unknowns by a quarter of their standard errors."""
+WIDTH_ROUNDS, WIDTH_TOLERANCE = 3, 0.05
+"""Maximum number of estimates of the priors' widths from one pass, and the relative change that ends them."""
 
 LARGEST_TURN, LARGEST_SHIFT_PX = float(np.deg2rad(3.0)), 3.0
 """Steps beyond them are shortened."""
@@ -99,6 +101,15 @@ class JointFit:
     limit: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Point:
+    """A state with its equations, and the step from there."""
+
+    state: JointState
+    equations: NormalEquations
+    step: JointStep
+
+
 @dataclass(eq=False)
 class _Refiner:
     """One tomogram's joint refinement."""
@@ -108,7 +119,6 @@ class _Refiner:
     free: tuple[str, ...]
     priors: Priors = field(default_factory=Priors)
     passes: int = 0
-    last: JointStep | None = None
 
     def prior(self) -> JointPrior:
         """Return the priors of a step."""
@@ -153,34 +163,46 @@ class _Refiner:
         own = step.particle_variance * self.images.particle_weights[:, None]
         return replace(step, particle_variance=own)
 
-    def descend(
-        self, state: JointState, limit: float, passes: int, *, all_pairs: bool = False, widths: bool = False
-    ) -> tuple[JointState, NormalEquations]:
-        """Repeat steps at one resolution until they no longer gain; each must raise the log-posterior."""
+    def look(self, state: JointState, limit: float, *, held_out: bool | None) -> NormalEquations:
+        """Return the equations at a state; see `JointImages.equations`."""
+        self.passes += held_out is not True
+        return self.images.equations(state, limit, held_out=held_out)
 
-        def look(at: JointState) -> NormalEquations:
-            self.passes += 1
-            return self.images.equations(at, limit, all_pairs=all_pairs)
+    def moved(self, state: JointState, step: JointStep, factor: float = 1.0) -> JointState:
+        """Return the state after a step that is not too long."""
+        return state.moved(*_shortened(step, state.names, factor), self.images.tomogram)
 
-        equations, enough = look(state), ENOUGH * len(state.positions_px)
-        for _ in range(passes):
-            step = self.step(state, equations)
-            if widths:
-                self.estimate_widths(state, step)
-                step = self.step(state, equations)
-            self.last = step
+    def descend(self, state: JointState, limit: float, *, held_out: bool | None) -> _Point:
+        """Repeat steps at one resolution, which must raise the log-posterior, until they are short."""
+        equations, enough = self.look(state, limit, held_out=held_out), ENOUGH * len(state.positions_px)
+        step = self.informed_step(state, equations)
+        for _ in range(FINE_STEPS):
             if step.predicted < enough:
                 break
             value = self.objective(state, equations)
             for shortening in range(SHORTENINGS):
-                trial = state.moved(*_shortened(step, state.names, 0.5**shortening), self.images.tomogram)
-                there = look(trial)
-                if self.objective(trial, there) > value:
+                trial = self.moved(state, step, 0.5**shortening)
+                there = self.look(trial, limit, held_out=held_out)
+                gain = self.objective(trial, there) - value
+                if gain > 0:
                     break
             else:
                 break
             state, equations = trial, there
-        return state, equations
+            step = self.informed_step(state, equations)
+            if gain < enough:
+                break
+        return _Point(state=state, equations=equations, step=step)
+
+    def informed_step(self, state: JointState, equations: NormalEquations) -> JointStep:
+        """Return the step from a state, with the widths of the priors that it suggests."""
+        for _ in range(WIDTH_ROUNDS):
+            step, before = self.step(state, equations), self.priors.widths
+            self.estimate_widths(state, step)
+            after = self.priors.widths
+            if all(abs(after[name] - width) <= WIDTH_TOLERANCE * width for name, width in before.items()):
+                break
+        return self.step(state, equations)
 
     def estimate_widths(self, state: JointState, step: JointStep) -> None:
         """Estimate the priors' widths from the point that a step leads to."""
@@ -241,32 +263,47 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
     free = (SCALE, BFACTOR, *(name for names in groups.values() for name in names))
     refiner = _Refiner(images=images, start=start, free=free)
     state, limits = start, refiner.limits()
-    for limit in limits[:-1]:
-        state, _ = refiner.descend(state, limit, COARSE_STEPS)
-    state, equations = refiner.descend(state, limits[-1], FINE_STEPS, widths=True)
+    for limit in limits[:-1]:  # the equations at the next level show where a step went
+        state = refiner.moved(state, refiner.step(state, refiner.look(state, limit, held_out=False)))
+    point = refiner.descend(state, limits[-1], held_out=False)
     judged: tuple[GroupEvidence, ...] = ()
     values: HeldOutValues | None = None
     if images.held_out is not None and len(images.held_out.tilts):
-        judged, values = _judged(refiner, state, equations, groups, limits[-1])
-        refused = tuple(n for g in judged if not g.helps for n in groups[g.group])
-        if refused:
-            refiner.priors = replace(refiner.priors, put_back=refused)
-        state, _ = refiner.descend(state, limits[-1], FINE_STEPS, all_pairs=True, widths=True)
+        judged, values = _judged(refiner, point, groups, limits[-1])
+        point = _with_held_out(refiner, point, groups, judged, limits[-1])
     refused = refiner.priors.put_back
     chosen = [n for names in groups.values() for n in names if n not in refused]
-    state = state.with_optics_of(chosen)
+    state = refiner.moved(point.state, point.step).with_optics_of(chosen)
     if ORIENTATIONS not in chosen:
-        state = replace(state, rotations=start.rotations)
+        state = replace(state, rotations=images.tomogram.particles.rotations)
     return JointFit(
         state=state,
         chosen=tuple(chosen),
         groups=judged,
         held_out=values,
-        sigmas=_sigmas(refiner, wanted, chosen),
+        sigmas=_sigmas(point.step, state.names, wanted, chosen),
         warnings=(*warnings, *_put_back(images, judged)),
         passes=refiner.passes,
         limit=limits[-1],
     )
+
+
+def _with_held_out(
+    refiner: _Refiner,
+    point: _Point,
+    groups: Mapping[str, tuple[str, ...]],
+    judged: Sequence[GroupEvidence],
+    limit: float,
+) -> _Point:
+    """Return the point, and the step from there, of all pairs; groups that do not help are put back."""
+    refused = tuple(n for g in judged if not g.helps for n in groups[g.group])
+    equations = point.equations.joined_with(refiner.look(point.state, limit, held_out=True))
+    if not refused:
+        return replace(point, equations=equations, step=refiner.step(point.state, equations))
+    refiner.priors = replace(refiner.priors, put_back=refused)
+    step = refiner.step(point.state, equations)
+    state = point.state.moved(step.particles, step.tilts, refiner.images.tomogram)
+    return refiner.descend(state, limit, held_out=None)
 
 
 def _groups(images: JointImages, wanted: JointSettings) -> tuple[dict[str, tuple[str, ...]], list[str]]:
@@ -302,24 +339,20 @@ def _groups(images: JointImages, wanted: JointSettings) -> tuple[dict[str, tuple
 
 
 def _judged(
-    refiner: _Refiner,
-    state: JointState,
-    equations: NormalEquations,
-    groups: Mapping[str, tuple[str, ...]],
-    limit: float,
+    refiner: _Refiner, point: _Point, groups: Mapping[str, tuple[str, ...]], limit: float
 ) -> tuple[tuple[GroupEvidence, ...], HeldOutValues]:
-    """Compare the state with those in which a group is put back and all other unknowns respond.
+    """Compare the state after the step with those in which a group is put back and all unknowns respond.
 
     Returns
     -------
-    What held-out pairs say of each group, and their values at the state.
+    What held-out pairs say of each group, and their values at the state after the step.
     """
-    kept, states = refiner.priors, [state]
+    refined, states = refiner.priors, [refiner.moved(point.state, point.step)]
     for names in groups.values():
-        refiner.priors = replace(kept, put_back=names)
-        step = refiner.step(state, equations)
-        states.append(state.moved(step.particles, step.tilts, refiner.images.tomogram))
-    refiner.priors = kept
+        refiner.priors = replace(refined, put_back=names)
+        step = refiner.step(point.state, point.equations)
+        states.append(point.state.moved(step.particles, step.tilts, refiner.images.tomogram))
+    refiner.priors = refined
     held = refiner.images.held_out
     assert held is not None
     values = refiner.images.held_out_values(states, limit)
@@ -341,13 +374,13 @@ def _put_back(images: JointImages, judged: Sequence[GroupEvidence]) -> list[str]
     ]
 
 
-def _sigmas(refiner: _Refiner, wanted: JointSettings, chosen: Sequence[str]) -> dict[str, Array]:
+def _sigmas(
+    step: JointStep, names: Sequence[str], wanted: JointSettings, chosen: Sequence[str]
+) -> dict[str, Array]:
     """Return the standard errors of all unknowns that were asked for; 0 where they are those of the input."""
-    step, asked = refiner.last, _unknowns(wanted)
-    assert step is not None
+    asked = _unknowns(wanted)
     sigmas = {
-        name: np.sqrt(step.tilt_variance[:, GEOMETRY + i]) * (name in chosen)
-        for i, name in enumerate(refiner.start.names)
+        name: np.sqrt(step.tilt_variance[:, GEOMETRY + i]) * (name in chosen) for i, name in enumerate(names)
     }
     sigmas[ORIENTATIONS] = np.rad2deg(np.sqrt(step.particle_variance[:, :3])) * (ORIENTATIONS in chosen)
     return {name: sigma for name, sigma in sigmas.items() if name in asked}

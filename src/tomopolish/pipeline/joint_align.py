@@ -166,7 +166,7 @@ def align_jointly(
     after = replace(after, series=series)
     windows = join_windows([without_tilts(part, series.usable) for part in parts])
     del parts
-    fit = fit_geometry(after, windows, once, resources)
+    fit = fit_geometry(after, windows, once, resources, continued=first.scales)
     del windows
     result, uncertainty = solution(fit, once, resources, [r.box_px for r in references], given)
     result = _combined(result, first, joint, after, evidence)

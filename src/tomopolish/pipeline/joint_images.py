@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.reading import image_alone, overlap, prefetch
-from tomopolish.imaging.derivatives import GEOMETRY, PairDerivatives, tilt_derivatives, used_frequencies
+from tomopolish.imaging.derivatives import (
+    GEOMETRY,
+    PairDerivatives,
+    UsedFrequencies,
+    tilt_derivatives,
+    used_frequencies,
+)
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.windows import BoxMask, PairGeometry, TiltTask, box_mask
@@ -111,6 +117,8 @@ class JointImages:
         what the references predict, less where its box has more noise than its tilt image.
     advance
         Called after each image.
+    shared
+        Frequencies of species and tilt images at the input, up to the last limit; filled when first used.
     """
 
     tomogram: Tomogram
@@ -124,6 +132,7 @@ class JointImages:
     pool: Executor
     threads: int
     advance: Callable[[], None]
+    shared: dict[tuple[int, int], tuple[float, UsedFrequencies]] = field(default_factory=dict)
 
     @property
     def particle_weights(self) -> Float[Array, "P"]:
@@ -131,22 +140,25 @@ class JointImages:
         largest = np.where(self.visible, self.pair_weights, 0.0).max(axis=0, initial=0.0)
         return np.where(largest > 0, largest, 1.0)
 
-    def equations(self, state: JointState, limit: float, *, all_pairs: bool) -> NormalEquations:
+    def equations(self, state: JointState, limit: float, *, held_out: bool | None) -> NormalEquations:
         """Return the normal equations at a state.
 
         Parameters
         ----------
         limit
             Largest frequency, 1/px.
-        all_pairs
-            Whether held-out pairs take part.
+        held_out
+            Whether only the held-out pairs take part, compared with their own half map, or only the other
+            pairs; None: all pairs.
         """
         view = _View.of(self, state)
         series = view.tomogram.series
         visible = self.visible
-        if not all_pairs and self.held_out is not None:
-            visible = visible.copy()
-            visible[self.held_out.tilts, self.held_out.particles] = False
+        if held_out is not None:
+            chosen = np.zeros_like(visible)
+            if self.held_out is not None:
+                chosen[self.held_out.tilts, self.held_out.particles] = True
+            visible = visible & (chosen if held_out else ~chosen)
         result = NormalEquations.zero(visible.shape[0], visible.shape[1], len(state.names))
         centre = tomogram_centre_px(series.tomogram_size_px)
 
@@ -195,6 +207,29 @@ class JointImages:
         self._each(np.unique(held.tilts), compare)
         return HeldOutValues(matched=matched, power=power)
 
+    def frequencies(self, number: int, tilt: int, limit: float, optics: Sequence[str]) -> UsedFrequencies:
+        """Return the frequencies of one species and tilt image up to a limit, 1/px, at the input."""
+        known = self.shared.get((number, tilt))
+        if known is not None and known[0] == limit:
+            return known[1]
+        series, reference, weights = self.tomogram.series, self.references[number], self.weights[number]
+        used = used_frequencies(
+            tilt_frequencies(
+                series,
+                tilt,
+                weights[tilt if len(weights) > 1 else 0],
+                self.tomogram.species[number].optics_groups,
+                self.settings.weights.cutoff_fraction,
+            ),
+            reference.box_px,
+            series.pixel_size_angstrom,
+            limit * reference.box_px,
+            optics,
+            reference_factor=self.scales[number] * reference.weight.signal_fraction,
+        )
+        self.shared[number, tilt] = limit, used
+        return used
+
     def _each(self, tilts: Int[Array, "N"], work: Callable[[int, Array], None]) -> None:
         """Call `work` with every tilt image, in order: sums do not depend on the number of threads."""
         ahead = prefetch(self.tomogram.series, tilts, image_alone, threads=self.threads)
@@ -208,7 +243,7 @@ class _View:
 
     images: JointImages
     tomogram: Tomogram
-    names: tuple[str, ...]
+    state: JointState
     starts: tuple[int, ...]
     geometry: tuple[PairGeometry, ...]
     masks: tuple[BoxMask, ...]
@@ -222,7 +257,7 @@ class _View:
         return cls(
             images=images,
             tomogram=tomogram,
-            names=state.names,
+            state=state,
             starts=tuple(int(n) for n in np.cumsum([0, *sizes[:-1]])),
             geometry=tuple(
                 input_geometry(series, particles, box_px, series.usable)
@@ -243,19 +278,8 @@ class _View:
     ) -> PairDerivatives:
         """Return the derivatives of pairs of one species; see `imaging.derivatives.tilt_derivatives`."""
         images, particles = self.images, self.tomogram.species[number]
-        reference, weights, series = images.references[number], images.weights[number], self.tomogram.series
-        cutoff = images.settings.weights.cutoff_fraction
-        frequencies = tilt_frequencies(
-            series, tilt, weights[tilt if len(weights) > 1 else 0], particles.optics_groups, cutoff
-        )
-        used = used_frequencies(
-            frequencies,
-            reference.box_px,
-            series.pixel_size_angstrom,
-            limit * reference.box_px,
-            self.names,
-            reference_factor=images.scales[number] * reference.weight.signal_fraction,
-        )
+        reference = images.references[number]
+        used = images.frequencies(number, tilt, limit, self.state.names).changed(self.state.optics[tilt])
         task = TiltTask(
             image=image,
             tilt=tilt,

@@ -6,7 +6,7 @@ image has those of its projection and its optics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
@@ -59,6 +59,12 @@ class NormalEquations:
             tilt_gradient=np.zeros((tilts, size)),
             cross=np.zeros((particles, PARTICLE, tilts, size)),
             log_likelihood=np.zeros(particles),
+        )
+
+    def joined_with(self, more: NormalEquations) -> NormalEquations:
+        """Return the equations of these pairs and of further pairs, at the same point."""
+        return NormalEquations(
+            **{f.name: getattr(self, f.name) + getattr(more, f.name) for f in fields(self)}
         )
 
     def add(
