@@ -21,6 +21,7 @@ from tomopolish.imaging.derivatives import (
     PHASE_SHIFT,
     SCALE,
     PairDerivatives,
+    UsedFrequencies,
     tilt_derivatives,
     used_frequencies,
 )
@@ -48,7 +49,7 @@ class Scene:
     def seen(self) -> np.ndarray:
         return np.flatnonzero(self.geometry.visible[TILT])
 
-    def task(self, limit: float = BOX, factor: np.ndarray | float = 1.0) -> tuple[TiltTask, object]:
+    def task(self, limit: float = BOX, factor: np.ndarray | float = 1.0) -> tuple[TiltTask, UsedFrequencies]:
         frequencies = tilt_frequencies(
             self.series, TILT, self.weight, self.particles.optics_groups, cutoff_fraction=0.02
         )
@@ -152,6 +153,22 @@ def test_derivatives_are_those_of_the_log_likelihood(name: str, scene: Scene) ->
     expected = 2 * found.normal[:, derivatives.GEOMETRY, index]
     scale = np.sqrt(found.normal[:, 5, 5] * found.normal[:, index, index]).mean()
     np.testing.assert_allclose(expected, power, atol=tolerance * scale)
+
+
+def test_changed_frequencies_are_those_of_the_changed_optics(scene: Scene) -> None:
+    changes = np.array([0.2, -30.0, 400.0, 120.0, -90.0, 7.0])
+    ctf = changed_ctf(scene.series.ctf, OPTICS, np.tile(changes, (3, 1)))
+    task, expected = replace(scene, series=replace(scene.series, ctf=ctf)).task()
+    before, used = scene.task()
+    changed = used.changed(changes)
+    np.testing.assert_allclose(changed.amplitude, expected.amplitude, rtol=1e-5)
+    np.testing.assert_allclose(changed.image_weight, expected.image_weight, rtol=1e-5)
+    parts = []
+    for this, frequencies in ((before, changed), (task, expected)):
+        with ThreadPoolExecutor(1) as pool:
+            parts.append(tilt_derivatives(this, frequencies, scene.seen, pool))
+    scale = np.abs(parts[1].matched).max(axis=0)
+    np.testing.assert_allclose(parts[0].matched / scale, parts[1].matched / scale, atol=1e-4)
 
 
 def test_products_are_those_of_vectors(scene: Scene) -> None:

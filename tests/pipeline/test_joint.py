@@ -17,7 +17,7 @@ from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.pipeline import PreparedReferences
-from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
@@ -249,6 +249,17 @@ def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: Jo
     expected = (there.log_likelihood.sum() - back.log_likelihood.sum()) / (2 * step)
     # Depths, which shifts and turns change a little, are not differentiated, and interpolation has kinks.
     assert slope == pytest.approx(expected, abs=0.3 * np.sqrt(curvature), rel=0.04)
+
+
+def test_equations_of_held_out_and_other_pairs_are_those_of_all(images: JointImages) -> None:
+    tilts, particles = (chosen[::7] for chosen in np.nonzero(images.visible))
+    images = replace(images, held_out=HeldOutPairs(tilts=tilts, particles=particles))
+    state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
+    alone, others, all_pairs = (images.equations(state, 0.3, held_out=kind) for kind in (True, False, None))
+    both = alone.joined_with(others)
+    np.testing.assert_allclose(both.cross, all_pairs.cross, atol=1e-6 * np.abs(both.cross).max())
+    np.testing.assert_allclose(both.log_likelihood, all_pairs.log_likelihood)
+    assert 0 < alone.log_likelihood.sum() < 0.3 * others.log_likelihood.sum()
 
 
 def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
