@@ -7,10 +7,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from pages import NAVIGATION, PAGES, ROOT, blocks, commands
 from samples import Sample, differences, rewrite, samples
 
+from tomopolish.cli import COMMANDS as CLI
 from tomopolish.cli import run
 
 NOT_HERE = {
@@ -31,6 +33,8 @@ NOT_HERE = {
     r"tomopolish .* --slurm .*": "needs a Slurm cluster",
     r"tomopolish .* --scheduler .*": "needs a running Dask scheduler",
     r"tomopolish .* --device cuda.*": "needs a GPU",
+    r"tomopolish \w+ --i (Reconstruct|Polish)/job0(3[6-9]|4\d)/.*": "needs EMPIAR-10164",
+    r"(for i in|wget|done)\b.*": "downloads EMPIAR-10164",
     r"dask .*": "runs until it is stopped",
     r"(umask|openssl|cp) .*": "makes certificates with the system's own programs",
 }
@@ -78,6 +82,15 @@ def output_of(
 @pytest.mark.parametrize("line", HERE)
 def test_it_runs(line: str, output_of: Running) -> None:
     output_of(line)
+
+
+@pytest.mark.parametrize("line", [li for li in COMMANDS if li.startswith("tomopolish ") and li not in HERE])
+def test_its_options_exist_where_it_cannot_run(line: str) -> None:
+    name, *options = shlex.split(line)[1:]
+    assert isinstance(CLI, click.Group)
+    command = CLI.get_command(click.Context(CLI), name)
+    assert command is not None
+    command.make_context(name, options)
 
 
 @pytest.mark.parametrize("sample", samples(), ids=str)

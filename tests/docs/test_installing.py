@@ -1,4 +1,4 @@
-"""Recipes for conda, containers and modules install what pyproject.toml states; a release is described alike."""
+"""Recipes for conda, containers and modules install what pyproject.toml states; releases agree."""
 
 from __future__ import annotations
 
