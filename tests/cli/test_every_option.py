@@ -484,7 +484,7 @@ TABLE: dict[str, Check] = {
     "--only_do_unfinished": only_do_unfinished,
     "--overwrite": overwrite,
     "--strict": strict,
-    "--evaluate": writes("--evaluate", "evaluation/fsc_before.star", "evaluation/fsc_after.star"),
+    "--evaluate": writes("--evaluate", "evaluation/fsc_before.star", "evaluation/slices_after.mrc"),
     "--diag": writes("--diag", "CCsum_TS_01.mrc", "diag_TS_01_frq_weight.mrc"),
     "--no_report": no_report,
     "--pipeline_control": pipeline_control,

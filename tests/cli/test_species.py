@@ -104,7 +104,8 @@ def test_the_maps_of_each_species_are_compared(
         row = re.search(rf"^{name} +(\S+) → (\S+) ", captured.out, re.MULTILINE)
         assert row is not None and float(row[2]) < float(row[1])
     names = sorted(path.name for path in (out / "evaluation").iterdir())
-    assert names == ["fsc_after.star", "fsc_after_fas.star", "fsc_before.star", "fsc_before_fas.star"]
+    endings = ("after", "after_fas", "before", "before_fas")
+    assert names == [f"fsc_{e}.star" for e in endings] + [f"slices_{e}.mrc" for e in endings]
 
 
 def test_a_yaml_file_lists_species_and_a_tomogram_may_lack_one(

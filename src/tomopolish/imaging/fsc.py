@@ -106,3 +106,23 @@ def transform_correlation(
     fsc: Array = np.divide(cross, power, out=np.zeros_like(power), where=power > 0)
     fsc[0] = 1.0
     return fsc
+
+
+def weighted_slices(
+    halves: Float32[Array, "2 s s s"], correlation: ShellCorrelation
+) -> Float32[Array, "3 s s"]:
+    """Return central slices, across z, y and x, of the mean of half maps weighted by their FSC.
+
+    Each shell is multiplied by √(2 FSC/(1 + FSC)), the map's expected correlation with a perfect one
+    (Rosenthal & Henderson 2003); shells from the first below `THRESHOLD` on are left out.
+    """
+    curve = np.clip(correlation.corrected, 0, 1)
+    below = np.flatnonzero(curve[1:] < THRESHOLD)
+    curve = np.where(np.arange(len(curve)) <= (below[0] if len(below) else len(curve)), curve, 0.0)
+    size = halves.shape[-1]
+    shell = np.minimum(np.round(radius_half_space(size)), len(curve) - 1).astype(np.int64)
+    transform = scipy.fft.rfftn(halves.mean(axis=0))
+    transform *= np.sqrt(2 * curve / (1 + curve))[shell]
+    volume = scipy.fft.irfftn(transform, s=halves.shape[1:])
+    middle = size // 2
+    return np.stack([volume[middle], volume[:, middle], volume[:, :, middle]]).astype(np.float32)

@@ -121,7 +121,7 @@ def _align_present(
             del fit  # with the memory of its windows
             result = align_jointly(earlier, references, weights, settings, resources)
         else:
-            result, uncertainty = solution(fit, settings, resources, [r.box_px for r in references])
+            result, uncertainty = solution(fit, settings, resources, references, weights)
             assert result.record is not None
             kinds = (*reference_doubts(references), *examine(fit, result.record, settings))
             result = with_findings(result, kinds, moved_angstrom(fit), error_angstrom(fit, uncertainty))

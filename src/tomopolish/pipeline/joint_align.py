@@ -34,7 +34,7 @@ from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
-from tomopolish.results.tomogram import Evidence, FitRecord, TomogramResult
+from tomopolish.results.tomogram import BinnedAgreement, Evidence, FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.outliers import SHOWN
@@ -168,7 +168,7 @@ def align_jointly(
     del parts
     fit = fit_geometry(after, windows, once, resources, continued=first.scales)
     del windows
-    result, uncertainty = solution(fit, once, resources, [r.box_px for r in references], given)
+    result, uncertainty = solution(fit, once, resources, references, known, given)
     result = _combined(result, first, joint, after, evidence)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
 
@@ -219,12 +219,21 @@ def _combined(
             tilt_log_likelihood=_spanning(before.tilt_log_likelihood, record.tilt_log_likelihood),
             particle_log_likelihood=_spanning(before.particle_log_likelihood, record.particle_log_likelihood),
             windows_before=before.windows_before,
+            by_depth=_spanning_bins(before.by_depth, record.by_depth),
+            by_defocus=_spanning_bins(before.by_defocus, record.by_defocus),
         ),
     )
 
 
 def _spanning(before: Float[Array, "N 2"], after: Float[Array, "N 2"]) -> Float[Array, "N 2"]:
     return np.stack([before[:, 0], after[:, 1]], axis=-1)
+
+
+def _spanning_bins(before: BinnedAgreement | None, after: BinnedAgreement | None) -> BinnedAgreement | None:
+    """Return the agreement before and after in the same bins; None where other pairs were fitted."""
+    if before is None or after is None or len(before.centres) != len(after.centres):
+        return None
+    return replace(after, log_likelihood=_spanning(before.log_likelihood, after.log_likelihood))
 
 
 def _with_views(alignment: Alignment, joint: JointFit, after: Tomogram, part: slice) -> Alignment:

@@ -6,6 +6,7 @@ import numpy as np
 
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.record_kernels import add_shifted
+from tomopolish.pipeline.shown import by_depth_and_defocus
 from tomopolish.results.tomogram import FitRecord, InputGeometry
 from tomopolish.shapes import Float, Float32
 from tomopolish.solve.problem import pair_values, predicted_positions
@@ -26,6 +27,9 @@ def fit_record(fit: Fit, threads: int = 1) -> FitRecord:
     before = np.where(windows.visible, evaluate_surface(problem.surface, still).value, 0.0)
     after = np.where(windows.visible, pair_values(problem, refinement.vector), 0.0)
     power = np.where(windows.visible, windows.power, 0.0)
+    by_depth, by_defocus = by_depth_and_defocus(
+        series, particles.positions_px, windows.visible, np.stack([before, after]), power
+    )
     with Workers(threads) as workers:
         shown = [
             shifted_sums(problem.surface, moved, half, workers.over)
@@ -52,6 +56,8 @@ def fit_record(fit: Fit, threads: int = 1) -> FitRecord:
         windows_before=shown[0],
         windows_after=shown[1],
         window_step_angstrom=windows.step_px * series.pixel_size_angstrom,
+        by_depth=by_depth,
+        by_defocus=by_defocus,
     )
 
 

@@ -14,6 +14,7 @@ from tomopolish.imaging.reference import ReferenceTransform, cropped, prepare_ha
 from tomopolish.imaging.weights import ReferenceWeight, reference_weight
 from tomopolish.results import doubts
 from tomopolish.settings.alignment import AlignSettings
+from tomopolish.shapes import Float
 
 Array = np.ndarray
 
@@ -34,6 +35,18 @@ class PreparedReferences:
     def box_px(self) -> int:
         """Edge of the boxes that are cut from the images."""
         return self.transform.box_px
+
+    @cached_property
+    def shell_power(self) -> Float[Array, "shells"]:
+        """Mean power of the half maps' frequencies in each shell; of large maps, of evenly spread ones."""
+        reach = self.transform.reach
+        spread = slice(reach % (step := max(1, reach // 32)), None, step)
+        near = np.arange(-reach, reach + 1)[spread].astype(np.float64)
+        radius = np.sqrt(near[:, None, None] ** 2 + near[:, None] ** 2 + np.arange(reach + 1) ** 2)
+        shell = np.round(radius).astype(np.int64).ravel()
+        power = np.mean(np.abs(self.transform.values[:, spread, spread]) ** 2, axis=0).ravel()
+        summed, counts = np.bincount(shell, weights=power), np.bincount(shell)
+        return np.divide(summed, counts, out=np.zeros(len(counts)), where=counts > 0)[: reach + 1]
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, Deformation, LeftOutTilt
-from tomopolish.shapes import Bool, Float, Float32
+from tomopolish.shapes import Bool, Float, Float32, UInt8
 
 Array = np.ndarray
 
@@ -152,6 +152,9 @@ class MapComparison:
         Threshold (`MAP_THRESHOLDS`) → resolution of the last shell before the curve first falls below it.
     masked
         Whether the maps were masked.
+    slices
+        Central slices of the map before and after, across z, y and x, weighted by their FSC; None where they
+        were not stored.
     """
 
     frequency_per_angstrom: Float[Array, "shells"]
@@ -160,6 +163,7 @@ class MapComparison:
     resolution_before_angstrom: Mapping[float, float]
     resolution_after_angstrom: Mapping[float, float]
     masked: bool
+    slices: Float32[Array, "2 3 s s"] | None = None
 
     @property
     def worse(self) -> bool:
@@ -220,6 +224,54 @@ class InputGeometry:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class BinnedAgreement:
+    """Agreement of pairs with their predictions, in bins of a quantity.
+
+    Attributes
+    ----------
+    centres
+        Mean of the quantity in each bin, ascending.
+    log_likelihood
+        Log-likelihood of the pairs, or of their frequencies, in each bin, before and after.
+    power
+        Expected log-likelihood of their predictions at the truth.
+    """
+
+    centres: Float[Array, "N"]
+    log_likelihood: Float[Array, "N 2"]
+    power: Float[Array, "N"]
+
+    @property
+    def agreement(self) -> Float[Array, "N 2"]:
+        """Share of the predicted signal that the pairs show, before and after."""
+        return self.log_likelihood / self.power[:, None]
+
+    @property
+    def error(self) -> Float[Array, "N"]:
+        """Standard deviation of the agreement by noise alone."""
+        return 1 / np.sqrt(self.power)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TiltPicture:
+    """A tilt image, binned and in grey, for display.
+
+    Attributes
+    ----------
+    tilt
+        Its number in the file, from 0.
+    grey
+        0 for the darkest pixels, 255 for the brightest.
+    bin_px
+        Edge of one of its pixels, in px of the tilt image.
+    """
+
+    tilt: int
+    grey: UInt8[Array, "H W"]
+    bin_px: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FitRecord:
     """Course of a fit, for reports; tilt images are in file order, particles as in `InputGeometry`.
 
@@ -240,6 +292,13 @@ class FitRecord:
         refined geometry, expect them; sample i lies at (i − n/2) · step.
     window_step_angstrom
         Spacing of their samples.
+    by_depth, by_defocus
+        Agreement of fitted pairs by the depth at which the image shows the particle, relative to the
+        tomogram's centre, and by the defocus there, Å; None for few pairs.
+    by_frequency
+        Agreement of held-out pairs by spatial frequency, 1/Å; None where no pair was held out.
+    picture
+        A tilt image near 0°; None where it could not be read.
     """
 
     given: InputGeometry
@@ -252,6 +311,10 @@ class FitRecord:
     windows_before: Float32[Array, "F n n"]
     windows_after: Float32[Array, "F n n"]
     window_step_angstrom: float
+    by_depth: BinnedAgreement | None = None
+    by_defocus: BinnedAgreement | None = None
+    by_frequency: BinnedAgreement | None = None
+    picture: TiltPicture | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

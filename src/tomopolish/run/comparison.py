@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
+from tomopolish.dataset.mrc import read_header, write_stack
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.fsc_file import read_curves, write_fsc
 from tomopolish.errors import RunStopped, TomopolishError
-from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
+from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation, weighted_slices
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison
 from tomopolish.run.commands.reconstruct import back_project
 from tomopolish.run.failures import Failure
 from tomopolish.run.folder.output import OutputFolder
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings
+from tomopolish.shapes import Float32
+
+Array = np.ndarray
 
 FOLDER_NAME = "evaluation"
 BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"
+SLICES = {BEFORE: "slices_before{}.mrc", AFTER: "slices_after{}.mrc"}
+"""Curve → stack of the central slices of the map that it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +107,7 @@ def compare_maps(
     """
     references = before.references()
     pixel = before.pixel_size_angstrom
-    curves = []
+    curves, slices = [], []
     for what, dataset, file_name in (("before", before, BEFORE), ("after", after, AFTER)):
         reporter.say(f"Reconstructing half maps {what} refinement")
         sums = back_project(dataset, box_px, "C1", threads, reporter).sums
@@ -115,7 +122,15 @@ def compare_maps(
             pixel_size_angstrom=pixel,
             version=before.version,
         )
-    return _comparison(curves[0], curves[1], pixel)
+        slices.append(weighted_slices(halves, curves[-1]))
+        write_stack(
+            path.with_name(SLICES[file_name].format(suffix)),
+            slices[-1],
+            count=3,
+            size_px=(references.size_px, references.size_px),
+            pixel_size_angstrom=pixel,
+        )
+    return _comparison(curves[0], curves[1], pixel, np.stack(slices))
 
 
 def read_comparison(folder: Path) -> MapComparison | None:
@@ -127,10 +142,26 @@ def read_comparison(folder: Path) -> MapComparison | None:
     except TomopolishError:
         return None
     before, after = ShellCorrelation.from_curves(one), ShellCorrelation.from_curves(other)
-    return _comparison(before, after, pixel) if before.box_px == after.box_px else None
+    if before.box_px != after.box_px:
+        return None
+    return _comparison(before, after, pixel, _read_slices(folder / FOLDER_NAME, before.box_px))
 
 
-def _comparison(before: ShellCorrelation, after: ShellCorrelation, pixel: float) -> MapComparison:
+def _read_slices(folder: Path, size_px: int) -> Float32[Array, "2 3 s s"] | None:
+    """Return the slices before and after; None where they are missing, or of another size."""
+    with contextlib.suppress(TomopolishError, OSError):
+        stacks = [read_header(folder / SLICES[name].format("")).read_volume() for name in (BEFORE, AFTER)]
+        if all(stack.shape == (3, size_px, size_px) for stack in stacks):
+            return np.stack(stacks)
+    return None
+
+
+def _comparison(
+    before: ShellCorrelation,
+    after: ShellCorrelation,
+    pixel: float,
+    slices: Float32[Array, "2 3 s s"] | None,
+) -> MapComparison:
     return MapComparison(
         frequency_per_angstrom=np.arange(len(before.corrected)) / (before.box_px * pixel),
         before=before.corrected,
@@ -138,4 +169,5 @@ def _comparison(before: ShellCorrelation, after: ShellCorrelation, pixel: float)
         resolution_before_angstrom={t: before.resolution_angstrom(pixel, t) for t in MAP_THRESHOLDS},
         resolution_after_angstrom={t: after.resolution_angstrom(pixel, t) for t in MAP_THRESHOLDS},
         masked=before.is_masked,
+        slices=slices,
     )

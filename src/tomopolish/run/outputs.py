@@ -22,8 +22,8 @@ from tomopolish.output.next_steps import Place
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.commands.meshes import write_meshes
-from tomopolish.run.comparison import AFTER, BEFORE
 from tomopolish.run.comparison import FOLDER_NAME as COMPARISON_FOLDER
+from tomopolish.run.comparison import SLICES
 from tomopolish.run.failures import RESUME
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
@@ -125,7 +125,7 @@ def planned_files(project: Project, settings: AlignSettings) -> list[str]:
         names.append(REPORT_NAME)
     if settings.run.evaluate:
         suffixes = ["", *(f"_{s.name}" for s in project.species[1:])]
-        curves = [curve.format(suffix) for suffix in suffixes for curve in (BEFORE, AFTER)]
+        curves = [curve.format(suffix) for suffix in suffixes for curve in (*SLICES, *SLICES.values())]
         names += [f"{COMPARISON_FOLDER}/{curve}" for curve in curves]
     if settings.run.pipeline_folder is not None:
         names.append(LOGFILE_NAME)

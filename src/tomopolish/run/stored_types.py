@@ -16,7 +16,7 @@ Dimensions = dict[str, int]
 
 ITEMS = "N"
 """Dimension of a list of items, of which an object may contain several."""
-_ARRAYS = {"Float": "f", "Float32": "f", "Int": "iu", "Bool": "b"}
+_ARRAYS = {"Float": "f", "Float32": "f", "Int": "iu", "UInt8": "u", "Bool": "b"}
 """Kind of array → NumPy's letters of its data types."""
 
 _SIMPLE: dict[str, Callable[[Any], bool]] = {

@@ -10,10 +10,12 @@ from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation
 from tomopolish.dataset.scores import AlignmentScores, ItemScores
 from tomopolish.physics.geometry import relion5_projections, rotation_from_vector
 from tomopolish.results.tomogram import (
+    BinnedAgreement,
     Evidence,
     FitRecord,
     InputGeometry,
     MapComparison,
+    TiltPicture,
     TomogramResult,
     TomogramStatistics,
 )
@@ -84,9 +86,22 @@ def make_result(
         windows_before=np.tile(0.5 * peak, (tilts, 1, 1)).astype(np.float32),
         windows_after=np.tile(peak, (tilts, 1, 1)).astype(np.float32),
         window_step_angstrom=PIXEL,
+        by_frequency=_curve(np.linspace(0.01, 0.1, 8)),
+        by_depth=_curve(np.linspace(-400, 400, 6)),
+        by_defocus=_curve(np.linspace(29000, 31000, 6)),
+        picture=TiltPicture(
+            tilt=tilts // 2, grey=rng.integers(0, 256, (250, 300)).astype(np.uint8), bin_px=2
+        ),
     )
     return TomogramResult(
         alignments=(alignment,), statistics=statistics(seed, particles, visible), record=record
+    )
+
+
+def _curve(centres: np.ndarray) -> BinnedAgreement:
+    power = np.linspace(900, 100, len(centres))
+    return BinnedAgreement(
+        centres=centres, log_likelihood=np.stack([0.4 * power, 0.9 * power], axis=-1), power=power
     )
 
 
@@ -153,4 +168,5 @@ def make_maps() -> MapComparison:
         resolution_before_angstrom={0.143: 12.0, 0.5: 20.0},
         resolution_after_angstrom={0.143: 8.0, 0.5: 13.0},
         masked=True,
+        slices=np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32),
     )

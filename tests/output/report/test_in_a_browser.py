@@ -20,7 +20,8 @@ if chromium() is None:
     pytest.skip("no Chromium is installed", allow_module_level=True)
 
 STATES = "report.drawAll().then(() => report.figures().map((f) => [f.dataset.kind, f.dataset.state]))"
-KINDS = {"shifts", "angles", "agreement", "vectors", "space", "windows", "objective"}
+KINDS = {"shells", "agreement", "depth", "image", "slab", "vectors", "space", "shifts", "angles"}
+KINDS |= {"windows", "objective"}
 MOVING = make_result(1, motion=True, warp=True)
 FALSE = {3: (SHOWS_NOTHING, 0.02)}
 SCORED = with_scores(make_result(2), FALSE)
@@ -59,7 +60,15 @@ def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Pa
     assert followed, "figures are drawn when they come into view"
     states = page.run(STATES)
     assert {state for _, state in states} == {"drawn"}
-    assert {kind for kind, _ in states} == KINDS | {"warp", "scores", "agreements", "gains", "changes", "fsc"}
+    assert {kind for kind, _ in states} == KINDS | {
+        "warp",
+        "scores",
+        "agreements",
+        "gains",
+        "changes",
+        "fsc",
+        "slices",
+    }
     drawn = page.run(
         "report.figures().map((f) => f.querySelectorAll('.canvas .main-svg').length > 0"
         " && f.querySelector('.canvas').getBoundingClientRect().height > 100)"
@@ -279,6 +288,22 @@ def judged(result: TomogramResult, agreement: float) -> TomogramResult:
     assert evidence is not None
     evidence = replace(evidence, gain=400.0, agreement_after=agreement)
     return replace(result, statistics=replace(result.statistics, evidence=evidence))
+
+
+def test_rows_of_a_picture_go_upwards_as_the_axis_beside_it(drawn: Page) -> None:
+    corners = drawn.run(
+        """new Promise((done) => {
+          const picture = new Image();
+          picture.onload = () => {
+            const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+            context.drawImage(picture, 0, 0);
+            const grey = (x, y) => context.getImageData(x, y, 1, 1).data[0];
+            done([grey(0, 0), grey(1, 0), grey(0, 1), grey(1, 1)]);
+          };
+          picture.src = report.picture({ shape: [2, 2], u8: btoa(String.fromCharCode(10, 20, 30, 40)) });
+        })"""
+    )
+    assert corners == [30, 40, 10, 20]
 
 
 @pytest.mark.alone

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tomopolish.output.next_steps import NextStep
-from tomopolish.results.tomogram import MapComparison, TomogramStatistics
+from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture, TomogramStatistics
 from tomopolish.results.verdict import Verdict
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
 
@@ -121,6 +121,10 @@ class ParticleMoves:
         Displacement relative to the input, and its standard errors (NaN where not estimated).
     trajectories_angstrom
         Motion over the exposure; None where no motion is refined.
+    agreement
+        Agreement of each particle with the reference after the refinement; NaN where no image shows it.
+    flagged
+        Whether each particle is flagged.
     """
 
     names: tuple[str, ...]
@@ -133,6 +137,8 @@ class ParticleMoves:
     moves_angstrom: Float[Array, "P 3"]
     errors_angstrom: Float[Array, "P 3"]
     trajectories_angstrom: Float[Array, "P F 3"] | None
+    agreement: Float[Array, "P"]
+    flagged: Bool[Array, "P"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,6 +184,8 @@ class TomogramDetails:
         Log-posterior after each accepted step.
     scores
         None where no probabilities were estimated.
+    by_frequency, by_depth, by_defocus, picture
+        See `results.tomogram.FitRecord`; the place of the picture's tilt image by exposure, and the picture.
     """
 
     name: str
@@ -192,6 +200,10 @@ class TomogramDetails:
     tilts_to_inspect: tuple[Flag, ...]
     particles_to_inspect: tuple[Flag, ...]
     scores: ScoreHistogram | None
+    by_frequency: BinnedAgreement | None
+    by_depth: BinnedAgreement | None
+    by_defocus: BinnedAgreement | None
+    picture: tuple[int, TiltPicture] | None
 
 
 @dataclass(frozen=True, kw_only=True)

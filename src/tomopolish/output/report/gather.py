@@ -18,6 +18,8 @@ from tomopolish.output.report.data import (
 )
 from tomopolish.output.report.marks import (
     flags,
+    particle_agreement,
+    particle_flags,
     particle_marks,
     particle_probabilities,
     score_histogram,
@@ -87,6 +89,12 @@ def tomogram_details(name: str, result: TomogramResult, verdict: str) -> Tomogra
             record.given.particle_names, particle_marks(result), particle_probabilities(result)
         ),
         scores=score_histogram(result),
+        by_frequency=record.by_frequency,
+        by_depth=record.by_depth,
+        by_defocus=record.by_defocus,
+        picture=None
+        if record.picture is None
+        else (int(np.flatnonzero(order == record.picture.tilt)[0]), record.picture),
     )
 
 
@@ -162,6 +170,8 @@ def _particle_moves(result: TomogramResult, record: FitRecord, order: Int[Array,
         moves_angstrom=(positions - source.positions_px[chosen]) * pixel,
         errors_angstrom=position_errors(result.alignments)[chosen],
         trajectories_angstrom=None if motion is None else motion[:, order] * pixel,
+        agreement=particle_agreement(result)[chosen],
+        flagged=particle_flags(result)[chosen],
     )
 
 

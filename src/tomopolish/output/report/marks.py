@@ -84,6 +84,22 @@ def _scores(result: TomogramResult, chosen: Callable[[ItemScores], Array], unkno
     return np.concatenate(parts)
 
 
+def particle_flags(result: TomogramResult) -> Bool[Array, "P"]:
+    """Return whether each particle is flagged."""
+    return _scores(result, lambda particles: particles.flagged, False).astype(bool)
+
+
+def particle_agreement(result: TomogramResult) -> Float[Array, "P"]:
+    """Return the agreement of each particle: its score's, or that of its fitted pairs where it has none."""
+    record = result.record
+    assert record is not None
+    fitted = np.full(len(record.particle_power), np.nan)
+    gained, power = record.particle_log_likelihood[:, 1], record.particle_power
+    np.divide(gained, power, out=fitted, where=power > 0)
+    scored = _scores(result, lambda particles: particles.agreement, np.nan)
+    return np.where(np.isfinite(scored) & np.isfinite(fitted), scored, fitted)
+
+
 def score_histogram(result: TomogramResult) -> ScoreHistogram | None:
     """Return the numbers of particles by agreement; None where no probabilities were estimated.
 
@@ -92,7 +108,7 @@ def score_histogram(result: TomogramResult) -> ScoreHistogram | None:
     if all(a.scores is None for a in result.alignments):
         return None
     agreement = _scores(result, lambda particles: particles.agreement, np.nan)
-    flagged = _scores(result, lambda particles: particles.flagged, False).astype(bool)
+    flagged = particle_flags(result)
     reasons = _scores(result, lambda particles: np.asarray(particles.reasons, dtype=object), "")
     counted = np.isfinite(agreement) & (reasons != NOT_VISIBLE)
     edges = np.histogram_bin_edges(agreement[counted], HISTOGRAM_BINS)

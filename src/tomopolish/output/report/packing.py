@@ -30,6 +30,11 @@ def packed(values: Array) -> dict[str, Any]:
     return {"shape": list(values.shape), "step": step, "i16": base64.b64encode(steps.tobytes()).decode()}
 
 
+def grey_block(grey: Array) -> dict[str, Any]:
+    """Return an image of bytes as base64."""
+    return {"shape": list(grey.shape), "u8": base64.b64encode(grey.tobytes()).decode()}
+
+
 def rounded(values: Array, digits: int = 5) -> Any:
     """Return an array as nested lists with `digits` significant digits; None where a value is not finite."""
     values = np.asarray(values, dtype=np.float64)

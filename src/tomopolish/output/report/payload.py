@@ -14,8 +14,9 @@ from tomopolish.output.report.data import (
     TomogramSummary,
     WarpGrids,
 )
-from tomopolish.output.report.packing import packed, rounded
-from tomopolish.results.tomogram import MapComparison
+from tomopolish.output.report.packing import grey_block, packed, rounded
+from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture
+from tomopolish.shapes import Float32
 
 Array = np.ndarray
 
@@ -55,6 +56,8 @@ def details_payload(details: TomogramDetails) -> dict[str, Any]:
             "motion": None
             if particles.trajectories_angstrom is None
             else packed(particles.trajectories_angstrom),
+            "agreement": rounded(particles.agreement, 3),
+            "flagged": particles.flagged.tolist(),
         },
         "warps": None if details.warps is None else _warps(details.warps),
         "windows": {
@@ -64,7 +67,27 @@ def details_payload(details: TomogramDetails) -> dict[str, Any]:
         },
         "objective": rounded(details.objective, 12),
         "scores": None if details.scores is None else _scores(details.scores),
+        "shells": _binned(details.by_frequency),
+        "depth": _binned(details.by_depth),
+        "defocus": _binned(details.by_defocus),
+        "picture": None if details.picture is None else _picture(*details.picture),
     }
+
+
+def _binned(curve: BinnedAgreement | None) -> dict[str, Any] | None:
+    if curve is None:
+        return None
+    before, after = rounded(curve.agreement.T, 4)
+    return {
+        "centre": rounded(curve.centres),
+        "before": before,
+        "after": after,
+        "error": rounded(curve.error, 2),
+    }
+
+
+def _picture(place: int, picture: TiltPicture) -> dict[str, Any]:
+    return {"place": place, "bin": picture.bin_px, **grey_block(picture.grey)}
 
 
 def _scores(scores: ScoreHistogram) -> dict[str, Any]:
@@ -123,4 +146,15 @@ def _maps(maps: MapComparison) -> dict[str, Any]:
         "frequency": rounded(maps.frequency_per_angstrom),
         "before": rounded(maps.before, 4),
         "after": rounded(maps.after, 4),
+        **({} if maps.slices is None else _slices(maps.slices)),
     }
+
+
+def _slices(slices: Float32[Array, "2 3 s s"]) -> dict[str, Any]:
+    """Return the slices before and after in grey, on one scale each that the bright parts determine."""
+    grey = []
+    for row in slices:
+        dark, bright = np.percentile(row, (1.0, 99.8))
+        scaled = np.clip((row - dark) / max(bright - dark, np.finfo(np.float32).tiny), 0, 1)
+        grey.append([grey_block(np.round(255 * plane).astype(np.uint8)) for plane in scaled])
+    return {"slices": grey, "size": slices.shape[-1]}

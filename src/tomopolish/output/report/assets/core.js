@@ -59,14 +59,14 @@ report.recolour = function (canvas) {
 // Narrow figures have their panels one below the other.
 report.isNarrow = (figure) => figure.querySelector(".canvas").clientWidth < 640;
 
-// Grey bytes in base64 as an image that figures can show.
+// Grey bytes in base64 as an image that figures can show: the first row is below, as y increases upwards.
 report.picture = function (block) {
   const [height, width] = block.shape, grey = atob(block.u8);
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
   for (let i = 0; i < grey.length; i++) {
-    const value = grey.charCodeAt(i);
-    image.data.set([value, value, value, 255], 4 * i);
+    const value = grey.charCodeAt(i), row = height - 1 - Math.floor(i / width);
+    image.data.set([value, value, value, 255], 4 * (row * width + (i % width)));
   }
   context.putImageData(image, 0, 0);
   return canvas.toDataURL();

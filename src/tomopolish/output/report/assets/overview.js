@@ -55,7 +55,7 @@ report.kinds.slices = function (figure, data, plot) {
   const { slices, size } = data.maps, layout = report.layout({ images: [], annotations: [], showlegend: false, margin: { l: 70, r: 10, t: 40, b: 20 } });
   const traces = [];
   slices.forEach((row, i) => row.forEach((block, j) => {
-    const n = 3 * i + j + 1, axis = { showgrid: false, showticklabels: false, ticks: "", zeroline: false, range: [0, size] };
+    const n = 3 * i + j ? 3 * i + j + 1 : "", axis = { showgrid: false, showticklabels: false, ticks: "", zeroline: false, range: [0, size] };
     layout[`xaxis${n}`] = { ...axis, domain: [j / 3 + 0.01, (j + 1) / 3 - 0.01], anchor: `y${n}`, constrain: "domain" };
     layout[`yaxis${n}`] = { ...axis, domain: [(1 - i) / 2 + 0.01, (2 - i) / 2 - 0.01], anchor: `x${n}`, scaleanchor: `x${n}`, constrain: "domain" };
     traces.push({ x: [0, size], y: [0, size], mode: "markers", marker: { opacity: 0 }, hoverinfo: "skip", xaxis: `x${n}`, yaxis: `y${n}` });
