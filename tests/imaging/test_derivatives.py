@@ -20,6 +20,7 @@ from tomopolish.imaging.derivatives import (
     DEFOCUS,
     PHASE_SHIFT,
     SCALE,
+    Comparison,
     PairDerivatives,
     UsedFrequencies,
     tilt_derivatives,
@@ -72,7 +73,7 @@ class Scene:
     def derivatives(self, limit: float = BOX, factor: np.ndarray | float = 1.0) -> PairDerivatives:
         task, used = self.task(limit, factor)
         with ThreadPoolExecutor(1) as pool:
-            return tilt_derivatives(task, used, self.seen, pool)
+            return tilt_derivatives([Comparison(task=task, used=used)], self.seen, pool)[0]
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "aberrations"])
@@ -163,10 +164,10 @@ def test_changed_frequencies_are_those_of_the_changed_optics(scene: Scene) -> No
     changed = used.changed(changes)
     np.testing.assert_allclose(changed.amplitude, expected.amplitude, rtol=1e-5)
     np.testing.assert_allclose(changed.image_weight, expected.image_weight, rtol=1e-5)
-    parts = []
+    parts: list[PairDerivatives] = []
     for this, frequencies in ((before, changed), (task, expected)):
         with ThreadPoolExecutor(1) as pool:
-            parts.append(tilt_derivatives(this, frequencies, scene.seen, pool))
+            parts += tilt_derivatives([Comparison(task=this, used=frequencies)], scene.seen, pool)
     scale = np.abs(parts[1].matched).max(axis=0)
     np.testing.assert_allclose(parts[0].matched / scale, parts[1].matched / scale, atol=1e-4)
 

@@ -206,6 +206,7 @@ def images(wrong: Planted) -> JointImages:
     series, particles = screened(wrong.series), wrong.particles
     return JointImages(
         tomogram=Tomogram(series=series, species=(particles,)),
+        given=Tomogram(series=series, species=(particles,)),
         references=[wrong.references],
         weights=[frequency_weights(noise, wrong.references.weight, BOX, settings.weights)],
         scales=[1.0],
@@ -234,7 +235,7 @@ STEPS = {
 def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: JointImages) -> None:
     kind, unknown, step = STEPS[name]
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
-    at = images.equations(state, 0.45, held_out=None)
+    at = images.equations(state, 0.45)
     particles, tilts = np.zeros((len(state.positions_px), 6)), np.zeros((len(state.optics), 8))
     if kind == "particles":
         particles[3, unknown] = step
@@ -243,8 +244,7 @@ def test_equations_hold_the_gradient_of_the_log_likelihood(name: str, images: Jo
         tilts[4, unknown] = step
         slope, curvature = at.tilt_gradient[4, unknown], at.tilts[4, unknown, unknown]
     there, back = (
-        images.equations(state.moved(s * particles, s * tilts, images.tomogram), 0.45, held_out=None)
-        for s in (1, -1)
+        images.equations(state.moved(s * particles, s * tilts, images.tomogram), 0.45) for s in (1, -1)
     )
     expected = (there.log_likelihood.sum() - back.log_likelihood.sum()) / (2 * step)
     # Depths, which shifts and turns change a little, are not differentiated, and interpolation has kinks.
@@ -255,18 +255,25 @@ def test_equations_of_held_out_and_other_pairs_are_those_of_all(images: JointIma
     tilts, particles = (chosen[::7] for chosen in np.nonzero(images.visible))
     images = replace(images, held_out=HeldOutPairs(tilts=tilts, particles=particles))
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
-    alone, others, all_pairs = (images.equations(state, 0.3, held_out=kind) for kind in (True, False, None))
+    shifts = np.zeros((len(state.optics), 8))
+    shifts[:, 3:5] = 1.3  # boxes are cut once for all states
+    moved = state.moved(np.zeros((len(state.positions_px), 6)), shifts, images.tomogram)
+    alone, values = images.held_out_pairs(state, [state, moved], 0.3)
+    others, all_pairs = (images.equations(state, 0.3, held_out=kind) for kind in (False, True))
     both = alone.joined_with(others)
     np.testing.assert_allclose(both.cross, all_pairs.cross, atol=1e-6 * np.abs(both.cross).max())
     np.testing.assert_allclose(both.log_likelihood, all_pairs.log_likelihood)
     assert 0 < alone.log_likelihood.sum() < 0.3 * others.log_likelihood.sum()
+    before, here, there = values.log_likelihood
+    np.testing.assert_array_equal(before, here)
+    assert there.sum() < 0.9 * here.sum()
 
 
 def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
-    alone = images.equations(state, 0.3, held_out=None)
+    alone = images.equations(state, 0.3)
     with ThreadPoolExecutor(3) as pool:
-        several = replace(images, pool=pool, threads=3).equations(state, 0.3, held_out=None)
+        several = replace(images, pool=pool, threads=3).equations(state, 0.3)
     np.testing.assert_array_equal(alone.cross, several.cross)
     np.testing.assert_array_equal(alone.tilts, several.tilts)
 

@@ -172,49 +172,73 @@ def _cropped(frequencies: TiltFrequencies, last: int) -> TiltFrequencies:
     )
 
 
-def tilt_derivatives(
-    task: TiltTask,
-    used: UsedFrequencies,
-    chosen: Int[Array, "B"],
-    pool: Executor,
-    *,
-    other_half: bool = False,
-) -> PairDerivatives:
-    """Return the derivatives of some particles' pairs in one tilt image, in the order of `chosen`.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Predictions with which the boxes of one tilt image are compared.
 
-    Parameters
+    Attributes
     ----------
     task
         Its frequencies are those of `used`.
     other_half
         Whether pairs are compared with the half map to which their particle did not contribute.
     """
-    unknowns = GEOMETRY + 2 + len(used.rates)
-    matched, normal = np.empty((len(chosen), unknowns)), np.empty((len(chosen), unknowns, unknowns))
-    batch = pair_batch(task, chosen)
-    if other_half:
-        batch = batch.of_other_half(np.arange(len(chosen)))
+
+    task: TiltTask
+    used: UsedFrequencies
+    other_half: bool = False
+
+    @property
+    def unknowns(self) -> int:
+        """Number of unknowns of a pair."""
+        return GEOMETRY + 2 + len(self.used.rates)
+
+    def batch(self, chosen: Int[Array, "B"]) -> PairBatch:
+        """Return the data of some particles' pairs."""
+        batch = pair_batch(self.task, chosen)
+        return batch.of_other_half(np.arange(len(chosen))) if self.other_half else batch
+
+
+def tilt_derivatives(
+    comparisons: Sequence[Comparison], chosen: Int[Array, "B"], pool: Executor
+) -> list[PairDerivatives]:
+    """Return the derivatives of some particles' pairs in one tilt image, in the order of `chosen`.
+
+    Parameters
+    ----------
+    comparisons
+        Of one tilt image, species and resolution; boxes are cut once, where the first expects them.
+    """
+    first = comparisons[0]
+    batches = [comparison.batch(chosen) for comparison in comparisons]
+    batches = [batch.cut_at(batches[0].corners) for batch in batches]
+    sizes = [comparison.unknowns for comparison in comparisons]
+    matched = [np.empty((len(chosen), n)) for n in sizes]
+    normal = [np.empty((len(chosen), n, n)) for n in sizes]
     # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
-    band = batch.corners[:, 1] // (task.reference.box_px // 2)
+    box_px, batch = first.task.reference.box_px, batches[0]
+    band = batch.corners[:, 1] // (box_px // 2)
     order = np.lexsort((batch.corners[:, 0], band, batch.half_set))
-    size = max(1, CHUNK_BYTES // (4 * task.reference.box_px**2))
+    size = max(1, CHUNK_BYTES // (4 * box_px**2))
 
     def work(start: int) -> None:
         part = order[start : start + size]
-        matched[part], normal[part] = _derivatives(task, used, batch.part(part))
+        spectra = box_spectra(first.task, batches[0].part(part))
+        for i, comparison in enumerate(comparisons):
+            matched[i][part], normal[i][part] = _derivatives(comparison, batches[i].part(part), spectra)
 
     for _ in pool.map(work, range(0, len(order), size)):
         pass
-    return PairDerivatives(matched=matched, normal=normal)
+    return [PairDerivatives(matched=m, normal=n) for m, n in zip(matched, normal, strict=True)]
 
 
-def _derivatives(task: TiltTask, used: UsedFrequencies, batch: PairBatch) -> tuple[Array, Array]:
+def _derivatives(comparison: Comparison, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:
     """Compute the derivatives of a batch of pairs; see `kernels.derivatives.pair_derivatives`."""
-    unknowns = GEOMETRY + 2 + len(used.rates)
+    task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
     matched = np.empty((len(batch.corners), unknowns))
     normal = np.empty((len(batch.corners), unknowns, unknowns))
     kernels.pair_derivatives(
-        box_spectra(task, batch),
+        spectra,
         used.place,
         task.reference.box_px,
         task.reference.flat,

@@ -305,6 +305,10 @@ class PairBatch:
         both = {f.name: (getattr(self, f.name), getattr(more, f.name)) for f in fields(self)}
         return PairBatch(**{name: np.concatenate(parts) for name, parts in both.items()})
 
+    def cut_at(self, corners: Int[Array, "B 2"]) -> PairBatch:
+        """Return the pairs in boxes that begin at other pixels."""
+        return replace(self, corners=corners, centre=self.centre + self.corners - corners)
+
     def of_other_half(self, index: Int[Array, "H"]) -> PairBatch:
         """Select some pairs for comparison with the half map to which their particle did not contribute."""
         chosen = self.part(index)

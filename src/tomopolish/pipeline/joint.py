@@ -21,11 +21,11 @@ from tomopolish.imaging.derivatives import (
     PHASE_SHIFT,
     SCALE,
 )
-from tomopolish.pipeline.joint_images import HeldOutValues, JointImages, judge
+from tomopolish.pipeline.joint_images import JointImages, judge
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
-from tomopolish.results.tomogram import GroupEvidence
+from tomopolish.results.tomogram import Evidence, GroupEvidence
 from tomopolish.settings.joint import JointSettings
 from tomopolish.solve.joint import JointStep
 
@@ -47,8 +47,8 @@ class JointFit:
         With only those changes of orientations and optics that were asked for and that help, and their names.
     groups
         What the held-out pairs say of each group of unknowns.
-    held_out
-        Values of the held-out pairs at the state that was refined without them; None without such pairs.
+    evidence
+        What they say of the state that was refined without them, against the input; None without such pairs.
     sigmas
         Standard errors of what was asked for: ``orientations`` (P, 3), degrees, and of unknowns of the optics
         (F,); 0 where they are those of the input.
@@ -61,7 +61,7 @@ class JointFit:
     state: JointState
     chosen: tuple[str, ...]
     groups: tuple[GroupEvidence, ...]
-    held_out: HeldOutValues | None
+    evidence: Evidence | None
     sigmas: Mapping[str, Array]
     warnings: tuple[str, ...]
     passes: int
@@ -81,10 +81,9 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
         state = refiner.moved(state, refiner.step(state, refiner.look(state, limit, held_out=False)))
     point = refiner.descend(state, limits[-1], held_out=False)
     judged: tuple[GroupEvidence, ...] = ()
-    values: HeldOutValues | None = None
+    gained: Evidence | None = None
     if images.held_out is not None and len(images.held_out.tilts):
-        judged, values = _judged(refiner, point, groups, limits[-1])
-        point = _with_held_out(refiner, point, groups, judged, limits[-1])
+        point, judged, gained = _judged(refiner, point, groups, limits[-1])
     refused = refiner.priors.put_back
     chosen = [n for names in groups.values() for n in names if n not in refused]
     state = refiner.moved(point.state, point.step).with_optics_of(chosen)
@@ -94,30 +93,12 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
         state=state,
         chosen=tuple(chosen),
         groups=judged,
-        held_out=values,
+        evidence=gained,
         sigmas=_sigmas(point.step, state.names, wanted, chosen),
         warnings=(*warnings, *_put_back(images, judged)),
         passes=refiner.passes,
         limit=limits[-1],
     )
-
-
-def _with_held_out(
-    refiner: Refiner,
-    point: Point,
-    groups: Mapping[str, tuple[str, ...]],
-    judged: Sequence[GroupEvidence],
-    limit: float,
-) -> Point:
-    """Return the point, and the step from there, of all pairs; groups that do not help are put back."""
-    refused = tuple(n for g in judged if not g.helps for n in groups[g.group])
-    equations = point.equations.joined_with(refiner.look(point.state, limit, held_out=True))
-    if not refused:
-        return replace(point, equations=equations, step=refiner.step(point.state, equations))
-    refiner.priors = replace(refiner.priors, put_back=refused)
-    step = refiner.step(point.state, equations)
-    state = point.state.moved(step.particles, step.tilts, refiner.images.tomogram)
-    return refiner.descend(state, limit, held_out=None)
 
 
 def _groups(images: JointImages, wanted: JointSettings) -> tuple[dict[str, tuple[str, ...]], list[str]]:
@@ -154,27 +135,42 @@ def _groups(images: JointImages, wanted: JointSettings) -> tuple[dict[str, tuple
 
 def _judged(
     refiner: Refiner, point: Point, groups: Mapping[str, tuple[str, ...]], limit: float
-) -> tuple[tuple[GroupEvidence, ...], HeldOutValues]:
-    """Compare the state after the step with those in which a group is put back and all unknowns respond.
+) -> tuple[Point, tuple[GroupEvidence, ...], Evidence]:
+    """Let held-out pairs judge each group, put back what does not help, and let them take part from there.
 
     Returns
     -------
-    What held-out pairs say of each group, and their values at the state after the step.
+    The point, and the step from there, of all pairs; what held-out pairs say of each group, for which the
+    state after the step is compared with that in which the group is put back and all other unknowns respond;
+    and what they say of that state against the input.
     """
-    refined, states = refiner.priors, [refiner.moved(point.state, point.step)]
+    images, widths = refiner.images, refiner.priors
+    states = [refiner.moved(point.state, point.step)]
     for names in groups.values():
-        refiner.priors = replace(refined, put_back=names)
-        step = refiner.step(point.state, point.equations)
-        states.append(point.state.moved(step.particles, step.tilts, refiner.images.tomogram))
-    refiner.priors = refined
-    held = refiner.images.held_out
+        refiner.priors = replace(widths, put_back=names)
+        states.append(_put_back_at(refiner, point))
+    refiner.priors = widths
+    held = images.held_out
     assert held is not None
-    values = refiner.images.held_out_values(states, limit)
-    found = [judge(held.particles, values, (i, 0)) for i in range(1, len(states))]
-    evidences = tuple(
-        GroupEvidence(group=name, evidence=evidence) for name, evidence in zip(groups, found, strict=True)
+    equations, values = images.held_out_pairs(point.state, states, limit)
+    factors = np.array(images.scales)[images.given.owner[held.particles]]
+    gained = judge(held.particles, values, (0, 1), factors)
+    found = tuple(
+        GroupEvidence(group=name, evidence=judge(held.particles, values, (i, 1)))
+        for i, name in enumerate(groups, start=2)
     )
-    return evidences, values.part(0)
+    point = replace(point, equations=point.equations.joined_with(equations))
+    refused = tuple(n for group in found if not group.helps for n in groups[group.group])
+    if not refused:
+        return replace(point, step=refiner.step(point.state, point.equations)), found, gained
+    refiner.priors = replace(widths, put_back=refused)
+    return refiner.descend(_put_back_at(refiner, point), limit, held_out=True), found, gained
+
+
+def _put_back_at(refiner: Refiner, point: Point) -> JointState:
+    """Return the state after a step that puts unknowns back, however long it is."""
+    step = refiner.step(point.state, point.equations)
+    return point.state.moved(step.particles, step.tilts, refiner.images.tomogram)
 
 
 def _put_back(images: JointImages, judged: Sequence[GroupEvidence]) -> list[str]:

@@ -17,7 +17,7 @@ from tomopolish.imaging.derivatives import ASTIGMATISM, BFACTOR, DEFOCUS, PHASE_
 from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
-from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages, judge
+from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.premises import (
@@ -34,7 +34,7 @@ from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
-from tomopolish.results.tomogram import BinnedAgreement, Evidence, FitRecord, TomogramResult
+from tomopolish.results.tomogram import BinnedAgreement, FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.outliers import SHOWN
@@ -144,6 +144,7 @@ def align_jointly(
         with resources.stage("joint refinement") as stage:
             images = JointImages(
                 tomogram=origin,
+                given=given,
                 references=references,
                 weights=known,
                 scales=first.scales,
@@ -156,7 +157,6 @@ def align_jointly(
                 advance=stage.advance,
             )
             joint = refine_jointly(images, JointState.of(tomogram, optics_of(settings.joint)), settings.joint)
-            evidence = _evidence(replace(images, tomogram=given), joint)
         after = joint.state.applied_to(origin)
         parts = [
             correlation_windows(after.series, particles, reference, once, pool, resources, weight)
@@ -169,19 +169,8 @@ def align_jointly(
     fit = fit_geometry(after, windows, once, resources, continued=first.scales)
     del windows
     result, uncertainty = solution(fit, once, resources, references, known, given)
-    result = _combined(result, first, joint, after, evidence)
+    result = _combined(result, first, joint, after)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
-
-
-def _evidence(images: JointImages, joint: JointFit) -> Evidence | None:
-    """Compare the state that was refined without the held-out pairs with the input."""
-    if joint.held_out is None or images.held_out is None:
-        return None
-    start = JointState.of(images.tomogram, joint.state.names)
-    values = images.held_out_values([start], joint.limit).joined_with(joint.held_out)
-    particles = images.held_out.particles
-    factors = np.array(images.scales)[images.tomogram.owner[particles]]
-    return judge(particles, values, (0, 1), factors)
 
 
 def _combined(
@@ -189,7 +178,6 @@ def _combined(
     first: RefinedFirst,
     joint: JointFit,
     after: Tomogram,
-    evidence: Evidence | None,
 ) -> TomogramResult:
     """Return the last fit's result with the views and optics, and with figures that count from the input."""
     record = result.record
@@ -206,7 +194,7 @@ def _combined(
         alignments=tuple(alignments),
         statistics=replace(
             result.statistics,
-            evidence=evidence,
+            evidence=joint.evidence,
             groups=joint.groups,
             log_likelihood_gain=float(np.diff(likelihood - power / 2)[0]),
             evaluations=result.statistics.evaluations + first.evaluations + joint.passes,

@@ -12,6 +12,7 @@ from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.reading import image_alone, overlap, prefetch
 from tomopolish.imaging.derivatives import (
     GEOMETRY,
+    Comparison,
     PairDerivatives,
     UsedFrequencies,
     tilt_derivatives,
@@ -60,17 +61,6 @@ class HeldOutValues:
         """Log-likelihood of the prediction minus that of no prediction."""
         return self.matched - self.power / 2
 
-    def part(self, state: int) -> HeldOutValues:
-        """Return the values at one state."""
-        return HeldOutValues(matched=self.matched[[state]], power=self.power[[state]])
-
-    def joined_with(self, more: HeldOutValues) -> HeldOutValues:
-        """Return these states and further states."""
-        return HeldOutValues(
-            matched=np.concatenate([self.matched, more.matched]),
-            power=np.concatenate([self.power, more.power]),
-        )
-
 
 def judge(
     particles: Int[Array, "H"],
@@ -105,7 +95,9 @@ class JointImages:
     Attributes
     ----------
     tomogram
-        Screened images and input; states are changes of it.
+        Screened images and input, with refined motion and warp; states are changes of it.
+    given
+        The input, with which held-out pairs are compared.
     weights
         Frequency weights of each species (`CorrelationWindows.frequency_weights`).
     scales
@@ -122,6 +114,7 @@ class JointImages:
     """
 
     tomogram: Tomogram
+    given: Tomogram
     references: Sequence[PreparedReferences]
     weights: Sequence[Float[Array, "G box columns"]]
     scales: Sequence[float]
@@ -140,7 +133,7 @@ class JointImages:
         largest = np.where(self.visible, self.pair_weights, 0.0).max(axis=0, initial=0.0)
         return np.where(largest > 0, largest, 1.0)
 
-    def equations(self, state: JointState, limit: float, *, held_out: bool | None) -> NormalEquations:
+    def equations(self, state: JointState, limit: float, *, held_out: bool = True) -> NormalEquations:
         """Return the normal equations at a state.
 
         Parameters
@@ -148,64 +141,65 @@ class JointImages:
         limit
             Largest frequency, 1/px.
         held_out
-            Whether only the held-out pairs take part, compared with their own half map, or only the other
-            pairs; None: all pairs.
+            Whether held-out pairs take part.
         """
-        view = _View.of(self, state)
-        series = view.tomogram.series
-        visible = self.visible
-        if held_out is not None:
-            chosen = np.zeros_like(visible)
-            if self.held_out is not None:
-                chosen[self.held_out.tilts, self.held_out.particles] = True
-            visible = visible & (chosen if held_out else ~chosen)
+        view, visible = _View.of(self, self.tomogram, state), self.visible
+        if not held_out and self.held_out is not None:
+            visible = visible.copy()
+            visible[self.held_out.tilts, self.held_out.particles] = False
         result = NormalEquations.zero(visible.shape[0], visible.shape[1], len(state.names))
-        centre = tomogram_centre_px(series.tomogram_size_px)
 
         def add(tilt: int, image: Float32[Array, "h w"]) -> None:
-            R = series.projections_px[tilt, :3, :3]
-            for number, start in enumerate(view.starts):
-                particles = view.tomogram.species[number]
-                chosen = np.flatnonzero(visible[tilt, start : start + len(particles)])
-                if not len(chosen):
-                    continue
-                pairs = view.derivatives(number, tilt, image, limit, chosen)
-                pairs = pairs.times(self.pair_weights[tilt, start + chosen])
-                points = particles.positions_px[chosen] - centre
-                if particles.trajectories_px is not None:
-                    points = points + particles.trajectories_px[chosen, tilt]
-                result.add(tilt, start + chosen, pairs, R, R @ particles.rotations[chosen], points @ R.T)
+            for number in range(len(view.starts)):
+                chosen = view.among(number, np.flatnonzero(visible[tilt]))
+                if len(chosen):
+                    comparison = view.comparison(number, tilt, image, limit)
+                    view.add_to(
+                        result, number, tilt, chosen, *tilt_derivatives([comparison], chosen, self.pool)
+                    )
 
         self._each(np.flatnonzero(visible.any(axis=1)), add)
         return result
 
-    def held_out_values(self, states: Sequence[JointState], limit: float) -> HeldOutValues:
-        """Return values of the held-out pairs at several states.
+    def held_out_pairs(
+        self, at: JointState, states: Sequence[JointState], limit: float
+    ) -> tuple[NormalEquations, HeldOutValues]:
+        """Return normal equations and values of the held-out pairs.
 
-        They are compared with the half map to which their particle did not contribute.
+        Parameters
+        ----------
+        at
+            State at which the equations are, of pairs that are compared with their own half map.
+        states
+            Values are those of the input and of these states, of pairs that are compared with the half map
+            to which their particle did not contribute.
         """
         held = self.held_out
         assert held is not None
-        views = [_View.of(self, state) for state in states]
-        matched, power = (np.zeros((len(states), len(held.tilts))) for _ in range(2))
+        own = _View.of(self, self.tomogram, at)
+        before = JointState.of(self.given, at.names)
+        others = [_View.of(self, self.given, before), *(_View.of(self, self.tomogram, s) for s in states)]
+        result = NormalEquations.zero(self.visible.shape[0], self.visible.shape[1], len(at.names))
+        matched, power = (np.zeros((len(others), len(held.tilts))) for _ in range(2))
 
         def compare(tilt: int, image: Float32[Array, "h w"]) -> None:
-            for i, view in enumerate(views):
-                for number, start in enumerate(view.starts):
-                    place = np.flatnonzero(
-                        (held.tilts == tilt)
-                        & (held.particles >= start)
-                        & (held.particles < start + len(view.tomogram.species[number]))
-                    )
-                    if len(place):
-                        chosen = held.particles[place] - start
-                        pairs = view.derivatives(number, tilt, image, limit, chosen, other_half=True)
-                        pairs = pairs.times(self.pair_weights[tilt, held.particles[place]])
-                        matched[i, place] = pairs.matched[:, GEOMETRY]
-                        power[i, place] = pairs.normal[:, GEOMETRY, GEOMETRY]
+            here = np.flatnonzero(held.tilts == tilt)
+            for number, start in enumerate(own.starts):
+                chosen = own.among(number, held.particles[here])
+                if not len(chosen):
+                    continue
+                comparisons = [own.comparison(number, tilt, image, limit)]
+                comparisons += [v.comparison(number, tilt, image, limit, other_half=True) for v in others]
+                pairs, *values = tilt_derivatives(comparisons, chosen, self.pool)
+                own.add_to(result, number, tilt, chosen, pairs)
+                place = here[np.isin(held.particles[here], start + chosen)]
+                weights = self.pair_weights[tilt, start + chosen]
+                for i, part in enumerate(values):
+                    matched[i, place] = weights * part.matched[:, GEOMETRY]
+                    power[i, place] = weights * part.normal[:, GEOMETRY, GEOMETRY]
 
         self._each(np.unique(held.tilts), compare)
-        return HeldOutValues(matched=matched, power=power)
+        return result, HeldOutValues(matched=matched, power=power)
 
     def frequencies(self, number: int, tilt: int, limit: float, optics: Sequence[str]) -> UsedFrequencies:
         """Return the frequencies of one species and tilt image up to a limit, 1/px, at the input."""
@@ -249,16 +243,15 @@ class _View:
     masks: tuple[BoxMask, ...]
 
     @classmethod
-    def of(cls, images: JointImages, state: JointState) -> _View:
-        """Project the particles of a state."""
-        tomogram = state.applied_to(images.tomogram)
-        sizes = [len(particles) for particles in tomogram.species]
+    def of(cls, images: JointImages, origin: Tomogram, state: JointState) -> _View:
+        """Project the particles of a state, which is a change of a tomogram."""
+        tomogram = state.applied_to(origin)
         series, boxes = tomogram.series, [reference.box_px for reference in images.references]
         return cls(
             images=images,
             tomogram=tomogram,
             state=state,
-            starts=tuple(int(n) for n in np.cumsum([0, *sizes[:-1]])),
+            starts=tuple(part.start for part in tomogram.parts),
             geometry=tuple(
                 input_geometry(series, particles, box_px, series.usable)
                 for particles, box_px in zip(tomogram.species, boxes, strict=True)
@@ -266,17 +259,21 @@ class _View:
             masks=tuple(box_mask(box_px) for box_px in boxes),
         )
 
-    def derivatives(
+    def among(self, number: int, particles: Int[Array, "N"]) -> Int[Array, "B"]:
+        """Return the particles of one species among some of all species, counted from its first."""
+        own = particles - self.starts[number]
+        return own[(own >= 0) & (own < len(self.tomogram.species[number]))]
+
+    def comparison(
         self,
         number: int,
         tilt: int,
         image: Float32[Array, "h w"],
         limit: float,
-        chosen: Int[Array, "B"],
         *,
         other_half: bool = False,
-    ) -> PairDerivatives:
-        """Return the derivatives of pairs of one species; see `imaging.derivatives.tilt_derivatives`."""
+    ) -> Comparison:
+        """Return the predictions of one species' pairs."""
         images, particles = self.images, self.tomogram.species[number]
         reference = images.references[number]
         used = images.frequencies(number, tilt, limit, self.state.names).changed(self.state.optics[tilt])
@@ -290,4 +287,21 @@ class _View:
             reference=reference.transform,
             displacements_px=np.zeros(1),
         )
-        return tilt_derivatives(task, used, chosen, images.pool, other_half=other_half)
+        return Comparison(task=task, used=used, other_half=other_half)
+
+    def add_to(
+        self,
+        equations: NormalEquations,
+        number: int,
+        tilt: int,
+        chosen: Int[Array, "B"],
+        pairs: PairDerivatives,
+    ) -> None:
+        """Add weighted pairs of one species and tilt image to the equations of all species."""
+        particles, series, start = self.tomogram.species[number], self.tomogram.series, self.starts[number]
+        R = series.projections_px[tilt, :3, :3]
+        points = particles.positions_px[chosen] - tomogram_centre_px(series.tomogram_size_px)
+        if particles.trajectories_px is not None:
+            points = points + particles.trajectories_px[chosen, tilt]
+        pairs = pairs.times(self.images.pair_weights[tilt, start + chosen])
+        equations.add(tilt, start + chosen, pairs, R, R @ particles.rotations[chosen], points @ R.T)

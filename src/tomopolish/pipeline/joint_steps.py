@@ -35,14 +35,14 @@ Array = np.ndarray
 COARSEST = 12.0
 """Fourier px of the first level: there, turns of 6° change the view of a particle by less than a period."""
 
-FINER = 1.5
-"""Ratio of the limits of successive levels."""
+FINER = 2.0
+"""Ratio of the limits of successive levels, about."""
 
 FINE_STEPS, SHORTENINGS = 12, 4
 """Maximum number of steps at all frequencies, and of attempts to shorten one."""
-ENOUGH = 0.2
+ENOUGH = 1.0
 """Rise of the log-posterior per particle that is too small for another pass: a step that predicts so little,
-which is still taken, moves the unknowns by a quarter of their standard errors."""
+which is still taken, moves the unknowns by about half their standard errors."""
 WIDTH_ROUNDS, WIDTH_TOLERANCE = 3, 0.05
 """Maximum number of estimates of the priors' widths from one pass, and the relative change that ends them."""
 
@@ -120,16 +120,16 @@ class Refiner:
         own = step.particle_variance * self.images.particle_weights[:, None]
         return replace(step, particle_variance=own)
 
-    def look(self, state: JointState, limit: float, *, held_out: bool | None) -> NormalEquations:
+    def look(self, state: JointState, limit: float, *, held_out: bool) -> NormalEquations:
         """Return the equations at a state; see `JointImages.equations`."""
-        self.passes += held_out is not True
+        self.passes += 1
         return self.images.equations(state, limit, held_out=held_out)
 
     def moved(self, state: JointState, step: JointStep, factor: float = 1.0) -> JointState:
         """Return the state after a step that is not too long."""
         return state.moved(*_shortened(step, state.names, factor), self.images.tomogram)
 
-    def descend(self, state: JointState, limit: float, *, held_out: bool | None) -> Point:
+    def descend(self, state: JointState, limit: float, *, held_out: bool) -> Point:
         """Repeat steps at one resolution, which must raise the log-posterior, until they are short."""
         equations, enough = self.look(state, limit, held_out=held_out), ENOUGH * len(state.positions_px)
         step = self.informed_step(state, equations)
@@ -193,10 +193,8 @@ class Refiner:
         box_px = max(r.box_px for r in self.images.references)
         if ORIENTATIONS not in self.free:
             return [finest]
-        levels = [COARSEST / box_px]
-        while levels[-1] * FINER**1.2 < finest:
-            levels.append(levels[-1] * FINER)
-        return [*levels, finest]
+        steps = max(round(np.log(finest * box_px / COARSEST) / np.log(FINER)), 1)
+        return [*np.geomspace(COARSEST / box_px, finest, steps, endpoint=False), finest]
 
 
 def _shortened(step: JointStep, names: Sequence[str], factor: float) -> tuple[Array, Array]:
