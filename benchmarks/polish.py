@@ -3,7 +3,8 @@
 ``python benchmarks/polish.py --o FOLDER --seeds 3`` simulates projects whose tilt series, positions,
 orientations (3° about each axis) and defocus (700 Å) are off, polishes them from half maps of their own
 input, and prints a table: agreement of each round's map with the planted one, as a share of that at the true
-parameters. ``--noise`` replaces the images by noise: no round may resolve more than the input.
+parameters. ``--noise`` replaces the images by noise and the references by two half maps of noise, with an FSC
+that promises 10 Å: no round may resolve anything.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from typing import Any
 
 import mrcfile
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
-from tomopolish import polish
+from tomopolish import load, polish
 from tomopolish.dataset.model import Alignment, RefinedOptics
+from tomopolish.dataset.mrc import write_volume
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.imaging.fsc import shell_correlation
-from tomopolish.physics.geometry import rotation_from_vector
+from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
@@ -80,13 +84,19 @@ def write_wrong_sets(project: Path, seed: int) -> Path:
     return project / "wrong" / "optimisation_set.star"
 
 
-def without_signal(project: Path, seed: int) -> None:
-    """Replace all tilt images by white noise."""
+def without_signal(project: Path, seed: int) -> dict[str, Path]:
+    """Replace all tilt images by white noise; returns references of noise whose FSC promises 10 Å."""
     rng = np.random.default_rng(2000 + seed)
     for path in sorted((project / "tilt_series").glob("*.mrc*")):
         with mrcfile.mmap(path, mode="r+") as stack:
             for section in range(len(stack.data)):
                 stack.data[section] = rng.standard_normal(stack.data[section].shape)
+    parts = {f"half_map{n}": project / f"noise_half{n}.mrc" for n in (1, 2)}
+    for path in parts.values():
+        write_volume(path, gaussian_filter(rng.standard_normal((BOX,) * 3), 1.0).astype(np.float32), PIXEL)
+    curve = 0.95 * (np.arange(BOX // 2 + 1) <= BOX * PIXEL / 10.0)
+    write_fsc(project / "noise_fsc.star", {"corrected": curve}, box_px=BOX, pixel_size_angstrom=PIXEL)
+    return {**parts, "fsc": project / "noise_fsc.star"}
 
 
 def mean_fsc_with_truth(volume: Array, density: Array, mask: Array, last: int) -> float:
@@ -108,12 +118,26 @@ def true_map(project: Path) -> Array:
     return sums.merged_map()
 
 
+def halves_apart_degrees(project: Path, optimisation_set: str) -> float:
+    """Return the net rotation between the two half sets' particles: how far their maps are turned."""
+    dataset = open_dataset(Path(optimisation_set), working_directory=project)
+    truths = read_truth(project / "truth.json")
+    turns, halves = [], []
+    for name in dataset.tomogram_names:
+        _, particles = dataset.load(name)
+        inverse = np.swapaxes(truths[name].rotations, 1, 2)
+        turns.append(rotation_vector(inverse @ particles.rotations))
+        halves.append(particles.half_set)
+    turn, half = np.concatenate(turns), np.concatenate(halves)
+    apart = turn[half == 0].mean(axis=0) - turn[half == 1].mean(axis=0)
+    return float(np.rad2deg(np.linalg.norm(apart)))
+
+
 def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     settings = simulation(seed, options.tomograms, options.particles, options.snr)
     project = folder / f"seed{seed}{'_noise' if options.noise else ''}"
     write_project(project, settings)
-    if options.noise:
-        without_signal(project, seed)
+    references = without_signal(project, seed) if options.noise else {}
     structure = build_structure(settings)
     mask = structure.references.mask
     assert mask is not None
@@ -122,12 +146,11 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, A
     os.chdir(project)  # RELION's project folder, where the names in the sets begin
     start = time.perf_counter()
     run = polish(
-        wrong,
+        load(wrong, **references),
         "polished",
         box_px=BOX,
         range_px=RANGE,
-        own_references=True,
-        initial_resolution_angstrom=30.0 if options.noise else None,
+        own_references=not options.noise,
         report=False,
         threads=options.threads,
         show_progress=True,
@@ -150,6 +173,7 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, A
                 "fsc_0.143": each.resolution_angstrom[0],
                 "half_maps": float(np.mean(each.fsc[1 : last + 1])),
                 "truth": against,
+                "apart": halves_apart_degrees(project, each.optimisation_set),
                 "gain_per_pair": None if each.evidence is None else each.evidence.gain_per_pair,
             }
         )
@@ -159,16 +183,17 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, A
 def table(records: list[dict[str, Any]]) -> str:
     lines = [
         "| seed | round | FSC 0.143 (Å) | mean FSC of half maps | mean FSC with the truth | share of that at "
-        "the true parameters | held-out gain per pair |",
-        "|---|---|---|---|---|---|---|",
+        "the true parameters | half sets apart (°) | held-out gain per pair |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for record in records:
         for number, each in enumerate(record["rounds"]):
             gain = "" if each["gain_per_pair"] is None else f"{each['gain_per_pair']:+.2f}"
+            share = "" if record["noise"] else f"{100 * each['truth'] / record['truth']:.1f} %"
             lines.append(
                 f"| {record['seed']} | {number}{' *' if number == record['best'] else ''} "
                 f"| {each['fsc_0.143']:.2f} | {each['half_maps']:.3f} | {each['truth']:.3f} "
-                f"| {100 * each['truth'] / record['truth']:.1f} % | {gain} |"
+                f"| {share} | {each['apart']:.2f} | {gain} |"
             )
     return "\n".join(lines)
 

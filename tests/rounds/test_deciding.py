@@ -73,3 +73,12 @@ def test_what_only_the_references_brought_is_not_the_best() -> None:
     assert gained(rounds, 1)
     assert best_round(rounds).number == 0
     assert "--own_references" in str(reason_to_stop(rounds, 8))
+
+
+def test_half_maps_that_agree_at_no_resolution_neither_gain_nor_win() -> None:
+    noise = tuple(np.where(np.arange(33) == 0, 1.0, -0.05))
+    less = tuple(np.where(np.arange(33) == 0, 1.0, 0.05))
+    rounds = [one(0, 10, fsc=noise), one(1, 10, fsc=less)]
+    assert not gained(rounds, 1)
+    assert best_round(rounds).number == 0
+    assert "no resolution" in str(reason_to_stop(rounds, 8))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+THRESHOLD = 0.143
+"""FSC of the resolution."""
 LEAST_GAIN = 0.002
 """Least rise of the mean FSC that counts; what follows is worth no further round."""
 SHELLS_BEYOND = 2
@@ -74,6 +76,11 @@ class Round:
     seconds: float = 0.0
 
     @property
+    def resolves(self) -> bool:
+        """Whether the half maps agree in the first shell."""
+        return self.fsc[1] >= THRESHOLD
+
+    @property
     def pairs_gained(self) -> bool:
         """Whether the held-out pairs' likelihood rose significantly."""
         return self.evidence is not None and self.evidence.outcome == "helped"
@@ -83,7 +90,7 @@ def last_shell(rounds: Sequence[Round]) -> int:
     """Return the last shell over which FSC curves are averaged: a little beyond the best resolution."""
     lasts = []
     for each in rounds:
-        below = np.flatnonzero(np.array(each.fsc[1:]) < 0.143)
+        below = np.flatnonzero(np.array(each.fsc[1:]) < THRESHOLD)
         lasts.append(int(below[0]) if len(below) else len(each.fsc) - 1)
     return min(max(max(lasts) + SHELLS_BEYOND, 1), len(rounds[0].fsc) - 1)
 
@@ -97,14 +104,14 @@ def mean_fsc(rounds: Sequence[Round]) -> list[float]:
 def best_round(rounds: Sequence[Round]) -> Round:
     """Return the round of the highest mean FSC, the first of equals; the input where none is better."""
     values = mean_fsc(rounds)
-    possible = [i for i, each in enumerate(rounds) if not each.model_bias]
+    possible = [i for i, each in enumerate(rounds) if i == 0 or (each.resolves and not each.model_bias)]
     return rounds[max(possible, key=lambda i: (values[i], -i))]
 
 
 def gained(rounds: Sequence[Round], number: int) -> bool:
     """Return whether a round's mean FSC is higher than that of all earlier rounds by enough to count."""
     values = mean_fsc(rounds)
-    return values[number] > max(values[:number]) + LEAST_GAIN
+    return rounds[number].resolves and values[number] > max(values[:number]) + LEAST_GAIN
 
 
 def reason_to_stop(rounds: Sequence[Round], most: int) -> str | None:
@@ -112,16 +119,15 @@ def reason_to_stop(rounds: Sequence[Round], most: int) -> str | None:
     latest = len(rounds) - 1
     if latest == 0:
         return None
-    if rounds[-1].model_bias:
-        return (
-            "The maps gained what held-out particle images do not confirm: the references' own detail, not "
-            "that of the images. Start with --ini_high, or with --own_references."
-        )
-    if not gained(rounds, latest):
-        if not rounds[-1].pairs_gained:
-            return "Neither the FSC nor the held-out particle images gained in the last round."
-        if latest >= PATIENCE and not gained(rounds, latest - 1):
-            return f"The FSC did not gain in the last {PATIENCE} rounds."
-    if latest >= most:
-        return f"These were all of the --rounds {most}."
-    return None
+    idle = [not gained(rounds, number) for number in range(1, latest + 1)]
+    reasons = {
+        "The half maps of the last round agree at no resolution.": not rounds[-1].resolves,
+        "The maps gained what held-out particle images do not confirm: the references' own detail, not that "
+        "of the images. Start with --ini_high, or with --own_references.": rounds[-1].model_bias,
+        "Neither the FSC nor the held-out particle images gained in the last round.": (
+            idle[-1] and not rounds[-1].pairs_gained
+        ),
+        f"The FSC did not gain in the last {PATIENCE} rounds.": all(idle[-PATIENCE:]) and latest >= PATIENCE,
+        f"These were all of the --rounds {most}.": latest >= most,
+    }
+    return next((sentence for sentence, holds in reasons.items() if holds), None)

@@ -282,6 +282,11 @@ class _Polisher:
         if number == 1 and has_references(self.dataset, self.settings):
             dataset, inputs = self.dataset, self.settings.align.inputs
         else:
+            if not self.rounds[-1].resolves:
+                raise InputError(
+                    "the half maps of the input agree at no resolution, so that nothing can be refined "
+                    "against them: check orientations and positions, or give references (--ref1, --ref2)"
+                )
             source = Path(self.rounds[number - 1].optimisation_set)
             dataset = self._open(source)
             given = self.settings.align.inputs
@@ -317,9 +322,7 @@ class _Polisher:
         result = replace(result, seconds=time.perf_counter() - start)
         rounds = [*self.rounds, result]
         if result.number == 0:
-            self.reporter.say(
-                f"Round 0: FSC {THRESHOLD:g} at {result.resolution_angstrom[0]:.2f} Å, before any refinement"
-            )
+            self.reporter.say(f"Round 0: {_resolution(result)}, before any refinement")
             return result
         if result.number == 1 and has_references(self.dataset, self.settings):
             values, evidence = mean_fsc(rounds), result.evidence
@@ -332,8 +335,8 @@ class _Polisher:
         values = mean_fsc(rounds)
         how = "gained" if gained(rounds, len(rounds) - 1) else "did not gain"
         self.reporter.say(
-            f"Round {result.number} {how}: FSC {THRESHOLD:g} at {rounds[-2].resolution_angstrom[0]:.2f} → "
-            f"{result.resolution_angstrom[0]:.2f} Å, mean FSC {values[-2]:.3f} → {values[-1]:.3f}"
+            f"Round {result.number} {how}: {_resolution(result)}, {_resolution(rounds[-2])} before; mean FSC "
+            f"{values[-2]:.3f} → {values[-1]:.3f}"
         )
         return result
 
@@ -360,6 +363,12 @@ class _Polisher:
 
 def _name(number: int) -> str:
     return f"round{number:02d}"
+
+
+def _resolution(each: Round) -> str:
+    if not each.resolves:
+        return "half maps agree at no resolution"
+    return f"FSC {THRESHOLD:g} at {each.resolution_angstrom[0]:.2f} Å"
 
 
 def _figures(maps: RoundMaps) -> dict[str, Any]:
