@@ -20,7 +20,7 @@ from typing import Any
 
 import mrcfile
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from tomopolish import load, polish
 from tomopolish.dataset.model import Alignment, RefinedOptics
@@ -29,6 +29,7 @@ from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.imaging.fsc import shell_correlation
+from tomopolish.imaging.registration import Registration, register
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
@@ -99,7 +100,17 @@ def without_signal(project: Path, seed: int) -> dict[str, Path]:
     return {**parts, "fsc": project / "noise_fsc.star"}
 
 
+def registered(second: Array, found: Registration) -> Array:
+    """Return a map at R x + t."""
+    centre, matrix = np.full(3, second.shape[-1] // 2), found.rotation[::-1, ::-1]
+    return affine_transform(second, matrix, centre + found.shift_px[::-1] - matrix @ centre)
+
+
 def mean_fsc_with_truth(volume: Array, density: Array, mask: Array, last: int) -> float:
+    """Return the mean FSC within the mask, after the map was brought into the frame of the planted one."""
+    fsc = shell_correlation(np.stack([density, volume]).astype(np.float32), mask)
+    if fsc.corrected[1] > 0.5:
+        volume = registered(volume, register(density, volume, fsc, mask))
     curve = shell_correlation(np.stack([volume * mask, density * mask]).astype(np.float32), None).unmasked
     return float(curve[1 : last + 1].mean())
 

@@ -19,12 +19,13 @@ from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
     NoiseSettings,
+    PlantedErrors,
     SimulationSettings,
     SpecimenSettings,
 )
 from tomopolish.simulate.project import write_project
 
-BOX, PIXEL = 32, 4.0
+BOX, PIXEL, RESOLUTION = 32, 4.0, 14.0
 SIMULATED = SimulationSettings(
     seed=7,
     molecule=MoleculeSettings(box_px=BOX, seed=7, blobs=40),
@@ -38,14 +39,15 @@ SIMULATED = SimulationSettings(
         min_distance_px=10.0,
         edge_margin_px=20.0,
     ),
-    noise=NoiseSettings(pair_snr=40.0),
+    errors=PlantedErrors(shift_px=0.0, angle_degrees=0.0, position_px=0.5),
+    noise=NoiseSettings(pair_snr=200.0),
 )
 POLISH = "--i set/optimisation_set.star --b 32 --r 5 --rounds 1 --hold_out 0 --no_report --ref_scale 1"
 
 
 @pytest.fixture
 def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small simulated project, and references of noise beside it whose FSC promises 20 Å."""
+    """A small simulated project, and references of noise beside it whose FSC promises too much."""
     monkeypatch.chdir(tmp_path)
     write_project(tmp_path / "set", SIMULATED)
     rng = np.random.default_rng(3)
@@ -55,7 +57,7 @@ def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_volume(
             tmp_path / f"noise{number}.mrc", (strength * noise / noise.std()).astype(np.float32), PIXEL
         )
-    curve = 0.95 * (np.arange(BOX // 2 + 1) <= BOX * PIXEL / 20.0)
+    curve = 0.95 * (np.arange(BOX // 2 + 1) <= BOX * PIXEL / RESOLUTION)
     write_fsc(tmp_path / "fsc.star", {"corrected": curve}, box_px=BOX, pixel_size_angstrom=PIXEL)
     return tmp_path
 
@@ -68,7 +70,7 @@ def _read(path: str | Path) -> np.ndarray:
 def _agreement(folder: Path) -> float:
     """Return the mean FSC of a round's half maps, without mask, where the references were used."""
     halves = np.stack([_read(folder / f"half{n}.mrc") for n in (1, 2)])
-    return float(shell_correlation(halves, None).unmasked[2:7].mean())
+    return float(shell_correlation(halves, None).unmasked[2:9].mean())
 
 
 def _polish(*options: str) -> None:
@@ -84,22 +86,33 @@ def test_noise_refined_against_noise_stays_noise(simulated: Path) -> None:
     _polish("--ref1", "noise1.mrc", "--ref2", "noise2.mrc", *fsc, "--o", "apart")
     apart = _agreement(Path("apart/round01/maps"))
     # The same fit finds noise where both half sets look for the same noise: the test can fail.
-    _polish("--ref1", "noise1.mrc", "--ref2", "noise1.mrc", "--ini_high", "20", *fsc, "--o", "same")
+    _polish(
+        "--ref1", "noise1.mrc", "--ref2", "noise1.mrc", "--ini_high", str(RESOLUTION), *fsc, "--o", "same"
+    )
     same = _agreement(Path("same/round01/maps"))
-    assert same > 0.3
-    assert abs(apart) < 0.12
+    assert apart < 0.12
+    assert same > 0.15
 
 
 def test_orientations_of_a_half_set_do_not_depend_on_the_other_halfs_map(simulated: Path) -> None:
-    fixed = ["--const_a", "--const_s", "--orientations", "--fsc", "fsc.star", "--mask", "set/mask.mrc"]
-    _polish("--ref1", "set/ref_half1.mrc", "--ref2", "set/ref_half2.mrc", *fixed, "--o", "both")
-    _polish("--ref1", "set/ref_half1.mrc", "--ref2", "noise2.mrc", *fixed, "--o", "one")
-    before, both, one = (
+    fixed = [
+        "--const_a",
+        "--const_s",
+        "--orientations",
+        "--no_outliers",
+        "--fsc",
+        "fsc.star",
+        "--mask",
+        "set/mask.mrc",
+    ]
+    _polish("--ref1", "set/ref_half1.mrc", "--ref2", "noise1.mrc", *fixed, "--o", "one")
+    _polish("--ref1", "set/ref_half1.mrc", "--ref2", "noise2.mrc", *fixed, "--o", "other")
+    before, one, other = (
         open_dataset(Path(name)).load("TS_01")[1]
         for name in (
             "set/optimisation_set.star",
-            "both/round01/optimisation_set.star",
             "one/round01/optimisation_set.star",
+            "other/round01/optimisation_set.star",
         )
     )
 
@@ -108,5 +121,6 @@ def test_orientations_of_a_half_set_do_not_depend_on_the_other_halfs_map(simulat
         turns = rotation_vector(np.swapaxes(first, 1, 2) @ second)[chosen]
         return float(np.rad2deg(np.sqrt(np.mean(np.sum(turns**2, axis=1)))))
 
-    assert turned(before.rotations, both.rotations, 0) > 0.05
-    assert turned(both.rotations, one.rotations, 0) < 0.2 * turned(both.rotations, one.rotations, 1)
+    # Scales of tilt images and the width of the orientations' prior belong to both half sets.
+    assert turned(one.rotations, other.rotations, 1) > 5.0
+    assert turned(one.rotations, other.rotations, 0) < 0.25 * turned(one.rotations, other.rotations, 1)

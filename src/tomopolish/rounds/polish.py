@@ -13,7 +13,6 @@ import numpy as np
 
 from tomopolish.dataset.check import check_particles
 from tomopolish.dataset.left_out import check_selection
-from tomopolish.dataset.mrc import read_header
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
@@ -28,10 +27,12 @@ from tomopolish.rounds.align import (
     round_evidence,
     round_settings,
 )
+from tomopolish.rounds.frames import between_halves, write_in_one_frame
 from tomopolish.rounds.journal import Journal, run_key
 from tomopolish.rounds.maps import FOLDER, SET, RoundMaps, are_complete, make_maps, map_size
 from tomopolish.rounds.outputs import COMMAND, planned_files, write_outputs
 from tomopolish.rounds.plan import show_plan
+from tomopolish.rounds.references import check_half_maps, has_references
 from tomopolish.run.align import STAGES, AlignOutcome
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
@@ -44,8 +45,8 @@ from tomopolish.run.work import Stages
 from tomopolish.settings.polish import PolishSettings
 
 RESUME = "the same command with --only_do_unfinished continues with the round that is not finished"
-SAME = 0.9999
-"""Correlation of two half maps from which on they are the same map."""
+FRAME = "one_frame"
+"""Folder of a round's sets whose half sets were brought into one frame."""
 LARGE_GAIN = 10 * LEAST_GAIN
 """Gain in FSC that held-out pairs must confirm where the references come from elsewhere."""
 
@@ -110,7 +111,7 @@ def polish_project(
     check_selection(dataset.tomograms, dataset.selection)
     check_particles(dataset)
     size_px = map_size(dataset, settings)
-    _check_half_maps(dataset, settings)
+    check_half_maps(dataset, settings)
     inputs = Inputs(sets=dataset.input_files, images=dataset.image_files)
     guard = Guard(
         folder=run.output_folder,
@@ -135,26 +136,6 @@ def polish_project(
             size_px=size_px,
         )
         return polisher.run()
-
-
-def has_references(dataset: Dataset, settings: PolishSettings) -> bool:
-    """Return whether the first round uses half maps of the input, and not its own reconstructions."""
-    return not settings.own_references and {"half map 1", "half map 2"} <= dataset.files.paths.keys()
-
-
-def _check_half_maps(dataset: Dataset, settings: PolishSettings) -> None:
-    """Raise InputError where both half maps are the same map, unless `--ini_high` limits their use."""
-    if not has_references(dataset, settings) or settings.initial_resolution_angstrom is not None:
-        return
-    one, two = (
-        read_header(dataset.files.require(f"half map {number}")).read_volume().ravel() for number in (1, 2)
-    )
-    if one.shape == two.shape and one.any() and float(np.corrcoef(one, two)[0, 1]) > SAME:
-        raise InputError(
-            f"{dataset.files.shown('half map 1')} and {dataset.files.shown('half map 2')} are the same map, "
-            "so that the half sets would agree on its errors: give --ini_high 40, which uses it at low "
-            "resolution only, or --own_references, which starts from half maps of the input"
-        )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -256,15 +237,7 @@ class _Polisher:
         assert report is not None, "only a dry run has none"
         self._say_how_to_resume(number)
         refined = self._open(outcome.sets[0])
-        self.reporter.say(f"Round {number}: half maps")
-        maps = make_maps(
-            refined,
-            self._folder(number) / FOLDER,
-            self.size_px,
-            self.settings,
-            self.reporter,
-            self._mask(),
-        )
+        maps = self._maps(number, refined)
         failures = {**report.failures, **maps.failures}
         result = Round(
             number=number,
@@ -275,6 +248,25 @@ class _Polisher:
             **{**_figures(maps), **changes(report.statistics), "failures": tuple(failures.items())},
         )
         return self._finished(result, maps, start)
+
+    def _maps(self, number: int, refined: Dataset) -> RoundMaps:
+        """Reconstruct a round's maps; again where the half sets first have to be brought into one frame."""
+        place, mask = self._folder(number) / FOLDER, self._mask()
+
+        def made(dataset: Dataset) -> RoundMaps:
+            return make_maps(dataset, place, self.size_px, self.settings, self.reporter, mask)
+
+        self.reporter.say(f"Round {number}: half maps")
+        maps = made(refined)
+        apart = between_halves(maps) if self.settings.align.joint.orientations else None
+        if apart is None:
+            return maps
+        self.reporter.say(
+            f"Round {number}: the half maps are {apart.angle_degrees:.2f}° and "
+            f"{np.linalg.norm(apart.shift_px) * maps.pixel_size_angstrom:.2f} Å apart; half set 2 is brought "
+            "into the frame of half set 1"
+        )
+        return made(self._open(write_in_one_frame(refined, apart, self._folder(number) / FRAME)))
 
     def _align(self, number: int, range_px: int, *, resume: bool) -> AlignOutcome:
         """Refine against the maps of the round before, or against the input's references."""
