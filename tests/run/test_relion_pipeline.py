@@ -53,7 +53,7 @@ def test_the_guis_job_finds_all_that_it_looks_for(project: Path) -> None:
     pdf = (project / JOB / "logfile.pdf").read_bytes()
     assert pdf.startswith(b"%PDF-")
     assert pdf.rstrip().endswith(b"%%EOF")
-    assert int(re.findall(rb"/Count (\d+)", pdf)[0]) == 3  # all tomograms, then one page each
+    assert int(re.findall(rb"/Count (\d+)", pdf)[0]) == 4  # the first page, all tomograms, then one page each
     nodes = read_star(project / JOB / "RELION_OUTPUT_NODES.star").table("output_nodes")
     assert dict(
         zip(nodes.strings("rlnPipeLineNodeName"), nodes.strings("rlnPipeLineNodeTypeLabel"), strict=True)

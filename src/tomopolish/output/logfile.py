@@ -1,4 +1,4 @@
-"""`logfile.pdf`, which RELION's GUI shows for a finished job: the change of every tilt image."""
+"""`logfile.pdf`, which RELION's GUI shows for a finished job: verdict, next steps, changes of tilt images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
-from tomopolish.output.table import flagged_words
-from tomopolish.plain_text import one_line
+from tomopolish.output.next_steps import NextStep
+from tomopolish.output.table import Table
+from tomopolish.plain_text import counted, one_line
+from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.results.verdict import Verdict, sentence
 from tomopolish.shapes import Float
@@ -23,10 +25,38 @@ Array = np.ndarray
 FILE_NAME = "logfile.pdf"
 PAGE_INCHES = (8.27, 11.69)
 FAILURES_ON_A_PAGE = 50
-LINE_LENGTH, LINE_HEIGHT = 118, 0.05
-"""Length of the verdict's lines, characters, and their height over that of a plot."""
+LINE_LENGTH, TABLE_LENGTH = 108, 96
+"""Length of lines of text, and of those of the table, characters."""
+MOST_WARNINGS, MOST_ROWS = 8, 25
+"""Maximum number of warnings and of tomograms on the first page; the report has all."""
+HEADING_LINES = 4
+"""Lines of the table's headings, and of the number of further tomograms."""
+LEFT, TOP, LINE = 0.07, 0.93, 0.0135
+"""Place of the first line, and height of a line, as fractions of the page."""
 COLOURS = {"doubtful": "#e69f00", "helped": "#00694c", "harmed": "#a84300"}
 """Kind of verdict → colour of its frame, as in the report."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunPages:
+    """Content of the pages on all tomograms.
+
+    Attributes
+    ----------
+    warnings
+        All warnings of the run.
+    steps
+        What a user should do next.
+    report
+        Path of report.html; empty where there is none.
+    """
+
+    statistics: Mapping[str, TomogramStatistics]
+    failures: Mapping[str, str]
+    outcome: Verdict | None
+    warnings: Sequence[str] = ()
+    steps: Sequence[NextStep] = ()
+    report: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,14 +77,8 @@ class TomogramPage:
     angles_degrees: Float[Array, "F"]
 
 
-def write_logfile(
-    path: Path,
-    statistics: Mapping[str, TomogramStatistics],
-    pages: Iterable[TomogramPage],
-    failures: Mapping[str, str],
-    outcome: Verdict | None,
-) -> None:
-    """Write the verdict, plots over all tomograms, the failures, and a page for each of `pages`.
+def write_logfile(path: Path, run: RunPages, pages: Iterable[TomogramPage]) -> None:
+    """Write the first page, plots over all tomograms, the failures, and a page for each of `pages`.
 
     Raises RunError when the file cannot be written.
     """
@@ -67,50 +91,152 @@ def write_logfile(
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
-        pdf.savefig(summary_page(statistics, failures, outcome))
-        reasons = [one_line(f"{name}: {reason}") for name, reason in failures.items()]
+        pdf.savefig(first_page(run))
+        if len(run.statistics) > 1:
+            pdf.savefig(_over_tomograms(run.statistics))
+        reasons = [one_line(f"{name}: {reason}") for name, reason in run.failures.items()]
         for start in range(0, len(reasons), FAILURES_ON_A_PAGE):
             pdf.savefig(_listed(reasons[start : start + FAILURES_ON_A_PAGE]))
         for page in pages:
-            pdf.savefig(_tomogram(page))
+            if len(page.angles_degrees) > 1:
+                pdf.savefig(_tomogram(page))
 
 
-def summary_page(
-    statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str], outcome: Verdict | None
-) -> Any:
-    """Return the first page: the verdict, framed in the colour of its kind, and plots over all tomograms."""
-    tomograms = list(statistics.values())
-    figure = _page(f"tomopolish: {len(tomograms)} tomograms refined, {len(failures)} failed")
-    number = np.arange(1, len(tomograms) + 1)
-    per_pair = [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in tomograms]
-    shifts = [s.rms_shift_angstrom for s in tomograms]
-    positions = [s.rms_position_angstrom for s in tomograms]
-    evaluations = [s.evaluations for s in tomograms]
-    said, flagged = textwrap.fill(one_line(sentence(outcome)), LINE_LENGTH), flagged_words(tomograms)
-    said += "" if flagged is None else f"\n\n{flagged} (scores.star)."
-    height = 0.25 + LINE_HEIGHT * (1 + said.count("\n"))
-    words, first, second, third = figure.subplots(4, 1, height_ratios=(height, 1, 1, 1))
-    _write_verdict(words, said, outcome)
-    _plot(first, number, {"": per_pair}, "tomogram", "log-likelihood gained per pair")
-    _plot(second, number, {"shifts": shifts, "positions": positions}, "tomogram", "RMS change (Å)")
-    _plot(third, number, {"": evaluations}, "tomogram", "evaluations to convergence")
+def first_page(run: RunPages) -> Any:
+    """Return the page with the verdict, what to do next, the warnings, and a table, the worst first."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=PAGE_INCHES)
+    title = f"tomopolish: {counted(len(run.statistics), 'tomogram')} refined, {len(run.failures)} failed"
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    column = _Column(figure)
+    column.verdict(sentence(run.outcome), run.outcome)
+    column.heading("What next")
+    for step in run.steps:
+        column.lines(step.sentence, "– ")
+        for command in step.commands:
+            column.lines(command, "   ", mono=True)
+    if run.report:
+        column.lines(f"Figures and details are in {run.report}.", "– ")
+    column.heading(f"Warnings ({len(run.warnings)})" if run.warnings else "Warnings: none")
+    for warning in run.warnings[:MOST_WARNINGS]:
+        column.lines(warning, "– ")
+    if len(run.warnings) > MOST_WARNINGS:
+        column.lines(f"… and {len(run.warnings) - MOST_WARNINGS} more in the report", "– ")
+    column.heading("Tomograms, the worst first")
+    column.table(_rows(run, min(MOST_ROWS, column.room - HEADING_LINES)))
     return figure
 
 
-def _write_verdict(axes: Any, said: str, outcome: Verdict | None) -> None:
-    """Write text in place of a plot, in a frame; long text must not narrow the plots."""
-    colour = COLOURS.get("" if outcome is None else outcome.outcome, "0.6")
-    axes.axis("off")
-    axes.text(
-        0.0,
-        0.9,
-        said,
-        va="top",
-        fontsize=8,
-        in_layout=False,
-        parse_math=False,
-        bbox={"facecolor": "white", "edgecolor": colour, "linewidth": 2, "pad": 6},
+class _Column:
+    """Text of a page, from above; what no longer fits is left out."""
+
+    def __init__(self, figure: Any) -> None:
+        self._figure = figure
+        self._height = TOP
+
+    @property
+    def room(self) -> int:
+        """Return the number of lines that still fit."""
+        return int(self._height / LINE) - 1
+
+    def verdict(self, text: str, outcome: Verdict | None) -> None:
+        """Write the verdict, framed in the colour of its kind."""
+        colour = COLOURS.get("" if outcome is None else outcome.outcome, "0.6")
+        filled = textwrap.fill(one_line(text), LINE_LENGTH)
+        frame = {"facecolor": "white", "edgecolor": colour, "linewidth": 2, "pad": 6}
+        self._figure.text(LEFT, self._height, filled, va="top", fontsize=8.5, parse_math=False, bbox=frame)
+        self._height -= LINE * (2 + filled.count("\n"))
+
+    def heading(self, text: str) -> None:
+        """Write a heading."""
+        self._height -= LINE
+        self._write(text, fontweight="bold")
+
+    def lines(self, text: str, mark: str, *, mono: bool = False) -> None:
+        """Write a paragraph, its first line after a mark."""
+        indent = " " * len(mark)
+        family = {"family": "monospace", "fontsize": 7.5} if mono else {}
+        width = TABLE_LENGTH if mono else LINE_LENGTH
+        for line in textwrap.wrap(one_line(text), width, initial_indent=mark, subsequent_indent=indent):
+            self._write(line, **family)
+
+    def table(self, table: Table) -> None:
+        """Write a table in even columns."""
+        for line in table.plain().split("\n")[1:]:
+            self._write(line[:TABLE_LENGTH], family="monospace", fontsize=7.5)
+
+    def _write(self, text: str, **style: Any) -> None:
+        if self._height > LINE:
+            style = {"fontsize": 8.5, **style}
+            self._figure.text(LEFT, self._height, text, va="top", parse_math=False, **style)
+        self._height -= LINE
+
+
+def _rows(run: RunPages, most: int) -> Table:
+    """Return the tomograms on the first page, at most so many, those that failed in front."""
+    names = worst_first(run.statistics, run.outcome)
+    rows = [(shortened(name), "failed", "", "", "", "", "") for name in run.failures]
+    for name in names:
+        s = run.statistics[name]
+        e = s.evidence
+        rows.append(
+            (
+                shortened(name),
+                "not tested" if run.outcome is None else run.outcome.of_tomogram(name),
+                "–" if e is None else f"{100 * e.agreement_before:.0f} → {100 * e.agreement_after:.0f}",
+                "–" if e is None else f"{e.gain_per_pair:.3g} ± {e.standard_error / max(e.pairs, 1):.2g}",
+                "–" if s.flagged_particles is None else f"{s.flagged_particles} of {s.particles}",
+                f"{s.rms_shift_angstrom:.2f}",
+                f"{s.rms_position_angstrom:.2f}",
+            )
+        )
+    more = len(rows) - most
+    rows = rows[:most] + ([(f"… {more} more", "", "", "", "", "", "")] if more > 0 else [])
+    return Table(
+        title="",
+        columns=(
+            "tomogram",
+            "verdict",
+            "agreement\n(%)",
+            "gain of\nheld-out pairs",
+            "flagged\nparticles",
+            "shifts\n(Å)",
+            "positions\n(Å)",
+        ),
+        rows=rows,
     )
+
+
+def shortened(name: str) -> str:
+    """Return a name of at most 24 characters."""
+    return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+
+
+def _over_tomograms(statistics: Mapping[str, TomogramStatistics]) -> Any:
+    """Return plots over all tomograms, in the order of the run."""
+    tomograms = list(statistics.values())
+    figure = _page("All tomograms, in the order of the run")
+    number = np.arange(1, len(tomograms) + 1)
+    per_pair = [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in tomograms]
+    evidence = [s.evidence for s in tomograms]
+    nan = float("nan")
+    agreement = {
+        "before": [nan if e is None else e.agreement_before for e in evidence],
+        "after": [nan if e is None else e.agreement_after for e in evidence],
+    }
+    changes = {
+        "shifts": [s.rms_shift_angstrom for s in tomograms],
+        "positions": [s.rms_position_angstrom for s in tomograms],
+    }
+    first, second, third = figure.subplots(3, 1)
+    if any(e is not None for e in evidence):
+        _plot(first, number, agreement, "tomogram", "agreement of held-out pairs")
+    else:
+        _plot(first, number, {"": [s.evaluations for s in tomograms]}, "tomogram", "evaluations")
+    _plot(second, number, {"": per_pair}, "tomogram", "log-likelihood gained per pair")
+    _plot(third, number, changes, "tomogram", "RMS change (Å)")
+    return figure
 
 
 def _listed(reasons: Sequence[str]) -> Any:

@@ -188,8 +188,7 @@ def _write_the_rest(
     settings, debug = folder.output.settings, folder.output.invocation.debug
     report = replace(report, maps=evaluate_maps(structures, settings, folder.out, reporter, debug=debug))
     if settings.run.pipeline_folder is not None:
-        project = folder.output.project
-        write_job_files(project, report, folder.out, settings.run.pipeline_folder)
+        write_job_files(folder, report, settings.run.pipeline_folder)
     return report, report_run(folder, report, reporter, debug=debug)
 
 

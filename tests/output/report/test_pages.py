@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 from made_results import make_maps, make_result, with_scores
-from matplotlib.colors import to_rgba
 
 from tomopolish.dataset.model import WEAK_FACTOR
 from tomopolish.dataset.scores import SHOWS_NOTHING
 from tomopolish.errors import RunError
-from tomopolish.output.logfile import COLOURS, summary_page
 from tomopolish.output.report import page
 from tomopolish.output.report.gather import MOST_PARTICLES
 from tomopolish.results.doubts import MIRRORED, SENTENCES
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.results.verdict import verdict
 from tomopolish.run.commands.report import ALL_IN_ONE, is_page, write_report
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
@@ -141,24 +138,6 @@ def test_flags_of_the_scores_are_counted_and_listed(tmp_path: Path) -> None:
     assert "<td>4</td><td>1</td>" in text
     unscored = text_of(write_report(tmp_path, {"TS": result}, {}))
     assert "<td>4</td><td>–</td>" in unscored and 'data-kind="scores"' not in unscored
-
-
-def test_the_first_page_of_the_logfile_has_the_verdict_in_its_colour() -> None:
-    (result,) = results(["TS"]).values()
-    for doubts, colour, words in (
-        ((), COLOURS["helped"], "The refinement helped"),
-        ((MIRRORED,), COLOURS["doubtful"], "Whether it helped cannot be judged"),
-    ):
-        figures = doubted(with_scores(result, {1: (SHOWS_NOTHING, 0.03)}), *doubts).statistics
-        assert figures.evidence is not None
-        figures = replace(figures, evidence=replace(figures.evidence, gain=400.0))
-        shown = summary_page({"TS": figures}, {}, verdict({"TS": figures.evidence}))
-        (said,) = shown.axes[0].texts
-        assert said.get_text().startswith(words)
-        assert "1 of 4 particles and 0 tilt images are flagged" in said.get_text()
-        assert said.get_bbox_patch().get_edgecolor() == to_rgba(colour)
-        shown.draw_without_rendering()
-        assert shown.axes[1].get_position().width > 0.8, "long text must not narrow the plots"
 
 
 def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
