@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from tomopolish.dataset.model import (
     Tomogram,
 )
 from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import relion5_projections
 from tomopolish.physics.optics import Microscope, TiltCtf
@@ -163,10 +165,20 @@ def compute_windows(
     settings: AlignSettings,
     threads: int = 1,
 ) -> CorrelationWindows:
-    """The program's windows, all stages."""
-    with ThreadPoolExecutor(threads) as pool:
+    """The program's windows, all stages, without rounding to 16 bits."""
+    with ThreadPoolExecutor(threads) as pool, without_rounding():
         prepared = prepare(references, settings)
-        return correlation_windows(series, particles, prepared, settings, pool, SilentProgress())
+        windows = correlation_windows(series, particles, prepared, settings, pool, SilentProgress())
+    return replace(windows, values=np.asarray(windows.values))
+
+
+def without_rounding() -> Any:
+    """Context in which new windows and surfaces are float32."""
+
+    def zeros(shape: tuple[int, ...]) -> PackedSamples:
+        return PackedSamples.exactly(np.zeros(shape, dtype=np.float32))
+
+    return mock.patch.object(PackedSamples, "zeros", zeros)
 
 
 def make_windows(

@@ -142,13 +142,13 @@ def test_a_first_fit_sees_nothing_of_held_out_pairs_and_they_come_back(windows) 
             make = memory.consume_into_surfaces if consume else memory.surfaces
             surface = memory.put_back(make(0.0, pool))
         expected = smooth_surface(replace(mine, values=2 * mine.values))
-        rounding = 1e-6 * np.abs(expected.coefficients).max()
+        rounding = 5e-5 * np.abs(expected.coefficients).max()
         np.testing.assert_allclose(surface.coefficients, expected.coefficients, rtol=0, atol=rounding)
         np.testing.assert_array_equal(surface.visible, mine.visible)
         np.testing.assert_array_equal(memory.windows.visible, mine.visible)
         assert memory.holds_windows != consume
         if memory.holds_windows:
-            np.testing.assert_array_equal(memory.windows.values, 2 * mine.values)
+            np.testing.assert_allclose(memory.windows.values, 2 * mine.values, atol=rounding)
 
 
 def test_the_geometry_that_is_judged_does_not_depend_on_the_held_out_images(windows) -> None:
@@ -186,8 +186,8 @@ def test_all_pairs_have_one_scale_however_often_it_is_corrected(monkeypatch: pyt
     result = align(series, particles, references)
     corrections = fit_module.SCALE_CORRECTIONS
     windows = compute_windows(series, particles, references, SETTINGS)
-    expected = 2**corrections * smooth_surface(windows).coefficients
-    np.testing.assert_allclose(surfaces[-1], expected, atol=1e-5 * np.abs(expected).max())
+    expected = 2**corrections * np.asarray(smooth_surface(windows).coefficients)
+    np.testing.assert_allclose(surfaces[-1], expected, atol=2e-4 * np.abs(expected).max())
     assert f"multiplied by {2**corrections:g} " in " ".join(result.statistics.warnings)
 
 

@@ -76,8 +76,8 @@ def test_what_is_found_late_counts_as_what_was_known_before(kind: str) -> None:
     series = make_series(rng, images, left_out=(known,))
     known_before = align(series, settings)
     for one, other in zip(found_late.alignments, known_before.alignments, strict=True):
-        np.testing.assert_allclose(one.projections_px, other.projections_px, atol=1e-5)
-        np.testing.assert_allclose(one.positions_px, other.positions_px, atol=1e-5)
+        np.testing.assert_allclose(one.projections_px, other.projections_px, atol=2e-4)
+        np.testing.assert_allclose(one.positions_px, other.positions_px, atol=2e-4)
         assert one.errors is not None and one.errors.visible_particles[LOST] == 0
         assert (one.trajectories_px is None) == (kind != "motion")
     assert [one.tilt for one in found_late.left_out] == [LOST]

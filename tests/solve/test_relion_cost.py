@@ -15,6 +15,7 @@ import pytest
 from relion_runs import bordered, faulty_windows, final_cost, open_project, open_result
 from small_project import make_settings
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_from
 from tomopolish.physics.geometry import project_trajectories, rotation_vector, tomogram_centre_px
@@ -77,7 +78,7 @@ def relion_problem(
     """The program's problem on surfaces as RELION interpolates them."""
     settings = make_settings(48, windows.range_px, motion=run.motion, deformation=run.deformation)
     surface = DisplacementSurface(
-        coefficients=bordered(windows),
+        coefficients=PackedSamples.exactly(bordered(windows)),
         visible=windows.visible,
         basis=CATMULL_ROM,
         origin=windows.range_px + 3,

@@ -17,6 +17,7 @@ from tomopolish.pipeline import build_problem
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
+from tomopolish.solve.surface import smooth_surface
 from tomopolish.solve.uncertainty import (
     Gauge,
     Uncertainty,
@@ -156,7 +157,7 @@ def test_errors_scale_with_noise_that_the_weights_do_not_know() -> None:
     plain = errors_at(problem, refine(problem, windows, zero, RefineOptions()).vector, windows.power)
     # the same information, but every likelihood overstated by a factor of four
     loud = replace(windows, values=4 * windows.values, power=4 * windows.power)
-    other = replace(problem, surface=replace(problem.surface, coefficients=4 * problem.surface.coefficients))
+    other = replace(problem, surface=smooth_surface(loud))
     found = errors_at(other, refine(other, loud, zero, RefineOptions()).vector, loud.power)
     assert found.dispersion == pytest.approx(4 * plain.dispersion, rel=0.02)
     np.testing.assert_allclose(np.median(found.shifts_px / plain.shifts_px), 1, atol=0.03)

@@ -1,4 +1,4 @@
-"""Messages that no reporter has shown, as lines of the command line."""
+"""Log messages of the library, as lines of the command line."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from contextlib import contextmanager
 import click
 
 from tomopolish.plain_text import one_line
-from tomopolish.run.verbosity import shows
 
 
 class _Lines(logging.Handler):
     """Writes information to stdout and warnings to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "shown", False) or not shows(record.levelno):
-            return
         warns = record.levelno >= logging.WARNING
         click.echo(one_line(f"{'warning: ' if warns else ''}{record.getMessage()}"), err=warns)
 
@@ -28,7 +25,7 @@ def showing_log() -> Iterator[None]:
     log, lines = logging.getLogger("tomopolish"), _Lines()
     before = log.level
     log.addHandler(lines)
-    log.setLevel(logging.DEBUG)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from tomopolish.imaging.frequencies import TiltFrequencies
 from tomopolish.imaging.held_out import CheckWindows, HeldOutWindows
 from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.reference import ReferenceTransform
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.physics.geometry import depth_px, project, project_trajectories
@@ -60,7 +61,7 @@ class CorrelationWindows:
         Some of them, compared with variants of the references (`checks`); None without any.
     """
 
-    values: Float32[Array, "F P n n"]
+    values: Float32[Array, "F P n n"] | PackedSamples
     anchors_px: Float[Array, "F P 2"]
     visible: Bool[Array, "F P"]
     power: Float[Array, "F P"]

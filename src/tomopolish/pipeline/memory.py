@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32
+from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.surface import DisplacementSurface, add_pairs, smooth_surface
 
 Array = np.ndarray
@@ -32,20 +34,26 @@ class WindowMemory:
 
     windows: CorrelationWindows
     visible: Bool[Array, "F P"]
+    _values: PackedSamples
+    _length_px: float
     _taken_out: Float32[Array, "H n n"] | None = None
     _consumed: bool = False
 
     @classmethod
     def of(cls, windows: CorrelationWindows) -> WindowMemory:
         """Return the owner of windows, without their held-out pairs."""
-        held = windows.held_out
+        values, held = windows.values, windows.held_out
+        if not isinstance(values, PackedSamples):
+            values = PackedSamples.exactly(values)
+            windows = replace(windows, values=values)
+        length_px = correlation_length_px(windows)
         if held is None:
-            return cls(windows, windows.visible)
+            return cls(windows, windows.visible, values, length_px)
         place = (held.tilts, held.particles)
-        visible, taken_out = windows.visible.copy(), windows.values[place]
+        visible, taken_out = windows.visible.copy(), values[place]
         visible[place] = False
-        windows.values[place] = 0
-        return cls(replace(windows, visible=visible), windows.visible, taken_out)
+        values.clear(place)
+        return cls(replace(windows, visible=visible), windows.visible, values, length_px, taken_out)
 
     @property
     def pairs(self) -> int:
@@ -65,7 +73,7 @@ class WindowMemory:
         if np.all(factors == 1):
             return
         small, windows = factors.astype(np.float32), self.windows
-        np.multiply(windows.values, small[:, None, None], out=windows.values)
+        self._values.scale(factors)
         held = windows.held_out
         if held is not None and self._taken_out is not None:
             own = small[held.particles][:, None, None]
@@ -82,7 +90,7 @@ class WindowMemory:
         """Return surfaces of the windows, in the windows' memory; the windows are lost."""
         assert self.holds_windows
         self._consumed = True
-        return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool, in_place=True)
+        return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool, into=self._values)
 
     def put_back(self, surface: DisplacementSurface) -> DisplacementSurface:
         """Put the held-out pairs back; returns the surfaces with theirs, in the same memory."""
@@ -91,7 +99,7 @@ class WindowMemory:
             return surface
         self.windows = replace(self.windows, visible=self.visible)
         if self.holds_windows:
-            self.windows.values[held_out.tilts, held_out.particles] = self._taken_out
+            self._values.put_pairs(held_out.tilts, held_out.particles, self._taken_out)
         add_pairs(surface, self._taken_out, held_out.tilts, held_out.particles)
         self._taken_out = None
-        return replace(surface, visible=self.visible)
+        return replace(surface, visible=self.visible, length_px=self._length_px)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.imaging.held_out import join_checks, join_held_out
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_from, deformation_model, refit
 from tomopolish.models.motion import motion_model, scale_px
@@ -41,9 +42,13 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
     if len(windows) == 1:
         return windows[0]
     counts = [w.power.shape[1] for w in windows]
+
+    def packed(part: CorrelationWindows) -> PackedSamples:
+        return part.values if isinstance(part.values, PackedSamples) else PackedSamples.exactly(part.values)
+
     return replace(
         windows[0],
-        values=np.concatenate([w.values for w in windows], axis=1),
+        values=PackedSamples.joined([packed(w) for w in windows]),
         anchors_px=np.concatenate([w.anchors_px for w in windows], axis=1),
         visible=np.concatenate([w.visible for w in windows], axis=1),
         power=np.concatenate([w.power for w in windows], axis=1),

@@ -84,7 +84,8 @@ def shifted_sums(
     def add(part: slice) -> None:
         for tilt in range(*part.indices(len(sums))):
             add_shifted(
-                surface.coefficients[tilt],
+                surface.coefficients.numbers[tilt],
+                surface.coefficients.units[tilt],
                 surface.visible[tilt],
                 first[tilt, :, 0],
                 first[tilt, :, 1],

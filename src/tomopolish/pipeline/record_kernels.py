@@ -8,12 +8,12 @@ from tomopolish.jit import kernel
 
 
 @kernel(fastmath=True, error_model="numpy")
-def add_shifted(coefficients, visible, first_x, first_y, weights_x, weights_y, out):  # type: ignore[no-untyped-def]
+def add_shifted(coefficients, units, visible, first_x, first_y, weights_x, weights_y, out):  # type: ignore[no-untyped-def]
     """Add every visible window of one tilt image, interpolated, to `out`; windows are zero outside.
 
     Parameters
     ----------
-    coefficients : (P, n, n) float32
+    coefficients : (P, n, n) int16, multiples of units : (P,) float32
     visible : (P,) bool
     first_x, first_y : (P,) int64, first of the four coefficients for sample (0, 0) of `out`
     weights_x, weights_y : (P, 4) float32
@@ -35,9 +35,9 @@ def add_shifted(coefficients, visible, first_x, first_y, weights_x, weights_y, o
                 continue
             blended[begin : begin + size] = 0
             for j in range(max(0, -top), min(4, size - top)):
-                row, w = coefficients[p, top + j], weights_y[p, j]
+                row, w = coefficients[p, top + j], weights_y[p, j] * units[p]
                 for x in range(size):
-                    blended[begin + x] += w * row[x]
+                    blended[begin + x] += w * np.float32(row[x])
             line = out[y]
             for x in range(samples):
                 i = np.uint64(first + x)

@@ -191,7 +191,9 @@ def diagnostics(series: TiltSeries, windows: CorrelationWindows) -> Diagnostics:
     """Return the sums of the windows before any refinement, in RELION's layout."""
     reach, origin = round(windows.range_px / windows.step_px), windows.origin
     core = slice(origin - reach, origin + reach)
-    summed = windows.values[:, :, core, core].sum(axis=1)[series.chronological]
+    seen = windows.visible
+    sums = [windows.values[tilt][seen[tilt]][:, core, core].sum(axis=0) for tilt in range(len(seen))]
+    summed = np.stack(sums)[series.chronological]
     weights = windows.frequency_weights
     assert weights is not None
     return Diagnostics(

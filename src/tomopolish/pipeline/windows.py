@@ -23,6 +23,7 @@ from tomopolish.imaging.held_out import (
 )
 from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.noise import Turn, tile_grid
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.tempering import temper
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.imaging.windows import (
@@ -74,18 +75,28 @@ def correlation_windows(
     with acquire_correlator(settings.run.device, pool) as correlator:
         used = _weights(series, references, settings, correlator, progress) if weights is None else weights
         series = without_lost(series)
+        cutoff = settings.weights.cutoff_fraction
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
         mask = box_mask(box)
         geometry = input_geometry(series, particles, box, frames_taking_part(series, settings))
-        values = np.zeros((len(series), len(particles), len(samples), len(samples)), dtype=np.float32)
-        power, tempering = np.zeros(geometry.visible.shape), np.ones(geometry.visible.shape)
+        windows = CorrelationWindows(
+            values=PackedSamples.zeros((*geometry.visible.shape, len(samples), len(samples))),
+            anchors_px=geometry.anchors_px,
+            visible=geometry.visible,
+            power=np.zeros(geometry.visible.shape),
+            range_px=settings.windows.range_px,
+            step_px=1 / settings.windows.padding,
+            frequency_weights=used,
+            tempering=np.ones(geometry.visible.shape),
+        )
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         held, checks = _held_out(series, geometry.visible, settings, len(samples))
 
         def compare_with(tilt: int, image: Float32[Array, "h w"]) -> TiltTask:
-            groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
             with losing(series, tilt):
-                frequencies = tilt_frequencies(series, tilt, used[tilt % len(used)], groups, cutoff)
+                frequencies = tilt_frequencies(
+                    series, tilt, used[tilt % len(used)], particles.optics_groups, cutoff
+                )
             return TiltTask(
                 image=image,
                 tilt=tilt,
@@ -98,29 +109,34 @@ def correlation_windows(
             )
 
         def correlate(tilt: int, task: TiltTask) -> None:
-            correlator.correlate_tilt(task, values[tilt], power[tilt], held[tilt])
+            _compare(task, windows, held[tilt], correlator, tempers=settings.fit.outliers)
             fill_checks(checks, task, correlator)
-            if settings.fit.outliers:
-                tempering[tilt] = temper(values[tilt], power[tilt], geometry.visible[tilt], held[tilt])
 
         threads, memory, at_once = settings.run.threads, correlator.host_memory, correlator.images_at_once
         ahead = prefetch(series, busy, compare_with, threads=threads, memory=memory, holds=at_once)
         with progress.stage("correlation", len(busy)) as stage:
             for _ in overlap(ahead, correlate, at_once):
                 stage.advance()
-    windows = CorrelationWindows(
-        values=values,
-        anchors_px=geometry.anchors_px,
-        visible=geometry.visible,
-        power=power,
-        range_px=settings.windows.range_px,
-        step_px=1 / settings.windows.padding,
-        frequency_weights=used,
-        tempering=tempering,
-        held_out=joined_windows(held),
-        checks=checks,
-    )
+    windows = replace(windows, held_out=joined_windows(held), checks=checks)
     return without_tilts(windows, without_lost(series).usable)
+
+
+def _compare(
+    task: TiltTask,
+    windows: CorrelationWindows,
+    held: HeldOutWindows,
+    correlator: Correlator,
+    *,
+    tempers: bool,
+) -> None:
+    """Fill the windows of one tilt image, and weight down pairs with much noise if `tempers`."""
+    tilt, visible = task.tilt, windows.visible[task.tilt]
+    values, power = np.zeros(windows.values.shape[1:], dtype=np.float32), windows.power[tilt]
+    correlator.correlate_tilt(task, values, power, held)
+    assert windows.tempering is not None and isinstance(windows.values, PackedSamples)
+    if tempers:
+        windows.tempering[tilt] = temper(values, power, visible, held)
+    windows.values.put(tilt, values)
 
 
 def _held_out(
@@ -136,7 +152,10 @@ def without_tilts(windows: CorrelationWindows, usable: Bool[Array, "F"]) -> Corr
     """Return the windows without the pairs of tilt images that are not usable; they share memory."""
     if not windows.visible[~usable].any():
         return windows
-    windows.values[~usable] = 0
+    if isinstance(windows.values, PackedSamples):
+        windows.values.clear(~usable)
+    else:
+        windows.values[~usable] = 0
     return replace(
         windows,
         visible=windows.visible & usable[:, None],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.shapes import Bool, Float, Float32
 from tomopolish.solve.surface import (
     B_SPLINE,
@@ -98,7 +99,7 @@ def coarse_surface(
     size = windows.size
     fade = np.ones(size)
     fade[[0, -1]] = 0.5
-    coefficients = np.empty((*visible.shape, size, size), dtype=np.float32)
+    coefficients = PackedSamples.zeros((*visible.shape, size, size))
     matrix = spline_filter(fade, more / windows.step_px)
     both_sides(lambda tilt: windows.values[tilt, ..., :size], matrix, coefficients, pool)
     return DisplacementSurface(

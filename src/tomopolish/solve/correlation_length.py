@@ -16,9 +16,9 @@ def correlation_length_px(windows: CorrelationWindows) -> float:
     Signal and noise pass through the same weights and so have the same correlation length, which follows from
     the windows' mean squared value and slope.
     """
-    pairs = np.flatnonzero(windows.visible)
-    chosen = pairs[:: max(1, len(pairs) // SAMPLED)]
-    values = windows.values.reshape(-1, *windows.values.shape[2:])[chosen]
+    tilts, particles = np.nonzero(windows.visible)
+    every = max(1, len(tilts) // SAMPLED)
+    values = windows.values[tilts[::every], particles[::every]]
     values = values.astype(np.float64)  # squares of tiny numbers are zero in single precision
     if not values.size:
         return windows.step_px

@@ -31,7 +31,9 @@ class SummedPeaks:
 def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
     """Return the sum over each tilt image's visible particles, as the windows of a single particle."""
     seen = windows.visible
-    total = np.where(seen[:, :, None, None], windows.values, 0).sum(axis=1, dtype=np.float64, keepdims=True)
+    total = np.zeros((len(seen), 1, *windows.values.shape[2:]))
+    for tilt, own in enumerate(seen):
+        total[tilt, 0] = windows.values[tilt][own].sum(axis=0, dtype=np.float64)
     return replace(
         windows,
         values=total.astype(np.float32),
@@ -50,7 +52,7 @@ def summed_peaks(windows: CorrelationWindows) -> SummedPeaks:
     total = summed_windows(windows)
     half = round(windows.range_px / windows.step_px)
     first = windows.origin - half
-    values = total.values[:, 0]
+    values = np.asarray(total.values)[:, 0]
     searched = values[:, first : first + 2 * half, first : first + 2 * half].reshape(len(values), -1)
     row, column = np.divmod(searched.argmax(axis=1), 2 * half)
     best = np.stack([column, row], axis=-1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
 from tomopolish.solve.correlation_length import correlation_length_px
@@ -44,7 +45,7 @@ class DisplacementSurface:
         Correlation length of the windows.
     """
 
-    coefficients: Float32[Array, "F P n n"]
+    coefficients: PackedSamples
     visible: Bool[Array, "F P"]
     basis: Float[Array, "4 4"]
     origin: int
@@ -55,13 +56,13 @@ class DisplacementSurface:
 
     def of_tilts(self, part: slice) -> DisplacementSurface:
         """Return the surfaces of a range of tilt images."""
-        return replace(self, coefficients=self.coefficients[part], visible=self.visible[part])
+        return replace(self, coefficients=self.coefficients.of_tilts(part), visible=self.visible[part])
 
     def of_particles(self, members: Int[Array, "M"]) -> DisplacementSurface:
         """Return the surfaces of some particles, in new memory."""
         return replace(
             self,
-            coefficients=np.take(self.coefficients, members, axis=1),
+            coefficients=self.coefficients.of_particles(members),
             visible=np.take(self.visible, members, axis=1),
         )
 
@@ -88,7 +89,7 @@ def smooth_surface(
     range_penalty: float = 0.0,
     pool: Executor | None = None,
     *,
-    in_place: bool = False,
+    into: PackedSamples | None = None,
 ) -> DisplacementSurface:
     """Return interpolating cubic B-splines through the windows, optionally blurred by a Gaussian.
 
@@ -98,11 +99,11 @@ def smooth_surface(
 
     Parameters
     ----------
-    in_place
-        Overwrite the windows' values with the coefficients.
+    into
+        Memory of the coefficients, which may be that of the windows' values; None: new memory.
     """
     length_px = correlation_length_px(windows)
-    coefficients = windows.values if in_place else np.empty(windows.values.shape, dtype=np.float32)
+    coefficients = PackedSamples.zeros(windows.values.shape) if into is None else into
     matrix = spline_filter(_fade(windows.values.shape[-1]), blur_px / windows.step_px)
     both_sides(lambda tilt: windows.values[tilt], matrix, coefficients, pool)
     return DisplacementSurface(
@@ -143,13 +144,13 @@ def add_pairs(
     """
     coefficients = np.empty((1, *windows.shape), dtype=np.float32)
     both_sides(lambda _: windows, spline_filter(_fade(windows.shape[-1]), 0.0), coefficients)
-    surface.coefficients[tilts, particles] = coefficients[0]
+    surface.coefficients.put_pairs(tilts, particles, coefficients[0])
 
 
 def both_sides(
     of_tilt: Callable[[int], Float32[Array, "P n n"]],
     matrix: Float[Array, "m n"],
-    result: Float32[Array, "F P m width"],
+    result: Float32[Array, "F P m width"] | PackedSamples,
     pool: Executor | None = None,
 ) -> None:
     """Multiply each window by a matrix along both axes, ``M W Mᵀ``; tilt images over threads.
@@ -161,7 +162,8 @@ def both_sides(
     result
         Written; contiguous. Columns beyond the first m become zero. It may be the memory of the windows.
     """
-    assert result.flags.c_contiguous  # otherwise the products would be written to copies
+    # Products would be written to copies of other layouts.
+    assert isinstance(result, PackedSamples) or result.flags.c_contiguous
     # Products of negligible values would be subnormal numbers, each of which costs a hundred cycles.
     left = np.where(np.abs(matrix) > NEGLIGIBLE * np.abs(matrix).max(), matrix, 0.0).astype(np.float32)
     right = np.zeros((matrix.shape[1], result.shape[-1]), dtype=np.float32)
@@ -170,8 +172,11 @@ def both_sides(
     def multiply(tilt: int) -> None:
         along_y = np.matmul(left, of_tilt(tilt))
         # All rows are multiplied at once: one large product is faster than many small ones.
-        rows = result[tilt].reshape(-1, result.shape[-1])
-        np.matmul(along_y.reshape(len(rows), -1), right, out=rows)
+        lines = along_y.reshape(result.shape[1] * result.shape[2], -1)
+        if isinstance(result, PackedSamples):
+            result.put(tilt, (lines @ right).reshape(result.shape[1:]))
+        else:
+            np.matmul(lines, right, out=result[tilt].reshape(-1, result.shape[-1]))
 
     if pool is None:
         for tilt in range(len(result)):
@@ -205,7 +210,8 @@ def evaluate_surface(surface: DisplacementSurface, displacements_px: Float[Array
     shape = surface.visible.shape
     value, gradient, hessian = np.empty(shape), np.empty((*shape, 2)), np.empty((*shape, 3))
     pair_kernels.interpolate(
-        surface.coefficients,
+        surface.coefficients.numbers,
+        surface.coefficients.units,
         surface.visible,
         displacements_px,
         1 / surface.step_px,

@@ -12,12 +12,14 @@ from tomopolish.jit import kernel
 
 
 @kernel(error_model="numpy", fastmath={"contract", "reassoc"})
-def interpolate(coefficients, visible, displacements, per_px, origin, basis, value, gradient, hessian):  # type: ignore[no-untyped-def]
+def interpolate(  # type: ignore[no-untyped-def]
+    coefficients, units, visible, displacements, per_px, origin, basis, value, gradient, hessian
+):  # fmt: skip
     """Compute the value, gradient and Hessian of each pair's surface, per px.
 
     Parameters
     ----------
-    coefficients : (F, P, n, n) float32
+    coefficients : (F, P, n, n) int16, multiples of units : (F, P) float32
     visible : (F, P) bool
     displacements : (F, P, 2) float64, (x, y) in px
     per_px, origin : float, samples per px, and index of no displacement
@@ -73,9 +75,10 @@ def interpolate(coefficients, visible, displacements, per_px, origin, basis, val
                 hxx += wy[0, j] * r2
                 hxy += wy[1, j] * r1
                 hyy += wy[2, j] * r0
-            value[f, p] = v
-            gradient[f, p, 0], gradient[f, p, 1] = per_px * gx, per_px * gy
-            square = per_px * per_px
+            unit = units[f, p]
+            slope, square = unit * per_px, unit * per_px * per_px
+            value[f, p] = unit * v
+            gradient[f, p, 0], gradient[f, p, 1] = slope * gx, slope * gy
             hessian[f, p, 0], hessian[f, p, 1], hessian[f, p, 2] = square * hxx, square * hxy, square * hyy
 
 
