@@ -125,6 +125,12 @@ def test_scripts_and_targets_that_are_not_run_exist() -> None:
             assert (ROOT / words[1]).is_file(), line
 
 
+def test_commands_fit_their_column() -> None:
+    """Wider ones must be scrolled: they are broken with backslashes."""
+    wide = [line for b in blocks() if b.language == "sh" for line in b.text.splitlines() if len(line) > 88]
+    assert wide == []
+
+
 def test_no_command_hides_in_another_kind_of_block() -> None:
     command = re.compile(
         r"^ *(\$ )?(tomopolish|relion_tomo_align|make|pip|python|mpirun|dask) +\S", re.MULTILINE
