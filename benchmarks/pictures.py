@@ -27,7 +27,7 @@ from matplotlib import pyplot
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-COLOURS = 96
+COLOURS = 128
 
 COMMANDS = (
     "simulate --o demo/project --tomograms 2 --particles 40 --box 64 --image_size 512 480 --tilt_step 3 "
@@ -65,6 +65,9 @@ SHOTS = (
             ("displacements", "demo", "vectors", 620),
             ("windows", "demo", "windows", 760),
             ("scores", "dirty", "scores", 760),
+            ("resolution", "demo", "shells", 760),
+            ("image", "dirty", "image", 620),
+            ("slices", "demo", "slices", 760),
         )
         for figure in (f"figure[data-kind={kind}]",)
     ),
@@ -162,7 +165,7 @@ def _draw_maps(path: Path) -> None:
 def _reduce(path: Path) -> None:
     """Store a picture with few colours."""
     with Image.open(path) as picture:
-        fewer = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        fewer = picture.convert("RGB").quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE)
     fewer.save(path, optimize=True)
 
 
