@@ -167,7 +167,10 @@ class _Polisher:
             if number == 0 or (reason := reason_to_stop(self.rounds, self.settings.max_rounds)) is None:
                 self.out.claim(_name(number), [])
                 self._say_how_to_resume(number)
-                self.rounds.append(self._round(number, resume=resume))
+                try:
+                    self.rounds.append(self._round(number, resume=resume))
+                finally:  # the alignment within it speaks of itself
+                    self._say_how_to_resume(number)
                 journal.write(key, self.rounds)
                 self._report()
         best = best_round(self.rounds)
@@ -235,7 +238,6 @@ class _Polisher:
         outcome = self._align(number, range_px, resume=resume)
         report = outcome.report
         assert report is not None, "only a dry run has none"
-        self._say_how_to_resume(number)
         refined = self._open(outcome.sets[0])
         maps = self._maps(number, refined)
         failures = {**report.failures, **maps.failures}
