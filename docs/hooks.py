@@ -72,7 +72,9 @@ def option_reference() -> str:
         "# Options",
         "",
         "This page is made from the program's own parser; `tomopolish COMMAND --help` shows the same. "
-        "`tomopolish align` uses the names and defaults of `relion_tomo_align` for options that both have.",
+        "`tomopolish align` uses the names and defaults of `relion_tomo_align` for options that both have; "
+        "long names stand beside the short ones. Shells can complete commands and options "
+        "([how](logs.md#completion-in-the-shell)).",
         "",
     ]
     for name, summary in SUMMARIES.items():

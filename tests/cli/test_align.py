@@ -55,6 +55,8 @@ def test_a_run_writes_the_sets_and_says_what_changed(
         "optimisation_set.star",
         "particles.star",
         "report.html",
+        "run.log",
+        "run.yaml",
         "scores.star",
         "temp/TS_01.npz",
         "temp/TS_01_projections.star",
@@ -201,11 +203,11 @@ def test_an_interruption_ends_with_a_sentence_and_no_sets(project: Path) -> None
         [sys.executable, "-c", code, *ALIGN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
+    assert "begun\n" in iter(process.stdout.readline, "")
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.strip().startswith("tomopolish: interrupted")
     assert "Traceback" not in errors
-    assert files_in(project / "out") == ["note.txt", "temp/run.json"]
+    assert files_in(project / "out") == ["note.txt", "run.log", "run.yaml", "temp/run.json"]

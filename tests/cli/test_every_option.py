@@ -73,7 +73,7 @@ class Outcome:
 
     def text(self) -> str:
         """The messages without folders and times, which differ between runs."""
-        return re.sub(r"\d+\.\d+( s)?|run\d+", "", self.out)
+        return re.sub(r"\d+\.\d+( s)?|run\d+|about \d+ s left", "", self.out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +247,20 @@ def hold_out(bench: Bench) -> None:
     assert "held out" in found.out and "held out" not in without.out
     assert "was not tested" in without.out and "was not tested" not in found.out
     assert distance(found, without) < 0.1
+
+
+def config(bench: Bench) -> None:
+    (bench.project / "options.yaml").write_text("range_reg: 0.4\n")
+    assert bench("--config options.yaml").status == 0
+    assert distance(bench("--config options.yaml"), bench("--range_reg 0.4")) == 0
+
+
+def quiet(bench: Bench) -> None:
+    assert bench("--quiet").out == "" and distance(bench("--quiet"), bench()) == 0
+
+
+def verbose(bench: Bench) -> None:
+    assert "): noise, " in bench("--verbose").out
 
 
 def no_outliers(bench: Bench) -> None:
@@ -493,6 +507,9 @@ TABLE: dict[str, Check] = {
     "--slurm_directive": starts("--slurm_directive=--account=lab", "#SBATCH --account=lab", SLURM),
     "--slurm_prologue": starts("--slurm_prologue 'module load x'", "module load x", SLURM),
     "--cluster_profile": profile,
+    "--config": config,
+    "--quiet": quiet,
+    "--verbose": verbose,
 }
 
 OPTIONS = [parameter.opts[0] for parameter in COMMAND.params]

@@ -16,7 +16,9 @@ from pathlib import Path
 from pages import PAGES
 
 MARK = re.compile(r"^<!-- output of `([^`\n]+)`: ([^\n]+) -->\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRESS = re.compile(r"^.+ \(\d+/\d+\): .+ s$\n|^Compiling kernels .*\n", re.MULTILINE)
+PROGRESS = re.compile(
+    r"^.+ \(\d+/\d+\): .+ s$\n|^tomogram \d+/\d+, .*\n|^Compiling kernels .*\n", re.MULTILINE
+)
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 COLUMNS = 86
 RELATIVE, LAST_DIGITS = 0.15, 2

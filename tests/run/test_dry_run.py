@@ -126,7 +126,7 @@ def test_what_would_be_used_is_said(project: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "Å with full weight, none beyond" in said and "from the FSC of fsc.star" in said
     assert "Mask: mask.mrc" in said
-    assert "Processors: CPU, 3 threads (--device auto;" in said
+    assert "Processors: CPU, 3 threads (--device auto" in said
     assert "Memory: about " in said and " is " in said
     assert "in out; " in said and " are free" in said
     drop_column("optimisation_set.star", "", "rlnTomoReferenceFscFile", "rlnTomoReferenceMaskFile")

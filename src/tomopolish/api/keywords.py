@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 from tomopolish.errors import InputError, TomopolishError
+from tomopolish.run.journal.recording import recording
 from tomopolish.run.limits import check_address_space, threads_that_fit
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.settings.wording import ARGUMENTS, in_python
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from tomopolish.settings.cluster import ClusterSettings
 
 AnyPath = str | Path
+
+WITH_PROVENANCE = ("align", "polish", "tune", "reconstruct", "export", "select", "simulate")
+"""Functions that write ``run.yaml`` into their output folder."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -190,7 +194,15 @@ def public(options: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     raise KeywordError(_unknown(function.__name__, name, known))
             try:
                 check_address_space()
-                return function(*args, **kwargs)
+                stated = {**dict(zip(known, args, strict=False)), **kwargs}
+                with recording(
+                    function.__name__,
+                    (),
+                    stated,
+                    from_python=True,
+                    writes_provenance=function.__name__ in WITH_PROVENANCE,
+                ):
+                    return function(*args, **kwargs)
             except TomopolishError as problem:
                 problem.args = (in_python(str(problem)),)
                 raise

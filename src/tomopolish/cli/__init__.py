@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -15,12 +18,14 @@ from tomopolish.cli.failures import advice, explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
 from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
-from tomopolish.plain_text import one_line
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import Ending, ending_in_order
 from tomopolish.run.streams import forgiving_standard_streams
 from tomopolish.settings.wording import naming_options
 from tomopolish.version import __version__
+
+COMPLETION = "_TOMOPOLISH_COMPLETE"
+"""Variable by which a shell asks for the completion of a command line."""
 
 SUMMARIES = {
     "align": "Refine projections and particle positions of a project.",
@@ -54,6 +59,19 @@ class Commands(click.Group):
             f"tomopolish.cli.{cmd_name.replace('-', '_')}"
         ).COMMAND
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name; for another name, the error suggests the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            nearest = get_close_matches(args[0], SUMMARIES, n=1)
+            if nearest and "did you mean" not in error.message.lower():
+                guess = f"{error.message.rstrip('.')}; did you mean '{nearest[0]}'?"
+                raise click.UsageError(guess, ctx) from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -121,6 +139,8 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
 
 def main() -> None:
     """Run the `tomopolish` executable."""
+    if COMPLETION in os.environ:  # a shell asks for the words that may follow
+        sys.exit(COMMANDS.main(prog_name="tomopolish", complete_var=COMPLETION))
     arguments = sys.argv[1:]
     with forgiving_standard_streams() as losses:  # first, since it fills the numbers of closed streams
         with ending_in_order(own_process=True):
@@ -136,4 +156,4 @@ def _prints_its_result(arguments: Sequence[str]) -> bool:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(one_line(f"warning: {message}"), err=True)
+    logging.getLogger("tomopolish").warning("%s", message)

@@ -15,6 +15,7 @@ from tomopolish.cli.relion_version import relion_version_option, version_from
 from tomopolish.cli.species import YAML, species_from
 from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 from tomopolish.errors import InputError
+from tomopolish.run.journal.recording import LOG
 from tomopolish.settings.alignment import (
     DEFORMATION_MODELS,
     AlignSettings,
@@ -358,11 +359,11 @@ def warn_of_idle_options(values: Mapping[str, Any]) -> None:
             continue
         for name in names:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                click.echo(f"warning: --{name} has no effect without {governor}", err=True)
+                LOG.warning("--%s has no effect without %s", name, governor)
     for governing, (is_given, idle) in NOT_WITH.items():
         for name in idle if is_given(values) else ():
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                click.echo(f"warning: --{name} has no effect with {governing}", err=True)
+                LOG.warning("--%s has no effect with %s", name, governing)
 
 
 COMMAND = command(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
-
-import click
 
 from tomopolish.cli import align, evaluate, simulate
 from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
@@ -29,6 +28,7 @@ def _sections() -> list[Section]:
 def _demo(o: Path, j: int, overwrite: bool) -> int:
     from tomopolish.run.folder.guard import Guard
     from tomopolish.run.folder.output import own_folder
+    from tomopolish.run.reporter import reporter_for
 
     project, result = o / "project", o / "aligned"
     always = f"--j {j}{' --overwrite' if overwrite else ''}"
@@ -47,7 +47,7 @@ def _demo(o: Path, j: int, overwrite: bool) -> int:
     with own_folder(Guard(folder=o, shown=f"--o {o}", command="demo"), invocation().command):
         for step, options in steps:
             line = f"tomopolish {step.name} {options}"
-            click.echo(f"\n$ {line}")
+            reporter_for(sys.stdout).say(f"\n$ {line}")
             arguments = Invocation(command=tuple(shlex.split(line)), debug=debug)
             status = step.main(shlex.split(options), standalone_mode=False, obj=arguments)
             if status:

@@ -13,6 +13,7 @@ from tomopolish.plain_text import one_line
 from tomopolish.run.failures import RESUME, Failure
 from tomopolish.run.invocation import path_after
 from tomopolish.run.signals import AskedToEnd
+from tomopolish.settings.wording import LONG_NAMES, as_typed
 
 ALIGNING = ("align", "polish", "relion-align", "relion-external")
 """Commands that can resume an interrupted run."""
@@ -33,8 +34,8 @@ def explain(error: BaseException, arguments: Sequence[str] = (), standing: str =
         return _say(f"{asked}{standing}", asked.status)
     if isinstance(error, click.ClickException):
         return _say(_usage_sentence(error), error.exit_code)
-    sentence = Failure.of(error).recorded(path_after(arguments, "--o"), "run")
-    return _say(sentence, error.exit_code if isinstance(error, TomopolishError) else 1)
+    sentence = Failure.of(error).recorded(path_after(arguments, "--o", LONG_NAMES["--o"]), "run")
+    return _say(as_typed(sentence, arguments), error.exit_code if isinstance(error, TomopolishError) else 1)
 
 
 def advice(arguments: Sequence[str]) -> str:

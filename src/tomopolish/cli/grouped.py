@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tomopolish.cli.configuration import config_option, resolved_options
+from tomopolish.run.failures import Failure
 from tomopolish.run.invocation import Invocation
+from tomopolish.run.journal.recording import LOG, SHOWN, recording
 from tomopolish.run.limits import check_address_space, threads_that_fit
+from tomopolish.run.signals import AskedToEnd
+from tomopolish.run.verbosity import showing
+from tomopolish.settings.wording import LONG_NAMES
 
 
 class NamedPath(click.Path):
@@ -42,7 +49,15 @@ NUMBER = FiniteFloat()
 
 
 class GroupedOption(click.Option):
-    """An option with the heading that the help lists it under."""
+    """An option with the heading that the help lists it under.
+
+    Attributes
+    ----------
+    records_default
+        Whether ``run.yaml`` has its value where it was not given.
+    """
+
+    records_default = True
 
     def __init__(self, declarations: Sequence[str], *, heading: str, **attributes: Any) -> None:
         super().__init__(declarations, **attributes)
@@ -102,33 +117,93 @@ def debug_option() -> GroupedOption:
 
 
 def command(
-    name: str, callback: Callable[..., int], sections: Sequence[Section], *, text: str, epilog: str = ""
+    name: str,
+    callback: Callable[..., int],
+    sections: Sequence[Section],
+    *,
+    text: str,
+    epilog: str = "",
+    writes: bool | None = None,
 ) -> GroupedCommand:
     """Return a command with sections of options; `callback` returns the exit status.
 
     The callback gets at most as many threads (`--j`) as fit into the address space, where that is limited.
+    Its messages and how it was run are recorded in its output folder.
+
+    Parameters
+    ----------
+    writes
+        Whether its messages can be shown in part; None: if it has an output folder (`--o`).
     """
-    options: list[click.Parameter] = [option for section in sections for option in section.options]
+    options: list[GroupedOption] = [option for section in sections for option in section.options]
+    has_folder = any(option.name == "o" for option in options)
+    shared = [config_option(GroupedOption, name)] if has_folder else []
+    shared += _verbosity_options() if (has_folder if writes is None else writes) else []
+    _add_long_names(options)
     return GroupedCommand(
         name,
-        callback=functools.partial(_within_limits, callback),
-        params=[*options, debug_option()],
+        callback=functools.partial(_recorded, name, callback, has_folder),
+        params=[*options, *shared, debug_option()],
         help=text,
         epilog=epilog,
         context_settings=CONTEXT,
     )
 
 
-def _within_limits(callback: Callable[..., int], **values: Any) -> int:
+def _verbosity_options() -> list[GroupedOption]:
+    texts = {
+        "--quiet": "Show only warnings and errors; run.log has everything.",
+        "--verbose": "Also show the time of each step and other details, as run.log has them.",
+    }
+    return [GroupedOption([name], heading="Other", is_flag=True, help=text) for name, text in texts.items()]
+
+
+def _add_long_names(options: Sequence[GroupedOption]) -> None:
+    """Add long names beside RELION's short ones, unless another option of the command has that name."""
+    taken = {name for option in options for name in option.opts}
+    for option in options:
+        long_name = LONG_NAMES.get(option.opts[0])
+        if long_name is not None and long_name not in taken:
+            option.opts.append(long_name)
+
+
+def _recorded(name: str, callback: Callable[..., int], has_folder: bool, **values: Any) -> int:
+    """Carry out a command, and record its messages and how it was run."""
+    context = click.get_current_context()
+    quiet, verbose = values.pop("quiet", False), values.pop("verbose", False)
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose contradict each other: give one of them.")
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    called = context.ensure_object(Invocation).command
+    options = resolved_options(context)
+    with showing(level), recording(name, called, options, writes_provenance=has_folder) as recorded:
+        try:
+            recorded.status = _within_limits(callback, values)
+        except (Exception, KeyboardInterrupt) as error:
+            LOG.error("%s", _failure(error), extra=SHOWN)
+            raise
+    return recorded.status
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) if isinstance(error, AskedToEnd) else "interrupted"
+    return Failure.of(error).sentence
+
+
+def _within_limits(callback: Callable[..., int], values: Mapping[str, Any]) -> int:
     check_address_space()
     threads = values.get("j")
     alone = not any(values.get(name) for name in ("workers", "scheduler", "slurm", "cluster_profile"))
     if threads and alone and threads_that_fit(threads) < threads:
-        values["j"] = threads_that_fit(threads)
-        click.echo(
-            f"warning: --j {threads} is lowered to {values['j']}: the limit of address space (ulimit -v) has "
-            "no room for more threads",
-            err=True,
+        fitting = threads_that_fit(threads)
+        values = {**values, "j": fitting}
+        LOG.warning(
+            "--j %d is lowered to %d: the limit of address space (ulimit -v) has no room for more threads",
+            threads,
+            fitting,
         )
     return callback(**values)
 

@@ -1,4 +1,4 @@
-"""Log messages of the library, as lines of the command line."""
+"""Messages that no reporter has shown, as lines of the command line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from contextlib import contextmanager
 import click
 
 from tomopolish.plain_text import one_line
+from tomopolish.run.verbosity import shows
 
 
 class _Lines(logging.Handler):
     """Writes information to stdout and warnings to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "shown", False) or not shows(record.levelno):
+            return
         warns = record.levelno >= logging.WARNING
         click.echo(one_line(f"{'warning: ' if warns else ''}{record.getMessage()}"), err=warns)
 
@@ -25,7 +28,7 @@ def showing_log() -> Iterator[None]:
     log, lines = logging.getLogger("tomopolish"), _Lines()
     before = log.level
     log.addHandler(lines)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from tomopolish.cli import align
+from tomopolish.cli.configuration import NOT_OPTIONS
 from tomopolish.cli.grouped import NUMBER, GroupedOption, Section, command, invocation
 from tomopolish.settings.joint import USUAL, JointSettings
 from tomopolish.settings.polish import MOST_ROUNDS, PolishSettings
@@ -50,7 +51,7 @@ def _sections() -> list[Section]:
     rounds.flag("--no_joint", "Refine the geometry alone, unless single unknowns are chosen below.")
     sections = {rounds.heading: rounds}
     for option in align.COMMAND.params:
-        if not isinstance(option, GroupedOption) or option.name in OTHERWISE or not option.expose_value:
+        if not isinstance(option, GroupedOption) or option.name in {*OTHERWISE, *NOT_OPTIONS}:
             continue
         section = sections.setdefault(option.heading, Section(option.heading))
         section.options.append(_inherited(option))

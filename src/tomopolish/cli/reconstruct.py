@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import click
-
 from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
 from tomopolish.cli.relion_version import relion_version_option
 from tomopolish.cli.sets import add_sets, open_sets
@@ -53,9 +51,10 @@ def _reconstruct(**values: Any) -> int:
         overwrite=values["overwrite"],
     )
     dataset = open_sets(values, mask=values["mask"], selection=tilt_selection(values))
-    maps = reconstruct_dataset(dataset, settings, reporter_for(sys.stdout), invocation())
+    reporter = reporter_for(sys.stdout)
+    maps = reconstruct_dataset(dataset, settings, reporter, invocation())
     pixel_size = dataset.pixel_size_angstrom
-    click.echo(resolution_sentence(maps.fsc, pixel_size, settings.output_folder, maps.failures))
+    reporter.say(resolution_sentence(maps.fsc, pixel_size, settings.output_folder, maps.failures))
     return 1 if maps.failures else 0
 
 

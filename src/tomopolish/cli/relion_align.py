@@ -22,7 +22,7 @@ def with_workers(arguments: Sequence[str], ranks: int) -> list[str]:
     if ranks < 2 or "--workers" in words or "--scheduler" in words:
         return words
     for i, argument in enumerate(words[:-1]):
-        if argument == "--j" and words[i + 1].isdigit():
+        if argument in ("--j", "--threads") and words[i + 1].isdigit():
             words[i + 1] = str(int(words[i + 1]) * ranks)
             return [*words, *workers_of(ranks)]
     return [*words, "--j", str(ranks), *workers_of(ranks)]

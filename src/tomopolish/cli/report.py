@@ -33,5 +33,6 @@ COMMAND = command(
     text="Write report.html of an output folder of 'tomopolish align' from its stored results. For a run "
     "that was interrupted, the report shows the finished tomograms.",
     epilog="Example: tomopolish report Polish/job011",
+    writes=True,
 )
 COMMAND.params.insert(0, click.Argument(["folder"], type=FILE, metavar="FOLDER"))

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from tomopolish.cli.align import COMMAND as ALIGN
 from tomopolish.cli.align import settings_from
+from tomopolish.cli.configuration import NOT_OPTIONS
 from tomopolish.cli.grouped import GroupedOption, Section, command, invocation
 from tomopolish.errors import InputError
 
@@ -35,6 +36,9 @@ REWORDED = {
     "strict": "Stop at the first tomogram that fails instead of leaving it out.",
 }
 
+SEARCHED = ("s_div", "sq_exp_ker")
+"""Options that are searched for unless they are given."""
+
 FOUND = ("s_vel", "s_div", "sq_exp_ker", "abs_params", "motion", "o")
 """Options of the alignment that the tuning determines."""
 
@@ -42,11 +46,12 @@ FOUND = ("s_vel", "s_div", "sq_exp_ker", "abs_params", "motion", "o")
 def _borrowed() -> Iterator[GroupedOption]:
     """Yield the options of `align`; those without effect here are hidden, and refused on the command line."""
     for option in ALIGN.params:
-        if not isinstance(option, GroupedOption) or option.name == "debug":
+        if not isinstance(option, GroupedOption) or option.name in NOT_OPTIONS:
             continue
         copied = copy.copy(option)
         copied.hidden = option.name not in KEPT
         copied.help = REWORDED.get(option.name or "", option.help)
+        copied.records_default = option.name not in SEARCHED
         yield copied
 
 
@@ -65,11 +70,7 @@ def _sections() -> list[Section]:
 
 def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
     context = click.get_current_context()
-    named = {
-        option.name: option
-        for option in ALIGN.params
-        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
-    }
+    named = {option.name: option for option in ALIGN.params if _is_given(option, context)}
     for name, option in named.items():
         if name not in KEPT and name != "motion":
             raise InputError(f"{option.opts[0]} has no effect on tuning: remove it, and give it to align")
@@ -88,6 +89,17 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
     ]
     run_tune(settings, invocation(), lambda motion: _align_command(carried, motion))
     return 0
+
+
+def _is_given(option: click.Parameter, context: click.Context) -> bool:
+    """Return whether the command line, or a file of options, gives an option."""
+    name = option.name or ""
+    if name in NOT_OPTIONS:
+        return False
+    source = context.get_parameter_source(name)
+    from_file = source is ParameterSource.DEFAULT_MAP
+    changes = name in SEARCHED or context.params.get(name) != option.get_default(context)
+    return source is ParameterSource.COMMANDLINE or (from_file and changes)
 
 
 def _words(option: click.Parameter, value: Any) -> list[str]:

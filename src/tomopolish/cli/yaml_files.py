@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 16
 MOST_NUMBER = 1 << 53
 
 
-def read_yaml(path: Path, place: str) -> Any:
+def read_yaml(path: Path, place: str, most_bytes: int = MOST_BYTES) -> Any:
     """Return the content of a YAML file; raises InputError, which begins with `place`.
 
     Aliases are refused: a few lines of them can expand beyond any memory.
@@ -33,7 +33,7 @@ def read_yaml(path: Path, place: str) -> Any:
 
     PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_yaml_int)
     try:
-        loader = PlainLoader(read_small(path, MOST_BYTES).decode("utf-8-sig"))
+        loader = PlainLoader(read_small(path, most_bytes).decode("utf-8-sig"))
         try:
             return loader.get_single_data()
         finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.species import Project
+from tomopolish.run.facts import processors
 from tomopolish.run.needs import free_bytes, sets_bytes, size_in_words
-from tomopolish.run.plan import plan_table, plan_tomograms, processors
+from tomopolish.run.plan import plan_table, plan_tomograms
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.polish import PolishSettings
 

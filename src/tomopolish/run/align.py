@@ -19,9 +19,11 @@ from tomopolish.run.cluster.launch import check_installed
 from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
+from tomopolish.run.facts import show_start
 from tomopolish.run.inputs import checked_project, show_unusable
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
+from tomopolish.run.journal.recording import warnings_beside_reports
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
 from tomopolish.run.plan import Plan, beyond_memory, plan_run, show_finished, show_plan
@@ -114,6 +116,7 @@ def align_project(
     if settings.run.dry_run:
         return _show_plan(project, settings, stages, unusable, reporter)
     with output.folder(reporter) as folder:
+        show_start(project, settings, reporter)
         report = refine(
             project,
             settings,
@@ -124,7 +127,7 @@ def align_project(
             unusable=unusable,
         )
         written = folder.write_sets(report)
-        folder.store.add_to_run(warnings=watched.warnings)
+        folder.store.add_to_run(warnings=[*warnings_beside_reports(), *watched.warnings])
         structures = [
             Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
             for s, path in zip(project.species, written, strict=True)
@@ -144,6 +147,7 @@ def align_in_memory(
     """Refine an open project without writing anything; raises what `align_project` raises."""
     runner = runner_for(settings.run.device)
     project, unusable = checked_project(settings, reporter, project)
+    show_start(project, settings, reporter, writes=False)
     report = refine(project, settings, stages, reporter, runner=runner, unusable=unusable)
     return AlignOutcome(project=project, report=report, unusable=unusable)
 

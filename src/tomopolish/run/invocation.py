@@ -23,11 +23,18 @@ class Invocation:
     debug: bool = False
 
 
-def path_after(arguments: Sequence[str], option: str) -> Path | None:
-    """Return the path that follows an option in a command line, which need not be valid; None without it."""
+def path_after(arguments: Sequence[str], *options: str) -> Path | None:
+    """Return the path that follows an option in a command line, which need not be valid; None without it.
+
+    Parameters
+    ----------
+    options
+        Names of the option.
+    """
     found = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        named = following if argument == option else argument.removeprefix(f"{option}=")
-        if (argument == option or argument != named) and named.strip():
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        option, equals, value = argument.partition("=")
+        named = value if equals else following
+        if option in options and named.strip():
             found = Path(named)
     return found

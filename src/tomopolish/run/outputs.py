@@ -189,6 +189,11 @@ class AlignmentOutput:
             if out.was_completed:
                 reporter.say(f"{run.output_folder}: the files of an interrupted run are now all in place")
             out.standing = started.standing
+            if started.has_earlier_sets() and not run.only_do_unfinished:
+                reporter.say(
+                    f"{run.output_folder} has the result of an earlier run: it is replaced when this run has "
+                    "its own"
+                )
             started.begin()
             say_at_the_end(started.standing())
             yield started
@@ -233,7 +238,7 @@ class AlignmentFolder:
         if not self.output.settings.run.only_do_unfinished:
             for path in self._diagnostics():
                 path.unlink(missing_ok=True)
-        if not self._has_earlier_sets():
+        if not self.has_earlier_sets():
             with self.out.new_files() as new:
                 write_note(new / self.out.free_name(NOTE_NAMES), note)
 
@@ -273,10 +278,11 @@ class AlignmentFolder:
         folder = self.output.settings.run.output_folder
         if self.out.put_in_place.issuperset(self.sets):
             return f"the refined sets in {folder} are complete, but a report or comparison may be missing"
-        earlier = f"; those of an earlier run in {folder} are unchanged" if self._has_earlier_sets() else ""
+        earlier = f"; those of an earlier run in {folder} are unchanged" if self.has_earlier_sets() else ""
         return f"no refined set was written{earlier}; {RESUME}"
 
-    def _has_earlier_sets(self) -> bool:
+    def has_earlier_sets(self) -> bool:
+        """Return whether the folder has refined sets of an earlier run."""
         written = self.out.written.files
         return any(
             PurePath(name).name == OPTIMISATION_SET and (self.out.folder / name).exists() for name in written

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.dataset.species import Project, Species, SpeciesReferences
+from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError
-from tomopolish.imaging.devices import cuda_devices, tomograms_at_once
+from tomopolish.imaging.devices import tomograms_at_once
 from tomopolish.imaging.windows import pair_geometry
 from tomopolish.output.table import Table
-from tomopolish.pipeline import frames_taking_part, weight_of
+from tomopolish.pipeline import frames_taking_part
 from tomopolish.plain_text import counted
-from tomopolish.run.cluster.launch import threads_of_worker
+from tomopolish.run.facts import processors, reference_facts
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.limits import memory_limits
 from tomopolish.run.memory import refuse_beyond_memory
@@ -88,7 +87,7 @@ def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, s
     facts = [
         fact
         for species, prepared in zip(project.species, project.references(), strict=True)
-        for fact in _reference_facts(project, species, prepared, settings)
+        for fact in reference_facts(project, species, prepared, settings)
     ]
     tomograms = plan_tomograms(project, settings, [n for n in project.tomogram_names if n not in unusable])
     facts.append(f"Processors: {processors(settings)}")
@@ -206,49 +205,6 @@ def fft_seconds_per_pair(box_px: int, threads: int) -> float:
     return fastest / batch
 
 
-def processors(settings: AlignSettings) -> str:
-    """Return the processors or devices that a run would use, in words."""
-    cluster, threads = settings.run.cluster, settings.run.threads
-    if cluster is not None and cluster.scheduler is not None:
-        return f"the workers of the cluster at {cluster.scheduler}, {threads} threads each"
-    if cluster is not None and cluster.slurm is not None:
-        return f"{cluster.workers} Slurm jobs with {threads_of_worker(cluster, threads)} threads each"
-    devices = cuda_devices(settings.run.device)
-    where = (
-        f"CUDA device{'' if len(devices) == 1 else 's'} {', '.join(map(str, devices))}" if devices else "CPU"
-    )
-    shared = counted(threads, "thread")
-    if cluster is not None:
-        each = counted(threads_of_worker(cluster, threads), "thread")
-        shared = f"{counted(cluster.workers or 1, 'worker')} of {each}"
-    return f"{where}, {shared} (--device {settings.run.device}; {counted(_cores(), 'core')} here)"
-
-
-def _reference_facts(
-    project: Project, species: Species, prepared: SpeciesReferences, settings: AlignSettings
-) -> list[str]:
-    """Return lines on the resolution of the weights, its source, and the mask."""
-    files, box = species.dataset.files, prepared.box_px
-    weight = weight_of(prepared.references, replace(settings, windows=replace(settings.windows, box_px=box)))
-    length = box * prepared.references.pixel_size_angstrom
-    if prepared.references.fsc is not None:
-        source = f"the FSC of {files.shown('fsc')}"
-    else:
-        source = "the two half maps' signal-to-noise ratio, since no FSC is given (--fsc)"
-    if settings.weights.freq_cutoff_angstrom is not None:
-        source += f" and --freq_cutoff {settings.weights.freq_cutoff_angstrom:g}"
-    last = min(weight.last_frequency, box / 2)
-    mask = files.shown("mask") if prepared.references.mask is not None else "none (--mask)"
-    return [
-        project.named(
-            species,
-            f"Resolution: {length / weight.last_shell:.1f} Å with full weight, none beyond "
-            f"{length / last:.1f} Å, from {source}",
-        ),
-        project.named(species, f"Mask: {mask}"),
-    ]
-
-
 def _memory(plans: list[TomogramPlan], settings: AlignSettings) -> tuple[str, list[str]]:
     """Return a line on the memory that is needed, and a warning where this machine has too little."""
     largest = max(plans, key=lambda plan: plan.memory_bytes, default=None)
@@ -300,11 +256,3 @@ def _at_once(settings: AlignSettings) -> int:
     if cluster is None:
         return tomograms_at_once(settings.run.device)
     return cluster.workers or 1
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every system has it
-        return os.cpu_count() or 1

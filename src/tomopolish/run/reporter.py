@@ -1,10 +1,15 @@
-"""Messages and progress of a run: bars with the time left on a terminal, plain lines elsewhere."""
+"""Messages and progress of a run: bars with the time left on a terminal, plain lines elsewhere.
+
+All messages also go to the package's logger, and so into ``run.log``.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO, cast
 
@@ -24,7 +29,9 @@ from rich.text import Text
 from tomopolish.output.table import Table
 from tomopolish.plain_text import one_line, safe_to_show
 from tomopolish.progress import Progress, SilentProgress, StageProgress
+from tomopolish.run.journal.recording import LOG, SHOWN
 from tomopolish.run.streams import Stream, forgiving
+from tomopolish.run.verbosity import shows
 
 
 class Reporter(Protocol):
@@ -50,9 +57,19 @@ class Reporter(Protocol):
 
 
 def reporter_for(stream: Stream | None) -> Reporter:
-    """Return a reporter: bars for a terminal, plain lines otherwise; a stream that fails never ends a run."""
+    """Return a reporter: bars for a terminal, plain lines otherwise; a stream that fails never ends a run.
+
+    With ``--quiet`` it shows warnings only.
+    """
+    if not shows(logging.INFO):
+        return PlainReporter(_Nowhere())
     safe = forgiving(stream)
     return TerminalReporter(safe) if safe.isatty() else PlainReporter(safe)
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 class SilentReporter:
@@ -69,20 +86,24 @@ class SilentReporter:
     @contextmanager
     def tomogram(self, name: str) -> Iterator[Progress]:
         """Begin a tomogram and show nothing."""
-        yield SilentProgress()
+        yield _TimedProgress(one_line(name), _log_detail)
 
     def passed(self, name: str, sentence: str) -> None:
         """Show nothing."""
+        LOG.info("%s: %s", name, sentence, extra=SHOWN)
 
     def warn(self, sentence: str) -> None:
         """Store a warning."""
         self.warnings.append(sentence)
+        LOG.warning("%s", sentence, extra=SHOWN)
 
     def say(self, sentence: str) -> None:
-        """Show nothing, and forget the line."""
+        """Show nothing."""
+        _log(sentence)
 
     def show(self, table: Table) -> None:
-        """Show nothing, and forget the table."""
+        """Show nothing."""
+        _log(table.plain())
 
 
 class _WarnsOnce:
@@ -106,49 +127,112 @@ class PlainReporter(_WarnsOnce):
         self._stream = stream
         self._tomograms = 0
         self._begun = 0
+        self._pace = Pace()
 
     @contextmanager
     def open(self, tomograms: int) -> Iterator[None]:
         """Begin a run."""
         self._tomograms, self._begun = tomograms, 0
+        self._pace = Pace(total=tomograms)
         yield
 
     @contextmanager
     def tomogram(self, name: str) -> Iterator[Progress]:
-        """Begin the next tomogram."""
+        """Begin the next tomogram; a line after it says how long the others will take."""
         self._begun += 1
-        yield _PlainProgress(self, f"{one_line(name)} ({self._begun}/{self._tomograms})")
+        try:
+            yield _TimedProgress(f"{one_line(name)} ({self._begun}/{self._tomograms})", self._detail)
+        except BaseException:
+            self._pace.skip()
+            raise
+        left = self._pace.left()
+        if self._tomograms > 1 and left:
+            self.say(f"tomogram {self._pace.done}/{self._tomograms}, {left} left")
 
     def passed(self, name: str, sentence: str) -> None:
         """Count a tomogram and print a line."""
         self._begun += 1
+        self._pace.skip()
         self.say(f"{name} ({self._begun}/{self._tomograms}): {sentence}")
 
     def warn(self, sentence: str) -> None:
         """Show a warning: one line on stderr, once."""
         if self.is_new(sentence):
+            LOG.warning("%s", sentence, extra=SHOWN)
             _warn(sentence)
 
     def say(self, sentence: str) -> None:
         """Print a line."""
-        print(safe_to_show(sentence), file=self._stream, flush=True)
+        _log(sentence)
+        self._print(sentence)
 
     def show(self, table: Table) -> None:
         """Print a table."""
-        self.say(f"\n{table.plain()}")
+        _log(table.plain())
+        self._print(f"\n{table.plain()}")
+
+    def _detail(self, sentence: str) -> None:
+        _log_detail(sentence)
+        self._print(sentence)
+
+    def _print(self, sentence: str) -> None:
+        print(safe_to_show(sentence), file=self._stream, flush=True)
 
 
-class _PlainProgress:
-    def __init__(self, reporter: PlainReporter, label: str) -> None:
-        self._reporter = reporter
+class Pace:
+    """Estimate of the remaining time from the time so far.
+
+    Parameters
+    ----------
+    total
+        Number of tomograms.
+
+    Attributes
+    ----------
+    done
+        Number of tomograms that have ended.
+    """
+
+    def __init__(self, total: int = 0) -> None:
+        self._total = total
+        self._refined = 0
+        self._start = time.monotonic()
+        self.done = 0
+
+    def skip(self) -> None:
+        """Count a tomogram that took no time here."""
+        self.done += 1
+
+    def left(self) -> str:
+        """Count a tomogram that has ended; returns the time of the others in words, "" if there are none."""
+        self.done += 1
+        self._refined += 1
+        rest = self._total - self.done
+        if rest <= 0:
+            return ""
+        return time_in_words((time.monotonic() - self._start) / self._refined * rest)
+
+
+def time_in_words(seconds: float) -> str:
+    """Return an estimated time in a suitable unit: about 40 s, about 12 min, about 3.5 h."""
+    if seconds < 90:
+        return f"about {max(seconds, 1):.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+class _TimedProgress:
+    """Reports the time of each stage when it ends."""
+
+    def __init__(self, label: str, detail: Callable[[str], None]) -> None:
         self._label = label
+        self._detail = detail
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
         start = time.perf_counter()
         with SilentProgress().stage(name, total) as silent:
             yield silent
-        self._reporter.say(f"{self._label}: {name}, {time.perf_counter() - start:.1f} s")
+        self._detail(f"{self._label}: {name}, {time.perf_counter() - start:.1f} s")
 
 
 class TerminalReporter(_WarnsOnce):
@@ -184,12 +268,13 @@ class TerminalReporter(_WarnsOnce):
     def tomogram(self, name: str) -> Iterator[Progress]:
         """Begin the next tomogram."""
         assert self._bars is not None and self._whole is not None, "open() comes first"
-        yield _TerminalProgress(self._bars, name)
+        yield _TerminalProgress(self._bars, name, self._detail)
         self._bars.advance(self._whole)
 
     def passed(self, name: str, sentence: str) -> None:
         """Count a tomogram and print a line above the bars."""
         assert self._bars is not None and self._whole is not None, "open() comes first"
+        LOG.info("%s: %s", name, sentence, extra=SHOWN)
         self._bars.console.print(one_line(f"{name}: {sentence}"), markup=False)
         self._bars.advance(self._whole)
 
@@ -197,6 +282,7 @@ class TerminalReporter(_WarnsOnce):
         """Show a warning: one line on stderr, above the bars, once."""
         if not self.is_new(sentence):
             return
+        LOG.warning("%s", sentence, extra=SHOWN)
         if self._bars is None or not sys.stderr.isatty():
             _warn(sentence)
         else:
@@ -204,28 +290,38 @@ class TerminalReporter(_WarnsOnce):
 
     def say(self, sentence: str) -> None:
         """Print a line."""
+        _log(sentence)
         self._console.print(safe_to_show(sentence), markup=False)
 
     def show(self, table: Table) -> None:
         """Print a table."""
+        _log(table.plain())
         title, *lines = safe_to_show(table.plain()).split("\n")
         self._console.print()
         self._console.print(Text(title, style="bold"))
         self._console.print(Text("\n".join(lines)))
 
+    def _detail(self, sentence: str) -> None:
+        _log_detail(sentence)
+        if shows(logging.DEBUG):
+            (self._bars.console if self._bars else self._console).print(one_line(sentence), markup=False)
+
 
 class _TerminalProgress:
-    def __init__(self, bars: Bars, label: str) -> None:
+    def __init__(self, bars: Bars, label: str, detail: Callable[[str], None]) -> None:
         self._bars = bars
         self._label = label
+        self._detail = detail
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[StageProgress]:
+        start = time.perf_counter()
         task = self._bars.add_task(escape(one_line(f"{self._label}: {name}")), total=total)
         try:
             yield _TerminalStage(self._bars, task)
         finally:
             self._bars.remove_task(task)
+        self._detail(f"{one_line(self._label)}: {name}, {time.perf_counter() - start:.1f} s")
 
 
 class _TerminalStage:
@@ -235,6 +331,15 @@ class _TerminalStage:
 
     def advance(self, steps: int = 1) -> None:
         self._bars.advance(self._task, steps)
+
+
+def _log(sentence: str) -> None:
+    if sentence.strip("\n"):  # an empty line is for the eye
+        LOG.info("%s", sentence.strip("\n"), extra=SHOWN)
+
+
+def _log_detail(sentence: str) -> None:
+    LOG.debug("%s", sentence, extra=SHOWN)
 
 
 def _warn(sentence: str) -> None:

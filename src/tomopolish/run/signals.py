@@ -239,6 +239,11 @@ def _without_requests(show: Callable[[Any], object]) -> Callable[[Any], object]:
     return show_others
 
 
+def requested_end() -> int | None:
+    """Return the exit status of a process that a signal has asked to end; None where none has come."""
+    return next((ending.request.status for ending in _endings if ending.request is not None), None)
+
+
 def raise_if_asked_to_end() -> None:
     """Raise `AskedToEnd` if a signal has come, even if a library has swallowed the exception."""
     for ending in _endings:

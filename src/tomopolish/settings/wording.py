@@ -7,7 +7,7 @@ Python's functions raise, return or show passes through it, and settings that re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -157,6 +157,22 @@ ARGUMENTS: Mapping[str, str] = {
 }
 """Option, without its dashes → argument or field of the settings that means it; of a flag, with its value."""
 
+LONG_NAMES: Mapping[str, str] = {
+    "--i": "--input",
+    "--p": "--particles",
+    "--t": "--tomogram_set",
+    "--mot": "--trajectories",
+    "--ref1": "--half_map1",
+    "--ref2": "--half_map2",
+    "--b": "--box",
+    "--r": "--range",
+    "--it": "--iterations",
+    "--pad": "--padding",
+    "--o": "--output",
+    "--j": "--threads",
+}
+"""Short option, which is RELION's → its long name, where the command has no other option of that name."""
+
 OFF: Mapping[str, str] = {
     "relion_version": "auto",
     "ref_scale": "auto",
@@ -184,6 +200,15 @@ def naming_options() -> Iterator[None]:
         yield
     finally:
         _names_options.reset(token)
+
+
+def as_typed(sentence: str, arguments: Sequence[str]) -> str:
+    """Return a sentence about options with the long names that a command line has instead of short ones."""
+    typed = {argument.partition("=")[0] for argument in arguments}
+    for short, long_name in LONG_NAMES.items():
+        if long_name in typed and short not in typed:
+            sentence = re.sub(rf"(?<![\w-]){short}(?![\w-])", long_name, sentence)
+    return sentence
 
 
 def as_called(sentence: str) -> str:

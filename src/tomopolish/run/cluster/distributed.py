@@ -9,7 +9,7 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
 from tomopolish.run.failures import Failure, forget
 from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.limits import threads_that_fit
-from tomopolish.run.reporter import Reporter
+from tomopolish.run.reporter import Pace, Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
 from tomopolish.settings.alignment import RunSettings
 from tomopolish.settings.cluster import ClusterSettings
@@ -163,7 +163,7 @@ def refine_on_cluster(
     """
     assert work.store is not None, "workers write their results to a store"
     fleet = _Fleet(cluster=cluster, work=work, debug=debug)
-    pace = _Pace(total=len(names))
+    pace = Pace(total=len(names))
     waiting = deque(names)
     failures: dict[str, str] = {}
     try:
@@ -187,33 +187,15 @@ def refine_on_cluster(
     return {}, failures
 
 
-def _tell(name: str, done: Done, pace: _Pace, reporter: Reporter, work: Work[Any]) -> None:
-    left = pace.left()
+def _tell(name: str, done: Done, pace: Pace, reporter: Reporter, work: Work[Any]) -> None:
+    time_left = pace.left()
+    left = f"{time_left} left" if time_left else "none left"
     if done.failure is not None:
         reporter.passed(name, f"failed; {left}")
         report_failure(name, done.failure, work.settings, reporter)
         return
     reporter.passed(name, f"refined, {done.seconds:.1f} s; {left}")
     report_warnings(name, done.warnings, reporter)
-
-
-@dataclass(kw_only=True)
-class _Pace:
-    """Estimate of the remaining time from the time so far."""
-
-    total: int
-    _done: int = 0
-    _start: float = field(default_factory=time.monotonic)
-
-    def left(self) -> str:
-        """Count one tomogram, and return the estimated time of the remaining ones in words."""
-        self._done += 1
-        rest = self.total - self._done
-        if not rest:
-            return "none left"
-        seconds = (time.monotonic() - self._start) / self._done * rest
-        text = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-        return f"{rest} left, about {text if seconds < 5400 else f'{seconds / 3600:.1f} h'}"
 
 
 class _Fleet:

@@ -13,6 +13,7 @@ from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.invocation import Invocation
+from tomopolish.run.journal.recording import is_record
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.refuse import refuse, refuse_above
 from tomopolish.settings.simulation import SimulationSettings
@@ -76,9 +77,11 @@ def run_simulate(
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder, relative to it, apart from the program's own."""
+    """Yield the files below a folder, relative to it, apart from the program's own and run records."""
     for parent, folders, names in os.walk(folder):
         if STATE_FOLDER in folders:
             folders.remove(STATE_FOLDER)
         for name in names:
-            yield (Path(parent) / name).relative_to(folder).as_posix()
+            path = Path(parent) / name
+            if not is_record(path):
+                yield path.relative_to(folder).as_posix()

@@ -16,6 +16,7 @@ from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.lock import refuse_if_owned, sole_owner
 from tomopolish.run.folder.switch import JOURNAL_NAME, Switch, carry_out, finish_interrupted, stamp_of
 from tomopolish.run.folder.written import STATE_FOLDER, WrittenFiles, read_written, write_written
+from tomopolish.run.journal.recording import current
 from tomopolish.run.signals import deferred_signals, say_at_the_end
 
 READY_FOLDER = "new"
@@ -202,6 +203,9 @@ def own_folder(
         remove_leftovers(state)
         guard.check(planned)
         say_at_the_end(out.standing())
+        recorded = current()
+        if recorded is not None:
+            recorded.enter(out.folder, command_line, guard.inputs.sets, guard.inputs.images)
         yield out
 
 
