@@ -58,6 +58,7 @@ def test_a_run_writes_the_sets_and_says_what_changed(
         "run.log",
         "run.yaml",
         "scores.star",
+        "summary.csv",
         "temp/TS_01.npz",
         "temp/TS_01_projections.star",
         "temp/TS_02.npz",

@@ -26,6 +26,7 @@ class Project:
 
     tomogram_names: Sequence[str]
     folder: Path
+    species: tuple[Any, ...] = ()
 
     def references(self, *, keep: bool = False) -> Any:
         return str(self.folder)

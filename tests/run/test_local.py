@@ -173,6 +173,22 @@ def test_the_closing_lists_figures_then_failures(capsys: pytest.CaptureFixture[s
     assert not any("flagged" in line for line in lines)
 
 
+def test_of_many_tomograms_the_closing_shows_the_worst(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"TS_{n:02}" for n in range(12)]
+    results = {name: result_of(name) for name in names}
+    for n, name in enumerate(names):
+        figures = replace(results[name].statistics, log_likelihood_gain=100.0 - n)
+        results[name] = replace(results[name], statistics=figures)
+    report = RunReport(results=results, failures={})
+    sets, summary = [Path("out/optimisation_set.star")], Path("out/summary.csv")
+    show_closing(report, sets, PlainReporter(sys.stdout), summary=summary)
+    out = capsys.readouterr().out
+    shown = [line.split()[0] for line in out.splitlines() if line.startswith("TS_")]
+    assert shown == names[:1:-1]
+    assert "Of 12 tomograms, the tables show the 10 to look at first; out/summary.csv has all" in out
+    assert "all 12 " in out
+
+
 def test_the_closing_says_what_is_flagged_and_where_the_reasons_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

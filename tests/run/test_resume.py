@@ -58,6 +58,13 @@ def test_without_the_option_everything_is_computed_again(project: Path, calls: l
     assert calls == ["TS_01", "TS_02"] * 2
 
 
+def change_mask(folder: Path) -> None:
+    path = folder / "mask.mrc"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:1024] + np.frombuffer(content[1024:], np.float32)[::-1].tobytes())
+
+
 def touch_image(folder: Path) -> None:
     path = folder / "tilt_series/TS_02.mrcs"
     target = path.resolve()
@@ -74,8 +81,25 @@ def flip_bit(path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "told", "again"),
     [
-        (touch_image, [], "TS_02 is refined again, for these have changed: tilt images", ["TS_02"]),
-        (lambda folder: None, ["--r", "5"], "these have changed: options", ["TS_01", "TS_02"]),
+        (
+            touch_image,
+            [],
+            "TS_02 will be refined again, because its tilt images changed (tilt_series/TS_02.mrcs)",
+            ["TS_02"],
+        ),
+        (
+            lambda folder: None,
+            ["--r", "5"],
+            "TS_01 will be refined again, because its options changed (--r 6 → 5)",
+            ["TS_01", "TS_02"],
+        ),
+        (
+            lambda folder: None,
+            ["--no_outliers", "--ref_scale", "1"],
+            "its options changed (--ref_scale auto → 1, --no_outliers off → on)",
+            ["TS_01", "TS_02"],
+        ),
+        (change_mask, [], "its references changed (mask.mrc)", ["TS_01", "TS_02"]),
         (lambda folder: None, ["--j", "2"], None, []),
         (
             lambda folder: (folder / "out/temp/TS_01.npz").write_bytes(
@@ -93,7 +117,7 @@ def flip_bit(path: Path, place: int) -> None:
         ),
         (lambda folder: (folder / "out/temp/TS_02.npz").unlink(), [], None, ["TS_02"]),
     ],
-    ids=["image", "options", "threads", "cut off", "damaged", "missing"],
+    ids=["image", "options", "flags", "mask", "threads", "cut off", "damaged", "missing"],
 )
 def test_what_changed_is_computed_again(  # type: ignore[no-untyped-def]
     project: Path, calls: list[str], capsys: pytest.CaptureFixture[str], change, options, told, again
@@ -107,7 +131,7 @@ def test_what_changed_is_computed_again(  # type: ignore[no-untyped-def]
     out = capsys.readouterr().out
     assert calls == again
     assert told is None or told in out
-    assert (sets(project / "out") == before) == (options != ["--r", "5"])
+    assert (sets(project / "out") == before) == (again != ["TS_01", "TS_02"])
     for name in {"TS_01", "TS_02"} - set(again):
         assert f"{name} (" in out
         assert "finished earlier" in out
@@ -124,7 +148,10 @@ def test_moved_particles_are_computed_again(
     (project / "particles.star").write_text("\n".join([*lines, ""]))
     assert run([*ALIGN, "--only_do_unfinished"]) == 0
     assert calls == ["TS_02"]
-    assert "TS_02 is refined again, for these have changed: particles" in capsys.readouterr().out
+    assert (
+        "TS_02 will be refined again, because its particles changed (particles.star)"
+        in capsys.readouterr().out
+    )
 
 
 def result(name: str) -> TomogramResult:
@@ -280,7 +307,9 @@ def test_images_replaced_while_they_are_refined_cost_their_tomogram_and_no_other
     assert "TS_02.mrcs changed while the tomogram was refined; --only_do_unfinished refines it" in shown.err
     assert run([*ALIGN, "--only_do_unfinished"]) == 0
     shown = capsys.readouterr()
-    assert "TS_02 is refined again, for these have changed: tilt images" in shown.out
+    assert (
+        "TS_02 will be refined again, because its tilt images changed (tilt_series/TS_02.mrcs)" in shown.out
+    )
     assert "TS_01 (1/2): finished earlier" in shown.out
 
 
@@ -301,7 +330,7 @@ def test_a_result_that_another_run_stored_meanwhile_is_not_taken(
     assert last.startswith(
         "TS_01 failed and keeps its input values: its stored result does not belong to this"
     )
-    assert "these have changed: options; --only_do_unfinished refines it again" in last
+    assert "because its options changed (--r 5 → 6); --only_do_unfinished refines it again" in last
 
 
 def test_a_report_after_an_interruption_shows_results_of_the_latest_run_only(

@@ -121,7 +121,8 @@ class AlignmentRun(Result):
         RunError
             When pandas is not installed.
         """
-        from tomopolish.output.rows import particle_rows, tilt_rows, tomogram_rows
+        from tomopolish.output.rows import particle_rows, tilt_rows
+        from tomopolish.output.summary import tomogram_rows
 
         species = [one.name for one in self.project.species]
         return data_frame(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from tomopolish.imaging.fsc import ShellCorrelation
-from tomopolish.output.report.data import verdict_on
 from tomopolish.output.report.gather import position_errors, tilt_curves
 from tomopolish.output.report.marks import (
     particle_marks,
@@ -18,8 +17,7 @@ from tomopolish.output.report.marks import (
     tilt_probabilities,
 )
 from tomopolish.output.tuning import kernel_name
-from tomopolish.results.tomogram import Evidence, FitRecord, TomogramResult, TomogramStatistics
-from tomopolish.results.verdict import Verdict
+from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.shapes import Bool, Float
 from tomopolish.simulate.evaluate import Evaluation, TomogramEvaluation
 from tomopolish.simulate.geometry_errors import GeometryErrors
@@ -29,53 +27,6 @@ Array = np.ndarray
 
 Row = dict[str, Any]
 AXES = ("x", "y", "z")
-
-NO_EVIDENCE = Evidence(
-    particles=0,
-    pairs=0,
-    gain=float("nan"),
-    standard_error=float("nan"),
-    agreement_before=float("nan"),
-    agreement_after=float("nan"),
-)
-
-
-def tomogram_rows(
-    results: Mapping[str, TomogramResult], failures: Mapping[str, str], verdict: Verdict | None
-) -> list[Row]:
-    """Return a row of figures for each tomogram; of one that failed, only the reason, in ``failure``.
-
-    ``gain_per_pair`` is the rise of the log-likelihood per held-out pair.
-    """
-    rows = [
-        {"tomogram": name, **_figures(result.statistics), "verdict": verdict_on(verdict, name), "failure": ""}
-        for name, result in results.items()
-    ]
-    return rows + [{"tomogram": name, "verdict": "", "failure": reason} for name, reason in failures.items()]
-
-
-def _figures(statistics: TomogramStatistics) -> Row:
-    evidence = statistics.evidence or NO_EVIDENCE
-    pairs = max(evidence.pairs, 1)
-    return {
-        "particles": statistics.particles,
-        "visible_pairs": statistics.visible_pairs,
-        "left_out_tilts": statistics.left_out_tilts,
-        "flagged_particles": statistics.flagged_particles,
-        "flagged_tilts": statistics.flagged_tilts,
-        "log_likelihood_gain": statistics.log_likelihood_gain,
-        "rms_shift_angstrom": statistics.rms_shift_angstrom,
-        "rms_angle_degrees": statistics.rms_angle_degrees,
-        "rms_position_angstrom": statistics.rms_position_angstrom,
-        "intensity_scale": statistics.intensity_scale,
-        "evaluations": statistics.evaluations,
-        "time_seconds": sum(statistics.seconds_by_stage.values()),
-        "held_out_pairs": evidence.pairs,
-        "gain_per_pair": evidence.gain / pairs,
-        "gain_per_pair_error": evidence.standard_error / pairs,
-        "agreement_before": evidence.agreement_before,
-        "agreement_after": evidence.agreement_after,
-    }
 
 
 def tilt_rows(results: Mapping[str, TomogramResult]) -> list[Row]:

@@ -146,3 +146,14 @@ def time_table(statistics: Mapping[str, TomogramStatistics]) -> Table:
             for name, s in statistics.items()
         ],
     )
+
+
+def times_of_all(statistics: Mapping[str, TomogramStatistics]) -> Table:
+    """Return the time of each stage in seconds, summed over all tomograms."""
+    stages = dict.fromkeys(stage for s in statistics.values() for stage in s.seconds_by_stage)
+    sums = [sum(s.seconds_by_stage.get(stage, 0.0) for s in statistics.values()) for stage in stages]
+    return Table(
+        title="Time (s)",
+        columns=("tomograms", *stages, "all"),
+        rows=[(f"all {len(statistics)}", *[f"{seconds:.1f}" for seconds in [*sums, sum(sums)]])],
+    )

@@ -14,6 +14,7 @@ from tomopolish import pipeline
 from tomopolish.dataset.species import Project
 from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
+from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
 from tomopolish.run.cluster.distributed import run_on_cluster
 from tomopolish.run.cluster.launch import check_installed
 from tomopolish.run.commands.report import report_run
@@ -136,7 +137,7 @@ def align_project(
         if not project.is_single:
             reporter.show(species_table(project, report))
         sets = [settings.run.output_folder / name for name in folder.sets]
-        show_closing(report, sets, reporter, page)
+        show_closing(report, sets, reporter, page, settings.run.output_folder / SUMMARY_NAME)
         _keep_lost_messages(folder)
     return AlignOutcome(project=project, report=report, unusable=unusable, sets=tuple(sets), page=page)
 
@@ -186,7 +187,8 @@ def _write_the_rest(
 ) -> tuple[RunReport, Path | None]:
     """Write the comparison of maps, RELION's job files and the page; returns the results with the maps."""
     settings, debug = folder.output.settings, folder.output.invocation.debug
-    report = replace(report, maps=evaluate_maps(structures, settings, folder.out, reporter, debug=debug))
+    maps = evaluate_maps(structures, settings, folder.out, reporter, debug=debug)
+    report = replace(report, maps=maps) if maps else report  # whose statistics have been read
     if settings.run.pipeline_folder is not None:
         write_job_files(folder, report, settings.run.pipeline_folder)
     return report, report_run(folder, report, reporter, debug=debug)

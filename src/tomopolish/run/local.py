@@ -15,7 +15,15 @@ from typing import Any
 from tomopolish.dataset.relion.scores import FILE_NAME as SCORES_NAME
 from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError, RunStopped
-from tomopolish.output.table import change_table, evidence_table, flagged_words, maps_table, time_table
+from tomopolish.output.table import (
+    change_table,
+    evidence_table,
+    flagged_words,
+    maps_table,
+    time_table,
+    times_of_all,
+)
+from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict
 from tomopolish.results.verdict import sentence as in_words
@@ -28,6 +36,9 @@ from tomopolish.settings.alignment import AlignSettings
 
 Outcomes = tuple[Mapping[str, TomogramResult], Mapping[str, str]]
 """Results that are in no store, and the reasons of failures."""
+
+MOST_SHOWN = 10
+"""Maximum number of tomograms in the closing tables."""
 
 Runner = Callable[[Work[Any], Sequence[str], Reporter], Outcomes]
 
@@ -180,6 +191,7 @@ def show_closing(
     sets: Sequence[Path],
     reporter: Reporter,
     page: Path | None = None,
+    summary: Path | None = None,
 ) -> None:
     """Show the closing tables, the verdict, what is flagged, the paths of the results, and the failures.
 
@@ -187,15 +199,19 @@ def show_closing(
     ----------
     sets
         Refined optimisation sets.
-    page
-        Path of the report; None where there is none.
+    page, summary
+        Paths of the report and of the table of all tomograms; None where there is none.
     """
-    reporter.show(change_table(report.statistics))
+    shown, count = _to_look_at(report), len(report.statistics)
+    reporter.show(change_table(shown))
     if report.verdict is not None:
-        reporter.show(evidence_table(report.statistics, report.verdict))
+        reporter.show(evidence_table(shown, report.verdict))
     if report.maps:
         reporter.show(maps_table(report.maps))
-    reporter.show(time_table(report.statistics))
+    reporter.show(time_table(shown) if len(shown) == count else times_of_all(report.statistics))
+    if len(shown) < count:
+        place = "" if summary is None else f"; {summary} has all"
+        reporter.say(f"\nOf {count} tomograms, the tables show the {len(shown)} to look at first{place}")
     reporter.say(f"\n{in_words(report.verdict, report.first_maps)}")
     flagged = flagged_words(report.statistics.values())
     if flagged is not None:
@@ -207,6 +223,14 @@ def show_closing(
         reporter.say(f"Report: {page}")
     for name, sentence in report.failures.items():
         reporter.say(f"{name} failed and keeps its input values: {sentence}")
+
+
+def _to_look_at(report: RunReport) -> dict[str, TomogramStatistics]:
+    """Return the statistics of all tomograms; where they are many, of the worst."""
+    if len(report.statistics) <= MOST_SHOWN:
+        return report.statistics
+    names = worst_first(report.statistics, report.verdict)[:MOST_SHOWN]
+    return {name: report.statistics[name] for name in names}
 
 
 def _first(failures: Mapping[str, str]) -> str:

@@ -20,6 +20,8 @@ from tomopolish.output.meshes import FOLDER_NAME as MESHES_FOLDER
 from tomopolish.output.meshes import MAGNIFICATIONS
 from tomopolish.output.next_steps import Place
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
+from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
+from tomopolish.output.summary import write_summary
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.comparison import FOLDER_NAME as COMPARISON_FOLDER
@@ -102,7 +104,7 @@ def inputs_of(project: Project, listed: Sequence[Path] = ()) -> Inputs:
 def planned_files(project: Project, settings: AlignSettings) -> list[str]:
     """Return the names of the files that a run may write into its output folder."""
     tomograms = project.first.tomograms
-    names, stems_of = ["tomograms.star"], unique_file_names(tomograms.names)
+    names, stems_of = ["tomograms.star", SUMMARY_NAME], unique_file_names(tomograms.names)
     if tomograms.dialect is Dialect.RELION_5:
         names += [f"tilt_series/{stem}.star" for stem in stems_of.values()]
     names += [f"{FOLDER_NAME}/{projections_file(stems_of[name])}" for name in project.tomogram_names]
@@ -259,6 +261,7 @@ class AlignmentFolder:
             alignments = species_alignments(project, report.results)
             for (name, species), of_species in zip(project.folders.items(), alignments, strict=True):
                 write_meshes(new / name, species.dataset, of_species)
+            write_summary(new / SUMMARY_NAME, report.statistics, report.failures, report.verdict)
             write_note(new / self.out.free_name(NOTE_NAMES), self._note())
         boxes = {name: s.box_px for name, s in zip(self.sets, project.species, strict=True)}
         self.store.add_to_run(tomograms=list(report.results), failures=dict(report.failures), boxes_px=boxes)

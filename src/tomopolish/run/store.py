@@ -16,6 +16,7 @@ from tomopolish.dataset.files import atomic_path, atomic_write, file_name_of
 from tomopolish.dataset.opening import open_regular, read_json
 from tomopolish.errors import RunError
 from tomopolish.results.tomogram import TomogramResult
+from tomopolish.run.basis import Basis
 from tomopolish.run.codec import decode_result, encode
 from tomopolish.run.fingerprint import Fingerprint
 
@@ -40,10 +41,11 @@ class DamagedResultError(RunError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredResult:
-    """A finished tomogram, with the fingerprint of its inputs and settings."""
+    """A finished tomogram, with the fingerprint of its inputs and settings, and what that stands for."""
 
     result: TomogramResult
     fingerprint: Fingerprint
+    basis: Basis = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +58,14 @@ class ResultsStore:
         """Return the path of a tomogram's file; a name that is not a safe file name gets a digest."""
         return self.folder / f"{file_name_of(name)}.npz"
 
-    def save(self, name: str, result: TomogramResult, fingerprint: Fingerprint) -> None:
+    def save(
+        self, name: str, result: TomogramResult, fingerprint: Fingerprint, basis: Basis | None = None
+    ) -> None:
         """Write a tomogram's result; raises RunError when that fails, and then leaves no file."""
         arrays: dict[str, Array] = {}
         content = encode(result, arrays)
-        text = json.dumps({"tomogram": name, "fingerprint": dict(fingerprint), "result": content})
+        header = {"tomogram": name, "fingerprint": dict(fingerprint), "basis": basis or {}, "result": content}
+        text = json.dumps(header)
         arrays[_HEADER] = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
         with atomic_path(self.path(name), durable=True) as temporary:
             with temporary.open("wb") as stream:
@@ -130,9 +135,10 @@ def _read(stream: BinaryIO, name: str) -> StoredResult:
         if header["tomogram"] != name:
             raise ValueError(f"it belongs to {header['tomogram']!r}")
         result, fingerprint = decode_result(header["result"], file), header["fingerprint"]
-    if not isinstance(fingerprint, dict):
+        basis = header.get("basis", {})
+    if not all(isinstance(part, dict) for part in (fingerprint, basis, *dict(basis).values())):
         raise ValueError("it contains something else")
-    return StoredResult(result=result, fingerprint=fingerprint)
+    return StoredResult(result=result, fingerprint=fingerprint, basis=basis)
 
 
 def _name_in(path: Path) -> str:

@@ -11,8 +11,10 @@ from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.species import Project, SpeciesReferences
 from tomopolish.errors import RunError
 from tomopolish.output.diagnostics import write_diagnostics
+from tomopolish.plain_text import listed
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult
+from tomopolish.run.basis import basis_of, changes_in_words
 from tomopolish.run.failures import reason
 from tomopolish.run.fingerprint import (
     REFERENCES,
@@ -76,13 +78,14 @@ class Work(Generic[Prepared]):
         """
         tomogram = self.project.tomogram(name)
         fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, tomogram)
+        basis = {} if self.store is None else basis_of(self.project, self.settings, tomogram)
         refuse_beyond_memory(tomogram, self.settings)
         result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
             write_diagnostics(self._diagnostics_folder, name, result.diagnostics)
             result = replace(result, diagnostics=())
         if self.store is not None:
-            self.store.save(name, result, fingerprint)
+            self.store.save(name, result, fingerprint, basis)
         for path in changed_images(tomogram.series):
             raise RunError(f"{path} changed while the tomogram was refined; {REFINE_AGAIN}")
         return result
@@ -105,7 +108,7 @@ class Work(Generic[Prepared]):
             if changed is None:
                 continue
             if changed:
-                reporter.say(f"{name} is refined again, for these have changed: {', '.join(changed)}")
+                reporter.say(f"{name} will be refined again, because {changed}")
             else:
                 valid.append(name)
         return tuple(valid)
@@ -124,14 +127,11 @@ class Work(Generic[Prepared]):
         if changed is None:
             return f"its stored result is missing; {REFINE_AGAIN}"
         if changed:
-            return (
-                "its stored result does not belong to this run, for these have changed: "
-                f"{', '.join(changed)}; {REFINE_AGAIN}"
-            )
+            return f"its stored result does not belong to this run, because {changed}; {REFINE_AGAIN}"
         return None
 
-    def _changed(self, name: str) -> list[str] | None:
-        """Return what has changed since a result was stored; None where there is no result.
+    def _changed(self, name: str) -> str | None:
+        """Return a clause on what has changed since a result was stored; "" if nothing, None without result.
 
         Raises DamagedResultError where it cannot be read, and any error of loading the tomogram.
         """
@@ -139,8 +139,13 @@ class Work(Generic[Prepared]):
         if stored is None:
             return None
         tomogram = self.project.tomogram(name)
-        changed = differences(stored.fingerprint, tomogram_fingerprint(self.common, tomogram))
-        return changed or _misfits(stored.result, tomogram)
+        fingerprint = tomogram_fingerprint(self.common, tomogram)
+        changed = differences(stored.fingerprint, fingerprint)
+        if not changed:
+            misfits = _misfits(stored.result, tomogram)
+            return f"its {listed(misfits)} changed" if misfits else ""
+        basis = basis_of(self.project, self.settings, tomogram)
+        return changes_in_words(changed, stored.fingerprint, stored.basis, fingerprint, basis)
 
 
 def _misfits(result: TomogramResult, tomogram: Tomogram) -> list[str]:

@@ -1,0 +1,110 @@
+"""Figures of all tomograms: rows for data frames, and ``summary.csv``, the worst tomogram first."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tomopolish.dataset.files import atomic_write
+from tomopolish.output.report.data import verdict_on
+from tomopolish.plain_text import one_line
+from tomopolish.results.ranking import worst_first
+from tomopolish.results.tomogram import Evidence, TomogramResult, TomogramStatistics
+from tomopolish.results.verdict import Verdict
+
+FILE_NAME = "summary.csv"
+FIRST = ("tomogram", "verdict", "failure", "agreement_before", "agreement_after", "gain_per_pair")
+"""Columns that stand in front."""
+
+_FORMULAS = ("=", "+", "-", "@")
+"""First characters by which spreadsheets take a text for a formula."""
+
+Row = dict[str, Any]
+
+NO_EVIDENCE = Evidence(
+    particles=0,
+    pairs=0,
+    gain=float("nan"),
+    standard_error=float("nan"),
+    agreement_before=float("nan"),
+    agreement_after=float("nan"),
+)
+
+
+def tomogram_rows(
+    results: Mapping[str, TomogramResult], failures: Mapping[str, str], verdict: Verdict | None
+) -> list[Row]:
+    """Return a row of figures for each tomogram; of one that failed, only the reason, in ``failure``.
+
+    ``gain_per_pair`` is the rise of the log-likelihood per held-out pair.
+    """
+    return rows_of({name: result.statistics for name, result in results.items()}, failures, verdict)
+
+
+def rows_of(
+    statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str], verdict: Verdict | None
+) -> list[Row]:
+    """Return the rows of `tomogram_rows` from the statistics alone."""
+    rows = [
+        {"tomogram": name, **_figures(figures), "verdict": verdict_on(verdict, name), "failure": ""}
+        for name, figures in statistics.items()
+    ]
+    return rows + [{"tomogram": name, "verdict": "", "failure": reason} for name, reason in failures.items()]
+
+
+def _figures(statistics: TomogramStatistics) -> Row:
+    evidence = statistics.evidence or NO_EVIDENCE
+    pairs = max(evidence.pairs, 1)
+    return {
+        "particles": statistics.particles,
+        "visible_pairs": statistics.visible_pairs,
+        "left_out_tilts": statistics.left_out_tilts,
+        "flagged_particles": statistics.flagged_particles,
+        "flagged_tilts": statistics.flagged_tilts,
+        "log_likelihood_gain": statistics.log_likelihood_gain,
+        "rms_shift_angstrom": statistics.rms_shift_angstrom,
+        "rms_angle_degrees": statistics.rms_angle_degrees,
+        "rms_position_angstrom": statistics.rms_position_angstrom,
+        "intensity_scale": statistics.intensity_scale,
+        "evaluations": statistics.evaluations,
+        "time_seconds": sum(statistics.seconds_by_stage.values()),
+        "held_out_pairs": evidence.pairs,
+        "gain_per_pair": evidence.gain / pairs,
+        "gain_per_pair_error": evidence.standard_error / pairs,
+        "agreement_before": evidence.agreement_before,
+        "agreement_after": evidence.agreement_after,
+    }
+
+
+def write_summary(
+    path: Path,
+    statistics: Mapping[str, TomogramStatistics],
+    failures: Mapping[str, str],
+    verdict: Verdict | None,
+) -> None:
+    """Write the rows of all tomograms as CSV, those that failed and the worst first; unknown cells are empty.
+
+    A name that a spreadsheet would take for a formula has an apostrophe in front. Raises RunError when the
+    file cannot be written.
+    """
+    ranked = {name: statistics[name] for name in worst_first(statistics, verdict)}
+    rows = sorted(rows_of(ranked, failures, verdict), key=lambda row: row["failure"] == "")
+    known = dict.fromkeys(name for row in rows for name in row)
+    names = [*FIRST, *(name for name in known if name not in FIRST)]
+    with atomic_write(path) as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(names)
+        for row in rows:
+            table.writerow([_cell(row.get(name)) for name in names])
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, str):
+        text = one_line(value)
+        return f"'{text}" if text.startswith(_FORMULAS) else text
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""What a stored result depends on, in words: options and files, so that a run can say why it refines again.
+
+Whether a result is valid is decided by digests (`fingerprint`); this only names what differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tomopolish.dataset.files import shown_path
+from tomopolish.dataset.images import MrcImages
+from tomopolish.dataset.model import Tomogram
+from tomopolish.dataset.species import Project
+from tomopolish.errors import InputError
+from tomopolish.plain_text import listed
+from tomopolish.run.fingerprint import REFERENCES, Fingerprint
+from tomopolish.settings.alignment import AlignSettings
+from tomopolish.settings.wording import ARGUMENTS, OFF
+
+Basis = Mapping[str, Mapping[str, str]]
+"""Part of a fingerprint → option or file → its value, or its size and time of change."""
+
+OPTIONS, SERIES, IMAGES, PARTICLES, VERSION = (
+    "options",
+    "tilt series",
+    "tilt images",
+    "particles",
+    "program's version",
+)
+
+MOST_NAMED = 4
+"""Maximum number of options and files that are named."""
+
+_GROUPS = ("windows", "weights", "fit", "joint")
+_MODELS = ("motion", "deformation")
+_MAPS = ("half map 1", "half map 2", "mask", "fsc")
+
+
+def basis_of(project: Project, settings: AlignSettings, tomogram: Tomogram) -> dict[str, dict[str, str]]:
+    """Return the options and files that one tomogram's result depends on."""
+    name = tomogram.series.name
+    datasets = [species.dataset for species in project.species]
+    paths = [dataset.files.paths for dataset in datasets]
+    series, folder = [], Path.cwd()
+    for dataset in datasets[:1]:
+        series.append(dataset.files.paths["tomograms"])
+        folder = dataset.files.working_directory
+        with contextlib.suppress(InputError):  # a table without a file for each tilt series
+            series.append(dataset.tomograms.series_file(name))
+    images = tomogram.series.images
+    stacks = [place[0].path for place in images.sections if place] if isinstance(images, MrcImages) else []
+    files = {
+        REFERENCES: [p[part] for p in paths for part in _MAPS if part in p],
+        SERIES: series,
+        IMAGES: stacks,
+        PARTICLES: [p[part] for p in paths for part in ("particles", "trajectories") if part in p],
+    }
+    return {OPTIONS: options_of(settings), **{part: _states(found, folder) for part, found in files.items()}}
+
+
+def options_of(settings: AlignSettings) -> dict[str, str]:
+    """Return the options that change a result, with their values as a command line has them."""
+    values: dict[str, str] = {}
+    for group in _GROUPS:
+        values |= _shown(getattr(settings, group))
+    for model in _MODELS:
+        chosen = getattr(settings, model)
+        values[f"--{model}"] = "off" if chosen is None else "on"
+        values |= {} if chosen is None else _shown(chosen)
+    return values
+
+
+def _shown(group: Any) -> dict[str, str]:
+    shown = {}
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for place, item in items:
+            argument = field.name if place is None else f"{field.name}[{place}]"
+            option, of_flag = _OPTION_OF.get(argument, (argument, ""))
+            shown[f"--{option}"] = _value(option, item, of_flag)
+    return shown
+
+
+def _options_by_argument() -> dict[str, tuple[str, str]]:
+    """Return argument → option, and for a flag the value of the argument with which the flag is given."""
+    found: dict[str, tuple[str, str]] = {}
+    for option, argument in ARGUMENTS.items():
+        name, _, of_flag = argument.partition("=")
+        found.setdefault(name, (option, of_flag))
+    return found
+
+
+_OPTION_OF = _options_by_argument()
+
+
+def _value(option: str, value: Any, of_flag: str) -> str:
+    if isinstance(value, bool):
+        return "on" if str(value) == (of_flag or "True") else "off"
+    if value is None:
+        return OFF.get(option, "none")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _states(paths: Iterable[Path], working_directory: Path) -> dict[str, str]:
+    states = {}
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            state = path.stat()
+            states[shown_path(path, working_directory)] = f"{state.st_size} {state.st_mtime_ns}"
+    return states
+
+
+def changes_in_words(
+    changed: Sequence[str], old: Fingerprint, before: Basis, new: Fingerprint, now: Basis
+) -> str:
+    """Return a clause on the parts that changed, with the options or files that did, where they are known.
+
+    Parameters
+    ----------
+    changed
+        Names of the parts.
+    old, new
+        Fingerprints of the stored result and of this run.
+    before, now
+        What they stand for.
+    """
+    details = [
+        f"{old[part]} → {new[part]}" for part in changed if part == VERSION and part in old and part in new
+    ]
+    for part in changed:
+        details += _details(before.get(part, {}), now.get(part, {}), with_values=part == OPTIONS)
+    more = f", {len(details) - MOST_NAMED} more" if len(details) > MOST_NAMED else ""
+    shown = f" ({', '.join(details[:MOST_NAMED])}{more})" if details else ""
+    return f"its {listed(changed)} changed{shown}"
+
+
+def _details(before: Mapping[str, str], now: Mapping[str, str], *, with_values: bool) -> list[str]:
+    if not before:
+        return []
+    names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    if not with_values:
+        return names
+    return [f"{name} {before.get(name, 'off')} → {now.get(name, 'off')}" for name in names]
