@@ -101,9 +101,9 @@ def export(
     output_folder
         Each format gets a folder in it.
     formats
-        Some of ``imod``, ``aretomo``, ``warp``, ``napari``, ``chimerax``; None: all.
+        Some of ``imod``, ``aretomo``, ``warp``, ``napari``, ``chimerax``, ``copick``, ``portal``; None: all.
     voxel_angstrom
-        Voxel size of the tomograms that napari shows; None: that of the tilt images.
+        Voxel size of the tomograms that napari, copick and the portal show; None: that of the tilt images.
     magnification
         Of the motion in napari and ChimeraX.
     overwrite

@@ -11,7 +11,7 @@ from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, o
 from tomopolish.cli.relion_version import relion_version_option
 from tomopolish.cli.sets import add_sets, open_sets
 
-FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax")
+FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax", "copick", "portal")
 
 
 def _sections() -> list[Section]:
@@ -32,7 +32,7 @@ def _sections() -> list[Section]:
     output.value(
         "--angpix",
         "Å",
-        "Voxel size of the tomograms shown in napari, the unit of coordinates for it.  "
+        "Voxel size of the tomograms shown in napari, copick and the portal: the unit of coordinates.  "
         "[default: the tilt images' pixel size]",
         type=NUMBER,
     )
@@ -68,7 +68,7 @@ COMMAND = command(
     "export",
     _export,
     _sections(),
-    text="Write alignments for IMOD, AreTomo and Warp, and particle positions and trajectories for napari "
-    "and ChimeraX.",
+    text="Write alignments for IMOD, AreTomo and Warp, particle positions and trajectories for napari and "
+    "ChimeraX, and positions with orientations for copick, ArtiaX and the CryoET Data Portal.",
     epilog="Example: tomopolish export --i out/optimisation_set.star --format imod --o exported",
 )

@@ -22,8 +22,10 @@ Array = np.ndarray
 
 HALF_SET_COLOURS = ((0.0, 0.447, 0.698), (0.902, 0.624, 0.0))
 """Blue and orange, which are distinct under all common forms of colour blindness."""
-RADIUS_ANGSTROM = 40.0
-MIN_RADIUS_ANGSTROM = 0.2
+RADIUS_ANGSTROM, RADIUS_OF_TOMOGRAM = 40.0, 0.01
+"""Radius of a marker: that of a molecule, or a share of the tomogram's longest edge if that is more."""
+LINE_OF_TOMOGRAM = 0.0005
+"""Least radius of a trajectory's line, of the same edge."""
 
 
 def write_markers(
@@ -32,22 +34,29 @@ def write_markers(
     names: Sequence[str],
     positions_angstrom: Float[Array, "P 3"],
     half_set: Sequence[int],
+    longest_edge_angstrom: float,
 ) -> None:
     """Write a marker for each particle, coloured by half set and with the particle's name as its note.
+
+    Parameters
+    ----------
+    longest_edge_angstrom
+        Of the tomogram, at whose scale the markers must be visible.
 
     Raises
     ------
     RunError
         when the file cannot be written.
     """
+    radius = max(RADIUS_ANGSTROM, RADIUS_OF_TOMOGRAM * longest_edge_angstrom)
     with atomic_write(path) as handle:
         handle.write(f"<marker_set name={_quoted(f'{tomogram} particles')}>\n")
         for index, (name, position, half) in enumerate(zip(names, positions_angstrom, half_set, strict=True)):
-            _write_marker(handle, index + 1, position, HALF_SET_COLOURS[half], RADIUS_ANGSTROM, name)
+            _write_marker(handle, index + 1, position, HALF_SET_COLOURS[half], radius, name)
         handle.write("</marker_set>\n")
 
 
-def write_marker_tracks(path: Path, tomogram: str, lines: Trails) -> None:
+def write_marker_tracks(path: Path, tomogram: str, lines: Trails, longest_edge_angstrom: float) -> None:
     """Write trajectories, Å, as chains of linked markers, coloured by exposure from dark blue to yellow.
 
     Raises
@@ -56,7 +65,7 @@ def write_marker_tracks(path: Path, tomogram: str, lines: Trails) -> None:
         when the file cannot be written.
     """
     colours = lines.colours / 255.0
-    radius = lines.radius(MIN_RADIUS_ANGSTROM)
+    radius = lines.radius(LINE_OF_TOMOGRAM * longest_edge_angstrom)
     tilts = len(colours)
     with atomic_write(path) as handle:
         handle.write(f"<marker_set name={_quoted(f'{tomogram} motion x{lines.magnification:g}')}>\n")
@@ -93,3 +102,33 @@ def _write_marker(
 def _quoted(text: str) -> str:
     """Return text as a quoted XML attribute; control characters, which XML forbids, become "_"."""
     return quoteattr("".join(c if c.isprintable() else "_" for c in text))
+
+
+def write_scene(folder: Path, stem: str, *, motion: bool, picks: Path | None) -> None:
+    """Write `<stem>.cxc`, which opens a tomogram's markers, and `<stem>_artiax.cxc` for its orientations.
+
+    ChimeraX executes a command file in its own folder, so that paths are relative to it; names are file names
+    without quotes.
+
+    Parameters
+    ----------
+    picks
+        Particles with orientations, relative to the folder; None: none are exported.
+
+    Raises
+    ------
+    RunError
+        when a file cannot be written.
+    """
+    opened = [f'open "particles/{stem}.cmm"', *([f'open "motion/{stem}.cmm"'] if motion else [])]
+    comment = f"# Shows the particles of {stem}; open its tomogram first, or after them."
+    _write_commands(folder / f"{stem}.cxc", [comment, *opened, "view"])
+    if picks is not None:
+        comment = f"# Shows the particles of {stem} with their orientations; needs the ArtiaX plugin."
+        orientations = ["artiax start", f'open "{picks.as_posix()}" format copick']
+        _write_commands(folder / f"{stem}_artiax.cxc", [comment, *orientations])
+
+
+def _write_commands(path: Path, lines: Sequence[str]) -> None:
+    with atomic_write(path) as handle:
+        handle.writelines(f"{line}\n" for line in lines)

@@ -58,3 +58,31 @@ def write_tracks(path: Path, lines: Trails, voxel_px: float = 1.0) -> None:
         for track, points in enumerate(lines.points / voxel_px):
             for t, (x, y, z) in enumerate(points):
                 handle.write(f"{track},{t},{z:.4f},{y:.4f},{x:.4f}\n")
+
+
+SCRIPT = '''"""Shows an exported tomogram in napari: python open.py NAME [TOMOGRAM.mrc]"""
+
+import sys
+from pathlib import Path
+
+import mrcfile
+import napari
+import numpy as np
+
+folder, name = Path(__file__).parent, sys.argv[1]
+viewer = napari.Viewer(ndisplay=3)
+if len(sys.argv) > 2:
+    viewer.add_image(mrcfile.read(sys.argv[2]), name=name)
+points = np.loadtxt(folder / "points" / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2)
+viewer.add_points(points.reshape(-1, 4)[:, 1:], name="particles", size=10, face_color="orange")
+tracks = folder / "tracks" / f"{name}.csv"
+if tracks.exists():
+    viewer.add_tracks(np.loadtxt(tracks, delimiter=",", skiprows=1, ndmin=2), name="motion")
+napari.run()
+'''
+
+
+def write_script(path: Path) -> None:
+    """Write a Python script that shows the exported files of a tomogram; raises RunError when that fails."""
+    with atomic_write(path) as handle:
+        handle.write(SCRIPT)

@@ -16,9 +16,10 @@ from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import RunStopped, TomopolishError
 from tomopolish.models.deformation import deformation_from
 from tomopolish.output.exports.aretomo import aretomo_model, raw_stack, write_aretomo
-from tomopolish.output.exports.chimerax import write_marker_tracks, write_markers
+from tomopolish.output.exports.chimerax import write_marker_tracks, write_markers, write_scene
 from tomopolish.output.exports.imod import imod_model, write_imod
-from tomopolish.output.exports.napari import write_points, write_tracks
+from tomopolish.output.exports.napari import write_points, write_script, write_tracks
+from tomopolish.output.exports.points import picks_path, write_annotation, write_picks
 from tomopolish.output.exports.tilt_model import TiltModel
 from tomopolish.output.exports.warp import SUFFIX, warp_model, write_warp
 from tomopolish.output.table import Table
@@ -34,10 +35,21 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 ALIGNMENTS = {"imod": "IMOD", "aretomo": "AreTomo", "warp": "Warp"}
-SHAPES = {"napari": "napari", "chimerax": "ChimeraX"}
+SHAPES = {
+    "napari": "napari",
+    "chimerax": "ChimeraX",
+    "copick": "copick and ArtiaX",
+    "portal": "the CryoET Data Portal",
+}
 FORMATS = (*ALIGNMENTS, *SHAPES)
+AFTER_IMPORT = (
+    "Warp's tilt angles have the opposite sign, and so have those in warp/: after WarpTools "
+    "ts_import_alignments, run WarpTools ts_defocus_hand --check"
+)
 NOTABLE_PX = 0.5
 """Residual above which a warning is given, px."""
+NOTICED_FROM = 4.0
+"""Resolution, over the largest error of a position, from which on the error is hardly noticed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +61,8 @@ class ExportSettings:
     formats
         Names from `FORMATS`; each format has a folder of its name.
     voxel_angstrom
-        Voxel size of the tomograms that napari shows; None: the pixel size of the tilt images.
+        Voxel size of the tomograms that napari, copick and the portal show; None: the pixel size of the tilt
+        images.
     magnification
         Factor on the motion in napari and ChimeraX.
     overwrite
@@ -164,10 +177,12 @@ def _write_all(dataset: Dataset, settings: ExportSettings, out: Path, reporter: 
             written[name] = exported
             for sentence in left_out_sentences(name, series.left_out):
                 reporter.warn(sentence)
-            for sentence in _warnings(name, exported):
+            for sentence in _warnings(name, exported, series.pixel_size_angstrom):
                 reporter.warn(sentence)
     for sentence in remarks.sentences():
         reporter.warn(sentence)
+    if "warp" in settings.formats and written:
+        reporter.say(f"{AFTER_IMPORT}.")
     return Export(tomograms=written, failures=failures)
 
 
@@ -224,25 +239,37 @@ def _write_shapes(
 ) -> None:
     positions, motion = particles.positions_px, particles.trajectories_px
     pixel = series.pixel_size_angstrom
+    voxel_px = (settings.voxel_angstrom or pixel) / pixel
     if "napari" in settings.formats:
         folder = out / "napari"
-        voxel_px = (settings.voxel_angstrom or pixel) / pixel
         write_points(folder / "points" / f"{stem}.csv", positions, voxel_px)
+        write_script(folder / "open.py")
         if motion is not None:
             lines = trails(positions, motion, series.pre_exposure, settings.magnification)
             write_tracks(folder / "tracks" / f"{stem}.csv", lines, voxel_px)
+    if "copick" in settings.formats:
+        path = out / "copick" / picks_path(stem)
+        write_picks(path, stem, positions * pixel, particles.rotations, voxel_px * pixel)
+    if "portal" in settings.formats:
+        write_annotation(out / "portal" / f"{stem}.ndjson", positions / voxel_px, particles.rotations)
     if "chimerax" in settings.formats:
-        folder = out / "chimerax"
-        write_markers(
-            folder / "particles" / f"{stem}.cmm",
-            series.name,
-            particles.names,
-            positions * pixel,
-            [int(half) for half in particles.half_set],
-        )
-        if motion is not None:
-            lines = trails(positions * pixel, motion * pixel, series.pre_exposure, settings.magnification)
-            write_marker_tracks(folder / "motion" / f"{stem}.cmm", series.name, lines)
+        _write_markers(out / "chimerax", stem, series, particles, settings)
+
+
+def _write_markers(
+    folder: Path, stem: str, series: TiltSeries, particles: Particles, settings: ExportSettings
+) -> None:
+    motion, pixel = particles.trajectories_px, series.pixel_size_angstrom
+    positions, longest = particles.positions_px * pixel, max(series.tomogram_size_px) * pixel
+    halves = [int(half) for half in particles.half_set]
+    write_markers(
+        folder / "particles" / f"{stem}.cmm", series.name, particles.names, positions, halves, longest
+    )
+    if motion is not None:
+        lines = trails(positions, motion * pixel, series.pre_exposure, settings.magnification)
+        write_marker_tracks(folder / "motion" / f"{stem}.cmm", series.name, lines, longest)
+    picks = Path("../copick") / picks_path(stem) if "copick" in settings.formats else None
+    write_scene(folder, stem, motion=motion is not None, picks=picks)
 
 
 def _measured(series: TiltSeries, particles: Particles, models: Mapping[str, TiltModel]) -> ExportedTomogram:
@@ -283,14 +310,16 @@ def _left_out_px(series: TiltSeries, particles: Particles) -> tuple[float, float
     return motion, _largest(np.hypot(bent[..., 0], bent[..., 1]))
 
 
-def _warnings(name: str, exported: ExportedTomogram) -> list[str]:
+def _warnings(name: str, exported: ExportedTomogram, pixel: float) -> list[str]:
     sentences = []
     notable = {key: px for key, px in exported.residual_px.items() if px > NOTABLE_PX}
     if notable:
         listing = " and ".join(ALIGNMENTS[key] for key in notable)
         sentences.append(
-            f"{name}: the files for {listing} cannot describe the projections exactly; the error is up to "
-            f"{max(notable.values()):.2f} px for a particle"
+            f"{name}: the files for {listing} cannot describe the projections exactly, for they have no tilt "
+            f"about x; the error is up to {max(notable.values()):.2f} px for a particle. It matters to those "
+            f"who continue there to better than about {NOTICED_FROM * max(notable.values()) * pixel:.0f} Å; "
+            "IMOD's files are exact"
         )
     if exported.residual_px and exported.motion_px > 0:
         sentences.append(
