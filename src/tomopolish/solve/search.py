@@ -26,6 +26,7 @@ from tomopolish.solve.initial import (
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, Tally
 from tomopolish.solve.prior_widths import informed_precision
 from tomopolish.solve.problem import Problem, State, pair_values
+from tomopolish.solve.surface import DisplacementSurface
 from tomopolish.solve.workers import Workers
 
 Array = np.ndarray
@@ -191,15 +192,17 @@ def _search_together(
     Tilt images and particles that gain too little log-likelihood are then searched again.
     """
     layout, pool, visible = problem.layout, workers.pool, problem.surface.visible
+    length = problem.surface.length_px
     coarse = coarse_windows(problem.surface, pool)
     vector = layout.pack(mean_field_start(problem, coarse, layout.unpack(start), pool))
 
-    def blurred(problem: Problem, vector: Array, blur_px: float) -> Array:
-        surface = coarse_surface(coarse, visible, blur_px, pool)
+    surfaces = [coarse_surface(coarse, visible, blur_px, pool) for blur_px in (length, length / 2)]
+
+    def blurred(problem: Problem, vector: Array, surface: DisplacementSurface) -> Array:
         return tally.coarse_newton(problem.with_surface(surface), vector, workers.over).state.vector
 
-    for blur_px in (coarse.length_px, coarse.length_px / 2):
-        vector = blurred(problem, vector, blur_px)
+    for surface in surfaces:
+        vector = blurred(problem, vector, surface)
     best = tally.newton(problem, vector, workers.over, COARSE_TOLERANCE).state
     for _ in range(SEARCH_ROUNDS):
         # The displacements of all limit those of tilt images and particles that are searched again.
@@ -207,7 +210,7 @@ def _search_together(
         changed = search_doubtful(informed, power, coarse, best, pool)
         if changed is None:
             break
-        vector = blurred(informed, changed, coarse.length_px / 2)
+        vector = blurred(informed, changed, surfaces[-1])
         again = tally.newton(informed, vector, workers.over, COARSE_TOLERANCE).state
         current = best.log_likelihood + informed.log_prior(best.vector)
         if again.objective <= current + SAME_OPTIMUM:
