@@ -102,3 +102,11 @@ def test_every_species_has_its_orientations_and_all_share_the_defocus(
         turned = rotation_vector(np.swapaxes(given.rotations, 1, 2) @ particles.rotations)
         assert np.rad2deg(np.linalg.norm(turned, axis=1)).max() > 1
         assert np.abs(series.ctf.defocus_u_angstrom - before.ctf.defocus_u_angstrom).max() > 100
+        scores = read_star(Path(f"alone/{name}/scores.star")).table("particles")
+        of_first = np.array(scores.strings("rlnTomoName")) == "TS_01"
+        stated = scores.floats("tomopolishTurn")[of_first]
+        np.testing.assert_allclose(stated, np.rad2deg(np.linalg.norm(turned, axis=1)), atol=0.01)
+        errors = read_star(Path(f"alone/{name}/uncertainty.star"))
+        for label in ("DefocusAngst", "RelativeScale", "Bfactor"):
+            assert f"tomopolishSigma{label}" in errors.table("tilt_images")
+        assert errors.table("particles").floats("tomopolishSigmaOrientationX").max() > 0.1
