@@ -49,6 +49,9 @@ def test_the_maps_before_are_those_of_the_input_and_after_those_of_the_result(pr
         alone, _ = read_curves(project / f"maps_{when}" / "fsc.star")
         together, _ = read_curves(project / "out" / "evaluation" / f"fsc_{when}.star")
         np.testing.assert_allclose(alone["corrected"], together["corrected"], atol=1e-5)
+        for name in ("half1", "half2", "merged"):
+            expected = (project / f"maps_{when}" / f"{name}.mrc").read_bytes()
+            assert (project / "out" / "evaluation" / f"{name}_{when}.mrc").read_bytes() == expected
 
 
 def test_a_run_without_it_leaves_no_stale_curves(project: Path) -> None:

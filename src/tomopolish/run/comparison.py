@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.mrc import read_header, write_stack
+from tomopolish.dataset.mrc import read_header, write_stack, write_volume
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.fsc_file import read_curves, write_fsc
 from tomopolish.errors import RunStopped, TomopolishError
@@ -29,6 +29,12 @@ FOLDER_NAME = "evaluation"
 BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"
 SLICES = {BEFORE: "slices_before{}.mrc", AFTER: "slices_after{}.mrc"}
 """Curve → stack of the central slices of the map that it belongs to."""
+
+MAPS = {
+    BEFORE: ("half1_before{}.mrc", "half2_before{}.mrc", "merged_before{}.mrc"),
+    AFTER: ("half1_after{}.mrc", "half2_after{}.mrc", "merged_after{}.mrc"),
+}
+"""Curve → the maps that it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +55,7 @@ def evaluate_maps(
     *,
     debug: bool = False,
 ) -> dict[str, MapComparison]:
-    """Compare the maps of each structure if `--evaluate` was given; curves are written to ``evaluation/``.
+    """Compare the maps of each structure if `--evaluate` was given; all are written to ``evaluation/``.
 
     A fault is reported as a warning and does not end the run, whose results have been written.
 
@@ -98,7 +104,7 @@ def compare_maps(
     threads: int = 1,
     suffix: str = "",
 ) -> MapComparison:
-    """Reconstruct both data sets' half maps, without symmetry, and write both FSC curves.
+    """Reconstruct both data sets' maps, without symmetry, and write them with both FSC curves.
 
     Raises
     ------
@@ -122,6 +128,9 @@ def compare_maps(
             pixel_size_angstrom=pixel,
             version=before.version,
         )
+        volumes = (*halves, sums.merged_map(references.size_px))
+        for name, volume in zip(MAPS[file_name], volumes, strict=True):
+            write_volume(path.with_name(name.format(suffix)), volume, pixel)
         slices.append(weighted_slices(halves, curves[-1]))
         write_stack(
             path.with_name(SLICES[file_name].format(suffix)),

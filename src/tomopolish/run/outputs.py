@@ -25,7 +25,7 @@ from tomopolish.output.summary import write_summary
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.comparison import FOLDER_NAME as COMPARISON_FOLDER
-from tomopolish.run.comparison import SLICES
+from tomopolish.run.comparison import MAPS, SLICES
 from tomopolish.run.failures import RESUME
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
@@ -127,7 +127,9 @@ def planned_files(project: Project, settings: AlignSettings) -> list[str]:
         names.append(REPORT_NAME)
     if settings.run.evaluate:
         suffixes = ["", *(f"_{s.name}" for s in project.species[1:])]
-        curves = [curve.format(suffix) for suffix in suffixes for curve in (*SLICES, *SLICES.values())]
+        maps = [name for names in MAPS.values() for name in names]
+        kinds = (*SLICES, *SLICES.values(), *maps)
+        curves = [kind.format(suffix) for suffix in suffixes for kind in kinds]
         names += [f"{COMPARISON_FOLDER}/{curve}" for curve in curves]
     if settings.run.pipeline_folder is not None:
         names.append(LOGFILE_NAME)
