@@ -124,7 +124,9 @@ def test_every_place_states_the_version_that_comes_next(recipe: Any) -> None:
     assert f'fallback_version = "{version}.dev0"' in read("pyproject.toml")
     for name in ("tomopolish.lua", "tomopolish.tcl"):
         assert set(re.findall(r"\d+\.\d+\.\d+", read(f"packaging/modules/{name}"))) == {version}
-    assert set(re.findall(r"tomopolish/(\d+\.\d+\.\d+)", read("docs/installing.md"))) == {version}
+    for name, before in (("installing", "/"), ("citing", ",? (?:version )?")):
+        stated = re.findall(rf"tomopolish{before}(\d+\.\d+\.\d+)", read(f"docs/{name}.md"))
+        assert set(stated) == {version}, name
 
 
 def test_metadata_of_a_release_agree(installed: Any) -> None:

@@ -7,7 +7,7 @@ import re
 
 import click
 import pytest
-from pages import Site
+from pages import PAGES, ROOT, Site
 
 from chromium import Page, chromium
 from tomopolish.cli import COMMANDS, SUMMARIES
@@ -75,3 +75,15 @@ def test_search_works_from_a_folder(site: Site, name: str) -> None:
         assert any(link.startswith((site.folder / "glossary.html").as_uri()) for link in page.run(SEARCH))
         assert not page.console
         assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in page.requests)
+
+
+def test_terms_of_the_glossary_are_sorted_and_used() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+    terms = re.findall(r"^\| ([^|]+?) \| .+ \|$", pages.pop("glossary.md"), re.MULTILINE)[2:]
+    assert len(terms) > 60
+    assert terms == sorted(terms, key=str.lower)
+    code = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    text = " ".join([*pages.values(), *code]).lower()
+    for names in terms:
+        for name in names.split(" (")[0].split(", "):
+            assert re.search(rf"\b{re.escape(name.lower())}", text), name
