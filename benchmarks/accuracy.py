@@ -32,6 +32,7 @@ from accuracy_dirt import KINDS, dirt_case, measure_dirt
 from accuracy_net_rotation import COUNTS, INPUTS, NetRotationCase, net_rotation_case, turned_input
 from accuracy_premises import PREMISES, measure_premise, premise_case
 from accuracy_runs import Record, Run, Tomogram, align, description, simulate
+from accuracy_second_rounds import measure_second_rounds, second_rounds_case
 from accuracy_tables import insert, markdown, without_seeds
 from tomopolish import pipeline
 from tomopolish.dataset import model
@@ -258,6 +259,7 @@ STUDIES = {
     "net_rotation": Study(
         case=net_rotation_case, measure=measure_net_rotation, seeds=8 * len(COUNTS) * len(INPUTS)
     ),
+    "second_rounds": Study(case=second_rounds_case, measure=measure_second_rounds, seeds=54),
     "dirt": Study(case=dirt_case, measure=measure_dirt, seeds=6 * len(KINDS)),
     "premises": Study(case=premise_case, measure=measure_premise, seeds=5 * len(PREMISES)),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy_tables_of_dirt import dirt_table, pooled, premises_table, table
+from accuracy_tables_of_dirt import dirt_table, pooled, premises_table, second_rounds_table, table
 
 Record = Mapping[str, Any]
 
@@ -36,6 +36,7 @@ def markdown(records: Mapping[str, Sequence[Record]]) -> str:
         "scale": _scale(records.get("scale", ())),
         "net_rotation": _net_rotation(records.get("net_rotation", ())),
         "dirt": dirt_table(records.get("dirt", ())),
+        "second_rounds": second_rounds_table(records.get("second_rounds", ())),
         "premises": premises_table(records.get("premises", ())),
     }
     return "\n\n".join(text for name, text in sections.items() if records.get(name))

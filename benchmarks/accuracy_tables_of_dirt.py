@@ -120,6 +120,49 @@ def premises_table(records: Sequence[Record]) -> str:
     return f"### Wrong premises\n\n{table(header, rows)}"
 
 
+def second_rounds_table(records: Sequence[Record]) -> str:
+    """Return one row per round: verdicts, apart for errors that fell and rose, and the errors."""
+    if not records:
+        return ""
+    kinds = ("helped", "settled", "open", "harmed", "doubtful")
+    rows = []
+    for number in range(len(records[0]["outcomes"])):
+        for rose in (False, True):
+            group = [
+                r
+                for r in records
+                if (r["errors_angstrom"][number + 1] > r["errors_angstrom"][number]) is rose
+            ]
+            if group:
+                before, after = (
+                    np.sqrt(np.mean([r["errors_angstrom"][number + k] ** 2 for r in group])) for k in (0, 1)
+                )
+                said = [r["outcomes"][number] for r in group]
+                rows.append(
+                    (
+                        str(number + 1),
+                        "rose" if rose else "fell",
+                        str(len(group)),
+                        f"{before:.3f}",
+                        f"{after:.3f}",
+                        *(str(said.count(kind)) for kind in kinds),
+                    )
+                )
+    header = (
+        "round",
+        "true error",
+        "seeds",
+        "before, Å",
+        "after, Å",
+        "helped",
+        "nothing left to gain",
+        "no evidence",
+        "may have done harm",
+        "cannot be judged",
+    )
+    return f"### Second rounds\n\n{table(header, rows)}"
+
+
 def pooled(records: Sequence[Record], key: str) -> str:
     """Return the root of the mean square over seeds."""
     return f"{np.sqrt(np.mean([r[key] ** 2 for r in records])):.3f}"
