@@ -105,7 +105,7 @@ def judge(
     values = np.where(visible, pair_values(problem, state.vector), 0.0)
     known = np.where(visible, power, 0.0)
     pairs = _Pairs(gained=values, power=known, noise=_noise(values, known))
-    length = _length_px(problem, state, values)
+    length = peak_length_px(problem, state, values)
     free, prior = problem.layout.unpack(problem.free), problem.layout.unpack(problem.precision)
     reach = min(range_px, 2 / np.sqrt(float(prior.positions_px.mean()))) if prior.positions_px.size else 0.0
     of_particle = _best_of(reach, length, 3) if free.positions_px.any() else 0.0
@@ -186,9 +186,17 @@ def _noise(gained: Float[Array, "F P"], power: Float[Array, "F P"]) -> float:
     return max(float(np.median(scatter) / 0.6745) ** 2, 0.5)
 
 
-def _length_px(problem: Problem, state: State, gained: Float[Array, "F P"]) -> float:
-    """Return the correlation length of the windows: a peak's value over its curvature."""
+def peak_length_px(problem: Problem, state: State, gained: Float[Array, "F P"] | None = None) -> float:
+    """Return the correlation length of the windows: a peak's value over its curvature.
+
+    Parameters
+    ----------
+    gained
+        Log-likelihood of each pair at the solution; None: it is computed.
+    """
     weights = problem.pair_weights
+    if gained is None:
+        gained = np.where(problem.surface.visible, pair_values(problem, state.vector), 0.0)
     curvature = (state.curvature[..., 0] + state.curvature[..., 2])[problem.surface.visible].sum() / 2
     value = float((gained if weights is None else gained * weights).sum())
     smallest = problem.surface.step_px

@@ -15,11 +15,12 @@ from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, TOLERANCE, Tally
 from tomopolish.solve.newton import Solution
-from tomopolish.solve.outliers import Trust, judge
+from tomopolish.solve.outliers import Trust, judge, peak_length_px
 from tomopolish.solve.preconditioner import CoupledFactor, factorise
 from tomopolish.solve.prior_widths import informed_precision
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.search import search
+from tomopolish.solve.second_search import move_misplaced
 from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estimated
 from tomopolish.solve.workers import Workers
 
@@ -182,13 +183,22 @@ def _judged(
     """
     if options.owner is None:
         return problem, solution, None
+    searched = False
     for _ in range(TRUST_ROUNDS):
         informed = replace(problem, precision=informed_precision(problem, solution.state.vector))
         trust = judge(informed, solution.state, windows.power, options.owner, windows.range_px)
+        start = solution.state.vector
         if not trust.changes(problem):
-            break
+            if searched or problem.pair_weights is None:
+                break
+            searched = True
+            start = move_misplaced(
+                informed, solution.state, trust, peak_length_px(problem, solution.state), workers
+            )
+            if start is solution.state.vector:
+                break
         problem = replace(problem, pair_weights=trust.weights)
-        solution = tally.newton(problem, solution.state.vector, workers.over, COARSE_TOLERANCE)
+        solution = tally.newton(problem, start, workers.over, COARSE_TOLERANCE)
     return problem, solution, trust
 
 

@@ -1,0 +1,126 @@
+"""A second search for particles that may have been misplaced, once it is known which pairs to believe.
+
+The first search counts all pairs alike. Empty tilt images add noise to it, and false particles that wander
+make the prior of displacements too wide, so that a faint particle can end at a place that only noise prefers.
+Once probabilities are known, the prior is that of the good particles, and empty images do not count. Given
+the projections, particles are independent of each other: each is searched, refined and moved by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tomopolish.shapes import Float, Int
+from tomopolish.solve.initial import ball
+from tomopolish.solve.maximisation import newton
+from tomopolish.solve.newton import NewtonOptions
+from tomopolish.solve.outliers import Trust
+from tomopolish.solve.problem import Problem, State, pair_values, predicted_positions
+from tomopolish.solve.surface import evaluate_surface
+from tomopolish.solve.workers import Workers
+
+Array = np.ndarray
+
+CERTAIN = 0.99
+"""Probability from which on a particle is not searched again."""
+REACH = 4.0
+"""Radius of the search, in standard deviations of the prior."""
+SPACING = 0.7
+"""Spacing of the places that are tried, over the correlation length of the windows."""
+CLEAR_GAIN = 0.5
+"""Gain in log-posterior, in nats, from which on another place is better than the current one."""
+EVALUATIONS = 10
+TOGETHER = 64
+"""Number of particles whose surfaces are copied at a time."""
+
+
+def move_misplaced(
+    problem: Problem, state: State, trust: Trust, length_px: float, workers: Workers
+) -> Float[Array, "N"]:
+    """Return the parameters with each uncertain particle where its images, and the prior, prefer it.
+
+    Parameters
+    ----------
+    problem
+        With the prior's widths that the probable particles show.
+    length_px
+        Correlation length of the windows.
+    """
+    layout, free = problem.layout, problem.layout.unpack(problem.free)
+    # A particle is searched as if it were a good one.
+    weights = np.repeat(trust.tilts[:, None], len(trust.particles), axis=1)
+    fair = replace(problem, pair_weights=weights)
+    shown = np.where(problem.surface.visible, weights, 0.0).any(axis=0)
+    movable = free.positions_px.all(axis=1) & shown
+    which = np.flatnonzero(movable & (trust.particles < CERTAIN))
+    if not len(which):
+        return state.vector
+    moved = state.vector.copy()
+    layout.unpack(moved).positions_px[which] = _likeliest_places(
+        fair, state, weights, which, length_px, workers
+    )
+    only = layout.fill()
+    layout.unpack(only).positions_px[which] = 1
+    local = replace(fair, free=problem.free & (only > 0))
+    options = NewtonOptions(relative_tolerance=1e-5, max_evaluations=EVALUATIONS)
+    after = newton(local, moved, options, workers.over).state.vector
+    gain = _posterior(local, weights, after) - _posterior(local, weights, state.vector)
+    better = which[gain[which] > CLEAR_GAIN]
+    if not len(better):
+        return state.vector
+    result = state.vector.copy()
+    layout.unpack(result).positions_px[better] = layout.unpack(after).positions_px[better]
+    return result
+
+
+def _likeliest_places(
+    problem: Problem,
+    state: State,
+    weights: Float[Array, "F P"],
+    which: Int[Array, "D"],
+    length_px: float,
+    workers: Workers,
+) -> Float[Array, "D 3"]:
+    """Return the likeliest of a grid of displacements about the input position, for each particle."""
+    layout = problem.layout
+    parameters, precision = layout.unpack(state.vector), layout.unpack(problem.precision)
+    deviation = 1 / np.sqrt(float(precision.positions_px.mean()))
+    tried = ball(REACH * deviation, SPACING * length_px)
+    displaced = predicted_positions(problem, parameters) - problem.anchors_px
+    rows = state.rotations[:, :2]
+    best = parameters.positions_px[which].copy()
+
+    def search(first: int) -> None:
+        part = which[first : first + TOGETHER]
+        surface = replace(
+            problem.surface,
+            coefficients=problem.surface.coefficients[:, part],
+            visible=problem.surface.visible[:, part],
+        )
+        now = parameters.positions_px[part]
+        start = displaced[:, part] - np.einsum("fij,pj->fpi", rows, now)
+        highest = np.full(len(part), -np.inf)
+        for place in tried:
+            values = evaluate_surface(surface, start + (rows @ place)[:, None])
+            score = np.where(surface.visible, values.value * weights[:, part], 0.0).sum(axis=0)
+            score -= 0.5 * precision.positions_px[part] @ place**2
+            higher = score > highest
+            highest[higher] = score[higher]
+            best[first : first + TOGETHER][higher] = place
+
+    for _ in workers.pool.map(search, range(0, len(which), TOGETHER)):
+        pass
+    return best
+
+
+def _posterior(
+    problem: Problem, weights: Float[Array, "F P"], vector: Float[Array, "N"]
+) -> Float[Array, "P"]:
+    """Return the log-posterior of each particle's position."""
+    blocks, precision = problem.layout.unpack(vector), problem.layout.unpack(problem.precision)
+    values = np.where(problem.surface.visible, pair_values(problem, vector) * weights, 0.0)
+    prior = -0.5 * np.sum(precision.positions_px * blocks.positions_px**2, axis=1)
+    posterior: Array = values.sum(axis=0) + prior
+    return posterior
