@@ -183,6 +183,10 @@ def open_cluster(
         stack.callback(_close, client)
         if settings.dashboard:
             reporter.say(f"Dask dashboard: {_dashboard(client, settings)}")
+        elif settings.scheduler is None:
+            reporter.say(
+                "Workers are reached over TLS, with certificates of this run (--dashboard: watch them)"
+            )
         yield Cluster(client=client, workers=_patience(settings, reporter, lost), answer=answer)
 
 
