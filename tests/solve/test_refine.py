@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from small_project import make_particles, make_series, make_settings, smooth_noise
+from small_project import make_particles, make_problem, make_series, make_settings, smooth_noise
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
@@ -188,3 +188,22 @@ def test_what_is_not_shown_says_nothing_about_how_far_the_rest_may_go() -> None:
     precision = layout.unpack(informed_precision(case.problem, layout.pack(parts)))
     assert precision.shifts_px[0, 0] == pytest.approx(1 / np.mean(parts.shifts_px[:6] ** 2))
     assert precision.positions_px[0, 0] == pytest.approx(1 / np.mean(parts.positions_px**2))
+
+
+@pytest.mark.parametrize(("strays", "counted"), [(1, False), (6, True)])
+def test_a_few_particles_that_strayed_do_not_widen_the_prior(strays: int, counted: bool) -> None:
+    problem, _ = make_problem(np.random.default_rng(3), tilts=4, particles=40, symmetric=True)
+    layout = problem.layout
+    problem = replace(
+        problem,
+        precision=layout.fill(angles=1.0, shifts_px=1e-4, positions_px=1e-4),
+        surface=replace(problem.surface, visible=np.ones((4, 40), dtype=bool)),
+    )
+    vector = layout.fill()
+    positions = layout.unpack(vector).positions_px
+    positions[:] = 1.5 * np.random.default_rng(1).standard_normal((40, 3))
+    usual = layout.unpack(informed_precision(problem, vector)).positions_px.mean() ** -0.5
+    positions[:strays] = [9.0, -8.0, 26.0]
+    found = layout.unpack(informed_precision(problem, vector)).positions_px.mean() ** -0.5
+    assert bool(found > 2 * usual) is counted
+    assert counted or found == pytest.approx(usual, rel=0.1)

@@ -12,6 +12,9 @@ from tomopolish.solve.problem import Problem
 Array = np.ndarray
 
 MIN_SPREAD_PX = 0.1
+STRAY, MOST_STRAYS = 4.0, 0.05
+"""A displacement so many times the median says nothing of the others, where few particles have one: a bead or
+a neighbour drew them away."""
 
 
 def initial_precision(layout: Layout, range_px: float, tomogram_size_px: tuple[int, int, int]) -> Array:
@@ -26,7 +29,8 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
     """Return the prior's precisions for the spread of well-determined angles, shifts and positions.
 
     Tilt images and particles with at least half the median number of visible pairs are well determined. The
-    prior is never wider than that of the problem, and never narrower than `MIN_SPREAD_PX` in the image.
+    prior is never wider than that of the problem, and never narrower than `MIN_SPREAD_PX` in the image. A few
+    particles that strayed far do not count.
     """
     layout = problem.layout
     blocks = layout.unpack(vector)
@@ -45,6 +49,13 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
         sure = shown & (count >= 0.5 * np.median(count[shown]))
         arm = np.sqrt(old.mean() / current.shifts_px.mean())
         floor = MIN_SPREAD_PX / arm
-        spread = max(float(np.sqrt(np.mean(block[sure] ** 2))), floor)
+        values = _without_strays(block[sure]) if name == "positions_px" else block[sure]
+        spread = max(float(np.sqrt(np.mean(values**2))), floor)
         parts[name] = np.maximum(old, 1 / spread**2)
     return layout.fill(**parts)
+
+
+def _without_strays(positions_px: Float[Array, "N 3"]) -> Float[Array, "M 3"]:
+    length = np.linalg.norm(positions_px, axis=1)
+    stray = length > STRAY * np.median(length)
+    return positions_px if stray.mean() > MOST_STRAYS else positions_px[~stray]

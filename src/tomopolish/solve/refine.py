@@ -179,26 +179,37 @@ def _judged(
 ) -> tuple[Problem, Solution[State], Trust | None]:
     """Estimate probabilities and geometry in turn, until the pairs' weights do not change.
 
-    Returns the problem with the last weights, its solution, and the probabilities.
+    Doubtful particles are then searched once more. Returns the problem with the last weights, its solution,
+    and the probabilities.
     """
     if options.owner is None:
         return problem, solution, None
-    searched = False
+    problem, solution, trust = _settled(problem, solution, windows, options.owner, tally, workers)
+    informed = replace(problem, precision=informed_precision(problem, solution.state.vector))
+    length = peak_length_px(problem, solution.state)
+    vector = move_misplaced(informed, solution.state, trust, length, workers)
+    if vector is not solution.state.vector:
+        solution = tally.newton(problem, vector, workers.over, COARSE_TOLERANCE)
+        problem, solution, trust = _settled(problem, solution, windows, options.owner, tally, workers)
+    return problem, solution, trust
+
+
+def _settled(
+    problem: Problem,
+    solution: Solution[State],
+    windows: CorrelationWindows,
+    owner: Int[Array, "P"],
+    tally: Tally,
+    workers: Workers,
+) -> tuple[Problem, Solution[State], Trust]:
+    """Return what `_judged` returns, without a search."""
     for _ in range(TRUST_ROUNDS):
         informed = replace(problem, precision=informed_precision(problem, solution.state.vector))
-        trust = judge(informed, solution.state, windows.power, options.owner, windows.range_px)
-        start = solution.state.vector
+        trust = judge(informed, solution.state, windows.power, owner, windows.range_px)
         if not trust.changes(problem):
-            if searched or problem.pair_weights is None:
-                break
-            searched = True
-            start = move_misplaced(
-                informed, solution.state, trust, peak_length_px(problem, solution.state), workers
-            )
-            if start is solution.state.vector:
-                break
+            break
         problem = replace(problem, pair_weights=trust.weights)
-        solution = tally.newton(problem, start, workers.over, COARSE_TOLERANCE)
+        solution = tally.newton(problem, solution.state.vector, workers.over, COARSE_TOLERANCE)
     return problem, solution, trust
 
 

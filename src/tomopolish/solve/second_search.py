@@ -23,8 +23,9 @@ from tomopolish.solve.workers import Workers
 
 Array = np.ndarray
 
-CERTAIN = 0.99
-"""Probability from which on a particle is not searched again."""
+CERTAIN, FAR = 0.99, 4.0
+"""Probability from which on a particle is not searched again, if its displacement is below so many standard
+deviations of the prior."""
 REACH = 4.0
 """Radius of the search, in standard deviations of the prior."""
 SPACING = 0.7
@@ -39,7 +40,7 @@ TOGETHER = 64
 def move_misplaced(
     problem: Problem, state: State, trust: Trust, length_px: float, workers: Workers
 ) -> Float[Array, "N"]:
-    """Return the parameters with each uncertain particle where its images, and the prior, prefer it.
+    """Return the parameters with each doubtful particle where its images, and the prior, prefer it.
 
     Parameters
     ----------
@@ -54,7 +55,9 @@ def move_misplaced(
     fair = replace(problem, pair_weights=weights)
     shown = np.where(problem.surface.visible, weights, 0.0).any(axis=0)
     movable = free.positions_px.all(axis=1) & shown
-    which = np.flatnonzero(movable & (trust.particles < CERTAIN))
+    precision = layout.unpack(problem.precision).positions_px
+    far = np.sum(precision * layout.unpack(state.vector).positions_px ** 2, axis=1) > FAR**2
+    which = np.flatnonzero(movable & ((trust.particles < CERTAIN) | far))
     if not len(which):
         return state.vector
     moved = state.vector.copy()
