@@ -97,11 +97,7 @@ def _likeliest_places(
 
     def search(first: int) -> None:
         part = which[first : first + TOGETHER]
-        surface = replace(
-            problem.surface,
-            coefficients=problem.surface.coefficients[:, part],
-            visible=problem.surface.visible[:, part],
-        )
+        surface = problem.surface.of_particles(part)
         now = parameters.positions_px[part]
         start = displaced[:, part] - np.einsum("fij,pj->fpi", rows, now)
         highest = np.full(len(part), -np.inf)
