@@ -255,6 +255,12 @@ def config(bench: Bench) -> None:
     assert distance(bench("--config options.yaml"), bench("--range_reg 0.4")) == 0
 
 
+def only(bench: Bench) -> None:
+    found = bench("--only TS_01")
+    assert found.status == 0 and "only/TS_01/temp/TS_01.npz" in found.files
+    assert not any(name.endswith("particles.star") for name in found.files)
+
+
 def quiet(bench: Bench) -> None:
     assert bench("--quiet").out == "" and distance(bench("--quiet"), bench()) == 0
 
@@ -501,12 +507,15 @@ TABLE: dict[str, Check] = {
     "--worker_memory": starts("--worker_memory 3GB", "'memory_limit': '3GB'", "--workers 2"),
     "--slurm": starts("--slurm", "#SBATCH", "--workers 2"),
     "--slurm_partition": starts("--slurm_partition gpu", "#SBATCH -p gpu", SLURM),
+    "--slurm_account": starts("--slurm_account lab7", "#SBATCH -A lab7", SLURM),
+    "--slurm_qos": starts("--slurm_qos long", "#SBATCH --qos=long", SLURM),
     "--slurm_walltime": starts("--slurm_walltime 12:34:00", "-t 12:34:00", SLURM),
     "--slurm_memory": starts("--slurm_memory 13GB", "--mem=13G", SLURM),
     "--slurm_gpus": starts("--slurm_gpus 2", "--gres=gpu:2", SLURM),
     "--slurm_directive": starts("--slurm_directive=--account=lab", "#SBATCH --account=lab", SLURM),
     "--slurm_prologue": starts("--slurm_prologue 'module load x'", "module load x", SLURM),
     "--cluster_profile": profile,
+    "--only": only,
     "--config": config,
     "--quiet": quiet,
     "--verbose": verbose,

@@ -75,6 +75,7 @@ def test_jobs_of_slurm_refine_the_tomograms(
         for line in DIRECTIVES:
             assert line in script.splitlines(), script
         assert "PRIVATE KEY" not in script
+        assert f"#SBATCH --output='{project}/out (1)/workers/slurm-%j.out'" in script.splitlines()
         assert (
             script.index("PYTHONSAFEPATH=1")
             < script.index("DASK_TEMPORARY_DIRECTORY")
@@ -165,9 +166,21 @@ def test_jobs_that_end_before_their_worker_connects_end_the_run(
         monkeypatch.setattr(f"tomopolish.run.cluster.waiting.{name}", 0.5)
     assert run([*ALIGN, "--slurm", "--workers", "1", "--slurm_prologue", "exit 3", "--o", "out"]) == 1
     assert (
-        "the Slurm jobs (1) ended before one of their workers connected: their output (slurm-NUMBER.out) "
-        "says why"
+        "the Slurm jobs (1) ended before one of their workers connected: their output "
+        "(workers/slurm-NUMBER.out in the output folder) says why"
     ) in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_the_script_of_the_jobs(
+    project: Path, slurm: SlurmStandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--slurm", "--workers", "3", "--slurm_account", "lab7", "--slurm_qos", "long", "--j", "2"]
+    assert run([*ALIGN, *options, "--o", "out", "--dry_run"]) == 0
+    out = capsys.readouterr().out
+    assert "Script of each of the 3 Slurm jobs" in out
+    for line in ("#SBATCH -A lab7", "#SBATCH --qos=long", "#SBATCH --cpus-per-task=2"):
+        assert line in out.splitlines()
+    assert not slurm.scripts and not (project / "out").exists()
 
 
 def test_a_machine_without_slurm_is_told_so(

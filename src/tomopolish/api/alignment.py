@@ -284,8 +284,10 @@ def align(
         Fields of `WindowSettings`, `WeightSettings` and `FitSettings`; ``device``, ``overwrite``, ``strict``,
         ``only_do_unfinished``, ``diagnostics``, ``evaluate``, ``report``, ``pipeline_folder`` and ``cluster``
         as in `RunSettings`; ``motion`` and ``deformation``: their settings, None to refine none;
-        ``exclude_tilts``: tomogram → numbers of the tilt images to leave out, from 1 in file order;
-        ``max_tilt_angle_degrees``, ``max_dose`` (e⁻/Å² before an image): the largest that are used.
+        ``only``: tomograms that are refined and stored, without sets, for a later run over all
+        (``only_do_unfinished=True``); ``exclude_tilts``: tomogram → numbers of the tilt images to leave out,
+        from 1 in file order; ``max_tilt_angle_degrees``, ``max_dose`` (e⁻/Å² before an image): the largest
+        that are used.
 
     Returns
     -------

@@ -120,6 +120,7 @@ class AlignOptions(
 
     motion: MotionSettings | None
     deformation: DeformationSettings | None
+    only: Sequence[str]
     only_do_unfinished: bool
     diagnostics: bool
     evaluate: bool

@@ -26,7 +26,7 @@ from tomopolish.settings.joint import USUAL, JointSettings
 if TYPE_CHECKING:
     from tomopolish.dataset.species import Project
 
-NEED_FOLDER = ("only_do_unfinished", "diagnostics", "evaluate", "pipeline_folder", "cluster")
+NEED_FOLDER = ("only", "only_do_unfinished", "diagnostics", "evaluate", "pipeline_folder", "cluster")
 """Keywords that do nothing without an output folder."""
 
 
@@ -58,12 +58,13 @@ def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[s
         When they cannot work.
     """
     keywords = {**keywords, "box_px": project.boxes_px[0]}
-    pipeline = keywords.get("pipeline_folder")
+    pipeline, chosen = keywords.get("pipeline_folder"), keywords.get("only") or ()
     run = {
         **keywords,
         "output_folder": folder_of(project, output_folder),
         "threads": threads_here(keywords["threads"]),
         "pipeline_folder": None if pipeline is None else Path(pipeline),
+        "only": (chosen,) if isinstance(chosen, str) else tuple(chosen),
     }
     usual = dict.fromkeys(USUAL, True) if keywords.get("joint") else {}
     settings = AlignSettings(

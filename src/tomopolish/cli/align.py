@@ -204,6 +204,11 @@ def _run() -> Section:
         type=str, default="auto",
     )  # fmt: skip
     section.flag("--dry_run", "Check all inputs, show the plan of the run, and stop.")
+    section.value(
+        "--only", "TOMOGRAM",
+        "Refine and store this tomogram only; repeatable. --only_do_unfinished then joins all.",
+        type=str, multiple=True,
+    )  # fmt: skip
     section.flag("--only_do_unfinished", "Reuse the tomograms that an earlier run has finished.")
     overwrite_flag(section)
     section.flag("--strict", "Stop the run at the first tomogram that fails.")
@@ -254,6 +259,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
             output_folder=values["o"],
             threads=values["j"],
             device=values["device"],
+            only=values["only"],
             only_do_unfinished=values["only_do_unfinished"],
             diagnostics=values["diag"],
             evaluate=values["evaluate"],

@@ -23,6 +23,8 @@ PROFILE_KEYS: dict[str, type[Any]] = {
     "tls_key": str,
     "slurm": bool,
     "slurm_partition": str,
+    "slurm_account": str,
+    "slurm_qos": str,
     "slurm_walltime": str,
     "slurm_memory": str,
     "slurm_gpus": int,
@@ -52,6 +54,8 @@ def cluster_section() -> Section:
     section.flag("--dashboard", "Show Dask's dashboard, at a port that all users of this machine can read.")
     section.flag("--slurm", "Start the workers as Slurm jobs with --j threads each.")
     section.value("--slurm_partition", "NAME", "Partition of the jobs.", type=str)
+    section.value("--slurm_account", "NAME", "Account that the jobs are charged to.", type=str)
+    section.value("--slurm_qos", "NAME", "Quality of service of the jobs.", type=str)
     section.value("--slurm_walltime", "TIME", "Time limit of each job, such as 12:00:00.", type=str)
     section.value("--slurm_memory", "SIZE", "Memory of each job.  [default: 8GB]", type=str)
     section.value("--slurm_gpus", "N", "GPUs of each job, with a worker for each.  [default: none]", type=int)
@@ -81,6 +85,8 @@ def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
     slurm = None
     companions = {
         "partition": options["slurm_partition"],
+        "account": options["slurm_account"],
+        "qos": options["slurm_qos"],
         "walltime": options["slurm_walltime"],
         "memory": options["slurm_memory"],
         "gpus": options["slurm_gpus"],

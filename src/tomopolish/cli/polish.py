@@ -19,6 +19,7 @@ OTHERWISE: dict[str, Any] = {
     "aniso": False,
     "per_tilt_aniso": False,
     "evaluate": False,
+    "only": (),
     "diag": False,
     "theme": None,
     "may_lack_references": True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -70,11 +70,14 @@ class Dataset:
         Version of RELION, 4 or 5, that will read the particle set; None: that of the tomogram set.
     selection
         Tilt images that the user has chosen to leave out.
+    only
+        Tomograms that count, of those that have particles; None: all.
     """
 
     files: OptimisationSet
     relion_version: int | None = None
     selection: TiltSelection = field(default_factory=TiltSelection)
+    only: frozenset[str] | None = None
 
     @cached_property
     def _tomogram_file(self) -> TomogramSet:
@@ -136,7 +139,8 @@ class Dataset:
     @cached_property
     def tomogram_names(self) -> tuple[str, ...]:
         """Tomograms that have particles, in the order of the tomogram set."""
-        return tuple(name for name in self.tomograms.names if name in self.particles.rows_by_tomogram)
+        names = (name for name in self.tomograms.names if name in self.particles.rows_by_tomogram)
+        return tuple(name for name in names if self.only is None or name in self.only)
 
     @property
     def pixel_size_angstrom(self) -> float:
@@ -330,8 +334,15 @@ class Dataset:
         other.__dict__.update(known)
         return other
 
+    def restricted_to(self, names: Collection[str]) -> Dataset:
+        """Return the data set of some of its tomograms; tables are not read again."""
+        other = replace(self, only=frozenset(names))
+        known = [name for name in _TABLES if name in self.__dict__ and name != "tomogram_names"]
+        other.__dict__.update({name: self.__dict__[name] for name in known})
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
-        names = ("files", "relion_version", "selection")
+        names = ("files", "relion_version", "selection", "only")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -162,6 +162,12 @@ class Project:
         """Return the project with another selection of tilt images to leave out."""
         return Project(
             species=tuple(replace(s, dataset=s.dataset.selecting(selection)) for s in self.species)
+        )
+
+    def restricted_to(self, names: Collection[str]) -> Project:
+        """Return the project of some of its tomograms."""
+        return Project(
+            species=tuple(replace(s, dataset=s.dataset.restricted_to(names)) for s in self.species)
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,17 +16,18 @@ from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
 from tomopolish.run.cluster.distributed import run_on_cluster
-from tomopolish.run.cluster.launch import check_installed
+from tomopolish.run.cluster.launch import check_installed, job_script
 from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
 from tomopolish.run.facts import show_start
-from tomopolish.run.inputs import checked_project, show_unusable
+from tomopolish.run.inputs import checked_project, open_project, show_unusable
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.journal.recording import warnings_beside_reports
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
+from tomopolish.run.parts import part_of
 from tomopolish.run.plan import Plan, beyond_memory, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
@@ -110,6 +111,8 @@ def align_project(
     control = control or PipelineControl(folder=settings.run.pipeline_folder)
     reporter = watched = WatchedReporter(reporter, control)
     runner = _runner(settings, control, debug=invocation.debug)
+    if settings.run.only:
+        project, settings = part_of(project or open_project(settings), settings)
     project, unusable = checked_project(settings, reporter, project)
     lines = [*([] if project.is_single else species_lines(project, settings)), *project.conventions]
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
@@ -127,6 +130,8 @@ def align_project(
             runner=runner,
             unusable=unusable,
         )
+        if settings.run.only:
+            return _stored_part(project, settings, report, reporter)
         written = folder.write_sets(report)
         folder.store.add_to_run(warnings=[*warnings_beside_reports(), *watched.warnings])
         structures = [
@@ -140,6 +145,19 @@ def align_project(
         show_closing(report, sets, reporter, page, settings.run.output_folder / SUMMARY_NAME)
         _keep_lost_messages(folder)
     return AlignOutcome(project=project, report=report, unusable=unusable, sets=tuple(sets), page=page)
+
+
+def _stored_part(
+    project: Project, settings: AlignSettings, report: RunReport, reporter: Reporter
+) -> AlignOutcome:
+    """Show the results of a run over some tomograms, which writes no sets."""
+    show_closing(report, [], reporter)
+    whole = settings.run.output_folder.parents[1]
+    reporter.say(
+        f"\nStored in {settings.run.output_folder}. The same command with --only_do_unfinished instead of "
+        f"--only joins the finished tomograms, and writes the refined sets into {whole}"
+    )
+    return AlignOutcome(project=project, report=report)
 
 
 def align_in_memory(
@@ -177,6 +195,10 @@ def _show_plan(
     unusable = {**unusable, **too_large}
     plan = plan_run(project, settings, unusable)
     show_plan(plan, unusable, reporter)
+    cluster = settings.run.cluster
+    if cluster is not None and cluster.slurm is not None:
+        script = job_script(cluster, settings.run.threads, settings.run.output_folder)
+        reporter.say(f"\nScript of each of the {cluster.workers} Slurm jobs:\n\n{script}")
     if settings.run.only_do_unfinished:
         show_finished(project, settings, stages, reporter)
     return AlignOutcome(project=project, unusable=unusable, plan=plan)

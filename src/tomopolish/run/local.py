@@ -198,7 +198,7 @@ def show_closing(
     Parameters
     ----------
     sets
-        Refined optimisation sets.
+        Refined optimisation sets; none where none were written.
     page, summary
         Paths of the report and of the table of all tomograms; None where there is none.
     """
@@ -214,11 +214,12 @@ def show_closing(
         reporter.say(f"\nOf {count} tomograms, the tables show the {len(shown)} to look at first{place}")
     reporter.say(f"\n{in_words(report.verdict, report.first_maps)}")
     flagged = flagged_words(report.statistics.values())
-    if flagged is not None:
+    if flagged is not None and sets:
         files = ", ".join(str(path.parent / SCORES_NAME) for path in sets)
         remedy = "" if flagged.startswith("No ") else "; tomopolish select writes sets without them"
         reporter.say(f"\n{flagged}: {files}{remedy}.")
-    reporter.say(f"\nRefined sets: {', '.join(map(str, sets))}")
+    if sets:
+        reporter.say(f"\nRefined sets: {', '.join(map(str, sets))}")
     if page is not None:
         reporter.say(f"Report: {page}")
     for name, sentence in report.failures.items():

@@ -149,7 +149,7 @@ def show_finished(project: Project, settings: AlignSettings, stages: Stages[Any]
     store = ResultsStore(folder=settings.run.output_folder.absolute() / FOLDER_NAME)
     common = common_fingerprint(settings, project.references())
     work = Work(project=project, settings=settings, stages=stages, store=store, common=common)
-    finished = work.finished(reporter)
+    finished = work.finished(reporter, writes=False)
     names = f": {', '.join(finished)}" if finished else ""
     reporter.say(f"Finished earlier, and not refined again: {counted(len(finished), 'tomogram')}{names}")
 

@@ -25,8 +25,9 @@ from tomopolish.run.fingerprint import (
     tomogram_fingerprint,
 )
 from tomopolish.run.memory import refuse_beyond_memory, take_memory_of_products
+from tomopolish.run.parts import PARTS_FOLDER, take_over
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.store import DamagedResultError, ResultsStore
+from tomopolish.run.store import DamagedResultError, ResultsStore, StoredResult
 from tomopolish.settings.alignment import AlignSettings
 
 Prepared = TypeVar("Prepared")
@@ -94,15 +95,20 @@ class Work(Generic[Prepared]):
     def _diagnostics_folder(self) -> Path:
         return self.settings.run.output_folder if self.store is None else self.store.folder
 
-    def finished(self, reporter: Reporter) -> tuple[str, ...]:
-        """Return the tomograms whose stored result is still valid; shows which are not, and why."""
+    def finished(self, reporter: Reporter, *, writes: bool = True) -> tuple[str, ...]:
+        """Return the tomograms whose stored result is still valid; shows which are not, and why.
+
+        Valid results of runs over some tomograms count, too; with `writes` they are copied into the store.
+        """
         valid = []
         for name in self.project.tomogram_names:
+            changed: str | None = None
             try:
                 changed = self._changed(name)
+                if changed != "" and self._takes_over(name, writes=writes):
+                    changed = ""
             except DamagedResultError as problem:
                 reporter.warn(f"{problem}; the tomogram is refined again")
-                continue
             except Exception:  # the attempt to refine it will report the error
                 continue
             if changed is None:
@@ -112,6 +118,19 @@ class Work(Generic[Prepared]):
             else:
                 valid.append(name)
         return tuple(valid)
+
+    def _takes_over(self, name: str, *, writes: bool) -> bool:
+        """Take over a valid result of a run over some tomograms; returns whether there is one."""
+        if self.store is None or not (self.store.folder.parent / PARTS_FOLDER).is_dir():
+            return False
+        tomogram = self.project.tomogram(name)
+        fingerprint = tomogram_fingerprint(self.common, tomogram)
+
+        def is_valid(stored: StoredResult) -> bool:
+            same = not differences(stored.fingerprint, fingerprint)
+            return same and not _misfits(stored.result, tomogram)
+
+        return take_over(self.store, name, is_valid, copies=writes)
 
     def fault(self, name: str) -> str | None:
         """Return why a stored result cannot be part of this run; None where it can.

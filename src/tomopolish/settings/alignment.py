@@ -296,6 +296,8 @@ class RunSettings:
         `--j`: number of threads.
     device
         `--device`: `auto`, `cpu`, `cuda`, `cuda:1`, or several as `cuda:0,cuda:1`.
+    only
+        `--only`: tomograms that are refined and stored, without writing sets; none: all, with sets.
     only_do_unfinished
         `--only_do_unfinished`: reuse finished tomograms of an earlier run.
     diagnostics
@@ -319,6 +321,7 @@ class RunSettings:
     output_folder: Path
     threads: int = 1
     device: str = "auto"
+    only: tuple[str, ...] = ()
     only_do_unfinished: bool = False
     diagnostics: bool = False
     dry_run: bool = False
@@ -339,6 +342,10 @@ class RunSettings:
             f"--o {self.output_folder} is a file: name a folder for the output",
         )
         refuse_unwritable("--o", self.output_folder)
+        _refuse(
+            bool(self.only) and self.evaluate,
+            "--only writes no refined sets that --evaluate could compare: give one of them",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

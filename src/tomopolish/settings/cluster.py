@@ -15,8 +15,8 @@ class SlurmSettings:
 
     Attributes
     ----------
-    partition, walltime, memory
-        `--slurm_partition`, `--slurm_walltime`, `--slurm_memory`.
+    partition, account, qos, walltime, memory
+        `--slurm_partition`, `--slurm_account`, `--slurm_qos`, `--slurm_walltime`, `--slurm_memory`.
     gpus
         `--slurm_gpus`: GPUs of each job.
     directives
@@ -26,6 +26,8 @@ class SlurmSettings:
     """
 
     partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
     walltime: str | None = None
     memory: str = "8GB"
     gpus: int = 0
@@ -35,7 +37,8 @@ class SlurmSettings:
     def __post_init__(self) -> None:
         _refuse(self.gpus < 0, f"--slurm_gpus {self.gpus} is negative: give 0 or more")
         refuse_above("--slurm_gpus", self.gpus, 64, "no machine has more")
-        texts = (self.partition or "", self.walltime or "", self.memory, *self.directives)
+        single = (self.partition, self.account, self.qos, self.walltime)
+        texts = (*(text or "" for text in single), self.memory, *self.directives)
         _refuse(
             any("\n" in text or "\r" in text for text in texts),
             "an option for Slurm spans several lines: give one --slurm_directive for each line",

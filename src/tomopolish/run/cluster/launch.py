@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 if TYPE_CHECKING:
     from distributed import Client
     from distributed.security import Security
+
+LOGS_FOLDER = "workers"
+"""Folder of the output of Slurm's jobs, in the output folder."""
+
+LOG_OF_JOB = "slurm-NUMBER.out"
 
 SECONDS_TO_ANSWER = 30
 SECONDS_TO_CLOSE = 5
@@ -210,7 +216,7 @@ def _patience(
         remedy = f"start workers with 'dask worker {settings.scheduler}'"
     elif settings.slurm is not None:
         awaited = "the worker of a Slurm job"
-        remedy = "'squeue --me' lists the jobs, and slurm-NUMBER.out contains their output"
+        remedy = f"'squeue --me' lists the jobs, and {LOGS_FOLDER}/{LOG_OF_JOB} contains their output"
     else:
         awaited = "a worker process that does not end"
         remedy = "give workers more memory (--worker_memory), or start fewer (--workers)"
@@ -230,7 +236,9 @@ def _started(settings: ClusterSettings, threads: int, shared_folder: Path) -> It
                     stack.callback(_close, cluster)
             else:
                 security = stack.enter_context(shared_security(shared_folder))
-                cluster = stack.enter_context(_slurm_cluster(settings, threads, security))
+                logs = shared_folder.parent.absolute() / LOGS_FOLDER
+                logs.mkdir(exist_ok=True)
+                cluster = stack.enter_context(_slurm_cluster(settings, threads, security, logs))
         except (RuntimeError, OSError, ValueError) as error:
             raise InputError(f"the workers cannot be started: {' '.join(str(error).split())}") from error
         yield cluster
@@ -254,41 +262,70 @@ def _local_cluster(settings: ClusterSettings) -> Any:
     )
 
 
-def slurm_options(slurm: SlurmSettings, threads: int) -> dict[str, Any]:
+def slurm_options(slurm: SlurmSettings, threads: int, logs: Path | None = None) -> dict[str, Any]:
     """Return the options of dask-jobqueue's SLURMCluster: a job has one worker, or one for each of its GPUs.
 
     Parameters
     ----------
     threads
         Number of threads of each worker, which refines one tomogram at a time.
+    logs
+        Folder of the jobs' output; None: Slurm decides.
     """
     workers = max(1, slurm.gpus)
-    gpus = [f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else []
+    lines = [f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else []
+    lines += [f"--qos={slurm.qos}"] if slurm.qos else []
+    if logs is not None:  # Slurm replaces %j by the job's number
+        log = f"{logs}/".replace("%", "%%") + LOG_OF_JOB.replace("NUMBER", "%j")
+        lines.append(f"--output={shlex.quote(log)}")
     options = {
         "queue": slurm.partition,
+        "account": slurm.account,
         "walltime": slurm.walltime,
         "memory": slurm.memory,
         "cores": workers,
         "processes": workers,
         "job_cpu": threads * workers,
         "job_name": "tomopolish",
-        "job_extra_directives": [*gpus, *slurm.directives],
+        "job_extra_directives": [*lines, *slurm.directives],
         "job_script_prologue": [NO_ROUTES, SAFE_PATH, *slurm.prologue, *SCRATCH],
         "worker_extra_args": ["--no-dashboard"],
     }
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security) -> Any:
+def _slurm_cluster(settings: ClusterSettings, threads: int, security: Security, logs: Path) -> Any:
     from tomopolish.run.cluster.slurm_jobs import jobs_of_slurm
 
     assert settings.slurm is not None and settings.workers is not None
     options = {
-        **slurm_options(settings.slurm, threads),
+        **slurm_options(settings.slurm, threads, logs),
         "security": security,
         "scheduler_options": _scheduler_options(settings),
     }
     return jobs_of_slurm(settings.workers, options, SECONDS_TO_CANCEL)
+
+
+def job_script(settings: ClusterSettings, threads: int, output_folder: Path) -> str:
+    """Return the script of each Slurm job of a run, with words in place of what is known when it starts.
+
+    Parameters
+    ----------
+    threads
+        Number of threads of the run.
+    """
+    from distributed.security import Security
+
+    from tomopolish.run.cluster.slurm_jobs import Job
+
+    assert settings.slurm is not None
+    logs = output_folder.absolute() / LOGS_FOLDER
+    files = {f"tls_{name}": f"{name.upper()}.pem" for name in ("ca_file", "worker_cert", "worker_key")}
+    options = slurm_options(settings.slurm, threads_of_worker(settings, threads), logs)
+    script = Job(
+        "tls://HOST:PORT", name="NAME", security=Security(require_encryption=True, **files), **options
+    )
+    return str(script.job_script()).rstrip()
 
 
 def threads_of_worker(settings: ClusterSettings, threads: int) -> int:

@@ -105,7 +105,7 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
             return None
         return (
             f"the Slurm jobs ({', '.join(numbers)}) ended before one of their workers connected: their "
-            "output (slurm-NUMBER.out) says why"
+            "output (workers/slurm-NUMBER.out in the output folder) says why"
         )
 
 
