@@ -321,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if page is not None:
                     page.write_text(insert(page.read_text(encoding="utf-8"), text), encoding="utf-8")
         return
-    uncertainty.PROBES = uncertainty.PROBES_OF_MANY = 1  # no part of these studies
+    uncertainty.PROBES = ((np.inf, 1),)  # no part of these studies
     for name in STUDIES if "all" in options.study else options.study:
         run_study(name, options.o, options.seeds or range(STUDIES[name].seeds))
 

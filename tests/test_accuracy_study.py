@@ -27,7 +27,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def accuracy() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        patch.setattr(uncertainty, "PROBES", 1)  # nothing here looks at standard errors
+        patch.setattr(uncertainty, "PROBES", ((np.inf, 1),))  # nothing here looks at standard errors
         yield importlib.import_module("accuracy")
 
 

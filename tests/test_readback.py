@@ -82,8 +82,7 @@ class Workshop:
 @pytest.fixture(scope="module", autouse=True)
 def without_standard_errors() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uncertainty, "PROBES", 1)
-        patch.setattr(uncertainty, "PROBES_OF_MANY", 1)
+        patch.setattr(uncertainty, "PROBES", ((np.inf, 1),))
         yield
 
 

@@ -117,8 +117,7 @@ def bench(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benc
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         # how sure a solution is, is not asked here
-        patch.setattr(uncertainty, "PROBES", 1)
-        patch.setattr(uncertainty, "PROBES_OF_MANY", 1)
+        patch.setattr(uncertainty, "PROBES", ((np.inf, 1),))
         yield Bench(folder)
 
 

@@ -65,8 +65,7 @@ def folders(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     edit(sound / "tilt_series/TS_01.star", "TS_01", {}, drop=("rlnCtfScalefactor",))
     strip(stripped)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uncertainty, "PROBES", 1)
-        patch.setattr(uncertainty, "PROBES_OF_MANY", 1)
+        patch.setattr(uncertainty, "PROBES", ((np.inf, 1),))
         yield sound, stripped
 
 

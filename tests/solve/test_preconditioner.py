@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from small_project import make_problem, random_vector
+from tomopolish.pipeline.problem import with_leading_modes
 from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
 from tomopolish.solve.preconditioner import factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian
@@ -105,6 +106,20 @@ def test_motion_and_warps_need_few_more_steps_than_the_static_problem(more: dict
     bare = np.sort(np.linalg.eigvals(matrix / np.diag(matrix)[:, None]).real)
     assert values[-1] / values[0] < 0.1 * bare[-1] / bare[0]
     assert values[-1] / values[0] < 300
+
+
+@pytest.mark.parametrize("fit", [FitSettings(), FitSettings(const_angles=True)], ids=["free", "const_a"])
+def test_motion_that_projections_follow_needs_no_more_steps(fit: FitSettings) -> None:
+    rng = np.random.default_rng(4)
+    motion = MotionSettings(velocity_scale=20.0, distance_scale=5000.0)
+    complete, windows = make_problem(rng, tilts=6, particles=9, motion=motion, fit=fit)
+    problem = with_leading_modes(complete, windows.power, 3.0)
+    state = made_positive(evaluate(problem, problem.layout.fill()))
+    factor = factorise(problem, state)
+    free = problem.free
+    inverse = np.stack([factor.solve(e) for e in np.eye(problem.layout.size)])
+    values = np.linalg.eigvals(inverse[np.ix_(free, free)] @ dense(problem, state)[np.ix_(free, free)]).real
+    assert 0 < values.max() < 100 * values.min()
 
 
 @pytest.mark.parametrize("per_frame", [False, True])

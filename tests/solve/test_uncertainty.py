@@ -14,6 +14,7 @@ from small_project import make_particles, make_series, make_settings
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
+from tomopolish.pipeline.problem import with_leading_modes
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
@@ -103,6 +104,23 @@ def test_truth_lies_within_one_and_two_standard_errors_as_often_as_it_should(
         assert 0.63 <= np.mean(z < 1) <= 0.73, name
         assert 0.93 <= np.mean(z < 2) <= 0.97, name
     assert np.mean([f["dispersion"] for f in found]) == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_modes_that_images_cannot_move_change_neither_trajectories_nor_their_errors(squared: bool) -> None:
+    settings = MotionSettings(velocity_scale=0.1, absolute=True, squared_exponential=squared)
+    complete, windows, _ = calibrated(3, motion=settings)
+    few = with_leading_modes(complete, windows.power, 3.0)
+    assert few.layout.size < complete.layout.size or not squared  # few particles move each as it likes
+    moved, errors = [], []
+    for problem in (complete, few):
+        fit = refine(problem, windows, problem.layout.fill(), RefineOptions())
+        parts = problem.layout.unpack(fit.vector)
+        moved.append(parts.positions_px + problem.motion.offsets_px(parts.motion))
+        errors.append(errors_at(fit.problem, fit.vector, windows.power).trajectories_px)
+    difference_angstrom = 3.0 * np.linalg.norm(moved[0] - moved[1], axis=-1)
+    assert np.sqrt(np.mean(difference_angstrom**2)) < 0.01
+    np.testing.assert_allclose(np.mean(errors[1]), np.mean(errors[0]), rtol=0.05)
 
 
 def test_the_number_of_threads_changes_no_bit() -> None:

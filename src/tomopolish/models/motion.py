@@ -5,13 +5,14 @@ See docs/dev/conventions.md, Objective.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.models.gaussian_process import GaussianProcessMotion
+from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
 from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float, Int
@@ -31,11 +32,11 @@ class NoMotion:
         """(0, F − 1, 3)."""
         return (0, max(self.tilts - 1, 0), 3)
 
-    def offsets_px(self, coefficients: Float[Array, "K T 3"]) -> Float[Array, "F P 3"]:
+    def offsets_px(self, coefficients: Float[Array, "K T 3"], rough: bool = False) -> Float[Array, "F P 3"]:
         """Return zeros."""
         return np.zeros((self.tilts, self.particles, 3))
 
-    def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
+    def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "K T 3"]:
         """Return an empty array."""
         return np.zeros(self.shape)
 
@@ -49,9 +50,14 @@ class NoMotion:
         """Ones: all steps are equal."""
         return np.ones(max(self.tilts - 1, 0))
 
-    def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
-        """Return empty arrays."""
-        return np.zeros(0), np.zeros((0, 0)), np.zeros(0)
+    left_out_px2 = 0.0
+    """Nothing moves."""
+
+    def near_inverse(
+        self, time: Float[Array, "T T"], prior: float, followed: Followed, near: MotionInverse | None = None
+    ) -> DiagonalInverse:
+        """Return the inverse of no coefficients."""
+        return DiagonalInverse(curvature=np.zeros(self.shape))
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:
         """Return an empty array."""
@@ -79,7 +85,6 @@ def motion_model(
     settings: MotionSettings | None,
     series: TiltSeries,
     particles: Particles,
-    threads: int = 1,
 ) -> MotionModel:
     """Return the motion model of one tomogram's particles for the settings.
 
@@ -97,7 +102,7 @@ def motion_model(
     if isinstance(settings, BuildsMotion):
         return settings.motion_model(series, particles)
     unit = scale_px(settings, series)
-    motion = GaussianProcessMotion.build(
+    return GaussianProcessMotion.build(
         particles.positions_px,
         series.chronological,
         sigma_velocity_px=unit * settings.velocity_scale,
@@ -106,4 +111,3 @@ def motion_model(
         max_deformations=settings.max_deformations,
         step_weights=None if settings.absolute else series.step_weights,
     )
-    return replace(motion, threads=threads)

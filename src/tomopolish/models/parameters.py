@@ -63,6 +63,11 @@ class Layout:
         """Length of the flat vector."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
+    @property
+    def static_size(self) -> int:
+        """Length of the part before the coefficients of motion and warp."""
+        return 5 * self.tilts + 3 * self.particles
+
     def pack(self, parameters: Parameters) -> Float[Array, "N"]:
         """Return the flat vector of the blocks."""
         return np.concatenate([np.ravel(getattr(parameters, f.name)) for f in fields(parameters)])

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.models.motion_inverse import Followed, MotionInverse
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
@@ -35,16 +36,38 @@ class MotionModel(Protocol):
     def step_scales(self) -> Float[Array, "T"]:
         """Standard deviation of the motion in each step between exposures, over that of a typical step."""
 
-    def spectrum(self) -> tuple[Float[Array, "K"], Float[Array, "K K"], Float[Array, "K"]]:
-        """Return the eigenvalues and eigenvectors of LᵀL, where L is the factor of the particles' covariance.
+    @property
+    def left_out_px2(self) -> Float[Array, "F P 3"] | float:
+        """Prior variance of offsets that the coefficients cannot represent; it counts in stated errors."""
 
-        The third array is each mode's share of motion that all particles have in common.
+    def near_inverse(
+        self, time: Float[Array, "T T"], prior: float, followed: Followed, near: MotionInverse | None = None
+    ) -> MotionInverse:
+        """Return an approximate inverse of the coefficients' curvature.
+
+        Parameters
+        ----------
+        time
+            Curvature of an average particle's log-likelihood over the whitened velocities of all time steps
+            and components, per px².
+        prior
+            Precision of the coefficients' prior.
+        followed
+            Velocities that projections can follow.
+        near
+            Inverse at another point of the same problem, parts of which may be reused; None: there is none.
         """
 
-    def offsets_px(self, coefficients: Float[Array, "..."]) -> Float[Array, "F P 3"]:
-        """Return the offset of every particle from its static position in every tilt image, px."""
+    def offsets_px(self, coefficients: Float[Array, "..."], rough: bool = False) -> Float[Array, "F P 3"]:
+        """Return the offset of every particle from its static position in every tilt image, px.
 
-    def adjoint(self, gradient: Float[Array, "F P 3"]) -> Float[Array, "..."]:
+        Parameters
+        ----------
+        rough
+            Whether single precision suffices, as it does for steps of the solver.
+        """
+
+    def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "..."]:
         """Return the gradient with respect to the coefficients from that with respect to the offsets."""
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:

@@ -14,7 +14,7 @@ from tomopolish.imaging.held_out import is_small
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.evidence import weigh
 from tomopolish.pipeline.memory import WindowMemory
-from tomopolish.pipeline.problem import build_problem, start_vector
+from tomopolish.pipeline.problem import build_problem, start_vector, with_leading_modes
 from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.shifts import refine_shifts
 from tomopolish.progress import StageProgress
@@ -28,6 +28,11 @@ Array = np.ndarray
 
 ENOUGH_TO_JUDGE = 0.05
 """Gain, in nats, below which the first fit takes no further step, since it is only judged and continued."""
+
+ENOUGH_PER_PAIR = 3e-6
+ENOUGH_PER_PAIR_TO_JUDGE = 3e-5
+"""The same for each pair, of the final and of the first fit, where that is more: a gain of ε nats per pair
+moves pairs by no more than √(2ε) of their standard errors, root mean square."""
 
 SCALE_TOLERANCE = 1.5
 SCALE_CORRECTIONS = 3
@@ -145,6 +150,7 @@ def fit_geometry(
             settings=settings,
             options=RefineOptions(
                 threads=resources.threads,
+                enough=max(RefineOptions.enough, ENOUGH_PER_PAIR * memory.pairs),
                 max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
                 owner=tomogram.owner if settings.fit.outliers else None,
                 robust_start=continued is None,
@@ -184,36 +190,50 @@ def _scale_warnings(task: _Task, applied: Float[Array, "S"]) -> list[str]:
 
 
 def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
-    """Refine without the held-out pairs until the references' intensity needs no further correction."""
+    """Refine without the held-out pairs until the references' intensity needs no further correction.
+
+    Motion is refined once the intensity is about right, unless it was chosen.
+    """
     settings, tomogram = task.settings, task.tomogram
     owner, chosen_scale = tomogram.owner, settings.fit.reference_scale
     if memory.windows.held_out is not None:
-        task = replace(task, options=replace(task.options, enough=ENOUGH_TO_JUDGE))
+        enough = max(ENOUGH_TO_JUDGE, ENOUGH_PER_PAIR_TO_JUDGE * memory.pairs)
+        task = replace(task, options=replace(task.options, enough=enough))
     applied = np.full(len(tomogram.species), 1.0 if chosen_scale is None else chosen_scale)
     if task.continued is not None:
         applied = task.continued
     memory.scale(applied[owner])
-    problem = _problem(task, memory)
+    fixed = chosen_scale is not None or settings.fit.shift_only or not settings.weights.whiten
+    complete = _problem(task, memory)
+    problem = _in_leading_modes(task, complete, memory)
+    still = bool(problem.motion.shape[0]) and not fixed
     start, start_warnings = start_vector(tomogram.series, tomogram.particles, problem, settings)
     vector, before = start, None
     for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
-        refinement, warnings = task.solve(problem, memory.windows, vector)
+        moving = problem.layout.fill(motion=1.0).astype(bool)
+        solved = replace(problem, free=problem.free & ~moving) if still else problem
+        refinement, warnings = task.solve(solved, memory.windows, vector)
         if before is not None:
             refinement = _continued(before, refinement, start)
         scale = intensity_scales(memory.windows, refinement, owner)
         off = (scale > 0) & (_ratio(scale) > SCALE_TOLERANCE)
-        fixed = chosen_scale is not None or settings.fit.shift_only or not settings.weights.whiten
-        if fixed or not off.any() or not corrections_left:
+        right = fixed or not off.any() or not corrections_left
+        if right and not still:
             break  # windows and problem have one scale
-        change = np.where(off, scale, 1.0)
+        change = np.where(off & (not right), scale, 1.0)
         memory.scale(change[owner])  # also scales surfaces in the windows' memory
         applied = applied * change
         if memory.holds_windows:
-            problem = _problem(task, memory)
+            complete = _problem(task, memory)
+        earlier, problem = problem, _in_leading_modes(task, complete, memory)
+        start, _ = start_vector(tomogram.series, tomogram.particles, problem, settings)
         # The optimum of windows of about the right scale is near that of the right scale.
         is_near = bool((_ratio(change) < SEARCHED_AGAIN).all())
-        vector, before = (refinement.vector, refinement) if is_near else (start, None)
+        vector, before = start, None
+        if is_near:
+            vector, before = _carried_over(earlier, refinement.vector, problem), refinement
         task = replace(task, options=replace(task.options, robust_start=not is_near))
+        still = False
     return _FirstFit(
         problem=problem,
         start=start,
@@ -223,6 +243,15 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         start_warnings=start_warnings,
         warnings=warnings,
     )
+
+
+def _carried_over(earlier: Problem, vector: Float[Array, "N"], problem: Problem) -> Float[Array, "N"]:
+    """Return a vector of a problem as one of another, whose motion may have other modes."""
+    blocks = vars(earlier.layout.unpack(vector))
+    if earlier.motion.shape[0] and earlier.motion is not problem.motion:
+        moved = earlier.motion.offsets_px(blocks["motion"])
+        blocks = blocks | {"motion": problem.motion.coefficients(moved)}
+    return problem.layout.fill(**blocks)
 
 
 def _ratio(factors: Float[Array, "S"]) -> Float[Array, "S"]:
@@ -242,6 +271,14 @@ def _problem(task: _Task, memory: WindowMemory) -> Problem:
             task.settings,
             make_surface=partial(make, penalty, pool),
         )
+
+
+def _in_leading_modes(task: _Task, problem: Problem, memory: WindowMemory) -> Problem:
+    """Return the problem without modes of motion that images on the windows' present scale cannot move."""
+    if not problem.motion.shape[0]:
+        return problem
+    pixel_size = task.tomogram.series.pixel_size_angstrom
+    return with_leading_modes(problem, memory.windows.power, pixel_size, task.options.threads)
 
 
 def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Refinement, tuple[str, ...]]:

@@ -13,11 +13,14 @@ from tomopolish.imaging.held_out import join_checks, join_held_out
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_from, deformation_model, refit
+from tomopolish.models.gaussian_process import GaussianProcessMotion
+from tomopolish.models.leading_modes import LeadingModes
 from tomopolish.models.motion import motion_model, scale_px
 from tomopolish.models.parameters import Layout
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Float
+from tomopolish.solve.elimination import curvature_over_time, followed_fields
 from tomopolish.solve.prior_widths import initial_precision
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.surface import DisplacementSurface, smooth_surface
@@ -26,6 +29,9 @@ from tomopolish.solve.warp_prior import initial_warp_precision
 Array = np.ndarray
 
 REFIT_TOLERANCE_PX = 0.1
+
+UNSEEN_ANGSTROM = 0.005
+"""Motion of images, root mean square, that the solver may leave out."""
 
 
 def check_models(series: TiltSeries, settings: AlignSettings) -> None:
@@ -75,7 +81,7 @@ def build_problem(
     make_surface
         Returns the surfaces of the windows, and may consume the windows; they are made here where it is None.
     """
-    motion = motion_model(settings.motion, series, particles, settings.run.threads)
+    motion = motion_model(settings.motion, series, particles)
     deformation = deformation_model(settings.deformation, series)
     layout = Layout(
         tilts=len(series),
@@ -110,6 +116,45 @@ def build_problem(
             motion=1.0,
             warp=1.0,
         ).astype(bool),
+    )
+
+
+def with_leading_modes(
+    problem: Problem,
+    power: Float[Array, "F P"],
+    pixel_size_angstrom: float,
+    threads: int = 1,
+) -> Problem:
+    """Return the problem without the modes of motion that its images cannot move (`LeadingModes`).
+
+    Motion that is no Gaussian process stays as it is.
+
+    Parameters
+    ----------
+    power
+        Weighted power of each pair's prediction (`CorrelationWindows.power`).
+    """
+    process = problem.motion
+    if not isinstance(process, GaussianProcessMotion):
+        return problem
+    visible = problem.surface.visible
+    seen = np.maximum(visible.sum(axis=1), 1)
+    # A peak's height over its curvature is the square of the windows' correlation length.
+    curvature = np.sum(power, axis=1, where=visible) / seen / problem.surface.length_px**2
+    time = curvature_over_time(
+        problem, problem.projections_px[:, :3, :3], curvature[:, None, None] * np.eye(2)
+    )
+    tolerance_px = UNSEEN_ANGSTROM / pixel_size_angstrom
+    motion = LeadingModes.of(process, time, tolerance_px, followed_fields(problem), threads)
+    before = problem.layout
+    layout = replace(before, motion_shape=motion.shape)
+
+    def shortened(values: Array) -> Array:
+        blocks = vars(before.unpack(values)) | {"motion": 1.0}
+        return layout.fill(**blocks).astype(values.dtype)
+
+    return replace(
+        problem, motion=motion, precision=shortened(problem.precision), free=shortened(problem.free)
     )
 
 

@@ -19,7 +19,7 @@ PROGRAM_BYTES = 200_000_000
 WINDOW_COPIES = 4
 """Copies of all windows that the solver's search levels need at their peak, as measured."""
 
-MOTION_COPIES = 6
+MOTION_COPIES = 4
 """Matrices of particles × particles that motion's prior and solver need at their peak, as measured."""
 
 REPORT_BYTES = 6_000_000

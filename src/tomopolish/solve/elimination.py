@@ -2,8 +2,9 @@
 
 Projections and static positions can reproduce most of the effect of these coefficients on 2D positions; the
 factors approximate the curvature that remains. For motion it is close to a Kronecker product of deformation
-modes, which follow from the covariance alone, and time, for which an average particle is used. For warps it
-is a small dense matrix (one for each tilt image, where each has its own warp).
+modes, which follow from the covariance alone, and time, for which an average particle is used; the model of
+motion inverts it. For warps it is a small dense matrix (one for each tilt image, where each has its own
+warp).
 """
 
 from __future__ import annotations
@@ -13,79 +14,101 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.errors import RunError
-from tomopolish.shapes import Float, Float32
+from tomopolish.models.motion_inverse import Followed, MotionInverse
+from tomopolish.shapes import Float
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MotionFactor:
-    """Inverse of prior + Λ ⊗ T in the eigenbases of both, an approximation in float32.
-
-    Attributes
-    ----------
-    modes
-        (K, K), eigenvectors of LᵀL, columns.
-    times
-        (T, T), eigenvectors of the curvature over time and component, columns.
-    curvature
-        (K, T), prior plus product of both eigenvalues.
-    """
-
-    modes: Float32[Array, "K K"]
-    times: Float32[Array, "T T"]
-    curvature: Float32[Array, "K T"]
-
-    def solve(self, coefficients: Float[Array, "K steps 3"]) -> Float[Array, "K steps 3"]:
-        """Apply the inverse."""
-        flat = coefficients.reshape(len(self.modes), -1).astype(np.float32)
-        inner = (self.modes.T @ flat @ self.times) / self.curvature
-        result = self.modes @ inner @ self.times.T
-        return result.reshape(coefficients.shape).astype(np.float64)
-
-
-def motion_factor(
-    problem: Problem, state: State, prior: float, near: MotionFactor | None = None
-) -> MotionFactor:
-    """Build the factor from positive pair curvatures (`state.curvature`).
-
-    The curvature over time is that of an average particle in each tilt image, less the part that a static
-    shift of the particle can reproduce. Where the projections' shifts are free, motion that all particles
-    share is left to them.
+def motion_inverse(
+    problem: Problem, state: State, prior: float, near: MotionInverse | None = None
+) -> MotionInverse:
+    """Return the inverse of motion's remaining curvature, from positive pair curvatures (`state.curvature`).
 
     Parameters
     ----------
+    prior
+        Precision of the coefficients' prior.
     near
-        Factor at another point of the same problem, whose modes are reused; None: they are computed.
+        Inverse at another point of the same problem, parts of which are reused; None: there is none.
     """
-    values, modes, uniform = problem.motion.spectrum()
-    order = problem.motion.chronological
-    visible = problem.surface.visible
-    mean = np.einsum(
-        "fia,fij,fjb->fab",
-        state.rotations[:, :2],
-        _mean_curvature(state.curvature, visible),
-        state.rotations[:, :2],
-    )[order]
-    later = np.cumsum(mean[::-1], axis=0)[::-1]
-    steps = len(order) - 1
+    mean = _mean_curvature(state.curvature, problem.surface.visible)
+    time = curvature_over_time(problem, state.rotations, mean)
+    return problem.motion.near_inverse(time, prior, _followed(problem, state), near)
+
+
+def followed_fields(problem: Problem) -> Float[Array, "J P 3"]:
+    """Return velocities of particles that projections can follow: translations, then rotations.
+
+    Rotations are about the particles' centre, unless shifts are fixed.
+    """
+    free = problem.layout.unpack(problem.free)
+    points, pivot = _points_and_pivot(problem)
+    fields = [np.broadcast_to(axis, points.shape) for axis in np.eye(3) if free.shifts_px.any()]
+    fields += [np.cross(axis, points - pivot) for axis in np.eye(3) if free.angles.any()]
+    return np.array(fields).reshape(-1, *points.shape)
+
+
+def _followed(problem: Problem, state: State) -> Followed:
+    """Return the velocities that projections can follow, and what their priors say of them."""
+    layout = problem.layout
+    free, prior = layout.unpack(problem.free), layout.unpack(problem.precision)
+    _, pivot = _points_and_pivot(problem)
+    turned = np.einsum("fij,aj->afi", state.rotations, np.eye(3))
+    responses = []
+    if free.shifts_px.any():
+        responses += [np.concatenate([np.zeros(t.shape), t[:, :2]], axis=1) for t in turned]
+    if free.angles.any():
+        for axis, about in zip(np.eye(3), turned, strict=True):
+            rates = np.linalg.solve(state.turn_rate, about[..., None])[..., 0]
+            shifts = state.rotations[:, :2] @ np.cross(axis, pivot)
+            responses.append(np.concatenate([rates, -shifts], axis=1))
+    response = np.array(responses).reshape(-1, layout.tilts, 5)
+    precision = np.concatenate([prior.angles, prior.shifts_px], axis=1)
+    by_image = np.einsum("jfi,fi,kfi->fjk", response, precision, response)
+    return Followed(fields=followed_fields(problem), curvature=_over_velocities(problem, by_image))
+
+
+def _points_and_pivot(problem: Problem) -> tuple[Float[Array, "P 3"], Float[Array, "3"]]:
+    """Return the particles relative to the projected centre, and the point about which they may turn."""
+    points = problem.points_px.mean(axis=0) - problem.centre_px
+    turns_anywhere = problem.layout.unpack(problem.free).shifts_px.any() and len(points)
+    return points, points.mean(axis=0) if turns_anywhere else np.zeros(3)
+
+
+def _over_velocities(problem: Problem, of_image: Float[Array, "F a a"]) -> Float[Array, "T T"]:
+    """Return the curvature over whitened velocities from that over the offsets of each image."""
+    later = np.cumsum(of_image[problem.motion.chronological][::-1], axis=0)[::-1]
+    steps, size = len(later) - 1, later.shape[1]
     index = np.maximum.outer(np.arange(steps), np.arange(steps)) + 1
-    time = later[index].transpose(0, 2, 1, 3).reshape(3 * steps, 3 * steps)
-    onto_shift = later[1:].reshape(3 * steps, 3)
-    time = time - onto_shift @ np.linalg.pinv(later[0], hermitian=True) @ onto_shift.T
-    scales = np.repeat(problem.motion.step_scales, 3)
-    time *= np.outer(scales, scales)
-    time_values, times = np.linalg.eigh(time)
-    if problem.layout.unpack(problem.free).shifts_px.any():
-        values = values * (1 - uniform)
-    curvature = prior + np.outer(values, np.maximum(time_values, 0))
-    return MotionFactor(
-        modes=modes.astype(np.float32) if near is None else near.modes,
-        times=times.astype(np.float32),
-        curvature=curvature.astype(np.float32),
+    scales = np.repeat(problem.motion.step_scales, size)
+    return np.asarray(
+        later[index].transpose(0, 2, 1, 3).reshape(size * steps, size * steps) * np.outer(scales, scales)
     )
+
+
+def curvature_over_time(
+    problem: Problem, rotations: Float[Array, "F 3 3"], mean: Float[Array, "F 2 2"]
+) -> Float[Array, "T T"]:
+    """Return the curvature over the velocities of all time steps and components, of an average particle.
+
+    The part that a static shift of the particle can reproduce is taken out, where positions are free.
+
+    Parameters
+    ----------
+    mean
+        Mean curvature of each tilt image's pairs.
+    """
+    of_image = np.einsum("fia,fij,fjb->fab", rotations[:, :2], mean, rotations[:, :2])
+    if not problem.layout.unpack(problem.free).positions_px.any():
+        return _over_velocities(problem, of_image)
+    whole = np.sum(of_image, axis=0)
+    later = np.cumsum(of_image[problem.motion.chronological][:0:-1], axis=0)[::-1]
+    onto_shift = (later * problem.motion.step_scales[:, None, None]).reshape(-1, 3)
+    shifted = onto_shift @ np.linalg.pinv(whole, hermitian=True) @ onto_shift.T
+    return np.asarray(_over_velocities(problem, of_image) - shifted)
 
 
 def _mean_curvature(curvature: Array, visible: Array) -> Float[Array, "F 2 2"]:

@@ -136,7 +136,7 @@ def current_rotations(problem: Problem, parameters: Parameters) -> Float[Array, 
 def _moved(problem: Problem, parameters: Parameters) -> Float[Array, "G P 3"]:
     """Sum the displacements from the input positions, common to all tilt images (G = 1) or in each."""
     static: Array = parameters.positions_px[None]
-    return static + problem.motion.offsets_px(parameters.motion) if parameters.motion.size else static
+    return static + problem.motion.offsets_px(parameters.motion) if parameters.motion.any() else static
 
 
 def _place(
@@ -218,9 +218,10 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
 
     spread(len(R), look)
     blocks.positions_px[...] = points.sum(axis=0)
-    if blocks.motion.size:
+    free = layout.unpack(problem.free)
+    if free.motion.any():
         blocks.motion[...] = problem.motion.adjoint(points)
-    if blocks.warp.size and warp is not None:
+    if free.warp.any() and warp is not None:
         blocks.warp[...] = warp.adjoint(warp_force)
     gradient -= problem.precision * vector
     gradient[~problem.free] = 0
@@ -277,7 +278,7 @@ def transpose_jacobian(
     if static_only:
         return vector
     if blocks.motion.size:
-        blocks.motion[...] = problem.motion.adjoint(points)
+        blocks.motion[...] = problem.motion.adjoint(points, rough=True)
     if blocks.warp.size and state.warp is not None:
         blocks.warp[...] = state.warp.adjoint(apply(np.swapaxes(state.warp.inverse, -1, -2), force))
     return vector
@@ -296,10 +297,12 @@ def multiply_hessian(
     static_only
         Leave out the product's motion and warp coefficients.
     """
+    free = problem.layout.unpack(problem.free)
+    static_only = static_only or not (free.motion.any() or free.warp.any())
     blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
     points = blocks.positions_px[None]
     if blocks.motion.any():
-        points = points + problem.motion.offsets_px(blocks.motion)
+        points = points + problem.motion.offsets_px(blocks.motion, rough=True)
     if state.warp is None:
         product = _product(problem, state, blocks, points, static_only)
     else:
@@ -321,7 +324,7 @@ def _product(problem: Problem, state: State, blocks: Parameters, points: Array, 
     )  # fmt: skip
     result.positions_px[...] = pulled.sum(axis=0)
     if result.motion.size and not static_only:
-        result.motion[...] = problem.motion.adjoint(pulled)
+        result.motion[...] = problem.motion.adjoint(pulled, rough=True)
     return product
 
 

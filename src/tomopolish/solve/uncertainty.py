@@ -22,17 +22,21 @@ import numpy as np
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.outliers import SHOWN
-from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
+from tomopolish.solve.preconditioner import (
+    CoupledFactor,
+    ReducedFactor,
+    SchurFactor,
+    factorise,
+    positive_curvature,
+)
 from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, transpose_jacobian
 from tomopolish.solve.surface import evaluate_surface
 
 Array = np.ndarray
 
-PROBES = 100
-MANY_PAIRS = 2_000
-PROBES_OF_MANY = 40
-"""With many pairs each draw takes long and fewer are made; the relative accuracy of the errors is then 1/9
-instead of 1/14."""
+PROBES = ((2_000, 100), (50_000, 40), (np.inf, 20))
+"""Number of draws up to a number of pairs. With many pairs each draw takes long and fewer are made; the
+relative accuracy of a single error is then 1/9 or 1/6 instead of 1/14."""
 FEW_COEFFICIENTS = 100
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
@@ -190,33 +194,39 @@ class _InverseWithWarp:
 def _sampled(
     problem: Problem, state: State, gauge: Gauge, factor: CoupledFactor, seed: int, threads: int
 ) -> tuple[Float[Array, "N"], Float[Array, "F P 3"] | None]:
-    """Return mean squares of draws, of the parameters and, with motion, of the trajectories."""
+    """Return variances estimated by draws, of the parameters and, with motion, of the trajectories.
+
+    Trajectories have the prior's variance where motion cannot be represented by the problem's coefficients.
+    """
     layout, draw = problem.layout, _sampler(problem, state)
+    reduced = ReducedFactor(coupled=factor)
 
     def sample(number: int) -> Array:
-        right = draw(np.random.default_rng([seed, number]))
+        static, left = reduced.eliminated(draw(np.random.default_rng([seed, number])))
         step = truncated_cg(
             lambda v: multiply_hessian(problem, state, v),
-            factor,
-            right,
+            reduced,
+            left,
             np.inf,
             PROBE_PRODUCTS,
             PROBE_ACCURACY,
         )
-        return gauge.remove(step.vector)
+        return gauge.remove(static + step.vector)
 
     squares = np.zeros(layout.size)
     moving = problem.motion.shape[0] > 0
     moved = np.zeros((layout.tilts, layout.particles, 3)) if moving else None
-    probes = PROBES if problem.surface.visible.sum() < MANY_PAIRS else PROBES_OF_MANY
+    pairs = int(problem.surface.visible.sum())
+    probes = next(number for most, number in PROBES if pairs < most)
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, probes, threads):  # one draw per thread, to limit memory
             for fixed in pool.map(sample, range(first, min(first + threads, probes))):
                 squares += fixed**2
                 if moved is not None:
                     blocks = layout.unpack(fixed)
-                    moved += (blocks.positions_px + problem.motion.offsets_px(blocks.motion)) ** 2
-    return squares / probes, None if moved is None else moved / probes
+                    offsets = problem.motion.offsets_px(blocks.motion, rough=True)
+                    moved += (blocks.positions_px + offsets) ** 2
+    return squares / probes, None if moved is None else moved / probes + problem.motion.left_out_px2
 
 
 def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -> State:
