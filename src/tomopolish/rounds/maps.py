@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tomopolish.dataset.remarks import Remarks
 from tomopolish.errors import InputError
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.imaging.postprocess import SharpenedMap, sharpened_map, soft_mask
+from tomopolish.run.cluster.maps import back_project_on_cluster
 from tomopolish.run.commands.reconstruct import back_project
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.polish import PolishSettings
@@ -85,6 +86,7 @@ def make_maps(
     settings: PolishSettings,
     reporter: Reporter,
     mask_path: Path | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> RoundMaps:
     """Reconstruct the half maps of a data set, and write them with their FSC and the sharpened map.
 
@@ -94,6 +96,8 @@ def make_maps(
     ----------
     mask_path
         The mask; None: that of the data set, or where it has none, a mask that is made of the half maps.
+    look
+        Called about twice a second while workers compute; it raises an error to end the run.
 
     Raises
     ------
@@ -103,9 +107,11 @@ def make_maps(
         When no tomogram can be used, or a file cannot be written.
     """
     align, remarks = settings.align, Remarks()
-    projected = back_project(
-        dataset, align.windows.box_px, settings.symmetry, align.run.threads, reporter, remarks
-    )
+    box_px, run = align.windows.box_px, align.run
+    if run.cluster is None:
+        projected = back_project(dataset, box_px, settings.symmetry, run.threads, reporter, remarks)
+    else:
+        projected = back_project_on_cluster(dataset, box_px, settings.symmetry, run, reporter, look)
     for sentence in remarks.sentences():
         reporter.warn(sentence)
     halves, merged = projected.sums.half_maps(size_px), projected.sums.merged_map(size_px)

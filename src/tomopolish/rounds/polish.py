@@ -231,7 +231,12 @@ class _Polisher:
         if number == 0:
             self.reporter.say("Round 0: half maps of the input")
             maps = make_maps(
-                self.dataset, self._folder(0) / FOLDER, self.size_px, self.settings, self.reporter
+                self.dataset,
+                self._folder(0) / FOLDER,
+                self.size_px,
+                self.settings,
+                self.reporter,
+                look=self.control.look,
             )
             return self._finished(Round(number=0, **_figures(maps)), maps, start)
         range_px = next_range_px(self.rounds, self.settings, self.dataset.pixel_size_angstrom)
@@ -256,7 +261,8 @@ class _Polisher:
         place, mask = self._folder(number) / FOLDER, self._mask()
 
         def made(dataset: Dataset) -> RoundMaps:
-            return make_maps(dataset, place, self.size_px, self.settings, self.reporter, mask)
+            look = self.control.look
+            return make_maps(dataset, place, self.size_px, self.settings, self.reporter, mask, look)
 
         self.reporter.say(f"Round {number}: half maps")
         maps = made(refined)
