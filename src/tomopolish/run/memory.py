@@ -68,9 +68,10 @@ def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
     width, height = tomogram.series.image_size_px
     particles = sum(map(len, tomogram.species))
     tilts = int(np.count_nonzero(frames_taking_part(tomogram.series, settings)))
-    numbers = tilts * particles * samples**2 + width * height
+    windows = tilts * particles * samples**2 * np.dtype(np.int16).itemsize
+    image = width * height * np.dtype(np.float32).itemsize
     covariance = particles**2 if settings.motion is not None else 0
-    return numbers * np.dtype(np.float32).itemsize + covariance * np.dtype(np.float64).itemsize
+    return windows + image + covariance * np.dtype(np.float64).itemsize
 
 
 def take_memory_of_products(threads: int) -> None:

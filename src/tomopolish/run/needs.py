@@ -12,12 +12,13 @@ from tomopolish.dataset.model import TiltSeries, Tomogram
 from tomopolish.dataset.species import Project
 from tomopolish.imaging.windows import window_samples
 from tomopolish.settings.alignment import AlignSettings
+from tomopolish.solve.search import FEWEST_SEARCHED
 
 PROGRAM_BYTES = 200_000_000
 """Memory of the interpreter, the libraries and the compiled kernels, as measured."""
 
-WINDOW_COPIES = 4
-"""Copies of all windows that the solver's search levels need at their peak, as measured."""
+SEARCH_COPIES = 2.1
+"""Float32 copies of the windows of the particles that a search begins with, at its peak, as measured."""
 
 MOTION_COPIES = 4
 """Matrices of particles × particles that motion's prior and solver need at their peak, as measured."""
@@ -34,21 +35,23 @@ TEXT_PER_OFFSET = 32
 MESH_PER_OFFSET = 250
 """Bytes of a particle's position in one tilt image in both meshes, as measured."""
 
-_FLOAT = np.dtype(np.float32).itemsize
+_FLOAT, _PACKED = np.dtype(np.float32).itemsize, np.dtype(np.int16).itemsize
 _DOUBLE = np.dtype(np.float64).itemsize
 
 
 def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
     """Return an estimate of the peak memory of one tomogram's refinement.
 
-    It is the sum of the program, the references' transforms, the windows of all pairs, two tilt images, and
-    the matrices of motion, which grow with the square of the number of particles.
+    It is the sum of the program, the references' transforms, the windows of all pairs in 16 bits, copies of
+    those that are searched first, two tilt images, and the matrices of motion, which grow with the square of
+    the number of particles.
     """
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = tomogram.series.image_size_px
     particles = sum(map(len, tomogram.species))
     references = sum(2 * b * b * (b // 2 + 1) for b in boxes_px) * np.dtype(np.complex64).itemsize
-    windows = WINDOW_COPIES * len(tomogram.series) * particles * samples**2 * _FLOAT
+    searched = SEARCH_COPIES * _FLOAT * min(particles, FEWEST_SEARCHED)
+    windows = len(tomogram.series) * samples**2 * (particles * _PACKED + searched)
     images = 2 * width * height * _FLOAT
     return int(PROGRAM_BYTES + references + windows + images + _motion_bytes(particles, settings))
 
