@@ -26,8 +26,8 @@ MOTION_COPIES = 4
 REPORT_BYTES = 6_000_000
 """Size of a report that includes the plotting library, as measured."""
 
-STORED_PER_TILT, STORED_PER_PARTICLE = 450, 100
-"""Bytes of a stored result beside windows and trajectories, as measured."""
+STORED_PER_TOMOGRAM, STORED_PER_TILT, STORED_PER_PARTICLE = 45_000, 450, 100
+"""Bytes of a stored result beside windows and trajectories, as measured: most are the report's image."""
 
 TEXT_PER_OFFSET = 32
 """Bytes of a particle's offset in one tilt image, as text."""
@@ -69,7 +69,13 @@ def stored_bytes(series: TiltSeries, particles: int, settings: AlignSettings, bo
     """Return an estimate of the size of one tomogram's stored result, trajectories and meshes."""
     tilts, reach = len(series), settings.windows.range_px
     sums = 2 * tilts * (2 * reach) ** 2 * _FLOAT
-    size = sums + STORED_PER_TILT * tilts + STORED_PER_PARTICLE * particles + tilts * particles
+    size = (
+        STORED_PER_TOMOGRAM
+        + sums
+        + STORED_PER_TILT * tilts
+        + STORED_PER_PARTICLE * particles
+        + tilts * particles
+    )
     if settings.motion is not None:
         size += tilts * particles * (3 * _DOUBLE + TEXT_PER_OFFSET + MESH_PER_OFFSET)
     if settings.run.diagnostics:
