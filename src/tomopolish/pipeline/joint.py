@@ -25,6 +25,7 @@ from tomopolish.pipeline.joint_images import JointImages, judge
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
+from tomopolish.plain_text import listed
 from tomopolish.results.tomogram import Evidence, GroupEvidence
 from tomopolish.settings.joint import JointSettings
 from tomopolish.solve.joint import JointStep
@@ -95,10 +96,22 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
         groups=judged,
         evidence=gained,
         sigmas=_sigmas(point.step, state.names, wanted, chosen),
-        warnings=(*warnings, *_put_back(images, judged)),
+        warnings=(*warnings, *_put_back(images, judged), *_at_bounds(refiner, chosen)),
         passes=refiner.passes,
         limit=limits[-1],
     )
+
+
+def _at_bounds(refiner: Refiner, chosen: Sequence[str]) -> list[str]:
+    """Return a warning of unknowns that differ from the input by as much as a prior allows at most."""
+    reached = refiner.priors.at_bounds(chosen)
+    if not reached:
+        return []
+    name = refiner.images.tomogram.series.name
+    return [
+        f"joint refinement of {name} changed {listed(reached)}, as much as it allows: check these in the "
+        "input, and refine the result once more"
+    ]
 
 
 def _groups(images: JointImages, wanted: JointSettings) -> tuple[dict[str, tuple[str, ...]], list[str]]:

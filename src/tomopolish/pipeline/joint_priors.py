@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,16 @@ LARGEST_WIDTHS = {
     ASTIGMATISM_ASIDE: 1000.0,
     PHASE_SHIFT: 30.0,
 }
+LARGEST_IN_WORDS = {
+    ORIENTATIONS: "orientations by 6° about each axis",
+    SCALE: "scales by a factor of 2.7",
+    BFACTOR: "B factors by 100 Å²",
+    DEFOCUS: "defocus by 3000 Å",
+    ASTIGMATISM: "astigmatism by 1000 Å",
+    ASTIGMATISM_ASIDE: "astigmatism by 1000 Å",
+    PHASE_SHIFT: "phase shifts by 30°",
+}
+"""Widths that the priors have at most: greater errors are not expected of an input."""
 FIRST_WIDTHS = {
     ORIENTATIONS: float(np.deg2rad(3.0)),
     SCALE: 0.5,
@@ -38,6 +48,7 @@ FIRST_WIDTHS = {
 }
 """Widths of the priors before they are estimated: radians, ln s, Å², Å, degrees."""
 
+AT_BOUND = 1e-3
 FIXED_PRECISION = 1e12
 """Times the first width's inverse square: an unknown returns to the input, and the others respond."""
 
@@ -67,3 +78,8 @@ class Priors:
     def mean(self, name: str) -> float:
         """Mean."""
         return 0.0 if name in self.put_back else self.means.get(name, 0.0)
+
+    def at_bounds(self, names: Iterable[str]) -> list[str]:
+        """Return in words which of some unknowns vary as much as a prior allows at most."""
+        wide = (name for name in names if self.widths[name] >= (1 - AT_BOUND) * LARGEST_WIDTHS[name])
+        return list(dict.fromkeys(LARGEST_IN_WORDS[name] for name in wide))
