@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.api.keywords import AlignOptions, AnyPath, public
+from tomopolish.api.plotting import Plots
 from tomopolish.api.projects import project_of, python_call, with_boxes
 from tomopolish.api.requests import align_request
 from tomopolish.api.showing import Result, data_frame, reporter_of
@@ -36,7 +37,7 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AlignmentRun(Result):
+class AlignmentRun(Plots, Result):
     """A project after refinement.
 
     Attributes
@@ -104,6 +105,10 @@ class AlignmentRun(Result):
         evidence = [] if self.verdict is None else [evidence_table(statistics, self.verdict)]
         maps = [maps_table(self.maps)] if self.maps else []
         return (change_table(statistics), *evidence, *maps, time_table(statistics))
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return the warnings, which a notebook shows below the sentence."""
+        return self.warnings
 
     def to_dataframe(self, table: str = "tomograms") -> pandas.DataFrame:
         """Return a table as a pandas DataFrame, whose columns have their units in their names.

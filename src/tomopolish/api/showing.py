@@ -38,11 +38,17 @@ class Result(ABC):
     def tables(self) -> tuple[Table, ...]:
         """The tables that the command shows."""
 
+    def remarks(self) -> tuple[str, ...]:
+        """Return sentences that a user should read beside the result."""
+        return ()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.facts())})"
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{_escaped(repr(self))}</b></p>", f"<p>{_escaped(self.sentence())}</p>"]
+        listed = "".join(f"<li>{_escaped(sentence)}</li>" for sentence in self.remarks())
+        parts += [f"<p>Warnings</p><ul>{listed}</ul>"] if listed else []
         return "\n".join([*parts, *map(table_html, self.tables)])
 
 
