@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from tomopolish.cli.grouped import FILE, command
+from tomopolish.cli.grouped import FILE, Section, command
 from tomopolish.dataset.files import atomic_write
 from tomopolish.errors import InputError
 
@@ -25,6 +28,10 @@ _START = (
 """Starts the program without the working directory among the places of modules: it is a project's folder."""
 
 _LARGEST_BYTES = 10_000
+MODULES, MODULE = "modulefiles", "relion-tomopolish"
+TEMPLATE_VARIABLE = "RELION_QSUB_TEMPLATE"
+"""Variable with the path of the script from which RELION makes jobs of a queue."""
+_LOADS_RELION = re.compile(r"\s*(module|ml|source|\.)\s.*relion", re.IGNORECASE)
 
 
 def is_shim(path: Path) -> bool:
@@ -62,19 +69,101 @@ def write_shims(folder: Path) -> list[Path]:
     return paths
 
 
-def _relion_shim(folder: Path) -> int:
-    paths = write_shims(folder)
-    for path in paths:
-        click.echo(f"wrote {path}")
-    click.echo(f"Before RELION starts: export PATH={shlex.quote(str(folder.absolute()))}:$PATH")
-    return 0
+def write_modules(folder: Path) -> list[Path]:
+    """Write files for Environment Modules and Lmod that put the folder in front of RELION's programs.
+
+    Returns their paths; raises InputError for files that this command did not write.
+    """
+    place = str(folder.absolute())
+    described = "RELION's Bayesian polishing runs tomopolish"
+    texts = {
+        MODULE: (
+            f"#%Module1.0\n{MARK}: load this module after relion\n"
+            f'module-whatis {{{described}}}\nprepend-path PATH "{place}"\n'
+        ),
+        f"{MODULE}.lua": (
+            f"{MARK.replace('#', '--')}: PATH's priority keeps it in front, whichever module is loaded last\n"
+            f'whatis("{described}")\nprepend_path{{"PATH", "{place}", priority=100}}\n'
+        ),
+    }
+    written = []
+    for name, text in texts.items():
+        path = folder / MODULES / name
+        if path.exists() and MARK[2:] not in path.read_text(encoding="utf-8", errors="replace"):
+            raise InputError(f"{path}: tomopolish relion-shim did not write this file; give another folder")
+        with atomic_write(path) as stream:
+            stream.write(text)
+        written.append(path)
+    return written
+
+
+def warnings_of(folder: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return why RELION's jobs may not run the wrappers: the PATH, and the queue's submission template."""
+    wrapper = folder.absolute() / next(iter(NAMES))
+    warnings = []
+    first = shutil.which(wrapper.name, path=environment.get("PATH", ""))
+    if first is None or not Path(first).absolute().samefile(wrapper):
+        instead = "none" if first is None else first
+        warnings.append(
+            f"{wrapper.name} on PATH is {instead}, not {wrapper}: put {folder.absolute()} in front of PATH"
+        )
+    return [*warnings, *template_warnings(folder, environment)]
+
+
+def template_warnings(folder: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return a warning where the queue's template loads RELION after, or without, the wrappers."""
+    template = environment.get(TEMPLATE_VARIABLE, "")
+    if not template or not Path(template).is_file():
+        return []
+    lines = Path(template).read_text(encoding="utf-8", errors="replace").splitlines()
+    loading = [number for number, line in enumerate(lines) if _LOADS_RELION.match(line)]
+    loading = [number for number in loading if MODULE not in lines[number]]
+    later = lines[loading[-1] + 1 :] if loading else []
+    if not loading or any(name in line for line in later for name in (folder.name, MODULE)):
+        return []
+    return [
+        f"{template}, line {loading[-1] + 1} loads RELION, whose own programs then come first: add this line "
+        f"after it: {_export_line(folder)}"
+    ]
+
+
+def _export_line(folder: Path) -> str:
+    return f"export PATH={shlex.quote(str(folder.absolute()))}:$PATH"
+
+
+def _relion_shim(folder: Path, check: bool) -> int:
+    if not check:
+        for path in [*write_shims(folder), *write_modules(folder)]:
+            click.echo(f"wrote {path}")
+        click.echo(f"Before RELION starts, and after module load relion in its jobs: {_export_line(folder)}")
+        click.echo(f"With modules: module use {folder.absolute() / MODULES}; module load relion {MODULE}")
+        for sentence in template_warnings(folder, os.environ):
+            click.echo(f"warning: {sentence}", err=True)
+        return 0
+    if not is_shim(folder / next(iter(NAMES))):
+        raise InputError(f"{folder} has no wrappers: write them with tomopolish relion-shim {folder}")
+    warnings = warnings_of(folder, os.environ)
+    for sentence in warnings:
+        click.echo(f"warning: {sentence}", err=True)
+    if not warnings:
+        click.echo(f"RELION's jobs started here run {folder.absolute() / next(iter(NAMES))}")
+    return 1 if warnings else 0
+
+
+def _sections() -> list[Section]:
+    section = Section("Check")
+    section.flag(
+        "--check", "Write nothing: warn, with exit status 1, if RELION's own program would run instead."
+    )
+    return [section]
 
 
 COMMAND = command(
     "relion-shim",
     _relion_shim,
-    [],
-    text="Write relion_tomo_align and relion_tomo_align_mpi into FOLDER. With that folder first on PATH, the "
+    _sections(),
+    text="Write relion_tomo_align and relion_tomo_align_mpi into FOLDER, and module files into "
+    "FOLDER/modulefiles. With that folder first on PATH, the "
     "GUI's Bayesian polishing job and Schemes run tomopolish; otherwise they run RELION's own program.",
 )
 COMMAND.params.insert(0, click.Argument(["folder"], type=FILE))
