@@ -1,8 +1,11 @@
 """Joint refinement of simulated tomograms whose orientations, defocus and B factors are off.
 
-``python benchmarks/joint.py --o FILE --seeds 3`` appends a line of JSON for each setting and seed, and prints
-a table: errors at the input, after the geometry alone, after the joint refinement, and after a joint
-refinement that starts at the truth; and how well maps of each agree with the true one.
+    python benchmarks/joint.py --o FILE --seeds 4     # about 8 s of processor time for each case and seed
+    python benchmarks/joint.py --o FILE --table       # the table of an earlier run
+
+Each case and seed appends a line of JSON: errors and processor time of the input, the geometry alone, the
+joint refinement, and a joint refinement that starts at the truth; how well maps of each agree with the true
+one; and errors over stated standard errors. Bad particles and images count nowhere.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +24,25 @@ import numpy as np
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries, Tomogram
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.imaging.fsc import shell_correlation
-from tomopolish.physics.geometry import project, rotation_from_vector, rotation_vector
+from tomopolish.physics.geometry import project_trajectories, rotation_from_vector, rotation_vector
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline.align import align_tomogram
 from tomopolish.pipeline.references import prepare
 from tomopolish.progress import SilentProgress
-from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
+from tomopolish.settings.alignment import (
+    AlignSettings,
+    InputPaths,
+    MotionSettings,
+    RunSettings,
+    WindowSettings,
+)
+from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
     NoiseSettings,
+    PlantedMotion,
     SimulationSettings,
     SpecimenSettings,
 )
@@ -42,16 +54,26 @@ Array = np.ndarray
 BOX, RANGE = 96, 12
 JOINT = JointSettings(orientations=True, defocus=True, tilt_scale=True, tilt_bfactor=True)
 
+USUAL = {"angle": 2.0, "defocus": 500.0, "bfactor": 80.0, "snr": 60.0}
 STUDY: dict[str, dict[str, float]] = {
     "exact": {"angle": 0.0, "defocus": 0.0, "bfactor": 0.0, "snr": 60.0},
-    "usual": {"angle": 2.0, "defocus": 500.0, "bfactor": 80.0, "snr": 60.0},
-    "far": {"angle": 4.0, "defocus": 1000.0, "bfactor": 80.0, "snr": 60.0},
-    "faint": {"angle": 2.0, "defocus": 500.0, "bfactor": 80.0, "snr": 20.0},
-    "hopeless": {"angle": 2.0, "defocus": 500.0, "bfactor": 80.0, "snr": 4.0},
-    "coarse reference": {"angle": 2.0, "defocus": 500.0, "bfactor": 80.0, "snr": 60.0, "resolution": 18.0},
+    "near": {"angle": 1.0, "defocus": 250.0, "bfactor": 40.0, "snr": 60.0},
+    "usual": USUAL,
+    "far": USUAL | {"angle": 4.0, "defocus": 1000.0},
+    "faint": USUAL | {"snr": 20.0},
+    "hopeless": USUAL | {"snr": 4.0},
+    "5.2 Å reference": USUAL | {"resolution": 5.2},
+    "10 Å reference": USUAL | {"resolution": 10.0},
+    "18 Å reference": USUAL | {"resolution": 18.0},
+    "dirt": USUAL | {"dirt": 1.0},
+    "motion": USUAL | {"motion": 0.3},
 }
 """Standard deviation of each angle (degrees) and defocus (Å), range of unrecorded B factors (Å²),
-signal-to-noise ratio of a pair, resolution of the reference (Å)."""
+signal-to-noise ratio of a pair, resolution of the reference (Å), velocity of motion (Å per e⁻/Å²)."""
+
+DIRT = DirtSettings(
+    false_particles=0.1, misoriented=0.1, picked_twice=0.05, blank_images=1, covered_images=1, gradient=0.3
+)
 
 
 def simulation(case: dict[str, float], seed: int) -> SimulationSettings:
@@ -68,6 +90,8 @@ def simulation(case: dict[str, float], seed: int) -> SimulationSettings:
             bfactor_angstrom2=case["bfactor"],
         ),
         noise=NoiseSettings(pair_snr=case["snr"]),
+        motion=PlantedMotion(velocity_scale=case["motion"]) if "motion" in case else None,
+        dirt=DIRT if "dirt" in case else DirtSettings(),
     )
 
 
@@ -99,53 +123,86 @@ def refined(series: TiltSeries, particles: Particles, alignment: Alignment) -> t
         value = getattr(optics, name)
         changes |= {} if value is None else {name: value}
     rotations = particles.rotations if alignment.rotations is None else alignment.rotations
+    paths = particles.trajectories_px if alignment.trajectories_px is None else alignment.trajectories_px
     return (
         replace(series, projections_px=alignment.projections_px, ctf=replace(ctf, **changes)),
-        replace(particles, positions_px=alignment.positions_px, rotations=rotations),
+        replace(particles, positions_px=alignment.positions_px, rotations=rotations, trajectories_px=paths),
     )
 
 
 def errors(series: TiltSeries, particles: Particles, truth: Truth, true: TiltCtf) -> dict[str, float]:
     """Return root mean square errors: 2D (Å), views (degrees), defocus (Å), B (Å²)."""
-    visible = truth.visible
-    there = np.swapaxes(project(series.projections_px, particles.positions_px)[..., :2], 0, 1)
+    visible = truth.visible & truth.good_particles[:, None] & truth.good_tilts
+    points = np.repeat(particles.positions_px[None], len(series), axis=0)
+    if particles.trajectories_px is not None:
+        points = points + np.moveaxis(particles.trajectories_px, 1, 0)
+    there = np.swapaxes(project_trajectories(series.projections_px, points)[..., :2], 0, 1)
     off = (there - truth.positions_2d_px)[visible]
     views, true_views = (
         np.einsum("fij,pjk->pfik", P[:, :3, :3], A)[visible]
         for P, A in ((series.projections_px, particles.rotations), (truth.projections_px, truth.rotations))
     )
     turned = np.rad2deg(np.linalg.norm(rotation_vector(views @ np.swapaxes(true_views, 1, 2)), axis=-1))
-    defocus = series.ctf.defocus_u_angstrom - true.defocus_u_angstrom
+    good = truth.good_tilts
     return {
         "2d": series.pixel_size_angstrom * _rms(np.linalg.norm(off, axis=-1)),
         "views": _rms(turned),
-        "defocus": _rms(defocus),
-        "bfactor": _rms(series.ctf.bfactor_angstrom2 - true.bfactor_angstrom2),
+        "defocus": _rms((series.ctf.defocus_u_angstrom - true.defocus_u_angstrom)[good]),
+        "bfactor": _rms((series.ctf.bfactor_angstrom2 - true.bfactor_angstrom2)[good]),
     }
 
 
-def fsc_with_truth(series: TiltSeries, particles: Particles, density: Array, mask: Array) -> Array:
-    """Return the FSC of the reconstruction with the true map, within the mask."""
+def calibration(
+    series: TiltSeries, particles: Particles, alignment: Alignment, truth: Truth, true: TiltCtf
+) -> dict[str, float]:
+    """Return errors over stated standard errors, root mean square, of what was refined."""
+    stated, good, ratios = alignment.errors, truth.good_tilts, {}
+    assert stated is not None
+    if stated.orientations_degrees is not None and alignment.rotations is not None:
+        known = truth.good_particles & (stated.orientations_degrees > 0).all(axis=1)
+        turns = rotation_vector(alignment.rotations @ np.swapaxes(truth.rotations, 1, 2))
+        turns = turns - np.median(turns[known], axis=0)  # a common turn is the tomogram's
+        own = np.rad2deg(np.einsum("pji,pj->pi", truth.rotations, turns))
+        ratios["orientations"] = _rms((own / stated.orientations_degrees)[known])
+    for name, sigma, off in (
+        ("defocus", stated.defocus_angstrom, series.ctf.defocus_u_angstrom - true.defocus_u_angstrom),
+        ("bfactor", stated.bfactor_angstrom2, series.ctf.bfactor_angstrom2 - true.bfactor_angstrom2),
+    ):
+        if sigma is not None and (sigma > 0).any():
+            ratios[name] = _rms((off / np.maximum(sigma, 1e-9))[good & (sigma > 0)])
+    return ratios
+
+
+def fsc_with_truth(
+    series: TiltSeries, particles: Particles, density: Array, mask: Array, good: Array
+) -> Array:
+    """Return the FSC of the reconstruction from good particles with the true map, within the mask."""
     reconstruction = empty_reconstruction(BOX, np.eye(3)[None])
+    parts = {
+        name: getattr(particles, name)[good]
+        for name in ("rows", "positions_px", "rotations", "half_set", "optics_group")
+    }
+    if particles.trajectories_px is not None:
+        parts["trajectories_px"] = particles.trajectories_px[good]
+    chosen = replace(particles, names=tuple(np.array(particles.names)[good]), **parts)
     with ThreadPoolExecutor(1) as pool:
-        reconstruction.add(series, particles, pool)
+        reconstruction.add(series, chosen, pool)
     maps = [reconstruction.merged_map() * mask, density * mask]
     return shell_correlation(np.stack(maps).astype(np.float32), None).unmasked
 
 
-def align(series: TiltSeries, particles: Particles, prepared: Any, joint: JointSettings) -> Alignment:
+def align(
+    series: TiltSeries, particles: Particles, prepared: Any, joint: JointSettings, motion: float | None
+) -> Alignment:
     settings = AlignSettings(
         inputs=InputPaths(optimisation_set=Path("set.star")),
         windows=WindowSettings(box_px=BOX, range_px=RANGE),
         run=RunSettings(output_folder=Path("nowhere"), device="cpu"),
+        motion=None if motion is None else MotionSettings(velocity_scale=motion, distance_scale=500.0),
         joint=joint,
     )
     tomogram = Tomogram(series=series, species=(particles,))
-    result = align_tomogram(tomogram, [prepared], settings, SilentProgress())
-    for group in result.statistics.groups:
-        gain = group.evidence
-        print(f"    {group.group}: {gain.gain:+.1f} ± {gain.standard_error:.1f}", flush=True)
-    return result.alignment
+    return align_tomogram(tomogram, [prepared], settings, SilentProgress()).alignment
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
@@ -171,17 +228,18 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         ("joint", wrong, JOINT),
         ("from truth", best, JOINT),
     ):
-        begin = time.perf_counter()
-        solutions[label] = refined(*start, align(*start, prepared, joint))
-        record[f"{label} seconds"] = round(time.perf_counter() - begin, 2)
-    last = BOX * 2.5 / case.get("resolution", 6.5)
+        begin = time.process_time()
+        alignment = align(*start, prepared, joint, case.get("motion"))
+        record[f"{label} seconds"] = round(time.process_time() - begin, 2)
+        solutions[label] = refined(*start, alignment)
+        if label == "joint":
+            record["ratios"] = calibration(*solutions[label], alignment, truth, true)
+    last, good = BOX * 2.5 / case.get("resolution", 6.5), truth.good_particles
     for label, (images, picks) in solutions.items():
-        curve = fsc_with_truth(images, picks, structure.density, mask)
-        below = np.flatnonzero(curve[1:] < 0.5)
+        curve = fsc_with_truth(images, picks, structure.density, mask, good)
         record[label] = {
             **errors(images, picks, truth, true),
             "mean_fsc": float(curve[1 : int(last) + 1].mean()),
-            "resolution": BOX * 2.5 / (below[0] if len(below) and below[0] else len(curve) - 1),
         }
     return record
 
@@ -190,18 +248,35 @@ def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def table(records: list[dict[str, Any]]) -> str:
+SOLUTIONS = ("input", "geometry", "joint", "from truth", "truth")
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """Return means over the seeds of each case; ratios are root mean squares."""
     lines = [
-        "| case | seed | solution | 2D (Å) | views (°) | defocus (Å) | B (Å²) | mean FSC | FSC 0.5 (Å) |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| case | solution | 2D (Å) | views (°) | defocus (Å) | B (Å²) | mean FSC | time |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for record in records:
-        for label in ("input", "geometry", "joint", "from truth", "truth"):
-            e = record[label]
+    for case in dict.fromkeys(record["case"] for record in records):
+        own = [record for record in records if record["case"] == case]
+        base = np.median([record["geometry seconds"] for record in own])
+        for label in SOLUTIONS:
+            e = {key: np.mean([record[label][key] for record in own]) for key in own[0][label]}
+            seconds = [record[f"{label} seconds"] for record in own if f"{label} seconds" in record]
+            ratio = f"{np.median(seconds) / base:.1f}" if seconds else ""
+            name = f"{case} ({len(own)})" if label == SOLUTIONS[0] else ""
             lines.append(
-                f"| {record['case']} | {record['seed']} | {label} | {e['2d']:.2f} | {e['views']:.2f} "
-                f"| {e['defocus']:.0f} | {e['bfactor']:.0f} | {e['mean_fsc']:.3f} | {e['resolution']:.2f} |"
+                f"| {name} | {label} | {e['2d']:.2f} | {e['views']:.2f} | {e['defocus']:.0f} "
+                f"| {e['bfactor']:.0f} | {e['mean_fsc']:.3f} | {ratio} |"
             )
+    lines += ["", "| case | orientations | defocus | B factor |", "|---|---|---|---|"]
+    for case in dict.fromkeys(record["case"] for record in records):
+        ratios = [record["ratios"] for record in records if record["case"] == case]
+        cells = []
+        for name in ("orientations", "defocus", "bfactor"):
+            known = [ratio[name] for ratio in ratios if name in ratio]
+            cells.append(f"{_rms(np.array(known)):.2f} ({len(known)})" if known else "–")
+        lines.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -211,7 +286,11 @@ def main() -> None:
     parser.add_argument("--o", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="print the table of an earlier run")
     options = parser.parse_args()
+    if options.table:
+        print(table([json.loads(line) for line in options.o.read_text().splitlines()]))
+        return
     records = []
     for name in options.cases:
         for seed in range(options.first, options.first + options.seeds):

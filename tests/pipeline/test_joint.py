@@ -15,7 +15,7 @@ from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screened
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
 from tomopolish.imaging.weights import frequency_weights
-from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
+from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.pipeline import PreparedReferences
 from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
 from tomopolish.pipeline.joint_state import JointState
@@ -191,11 +191,20 @@ def test_only_what_was_asked_for_changes(wrong: Planted, monkeypatch: pytest.Mon
     assert result.alignment.optics.bfactor_angstrom2 is None
 
 
-def test_geometry_that_is_constant_stays(wrong: Planted) -> None:
-    fit = replace(make_settings(BOX, 8).fit, const_positions=True, const_angles=True, const_shifts=True)
-    alignment = align(wrong, EVERYTHING, fit=fit).alignment
-    np.testing.assert_allclose(alignment.projections_px, wrong.series.projections_px, atol=1e-9)
-    np.testing.assert_allclose(alignment.positions_px, wrong.particles.positions_px, atol=1e-9)
+@pytest.mark.parametrize("constant", ["positions", "angles", "shifts", "all"])
+def test_geometry_that_is_constant_stays(constant: str, wrong: Planted) -> None:
+    stays = {name: constant in (name, "all") for name in ("positions", "angles", "shifts")}
+    fit = replace(make_settings(BOX, 8).fit, **{f"const_{name}": value for name, value in stays.items()})
+    result = align(wrong, EVERYTHING, fit=fit)
+    alignment, before = result.alignment, wrong.series.projections_px
+    assert result.statistics.evidence is not None and result.statistics.evidence.gain > 0
+    moved = np.abs(alignment.positions_px - wrong.particles.positions_px).max()
+    assert (moved < 1e-9) == stays["positions"]
+    turned = np.abs(alignment.projections_px[:, :3, :3] - before[:, :3, :3]).max()
+    assert (turned < 1e-9) == stays["angles"]
+    centre = np.append(tomogram_centre_px(wrong.series.tomogram_size_px), 1.0)
+    shifted = np.abs((alignment.projections_px - before) @ centre).max()
+    assert (shifted < 1e-6) == stays["shifts"]
 
 
 @pytest.fixture(scope="module")

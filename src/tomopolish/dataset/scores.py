@@ -39,6 +39,8 @@ class ItemScores:
         How far the refinement moved it.
     reasons
         Why the item is flagged; empty where it is not.
+    turned_degrees
+        Angle by which a joint refinement turned the particle; None where orientations were not refined.
     """
 
     agreement: Float[Array, "N"]
@@ -47,6 +49,7 @@ class ItemScores:
     z: Float[Array, "N"]
     displacement_angstrom: Float[Array, "N"]
     reasons: tuple[str, ...]
+    turned_degrees: Float[Array, "N"] | None = None
 
     @property
     def flagged(self) -> Bool[Array, "N"]:

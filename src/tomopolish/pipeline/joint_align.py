@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, AlignmentErrors, RefinedOptics, Tomogram
+from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.screening import without_lost
-from tomopolish.imaging.derivatives import ASTIGMATISM, BFACTOR, DEFOCUS, PHASE_SHIFT, SCALE
 from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
 from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
-from tomopolish.pipeline.joint_priors import ORIENTATIONS
+from tomopolish.pipeline.joint_result import with_views
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.premises import (
     error_angstrom,
@@ -169,7 +168,7 @@ def align_jointly(
     fit = fit_geometry(after, windows, once, resources, continued=first.scales)
     del windows
     result, uncertainty = solution(fit, once, resources, references, known, given)
-    result = _combined(result, first, joint, after)
+    result = with_views(_combined(result, first, joint), joint, given, after.series.ctf)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
 
 
@@ -177,21 +176,15 @@ def _combined(
     result: TomogramResult,
     first: RefinedFirst,
     joint: JointFit,
-    after: Tomogram,
 ) -> TomogramResult:
-    """Return the last fit's result with the views and optics, and with figures that count from the input."""
+    """Return the last fit's result with figures that count from the input."""
     record = result.record
     assert record is not None
-    alignments = [
-        _with_views(alignment, joint, after, part)
-        for alignment, part in zip(result.alignments, after.parts, strict=True)
-    ]
     before = first.record
     likelihood = np.array([before.tilt_log_likelihood[:, 0].sum(), record.tilt_log_likelihood[:, 1].sum()])
     power = np.array([before.tilt_power.sum(), record.tilt_power.sum()])
     return replace(
         result,
-        alignments=tuple(alignments),
         statistics=replace(
             result.statistics,
             evidence=joint.evidence,
@@ -222,41 +215,3 @@ def _spanning_bins(before: BinnedAgreement | None, after: BinnedAgreement | None
     if before is None or after is None or len(before.centres) != len(after.centres):
         return None
     return replace(after, log_likelihood=_spanning(before.log_likelihood, after.log_likelihood))
-
-
-def _with_views(alignment: Alignment, joint: JointFit, after: Tomogram, part: slice) -> Alignment:
-    """Add the refined orientations of some particles, and the refined optics, to their alignment."""
-    ctf, chosen = after.series.ctf, joint.chosen
-    defocus = np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=-1)
-    return replace(
-        alignment,
-        rotations=joint.state.rotations[part] if ORIENTATIONS in chosen else None,
-        optics=RefinedOptics(
-            defocus_angstrom=defocus if DEFOCUS in chosen or ASTIGMATISM in chosen else None,
-            astigmatism_degrees=ctf.defocus_angle_degrees if ASTIGMATISM in chosen else None,
-            phase_shift_degrees=ctf.phase_shift_degrees if PHASE_SHIFT in chosen else None,
-            scale=ctf.scale if SCALE in chosen else None,
-            bfactor_angstrom2=ctf.bfactor_angstrom2 if BFACTOR in chosen else None,
-        ),
-        errors=alignment.errors and _with_errors(alignment.errors, joint, part),
-        warnings=(*alignment.warnings, *joint.warnings),
-    )
-
-
-def _with_errors(errors: AlignmentErrors, joint: JointFit, part: slice) -> AlignmentErrors:
-    """Add the standard errors of what was asked for; like the others, they allow for the misfit."""
-    misfit = np.sqrt(errors.dispersion)
-
-    def of(name: str) -> Array | None:
-        return misfit * joint.sigmas[name] if name in joint.sigmas else None
-
-    turns, half = of(ORIENTATIONS), of(ASTIGMATISM)
-    return replace(
-        errors,
-        orientations_degrees=None if turns is None else turns[part],
-        defocus_angstrom=of(DEFOCUS),
-        astigmatism_angstrom=None if half is None else 2 * half,
-        phase_shift_degrees=of(PHASE_SHIFT),
-        relative_scale=of(SCALE),
-        bfactor_angstrom2=of(BFACTOR),
-    )

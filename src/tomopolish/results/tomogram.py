@@ -272,6 +272,43 @@ class TiltPicture:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ImageQuantity:
+    """A quantity of each tilt image that a joint refinement changes, in file order.
+
+    Attributes
+    ----------
+    name, unit
+        As on an axis: "defocus", "Å"; the unit is empty where there is none.
+    error
+        Standard errors; 0 where the quantity went back to the input.
+    """
+
+    name: str
+    unit: str
+    before: Float[Array, "F"]
+    after: Float[Array, "F"]
+    error: Float[Array, "F"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointRecord:
+    """What a joint refinement changed besides the geometry; particles of all species in sequence.
+
+    Attributes
+    ----------
+    turned_degrees, turn_errors_degrees
+        Angle by which each particle was turned, and length of its standard errors; None where orientations
+        were not refined.
+    images
+        Quantities of the tilt images that were refined.
+    """
+
+    turned_degrees: Float[Array, "P"] | None
+    turn_errors_degrees: Float[Array, "P"] | None
+    images: tuple[ImageQuantity, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FitRecord:
     """Course of a fit, for reports; tilt images are in file order, particles as in `InputGeometry`.
 
@@ -299,6 +336,8 @@ class FitRecord:
         Agreement of held-out pairs by spatial frequency, 1/Å; None where no pair was held out.
     picture
         A tilt image near 0°; None where it could not be read.
+    joint
+        What a joint refinement changed besides the geometry; None without one.
     """
 
     given: InputGeometry
@@ -315,6 +354,7 @@ class FitRecord:
     by_defocus: BinnedAgreement | None = None
     by_frequency: BinnedAgreement | None = None
     picture: TiltPicture | None = None
+    joint: JointRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

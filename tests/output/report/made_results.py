@@ -13,7 +13,9 @@ from tomopolish.results.tomogram import (
     BinnedAgreement,
     Evidence,
     FitRecord,
+    ImageQuantity,
     InputGeometry,
+    JointRecord,
     MapComparison,
     TiltPicture,
     TomogramResult,
@@ -121,6 +123,27 @@ def with_scores(
         result.statistics, flagged_particles=len(particles or {}), flagged_tilts=len(tilts or {})
     )
     return replace(result, alignments=(replace(alignment, scores=scores),), statistics=figures)
+
+
+def with_joint(result: TomogramResult) -> TomogramResult:
+    """The same with refined orientations, defocus and CTF scale; the scale went back to the input."""
+    rng, record = np.random.default_rng(5), result.record
+    assert record is not None
+    tilts, particles = record.visible.shape
+    defocus, scale = 30000 + rng.normal(0, 400, tilts), np.ones(tilts)
+    images = (
+        ImageQuantity(
+            name="defocus",
+            unit="Å",
+            before=defocus,
+            after=defocus + np.linspace(-300, 300, tilts),
+            error=np.full(tilts, 80.0),
+        ),
+        ImageQuantity(name="CTF scale", unit="", before=scale, after=scale, error=0 * scale),
+    )
+    turned = np.abs(rng.normal(0, 2, particles))
+    joint = JointRecord(turned_degrees=turned, turn_errors_degrees=0 * turned + 0.5, images=images)
+    return replace(result, record=replace(record, joint=joint))
 
 
 def _items(count: int, flagged: dict[int, tuple[str, float]]) -> ItemScores:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_results import make_maps, make_result, with_scores
+from made_results import make_maps, make_result, with_joint, with_scores
 from test_pages import HOSTILE, results
 
 from chromium import Page, chromium
@@ -24,7 +24,7 @@ KINDS = {"shells", "agreement", "depth", "image", "slab", "vectors", "space", "s
 KINDS |= {"windows", "objective"}
 MOVING = make_result(1, motion=True, warp=True)
 FALSE = {3: (SHOWS_NOTHING, 0.02)}
-SCORED = with_scores(make_result(2), FALSE)
+SCORED = with_joint(with_scores(make_result(2), FALSE))
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,8 @@ def test_every_figure_is_drawn_and_follows_its_controls(page: Page, tmp_path: Pa
     assert {kind for kind, _ in states} == KINDS | {
         "warp",
         "scores",
+        "optics",
+        "turns",
         "agreements",
         "gains",
         "changes",

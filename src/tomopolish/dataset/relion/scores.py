@@ -20,7 +20,7 @@ FILE_NAME = "scores.star"
 PARTICLES, TILT_IMAGES, TOMOGRAMS = "particles", "tilt_images", "tomograms"
 TOMOGRAM, PARTICLE, EXPOSURE = "rlnTomoName", "rlnTomoParticleName", "rlnMicrographPreExposure"
 AGREEMENT, PROBABILITY, REASON = "tomopolishAgreement", "tomopolishProbability", "tomopolishReason"
-FLAGGED = "tomopolishFlagged"
+FLAGGED, TURNED = "tomopolishFlagged", "tomopolishTurn"
 NONE = "none"
 """Reason of an item that is not flagged."""
 UNSTATED = "flagged"
@@ -144,12 +144,14 @@ def _reasons(table: StarTable, flagged: Bool[Array, "rows"]) -> list[str]:
 
 
 def _columns(items: ItemScores) -> dict[str, list[str]]:
+    turned = {} if items.turned_degrees is None else {TURNED: format_floats(items.turned_degrees)}
     return {
         AGREEMENT: format_floats(items.agreement),
         "tomopolishLogLikelihoodRatio": format_floats(items.likelihood_ratio),
         PROBABILITY: format_floats(items.probability),
         "tomopolishZ": format_floats(items.z),
         "tomopolishDisplacementAngst": format_floats(items.displacement_angstrom),
+        **turned,
         FLAGGED: [str(int(flag)) for flag in items.flagged],
         REASON: [reason or NONE for reason in items.reasons],
     }

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tomopolish.output.next_steps import NextStep
-from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture, TomogramStatistics
+from tomopolish.results.tomogram import (
+    BinnedAgreement,
+    JointRecord,
+    MapComparison,
+    TiltPicture,
+    TomogramStatistics,
+)
 from tomopolish.results.verdict import Verdict
 from tomopolish.shapes import Bool, Float, Int
 
@@ -186,6 +192,8 @@ class TomogramDetails:
         None where no probabilities were estimated.
     by_frequency, by_depth, by_defocus, picture
         See `results.tomogram.FitRecord`; the place of the picture's tilt image by exposure, and the picture.
+    joint
+        Orientations and optics, by exposure; None where they were not refined.
     """
 
     name: str
@@ -204,6 +212,7 @@ class TomogramDetails:
     by_depth: BinnedAgreement | None
     by_defocus: BinnedAgreement | None
     picture: tuple[int, TiltPicture] | None
+    joint: JointRecord | None
 
 
 @dataclass(frozen=True, kw_only=True)

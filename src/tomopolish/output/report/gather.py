@@ -16,6 +16,7 @@ from tomopolish.output.report.data import (
     WarpGrids,
     Windows,
 )
+from tomopolish.output.report.joint import by_exposure
 from tomopolish.output.report.marks import (
     flags,
     particle_agreement,
@@ -95,6 +96,7 @@ def tomogram_details(name: str, result: TomogramResult, verdict: str) -> Tomogra
         picture=None
         if record.picture is None
         else (int(np.flatnonzero(order == record.picture.tilt)[0]), record.picture),
+        joint=record.joint and by_exposure(record.joint, order),
     )
 
 

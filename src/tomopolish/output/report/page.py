@@ -21,12 +21,12 @@ from tomopolish.plain_text import safe_to_show
 from tomopolish.version import __version__
 
 TEMPLATE = "page.html"
-PARTS = (TEMPLATE, "macros.html", "first_screen.html", "overview.html", "tomogram.html")
+PARTS = (TEMPLATE, "macros.html", "first_screen.html", "overview.html", "tomogram.html", "joint.html")
 GENERATOR = "tomopolish report "
 """Start of the entry in a page that names the program and version that wrote it."""
 
 PLOTLY_NAME = "plotly.min.js"
-SCRIPTS = ("core.js", "figures.js", "space.js", "overview.js")
+SCRIPTS = ("core.js", "figures.js", "space.js", "overview.js", "joint.js")
 MOST_WORST, MOST_WARNINGS = 5, 5
 """Maximum number of tomograms and of warnings on the first screen; further warnings can be unfolded."""
 MOST_FLAGS = 100

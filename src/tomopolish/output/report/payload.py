@@ -14,6 +14,7 @@ from tomopolish.output.report.data import (
     TomogramSummary,
     WarpGrids,
 )
+from tomopolish.output.report.joint import joint_payload
 from tomopolish.output.report.packing import grey_block, packed, rounded
 from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture
 from tomopolish.shapes import Float32
@@ -71,6 +72,7 @@ def details_payload(details: TomogramDetails) -> dict[str, Any]:
         "depth": _binned(details.by_depth),
         "defocus": _binned(details.by_defocus),
         "picture": None if details.picture is None else _picture(*details.picture),
+        "joint": None if details.joint is None else joint_payload(details.joint),
     }
 
 
