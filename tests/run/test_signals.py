@@ -149,3 +149,28 @@ def test_signals_while_a_run_starts_end_it(mini: Path, tmp_path: Path) -> None:
         assert process.returncode in (0, 128 + number, -number)
         # The interpreter prints a traceback itself where Ctrl-C comes before the program's first line.
         assert "Traceback" not in errors or process.returncode == -number
+
+
+HALF_MADE = """
+import os, signal, sys, time
+from tomopolish import cli
+class Half:
+    def __del__(self):
+        os.write(1, b"taken apart")
+class Commands:
+    def main(self, *arguments, **options):
+        half = Half()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+cli.COMMANDS = Commands()
+sys.argv = ["tomopolish", "align"]
+cli.main()
+"""
+
+
+def test_what_a_library_had_half_made_is_not_taken_apart() -> None:
+    """LLVM crashes on a module whose compilation a signal interrupted, when Python disposes of it."""
+    command = [sys.executable, "-c", HALF_MADE]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 143 and "terminated" in ended.stderr
+    assert ended.stdout == ""

@@ -19,7 +19,7 @@ from tomopolish.cli.grouped import CONTEXT, debug_option
 from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.signals import Ending, ending_in_order
+from tomopolish.run.signals import Ending, end_interrupted, ending_in_order, keep_interrupted
 from tomopolish.run.streams import forgiving_standard_streams
 from tomopolish.settings.wording import naming_options
 from tomopolish.version import __version__
@@ -128,6 +128,8 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
                 )
         except (Exception, KeyboardInterrupt) as problem:
             error: BaseException = problem
+            if ending.request is not None:
+                keep_interrupted(problem)
             if invocation.debug:
                 traceback.print_exc()
             if isinstance(error, click.Abort):  # click's replacement of a KeyboardInterrupt
@@ -147,7 +149,9 @@ def main() -> None:
             status = run(arguments)
         sys.stdout.flush()
     is_lost = losses.reason is not None and not losses.is_reader_gone
-    sys.exit(1 if status == 0 and is_lost and _prints_its_result(arguments) else status)
+    status = 1 if status == 0 and is_lost and _prints_its_result(arguments) else status
+    end_interrupted(status)
+    sys.exit(status)
 
 
 def _prints_its_result(arguments: Sequence[str]) -> bool:

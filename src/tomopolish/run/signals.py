@@ -8,6 +8,7 @@ that. So a separate thread reads the signals from a pipe, and ends a process tha
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import select
@@ -57,6 +58,9 @@ class AskedToEnd(KeyboardInterrupt):
 
 
 LastAct = Callable[[AskedToEnd], None]
+
+_INTERRUPTED: list[BaseException] = []
+"""Errors with which requests ended commands; see `end_interrupted`."""
 
 _acts_before_forced_end: list[Callable[[], None]] = []
 
@@ -306,3 +310,23 @@ def say_at_the_end(sentence: str) -> None:
     """Set the sentence on the folder's contents in the message of a process that is asked to end."""
     for ending in _endings:
         ending.advice = f"; {sentence}"
+
+
+def keep_interrupted(error: BaseException) -> None:
+    """Keep the error with which a request ended a command, and so everything that it interrupted."""
+    _INTERRUPTED.append(error)
+
+
+def end_interrupted(status: int) -> None:
+    """End the process at once where a request interrupted its command; otherwise return.
+
+    What a library had half made when it was interrupted must not be taken apart: LLVM crashes on a module
+    whose compilation did not end. The command has cleaned up by now, and only the interpreter has not.
+    """
+    if not _INTERRUPTED:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(status)
