@@ -1,7 +1,7 @@
 """Make the pictures of the pages from small simulated projects: `python benchmarks/pictures.py`.
 
-It takes a minute, and needs the extras `report` and `test` and the system's Chromium. Pictures are written to
-``docs/pictures``, with few colours so that each stays below 150 kB.
+It takes two minutes, and needs the extras `report` and `test` and the system's Chromium. Pictures are
+written to ``docs/pictures``, with few colours so that each stays below 150 kB.
 """
 
 from __future__ import annotations

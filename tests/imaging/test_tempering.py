@@ -62,3 +62,9 @@ def test_weights_have_no_jump_where_weighting_down_begins() -> None:
         factors.append(temper(loud, strength, np.ones(12, dtype=bool))[NOISY])
     assert factors[0] == 1 and factors[-1] < 0.8
     assert np.max(-np.diff(factors)) < 0.04 and np.all(np.diff(factors) <= 1e-12)
+
+
+def test_blank_boxes_in_the_majority_do_not_make_the_others_noisy() -> None:
+    values, power = windows(np.random.default_rng(5))
+    values[:8] = 0
+    np.testing.assert_array_equal(temper(values, power, np.ones(12, dtype=bool)), np.ones(12))

@@ -79,3 +79,9 @@ def test_the_worst_tomograms_come_first_and_warnings_have_their_names() -> None:
     outcome = verdict({n: s.evidence for n, s in statistics.items() if s.evidence})
     assert worst_first(statistics, outcome) == ["worse", "unclear", "untested", "weak", "fine"]
     assert tomogram_warnings(statistics) == ["untested: it is odd", "untested is dark"]
+
+
+def test_a_run_that_was_not_judged_says_how_to_judge_it() -> None:
+    untested = {"a": replace(FIGURES, evidence=None, flagged_particles=0, flagged_tilts=0)}
+    said = steps(untested)[0][0]
+    assert said.endswith("Give the same command with --evaluate, or without --hold_out 0.")

@@ -88,12 +88,23 @@ def test_a_dry_run_states_the_disk_space_and_writes_nothing(
     assert not (project / "out").exists()
 
 
-def test_a_new_run_removes_the_rounds_of_the_earlier_one(project: Path) -> None:
+def test_a_new_run_removes_the_rounds_of_the_earlier_one_only_on_request(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["polish", *OPTIONS, "--hold_out", "0", "--no_joint", "--rounds", "2", "--o", "out"]) == 0
     rounds = len(list((project / "out").glob("round*/maps")))
     assert rounds >= 2
-    assert run(["polish", *OPTIONS, *TINY, "--o", "out"]) == 0
+    best = (project / "out/optimisation_set.star").read_bytes()
+    assert run(["polish", *OPTIONS, *TINY, "--o", "out"]) == 2
+    assert "has the rounds of an earlier run: give --only_do_unfinished" in capsys.readouterr().err
+    assert len(list((project / "out").glob("round*/maps"))) == rounds
+    assert (project / "out/optimisation_set.star").read_bytes() == best
+    assert run(["polish", *OPTIONS, *TINY, "--overwrite", "--o", "out", "--sym", "Q9"]) == 2
+    assert len(list((project / "out").glob("round*/maps"))) == rounds
+    assert run(["polish", *OPTIONS, *TINY, "--overwrite", "--o", "out"]) == 0
     assert sorted(p.name for p in (project / "out").glob("round??")) == ["round00", "round01"]
     own = ["--i", "out/round01/optimisation_set.star", *OPTIONS[2:], *TINY]
-    assert run(["polish", *own, "--o", "out"]) == 2  # its input is one of the rounds it would replace
+    assert (
+        run(["polish", *own, "--overwrite", "--o", "out"]) == 2
+    )  # its input is one of the rounds it would replace
     assert (project / "out/round01/particles.star").is_file()

@@ -1,4 +1,4 @@
-"""A small project to run in, and an end to what runs on workers leave behind."""
+"""A small project to run in, a count of what is computed, and an end to what runs on workers leave behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from relion_project import project
+from tomopolish import pipeline
+from tomopolish.run import align as whole_run
+from tomopolish.run.work import Stages
 
 __all__ = ["project"]
 
@@ -17,3 +20,17 @@ def dask_leavings() -> Iterator[None]:
     """Collect what Dask left open while the module's filters hold: in a later test it would be an error."""
     yield
     gc.collect()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tomograms that were computed."""
+    computed: list[str] = []
+
+    def counting(tomogram, *rest):  # type: ignore[no-untyped-def]
+        computed.append(tomogram.series.name)
+        return pipeline.align_tomogram(tomogram, *rest)
+
+    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=counting)
+    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
+    return computed

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from faulty_stages import STAGES, Project
+from workers_marks import ON_WORKERS
 
 from tomopolish.errors import InputError, RunError
 from tomopolish.run.cluster import launch, waiting
@@ -30,12 +31,7 @@ from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.settings.cluster import ClusterSettings, TlsFiles
 
-pytestmark = [
-    pytest.mark.usefixtures("dask_leavings"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = ON_WORKERS
 
 
 class Listener(SilentReporter):

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from faulty_stages import STAGES, Project, result_of
+from workers_marks import ON_WORKERS
 
 from tomopolish.errors import InputError, RunError, RunStopped
 from tomopolish.run.cluster.distributed import refine_on_cluster
@@ -27,12 +28,7 @@ from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
 
-pytestmark = [
-    pytest.mark.usefixtures("dask_leavings"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = ON_WORKERS
 
 
 @pytest.fixture(scope="module")

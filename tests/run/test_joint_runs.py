@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from workers_marks import ON_WORKERS
 
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
@@ -22,12 +23,7 @@ from tomopolish.simulate.parts import (
     write_project,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("dask_leavings"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = ON_WORKERS
 SETTINGS = SimulationSettings(
     seed=6,
     tomograms=2,

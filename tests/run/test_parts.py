@@ -8,27 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tomopolish import pipeline
 from tomopolish.cli import run
-from tomopolish.run import align as whole_run
-from tomopolish.run.work import Stages
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report"]
 SETS = ("particles.star", "scores.star", "tilt_series/TS_01.star", "tilt_series/TS_02.star")
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the tomograms that were computed."""
-    computed: list[str] = []
-
-    def counting(tomogram, *rest):  # type: ignore[no-untyped-def]
-        computed.append(tomogram.series.name)
-        return pipeline.align_tomogram(tomogram, *rest)
-
-    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=counting)
-    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
-    return computed
 
 
 def test_tasks_of_an_array_are_joined_without_refining_again(

@@ -24,20 +24,6 @@ ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--o"
 SETS = ("tomograms.star", "particles.star", "optimisation_set.star", "tilt_series/TS_01.star")
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the tomograms that were computed."""
-    computed: list[str] = []
-
-    def counting(tomogram, *rest):  # type: ignore[no-untyped-def]
-        computed.append(tomogram.series.name)
-        return pipeline.align_tomogram(tomogram, *rest)
-
-    stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=counting)
-    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
-    return computed
-
-
 def sets(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in SETS}
 

@@ -12,15 +12,11 @@ from pathlib import Path
 
 import pytest
 from slurm_stand_in import SlurmStandIn
+from workers_marks import ON_WORKERS
 
 from tomopolish.cli import run
 
-pytestmark = [
-    pytest.mark.usefixtures("dask_leavings"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Dask leaves sockets to the collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = ON_WORKERS
 PROFILE = """slurm: true
 workers: 2
 slurm_partition: gpu

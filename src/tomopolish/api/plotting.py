@@ -90,8 +90,8 @@ class Plots:
         return {tomogram: self.results[tomogram]}
 
     def _details(self, tomogram: str | None) -> TomogramDetails:
-        from tomopolish.output.report.data import verdict_on
         from tomopolish.output.report.gather import tomogram_details
+        from tomopolish.results.verdict import verdict_on
 
         name = tomogram if tomogram is not None else next(iter(self.results))
         result = self._chosen(name)[name]

@@ -136,6 +136,8 @@ def python_call(function: str, *arguments: Any, **keywords: Any) -> Invocation:
 
 def _written(value: Any) -> str:
     """Return the expression of an argument's value."""
+    if type(value).__module__ == "numpy":  # which is not imported for this
+        value = value.tolist()
     if isinstance(value, str | Path):
         return json.dumps(str(value), ensure_ascii=False)  # a shell's quotes stay readable
     if isinstance(value, Mapping):
@@ -151,7 +153,7 @@ def _written(value: Any) -> str:
     if is_dataclass(value):
         stated = [f"{field.name}={_written(getattr(value, field.name))}" for field in fields(value)]
         return f"{type(value).__name__}({', '.join(stated)})"
-    return repr(value.item() if type(value).__module__ == "numpy" else value)
+    return repr(value)
 
 
 def _loaded(dataset: Dataset) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -61,19 +62,9 @@ def _sections() -> list[Section]:
 
 
 def _inherited(option: GroupedOption) -> GroupedOption:
-    if option.name not in CHANGED:
-        return option
-    return GroupedOption(
-        option.opts,
-        heading=option.heading,
-        help=CHANGED[option.name],
-        metavar=option.metavar,
-        type=option.type,
-        is_flag=option.is_flag,
-        multiple=option.multiple,
-        default=option.default,
-        show_default=option.show_default,
-    )
+    copied = copy.copy(option)
+    copied.help = CHANGED.get(option.name or "", option.help)
+    return copied
 
 
 def settings_from(values: Mapping[str, Any]) -> PolishSettings:

@@ -119,7 +119,7 @@ def template_warnings(folder: Path, environment: Mapping[str, str]) -> list[str]
     loading = [number for number, line in enumerate(lines) if _LOADS_RELION.match(line)]
     loading = [number for number in loading if MODULE not in lines[number]]
     later = lines[loading[-1] + 1 :] if loading else []
-    if not loading or any(name in line for line in later for name in (folder.name, MODULE)):
+    if not loading or any(name in line for line in later for name in (str(folder.absolute()), MODULE)):
         return []
     return [
         f"{template}, line {loading[-1] + 1} loads RELION, whose own programs then come first: add this line "

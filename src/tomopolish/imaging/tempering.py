@@ -52,6 +52,8 @@ def temper(
     mean_magnitudes(values, counted, magnitude)
     variance = magnitude**2 / power[counted]
     median = float(np.median(variance))
+    if median <= 0:  # most boxes are blank
+        return factors
     largest = (CLEAR + power[counted] / PEAK_POWER) * median
     noisy = variance > largest
     if not noisy.any():

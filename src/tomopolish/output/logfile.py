@@ -17,7 +17,7 @@ from tomopolish.output.table import Table
 from tomopolish.plain_text import counted, one_line
 from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import TomogramStatistics
-from tomopolish.results.verdict import Verdict, sentence
+from tomopolish.results.verdict import Verdict, sentence, verdict_on
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -183,9 +183,9 @@ def _rows(run: RunPages, most: int) -> Table:
         rows.append(
             (
                 shortened(name),
-                "not tested" if run.outcome is None else run.outcome.of_tomogram(name),
+                verdict_on(run.outcome, name),
                 "–" if e is None else f"{100 * e.agreement_before:.0f} → {100 * e.agreement_after:.0f}",
-                "–" if e is None else f"{e.gain_per_pair:.3g} ± {e.standard_error / max(e.pairs, 1):.2g}",
+                "–" if e is None else f"{e.gain_per_pair:.3g} ± {e.standard_error_per_pair:.2g}",
                 "–" if s.flagged_particles is None else f"{s.flagged_particles} of {s.particles}",
                 f"{s.rms_shift_angstrom:.2f}",
                 f"{s.rms_position_angstrom:.2f}",
@@ -218,7 +218,7 @@ def _over_tomograms(statistics: Mapping[str, TomogramStatistics]) -> Any:
     tomograms = list(statistics.values())
     figure = _page("All tomograms, in the order of the run")
     number = np.arange(1, len(tomograms) + 1)
-    per_pair = [s.log_likelihood_gain / max(s.visible_pairs, 1) for s in tomograms]
+    per_pair = [s.gain_per_visible_pair for s in tomograms]
     evidence = [s.evidence for s in tomograms]
     nan = float("nan")
     agreement = {

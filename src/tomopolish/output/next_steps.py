@@ -78,8 +78,8 @@ def _by_outcome(outcome: str, place: Place | None) -> NextStep:
         "before.",
     }
     untested = (
-        "Compare maps before you use the refined set: give the same command with --evaluate, or hold pairs "
-        f"out{sets}."
+        f"Compare maps before you use the refined set{sets}. Give the same command with --evaluate, or "
+        "without --hold_out 0."
     )
     return NextStep(sentence=sentences.get(outcome, untested))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.output.rounds import gain_sentence, rounds_table
-from tomopolish.plain_text import one_line
+from tomopolish.plain_text import counted, one_line
 from tomopolish.results.rounds import Round, best_round, mean_fsc
 from tomopolish.shapes import Float32
 from tomopolish.version import __version__
@@ -67,7 +67,7 @@ def write_page(path: Path, page: RoundsPage) -> None:
         ("The sharpened map before (above) and after (below)", _slices_figure(page)),
     ]
     parts = [
-        f"<h1>tomopolish polish: {len(rounds) - 1} rounds</h1>",
+        f"<h1>tomopolish polish: {counted(len(rounds) - 1, 'round')}</h1>",
         f"<p><strong>{html.escape(gain_sentence(rounds))}</strong> {html.escape(page.reason)}</p>",
         _html_table(rounds),
         *[f"<figure><img alt='{title}' src='{_png(f)}'><figcaption>{title}.</figcaption></figure>"

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.files import atomic_write
-from tomopolish.output.report.data import verdict_on
 from tomopolish.plain_text import one_line
 from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import Evidence, TomogramResult, TomogramStatistics
-from tomopolish.results.verdict import Verdict
+from tomopolish.results.verdict import Verdict, verdict_on
 
 FILE_NAME = "summary.csv"
 FIRST = ("tomogram", "verdict", "failure", "agreement_before", "agreement_after", "gain_per_pair")
@@ -72,7 +71,7 @@ def _figures(statistics: TomogramStatistics) -> Row:
         "evaluations": statistics.evaluations,
         "time_seconds": sum(statistics.seconds_by_stage.values()),
         "held_out_pairs": evidence.pairs,
-        "gain_per_pair": evidence.gain / pairs,
+        "gain_per_pair": evidence.gain_per_pair,
         "gain_per_pair_error": evidence.standard_error / pairs,
         "agreement_before": evidence.agreement_before,
         "agreement_after": evidence.agreement_after,

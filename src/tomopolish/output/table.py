@@ -103,7 +103,7 @@ def evidence_table(statistics: Mapping[str, TomogramStatistics], verdict: Verdic
                 name,
                 f"{e.pairs}",
                 f"{e.gain_per_pair:.3g}",
-                f"{e.standard_error / max(e.pairs, 1):.2g}",
+                f"{e.standard_error_per_pair:.2g}",
                 f"{100 * e.agreement_before:.0f} → {100 * e.agreement_after:.0f}",
                 verdict.of_tomogram(name),
             )

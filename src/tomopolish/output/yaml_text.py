@@ -15,7 +15,9 @@ def in_yaml(content: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as one of YAML's kinds: paths and unknown objects as text, tuples as lists."""
+    """Return a value as one of YAML's kinds: paths and unknown objects as text, arrays as lists."""
+    if type(value).__module__ == "numpy":  # which is not imported for this
+        value = value.tolist()
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):

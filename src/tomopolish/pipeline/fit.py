@@ -223,8 +223,6 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         change = np.where(off & (not right), scale, 1.0)
         memory.scale(change[owner])  # also scales surfaces in the windows' memory
         applied = applied * change
-        if memory.holds_windows:
-            complete = _problem(task, memory)
         earlier, problem = problem, _in_leading_modes(task, complete, memory)
         start, _ = start_vector(tomogram.series, tomogram.particles, problem, settings)
         # The optimum of windows of about the right scale is near that of the right scale.

@@ -27,6 +27,7 @@ LARGEST_WIDTHS = {
     ASTIGMATISM_ASIDE: 1000.0,
     PHASE_SHIFT: 30.0,
 }
+"""Widths that the priors have at most: greater errors are not expected of an input."""
 LARGEST_IN_WORDS = {
     ORIENTATIONS: "orientations by 6° about each axis",
     SCALE: "scales by a factor of 2.7",
@@ -36,7 +37,7 @@ LARGEST_IN_WORDS = {
     ASTIGMATISM_ASIDE: "astigmatism by 1000 Å",
     PHASE_SHIFT: "phase shifts by 30°",
 }
-"""Widths that the priors have at most: greater errors are not expected of an input."""
+"""`LARGEST_WIDTHS` in words."""
 FIRST_WIDTHS = {
     ORIENTATIONS: float(np.deg2rad(3.0)),
     SCALE: 0.5,

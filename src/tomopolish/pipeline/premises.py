@@ -145,18 +145,16 @@ def _doubts_of_checks(fit: Fit, in_units_of_noise: bool) -> list[str]:
         counted = counted & (fit.windows.tempering[place] == 1)
     if not counted.any():
         return []
-    place = (checks.tilts[counted], checks.particles[counted])
-    moved = predicted_positions(problem, problem.layout.unpack(fit.refinement.vector))[place]
-    moved = moved - fit.windows.anchors_px[place]
-    gained = np.stack([_values_at(fit, values[counted], moved) for values in checks.values]).sum(axis=1)
-    power = checks.power[:, counted].sum(axis=1)
-    mirrors = len(MIRRORS)
-    found = []
-    if _is_mirrored(checks.values[:, counted]):
-        found.append(doubts.MIRRORED)
-    if in_units_of_noise and _lacks_detail(gained[mirrors:], power[mirrors:]):
-        found.append(doubts.NO_DETAIL)
-    return found
+    kinds = [doubts.MIRRORED] if _is_mirrored(checks.values[:, counted]) else []
+    if in_units_of_noise:
+        place = (checks.tilts[counted], checks.particles[counted])
+        moved = predicted_positions(problem, problem.layout.unpack(fit.refinement.vector))[place]
+        moved = moved - fit.windows.anchors_px[place]
+        bands = checks.values[len(MIRRORS) :, counted]
+        gained = np.stack([_values_at(fit, values, moved) for values in bands]).sum(axis=1)
+        if _lacks_detail(gained, checks.power[len(MIRRORS) :, counted].sum(axis=1)):
+            kinds.append(doubts.NO_DETAIL)
+    return kinds
 
 
 def _values_at(fit: Fit, values: Array, moved_px: Float[Array, "C 2"]) -> Float[Array, "C"]:

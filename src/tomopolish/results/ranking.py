@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tomopolish.results.tomogram import TomogramStatistics
-from tomopolish.results.verdict import Verdict
+from tomopolish.results.verdict import Verdict, verdict_on
 
 WORST_FIRST = ("worse", "not judged", "undecided", "not tested", "better")
 """Verdicts on a tomogram, those that a user should look at first in front."""
@@ -21,9 +21,9 @@ def worst_first(statistics: Mapping[str, TomogramStatistics], verdict: Verdict |
     def place(name: str) -> tuple[int, float, float]:
         figures = statistics[name]
         evidence = figures.evidence
-        word = "not tested" if verdict is None else verdict.of_tomogram(name)
+        word = verdict_on(verdict, name)
         agreement = float("inf") if evidence is None else evidence.agreement_after
-        return WORST_FIRST.index(word), agreement, figures.log_likelihood_gain / max(figures.visible_pairs, 1)
+        return WORST_FIRST.index(word), agreement, figures.gain_per_visible_pair
 
     return sorted(statistics, key=place)
 

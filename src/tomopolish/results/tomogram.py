@@ -55,6 +55,11 @@ class Evidence:
         """Mean gain of a held-out pair."""
         return self.gain / max(self.pairs, 1)
 
+    @property
+    def standard_error_per_pair(self) -> float:
+        """Standard error of the mean gain."""
+        return self.standard_error / max(self.pairs, 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupEvidence:
@@ -129,6 +134,11 @@ class TomogramStatistics:
     warnings: tuple[str, ...] = field(default=())
     evidence: Evidence | None = None
     groups: tuple[GroupEvidence, ...] = field(default=())
+
+    @property
+    def gain_per_visible_pair(self) -> float:
+        """Mean gain in log-likelihood of a fitted pair."""
+        return self.log_likelihood_gain / max(self.visible_pairs, 1)
 
 
 MAP_THRESHOLDS = (0.143, 0.5)

@@ -158,6 +158,11 @@ def verdict(evidence: Mapping[str, Evidence], maps: MapComparison | None = None)
     )
 
 
+def verdict_on(verdict: Verdict | None, name: str) -> str:
+    """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
+    return "not tested" if verdict is None else verdict.of_tomogram(name)
+
+
 def hardly_moved(moves: Evidence | Verdict, probability: float) -> bool:
     """Return whether pairs that did not gain moved by less than their standard errors; see `settled`."""
     if moves.error_angstrom <= 0 or probability < SIGNIFICANCE:

@@ -8,15 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.species import Project
 from tomopolish.results.rounds import Round, RoundEvidence
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.results.verdict import Verdict
-from tomopolish.run.align import STAGES, AlignOutcome, align_project
-from tomopolish.run.invocation import Invocation
-from tomopolish.run.relion_job import PipelineControl
-from tomopolish.run.reporter import Reporter
-from tomopolish.run.work import Stages
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 from tomopolish.settings.polish import PolishSettings
 
@@ -58,19 +52,6 @@ def round_settings(
             evaluate=False,
         ),
     )
-
-
-def align_round(
-    settings: AlignSettings,
-    invocation: Invocation,
-    reporter: Reporter,
-    control: PipelineControl,
-    *,
-    project: Project | None = None,
-    stages: Stages = STAGES,
-) -> AlignOutcome:
-    """Refine all tomograms of a round; raises as `align_project`."""
-    return align_project(settings, invocation, reporter, project=project, stages=stages, control=control)
 
 
 def round_evidence(verdict: Verdict | None) -> RoundEvidence | None:

@@ -18,22 +18,16 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.imaging.fsc import THRESHOLD
 from tomopolish.output.rounds import gain_sentence, rounds_table
+from tomopolish.physics.symmetry import point_group
 from tomopolish.results.rounds import LEAST_GAIN, Round, best_round, gained, mean_fsc, reason_to_stop
-from tomopolish.rounds.align import (
-    align_round,
-    changes,
-    kept_groups,
-    next_range_px,
-    round_evidence,
-    round_settings,
-)
+from tomopolish.rounds.align import changes, kept_groups, next_range_px, round_evidence, round_settings
 from tomopolish.rounds.frames import between_halves, write_in_one_frame
 from tomopolish.rounds.journal import Journal, run_key
 from tomopolish.rounds.maps import FOLDER, SET, RoundMaps, are_complete, make_maps, map_size
 from tomopolish.rounds.outputs import COMMAND, planned_files, write_outputs
 from tomopolish.rounds.plan import show_plan
 from tomopolish.rounds.references import check_half_maps, has_references
-from tomopolish.run.align import STAGES, AlignOutcome
+from tomopolish.run.align import STAGES, AlignOutcome, align_project
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
 from tomopolish.run.inputs import open_inputs
@@ -42,6 +36,7 @@ from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.signals import say_at_the_end
 from tomopolish.run.work import Stages
+from tomopolish.settings.inputs import InputPaths
 from tomopolish.settings.polish import PolishSettings
 
 RESUME = "the same command with --only_do_unfinished continues with the round that is not finished"
@@ -110,6 +105,8 @@ def polish_project(
     dataset = dataset or open_inputs(settings.align.inputs)
     check_selection(dataset.tomograms, dataset.selection)
     check_particles(dataset)
+    dataset.check_columns()
+    point_group(settings.symmetry)  # refuses a symmetry that does not exist
     size_px = map_size(dataset, settings)
     check_half_maps(dataset, settings)
     inputs = Inputs(sets=dataset.input_files, images=dataset.image_files)
@@ -157,6 +154,11 @@ class _Polisher:
         """Carry out what is not finished yet."""
         resume = self.settings.align.run.only_do_unfinished
         journal, key = Journal(folder=self.out.folder), run_key(self.dataset, self.settings)
+        if not (resume or self.settings.align.run.overwrite) and journal.exists():
+            raise InputError(
+                f"{self.out.guard.shown} has the rounds of an earlier run: give --only_do_unfinished to "
+                "continue it, --overwrite to make all rounds again, or another folder"
+            )
         if resume:
             self._take_up(journal, key)
         if not self.rounds:
@@ -290,13 +292,13 @@ class _Polisher:
             source = Path(self.rounds[number - 1].optimisation_set)
             dataset = self._open(source)
             given = self.settings.align.inputs
-            inputs = type(given)(
+            inputs = InputPaths(
                 optimisation_set=source, relion_version=given.relion_version, tilts=given.tilts
             )
         self.reporter.say(
             f"Round {number}: alignment within {range_px} px, against {self._reference(number)}"
         )
-        return align_round(
+        return align_project(
             round_settings(
                 self.settings,
                 self.settings.align.run.output_folder / _name(number),
@@ -307,9 +309,9 @@ class _Polisher:
             ),
             self.invocation,
             self.reporter,
-            self.control,
             project=Project.of(dataset, box_px),
             stages=self.stages,
+            control=self.control,
         )
 
     def _reference(self, number: int) -> str:

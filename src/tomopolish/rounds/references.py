@@ -7,10 +7,8 @@ import numpy as np
 from tomopolish.dataset.mrc import read_header
 from tomopolish.dataset.project import Dataset
 from tomopolish.errors import InputError
+from tomopolish.pipeline.references import SAME
 from tomopolish.settings.polish import PolishSettings
-
-SAME = 0.9999
-"""Correlation of two half maps from which on they are the same map."""
 
 
 def has_references(dataset: Dataset, settings: PolishSettings) -> bool:

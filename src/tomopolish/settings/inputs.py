@@ -13,7 +13,7 @@ from tomopolish.settings.refuse import refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
 from tomopolish.settings.wording import as_called
 
-_RESERVED = ("errors", "evaluation", "report", "temp", "tilt_series", "trajectories")
+_RESERVED = ("errors", "evaluation", "only", "report", "temp", "tilt_series", "trajectories", "workers")
 """Folders of the output that belong to no species, so that their names are reserved."""
 _STEM = "optimisation_set"
 
@@ -50,9 +50,14 @@ class SpeciesPaths:
 
     def __post_init__(self) -> None:
         _refuse(
-            re.fullmatch(r"\w[\w.+-]*", self.name) is None or self.name.casefold() in _RESERVED,
+            re.fullmatch(r"\w[\w.+-]*", self.name) is None,
             f"{self.name!r} cannot be the name of a species and of its folder: give letters, digits, "
             "and . _ + -",
+        )
+        _refuse(
+            self.name.casefold() in _RESERVED,
+            f"{self.name!r} cannot be the name of a species, since the output has a folder of that name for "
+            "other files: give another name",
         )
 
 

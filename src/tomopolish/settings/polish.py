@@ -54,7 +54,7 @@ class PolishSettings:
         high = self.initial_resolution_angstrom
         refuse(
             high is not None and not high > 0,
-            f"--ini_high {high} is not a valid resolution: give Å, or -1 for none",
+            f"--ini_high {high} is not a valid resolution: give a number above 0, in Å",
         )
         refuse(
             self.align.fit.shift_only,

@@ -15,7 +15,7 @@ from tomopolish.results.tomogram import (
     TiltPicture,
     TomogramStatistics,
 )
-from tomopolish.results.verdict import Verdict
+from tomopolish.results.verdict import Verdict, verdict_on
 from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
@@ -251,8 +251,3 @@ class RunSummary:
     def verdict_on(self, name: str) -> str:
         """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
         return verdict_on(self.verdict, name)
-
-
-def verdict_on(verdict: Verdict | None, name: str) -> str:
-    """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
-    return "not tested" if verdict is None else verdict.of_tomogram(name)
