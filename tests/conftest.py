@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -90,3 +92,10 @@ def golden() -> Path:
     if not GOLDEN.is_dir():
         pytest.skip("the larger reference data set is not beside this checkout")
     return GOLDEN
+
+
+@pytest.fixture(scope="module")
+def dask_leavings() -> Iterator[None]:
+    """Collect what Dask left open while the module's filters hold: in a later test it would be an error."""
+    yield
+    gc.collect()

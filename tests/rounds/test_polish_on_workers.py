@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tomopolish.cli import run
+from workers_marks import ON_WORKERS
 
 pytest.importorskip("distributed")
+pytestmark = ON_WORKERS
 TINY = ["--rounds", "1", "--no_joint", "--hold_out", "0", "--no_report", "--j", "2"]
 OPTIONS = ["--i", "optimisation_set.star", "--b", "48", "--r", "6", *TINY]
 

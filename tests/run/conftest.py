@@ -1,9 +1,6 @@
-"""A small project to run in, a count of what is computed, and an end to what runs on workers leave behind."""
+"""A small project to run in, and a count of what is computed."""
 
 from __future__ import annotations
-
-import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,13 +10,6 @@ from tomopolish.run import align as whole_run
 from tomopolish.run.work import Stages
 
 __all__ = ["project"]
-
-
-@pytest.fixture(scope="module")
-def dask_leavings() -> Iterator[None]:
-    """Collect what Dask left open while the module's filters hold: in a later test it would be an error."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture

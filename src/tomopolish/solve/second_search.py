@@ -14,7 +14,7 @@ import numpy as np
 
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.initial import ball
-from tomopolish.solve.maximisation import newton
+from tomopolish.solve.maximisation import COARSE_TOLERANCE, newton
 from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.outliers import Trust
 from tomopolish.solve.problem import Problem, State, pair_values, predicted_positions
@@ -67,7 +67,7 @@ def move_misplaced(
     only = layout.fill()
     layout.unpack(only).positions_px[which] = 1
     local = replace(fair, free=problem.free & (only > 0))
-    options = NewtonOptions(relative_tolerance=1e-5, max_evaluations=EVALUATIONS)
+    options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=EVALUATIONS)
     after = newton(local, moved, options, workers.over).state.vector
     gain = _posterior(local, weights, after) - _posterior(local, weights, state.vector)
     better = which[gain[which] > CLEAR_GAIN]
