@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 from faulty_stages import STAGES, Project
-from workers_marks import ON_WORKERS
 
 from tomopolish.errors import InputError, RunError
 from tomopolish.run.cluster import launch, waiting
@@ -30,6 +29,7 @@ from tomopolish.run.reporter import SilentReporter
 from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.settings.cluster import ClusterSettings, TlsFiles
+from workers_marks import ON_WORKERS
 
 pytestmark = ON_WORKERS
 

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 from faulty_stages import STAGES, Project, result_of
-from workers_marks import ON_WORKERS
 
 from tomopolish.errors import InputError, RunError, RunStopped
 from tomopolish.run.cluster.distributed import refine_on_cluster
@@ -27,6 +26,7 @@ from tomopolish.run.reporter import SilentReporter
 from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
+from workers_marks import ON_WORKERS
 
 pytestmark = ON_WORKERS
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from slurm_stand_in import SlurmStandIn
-from workers_marks import ON_WORKERS
 
 from tomopolish.cli import run
+from workers_marks import ON_WORKERS
 
 pytestmark = ON_WORKERS
 PROFILE = """slurm: true

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workers_marks import ON_WORKERS
 
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
@@ -22,6 +21,7 @@ from tomopolish.simulate.parts import (
     SpecimenSettings,
     write_project,
 )
+from workers_marks import ON_WORKERS
 
 pytestmark = ON_WORKERS
 SETTINGS = SimulationSettings(
