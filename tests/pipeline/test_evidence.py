@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ from tomopolish.simulate.parts import (
     simulate_tomogram,
 )
 from tomopolish.simulate.structure import build_structure
-from tomopolish.solve.surface import smooth_surface
+from tomopolish.solve.surface import DisplacementSurface, smooth_surface
 
 SETTINGS = make_settings(32, 6)
 
@@ -326,11 +326,23 @@ def test_windows_that_give_their_memory_to_the_surfaces_change_nothing(
     settings = make_settings(48, 6)
     prepared = pipeline.prepare(references, settings)
     monkeypatch.setattr(fit_module, "is_small", lambda pairs: False)
-    found = []
-    for make in (WindowMemory.consume_into_surfaces, WindowMemory.surfaces):
-        monkeypatch.setattr(WindowMemory, "consume_into_surfaces", make)
-        found.append(align_one(series, particles, prepared, settings))
-    one, other = found
+    one = align_one(series, particles, prepared, settings)
+    beside: list[DisplacementSurface] = []
+    scale_windows = WindowMemory.scale
+
+    def make_beside(memory: WindowMemory, range_penalty: float, pool: Executor) -> DisplacementSurface:
+        beside.append(memory.surfaces(range_penalty, pool))
+        return beside[-1]
+
+    def scale_both(memory: WindowMemory, factors: np.ndarray) -> None:
+        scale_windows(memory, factors)
+        for surface in beside:
+            surface.coefficients.scale(factors)
+
+    monkeypatch.setattr(WindowMemory, "consume_into_surfaces", make_beside)
+    monkeypatch.setattr(WindowMemory, "scale", scale_both)
+    other = align_one(series, particles, prepared, settings)
+    assert len(beside) == 1
     np.testing.assert_allclose(one.alignment.positions_px, other.alignment.positions_px, rtol=0, atol=1e-5)
     mine, theirs = one.statistics.evidence, other.statistics.evidence
     assert mine is not None and theirs is not None
