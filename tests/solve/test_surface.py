@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -13,8 +16,10 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.solve.surface import (
     B_SPLINE,
     DisplacementSurface,
+    both_sides,
     evaluate_surface,
     smooth_surface,
+    spline_filter,
 )
 
 RANGE = 5
@@ -52,6 +57,19 @@ def test_window_values_hold_everywhere_inside_the_range(step_px: float) -> None:
         value = at(surface, x, -2 * step_px)
         expected = found.values[:, :, found.origin - 2, ix]
         np.testing.assert_allclose(value, np.where(found.visible, expected, 0), atol=3e-5 * scale)
+
+
+def test_many_windows_are_interpolated_in_their_own_memory_and_on_threads() -> None:
+    found = make_windows(np.random.default_rng(3), tilts=3, particles=70, range_px=RANGE, step_px=1.0)
+    packed = PackedSamples.zeros(found.values.shape)
+    for tilt, values in enumerate(found.values):
+        packed.put(tilt, values)
+    expected = smooth_surface(replace(found, values=packed.copy())).coefficients
+    with ThreadPoolExecutor(2) as pool:
+        again = smooth_surface(replace(found, values=packed), pool=pool, into=packed).coefficients
+    assert again is packed
+    np.testing.assert_array_equal(again.numbers, expected.numbers)
+    np.testing.assert_array_equal(again.units, expected.units)
 
 
 def test_smooth_functions_are_followed_between_samples() -> None:
@@ -141,7 +159,9 @@ def test_blur_is_a_gaussian_convolution(blur_px: float) -> None:
     n, d = found.values.shape[-1], (np.arange(found.values.shape[-1]) - found.origin) * 0.5
     found.values[:] = np.exp(-(d[:, None] ** 2 + (d[None, :] - 0.5) ** 2) / 2)
     assert n > 20
-    surface = smooth_surface(found, blur_px)
+    coefficients = np.empty_like(found.values)
+    both_sides(lambda tilt: found.values[tilt], spline_filter(np.ones(n), 2 * blur_px), coefficients)
+    surface = replace(raw_surface(found), coefficients=PackedSamples.exactly(coefficients))
     wide2 = 1 + blur_px**2
     for x, y in ((0.5, 0.0), (1.0, 1.0), (-1.5, 2.0)):
         expected = np.exp(-((x - 0.5) ** 2 + y**2) / (2 * wide2)) / wide2

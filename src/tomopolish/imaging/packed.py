@@ -71,12 +71,12 @@ class PackedSamples:
         """Return all samples as one array, which takes twice the memory."""
         return self[:].astype(dtype or np.float32, copy=False)
 
-    def put(self, tilt: int, samples: Float32[Array, "P n n"]) -> None:
-        """Replace the samples of one tilt image."""
+    def put(self, index: int | tuple[int, slice], samples: Float32[Array, "P n n"]) -> None:
+        """Replace the samples of one tilt image, or of a range of its particles."""
         if self.numbers.dtype == np.int16:
-            kernels.pack(samples, self.numbers[tilt], self.units[tilt])
+            kernels.pack(samples, self.numbers[index], self.units[index])
         else:
-            self.numbers[tilt], self.units[tilt] = samples, 1
+            self.numbers[index], self.units[index] = samples, 1
 
     def put_pairs(
         self, tilts: Int[Array, "H"], particles: Int[Array, "H"], samples: Float32[Array, "H n n"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tomopolish.imaging.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
 from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.kernels import pairs as pair_kernels
+from tomopolish.solve.kernels import splines as spline_kernels
 from tomopolish.solve.workers import one_blas_thread
 
 Array = np.ndarray
@@ -25,6 +27,9 @@ B_SPLINE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]
 
 NEGLIGIBLE = 1e-12
 """Weight of a sample, relative to the largest, below which it counts as zero."""
+
+TOGETHER = 32
+"""Number of windows that are interpolated at a time, so that they stay in cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,17 +90,15 @@ class SurfaceValues:
 
 def smooth_surface(
     windows: CorrelationWindows,
-    blur_px: float = 0.0,
     range_penalty: float = 0.0,
     pool: Executor | None = None,
     *,
     into: PackedSamples | None = None,
 ) -> DisplacementSurface:
-    """Return interpolating cubic B-splines through the windows, optionally blurred by a Gaussian.
+    """Return interpolating cubic B-splines through the windows.
 
     Within the range the values are those of the windows; over the margin they fade to zero, so that
-    displacements outside are neither favoured nor penalised. Fading, blur and spline filter are separable and
-    linear, so that each window is multiplied by one matrix on either side.
+    displacements outside are neither favoured nor penalised.
 
     Parameters
     ----------
@@ -104,8 +107,18 @@ def smooth_surface(
     """
     length_px = correlation_length_px(windows)
     coefficients = PackedSamples.zeros(windows.values.shape) if into is None else into
-    matrix = spline_filter(_fade(windows.values.shape[-1]), blur_px / windows.step_px)
-    both_sides(lambda tilt: windows.values[tilt], matrix, coefficients, pool)
+
+    def interpolate(tilt: int) -> None:
+        for first in range(0, windows.values.shape[1], TOGETHER):
+            part = (tilt, slice(first, first + TOGETHER))
+            coefficients.put(part, _coefficients(windows.values[part]))
+
+    if pool is None:
+        for tilt in range(len(coefficients)):
+            interpolate(tilt)
+    else:
+        for _ in pool.map(interpolate, range(len(coefficients))):
+            pass
     return DisplacementSurface(
         coefficients=coefficients,
         visible=windows.visible,
@@ -116,6 +129,31 @@ def smooth_surface(
         length_px=length_px,
         range_penalty=range_penalty,
     )
+
+
+def _coefficients(windows: Float32[Array, "P n n"]) -> Float32[Array, "P n n"]:
+    """Return the coefficients of the splines through windows, which are faded."""
+    size = windows.shape[-1]
+    samples, coefficients = windows.astype(np.float32, copy=False), np.empty(windows.shape, dtype=np.float32)
+    fade = _fade(size).astype(np.float32)
+    spline_kernels.spline_coefficients(samples, fade, *elimination(size), coefficients)
+    return coefficients
+
+
+@cache
+def elimination(size: int) -> tuple[Float32[Array, "n"], Float32[Array, "n"]]:
+    """Return factors by which Gaussian elimination solves `spline_samples` (Press et al., ch. 2.4).
+
+    Returns
+    -------
+    The matrix's upper diagonal after the elimination, and the inverse of its diagonal before each row is
+    divided by it.
+    """
+    ratio, pivot, above = np.empty(size), np.empty(size), 0.0
+    for row in range(size):
+        pivot[row] = 1 / (4 / 6 - above / 6)
+        above = ratio[row] = pivot[row] / 6
+    return ratio.astype(np.float32), pivot.astype(np.float32)
 
 
 def _fade(size: int) -> Float[Array, "n"]:
@@ -142,9 +180,7 @@ def add_pairs(
     windows
         Values of the pairs' windows.
     """
-    coefficients = np.empty((1, *windows.shape), dtype=np.float32)
-    both_sides(lambda _: windows, spline_filter(_fade(windows.shape[-1]), 0.0), coefficients)
-    surface.coefficients.put_pairs(tilts, particles, coefficients[0])
+    surface.coefficients.put_pairs(tilts, particles, _coefficients(windows))
 
 
 def both_sides(
