@@ -3,8 +3,8 @@
 Without a project: the floor of the published case alone. With one (``tomopolish simulate`` makes them), its
 first tomogram is refined several times on each device, as the later tomograms of a run are: kernels compiled,
 references on the device. Shown are the least times of the stages, with images read from their files and with
-images that lie in memory, how far the devices' results differ, and, with ``--steps``, what each step takes on
-the device and the host::
+images that lie in memory, that of one pass of a joint refinement (``--joint``), how far the devices' results
+differ, and, with ``--steps``, what each step takes on the device and the host::
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --i project/optimisation_set.star --b 256 --r 12 --j 16 --devices cpu cuda
@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.imaging.devices import acquire_correlator
 from tomopolish.imaging.noise import Turn, tile_grid
-from tomopolish.pipeline import align_tomogram, prepare
+from tomopolish.pipeline import PreparedReferences, align_tomogram, prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 
@@ -123,13 +124,15 @@ def held(series: TiltSeries, memory: Callable[[tuple[int, ...]], np.ndarray]) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The least times of one device's repetitions, s, and where it put the particles."""
+    """The least times of one device's repetitions, s, its positions, and its gradients in a joint pass."""
 
     device: str
     images: str
     seconds: float
     stages: dict[str, float]
+    joint_pass: float
     positions_px: list[list[float]]
+    gradients: list[list[float]]
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -156,24 +159,50 @@ def measure(arguments: argparse.Namespace) -> None:
                     Tomogram(series=source, species=(particles,)), [references], settings, SilentProgress()
                 )
                 runs.append((time.perf_counter() - start, dict(result.statistics.seconds_by_stage)))
+            seconds, gradients = joint_pass(source, particles, references, settings, arguments.repeat)
             outcomes.append(
                 Outcome(
                     device=device,
                     images=images,
                     seconds=min(total for total, _ in runs),
                     stages={name: min(stages[name] for _, stages in runs) for name in runs[0][1]},
+                    joint_pass=seconds,
                     positions_px=result.alignment.positions_px.tolist(),
+                    gradients=gradients.tolist(),
                 )
             )
             print(f"{device}, images from {images}: first {runs[0][0]:.3f} s", flush=True)
         del in_memory, source
         if arguments.steps and device.startswith("cuda"):
-            gpu_steps.show(gpu_steps.correlation_steps(series, particles, references, settings))
+            for steps in (gpu_steps.correlation_steps, gpu_steps.joint_steps):
+                print(steps.__name__)
+                gpu_steps.show(steps(series, particles, references, settings))
     assert case is not None
     report(case, reading, outcomes, series.pixel_size_angstrom)
     if arguments.json:
         figures = {"reading": reading, "floor": floor_seconds(case), "case": asdict(case)}
         arguments.json.write_text(json.dumps(figures | {"outcomes": [asdict(o) for o in outcomes]}))
+
+
+def joint_pass(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    repeat: int,
+) -> tuple[float, np.ndarray]:
+    """Return the least time of a pass of a joint refinement, s, and the particles' gradients."""
+    times = []
+    with (
+        ThreadPoolExecutor(settings.run.threads) as pool,
+        acquire_correlator(settings.run.device, pool) as correlator,
+    ):
+        run = gpu_steps.joint_pass(series, particles, references, settings, correlator)
+        for _ in range(repeat):
+            start = time.perf_counter()
+            equations = run()
+            times.append(time.perf_counter() - start)
+    return min(times), equations.particle_gradient
 
 
 def read_all(series: TiltSeries, threads: int) -> float:
@@ -207,6 +236,11 @@ def report(case: Case, reading: float, outcomes: list[Outcome], pixel_angstrom: 
         print(f"{name}: tomogram {outcome.seconds:.3f} s ({stages})")
         print(f"  noise and correlation {windows:.3f} s, {windows / floor:.1f} × the H100's floor")
         apart = np.abs(np.subtract(outcome.positions_px, outcomes[0].positions_px)).max() * pixel_angstrom
+        print(f"  a pass of a joint refinement {outcome.joint_pass:.3f} s", end="")
+        print(f", {outcome.joint_pass / outcome.stages['correlation']:.1f} × correlation")
+        first = np.array(outcomes[0].gradients)
+        gradients = np.abs(outcome.gradients - first).max(axis=0) / np.abs(first).max(axis=0)
+        print(f"  gradients differ by up to {gradients.max():.1e} of the largest")
         print(f"  positions differ from {outcomes[0].device}'s by up to {apart:.2e} Å")
 
 

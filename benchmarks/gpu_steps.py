@@ -1,4 +1,4 @@
-"""Time of each step of the correlation on a CUDA device, and of the host meanwhile."""
+"""Time of each step of correlation and joint passes on a CUDA device, and of the host meanwhile."""
 
 from __future__ import annotations
 
@@ -14,23 +14,39 @@ from unittest import mock
 
 import numpy as np
 
-from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.imaging import devices_cuda
+from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
+from tomopolish.dataset.screening import screened
+from tomopolish.imaging import derivatives_cuda, devices_cuda
+from tomopolish.imaging.derivatives import ALWAYS
 from tomopolish.imaging.device_arrays import CupyArrays
+from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.devices_cuda import CudaCorrelator
-from tomopolish.pipeline import PreparedReferences, correlate
+from tomopolish.imaging.input_geometry import input_geometry
+from tomopolish.imaging.weights import frequency_weights
+from tomopolish.pipeline import PreparedReferences, joint_images, windows
+from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_state import JointState
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
+from tomopolish.solve.joint import NormalEquations
 
 Steps = dict[str, list[float]]
 
 
 PARTS: tuple[tuple[Any, str], ...] = (
-    (correlate, "tilt_frequencies"),
+    (windows, "tilt_frequencies"),
     (devices_cuda, "pair_batch"),
     (devices_cuda, "shells_of_tiles"),
 )
 """Functions that run on the host while a tilt image is correlated."""
+
+JOINT_PARTS: tuple[tuple[Any, str], ...] = (
+    (joint_images, "tilt_frequencies"),
+    (joint_images, "used_frequencies"),
+    (devices_cuda, "batches_of"),
+    (derivatives_cuda, "_assembled"),
+)
+"""Functions that run on the host during a pass over the images."""
 
 
 class TimedArrays(CupyArrays):
@@ -114,34 +130,83 @@ def correlation_steps(
     settings: AlignSettings,
 ) -> dict[str, Steps]:
     """Run one tomogram's correlation a second time, and time the parts: by place, then by step."""
-    arrays = TimedArrays(0)
-    timed = CudaCorrelator(arrays)
+    timed = CudaCorrelator(TimedArrays(0))
 
     @contextmanager
     def acquire(device: str, pool: object) -> Iterator[CudaCorrelator]:
-        with timed.active():
-            yield timed
+        yield timed
 
+    with ThreadPoolExecutor(settings.run.threads) as pool:
+        run = partial(
+            windows.correlation_windows, series, particles, references, settings, pool, SilentProgress()
+        )
+        with mock.patch.object(windows, "acquire_correlator", acquire):
+            return steps_of(run, timed.arrays, PARTS)
+
+
+def joint_pass(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+    correlator: Correlator,
+) -> Callable[[], NormalEquations]:
+    """Return a function that makes one pass of a joint refinement, at all frequencies, over all pairs."""
+    series = screened(series)
+    box_px = references.box_px
+    visible = input_geometry(series, particles, box_px, series.usable).visible
+    tomogram = Tomogram(series=series, species=(particles,))
+    noise = np.ones((1, box_px // 2 + 1))
+    images = JointImages(
+        tomogram=tomogram,
+        given=tomogram,
+        references=[references],
+        weights=[frequency_weights(noise, references.weight, box_px, settings.weights)],
+        scales=[1.0],
+        visible=visible,
+        pair_weights=np.ones(visible.shape),
+        held_out=None,
+        settings=settings,
+        correlator=correlator,
+        threads=settings.run.threads,
+        advance=lambda: None,
+    )
+    limit = references.weight.last_frequency / box_px
+    return partial(images.equations, JointState.of(tomogram, ALWAYS), limit)
+
+
+def joint_steps(
+    series: TiltSeries,
+    particles: Particles,
+    references: PreparedReferences,
+    settings: AlignSettings,
+) -> dict[str, Steps]:
+    """Make one pass of a joint refinement a second time, and time the parts as `correlation_steps` does."""
+    timed = CudaCorrelator(TimedArrays(0))
+    run = joint_pass(series, particles, references, settings, timed)
+    return steps_of(run, timed.arrays, JOINT_PARTS)
+
+
+def steps_of(
+    run: Callable[[], object], arrays: TimedArrays, parts: tuple[tuple[Any, str], ...]
+) -> dict[str, Steps]:
+    """Run twice; returns the times of the second run's parts on the device and on the host."""
     host: Steps = defaultdict(list)
 
     def around(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             begin = time.perf_counter()
-            found = function(*arguments, **named)
+            result = function(*arguments, **named)
             host[name].append(time.perf_counter() - begin)
-            return found
+            return result
 
-        return run
+        return timed
 
-    with ThreadPoolExecutor(settings.run.threads) as pool, ExitStack() as patches:
-        run = partial(
-            correlate.correlation_windows, series, particles, references, settings, pool, SilentProgress()
-        )
-        patches.enter_context(mock.patch.object(correlate, "acquire_correlator", acquire))
-        run()
-        arrays.events.clear()
-        arrays.host.clear()
-        for module, name in PARTS:
+    run()
+    arrays.events.clear()
+    arrays.host.clear()
+    with ExitStack() as patches:
+        for module, name in parts:
             patches.enter_context(mock.patch.object(module, name, around(name, getattr(module, name))))
         begin = time.perf_counter()
         run()

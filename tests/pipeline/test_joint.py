@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ from small_project import Stack, align_one, make_settings
 from tomopolish import pipeline
 from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screened
+from tomopolish.imaging import devices
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
+from tomopolish.imaging.devices import CpuCorrelator
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.pipeline import PreparedReferences
@@ -222,7 +226,7 @@ def images(wrong: Planted) -> JointImages:
         pair_weights=np.ones((len(series), len(particles))),
         held_out=None,
         settings=settings,
-        pool=ThreadPoolExecutor(1),
+        correlator=CpuCorrelator(ThreadPoolExecutor(1)),
         threads=1,
         advance=lambda: None,
     )
@@ -281,9 +285,38 @@ def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
     alone = images.equations(state, 0.3)
     with ThreadPoolExecutor(3) as pool:
-        several = replace(images, pool=pool, threads=3).equations(state, 0.3)
+        several = replace(images, correlator=CpuCorrelator(pool), threads=3).equations(state, 0.3)
     np.testing.assert_array_equal(alone.cross, several.cross)
     np.testing.assert_array_equal(alone.tilts, several.tilts)
+
+
+@dataclass(eq=False)
+class CountedDevice:
+    """A CUDA device whose results are the CPU's."""
+
+    cpu: CpuCorrelator = field(default_factory=lambda: CpuCorrelator(ThreadPoolExecutor(1)))
+    images_at_once: int = 1
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self.cpu, name)
+
+
+def test_a_device_computes_windows_and_derivatives_in_turn(
+    wrong: Planted, found: TomogramResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only device is free again whenever the next stage asks for one."""
+    device, free = CountedDevice(), SimpleQueue[CountedDevice]()
+    free.put(device)
+    monkeypatch.setattr(devices, "cuda_devices", lambda name: (0,))
+    monkeypatch.setattr(devices, "_opened", lambda indices: free)
+    result = align(wrong, EVERYTHING)
+    assert free.get_nowait() is device
+    tilts = len(wrong.series)
+    assert device.calls["correlate_tilt"] >= 2 * tilts
+    assert device.calls["tilt_derivatives"] > 3 * tilts
+    np.testing.assert_array_equal(result.alignment.rotations, found.alignment.rotations)
 
 
 def test_without_a_visible_pair_views_and_optics_stay(wrong: Planted) -> None:

@@ -54,6 +54,11 @@ class PairDerivatives:
     matched: Float[Array, "B N"]
     normal: Float[Array, "B N N"]
 
+    @classmethod
+    def empty(cls, pairs: int, unknowns: int) -> PairDerivatives:
+        """Return arrays of the right shapes, uninitialised."""
+        return cls(matched=np.empty((pairs, unknowns)), normal=np.empty((pairs, unknowns, unknowns)))
+
     @property
     def gradient(self) -> Float[Array, "B N"]:
         """Gradient of the log-likelihood."""
@@ -199,6 +204,12 @@ class Comparison:
         return batch.of_other_half(np.arange(len(chosen))) if self.other_half else batch
 
 
+def batches_of(comparisons: Sequence[Comparison], chosen: Int[Array, "B"]) -> list[PairBatch]:
+    """Return the data of some particles' pairs for each comparison, in the boxes of the first."""
+    batches = [comparison.batch(chosen) for comparison in comparisons]
+    return [batch.cut_at(batches[0].corners) for batch in batches]
+
+
 def tilt_derivatives(
     comparisons: Sequence[Comparison], chosen: Int[Array, "B"], pool: Executor
 ) -> list[PairDerivatives]:
@@ -210,11 +221,8 @@ def tilt_derivatives(
         Of one tilt image, species and resolution; boxes are cut once, where the first expects them.
     """
     first = comparisons[0]
-    batches = [comparison.batch(chosen) for comparison in comparisons]
-    batches = [batch.cut_at(batches[0].corners) for batch in batches]
-    sizes = [comparison.unknowns for comparison in comparisons]
-    matched = [np.empty((len(chosen), n)) for n in sizes]
-    normal = [np.empty((len(chosen), n, n)) for n in sizes]
+    batches = batches_of(comparisons, chosen)
+    results = [PairDerivatives.empty(len(chosen), comparison.unknowns) for comparison in comparisons]
     # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
     box_px, batch = first.task.reference.box_px, batches[0]
     band = batch.corners[:, 1] // (box_px // 2)
@@ -224,12 +232,12 @@ def tilt_derivatives(
     def work(start: int) -> None:
         part = order[start : start + size]
         spectra = box_spectra(first.task, batches[0].part(part))
-        for i, comparison in enumerate(comparisons):
-            matched[i][part], normal[i][part] = _derivatives(comparison, batches[i].part(part), spectra)
+        for comparison, pairs, result in zip(comparisons, batches, results, strict=True):
+            result.matched[part], result.normal[part] = _derivatives(comparison, pairs.part(part), spectra)
 
     for _ in pool.map(work, range(0, len(order), size)):
         pass
-    return [PairDerivatives(matched=m, normal=n) for m, n in zip(matched, normal, strict=True)]
+    return results
 
 
 def _derivatives(comparison: Comparison, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:

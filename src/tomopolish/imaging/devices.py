@@ -1,4 +1,4 @@
-"""Devices that compute windows: the CPU, or a CUDA device that is reserved for a tomogram.
+"""Devices that compute windows and derivatives: the CPU, or a CUDA device that is reserved for a tomogram.
 
 CuPy and numba's CUDA support are imported only when a CUDA device is requested, or when `auto` finds them
 installed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import cache
@@ -20,11 +20,12 @@ import numpy as np
 
 from tomopolish.dataset.reading import host_memory
 from tomopolish.errors import InputError
+from tomopolish.imaging.derivatives import Comparison, PairDerivatives, tilt_derivatives
 from tomopolish.imaging.device_arrays import CupyArrays
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.noise import Turn, noise_power
 from tomopolish.imaging.windows import TiltTask, correlate_tilt
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Float, Float32, Int
 
 if TYPE_CHECKING:
     from tomopolish.imaging.devices_cuda import CudaCorrelator
@@ -62,6 +63,11 @@ class Correlator(Protocol):
     ) -> None:
         """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
 
+    def tilt_derivatives(
+        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"]
+    ) -> list[PairDerivatives]:
+        """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`."""
+
 
 class CpuCorrelator:
     """Correlator that spreads the work over a pool of threads; two images at a time keep all threads busy."""
@@ -86,6 +92,12 @@ class CpuCorrelator:
     ) -> None:
         """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
         correlate_tilt(task, self._pool, values, power, held_out)
+
+    def tilt_derivatives(
+        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"]
+    ) -> list[PairDerivatives]:
+        """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`."""
+        return tilt_derivatives(comparisons, chosen, self._pool)
 
 
 def cuda_devices(device: str) -> tuple[int, ...]:
@@ -199,8 +211,7 @@ def acquire_correlator(device: str, pool: Executor) -> Iterator[Correlator]:
     free = _opened(indices)
     correlator = free.get()
     try:
-        with correlator.active():
-            yield correlator
+        yield correlator
     finally:
         free.put(correlator)
 

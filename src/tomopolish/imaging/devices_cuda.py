@@ -1,4 +1,4 @@
-"""Correlation windows on a CUDA device, by CuPy's transforms and matrix products and by own kernels.
+"""Windows and derivatives on a CUDA device, by CuPy's transforms and matrix products and by own kernels.
 
 `CudaCorrelator` contains the computation and uses the device through `DeviceArrays` only: where numba
 simulates the kernels, numpy takes the place of the device.
@@ -7,15 +7,15 @@ simulates the kernels, numpy takes the place of the device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from tomopolish.imaging.derivatives import Comparison, PairDerivatives, batches_of
+from tomopolish.imaging.derivatives_cuda import ComparisonOnDevice, seen_of
 from tomopolish.imaging.device_arrays import DeviceArray, DeviceArrays
-from tomopolish.imaging.frequencies import TiltFrequencies
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.kernels import compare_cuda as cuda_kernels
 from tomopolish.imaging.noise import Turn, shells_of_tiles, tile_grid
@@ -28,6 +28,7 @@ from tomopolish.imaging.windows import (
     pair_batch,
     small_inverse_matrices,
 )
+from tomopolish.shapes import Int
 
 Array = np.ndarray
 
@@ -36,11 +37,18 @@ BATCH_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _TiltOnDevice:
-    """Arrays on the device that all pairs of one tilt image share."""
+class _BoxesOnDevice:
+    """Arrays on the device that all boxes of one tilt image share."""
 
+    box_px: int
     image: DeviceArray
     mask: tuple[DeviceArray, DeviceArray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _TiltOnDevice:
+    """Arrays on the device that all predictions of one tilt image share."""
+
     reference: DeviceArray
     reach: int
     columns_used: DeviceArray
@@ -52,6 +60,8 @@ class _TiltOnDevice:
 
 class CudaCorrelator:
     """Correlator (`devices.Correlator`) that compares tilt images with references on one CUDA device.
+
+    Each method makes the device current first: which device is current differs from thread to thread.
 
     Attributes
     ----------
@@ -66,57 +76,75 @@ class CudaCorrelator:
         self._resident: WeakKeyDictionary[ReferenceTransform | BoxMask, Any] = WeakKeyDictionary()
         self._inverses: tuple[Any, Any] = (None, None)
 
-    def active(self) -> AbstractContextManager[object]:
-        """Make the device current in the calling thread until the context closes."""
-        return self.arrays.active()
-
     def host_memory(self, shape: tuple[int, ...]) -> Array:
         """Return page-locked memory of the host, which the device can read; float32, uninitialised."""
-        return self.arrays.host_memory(shape)
+        with self.arrays.active():
+            return self.arrays.host_memory(shape)
 
     def noise_power(
         self, image: Array, box_px: int, last_frequency: float, turn: Turn | None = None
     ) -> Array:
         """Return the mean periodogram of an image's tiles by shell, as `noise.noise_power`."""
-        arrays, xp = self.arrays, self.arrays.xp
-        grid = tile_grid(image.shape, box_px, last_frequency, turn)
-        # Rows of tiles that other images contribute need not be transferred.
-        strips = [image[rows] for rows in grid.pixel_rows(box_px)]
-        step_down = grid.step_down if grid.shares_rows else box_px
-        on_device = self._send(strips)
-        down, right = on_device.strides
-        total = xp.zeros((box_px, grid.frequencies), dtype=np.float64)
-        at_once = max(1, BATCH_BYTES // (4 * grid.columns * box_px**2))
-        for first in range(0, grid.rows, at_once):
-            tiles = xp.lib.stride_tricks.as_strided(
-                on_device[first * step_down :],
-                shape=(min(at_once, grid.rows - first), grid.columns, box_px, box_px),
-                strides=(step_down * down, grid.step * right, down, right),
-            )
-            transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box_px, box_px)))
-            blocks = _blocks(box_px * grid.frequencies)
-            arrays.launch(cuda_kernels.add_power, blocks, cuda_kernels.THREADS, transforms, total)
-        return shells_of_tiles(arrays.download(total), grid)
+        with self.arrays.active():
+            arrays, xp = self.arrays, self.arrays.xp
+            grid = tile_grid(image.shape, box_px, last_frequency, turn)
+            # Rows of tiles that other images contribute need not be transferred.
+            strips = [image[rows] for rows in grid.pixel_rows(box_px)]
+            step_down = grid.step_down if grid.shares_rows else box_px
+            on_device = self._send(strips)
+            down, right = on_device.strides
+            total = xp.zeros((box_px, grid.frequencies), dtype=np.float64)
+            at_once = max(1, BATCH_BYTES // (4 * grid.columns * box_px**2))
+            for first in range(0, grid.rows, at_once):
+                tiles = xp.lib.stride_tricks.as_strided(
+                    on_device[first * step_down :],
+                    shape=(min(at_once, grid.rows - first), grid.columns, box_px, box_px),
+                    strides=(step_down * down, grid.step * right, down, right),
+                )
+                transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box_px, box_px)))
+                blocks = _blocks(box_px * grid.frequencies)
+                arrays.launch(cuda_kernels.add_power, blocks, cuda_kernels.THREADS, transforms, total)
+            return shells_of_tiles(arrays.download(total), grid)
 
     def correlate_tilt(
         self, task: TiltTask, values: Array, power: Array, held_out: HeldOutWindows | None = None
     ) -> None:
         """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
-        seen = np.flatnonzero(task.geometry.visible[task.tilt])
-        size = max(1, BATCH_BYTES // (4 * task.reference.box_px**2))
-        shared = self._upload_shared(task)
-        for start in range(0, len(seen), size):
-            chunk = seen[start : start + size]
-            batch, boxes = pair_batch(task, chunk), np.arange(len(chunk))
-            spectra = self._spectra(batch, shared, task.reference.box_px)
-            if held_out is None:
-                values[chunk], power[chunk] = self._compare(batch, boxes, spectra, shared)
-                continue
-            judged, place = held_out.among(chunk)
-            pairs = batch.joined_with(batch.of_other_half(judged))
-            windows, powers = self._compare(pairs, np.concatenate([boxes, judged]), spectra, shared)
-            values[chunk], power[chunk] = windows[: len(chunk)], powers[: len(chunk)]
-            held_out.values[place], held_out.power[place] = windows[len(chunk) :], powers[len(chunk) :]
+        with self.arrays.active():
+            seen = np.flatnonzero(task.geometry.visible[task.tilt])
+            size = max(1, BATCH_BYTES // (4 * task.reference.box_px**2))
+            source, shared = self._upload_boxes(task), self._upload_shared(task)
+            for start in range(0, len(seen), size):
+                chunk = seen[start : start + size]
+                batch, boxes = pair_batch(task, chunk), np.arange(len(chunk))
+                spectra = self._spectra(batch, source)
+                if held_out is None:
+                    values[chunk], power[chunk] = self._compare(batch, boxes, spectra, shared)
+                    continue
+                judged, place = held_out.among(chunk)
+                pairs = batch.joined_with(batch.of_other_half(judged))
+                windows, powers = self._compare(pairs, np.concatenate([boxes, judged]), spectra, shared)
+                values[chunk], power[chunk] = windows[: len(chunk)], powers[: len(chunk)]
+                held_out.values[place], held_out.power[place] = windows[len(chunk) :], powers[len(chunk) :]
+
+    def tilt_derivatives(
+        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"]
+    ) -> list[PairDerivatives]:
+        """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`."""
+        with self.arrays.active():
+            task, batches = comparisons[0].task, batches_of(comparisons, chosen)
+            size = max(1, BATCH_BYTES // (4 * task.reference.box_px**2))
+            source, reference = self._upload_boxes(task), self._upload_reference(task)
+            on_device = [ComparisonOnDevice.of(c, self.arrays, reference) for c in comparisons]
+            results = [PairDerivatives.empty(len(chosen), comparison.unknowns) for comparison in comparisons]
+            for start in range(0, len(chosen), size):
+                chunk = slice(start, start + size)
+                spectra = self._spectra(batches[0].part(chunk), source)
+                for comparison, pairs, result in zip(on_device, batches, results, strict=True):
+                    result.matched[chunk], result.normal[chunk] = comparison.products(
+                        spectra, pairs.part(chunk)
+                    )
+            return results
 
     def _send(self, strips: Sequence[Array]) -> DeviceArray:
         """Upload strips of an image, one below another."""
@@ -127,18 +155,24 @@ class CudaCorrelator:
             first += len(strip)
         return image
 
-    def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
+    def _upload_boxes(self, task: TiltTask) -> _BoxesOnDevice:
         upload, mask = self.arrays.upload, task.mask
-        shared: TiltFrequencies = task.frequencies
-        _, rows, columns = shared.weight.shape
         if mask not in self._resident:
             self._resident[mask] = upload(mask.falloff), upload(mask.outside)
+        return _BoxesOnDevice(
+            box_px=task.reference.box_px, image=self._send([task.image]), mask=self._resident[mask]
+        )
+
+    def _upload_reference(self, task: TiltTask) -> DeviceArray:
         if task.reference not in self._resident:
-            self._resident[task.reference] = upload(task.reference.flat)
+            self._resident[task.reference] = self.arrays.upload(task.reference.flat)
+        return self._resident[task.reference]
+
+    def _upload_shared(self, task: TiltTask) -> _TiltOnDevice:
+        upload, shared = self.arrays.upload, task.frequencies
+        _, rows, columns = shared.weight.shape
         return _TiltOnDevice(
-            image=self._send([task.image]),
-            mask=self._resident[mask],
-            reference=self._resident[task.reference],
+            reference=self._upload_reference(task),
             reach=task.reference.reach,
             columns_used=upload(shared.columns_used),
             weights=upload(np.stack([shared.weight, shared.signal_weight])),
@@ -147,13 +181,13 @@ class CudaCorrelator:
             inverse=self._inverse(task.reference.box_px, rows, columns, task.displacements_px),
         )
 
-    def _spectra(self, batch: PairBatch, shared: _TiltOnDevice, box_px: int) -> DeviceArray:
+    def _spectra(self, batch: PairBatch, source: _BoxesOnDevice) -> DeviceArray:
         """Cut the boxes of a batch of pairs and transform them, unnormalised."""
         arrays, xp, threads = self.arrays, self.arrays.xp, cuda_kernels.THREADS
         pairs = len(batch.corners)
-        boxes = xp.empty((pairs, box_px, box_px), dtype=np.float32)
+        boxes = xp.empty((pairs, source.box_px, source.box_px), dtype=np.float32)
         corners = arrays.upload(batch.corners)
-        arrays.launch(cuda_kernels.extract_boxes, pairs, threads, shared.image, corners, *shared.mask, boxes)
+        arrays.launch(cuda_kernels.extract_boxes, pairs, threads, source.image, corners, *source.mask, boxes)
         return xp.fft.rfft2(boxes)
 
     def _compare(
@@ -166,8 +200,6 @@ class CudaCorrelator:
         blocks = _blocks(rows * columns)
         product = xp.empty((2, 2 * rows, pairs, columns), dtype=np.float32)
         power = xp.empty((pairs, blocks), dtype=np.float32)
-        centre = (batch.centre - box_px // 2).astype(np.float32)
-        seen = np.concatenate([batch.views.reshape(pairs, 6), centre, batch.defocus], axis=1)
         arrays.launch(
             cuda_kernels.correlate_spectra,
             (pairs, blocks),
@@ -176,7 +208,7 @@ class CudaCorrelator:
             shared.reference,
             shared.reach,
             arrays.upload(np.stack([batch.half_set, batch.optics_group, boxes], axis=1).astype(np.int64)),
-            arrays.upload(seen),
+            arrays.upload(seen_of(batch, box_px)),
             shared.columns_used,
             shared.weights,
             shared.phase,

@@ -13,6 +13,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.screening import without_lost
+from tomopolish.imaging.devices import acquire_correlator
 from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
@@ -140,7 +141,8 @@ def align_jointly(
     assert len(known) == len(references)
     once = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))
     with ThreadPoolExecutor(resources.threads) as pool:
-        with resources.stage("joint refinement") as stage:
+        device = acquire_correlator(settings.run.device, pool)
+        with device as correlator, resources.stage("joint refinement") as stage:
             images = JointImages(
                 tomogram=origin,
                 given=given,
@@ -151,7 +153,7 @@ def align_jointly(
                 pair_weights=first.pair_weights,
                 held_out=first.held_out,
                 settings=settings,
-                pool=pool,
+                correlator=correlator,
                 threads=resources.threads,
                 advance=stage.advance,
             )

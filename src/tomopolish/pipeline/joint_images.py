@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,9 +14,9 @@ from tomopolish.imaging.derivatives import (
     Comparison,
     PairDerivatives,
     UsedFrequencies,
-    tilt_derivatives,
     used_frequencies,
 )
+from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.windows import BoxMask, PairGeometry, TiltTask, box_mask
@@ -107,6 +106,8 @@ class JointImages:
     pair_weights
         Factor of the log-likelihood of each pair: the probability that its particle and its tilt image show
         what the references predict, less where its box has more noise than its tilt image.
+    correlator
+        Computes derivatives.
     advance
         Called after each image.
     shared
@@ -122,7 +123,7 @@ class JointImages:
     pair_weights: Float[Array, "F P"]
     held_out: HeldOutPairs | None
     settings: AlignSettings
-    pool: Executor
+    correlator: Correlator
     threads: int
     advance: Callable[[], None]
     shared: dict[tuple[int, int], tuple[float, UsedFrequencies]] = field(default_factory=dict)
@@ -154,9 +155,8 @@ class JointImages:
                 chosen = view.among(number, np.flatnonzero(visible[tilt]))
                 if len(chosen):
                     comparison = view.comparison(number, tilt, image, limit)
-                    view.add_to(
-                        result, number, tilt, chosen, *tilt_derivatives([comparison], chosen, self.pool)
-                    )
+                    (pairs,) = self.correlator.tilt_derivatives([comparison], chosen)
+                    view.add_to(result, number, tilt, chosen, pairs)
 
         self._each(np.flatnonzero(visible.any(axis=1)), add)
         return result
@@ -190,7 +190,7 @@ class JointImages:
                     continue
                 comparisons = [own.comparison(number, tilt, image, limit)]
                 comparisons += [v.comparison(number, tilt, image, limit, other_half=True) for v in others]
-                pairs, *values = tilt_derivatives(comparisons, chosen, self.pool)
+                pairs, *values = self.correlator.tilt_derivatives(comparisons, chosen)
                 own.add_to(result, number, tilt, chosen, pairs)
                 place = here[np.isin(held.particles[here], start + chosen)]
                 weights = self.pair_weights[tilt, start + chosen]
@@ -226,7 +226,8 @@ class JointImages:
 
     def _each(self, tilts: Int[Array, "N"], work: Callable[[int, Array], None]) -> None:
         """Call `work` with every tilt image, in order: sums do not depend on the number of threads."""
-        ahead = prefetch(self.tomogram.series, tilts, image_alone, threads=self.threads)
+        memory = self.correlator.host_memory
+        ahead = prefetch(self.tomogram.series, tilts, image_alone, threads=self.threads, memory=memory)
         for _ in overlap(ahead, work, 1):
             self.advance()
 

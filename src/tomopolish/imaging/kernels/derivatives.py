@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.imaging.kernels.pixel_cpu import blend_gradient, ctf_phase, locate, sine
+from tomopolish.imaging.kernels.pixel_cpu import (
+    blend_gradient,
+    ctf_phase,
+    locate,
+    multiplied,
+    phase_products,
+    phase_square,
+    prediction_products,
+    rotation_products,
+    rotation_squares,
+    sine,
+    turned,
+)
 from tomopolish.jit import inlined, kernel
 
 # Two rules let the compiler use vector instructions. Loops read slices that begin at a block's first
@@ -51,14 +63,15 @@ def _slice(  # type: ignore[no-untyped-def]
     for part in range(2):
         along_x, along_y, along_z = values[2 + part], values[4 + part], values[6 + part]
         for i in range(count):
-            gx, gy, gz, x, y, z = along_x[i], along_y[i], along_z[i], wx[i], wy[i], wz[i]
-            along_x[i], along_y[i], along_z[i] = gy * z - gz * y, gz * x - gx * z, gx * y - gy * x
+            along_x[i], along_y[i], along_z[i] = turned(
+                along_x[i], along_y[i], along_z[i], wx[i], wy[i], wz[i]
+            )
     if len(odd) > 0:
         for j in range(4):
             for i in range(count):
-                turn, re, im = odd[i], values[2 * j, i], values[2 * j + 1, i]
-                values[2 * j, i] = re * turn.real - im * turn.imag
-                values[2 * j + 1, i] = re * turn.imag + im * turn.real
+                values[2 * j, i], values[2 * j + 1, i] = multiplied(
+                    values[2 * j, i], values[2 * j + 1, i], odd[i].real, odd[i].imag
+                )
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -72,9 +85,9 @@ def _image(  # type: ignore[no-untyped-def]
     for i in range(len(kx)):
         im[i] = observed_im[place[i]]
     for i in range(len(kx)):
-        turn, here_re, here_im = kx[i] * turn_x + ky[i] * turn_y, re[i], im[i]
+        turn = kx[i] * turn_x + ky[i] * turn_y
         q_re, q_im = sine(turn + quarter) * image_weight[i], sine(turn) * image_weight[i]
-        re[i], im[i] = here_re * q_re - here_im * q_im, here_re * q_im + here_im * q_re
+        re[i], im[i] = multiplied(re[i], im[i], q_re, q_im)
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -87,11 +100,6 @@ def _ctf(kx, ky, gamma, terms, amplitude, ctf, slope):  # type: ignore[no-untype
         slope[i] = amplitude[i] * sine(angle + quarter)
 
 
-# With V the slice, G its derivatives by rotations and C the real factor, the prediction's derivatives are C G
-# by rotations, −i k C V by shifts, and V times real factors by optics. Products of shifts with optics
-# therefore vanish, and all others but those of two rotations are sums of real numbers.
-
-
 @inlined(fastmath=True, error_model="numpy")
 def _add_rotation(  # type: ignore[no-untyped-def]
     j, values, image, ctf, kx, ky, damping, unit, matched, normal
@@ -102,11 +110,8 @@ def _add_rotation(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     seen = scale = damped = along_x = along_y = np.float32(0)
     for i in range(len(kx)):
-        factor = ctf[i]
-        square = factor * factor
-        along = square * (re[i] * g_re[i] + im[i] * g_im[i])
-        aside = square * (re[i] * g_im[i] - im[i] * g_re[i])
-        seen += factor * (g_re[i] * o_re[i] + g_im[i] * o_im[i])
+        matching, along, aside = rotation_products(re[i], im[i], g_re[i], g_im[i], o_re[i], o_im[i], ctf[i])
+        seen += matching
         scale += along
         damped += along * damping[i]
         along_x += aside * kx[i]
@@ -126,13 +131,13 @@ def _add_rotations(values, ctf, count, normal):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     aa = ab = ac = bb = bc = cc = np.float32(0)
     for i in range(count):
-        square = ctf[i] * ctf[i]
-        aa += square * (a_re[i] * a_re[i] + a_im[i] * a_im[i])
-        ab += square * (a_re[i] * b_re[i] + a_im[i] * b_im[i])
-        ac += square * (a_re[i] * c_re[i] + a_im[i] * c_im[i])
-        bb += square * (b_re[i] * b_re[i] + b_im[i] * b_im[i])
-        bc += square * (b_re[i] * c_re[i] + b_im[i] * c_im[i])
-        cc += square * (c_re[i] * c_re[i] + c_im[i] * c_im[i])
+        products = rotation_squares(a_re[i], a_im[i], b_re[i], b_im[i], c_re[i], c_im[i], ctf[i])
+        aa += products[0]
+        ab += products[1]
+        ac += products[2]
+        bb += products[3]
+        bc += products[4]
+        cc += products[5]
     normal[0, 0] += aa
     normal[0, 1] += ab
     normal[0, 2] += ac
@@ -150,10 +155,8 @@ def _add_shifts_and_scale(  # type: ignore[no-untyped-def]
     xx = xy = yy = ss = sb = bb = np.float32(0)
     seen_x = seen_y = seen_s = seen_b = np.float32(0)
     for i in range(len(kx)):
-        factor, x, y, b = ctf[i], kx[i], ky[i], damping[i]
-        power = factor * factor * (re[i] * re[i] + im[i] * im[i])
-        along = factor * (re[i] * o_re[i] + im[i] * o_im[i])
-        aside = factor * (re[i] * o_im[i] - im[i] * o_re[i])
+        x, y, b = kx[i], ky[i], damping[i]
+        power, along, aside = prediction_products(re[i], im[i], o_re[i], o_im[i], ctf[i])
         xx += power * x * x
         xy += power * x * y
         yy += power * y * y
@@ -187,15 +190,16 @@ def _add_phase(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     a = b = c = scale = damped = seen = np.float32(0)
     for i in range(len(damping)):
-        own, v_re, v_im = slope[i] * rate[i], re[i], im[i]
-        both = own * ctf[i]
-        power = both * (v_re * v_re + v_im * v_im)
-        a += both * (v_re * a_re[i] + v_im * a_im[i])
-        b += both * (v_re * b_re[i] + v_im * b_im[i])
-        c += both * (v_re * c_re[i] + v_im * c_im[i])
-        scale += power
-        damped += power * damping[i]
-        seen += own * (v_re * o_re[i] + v_im * o_im[i])
+        with_a, with_b, with_c, power, matching = phase_products(
+            re[i], im[i], a_re[i], a_im[i], b_re[i], b_im[i], c_re[i], c_im[i], o_re[i], o_im[i], ctf[i],
+            slope[i],
+        )  # fmt: skip
+        a += rate[i] * with_a
+        b += rate[i] * with_b
+        c += rate[i] * with_c
+        scale += rate[i] * power
+        damped += rate[i] * power * damping[i]
+        seen += rate[i] * matching
     normal[0, 7 + m] += a
     normal[1, 7 + m] += b
     normal[2, 7 + m] += c
@@ -205,7 +209,7 @@ def _add_phase(  # type: ignore[no-untyped-def]
     for n in range(m + 1):
         earlier, part = rates[n, first:], np.float32(0)
         for i in range(len(damping)):
-            part += slope[i] * slope[i] * rate[i] * earlier[i] * (re[i] * re[i] + im[i] * im[i])
+            part += rate[i] * earlier[i] * phase_square(re[i], im[i], slope[i])
         normal[7 + n, 7 + m] += part
 
 
