@@ -119,6 +119,7 @@ def start_at_truth(tomogram: Tomogram, settings: AlignSettings) -> TruthStart:
         applied=(1.0,),
         warnings=(),
         evidence=None,
+        settings=settings,
     )
     found = refined_geometry(fit, curvature, settings)
     warp = None

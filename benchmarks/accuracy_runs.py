@@ -11,7 +11,7 @@ from tomopolish import pipeline
 from tomopolish.dataset import model
 from tomopolish.dataset.model import Alignment, Particles, References, TiltSeries
 from tomopolish.progress import SilentProgress
-from tomopolish.results.tomogram import Evidence
+from tomopolish.results.tomogram import Evidence, MotionTrial
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.simulate.evaluate import input_geometry, match_particles
 from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
@@ -67,6 +67,7 @@ class Run:
     scale: float
     warnings: tuple[str, ...]
     seconds: float
+    motion: MotionTrial | None = None
 
 
 def errors_of(tomogram: Tomogram, alignment: Alignment) -> GeometryErrors:
@@ -109,4 +110,5 @@ def align(tomogram: Tomogram, settings: AlignSettings) -> Run:
         scale=result.statistics.intensity_scale,
         warnings=result.statistics.warnings,
         seconds=seconds,
+        motion=result.statistics.motion,
     )

@@ -20,6 +20,7 @@ import numpy as np
 
 from accuracy_tables import insert, table
 from tomopolish import pipeline
+from tomopolish.pipeline.tuned import open_tomogram
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import (
     AlignSettings,
@@ -38,7 +39,6 @@ from tomopolish.simulate.parts import (
     SpecimenSettings,
     simulate_tilt_series,
 )
-from tomopolish.tune.tomogram import open_tomogram
 from tomopolish.tune.tuning import Tuning, distance_scales, tune
 
 Record = dict[str, Any]

@@ -108,6 +108,15 @@ PARSED: dict[str, tuple[str, dict[str, Any]]] = {
             )
         },
     ),
+    "motion where it helps": (
+        "--motion auto --s_div 300",
+        {"motion": MotionSettings(distance_scale=300, auto=True)},
+    ),
+    "motion where it helps, with =": ("--motion=auto", {"motion": MotionSettings(auto=True)}),
+    "motion before another option": (
+        "--motion --hold_out 0.2",
+        {"motion": MotionSettings(), "fit": FitSettings(held_out_fraction=0.2)},
+    ),
     "motion in full": ("--motion --max_ed -1", {"motion": MotionSettings()}),
     "warps": (
         "--deformation --def_model Fourier --def_w 4 --def_h 5 --def_reg 1.0 --per_frame_deformation",
@@ -173,6 +182,9 @@ REFUSED = {
     "anisotropy per tilt": (f"{NEEDED} --per_tilt_aniso", "--per_tilt_aniso does nothing"),
     "motion and shifts": (f"{NEEDED} --motion --shift_only", "--shift_only and --motion"),
     "motion and positions": (f"{NEEDED} --motion --const_p", "--motion and --const_p"),
+    "motion of a kind": (f"{NEEDED} --motion fast", "'--motion'"),
+    "motion without judges": (f"{NEEDED} --motion auto --hold_out 0", "--motion auto keeps"),
+    "motion without noise": (f"{NEEDED} --motion auto --no_whiten", "exclude --motion auto"),
     "whitening": (f"{NEEDED} --no_whiten --whiten_abs", "--no_whiten and --whiten_abs"),
     "bad warp": (f"{NEEDED} --deformation --def_model cubic", "--def_model cubic"),
 }

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tomopolish.cli import run
+from tomopolish.cli.align import COMMAND
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "7", "--it", "2", "--no_report"]
 
@@ -33,6 +34,18 @@ def test_a_file_of_options_is_enough(project: Path) -> None:
     assert run(["align", "--config", "my.yaml"]) == 0
     options = yaml.safe_load((project / "out/run.yaml").read_text())["options"]
     assert options["exclude_tilts"] == ["TS_01:2", "TS_02:3"] and options["b"] == [48]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [("motion: true", "on"), ("motion: auto", "auto"), ("motion: false", None)]
+)
+def test_motion_in_a_file_is_a_flag_or_a_word(
+    content: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my.yaml").write_text(f"{content}\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", "my.yaml", "--i", "set.star", "--b", "48", "--o", "out"]
+    assert COMMAND.make_context("align", words).params["motion"] == expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tuning_cases import make_prior, planted
 
 from tomopolish.tune.noise import crowding, fit_noise, no_crowding
 from tomopolish.tune.search import BOUNDS, profile, row
-from tomopolish.tune.tuning import MATTERS, Candidate, Search, _choose
+from tomopolish.tune.tuning import MATTERS, Candidate, Search, choose
 
 
 def test_a_profile_finds_summit_and_interval() -> None:
@@ -90,8 +90,8 @@ def test_defaults_are_kept_unless_the_evidence_is_against_them() -> None:
     def other(gain: float, squared: bool) -> Candidate:
         return Candidate(prior=make_prior(squared_exponential=squared), log_evidence=gain)
 
-    assert _choose([default, other(MATTERS - 1, False), other(MATTERS - 1, True)]) is default
+    assert choose([default, other(MATTERS - 1, False), other(MATTERS - 1, True)]) is default
     clear = other(MATTERS + 1, False)
-    assert _choose([default, clear, other(MATTERS + 2, True)]) is clear
+    assert choose([default, clear, other(MATTERS + 2, True)]) is clear
     square = other(3 * MATTERS, True)
-    assert _choose([default, clear, square]) is square
+    assert choose([default, clear, square]) is square

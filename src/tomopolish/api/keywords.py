@@ -10,7 +10,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from tomopolish.errors import InputError, TomopolishError
 from tomopolish.run.journal.recording import recording
@@ -118,7 +118,7 @@ class AlignOptions(
 ):
     """Keywords of `align`: tilt images, windows, weights, fit, models, and the rest of `RunSettings`."""
 
-    motion: MotionSettings | None
+    motion: MotionSettings | Literal["auto"] | None
     deformation: DeformationSettings | None
     only: Sequence[str]
     only_do_unfinished: bool
@@ -139,7 +139,7 @@ class PolishOptions(TiltOptions, WindowOptions, WeightOptions, JointOptions, Fol
     held_out_fraction: float | None
     max_iterations: int | None
     outliers: bool
-    motion: MotionSettings | None
+    motion: MotionSettings | Literal["auto"] | None
     deformation: DeformationSettings | None
     only_do_unfinished: bool
     report: bool

@@ -73,11 +73,21 @@ def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[s
         run=settings_of(RunSettings, run),
         weights=settings_of(WeightSettings, keywords),
         fit=settings_of(FitSettings, keywords),
-        motion=_model("motion", keywords, MotionSettings),
+        motion=_motion(keywords),
         deformation=_model("deformation", keywords, DeformationSettings),
         joint=settings_of(JointSettings, {**usual, **keywords}),
     )
     return settings
+
+
+def _motion(keywords: Mapping[str, Any]) -> MotionSettings | None:
+    """Return the settings of motion, which may be those of the word "auto"."""
+    value = keywords.get("motion")
+    if value == "auto":
+        return MotionSettings(auto=True)
+    if value is None or isinstance(value, MotionSettings):
+        return value
+    raise InputError(f'motion={value!r} must be MotionSettings(...), "auto", or None to refine none')
 
 
 def _model(name: str, keywords: Mapping[str, Any], kind: type[Any]) -> Any:

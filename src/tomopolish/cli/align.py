@@ -149,7 +149,11 @@ def _weights() -> Section:
 
 def _motion() -> Section:
     section = Section("Particle motion")
-    section.flag("--motion", "Refine the particles' motion during the exposure.")
+    section.flag_or_value(
+        "--motion", "on", ["auto"],
+        "Refine the particles' motion during the exposure; auto: with the prior that the images suggest, and "
+        "only where it helps.",
+    )  # fmt: skip
     section.value(
         "--s_vel", "A_PER_DOSE", "Sigma of the particles' velocity, Å per e⁻/Å².", type=NUMBER, default=0.5
     )
@@ -315,6 +319,7 @@ def _motion_settings(values: Mapping[str, Any]) -> MotionSettings:
         absolute=values["abs_params"],
         squared_exponential=values["sq_exp_ker"],
         max_deformations=_unless_negative(values["max_ed"]),
+        auto=values["motion"] == "auto",
     )
 
 

@@ -104,6 +104,9 @@ def _checked(value: Any, option: click.Option, place: str) -> Any:
     ):
         kinds = "a number, a text or true or false" + (", or a list of them" if several else "")
         raise InputError(f"{place} is {brief(value)}, but must be {kinds}")
+    alone = getattr(option, "value_alone", None)
+    if alone is not None and isinstance(value, bool):
+        return alone if value else None
     if option.is_flag != isinstance(value, bool):
         kinds = "true or false" if option.is_flag else "a value, not true or false"
         raise InputError(f"{place} is {brief(value)}, but must be {kinds}")

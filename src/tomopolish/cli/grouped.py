@@ -55,9 +55,12 @@ class GroupedOption(click.Option):
     ----------
     records_default
         Whether ``run.yaml`` has its value where it was not given.
+    value_alone
+        Value of the option where none follows it, of one that may stand alone; None: a value must follow.
     """
 
     records_default = True
+    value_alone: str | None = None
 
     def __init__(self, declarations: Sequence[str], *, heading: str, **attributes: Any) -> None:
         super().__init__(declarations, **attributes)
@@ -91,6 +94,20 @@ class Section:
         self.options.append(
             GroupedOption([name], heading=self.heading, is_flag=True, help=text, **attributes)
         )
+
+    def flag_or_value(self, name: str, alone: str, values: Sequence[str], text: str) -> None:
+        """Add an option that may stand alone, which means the value `alone`, or have one of some values."""
+        option = GroupedOption(
+            [name],
+            heading=self.heading,
+            type=click.Choice([alone, *values]),
+            is_flag=False,
+            flag_value=alone,
+            metavar=f"[{'|'.join(values)}]",
+            help=text,
+        )
+        option.value_alone = alone
+        self.options.append(option)
 
     def value(self, name: str, metavar: str, text: str, **attributes: Any) -> None:
         """Add an option with a value; its default, if any, is shown."""

@@ -78,7 +78,7 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
     from tomopolish.run.commands.tune import TuneSettings, run_tune
 
     settings = TuneSettings(
-        align=settings_from({**values, "motion": True}),
+        align=settings_from({**values, "motion": "on"}),
         tomograms=tomograms,
         max_particles=max_particles,
         search_distance="s_div" not in named,

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.output.motion import motion_sentence, motion_words, tried
 from tomopolish.output.next_steps import NextStep
+from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
 from tomopolish.output.table import Table
 from tomopolish.plain_text import counted, one_line
 from tomopolish.results.ranking import worst_first
@@ -27,8 +29,8 @@ PAGE_INCHES = (8.27, 11.69)
 FAILURES_ON_A_PAGE = 50
 LINE_LENGTH, TABLE_LENGTH = 108, 96
 """Length of lines of text, and of those of the table, characters."""
-MOST_WARNINGS, MOST_ROWS = 8, 25
-"""Maximum number of warnings and of tomograms on the first page; the report has all."""
+MOST_WARNINGS, MOST_TRIALS, MOST_ROWS = 8, 8, 25
+"""Maximum number of warnings, of trials of motion and of tomograms on the first page; the report has all."""
 HEADING_LINES = 4
 """Lines of the table's headings, and of the number of further tomograms."""
 LEFT, TOP, LINE = 0.07, 0.93, 0.0135
@@ -123,6 +125,12 @@ def first_page(run: RunPages) -> Any:
         column.lines(warning, "– ")
     if len(run.warnings) > MOST_WARNINGS:
         column.lines(f"… and {len(run.warnings) - MOST_WARNINGS} more in the report", "– ")
+    if trials := tried(run.statistics):
+        column.heading(motion_sentence(trials))
+        for name in list(trials)[:MOST_TRIALS]:
+            column.lines(f"{shortened(name)}: {motion_words(trials[name])}", "– ")
+        if len(trials) > MOST_TRIALS:
+            column.lines(f"… and {len(trials) - MOST_TRIALS} more in {SUMMARY_NAME}", "– ")
     column.heading("Tomograms, the worst first")
     column.table(_rows(run, min(MOST_ROWS, column.room - HEADING_LINES)))
     return figure

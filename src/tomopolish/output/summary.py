@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.output.tuning import kernel_name
 from tomopolish.plain_text import one_line
 from tomopolish.results.ranking import worst_first
-from tomopolish.results.tomogram import Evidence, TomogramResult, TomogramStatistics
+from tomopolish.results.tomogram import Evidence, MotionTrial, TomogramResult, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict_on
 
 FILE_NAME = "summary.csv"
@@ -75,6 +76,21 @@ def _figures(statistics: TomogramStatistics) -> Row:
         "gain_per_pair_error": evidence.standard_error / pairs,
         "agreement_before": evidence.agreement_before,
         "agreement_after": evidence.agreement_after,
+        **({} if statistics.motion is None else _motion(statistics.motion)),
+    }
+
+
+def _motion(trial: MotionTrial) -> Row:
+    """Return what became of motion that was tried; scales as `--s_vel` and `--s_div` have them."""
+    evidence = trial.evidence or NO_EVIDENCE
+    found = bool(trial.velocity_scale)
+    return {
+        "motion": "kept" if trial.helps else "none",
+        "motion_velocity_scale": trial.velocity_scale if found else None,
+        "motion_distance_scale": trial.distance_scale if found else None,
+        "motion_kernel": kernel_name(trial.squared_exponential) if found else None,
+        "motion_gain": evidence.gain,
+        "motion_gain_error": evidence.standard_error,
     }
 
 

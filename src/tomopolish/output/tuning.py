@@ -86,17 +86,11 @@ def verdict(tuning: Tuning) -> list[str]:
             sentences.append(f"--s_div is below {far:.0f}; the images give no lower limit.")
         else:
             sentences.append(f"--s_div lies between {near:.0f} and {far:.0f}.")
-    if is_still(tuning):
+    if tuning.is_still:
         sentences.append(
             "The images show no motion that neighbouring particles share: align without --motion."
         )
     return sentences
-
-
-def is_still(tuning: Tuning) -> bool:
-    """Return whether the absence of shared motion is about as probable as the best prior."""
-    values = tuning.velocity.values
-    return bool(values[0] > values.max() - 2.0)
 
 
 def tuning_json(tuning: Tuning, tomograms: Sequence[str], command: str) -> str:

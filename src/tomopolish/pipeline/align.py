@@ -114,8 +114,9 @@ def _align_present(
     windows = join_windows(parts)
     del parts  # with several species, these are copies
     with threadpool_limits(1):  # the solver has its own threads, which those of BLAS would slow down
-        fit = fit_geometry(tomogram, windows, settings, resources, micrographs)
+        fit = fit_geometry(tomogram, windows, settings, resources, micrographs, references=references)
         del windows
+        settings = fit.settings
         if settings.joint.any:
             earlier = before_joint(fit, references, settings, resources.threads)
             del fit  # with the memory of its windows

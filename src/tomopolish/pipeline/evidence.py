@@ -35,19 +35,56 @@ def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Ar
     -------
     None when no pair was held out.
     """
-    held, problem, vector = windows.held_out, refinement.problem, refinement.vector
-    if held is not None and problem.pair_weights is not None:
-        held = held.among_pairs(problem.pair_weights >= SHOWN)
+    held = _shown(windows, refinement)
     if held is None:
         return None
-    place = (held.tilts, held.particles)
-    moved = predicted_positions(problem, problem.layout.unpack(vector))[place] - windows.anchors_px[place]
-    surface = smooth_surface(_in_a_row(windows, held))
     before, after = (
-        evaluate_surface(surface, displacements[None]).value[0]
-        for displacements in (np.zeros_like(moved), moved)
+        _values(windows, held, displacements)
+        for displacements in (np.zeros((len(held), 2)), _displacements(windows, held, refinement))
     )
     return evidence(held.particles, before, after, held.power, factors[held.particles])
+
+
+def compare(
+    windows: CorrelationWindows, before: Refinement, after: Refinement, factors: Float[Array, "P"]
+) -> Evidence | None:
+    """Compare held-out pairs at two geometries that were refined without them; parameters as in `weigh`.
+
+    Returns
+    -------
+    None when no pair was held out whose particle and tilt image count in both fits.
+    """
+    held = _shown(windows, before, after)
+    if held is None:
+        return None
+    values = [_values(windows, held, _displacements(windows, held, fit)) for fit in (before, after)]
+    return evidence(held.particles, values[0], values[1], held.power, factors[held.particles])
+
+
+def _shown(windows: CorrelationWindows, *refinements: Refinement) -> HeldOutWindows | None:
+    """Return the held-out pairs whose particle and tilt image count in fits; None where there are none."""
+    held = windows.held_out
+    for refinement in refinements:
+        weights = refinement.problem.pair_weights
+        if held is not None and weights is not None:
+            held = held.among_pairs(weights >= SHOWN)
+    return held
+
+
+def _displacements(
+    windows: CorrelationWindows, held: HeldOutWindows, refinement: Refinement
+) -> Float[Array, "H 2"]:
+    """Return how far held-out pairs are displaced from their anchors at a solution."""
+    place, problem = (held.tilts, held.particles), refinement.problem
+    positions = predicted_positions(problem, problem.layout.unpack(refinement.vector))
+    return positions[place] - windows.anchors_px[place]
+
+
+def _values(
+    windows: CorrelationWindows, held: HeldOutWindows, displacements_px: Float[Array, "H 2"]
+) -> Float[Array, "H"]:
+    """Return the log-likelihood of held-out pairs at displacements."""
+    return evaluate_surface(smooth_surface(_in_a_row(windows, held)), displacements_px[None]).value[0]
 
 
 def evidence(

@@ -12,16 +12,25 @@ import numpy as np
 from tomopolish.dataset.model import Tomogram
 from tomopolish.imaging.held_out import is_small
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.pipeline.evidence import weigh
+from tomopolish.pipeline.evidence import compare, weigh
+from tomopolish.pipeline.intensity import (
+    SCALE_CORRECTIONS,
+    SCALE_TOLERANCE,
+    SEARCHED_AGAIN,
+    intensity_scales,
+    ratio,
+)
 from tomopolish.pipeline.memory import WindowMemory
+from tomopolish.pipeline.motion_trial import prior_from_images
 from tomopolish.pipeline.problem import build_problem, start_vector, with_leading_modes
+from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.shifts import refine_shifts
 from tomopolish.progress import StageProgress
-from tomopolish.results.tomogram import Evidence
+from tomopolish.results.tomogram import Evidence, MotionTrial
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float, Int
-from tomopolish.solve.problem import Problem, evaluate, pair_values
+from tomopolish.shapes import Float
+from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
 
 Array = np.ndarray
@@ -33,11 +42,6 @@ ENOUGH_PER_PAIR = 3e-6
 ENOUGH_PER_PAIR_TO_JUDGE = 3e-5
 """The same for each pair, of the final and of the first fit, where that is more: a gain of ε nats per pair
 moves pairs by no more than √(2ε) of their standard errors, root mean square."""
-
-SCALE_TOLERANCE = 1.5
-SCALE_CORRECTIONS = 3
-SEARCHED_AGAIN = 4.0
-"""Change of the intensity, as a factor, from which on the next fit begins with another search."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +60,10 @@ class Fit:
         Factor of each species' references that fits the images best, and by which they were multiplied.
     evidence
         What the held-out pairs say of the first fit; None where no pair was held out.
+    settings
+        Those of the run, with the motion that was kept where it was tried.
+    motion
+        What became of motion that was tried; None where it was not.
     """
 
     tomogram: Tomogram
@@ -65,6 +73,8 @@ class Fit:
     applied: tuple[float, ...]
     warnings: tuple[str, ...]
     evidence: Evidence | None
+    settings: AlignSettings
+    motion: MotionTrial | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,6 +138,7 @@ def fit_geometry(
     resources: Resources,
     micrographs: CorrelationWindows | None = None,
     continued: Sequence[float] | None = None,
+    references: Sequence[PreparedReferences] = (),
 ) -> Fit:
     """Refine a tomogram; if the references' intensity is wrong, correct it and refine again.
 
@@ -142,12 +153,15 @@ def fit_geometry(
     continued
         Factors of each species' references in an earlier fit, from whose geometry this one starts without a
         search; None: no earlier fit.
+    references
+        References of each species, where motion may have to be tried.
     """
+    tried = settings.motion is not None and settings.motion.auto
     with resources.stage("refinement") as stage:
         memory = WindowMemory.of(windows)
         task = _Task(
             tomogram=tomogram,
-            settings=settings,
+            settings=replace(settings, motion=None) if tried else settings,
             options=RefineOptions(
                 threads=resources.threads,
                 enough=max(RefineOptions.enough, ENOUGH_PER_PAIR * memory.pairs),
@@ -159,7 +173,9 @@ def fit_geometry(
             micrographs=micrographs,
             continued=None if continued is None else np.array(continued),
         )
-        first = _first_fit(task, memory)
+        first, trial = _first_fit(task, memory), None
+        if tried:
+            task, first, trial = _with_motion_tried(task, memory, first, settings, references)
         refinement, scale, warnings = first.refinement, first.scale, first.warnings
         evidence = weigh(memory.windows, refinement, first.applied[tomogram.owner])
         if memory.windows.held_out is not None:  # even if all held-out pairs are of false particles
@@ -173,6 +189,67 @@ def fit_geometry(
         applied=tuple(float(v) for v in first.applied),
         warnings=(*first.start_warnings, *warnings, *_scale_warnings(task, first.applied)),
         evidence=evidence,
+        settings=task.settings,
+        motion=trial,
+    )
+
+
+def _with_motion_tried(
+    task: _Task,
+    memory: WindowMemory,
+    still: _FirstFit,
+    settings: AlignSettings,
+    references: Sequence[PreparedReferences],
+) -> tuple[_Task, _FirstFit, MotionTrial]:
+    """Fit motion with the prior that the images suggest; the held-out pairs decide whether it is kept.
+
+    Parameters
+    ----------
+    still
+        The first fit, without motion.
+    settings
+        Those of the run.
+
+    Returns
+    -------
+    The task and the first fit with motion where it is kept, else those without; and what became of it.
+    """
+    windows, threads = memory.windows, task.options.threads
+    prior = prior_from_images(task.tomogram, windows, still.refinement, settings, references, threads)
+    if prior is None:
+        return task, still, MotionTrial()
+    moving_task = replace(task, settings=replace(settings, motion=prior))
+    moving = _set_in_motion(moving_task, memory, still)
+    trial = MotionTrial(
+        velocity_scale=prior.velocity_scale,
+        distance_scale=prior.distance_scale,
+        squared_exponential=prior.squared_exponential,
+        absolute=prior.absolute,
+        evidence=compare(windows, still.refinement, moving.refinement, still.applied[task.tomogram.owner]),
+    )
+    return (moving_task, moving, trial) if trial.helps else (task, still, trial)
+
+
+def _set_in_motion(task: _Task, memory: WindowMemory, still: _FirstFit) -> _FirstFit:
+    """Continue a first fit with motion, on the same surfaces."""
+    series, particles = task.tomogram.series, task.tomogram.particles
+    complete = build_problem(
+        series, particles, memory.windows, task.settings, make_surface=lambda: still.problem.surface
+    )
+    problem = _in_leading_modes(task, complete, memory)
+    start, start_warnings = start_vector(series, particles, problem, task.settings)
+    solved = vars(still.refinement.problem.layout.unpack(still.refinement.vector))
+    vector = problem.layout.fill(**{**solved, "motion": problem.layout.unpack(start).motion})
+    task = _to_judge(replace(task, options=replace(task.options, robust_start=False)), memory)
+    refinement, warnings = task.solve(problem, memory.windows, vector)
+    return replace(
+        still,
+        problem=problem,
+        start=start,
+        refinement=_continued(still.refinement, refinement, start),
+        scale=intensity_scales(memory.windows, refinement, task.tomogram.owner),
+        start_warnings=start_warnings,
+        warnings=warnings,
     )
 
 
@@ -196,9 +273,7 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     """
     settings, tomogram = task.settings, task.tomogram
     owner, chosen_scale = tomogram.owner, settings.fit.reference_scale
-    if memory.windows.held_out is not None:
-        enough = max(ENOUGH_TO_JUDGE, ENOUGH_PER_PAIR_TO_JUDGE * memory.pairs)
-        task = replace(task, options=replace(task.options, enough=enough))
+    task = _to_judge(task, memory)
     applied = np.full(len(tomogram.species), 1.0 if chosen_scale is None else chosen_scale)
     if task.continued is not None:
         applied = task.continued
@@ -216,7 +291,7 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         if before is not None:
             refinement = _continued(before, refinement, start)
         scale = intensity_scales(memory.windows, refinement, owner)
-        off = (scale > 0) & (_ratio(scale) > SCALE_TOLERANCE)
+        off = (scale > 0) & (ratio(scale) > SCALE_TOLERANCE)
         right = fixed or not off.any() or not corrections_left
         if right and not still:
             break  # windows and problem have one scale
@@ -226,7 +301,7 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         earlier, problem = problem, _in_leading_modes(task, complete, memory)
         start, _ = start_vector(tomogram.series, tomogram.particles, problem, settings)
         # The optimum of windows of about the right scale is near that of the right scale.
-        is_near = bool((_ratio(change) < SEARCHED_AGAIN).all())
+        is_near = bool((ratio(change) < SEARCHED_AGAIN).all())
         vector, before = start, None
         if is_near:
             vector, before = _carried_over(earlier, refinement.vector, problem), refinement
@@ -243,6 +318,14 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     )
 
 
+def _to_judge(task: _Task, memory: WindowMemory) -> _Task:
+    """Return the task of a fit that is only judged and continued, where pairs are held out."""
+    if memory.windows.held_out is None:
+        return task
+    enough = max(ENOUGH_TO_JUDGE, ENOUGH_PER_PAIR_TO_JUDGE * memory.pairs)
+    return replace(task, options=replace(task.options, enough=enough))
+
+
 def _carried_over(earlier: Problem, vector: Float[Array, "N"], problem: Problem) -> Float[Array, "N"]:
     """Return a vector of a problem as one of another, whose motion may have other modes."""
     blocks = vars(earlier.layout.unpack(vector))
@@ -250,11 +333,6 @@ def _carried_over(earlier: Problem, vector: Float[Array, "N"], problem: Problem)
         moved = earlier.motion.offsets_px(blocks["motion"])
         blocks = blocks | {"motion": problem.motion.coefficients(moved)}
     return problem.layout.fill(**blocks)
-
-
-def _ratio(factors: Float[Array, "S"]) -> Float[Array, "S"]:
-    """Return factors, or their inverse where they are below 1."""
-    return np.maximum(factors, 1 / np.maximum(factors, 1e-12))
 
 
 def _problem(task: _Task, memory: WindowMemory) -> Problem:
@@ -317,20 +395,3 @@ def _continued(before: Refinement, refinement: Refinement, start: Float[Array, "
         start_log_likelihood=state.log_likelihood,
         history=(state.objective, *refinement.history),
     )
-
-
-def intensity_scales(
-    windows: CorrelationWindows, refinement: Refinement, owner: Int[Array, "P"]
-) -> Float[Array, "S"]:
-    """Return the factor of each species' predictions that fits the images best.
-
-    Weighted least squares of the images on the predictions at the solution: the log-likelihood gained over
-    the predictions' own weighted power.
-    """
-    gained = pair_values(refinement.problem, refinement.vector)
-    power = np.where(windows.visible, windows.power, 0.0)
-    if refinement.problem.pair_weights is not None:
-        gained, power = gained * refinement.problem.pair_weights, power * refinement.problem.pair_weights
-    gained, power = gained.sum(axis=0), power.sum(axis=0)
-    gained, power = np.bincount(owner, weights=gained), np.bincount(owner, weights=power)
-    return np.divide(gained, power, out=np.ones_like(power), where=power > 0)

@@ -34,7 +34,7 @@ from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.result import refined_geometry
 from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
-from tomopolish.results.tomogram import BinnedAgreement, FitRecord, TomogramResult
+from tomopolish.results.tomogram import BinnedAgreement, FitRecord, MotionTrial, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.outliers import SHOWN
@@ -61,6 +61,8 @@ class RefinedFirst:
         Factor by which each species' references were multiplied.
     warnings
         Of the fit.
+    motion
+        What became of motion that was tried; None where it was not.
     doubts, moved_angstrom
         Doubts about the evidence, and how far the fit moved pairs in the images.
     """
@@ -74,6 +76,7 @@ class RefinedFirst:
     record: FitRecord
     evaluations: int
     warnings: tuple[str, ...]
+    motion: MotionTrial | None
     doubts: tuple[str, ...]
     moved_angstrom: float
 
@@ -108,6 +111,7 @@ def before_joint(
         record=record,
         evaluations=fit.refinement.evaluations,
         warnings=fit.warnings,
+        motion=fit.motion,
         doubts=(*reference_doubts(references), *examine(fit, record, settings)),
         moved_angstrom=moved_angstrom(fit),
     )
@@ -191,6 +195,7 @@ def _combined(
             result.statistics,
             evidence=joint.evidence,
             groups=joint.groups,
+            motion=first.motion,
             log_likelihood_gain=float(np.diff(likelihood - power / 2)[0]),
             evaluations=result.statistics.evaluations + first.evaluations + joint.passes,
             warnings=tuple(dict.fromkeys((*first.warnings, *result.statistics.warnings, *joint.warnings))),

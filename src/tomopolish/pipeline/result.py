@@ -152,6 +152,7 @@ def summarise(
             flagged_tilts=flagged_tilts,
             intensity_scale=fit.scales[0],
             evidence=fit.evidence,
+            motion=fit.motion,
             warnings=warnings,
         ),
     )

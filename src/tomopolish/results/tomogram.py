@@ -8,78 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, Deformation, LeftOutTilt
+from tomopolish.results.held_out import Evidence as Evidence  # noqa: PLC0414  they belong to a result
+from tomopolish.results.held_out import GroupEvidence as GroupEvidence  # noqa: PLC0414
+from tomopolish.results.held_out import MotionTrial as MotionTrial  # noqa: PLC0414
 from tomopolish.shapes import Bool, Float, Float32, UInt8
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Agreement of held-out pairs of particle and tilt image with a geometry that was refined without them.
-
-    They are compared with the half map to which their particle did not contribute (docs/evidence.md).
-
-    Attributes
-    ----------
-    particles, pairs
-        Number of particles that held-out pairs belong to, and of these pairs.
-    gain
-        Log-likelihood of the held-out pairs at the geometry refined without them, minus that at the input
-        geometry.
-    standard_error
-        Standard error of the gain, from its scatter over particles; NaN for a single particle.
-    agreement_before, agreement_after
-        Signal in the held-out pairs that the reference explains, as a fraction of the reference's own.
-    agreement_error
-        Standard deviation of either by noise alone.
-    moved_angstrom, error_angstrom
-        Root mean square over the tomogram's pairs of how far the refinement moved them in the image, and of
-        the standard error of their refined position there.
-    doubts
-        Premises of the evidence that do not hold (`doubts`).
-    """
-
-    particles: int
-    pairs: int
-    gain: float
-    standard_error: float
-    agreement_before: float
-    agreement_after: float
-    agreement_error: float = 0.0
-    moved_angstrom: float = 0.0
-    error_angstrom: float = 0.0
-    doubts: tuple[str, ...] = ()
-
-    @property
-    def gain_per_pair(self) -> float:
-        """Mean gain of a held-out pair."""
-        return self.gain / max(self.pairs, 1)
-
-    @property
-    def standard_error_per_pair(self) -> float:
-        """Standard error of the mean gain."""
-        return self.standard_error / max(self.pairs, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupEvidence:
-    """What held-out pairs say of a group of unknowns that were refined with the geometry.
-
-    Attributes
-    ----------
-    group
-        Its name, as in a sentence: "orientations".
-    evidence
-        Of the group: "before" is the solution in which the group is that of the input.
-    """
-
-    group: str
-    evidence: Evidence
-
-    @property
-    def helps(self) -> bool:
-        """Whether the held-out pairs' log-likelihood rose by more than its standard error."""
-        return self.evidence.gain > self.evidence.standard_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +51,8 @@ class TomogramStatistics:
         Evidence of held-out pairs; None where no pair was held out.
     groups
         What held-out pairs say of each group of unknowns that were refined with the geometry.
+    motion
+        What became of motion that was tried; None where it was not.
     """
 
     particles: int
@@ -134,6 +70,7 @@ class TomogramStatistics:
     warnings: tuple[str, ...] = field(default=())
     evidence: Evidence | None = None
     groups: tuple[GroupEvidence, ...] = field(default=())
+    motion: MotionTrial | None = None
 
     @property
     def gain_per_visible_pair(self) -> float:

@@ -86,6 +86,8 @@ def kept_groups(statistics: Mapping[str, TomogramStatistics]) -> tuple[tuple[str
     """Return in how many tomograms each group of unknowns was kept."""
     counts: dict[str, int] = {}
     for each in statistics.values():
+        if each.motion is not None:
+            counts["motion"] = counts.get("motion", 0) + each.motion.helps
         for group in each.groups:
             counts[group.group] = counts.get(group.group, 0) + group.helps
     return tuple(counts.items())

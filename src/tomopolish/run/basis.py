@@ -37,6 +37,8 @@ MOST_NAMED = 4
 
 _GROUPS = ("windows", "weights", "fit", "joint")
 _MODELS = ("motion", "deformation")
+AUTO = "auto"
+"""Field of a model's settings that is a value of the model's option, and no option itself."""
 _MAPS = ("half map 1", "half map 2", "mask", "fsc")
 
 
@@ -69,7 +71,7 @@ def options_of(settings: AlignSettings) -> dict[str, str]:
         values |= _shown(getattr(settings, group))
     for model in _MODELS:
         chosen = getattr(settings, model)
-        values[f"--{model}"] = "off" if chosen is None else "on"
+        values[f"--{model}"] = "off" if chosen is None else "auto" if getattr(chosen, AUTO, False) else "on"
         values |= {} if chosen is None else _shown(chosen)
     return values
 
@@ -77,6 +79,8 @@ def options_of(settings: AlignSettings) -> dict[str, str]:
 def _shown(group: Any) -> dict[str, str]:
     shown = {}
     for field in dataclasses.fields(group):
+        if field.name == AUTO:
+            continue
         value = getattr(group, field.name)
         items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
         for place, item in items:

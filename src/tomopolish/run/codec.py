@@ -1,8 +1,7 @@
 """Results as arrays and JSON, and back: no pickle, so that reading a file never runs code.
 
-Only the dataclasses of `tomopolish.results.tomogram`, `tomopolish.dataset.model` and
-`tomopolish.dataset.scores` are accepted, with the
-fields they declare.
+Only the dataclasses of `tomopolish.results.tomogram`, `tomopolish.results.held_out`,
+`tomopolish.dataset.model` and `tomopolish.dataset.scores` are accepted, with the fields they declare.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 
 from tomopolish.dataset import model, scores
 from tomopolish.dataset.star_table import is_usable
+from tomopolish.results import held_out
 from tomopolish.results import tomogram as results
 from tomopolish.run.stored_types import check_types
 
@@ -31,7 +31,7 @@ def _dataclasses(module: ModuleType) -> dict[str, type[Any]]:
     }
 
 
-_CLASSES = {**_dataclasses(model), **_dataclasses(scores), **_dataclasses(results)}
+_CLASSES = {**_dataclasses(model), **_dataclasses(scores), **_dataclasses(held_out), **_dataclasses(results)}
 
 
 def encode(value: Any, arrays: dict[str, Array]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from tomopolish.dataset.relion.scores import FILE_NAME as SCORES_NAME
 from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError, RunStopped
+from tomopolish.output.motion import motion_table, tried
 from tomopolish.output.table import (
     change_table,
     evidence_table,
@@ -206,6 +207,8 @@ def show_closing(
     reporter.show(change_table(shown))
     if report.verdict is not None:
         reporter.show(evidence_table(shown, report.verdict))
+    if trials := tried(shown):
+        reporter.show(motion_table(trials))
     if report.maps:
         reporter.show(maps_table(report.maps))
     reporter.show(time_table(shown) if len(shown) == count else times_of_all(report.statistics))

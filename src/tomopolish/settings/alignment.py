@@ -15,6 +15,8 @@ from tomopolish.plain_text import listed
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
 from tomopolish.settings.joint import JointSettings, check_joint
+from tomopolish.settings.motion import MotionSettings as MotionSettings  # noqa: PLC0414  likewise
+from tomopolish.settings.motion import check_auto
 from tomopolish.settings.refuse import refuse as _refuse
 from tomopolish.settings.refuse import refuse_above, refuse_unwritable
 
@@ -209,46 +211,6 @@ class FitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionSettings:
-    """The Gaussian-process prior of particle motion (docs/dev/conventions.md, Objective).
-
-    Attributes
-    ----------
-    velocity_scale
-        `--s_vel`: σ_v, Å per e⁻/Å²; Å per frame if `absolute`.
-    distance_scale
-        `--s_div`: σ_d, Å per e⁻/Å²; Å if `absolute`.
-    absolute
-        `--abs_params`: the scales are not multiplied by the dose of a frame.
-    squared_exponential
-        `--sq_exp_ker`: covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
-    max_deformations
-        `--max_ed`: number of eigen-deformations in use; None: all.
-    """
-
-    velocity_scale: float = 0.5
-    distance_scale: float = 5000.0
-    absolute: bool = False
-    squared_exponential: bool = False
-    max_deformations: int | None = None
-
-    def __post_init__(self) -> None:
-        _refuse(
-            not self.velocity_scale > 0, f"--s_vel {self.velocity_scale:g} allows no motion: give more than 0"
-        )
-        _refuse(
-            not self.distance_scale > 0,
-            f"--s_div {self.distance_scale:g} is not a valid distance: give more than 0",
-        )
-        refuse_above("--s_vel", self.velocity_scale, 1000, "0.1 to 2 are usual")
-        refuse_above("--s_div", self.distance_scale, 1e9, "100 to 10000 are usual")
-        _refuse(
-            self.max_deformations is not None and self.max_deformations < 1,
-            f"--max_ed {self.max_deformations} keeps no deformation: give 1 or more, or -1 for all",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class DeformationSettings:
     """The 2D warp of tilt images (docs/dev/conventions.md, Objective).
 
@@ -388,4 +350,5 @@ def validate(settings: AlignSettings) -> None:
         all((fit.const_positions, fit.const_angles, fit.const_shifts)) and not (deformation or joint.any),
         "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
     )
+    check_auto(motion, fit.held_out_fraction, settings.weights.in_units_of_noise)
     check_joint(joint, fit.shift_only, settings.weights.in_units_of_noise)

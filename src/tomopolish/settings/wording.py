@@ -190,6 +190,9 @@ OFF: Mapping[str, str] = {
 }
 """Option → its value that is None in Python."""
 
+VALUES: Mapping[str, str] = {"--motion auto": 'motion="auto"'}
+"""Option with a value that is a word → the same in Python."""
+
 _OPTION = re.compile(r"(?<![\w-])--([A-Za-z]\w*)(?: (-?(?:\d[\d.]*(?:e[+-]?\d+)?|inf)|nan)(?![\w.]))?")
 
 _names_options: ContextVar[bool] = ContextVar("names_options", default=False)
@@ -224,6 +227,8 @@ def in_python(sentence: str) -> str:
 
     Options that Python does not have stay as they are, so that a second call changes nothing.
     """
+    for typed, argument in VALUES.items():
+        sentence = sentence.replace(typed, argument)
     for option in _OPTION.findall(sentence):
         off = OFF.get(option[0])
         if off == "auto":

@@ -38,6 +38,9 @@ NARROW = 0.5
 MATTERS = 5.0
 """Gain in log-evidence, nats, required to replace a default: more than imperfect references can cause."""
 
+STILL = 2.0
+"""Gain in log-evidence over almost no motion, nats, below which there is none."""
+
 DISTANCES = 7
 NEAREST, FARTHEST = 0.15, 20.0
 """Distance scales that are tried, in units of the particles' spread."""
@@ -116,6 +119,12 @@ class Tuning:
         """The ridge of the chosen kernel."""
         kernel = self.chosen.prior.squared_exponential
         return next(r for r in self.ridges if r.squared_exponential == kernel)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the absence of shared motion is about as probable as the best prior."""
+        values = self.velocity.values
+        return bool(values[0] > values.max() - STILL)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,7 +211,9 @@ class Search:
         )
 
 
-def distance_scales(tomograms: Sequence[TunedTomogram], motion: MotionSettings) -> list[float]:
+def distance_scales(
+    tomograms: Sequence[TunedTomogram], motion: MotionSettings, count: int = DISTANCES
+) -> list[float]:
     """Return the distance scales to try, ascending, from close neighbours to far beyond the field of view.
 
     They include that of `motion`.
@@ -213,7 +224,7 @@ def distance_scales(tomograms: Sequence[TunedTomogram], motion: MotionSettings) 
     ]
     doses = [1.0 if motion.absolute else t.series.frame_dose for t in tomograms]
     spread = float(np.median(np.array(spreads) / np.array(doses)))
-    scales = np.geomspace(NEAREST * spread, FARTHEST * spread, DISTANCES)
+    scales = np.geomspace(NEAREST * spread, FARTHEST * spread, count)
     apart = np.abs(np.log(scales / motion.distance_scale))
     if apart.min() < 0.5 * np.log(scales[1] / scales[0]):
         scales = np.delete(scales, int(np.argmin(apart)))
@@ -259,17 +270,17 @@ def tune(
     default, known = prior, list(tomograms)
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         for _ in range(ROUNDS):
-            known, search, prior = _converged(known, prior, default.drift_scale, pool, advance)
+            known, search, prior = converged(known, prior, default.drift_scale, pool, advance)
             ridges = tuple(search.ridge(prior, distances, kernel) for kernel in kernels)
-            candidates = _candidates(search, ridges, prior, default)
+            candidates = candidates_of(search, ridges, prior, default)
             # Noise that is fitted under one prior puts all others at a disadvantage: repeat with the best.
             best = max(candidates, key=lambda c: c.log_evidence)
-            if _same_kind(best.prior, prior):
+            if same_kind(best.prior, prior):
                 break
             prior = best.prior
-        chosen = _choose(candidates)
-        if not _same_kind(chosen.prior, prior):
-            known, search, prior = _converged(known, chosen.prior, default.drift_scale, pool, advance)
+        chosen = choose(candidates)
+        if not same_kind(chosen.prior, prior):
+            known, search, prior = converged(known, chosen.prior, default.drift_scale, pool, advance)
             updated = replace(chosen, prior=prior)
             candidates = tuple(updated if c is chosen else c for c in candidates)
             chosen = updated
@@ -283,12 +294,12 @@ def tune(
     )
 
 
-def _converged(
+def converged(
     tomograms: Sequence[TunedTomogram],
     prior: MotionPrior,
     drift: float,
     pool: ThreadPoolExecutor,
-    advance: Callable[[], None],
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[list[TunedTomogram], Search, MotionPrior]:
     """Solve; fit noise, velocity and drift in turn to convergence, at fixed kernel and distance scale."""
     known = list(tomograms)
@@ -298,12 +309,7 @@ def _converged(
         known = [s[0] for s in solved]
         at_start = prior
         for _ in range(NOISE_FITS):
-            fitted = list(
-                pool.map(
-                    lambda pair: pair[0].with_fitted_noise(pair[1][1], prior),  # noqa: B023
-                    zip(known, solved, strict=True),
-                )
-            )
+            fitted = with_fitted_noise([(t, s[1]) for t, s in zip(known, solved, strict=True)], prior, pool)
             known = [f[0] for f in fitted]
             search = Search(measured=[f[1] for f in fitted], expected_drift=drift, pool=pool, advance=advance)
             before, prior = prior, search.summit(prior).prior
@@ -314,7 +320,14 @@ def _converged(
     return known, search, prior
 
 
-def _candidates(
+def with_fitted_noise(
+    solved: Sequence[tuple[TunedTomogram, LinearTomogram]], prior: MotionPrior, pool: ThreadPoolExecutor
+) -> list[tuple[TunedTomogram, LinearTomogram]]:
+    """Return tomograms and measurements in units of the errors that fit a motion prior."""
+    return list(pool.map(lambda pair: pair[0].with_fitted_noise(pair[1], prior), solved))
+
+
+def candidates_of(
     search: Search, ridges: Sequence[Ridge], prior: MotionPrior, default: MotionPrior
 ) -> tuple[Candidate, ...]:
     """Refine the default, which comes first, and the best distance scale of each kernel."""
@@ -337,7 +350,7 @@ def _candidates(
     return tuple(candidates)
 
 
-def _choose(candidates: Sequence[Candidate]) -> Candidate:
+def choose(candidates: Sequence[Candidate]) -> Candidate:
     """Choose the default unless the evidence is against it; then its kernel, unless the evidence is, too."""
     default, best = candidates[0], max(candidates, key=lambda c: c.log_evidence)
     kernel = default.prior.squared_exponential
@@ -350,7 +363,8 @@ def _choose(candidates: Sequence[Candidate]) -> Candidate:
     return best
 
 
-def _same_kind(a: MotionPrior, b: MotionPrior) -> bool:
+def same_kind(a: MotionPrior, b: MotionPrior) -> bool:
+    """Return whether priors have the same kernel, and about the same distance scale."""
     return (
         a.squared_exponential == b.squared_exponential
         and abs(np.log(a.distance_scale / b.distance_scale)) < SAME_DISTANCE
@@ -358,4 +372,4 @@ def _same_kind(a: MotionPrior, b: MotionPrior) -> bool:
 
 
 def _alike(a: MotionPrior, b: MotionPrior) -> bool:
-    return _same_kind(a, b) and abs(np.log(a.velocity_scale / b.velocity_scale)) < CONVERGED_CHANGE
+    return same_kind(a, b) and abs(np.log(a.velocity_scale / b.velocity_scale)) < CONVERGED_CHANGE

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from tomopolish.dataset.files import atomic_path, atomic_write
 from tomopolish.errors import RunError
+from tomopolish.output.motion import motion_words
 from tomopolish.output.report.data import RunSummary, TomogramDetails
 from tomopolish.output.report.packing import page_json
 from tomopolish.output.report.payload import details_payload, overview_payload
@@ -148,6 +149,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
+    environment.filters["motion_words"] = motion_words
     return environment
 
 

@@ -18,11 +18,11 @@ from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.output.tuning import (
     candidates_table,
     distance_table,
-    is_still,
     tuning_json,
     verdict,
     write_surface,
 )
+from tomopolish.pipeline.tuned import open_tomogram
 from tomopolish.run.failures import Failure
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
@@ -31,7 +31,7 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.settings.refuse import refuse
-from tomopolish.tune.tomogram import TunedTomogram, open_tomogram
+from tomopolish.tune.tomogram import TunedTomogram
 from tomopolish.tune.tuning import Tuning, distance_scales, tune
 
 JSON_NAME, PLOT_NAME = "tune.json", "tune.svg"
@@ -148,7 +148,7 @@ def run_tune(
 
 def best_motion(tuning: Tuning) -> MotionSettings | None:
     """Return the prior to align with; None where the images show no motion that neighbours share."""
-    return None if is_still(tuning) else tuning.chosen.prior.settings
+    return None if tuning.is_still else tuning.chosen.prior.settings
 
 
 def _tuned(

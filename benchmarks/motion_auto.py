@@ -1,0 +1,180 @@
+"""What `--motion auto` does with simulated tomograms whose particles move much, little, or not at all.
+
+``python benchmarks/motion_auto.py run --o FOLDER`` measures; every finished case is a line of
+``FOLDER/motion_auto.jsonl``, and cases that are there already are not measured again. ``python
+benchmarks/motion_auto.py table FOLDER --into docs/tuning.md`` puts the table into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accuracy_cases import BOXES_PX, MOTION_RANGE_PX, Case, align_settings, static_case
+from accuracy_runs import Tomogram, align, simulate
+from accuracy_tables import insert, table
+from tomopolish.settings.alignment import AlignSettings, MotionSettings
+from tomopolish.simulate.parts import PlantedMotion
+from tomopolish.solve import uncertainty
+
+Record = dict[str, Any]
+
+VELOCITY_SCALES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Planted σ_v, Å per e⁻/Å²; 0: particles keep still."""
+PRIORS = ((5000.0, False), (5000.0, False), (300.0, False), (300.0, True))
+"""Planted σ_d, Å per e⁻/Å², and whether the kernel is square-exponential; half are RELION's."""
+PARTICLES = (20, 30, 40, 60)
+PAIR_SNRS = (100.0, 40.0, 20.0, 12.0, 8.0)
+KINDS = ("without", "default", "true", "auto")
+"""Alignments: without motion, with RELION's default prior, with the planted one, and with `--motion auto`."""
+ROUNDS = 8
+"""Number of cases for each planted σ_v."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """A case of an accuracy study, and the motion that was planted in it, if any."""
+
+    seed: int
+    velocity: float
+    prior: MotionSettings | None
+    case: Case
+
+
+def planted(seed: int) -> Planted:
+    """Return the case of a seed; consecutive seeds run through the planted velocities."""
+    velocity, turn = VELOCITY_SCALES[seed % len(VELOCITY_SCALES)], seed // len(VELOCITY_SCALES)
+    distance, squared = PRIORS[turn % len(PRIORS)]
+    still = static_case(1000 + seed)
+    box = BOXES_PX[seed % len(BOXES_PX)]
+    simulation = replace(
+        still.simulation,
+        molecule=replace(still.simulation.molecule, box_px=box),
+        specimen=replace(still.simulation.specimen, particles=PARTICLES[(seed + turn) % len(PARTICLES)]),
+        noise=replace(still.simulation.noise, pair_snr=PAIR_SNRS[(seed + turn) % len(PAIR_SNRS)]),
+    )
+    if not velocity:
+        align = align_settings(box, still.align.windows.range_px)
+        return Planted(
+            seed=seed,
+            velocity=0.0,
+            prior=None,
+            case=Case(seed=seed, simulation=simulation, align=align),
+        )
+    motion = {"velocity_scale": velocity, "distance_scale": distance, "squared_exponential": squared}
+    simulation = replace(
+        simulation,
+        errors=replace(simulation.errors, max_displacement_px=0.9 * MOTION_RANGE_PX),
+        motion=PlantedMotion(**motion),
+    )
+    return Planted(
+        seed=seed,
+        velocity=velocity,
+        prior=MotionSettings(**motion),
+        case=Case(seed=seed, simulation=simulation, align=align_settings(box, MOTION_RANGE_PX)),
+    )
+
+
+def measure(case: Planted) -> Record:
+    """Align without motion, with the default prior, with the true one, and with the one that is found."""
+    tomogram, settings = simulate(case.case), case.case.align
+    found = align(tomogram, replace(settings, motion=MotionSettings(auto=True)))
+    trial = found.motion
+    evidence = None if trial is None else trial.evidence
+    return {
+        "seed": case.seed,
+        "particles": len(tomogram.particles),
+        "tilts": len(tomogram.series),
+        "pair_snr": case.case.simulation.noise.pair_snr,
+        "velocity": case.velocity,
+        "distance": None if case.prior is None else case.prior.distance_scale,
+        "squared": None if case.prior is None else case.prior.squared_exponential,
+        "without": _error(tomogram, settings),
+        "default": _error(tomogram, replace(settings, motion=MotionSettings())),
+        "true": None if case.prior is None else _error(tomogram, replace(settings, motion=case.prior)),
+        "auto": found.errors.rms_2d_angstrom,
+        "kept": trial is not None and trial.helps,
+        "found": None
+        if trial is None or not trial.velocity_scale
+        else (trial.velocity_scale, trial.distance_scale, trial.squared_exponential),
+        "gain": None if evidence is None else (evidence.gain, evidence.standard_error),
+        "seconds": found.seconds,
+    }
+
+
+def _error(tomogram: Tomogram, settings: AlignSettings) -> float:
+    return align(tomogram, settings).errors.rms_2d_angstrom
+
+
+def read(path: Path) -> dict[int, Record]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {r["seed"]: r for r in map(json.loads, lines)}
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """Return one row for each planted velocity: errors, and those of auto over those of what is planted."""
+    rows = []
+    for velocity in VELOCITY_SCALES:
+        group = [r for r in records if r["velocity"] == velocity]
+        if not group:
+            continue
+        errors = {k: np.array([r[k] or np.nan for r in group]) for k in KINDS}
+        best = errors["true"] if velocity else errors["without"]
+        rows.append([
+            f"{velocity:g}" if velocity else "0 (still)",
+            f"{len(group)}",
+            f"{sum(r['kept'] for r in group)}",
+            *(f"{_mean(errors[k]):.3f}" if velocity or k != "true" else "–" for k in errors),
+            f"{_mean(errors['auto'] / best):.3f}",
+            f"{np.max(errors['auto'] / best):.3f}",
+        ])  # fmt: skip
+    header = [
+        "planted `--s_vel`", "sets", "kept", "without", "default", "true prior", "auto",
+        "auto over the best known", "at most",
+    ]  # fmt: skip
+    return table(header, rows)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure")
+    run.add_argument("--o", type=Path, required=True, help="folder of the results")
+    run.add_argument("--seeds", type=int, nargs="+", help="these cases instead of all")
+    shown = commands.add_parser("table", help="print the table")
+    shown.add_argument("folder", type=Path)
+    shown.add_argument("--into", type=Path, help="page to put it into")
+    options = parser.parse_args(arguments)
+    if options.command == "table":
+        records = read(options.folder / "motion_auto.jsonl")
+        text = markdown([records[s] for s in sorted(records)])
+        if options.into is None:
+            print(text)
+        else:
+            options.into.write_text(insert(options.into.read_text(encoding="utf-8"), text), encoding="utf-8")
+        return
+    uncertainty.PROBES = ((np.inf, 1),)  # no part of this study
+    options.o.mkdir(parents=True, exist_ok=True)
+    path = options.o / "motion_auto.jsonl"
+    for seed in options.seeds or range(ROUNDS * len(VELOCITY_SCALES)):
+        if seed in read(path):
+            continue
+        record = measure(planted(seed))
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        figures = {k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()}
+        print(figures, flush=True)
+
+
+if __name__ == "__main__":
+    main()

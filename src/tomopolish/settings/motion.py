@@ -1,0 +1,78 @@
+"""The prior of particle motion, and whether motion is tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tomopolish.settings.refuse import refuse, refuse_above
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionSettings:
+    """The Gaussian-process prior of particle motion (docs/dev/conventions.md, Objective).
+
+    Attributes
+    ----------
+    velocity_scale
+        `--s_vel`: σ_v, Å per e⁻/Å²; Å per frame if `absolute`.
+    distance_scale
+        `--s_div`: σ_d, Å per e⁻/Å²; Å if `absolute`.
+    absolute
+        `--abs_params`: the scales are not multiplied by the dose of a frame.
+    squared_exponential
+        `--sq_exp_ker`: covariance exp(−x²/σ_d²) instead of exp(−x/σ_d).
+    max_deformations
+        `--max_ed`: number of eigen-deformations in use; None: all.
+    auto
+        `--motion auto`: the scales of each tomogram are found from its images, beginning with these, and its
+        motion is kept only where held-out pairs gain from it.
+    """
+
+    velocity_scale: float = 0.5
+    distance_scale: float = 5000.0
+    absolute: bool = False
+    squared_exponential: bool = False
+    max_deformations: int | None = None
+    auto: bool = False
+
+    def __post_init__(self) -> None:
+        refuse(
+            not self.velocity_scale > 0, f"--s_vel {self.velocity_scale:g} allows no motion: give more than 0"
+        )
+        refuse(
+            not self.distance_scale > 0,
+            f"--s_div {self.distance_scale:g} is not a valid distance: give more than 0",
+        )
+        refuse_above("--s_vel", self.velocity_scale, 1000, "0.1 to 2 are usual")
+        refuse_above("--s_div", self.distance_scale, 1e9, "100 to 10000 are usual")
+        refuse(
+            self.max_deformations is not None and self.max_deformations < 1,
+            f"--max_ed {self.max_deformations} keeps no deformation: give 1 or more, or -1 for all",
+        )
+
+
+def check_auto(motion: MotionSettings | None, held_out_fraction: float | None, noise: bool) -> None:
+    """Raise InputError, which names the options, where motion is to be tried but cannot be.
+
+    Parameters
+    ----------
+    held_out_fraction
+        Share of the pairs that are held out; None: chosen by their number.
+    noise
+        Whether frequencies are weighted by the inverse noise power.
+    """
+    if motion is None or not motion.auto:
+        return
+    refuse(
+        type(motion) is not MotionSettings,
+        f"--motion auto finds the scales of MotionSettings, not those of {type(motion).__name__}",
+    )
+    refuse(
+        held_out_fraction == 0,
+        "--motion auto keeps motion where held-out pairs gain from it, but --hold_out 0 holds none out",
+    )
+    refuse(
+        not noise,
+        "--no_whiten and --whiten_abs exclude --motion auto, whose weights must be those of the noise: drop "
+        "one of them",
+    )
