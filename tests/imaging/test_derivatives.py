@@ -27,6 +27,7 @@ from tomopolish.imaging.derivatives import (
     used_frequencies,
 )
 from tomopolish.imaging.frequencies import tilt_frequencies
+from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.windows import PairGeometry, TiltTask, box_mask, correlate_tilt, pair_geometry
 from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.pipeline import PreparedReferences, prepare
@@ -203,3 +204,31 @@ def test_a_limit_leaves_frequencies_out_and_a_factor_scales_the_reference(scene:
     doubled = scene.derivatives(factor=np.full((BOX, BOX // 2 + 1), 2.0))
     np.testing.assert_allclose(doubled.normal, 4 * complete.normal, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(doubled.matched, 2 * complete.matched, rtol=1e-4, atol=1e-3)
+
+
+def test_values_alone_are_those_beside_the_derivatives(scene: Scene) -> None:
+    task, used = scene.task()
+    comparisons = [Comparison(task=task, used=used, values_only=only) for only in (False, True)]
+    with ThreadPoolExecutor(1) as pool:
+        complete, alone = tilt_derivatives(comparisons, scene.seen, pool)
+    np.testing.assert_allclose(alone.log_likelihood, complete.log_likelihood, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(alone.normal[:, 5, 5], complete.normal[:, 5, 5], rtol=1e-5)
+
+
+def test_kept_spectra_are_those_of_the_boxes(scene: Scene) -> None:
+    """At a lower limit, and at another place of the particles, but in the boxes that were kept."""
+    task, used = scene.task(limit=9.0)
+    _, expected = scene.task(limit=6.0)
+    coarse = used.up_to(6.0)
+    np.testing.assert_array_equal(coarse.kx, expected.kx)
+    np.testing.assert_array_equal(coarse.phase, expected.phase)
+    moved = replace(task, geometry=replace(task.geometry, anchors_px=task.geometry.anchors_px + 0.15))
+    corners = Comparison(task=task, used=used).batch(scene.seen).corners
+    kept = KeptSpectra.empty(scene.seen, corners, used.place)
+    with ThreadPoolExecutor(1) as pool:
+        for this, some, tolerance in ((task, coarse, 1e-6), (moved, coarse, 2e-4), (moved, used, 2e-4)):
+            (direct,) = tilt_derivatives([Comparison(task=this, used=some)], scene.seen, pool)
+            (again,) = tilt_derivatives([Comparison(task=this, used=some)], scene.seen, pool, kept)
+            scale = np.sqrt(np.diagonal(direct.normal, axis1=1, axis2=2))
+            np.testing.assert_allclose(again.matched / scale, direct.matched / scale, atol=tolerance)
+            np.testing.assert_array_equal(again.normal, direct.normal)

@@ -281,6 +281,22 @@ def test_equations_of_held_out_and_other_pairs_are_those_of_all(images: JointIma
     assert there.sum() < 0.9 * here.sum()
 
 
+def test_kept_transforms_change_no_equation_and_fit_into_the_memory(images: JointImages) -> None:
+    state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
+    limits, visible = [0.15, 0.25, 0.45], int(images.visible.sum())
+    bytes_to = [round(4 * visible * (np.pi / 2 * (limit * BOX) ** 2 + limit * BOX)) for limit in limits]
+    for spare, kept in ((bytes_to[0], 0.0), (bytes_to[1] + 1, 0.25), (bytes_to[2] + 1, 0.45)):
+        assert replace(images, spare_bytes=spare).keeping(limits).kept_limit == kept
+    keeping = replace(images, spare_bytes=bytes_to[1] + 1).keeping(limits)
+    for limit in limits:
+        expected = images.equations(state, limit)
+        found = keeping.equations(state, limit)
+        largest = np.abs(expected.tilt_gradient).max(axis=0)
+        np.testing.assert_allclose(found.tilt_gradient / largest, expected.tilt_gradient / largest, atol=1e-3)
+        taken = sum(spectra.numbers.nbytes for spectra in keeping.kept.values())
+        assert taken <= (bytes_to[1] if limit <= 0.25 else 0)
+
+
 def test_equations_do_not_depend_on_threads(images: JointImages) -> None:
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
     alone = images.equations(state, 0.3)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.imaging.frequencies import TiltFrequencies
+from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.kernels import derivatives as kernels
 from tomopolish.imaging.windows import CHUNK_BYTES, PairBatch, TiltTask, box_spectra, pair_batch
 from tomopolish.physics.fourier import column_multiplicity
@@ -78,9 +79,16 @@ class PairDerivatives:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UsedFrequencies:
-    """The frequencies in use in one tilt image up to a limit, as flat lists; see `pair_derivatives`."""
+    """The frequencies in use in one tilt image up to a limit, as flat lists; see `pair_derivatives`.
+
+    Attributes
+    ----------
+    number
+        Index of each frequency in the list up to a higher limit from which these were selected, or here.
+    """
 
     frequencies: TiltFrequencies
+    number: Int[Array, "K"]
     place: Int[Array, "K"]
     kx: Float32[Array, "K"]
     ky: Float32[Array, "K"]
@@ -90,6 +98,23 @@ class UsedFrequencies:
     rates: Float32[Array, "M K"]
     phase: Float32[Array, "G K"]
     odd: Complex64[Array, "G A"]
+
+    def up_to(self, limit: float) -> UsedFrequencies:
+        """Return those up to a lower limit, Fourier px; boxes are still transformed up to the higher one."""
+        chosen = np.flatnonzero(self.kx**2 + self.ky**2 <= limit**2)
+        return replace(
+            self,
+            number=self.number[chosen],
+            place=self.place[chosen],
+            kx=self.kx[chosen],
+            ky=self.ky[chosen],
+            image_weight=self.image_weight[chosen],
+            amplitude=self.amplitude[chosen],
+            damping=self.damping[chosen],
+            rates=np.ascontiguousarray(self.rates[:, chosen]),
+            phase=np.ascontiguousarray(self.phase[:, chosen]),
+            odd=np.ascontiguousarray(self.odd[:, chosen]) if self.odd.size else self.odd,
+        )
 
     def changed(self, optics: Float[Array, "U"]) -> UsedFrequencies:
         """Return the frequencies after changes of the unknowns of the optics, in their order."""
@@ -148,6 +173,7 @@ def used_frequencies(
     unit = 1 / (box_px * pixel_size_angstrom)
     return UsedFrequencies(
         frequencies=cropped,
+        number=np.arange(len(place)),
         place=place,
         kx=kx.astype(np.float32),
         ky=ky.astype(np.float32),
@@ -187,11 +213,14 @@ class Comparison:
         Its frequencies are those of `used`.
     other_half
         Whether pairs are compared with the half map to which their particle did not contribute.
+    values_only
+        Whether no derivatives are needed but that by the logarithm of the scale; others may be zero then.
     """
 
     task: TiltTask
     used: UsedFrequencies
     other_half: bool = False
+    values_only: bool = False
 
     @property
     def unknowns(self) -> int:
@@ -204,14 +233,20 @@ class Comparison:
         return batch.of_other_half(np.arange(len(chosen))) if self.other_half else batch
 
 
-def batches_of(comparisons: Sequence[Comparison], chosen: Int[Array, "B"]) -> list[PairBatch]:
-    """Return the data of some particles' pairs for each comparison, in the boxes of the first."""
+def batches_of(
+    comparisons: Sequence[Comparison], chosen: Int[Array, "B"], kept: KeptSpectra | None = None
+) -> list[PairBatch]:
+    """Return the data of some particles' pairs for each comparison, in kept boxes or those of the first."""
     batches = [comparison.batch(chosen) for comparison in comparisons]
-    return [batch.cut_at(batches[0].corners) for batch in batches]
+    corners = batches[0].corners if kept is None else kept.corners
+    return [batch.cut_at(corners) for batch in batches]
 
 
 def tilt_derivatives(
-    comparisons: Sequence[Comparison], chosen: Int[Array, "B"], pool: Executor
+    comparisons: Sequence[Comparison],
+    chosen: Int[Array, "B"],
+    pool: Executor,
+    kept: KeptSpectra | None = None,
 ) -> list[PairDerivatives]:
     """Return the derivatives of some particles' pairs in one tilt image, in the order of `chosen`.
 
@@ -219,9 +254,11 @@ def tilt_derivatives(
     ----------
     comparisons
         Of one tilt image, species and resolution; boxes are cut once, where the first expects them.
+    kept
+        Spectra of these pairs, which take the place of the image's boxes, or are filled with theirs.
     """
     first = comparisons[0]
-    batches = batches_of(comparisons, chosen)
+    batches = batches_of(comparisons, chosen, kept)
     results = [PairDerivatives.empty(len(chosen), comparison.unknowns) for comparison in comparisons]
     # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
     box_px, batch = first.task.reference.box_px, batches[0]
@@ -231,23 +268,33 @@ def tilt_derivatives(
 
     def work(start: int) -> None:
         part = order[start : start + size]
-        spectra = box_spectra(first.task, batches[0].part(part))
+        if kept is not None and kept.is_filled:
+            spectra = kept.listed(part)
+        else:
+            spectra = box_spectra(first.task, batches[0].part(part))
+            spectra = spectra if kept is None else kept.put(part, spectra)
         for comparison, pairs, result in zip(comparisons, batches, results, strict=True):
-            result.matched[part], result.normal[part] = _derivatives(comparison, pairs.part(part), spectra)
+            place = comparison.used.place if kept is None else comparison.used.number
+            products = _values if comparison.values_only else _derivatives
+            result.matched[part], result.normal[part] = products(comparison, pairs.part(part), spectra, place)
 
     for _ in pool.map(work, range(0, len(order), size)):
         pass
+    if kept is not None:
+        kept.is_filled = True
     return results
 
 
-def _derivatives(comparison: Comparison, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:
+def _derivatives(
+    comparison: Comparison, batch: PairBatch, spectra: Array, place: Array
+) -> tuple[Array, Array]:
     """Compute the derivatives of a batch of pairs; see `kernels.derivatives.pair_derivatives`."""
     task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
     matched = np.empty((len(batch.corners), unknowns))
     normal = np.empty((len(batch.corners), unknowns, unknowns))
     kernels.pair_derivatives(
         spectra,
-        used.place,
+        place,
         task.reference.box_px,
         task.reference.flat,
         task.reference.reach,
@@ -267,4 +314,33 @@ def _derivatives(comparison: Comparison, batch: PairBatch, spectra: Array) -> tu
         matched,
         normal,
     )
+    return matched, normal
+
+
+def _values(comparison: Comparison, batch: PairBatch, spectra: Array, place: Array) -> tuple[Array, Array]:
+    """Compute the values of a batch of pairs alone; see `kernels.derivatives.pair_values`."""
+    task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
+    values = np.empty((len(batch.corners), 2))
+    kernels.pair_values(
+        spectra,
+        place,
+        task.reference.box_px,
+        task.reference.flat,
+        task.reference.reach,
+        batch.half_set,
+        batch.views,
+        (batch.centre - task.reference.box_px // 2).astype(np.float32),
+        used.kx,
+        used.ky,
+        used.image_weight,
+        used.amplitude,
+        batch.defocus,
+        used.phase,
+        used.odd,
+        batch.optics_group,
+        values,
+    )
+    matched = np.zeros((len(values), unknowns))
+    normal = np.zeros((len(values), unknowns, unknowns))
+    matched[:, GEOMETRY], normal[:, GEOMETRY, GEOMETRY] = values.T
     return matched, normal

@@ -23,6 +23,7 @@ from tomopolish.errors import InputError
 from tomopolish.imaging.derivatives import Comparison, PairDerivatives, tilt_derivatives
 from tomopolish.imaging.device_arrays import CupyArrays
 from tomopolish.imaging.held_out import HeldOutWindows
+from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.noise import Turn, noise_power
 from tomopolish.imaging.windows import TiltTask, correlate_tilt
 from tomopolish.shapes import Float, Float32, Int
@@ -64,7 +65,7 @@ class Correlator(Protocol):
         """Fill windows and power of an image's visible particles, as `windows.correlate_tilt`."""
 
     def tilt_derivatives(
-        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"]
+        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"], kept: KeptSpectra | None = None
     ) -> list[PairDerivatives]:
         """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`."""
 
@@ -94,10 +95,10 @@ class CpuCorrelator:
         correlate_tilt(task, self._pool, values, power, held_out)
 
     def tilt_derivatives(
-        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"]
+        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"], kept: KeptSpectra | None = None
     ) -> list[PairDerivatives]:
         """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`."""
-        return tilt_derivatives(comparisons, chosen, self._pool)
+        return tilt_derivatives(comparisons, chosen, self._pool, kept)
 
 
 def cuda_devices(device: str) -> tuple[int, ...]:

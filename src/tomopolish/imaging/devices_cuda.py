@@ -17,6 +17,7 @@ from tomopolish.imaging.derivatives import Comparison, PairDerivatives, batches_
 from tomopolish.imaging.derivatives_cuda import ComparisonOnDevice, seen_of
 from tomopolish.imaging.device_arrays import DeviceArray, DeviceArrays
 from tomopolish.imaging.held_out import HeldOutWindows
+from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.kernels import compare_cuda as cuda_kernels
 from tomopolish.imaging.noise import Turn, shells_of_tiles, tile_grid
 from tomopolish.imaging.reference import ReferenceTransform
@@ -128,9 +129,13 @@ class CudaCorrelator:
                 held_out.values[place], held_out.power[place] = windows[len(chunk) :], powers[len(chunk) :]
 
     def tilt_derivatives(
-        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"]
+        self, comparisons: Sequence[Comparison], chosen: Int[Array, "B"], kept: KeptSpectra | None = None
     ) -> list[PairDerivatives]:
-        """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`."""
+        """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`.
+
+        Boxes are always transformed, which takes a device less time than to receive kept spectra.
+        """
+        del kept
         with self.arrays.active():
             task, batches = comparisons[0].task, batches_of(comparisons, chosen)
             size = max(1, BATCH_BYTES // (4 * task.reference.box_px**2))

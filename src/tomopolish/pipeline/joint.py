@@ -78,13 +78,16 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
     free = (SCALE, BFACTOR, *(name for names in groups.values() for name in names))
     refiner = Refiner(images=images, start=start, free=free)
     state, limits = start, refiner.limits()
+    images = refiner.images = images.keeping(limits)
     for limit in limits[:-1]:  # the equations at the next level show where a step went
-        state = refiner.moved(state, refiner.step(state, refiner.look(state, limit, held_out=False)))
+        equations = refiner.look(state, limit, held_out=False)
+        state = refiner.moved(state, refiner.step(state, equations, variances=False))
     point = refiner.descend(state, limits[-1], held_out=False)
     judged: tuple[GroupEvidence, ...] = ()
     gained: Evidence | None = None
     if images.held_out is not None and len(images.held_out.tilts):
         point, judged, gained = _judged(refiner, point, groups, limits[-1])
+    images.kept.clear()
     refused = refiner.priors.put_back
     chosen = [n for names in groups.values() for n in names if n not in refused]
     state = refiner.moved(point.state, point.step).with_optics_of(chosen)
@@ -182,7 +185,7 @@ def _judged(
 
 def _put_back_at(refiner: Refiner, point: Point) -> JointState:
     """Return the state after a step that puts unknowns back, however long it is."""
-    step = refiner.step(point.state, point.equations)
+    step = refiner.step(point.state, point.equations, variances=False)
     return point.state.moved(step.particles, step.tilts, refiner.images.tomogram)
 
 

@@ -42,6 +42,10 @@ from tomopolish.solve.uncertainty import expected_curvature
 
 Array = np.ndarray
 
+WINDOW_BYTES, FREED = 2, 2
+"""Memory of one sample of a window (`imaging.packed`), and of what a fit gives up, in windows: it also has
+surfaces at other resolutions."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RefinedFirst:
@@ -65,6 +69,8 @@ class RefinedFirst:
         What became of motion that was tried; None where it was not.
     doubts, moved_angstrom
         Doubts about the evidence, and how far the fit moved pairs in the images.
+    windows_bytes
+        Memory that the windows of visible pairs took.
     """
 
     given: Tomogram
@@ -79,6 +85,7 @@ class RefinedFirst:
     motion: MotionTrial | None
     doubts: tuple[str, ...]
     moved_angstrom: float
+    windows_bytes: int
 
 
 def before_joint(
@@ -114,6 +121,7 @@ def before_joint(
         motion=fit.motion,
         doubts=(*reference_doubts(references), *examine(fit, record, settings)),
         moved_angstrom=moved_angstrom(fit),
+        windows_bytes=WINDOW_BYTES * int(windows.visible.sum()) * int(np.prod(windows.values.shape[2:])),
     )
 
 
@@ -160,6 +168,7 @@ def align_jointly(
                 correlator=correlator,
                 threads=resources.threads,
                 advance=stage.advance,
+                spare_bytes=FREED * first.windows_bytes,
             )
             joint = refine_jointly(images, JointState.of(tomogram, optics_of(settings.joint)), settings.joint)
         after = joint.state.applied_to(origin)

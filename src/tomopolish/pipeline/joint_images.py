@@ -19,6 +19,7 @@ from tomopolish.imaging.derivatives import (
 from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.input_geometry import input_geometry
+from tomopolish.imaging.kept_spectra import BYTES_PER_FREQUENCY, KeptSpectra
 from tomopolish.imaging.windows import BoxMask, PairGeometry, TiltTask, box_mask
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.pipeline.evidence import evidence
@@ -110,8 +111,13 @@ class JointImages:
         Computes derivatives.
     advance
         Called after each image.
-    shared
-        Frequencies of species and tilt images at the input, up to the last limit; filled when first used.
+    spare_bytes
+        Memory that transforms of boxes may take between passes.
+    kept_limit
+        Largest frequency, 1/px, up to which they are kept; 0: none are.
+    shared, kept
+        Frequencies of species and tilt images at the input, up to the last limit, and transforms of the boxes
+        of their pairs; filled when first used.
     """
 
     tomogram: Tomogram
@@ -126,13 +132,34 @@ class JointImages:
     correlator: Correlator
     threads: int
     advance: Callable[[], None]
+    spare_bytes: int = 0
+    kept_limit: float = 0.0
     shared: dict[tuple[int, int], tuple[float, UsedFrequencies]] = field(default_factory=dict)
+    kept: dict[tuple[int, int], KeptSpectra] = field(default_factory=dict)
 
     @property
     def particle_weights(self) -> Float[Array, "P"]:
         """Largest weight of each particle's pairs; its priors have it, too, so that only its pull is less."""
         largest = np.where(self.visible, self.pair_weights, 0.0).max(axis=0, initial=0.0)
         return np.where(largest > 0, largest, 1.0)
+
+    def keeping(self, limits: Sequence[float]) -> JointImages:
+        """Return images that keep transforms of boxes for passes up to some limits, 1/px, coarse to fine.
+
+        Kept are those up to the finest limit at which they fit into the spare memory, if passes share them.
+        """
+        pairs = [int(self.visible[:, part].sum()) for part in self.tomogram.parts]
+        boxes = [reference.box_px for reference in self.references]
+
+        def needed(limit: float) -> float:
+            radii = [limit * box_px for box_px in boxes]  # of half disks with their straight edge
+            return BYTES_PER_FREQUENCY * sum(
+                n * (np.pi / 2 * r**2 + r) for n, r in zip(pairs, radii, strict=True)
+            )
+
+        fitting = [limit for limit in limits if needed(limit) <= self.spare_bytes]
+        several = len(fitting) > 1 or len(limits) == 1
+        return replace(self, kept_limit=fitting[-1] if fitting and several else 0.0)
 
     def equations(self, state: JointState, limit: float, *, held_out: bool = True) -> NormalEquations:
         """Return the normal equations at a state.
@@ -149,13 +176,16 @@ class JointImages:
             visible = visible.copy()
             visible[self.held_out.tilts, self.held_out.particles] = False
         result = NormalEquations.zero(visible.shape[0], visible.shape[1], len(state.names))
+        if limit > self.kept_limit:
+            self.kept.clear()
 
         def add(tilt: int, image: Float32[Array, "h w"]) -> None:
             for number in range(len(view.starts)):
                 chosen = view.among(number, np.flatnonzero(visible[tilt]))
                 if len(chosen):
                     comparison = view.comparison(number, tilt, image, limit)
-                    (pairs,) = self.correlator.tilt_derivatives([comparison], chosen)
+                    kept = self._spectra(number, comparison, chosen, limit)
+                    (pairs,) = self.correlator.tilt_derivatives([comparison], chosen, kept)
                     view.add_to(result, number, tilt, chosen, pairs)
 
         self._each(np.flatnonzero(visible.any(axis=1)), add)
@@ -189,7 +219,7 @@ class JointImages:
                 if not len(chosen):
                     continue
                 comparisons = [own.comparison(number, tilt, image, limit)]
-                comparisons += [v.comparison(number, tilt, image, limit, other_half=True) for v in others]
+                comparisons += [v.comparison(number, tilt, image, limit, judged=True) for v in others]
                 pairs, *values = self.correlator.tilt_derivatives(comparisons, chosen)
                 own.add_to(result, number, tilt, chosen, pairs)
                 place = here[np.isin(held.particles[here], start + chosen)]
@@ -203,9 +233,10 @@ class JointImages:
 
     def frequencies(self, number: int, tilt: int, limit: float, optics: Sequence[str]) -> UsedFrequencies:
         """Return the frequencies of one species and tilt image up to a limit, 1/px, at the input."""
+        made_up_to = max(limit, self.kept_limit)
         known = self.shared.get((number, tilt))
-        if known is not None and known[0] == limit:
-            return known[1]
+        if known is not None and known[0] == made_up_to:
+            return known[1] if limit == made_up_to else known[1].up_to(limit * self.references[number].box_px)
         series, reference, weights = self.tomogram.series, self.references[number], self.weights[number]
         used = used_frequencies(
             tilt_frequencies(
@@ -217,12 +248,26 @@ class JointImages:
             ),
             reference.box_px,
             series.pixel_size_angstrom,
-            limit * reference.box_px,
+            made_up_to * reference.box_px,
             optics,
             reference_factor=self.scales[number] * reference.weight.signal_fraction,
         )
-        self.shared[number, tilt] = limit, used
-        return used
+        self.shared[number, tilt] = made_up_to, used
+        return used if limit == made_up_to else used.up_to(limit * reference.box_px)
+
+    def _spectra(
+        self, number: int, comparison: Comparison, chosen: Int[Array, "B"], limit: float
+    ) -> KeptSpectra | None:
+        """Return the kept transforms of some pairs' boxes, or memory for them; None: they are not kept."""
+        if limit > self.kept_limit:
+            return None
+        tilt = comparison.task.tilt
+        kept = self.kept.get((number, tilt))
+        if kept is None:
+            place = self.shared[number, tilt][1].place
+            kept = KeptSpectra.empty(chosen, comparison.batch(chosen).corners, place)
+            self.kept[number, tilt] = kept
+        return kept if np.array_equal(kept.pairs, chosen) else None
 
     def _each(self, tilts: Int[Array, "N"], work: Callable[[int, Array], None]) -> None:
         """Call `work` with every tilt image, in order: sums do not depend on the number of threads."""
@@ -272,9 +317,15 @@ class _View:
         image: Float32[Array, "h w"],
         limit: float,
         *,
-        other_half: bool = False,
+        judged: bool = False,
     ) -> Comparison:
-        """Return the predictions of one species' pairs."""
+        """Return the predictions of one species' pairs.
+
+        Parameters
+        ----------
+        judged
+            Whether only values are wanted, against the half maps to which the particles did not contribute.
+        """
         images, particles = self.images, self.tomogram.species[number]
         reference = images.references[number]
         used = images.frequencies(number, tilt, limit, self.state.names).changed(self.state.optics[tilt])
@@ -288,7 +339,7 @@ class _View:
             reference=reference.transform,
             displacements_px=np.zeros(1),
         )
-        return Comparison(task=task, used=used, other_half=other_half)
+        return Comparison(task=task, used=used, other_half=judged, values_only=judged)
 
     def add_to(
         self,

@@ -80,6 +80,14 @@ class Priors:
         """Mean."""
         return 0.0 if name in self.put_back else self.means.get(name, 0.0)
 
+    def agree_with(self, later: Priors, tolerance: float) -> bool:
+        """Return whether later widths and means differ by no more than a fraction of these widths."""
+        return all(
+            abs(later.widths[name] - width) <= tolerance * width
+            and abs(later.mean(name) - self.mean(name)) <= tolerance * width
+            for name, width in self.widths.items()
+        )
+
     def at_bounds(self, names: Iterable[str]) -> list[str]:
         """Return in words which of some unknowns vary as much as a prior allows at most."""
         wide = (name for name in names if self.widths[name] >= (1 - AT_BOUND) * LARGEST_WIDTHS[name])

@@ -113,9 +113,9 @@ class Refiner:
         penalty += np.sum(prior.tilt_precision * shared**2 * prior.tilt_free)
         return float(equations.log_likelihood.sum()) - 0.5 * float(penalty)
 
-    def step(self, state: JointState, equations: NormalEquations) -> JointStep:
+    def step(self, state: JointState, equations: NormalEquations, *, variances: bool = True) -> JointStep:
         """Return the step from a state."""
-        step = joint_step(equations, self.prior(), *self.departures(state))
+        step = joint_step(equations, self.prior(), *self.departures(state), variances=variances)
         # Variances are those that particles would have if they certainly showed their references.
         own = step.particle_variance * self.images.particle_weights[:, None]
         return replace(step, particle_variance=own)
@@ -154,19 +154,19 @@ class Refiner:
     def informed_step(self, state: JointState, equations: NormalEquations) -> JointStep:
         """Return the step from a state, with the widths of the priors that it suggests."""
         for _ in range(WIDTH_ROUNDS):
-            step, before = self.step(state, equations), self.priors.widths
-            self.estimate_widths(state, step)
-            after = self.priors.widths
-            if all(abs(after[name] - width) <= WIDTH_TOLERANCE * width for name, width in before.items()):
-                break
+            step = self.step(state, equations)
+            before, self.priors = self.priors, self.estimated_priors(state, step)
+            if before.agree_with(self.priors, WIDTH_TOLERANCE):
+                self.priors = before  # the step's own
+                return step
         return self.step(state, equations)
 
-    def estimate_widths(self, state: JointState, step: JointStep) -> None:
-        """Estimate the priors' widths from the point that a step leads to."""
+    def estimated_priors(self, state: JointState, step: JointStep) -> Priors:
+        """Return the priors with the widths that the point suggests to which a step leads."""
         after = state.moved(step.particles, step.tilts, self.images.tomogram)
         seen = self.images.visible.any(axis=1)
         if not seen.any():
-            return
+            return self.priors
         widths, means = dict(self.priors.widths), dict(self.priors.means)
         if ORIENTATIONS in self.free:
             shown = self.images.visible.any(axis=0)
@@ -185,7 +185,7 @@ class Refiner:
             widths[name] = estimated_width(
                 values - means.get(name, 0.0), variances, widths[name], LARGEST_WIDTHS[name]
             )
-        self.priors = replace(self.priors, widths=widths, means=means)
+        return replace(self.priors, widths=widths, means=means)
 
     def limits(self) -> list[float]:
         """Return the limits of successive levels, 1/px, coarse to fine."""

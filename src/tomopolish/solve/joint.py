@@ -133,7 +133,7 @@ class JointStep:
     predicted
         Rise of the log-posterior that the quadratic model predicts for it.
     particle_variance, tilt_variance
-        Posterior variance of each unknown; zero where it is fixed.
+        Posterior variance of each unknown; zero where it is fixed, and everywhere if they were not wanted.
     """
 
     particles: Float[Array, "P 6"]
@@ -148,6 +148,8 @@ def joint_step(
     prior: JointPrior,
     particle_departure: Float[Array, "P 6"],
     tilt_departure: Float[Array, "F T"],
+    *,
+    variances: bool = True,
 ) -> JointStep:
     """Solve for the step; particles are eliminated.
 
@@ -155,6 +157,8 @@ def joint_step(
     ----------
     particle_departure, tilt_departure
         Unknowns at the current point, relative to the prior's mean.
+    variances
+        Whether posterior variances are wanted, which take about as long as the step.
     """
     count, (tilts, size) = len(equations.particles), equations.tilt_gradient.shape
     own_free, shared_free = prior.particle_free, prior.tilt_free.reshape(-1)
@@ -165,10 +169,10 @@ def joint_step(
     gradient = np.where(
         prior.tilt_free, equations.tilt_gradient - prior.tilt_precision * tilt_departure, 0.0
     ).reshape(-1)
-    lower = np.linalg.cholesky(own)
+    root = np.linalg.inv(np.linalg.cholesky(own))  # small blocks: products are faster than solutions
     cross = equations.cross.reshape(count, PARTICLE, -1) * own_free[:, None] * shared_free
-    whitened = np.linalg.solve(lower, cross).reshape(-1, tilts * size)
-    whitened_gradient = np.linalg.solve(lower, own_gradient[..., None]).reshape(-1)
+    whitened = (root @ cross).reshape(-1, tilts * size)
+    whitened_gradient = (root @ own_gradient[..., None]).reshape(-1)
     reduced = -(whitened.T @ whitened)
     blocks = _with_prior(equations.tilts, prior.tilt_precision)
     for tilt in range(tilts):
@@ -179,17 +183,20 @@ def joint_step(
     shared_step = cho_solve((factor, True), gradient - whitened.T @ whitened_gradient)
     shared_step[~shared_free] = 0
     rest = (whitened_gradient - whitened @ shared_step).reshape(count, PARTICLE, 1)
-    upper = np.swapaxes(lower, 1, 2)
-    own_step = np.linalg.solve(upper, rest)[..., 0]
-    inverse = solve_triangular(factor, np.eye(len(factor)), lower=True)
-    spread = np.linalg.solve(upper, (whitened @ inverse.T).reshape(count, PARTICLE, -1))
-    alone = np.linalg.inv(own)[:, np.arange(PARTICLE), np.arange(PARTICLE)]
+    back = np.swapaxes(root, 1, 2)
+    own_step = (back @ rest)[..., 0]
+    own_variance, shared_variance = np.zeros((count, PARTICLE)), np.zeros(tilts * size)
+    if variances:
+        inverse = solve_triangular(factor, np.eye(len(factor)), lower=True)
+        spread = back @ (whitened @ inverse.T).reshape(count, PARTICLE, -1)
+        own_variance = np.where(own_free, np.sum(root**2, axis=1) + np.sum(spread**2, axis=-1), 0.0)
+        shared_variance = np.where(shared_free, np.sum(inverse**2, axis=0), 0.0)
     return JointStep(
         particles=own_step,
         tilts=shared_step.reshape(tilts, size),
         predicted=0.5 * float(np.sum(own_step * own_gradient) + shared_step @ gradient),
-        particle_variance=np.where(own_free, alone + np.sum(spread**2, axis=-1), 0.0),
-        tilt_variance=np.where(shared_free, np.sum(inverse**2, axis=0), 0.0).reshape(tilts, size),
+        particle_variance=own_variance,
+        tilt_variance=shared_variance.reshape(tilts, size),
     )
 
 

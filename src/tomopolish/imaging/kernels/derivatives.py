@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.imaging.kernels.pixel_cpu import (
+    blend,
     blend_gradient,
     ctf_phase,
     locate,
@@ -98,6 +99,19 @@ def _ctf(kx, ky, gamma, terms, amplitude, ctf, slope):  # type: ignore[no-untype
         angle = ctf_phase(kx[i], ky[i], gamma[i], xx, xy, yy)
         ctf[i] = amplitude[i] * sine(angle)
         slope[i] = amplitude[i] * sine(angle + quarter)
+
+
+@inlined(fastmath=True, error_model="numpy")
+def _match(kx, ky, gamma, terms, amplitude, values, image):  # type: ignore[no-untyped-def]
+    """Return the products of the prediction with the image and with itself, of a block of frequencies."""
+    xx, xy, yy, re, im, o_re, o_im = terms[0], terms[1], terms[2], values[0], values[1], image[0], image[1]
+    matched = power = np.float32(0)
+    for i in range(len(kx)):
+        factor = amplitude[i] * sine(ctf_phase(kx[i], ky[i], gamma[i], xx, xy, yy))
+        own, matching, _ = prediction_products(re[i], im[i], o_re[i], o_im[i], factor)
+        matched += matching
+        power += own
+    return matched, power
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -268,3 +282,53 @@ def pair_derivatives(  # type: ignore[no-untyped-def]
         for m in range(unknowns):
             for n in range(m):
                 both[m, n] = both[n, m]
+
+
+@kernel(fastmath=True, error_model="numpy")
+def pair_values(  # type: ignore[no-untyped-def]
+    spectra, place, box_px, reference, reach, half_set, views, centre, kx, ky, image_weight, amplitude,
+    defocus, phase, odd, group, values,
+):  # fmt: skip
+    """Compute each prediction's product with the image and with itself, as `pair_derivatives` does.
+
+    Parameters
+    ----------
+    values : (B, 2) float64, written: Re Σ O conj(S) and Σ |S|²
+    """
+    width, height = 2 * (reach + 1), 2 * reach + 1
+    row, layer = np.uint64(width), np.uint64(width * height)
+    within, image = np.empty((4, BLOCK), np.float32), np.empty((2, BLOCK), np.float32)
+    slices, places = np.empty((2, BLOCK), np.float32), np.empty(BLOCK, np.uint32)
+    tx, ty, tz, side, re, im = within[0], within[1], within[2], within[3], slices[0], slices[1]
+    unit = np.float32(2 * np.pi / box_px)
+    for b in range(len(spectra)):
+        observed_re, observed_im = spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1)
+        g, turn_x, turn_y = group[b], unit * np.float32(centre[b, 0]), unit * np.float32(centre[b, 1])
+        start, view = np.uint64(half_set[b] * width * height**2), views[b]
+        matched, power = 0.0, 0.0
+        for first in range(0, len(kx), BLOCK):
+            end = min(first + BLOCK, len(kx))
+            x, y, count, turns = kx[first:end], ky[first:end], end - first, odd[g, first:end]
+            for i in range(count):
+                places[i], tx[i], ty[i], tz[i], side[i] = locate(
+                    x[i] * view[0, 0] + y[i] * view[1, 0],
+                    x[i] * view[0, 1] + y[i] * view[1, 1],
+                    x[i] * view[0, 2] + y[i] * view[1, 2],
+                    reach,
+                )  # fmt: skip
+            for i in range(count):
+                re[i], im[i] = blend(
+                    reference, start + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
+                )  # fmt: skip
+            if len(turns) > 0:
+                for i in range(count):
+                    re[i], im[i] = multiplied(re[i], im[i], turns[i].real, turns[i].imag)
+            _image(
+                observed_re, observed_im, place[first:end], x, y, turn_x, turn_y, image_weight[first:end],
+                image,
+            )  # fmt: skip
+            seen, own = _match(
+                x, y, phase[g, first:end], defocus[b], amplitude[first:end], slices, image
+            )  # fmt: skip
+            matched, power = matched + seen, power + own
+        values[b, 0], values[b, 1] = matched, power
