@@ -177,14 +177,14 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, A
         "rounds": [],
     }
     for each in run.rounds:
-        with mrcfile.open(Path(each.optimisation_set).parent / "merged.mrc") as file:
+        with mrcfile.open(Path(each.species[0].optimisation_set).parent / "merged.mrc") as file:
             against = mean_fsc_with_truth(file.data, structure.density, mask, last)
         record["rounds"].append(
             {
-                "fsc_0.143": each.resolution_angstrom[0],
-                "half_maps": float(np.mean(each.fsc[1 : last + 1])),
+                "fsc_0.143": each.species[0].resolution_angstrom[0],
+                "half_maps": float(np.mean(each.species[0].fsc[1 : last + 1])),
                 "truth": against,
-                "apart": halves_apart_degrees(project, each.optimisation_set),
+                "apart": halves_apart_degrees(project, each.species[0].optimisation_set),
                 "gain_per_pair": None if each.evidence is None else each.evidence.gain_per_pair,
             }
         )

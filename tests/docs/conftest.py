@@ -47,4 +47,6 @@ def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             found = (folder / f"Extract/job010/{name}optimisation_set.star").read_text()
             (folder / job).mkdir(parents=True)
             (folder / job / "optimisation_set.star").write_text(found.replace(" ./", " Extract/job010/"))
+        page = (ROOT / "docs/polish.md").read_text()
+        (folder / "species.yaml").write_text(page.split('title="species.yaml"\n')[1].split("```")[0])
     return folder

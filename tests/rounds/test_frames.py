@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tomopolish.dataset.model import Alignment
-from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.dataset.species import Project
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.rounds.frames import between_halves, write_in_one_frame
-from tomopolish.rounds.maps import make_maps
+from tomopolish.rounds.maps import SpeciesMaps, make_maps
+from tomopolish.run.commands.reconstruct import back_project
 from tomopolish.run.reporter import SilentReporter
-from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
-from tomopolish.settings.polish import PolishSettings
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
@@ -43,13 +43,11 @@ SIMULATED = SimulationSettings(
     errors=PlantedErrors(shift_px=0.0, angle_degrees=0.0, position_px=0.0),
     noise=NoiseSettings(pair_snr=200.0),
 )
-POLISH = PolishSettings(
-    align=AlignSettings(
-        inputs=InputPaths(optimisation_set=Path("set.star")),
-        windows=WindowSettings(box_px=BOX, range_px=5),
-        run=RunSettings(output_folder=Path("nowhere")),
-    )
-)
+
+
+def maps_of(dataset: Dataset, folder: Path) -> SpeciesMaps:
+    projected = back_project(dataset, BOX, "C1", 1, SilentReporter())
+    return make_maps(Project.of(dataset, BOX).species[0], projected, folder, BOX)
 
 
 def test_a_turned_half_set_is_turned_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,10 +71,11 @@ def test_a_turned_half_set_is_turned_back(tmp_path: Path, monkeypatch: pytest.Mo
     )
     dataset.write(Path("wrong"), {"TS_01": wrong}, motion=False)
     moved = open_dataset(Path("wrong/optimisation_set.star"))
-    maps = make_maps(moved, tmp_path / "before", BOX, POLISH, SilentReporter())
+    maps = maps_of(moved, tmp_path / "before")
     found = between_halves(maps)
     assert found is not None
-    back = open_dataset(write_in_one_frame(moved, found, Path("back")))
+    (written,) = write_in_one_frame(Project.of(moved), [found], Path("back"))
+    back = open_dataset(written)
     _, after = back.load("TS_01")
     turns = np.rad2deg(
         np.linalg.norm(rotation_vector(np.swapaxes(after.rotations, 1, 2) @ particles.rotations), axis=1)
@@ -84,6 +83,6 @@ def test_a_turned_half_set_is_turned_back(tmp_path: Path, monkeypatch: pytest.Mo
     assert turns[~second].max() < 1e-3
     assert turns[second].max() < 1.0
     assert np.abs(after.positions_px - particles.positions_px).max() < 0.25
-    again = make_maps(back, tmp_path / "after", BOX, POLISH, SilentReporter())
+    again = maps_of(back, tmp_path / "after")
     assert again.fsc.corrected[1:12].mean() > maps.fsc.corrected[1:12].mean() + 0.02
     assert between_halves(again) is None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomopolish.api.keywords import AnyPath, PolishOptions, public, settings_of
-from tomopolish.api.projects import project_of, python_call, single, with_boxes
+from tomopolish.api.projects import project_of, python_call, with_boxes
 from tomopolish.api.requests import align_request
 from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.errors import InputError
 from tomopolish.plain_text import counted
 from tomopolish.settings.joint import USUAL
 
@@ -32,8 +34,10 @@ class PolishRun(Result):
         Every round, the input first.
     reason
         Why the run ended, as a sentence.
-    output_folder, optimisation_set
-        Where the results are, and the set that names those of the best round.
+    output_folder
+        Where the results are.
+    optimisation_sets
+        Species → the set that names the results of the best round.
     report_path
         ``report.html``, where there is one.
     warnings
@@ -43,9 +47,14 @@ class PolishRun(Result):
     rounds: tuple[Round, ...]
     reason: str
     output_folder: Path
-    optimisation_set: Path
+    optimisation_sets: Mapping[str, Path]
     report_path: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def optimisation_set(self) -> Path:
+        """The optimisation set of the first, usually the only, species."""
+        return next(iter(self.optimisation_sets.values()))
 
     @property
     def best(self) -> Round:
@@ -56,7 +65,9 @@ class PolishRun(Result):
 
     def facts(self) -> list[str]:
         """Return the number of rounds, the resolution, and where the results are."""
-        resolution = f"{self.best.resolution_angstrom[0]:.2f} Å at FSC 0.143"
+        from tomopolish.rounds.wording import resolutions
+
+        resolution = f"{resolutions(self.best)} at FSC 0.143"
         return [counted(len(self.rounds) - 1, "round"), resolution, f"{self.output_folder}/"]
 
     def sentence(self) -> str:
@@ -81,12 +92,12 @@ class PolishRun(Result):
 
 @public(PolishOptions)
 def polish(
-    project: Project | AnyPath,
+    project: Project | AnyPath | Mapping[str, Project | AnyPath],
     output_folder: AnyPath,
     *,
-    box_px: int,
+    box_px: int | Mapping[str, int],
     range_px: int = 20,
-    symmetry: str = "C1",
+    symmetry: str | Mapping[str, str] = "C1",
     threads: int = 1,
     show_progress: bool = False,
     **options: Unpack[PolishOptions],
@@ -96,14 +107,16 @@ def polish(
     Parameters
     ----------
     project
-        What `load` returns, or the path of an optimisation set, of one species. Its half maps are the first
-        round's references; without half maps, these are reconstructed from the input.
+        What `load` returns, the path of an optimisation set, or species' name → one of these, as in `align`.
+        Its half maps are the first round's references; without half maps, these are reconstructed from the
+        input.
     output_folder
         Receives a folder for each round, and the best round's optimisation set, sharpened map and FSC.
     box_px, range_px
-        Box around each particle, and the largest displacement that the first round searches.
+        Box around each particle (one, or species → box), and the largest displacement that the first round
+        searches.
     symmetry
-        Point group: C1, C2 …, D2 …, T, O, I1, I2.
+        Point group (one, or species → point group): C1, C2 …, D2 …, T, O, I1, I2.
     threads, show_progress
         As in `align`.
     **options
@@ -130,23 +143,36 @@ def polish(
     from tomopolish.settings.joint import JointSettings
     from tomopolish.settings.polish import PolishSettings
 
-    chosen = with_boxes(project_of(project), box_px)
-    single(chosen, "polish")
+    chosen = _with_symmetries(with_boxes(project_of(project), box_px), symmetry)
     keywords = {"box_px": box_px, "range_px": range_px, "threads": threads, **options}
-    own = {"symmetry": symmetry, **options}
-    invocation = python_call("polish", chosen, output_folder, **{**own, **keywords})
+    own = {**({} if isinstance(symmetry, Mapping) else {"symmetry": symmetry}), **options}
+    stated = {"symmetry": symmetry, **keywords}
+    invocation = python_call("polish", chosen, output_folder, **stated)
     if not any(name in options for name in ("joint", *(field.name for field in fields(JointSettings)))):
         keywords |= dict.fromkeys(USUAL, True)
     chosen, align = align_request(chosen, output_folder, keywords)
     settings = settings_of(PolishSettings, {**own, "align": align})
     reporter = reporter_of(show_progress)
-    outcome = polish_project(settings, invocation, reporter, dataset=chosen.first)
-    assert outcome.optimisation_set is not None, "only a dry run has none"
+    outcome = polish_project(settings, invocation, reporter, project=chosen)
+    names = [species.name for species in chosen.species]
     return PolishRun(
         rounds=outcome.rounds,
         reason=outcome.reason,
         output_folder=settings.align.run.output_folder,
-        optimisation_set=outcome.optimisation_set,
+        optimisation_sets=dict(zip(names, outcome.optimisation_sets, strict=True)),
         report_path=outcome.page,
         warnings=reporter.warnings,
     )
+
+
+def _with_symmetries(project: Project, symmetry: str | Mapping[str, str]) -> Project:
+    """Return the project with a point group for each species, where they are named one by one."""
+    if not isinstance(symmetry, Mapping):
+        return project
+    missing = [each.name for each in project.species if each.name not in symmetry]
+    if missing:
+        raise InputError(
+            f"symmetry: no point group is given for {missing[0]}; add it, or give one name for all"
+        )
+    species = [replace(each, symmetry=symmetry[each.name]) for each in project.species]
+    return replace(project, species=tuple(species))

@@ -49,9 +49,13 @@ class ReconstructionRun(Result):
     failures: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
-    def resolution_angstrom(self, threshold: float = 0.143) -> float:
-        """Return the resolution, Å, of the last shell before the corrected FSC falls below a threshold."""
-        return self.fsc.resolution_angstrom(self.pixel_size_angstrom, threshold)
+    def resolution_angstrom(self, threshold: float | None = None) -> float:
+        """Return the resolution, Å, of the last shell before the corrected FSC falls below a threshold.
+
+        Without a threshold, it is 0.143.
+        """
+        chosen = () if threshold is None else (threshold,)
+        return self.fsc.resolution_angstrom(self.pixel_size_angstrom, *chosen)
 
     def facts(self) -> list[str]:
         """Return the resolution, how many tomograms failed, and where the maps are."""

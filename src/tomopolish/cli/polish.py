@@ -28,8 +28,6 @@ OTHERWISE: dict[str, Any] = {
 """Options of align that polish does not have, and inputs that it does not need → their values."""
 
 CHANGED = {
-    "i": "Optimisation set.",
-    "b": "Box size: edge of the box around each particle image; even.",
     "r": "Search range of the first round, px; later rounds search less.",
     "dry_run": "Check all inputs, show the plan of the run and the disk space it needs, and stop.",
     "only_do_unfinished": "Continue an earlier run of the same options with the round that is not finished.",
@@ -41,7 +39,10 @@ def _sections() -> list[Section]:
     """Return the rounds' own options, and those of align under their headings."""
     rounds = Section("Rounds")
     rounds.value("--rounds", "N", "Largest number of rounds.", type=int, default=MOST_ROUNDS)
-    rounds.value("--sym", "GROUP", "Point group: C1, C2 …, D2 …, T, O, I1, I2.", default="C1")
+    rounds.value(
+        "--sym", "GROUP", "Point group: C1, C2 …, D2 …, T, O, I1, I2; a YAML file for --i may name others.",
+        default="C1",
+    )  # fmt: skip
     rounds.value(
         "--crop", "PX", "Edge of the maps.  [default: of the mask or the references, or --b]", type=int
     )

@@ -1,4 +1,4 @@
-"""`--i` and `--b` of `tomopolish align`: one optimisation set, several, or a YAML file that lists them."""
+"""`--i` and `--b` of `align` and `polish`: one optimisation set, several, or a YAML file that lists them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tomopolish.errors import InputError
 from tomopolish.settings.inputs import SpeciesPaths, species_name
 
 YAML = (".yaml", ".yml")
-_KEYS = ("name", "optimisation_set", "box")
+_KEYS = ("name", "optimisation_set", "box", "sym")
 
 
 def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
@@ -68,5 +68,8 @@ def _species(place: str, item: Any, default_box: int | None) -> SpeciesPaths:
         raise InputError(f"{place}: box is missing; add it, or give one value for all with --b")
     if isinstance(box, bool) or not isinstance(box, int):
         raise InputError(f"{place}: box is {brief(box)}, but must be a whole number of pixels")
+    symmetry = item.get("sym")
+    if symmetry is not None and not isinstance(symmetry, str):
+        raise InputError(f"{place}: sym is {brief(symmetry)}, but must be a point group, such as C1 or D7")
     name = item.get("name", species_name(Path(file)))
-    return SpeciesPaths(name=str(name), optimisation_set=Path(file), box_px=box)
+    return SpeciesPaths(name=str(name), optimisation_set=Path(file), box_px=box, symmetry=symmetry)

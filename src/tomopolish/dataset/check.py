@@ -15,9 +15,10 @@ from tomopolish.dataset.defocus_checks import defocus_warnings
 from tomopolish.dataset.exposure_checks import exposure_warnings
 from tomopolish.dataset.images import INSTEAD_OF_PLACEHOLDERS, MrcImages
 from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
-from tomopolish.dataset.model import Particles, References, TiltSeries
+from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.pixel_sizes import ALIKE, SAME, Agreement, compare_pixel_sizes, times_binned
 from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.reference_checks import check_references
 from tomopolish.dataset.relion.particle_names import count_repeated
 from tomopolish.dataset.relion.particles import (
     CENTRED,
@@ -42,6 +43,7 @@ def check_project(
     progress: Callable[[int, int], None] = lambda done, total: None,
     unusable: dict[str, str] | None = None,
     further: Callable[[TiltSeries], None] = lambda series: None,
+    uses_references: Callable[[Dataset], bool] = lambda dataset: True,
 ) -> list[str]:
     """Check a complete project.
 
@@ -56,6 +58,8 @@ def check_project(
         None: the first one raises an error.
     further
         Called for each tilt series; raises InputError when it cannot be refined for another reason.
+    uses_references
+        Returns whether the references of a data set are used, and so are checked.
 
     Returns
     -------
@@ -74,7 +78,8 @@ def check_project(
         check_box(species.box_px)
         check_selection(species.dataset.tomograms, species.dataset.selection)
         sentences = check_particles(species.dataset, is_single=project.is_single)
-        sentences += check_references(species.dataset, species.box_px)
+        if uses_references(species.dataset):
+            sentences += check_references(species.dataset, species.box_px)
         remarks, names = Remarks(), species.dataset.tomogram_names
         for done, name in enumerate(names, start=1):
             try:
@@ -225,39 +230,6 @@ def _name_warnings(dataset: Dataset) -> list[str]:
         f"{table.place}: {repeated} particles have the tomogram and position of an earlier particle, so that "
         "their images are used twice; remove the duplicates",
     ]
-
-
-def check_references(dataset: Dataset, box_px: int) -> list[str]:
-    """Check maps, mask and FSC against each other, the box and the tilt series; returns warnings.
-
-    Raises
-    ------
-    InputError
-        Like `read_references`, and when the box is smaller than the maps.
-    """
-    references = dataset.references(keep=True)
-    shown = dataset.files.shown("half map 1")
-    size = references.size_px
-    if box_px < size:
-        raise InputError(
-            f"--b {box_px}: the box is smaller than the map {shown} ({size} px); give --b {size} or more, "
-            "or crop the maps"
-        )
-    return [*references.remarks, *_reference_warnings(dataset, references)]
-
-
-def _reference_warnings(dataset: Dataset, references: References) -> list[str]:
-    warnings = []
-    shown = dataset.files.shown("half map 1")
-    if np.array_equal(references.half_maps[0], references.half_maps[1]):
-        warnings.append(
-            f"{shown}: both half maps are identical, so that signal and noise cannot be separated"
-        )
-    if references.fsc is not None and references.fsc[1:3].min() < 0.143:
-        warnings.append(
-            f"{dataset.files.shown('fsc')}: the FSC is below 0.143 in its first shells; little signal is used"
-        )
-    return warnings
 
 
 def check_tomogram(

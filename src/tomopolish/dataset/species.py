@@ -37,11 +37,14 @@ class Species:
     ----------
     box_px
         Edge of the box; 0 where it has not been chosen.
+    symmetry
+        Point group of its maps; None: that of the options.
     """
 
     name: str
     dataset: Dataset
     box_px: int
+    symmetry: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from tomopolish.physics.fourier import radius_half_space, shell_sums
+from tomopolish.physics.fourier import FSC_THRESHOLD, radius_half_space, shell_sums
 from tomopolish.shapes import Complex, Float, Float32
 
 Array = np.ndarray
 
 RANDOMISE_BELOW = 0.8
-THRESHOLD = 0.143
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +53,7 @@ class ShellCorrelation:
         curves = {"corrected": self.corrected, "unmasked": self.unmasked}
         return curves | {"masked": self.masked, "randomised": self.randomised} if self.is_masked else curves
 
-    def resolution_angstrom(self, pixel_size_angstrom: float, threshold: float = THRESHOLD) -> float:
+    def resolution_angstrom(self, pixel_size_angstrom: float, threshold: float = FSC_THRESHOLD) -> float:
         """Return the resolution, Å, of the last shell before the corrected curve falls below a threshold."""
         below = np.flatnonzero(self.corrected[1:] < threshold)
         shell = int(below[0]) if len(below) else len(self.corrected) - 1
@@ -108,21 +107,30 @@ def transform_correlation(
     return fsc
 
 
+def map_correlation(fsc: Float[Array, "shells"]) -> Float[Array, "shells"]:
+    """Return √(2 FSC/(1 + FSC)), the expected correlation of two half maps' mean with a perfect map.
+
+    See Rosenthal & Henderson (2003), J. Mol. Biol. 333:721.
+    """
+    weight: Array = np.sqrt(2 * fsc / (1 + fsc))
+    return weight
+
+
 def weighted_slices(
     halves: Float32[Array, "2 s s s"], correlation: ShellCorrelation
 ) -> Float32[Array, "3 s s"]:
     """Return central slices, across z, y and x, of the mean of half maps weighted by their FSC.
 
-    Each shell is multiplied by √(2 FSC/(1 + FSC)), the map's expected correlation with a perfect one
-    (Rosenthal & Henderson 2003); shells from the first below `THRESHOLD` on are left out.
+    Each shell is multiplied by `map_correlation`; shells from the first below `FSC_THRESHOLD` on are
+    left out.
     """
     curve = np.clip(correlation.corrected, 0, 1)
-    below = np.flatnonzero(curve[1:] < THRESHOLD)
+    below = np.flatnonzero(curve[1:] < FSC_THRESHOLD)
     curve = np.where(np.arange(len(curve)) <= (below[0] if len(below) else len(curve)), curve, 0.0)
     size = halves.shape[-1]
     shell = np.minimum(np.round(radius_half_space(size)), len(curve) - 1).astype(np.int64)
     transform = scipy.fft.rfftn(halves.mean(axis=0))
-    transform *= np.sqrt(2 * curve / (1 + curve))[shell]
+    transform *= map_correlation(curve)[shell]
     volume = scipy.fft.irfftn(transform, s=halves.shape[1:])
     middle = size // 2
     return np.stack([volume[middle], volume[:, middle], volume[:, :, middle]]).astype(np.float32)

@@ -1,6 +1,6 @@
 """A map for the eye: mask, Guinier fit, sharpening and weighting by the FSC.
 
-The weight √(2 FSC/(1 + FSC)) and the B factor from the slope of ln|F| over 1/d² are those of Rosenthal &
+The weight (`map_correlation`) and the B factor from the slope of ln|F| over 1/d² are those of Rosenthal &
 Henderson (2003), J. Mol. Biol. 333:721.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
-from tomopolish.imaging.fsc import THRESHOLD, ShellCorrelation
+from tomopolish.imaging.fsc import ShellCorrelation, map_correlation
 from tomopolish.physics.fourier import radius_half_space, shell_sums
 from tomopolish.shapes import Float, Float32
 
@@ -123,11 +123,11 @@ def sharpened_map(
     size = merged.shape[-1]
     transform = scipy.fft.rfftn(merged)
     masked = transform if mask is None else scipy.fft.rfftn(merged * mask)
-    resolution = fsc.resolution_angstrom(pixel_size_angstrom, THRESHOLD)
+    resolution = fsc.resolution_angstrom(pixel_size_angstrom)
     last = size * pixel_size_angstrom / resolution
     radius = radius_half_space(size)
     curve = np.clip(fsc.corrected, 0.0, 1.0)
-    weight = np.sqrt(2 * curve / (1 + curve))
+    weight = map_correlation(curve)
     shells = np.arange(len(weight))
     weight = weight * _falling(shells - last, EDGE_SHELLS)
     inverse_square = (shells / (size * pixel_size_angstrom)) ** 2

@@ -12,13 +12,12 @@ import numpy as np
 from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.imaging.reference import ReferenceTransform, shell_signal_to_noise
-from tomopolish.physics.fourier import radius_half_plane, shell_interpolate
+from tomopolish.physics.fourier import FSC_THRESHOLD, radius_half_plane, shell_interpolate
 from tomopolish.settings.alignment import WeightSettings
 from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
 
-FSC_THRESHOLD = 0.143
 SNR_THRESHOLD = 0.05
 
 

@@ -9,18 +9,22 @@ from typing import Any
 
 from tomopolish.dataset.star import StarTable, write_star
 from tomopolish.output.table import Table
-from tomopolish.results.rounds import Round, best_round, mean_fsc
+from tomopolish.results.rounds import Round, SpeciesRound, best_round, mean_fsc
 
 FILE_NAME = "rounds.star"
 
 
 def rounds_table(rounds: Sequence[Round]) -> Table:
-    """Return a row for each round: resolution, mean FSC, held-out gain, changes; the best has a star."""
-    best, values = best_round(rounds), mean_fsc(rounds)
+    """Return a row for each round and species: resolution, mean FSC, held-out gain, changes.
+
+    The best round has a star.
+    """
+    best = best_round(rounds)
     return Table(
         title="Rounds (round 0 is the input; * is the best; changes are root mean squares)",
         columns=(
             "round",
+            *([] if best.is_single else ["species"]),
             "FSC 0.143\n(Å)",
             "FSC 0.5\n(Å)",
             "mean\nFSC",
@@ -33,16 +37,36 @@ def rounds_table(rounds: Sequence[Round]) -> Table:
         ),
         rows=[
             (
-                f"{each.number}{' *' if each is best else ''}",
-                *[f"{resolution:.2f}" for resolution in each.resolution_angstrom],
+                *_named(each, maps, f"{each.number}{' *' if each is best else ''}"),
+                *[f"{resolution:.2f}" for resolution in maps.resolution_angstrom],
                 f"{value:.3f}",
-                *_evidence(each),
-                *_changes(each),
-                f"{each.seconds:.0f}",
+                *_of_all(each, shown=maps is each.species[0]),
             )
-            for each, value in zip(rounds, values, strict=True)
+            for each, maps, value in _each_species(rounds)
         ],
     )
+
+
+def _each_species(rounds: Sequence[Round]) -> list[tuple[Round, SpeciesRound, float]]:
+    """Return each round with each of its species and the mean FSC of its half maps."""
+    return [
+        (each, maps, float(value))
+        for each, values in zip(rounds, mean_fsc(rounds), strict=True)
+        for maps, value in zip(each.species, values, strict=True)
+    ]
+
+
+def _named(each: Round, maps: SpeciesRound, label: str) -> tuple[str, ...]:
+    """Return a row's round, stated once, and where there are several its species."""
+    if each.is_single:
+        return (label,)
+    return (label if maps is each.species[0] else "", maps.name)
+
+
+def _of_all(each: Round, *, shown: bool) -> tuple[str, ...]:
+    """Return what all species of a round have in common; empty cells where it is not shown."""
+    cells = (*_evidence(each), *_changes(each), f"{each.seconds:.0f}")
+    return cells if shown else ("",) * len(cells)
 
 
 def _evidence(each: Round) -> tuple[str, str]:
@@ -66,25 +90,31 @@ def gain_sentence(rounds: Sequence[Round]) -> str:
     best, values = best_round(rounds), mean_fsc(rounds)
     if best.number == 0:
         return "No round gave better half maps than the input, which the optimisation set names."
-    before, after = rounds[0], best
-    return (
-        f"Half maps of round {best.number} reach {after.resolution_angstrom[0]:.2f} Å (FSC 0.143), those of "
-        f"the input {before.resolution_angstrom[0]:.2f} Å; the mean FSC rose from {values[0]:.3f} to "
-        f"{values[rounds.index(best)]:.3f}."
-    )
+    sentences = []
+    for maps, before, was, becomes in zip(
+        best.species, rounds[0].species, values[0], values[rounds.index(best)], strict=True
+    ):
+        which = "" if best.is_single else f"{maps.name}: "
+        sentences.append(
+            f"{which}Half maps of round {best.number} reach {maps.resolution_angstrom[0]:.2f} Å (FSC 0.143), "
+            f"those of the input {before.resolution_angstrom[0]:.2f} Å; the mean FSC "
+            f"{'rose' if becomes >= was else 'fell'} from {was:.3f} to {becomes:.3f}."
+        )
+    return " ".join(sentences)
 
 
 def round_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """Return a row for each round, with units in the names, for a data frame."""
-    best, values = best_round(rounds), mean_fsc(rounds)
+    """Return a row for each round and species, with units in the names, for a data frame."""
+    best = best_round(rounds)
     return [
         {
             "round": each.number,
+            "species": maps.name,
             "best": each is best,
-            "resolution_angstrom": each.resolution_angstrom[0],
-            "resolution_fsc05_angstrom": each.resolution_angstrom[1],
+            "resolution_angstrom": maps.resolution_angstrom[0],
+            "resolution_fsc05_angstrom": maps.resolution_angstrom[1],
             "mean_fsc": value,
-            "bfactor_angstrom2": each.bfactor_angstrom2,
+            "bfactor_angstrom2": maps.bfactor_angstrom2,
             "range_px": each.range_px,
             "gain_per_pair": getattr(each.evidence, "gain_per_pair", math.nan),
             "standard_error_per_pair": getattr(each.evidence, "standard_error_per_pair", math.nan),
@@ -92,23 +122,26 @@ def round_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
             "angle_degrees": each.angle_degrees,
             "position_angstrom": each.position_angstrom,
             "seconds": each.seconds,
-            "optimisation_set": each.optimisation_set,
+            "optimisation_set": maps.optimisation_set,
         }
-        for each, value in zip(rounds, values, strict=True)
+        for each, maps, value in _each_species(rounds)
     ]
 
 
 def write_rounds(path: Path, rounds: Sequence[Round]) -> None:
-    """Write the table of rounds as a STAR file; raises RunError when that fails."""
-    best, values = best_round(rounds), mean_fsc(rounds)
-    columns: dict[str, list[str]] = {
-        "tomopolishRound": [str(each.number) for each in rounds],
-        "tomopolishIsBest": [str(int(each is best)) for each in rounds],
-        "tomopolishResolution": [f"{each.resolution_angstrom[0]:.3f}" for each in rounds],
-        "tomopolishResolutionFsc05": [f"{each.resolution_angstrom[1]:.3f}" for each in rounds],
-        "tomopolishMeanFsc": [f"{value:.4f}" for value in values],
-        "tomopolishBfactor": [f"{each.bfactor_angstrom2:.1f}" for each in rounds],
-        "tomopolishRangePx": [str(each.range_px) for each in rounds],
+    """Write the rounds as a STAR table, a row for each round and species; raises RunError when that fails."""
+    best, rows = best_round(rounds), _each_species(rounds)
+    every = [each for each, _, _ in rows]
+    columns: dict[str, list[str]] = {"tomopolishRound": [str(each.number) for each in every]}
+    if not best.is_single:
+        columns["tomopolishSpecies"] = [maps.name for _, maps, _ in rows]
+    columns |= {
+        "tomopolishIsBest": [str(int(each is best)) for each in every],
+        "tomopolishResolution": [f"{maps.resolution_angstrom[0]:.3f}" for _, maps, _ in rows],
+        "tomopolishResolutionFsc05": [f"{maps.resolution_angstrom[1]:.3f}" for _, maps, _ in rows],
+        "tomopolishMeanFsc": [f"{value:.4f}" for _, _, value in rows],
+        "tomopolishBfactor": [f"{maps.bfactor_angstrom2:.1f}" for _, maps, _ in rows],
+        "tomopolishRangePx": [str(each.range_px) for each in every],
     }
     for label, name in (
         ("tomopolishHeldOutGainPerPair", "gain_per_pair"),
@@ -116,15 +149,15 @@ def write_rounds(path: Path, rounds: Sequence[Round]) -> None:
         ("tomopolishAgreementBefore", "agreement_before"),
         ("tomopolishAgreementAfter", "agreement_after"),
     ):
-        columns[label] = [_number(getattr(each.evidence, name, math.nan)) for each in rounds]
+        columns[label] = [_number(getattr(each.evidence, name, math.nan)) for each in every]
     for label, name in (
         ("tomopolishShiftChangeAngst", "shift_angstrom"),
         ("tomopolishAngleChangeDegrees", "angle_degrees"),
         ("tomopolishPositionChangeAngst", "position_angstrom"),
         ("tomopolishSeconds", "seconds"),
     ):
-        columns[label] = [_number(getattr(each, name)) for each in rounds]
-    columns["tomopolishOptimisationSet"] = [each.optimisation_set for each in rounds]
+        columns[label] = [_number(getattr(each, name)) for each in every]
+    columns["tomopolishOptimisationSet"] = [maps.optimisation_set for _, maps, _ in rows]
     write_star(path, [StarTable(name="rounds", columns=columns)])
 
 

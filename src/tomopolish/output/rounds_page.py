@@ -14,6 +14,7 @@ import numpy as np
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.output.rounds import gain_sentence, rounds_table
+from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.plain_text import counted, one_line
 from tomopolish.results.rounds import Round, best_round, mean_fsc
 from tomopolish.shapes import Float32
@@ -36,6 +37,30 @@ figcaption, footer { color: #666; font-size: 0.9rem; }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedSlices:
+    """Central slices of the sharpened map of the input and of the best round.
+
+    Attributes
+    ----------
+    planes
+        Slices across z, y and x, before and after.
+    spans
+        Density that is shown as white, and with the other sign as black, before and after.
+    """
+
+    planes: Float32[Array, "2 3 s s"]
+    spans: tuple[float, float]
+
+    @classmethod
+    def of(cls, before: Float32[Array, "s s s"], after: Float32[Array, "s s s"]) -> ComparedSlices:
+        """Return the slices of two maps."""
+        middle = after.shape[-1] // 2
+        planes = [(map_[middle], map_[:, middle], map_[:, :, middle]) for map_ in (before, after)]
+        spans = [float(np.quantile(np.abs(map_), 0.999)) or 1.0 for map_ in (before, after)]
+        return cls(planes=np.array(planes), spans=(spans[0], spans[1]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RoundsPage:
     """Content of the page.
 
@@ -43,16 +68,15 @@ class RoundsPage:
     ----------
     reason
         Why the run ended; empty while it runs.
-    before, after
-        Sharpened maps of the input and of the best round.
+    slices
+        Slices of each species' map.
     note
         Lines on the command, version and time of the run.
     """
 
     rounds: Sequence[Round]
     reason: str
-    before: Float32[Array, "s s s"]
-    after: Float32[Array, "s s s"]
+    slices: Sequence[ComparedSlices]
     pixel_size_angstrom: float
     note: Sequence[str]
 
@@ -60,11 +84,15 @@ class RoundsPage:
 def write_page(path: Path, page: RoundsPage) -> None:
     """Write the page; raises RunError when the file cannot be written."""
     rounds = page.rounds
+    of = [f" of {each.name}" if len(page.slices) > 1 else "" for each in rounds[0].species]
     figures = [
-        ("FSC of the half maps", _fsc_figure(page)),
+        *[(f"FSC of the half maps{which}", _fsc_figure(page, number)) for number, which in enumerate(of)],
         ("Resolution, FSC and held-out particle images", _course_figure(rounds)),
         ("What moved", _change_figure(rounds)),
-        ("The sharpened map before (above) and after (below)", _slices_figure(page)),
+        *[
+            (f"The sharpened map{which} before (above) and after (below)", _slices_figure(slices))
+            for which, slices in zip(of, page.slices, strict=True)
+        ],
     ]
     parts = [
         f"<h1>tomopolish polish: {counted(len(rounds) - 1, 'round')}</h1>",
@@ -103,15 +131,17 @@ def _failures(rounds: Sequence[Round]) -> str:
     return f"<h2>Tomograms that failed</h2><ul>{''.join(reasons)}</ul>" if reasons else ""
 
 
-def _fsc_figure(page: RoundsPage) -> Any:
+def _fsc_figure(page: RoundsPage, species: int) -> Any:
+    """Return the curves of one species, by its number, of all rounds."""
     figure = _figure()
     axes = figure.subplots()
-    best, size = best_round(page.rounds), 2 * (len(page.rounds[0].fsc) - 1)
+    best = best_round(page.rounds)
     for each in page.rounds:
         colour = {0: INPUT_COLOUR, best.number: BEST_COLOUR}.get(each.number, ROUND_COLOUR)
-        frequency = np.arange(len(each.fsc)) / (size * page.pixel_size_angstrom)
-        axes.plot(frequency, each.fsc, color=colour, linewidth=1.6, label=f"round {each.number}")
-    axes.axhline(0.143, color="0.3", linewidth=0.8, linestyle=":")
+        curve = each.species[species].fsc
+        frequency = np.arange(len(curve)) / (2 * (len(curve) - 1) * page.pixel_size_angstrom)
+        axes.plot(frequency, curve, color=colour, linewidth=1.6, label=f"round {each.number}")
+    axes.axhline(FSC_THRESHOLD, color="0.3", linewidth=0.8, linestyle=":")
     axes.set_xlabel("spatial frequency (1/Å)")
     axes.set_ylabel("FSC, corrected for the mask")
     axes.set_ylim(-0.1, 1.02)
@@ -123,12 +153,18 @@ def _course_figure(rounds: Sequence[Round]) -> Any:
     figure = _figure()
     left, middle, right = figure.subplots(1, 3)
     numbers = [each.number for each in rounds]
-    for index, label in enumerate(("FSC 0.143", "FSC 0.5")):
-        left.plot(numbers, [each.resolution_angstrom[index] for each in rounds], "o-", label=label)
+    values, single = mean_fsc(rounds), rounds[0].is_single
+    for species, maps in enumerate(rounds[0].species):
+        for index, label in enumerate(("FSC 0.143", "FSC 0.5")):
+            resolutions = [each.species[species].resolution_angstrom[index] for each in rounds]
+            left.plot(numbers, resolutions, "o-", label=label if single else f"{maps.name}, {label}")
+        colour = {"color": BEST_COLOUR} if single else {}
+        middle.plot(numbers, values[:, species], "o-", label=maps.name, **colour)
     left.set_ylabel("resolution (Å)")
     left.legend()
-    middle.plot(numbers, mean_fsc(rounds), "o-", color=BEST_COLOUR)
     middle.set_ylabel("mean FSC")
+    if not single:
+        middle.legend()
     tested = [(each.number, each.evidence) for each in rounds if each.evidence is not None]
     right.errorbar(
         [number for number, _ in tested],
@@ -161,15 +197,10 @@ def _change_figure(rounds: Sequence[Round]) -> Any:
     return figure
 
 
-def _slices_figure(page: RoundsPage) -> Any:
+def _slices_figure(slices: ComparedSlices) -> Any:
     figure = _figure(height=7.0)
-    size = page.after.shape[-1]
-    middle = size // 2
-    for row, volume in enumerate((page.before, page.after)):
-        span = float(np.quantile(np.abs(volume), 0.999)) or 1.0
-        for column, (plane, name) in enumerate(
-            ((volume[middle], "xy"), (volume[:, middle], "xz"), (volume[:, :, middle], "yz"))
-        ):
+    for row, (planes, span) in enumerate(zip(slices.planes, slices.spans, strict=True)):
+        for column, (plane, name) in enumerate(zip(planes, ("xy", "xz", "yz"), strict=True)):
             axes = figure.add_subplot(2, 3, 3 * row + column + 1)
             axes.imshow(plane, cmap="gray", origin="lower", vmin=-span, vmax=span)
             axes.set_title(f"{('before', 'after')[row]}, {name}", fontsize=9)

@@ -14,6 +14,9 @@ from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
+FSC_THRESHOLD = 0.143
+"""FSC of two half maps at which the resolution of their mean is stated."""
+
 
 def row_frequencies(box_px: int) -> Int[Array, "box"]:
     """Return the signed ky of each row of the half plane, Fourier px."""

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-THRESHOLD = 0.143
-"""FSC of the resolution."""
+from tomopolish.physics.fourier import FSC_THRESHOLD
+from tomopolish.plain_text import listed
+from tomopolish.shapes import Bool, Float
+
+Array = np.ndarray
+
 LEAST_GAIN = 0.002
 """Least rise of the mean FSC that counts; what follows is worth no further round."""
+CLEAR_LOSS = 0.01
+"""Fall of a species' mean FSC that no gain of another species makes up for."""
 SHELLS_BEYOND = 2
 """The mean FSC includes so many shells beyond the last that any round resolves."""
 PATIENCE = 2
@@ -29,11 +35,13 @@ class RoundEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
-    """One round; round 0 is the input.
+class SpeciesRound:
+    """The maps of one species in a round.
 
     Attributes
     ----------
+    name
+        Name of the species.
     optimisation_set
         Its sets, with its half maps, mask and FSC as references.
     fsc
@@ -42,6 +50,28 @@ class Round:
         Where the FSC falls below 0.143, and below 0.5.
     bfactor_angstrom2
         Of the sharpened map.
+    """
+
+    name: str
+    optimisation_set: str
+    fsc: tuple[float, ...]
+    resolution_angstrom: tuple[float, float]
+    bfactor_angstrom2: float
+
+    @property
+    def resolves(self) -> bool:
+        """Whether the half maps agree in the first shell."""
+        return self.fsc[1] >= FSC_THRESHOLD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round; round 0 is the input.
+
+    Attributes
+    ----------
+    species
+        Maps of each species, in the project's order.
     range_px
         Range of the alignment; 0 in round 0.
     shift_angstrom, angle_degrees, position_angstrom
@@ -59,10 +89,7 @@ class Round:
     """
 
     number: int
-    optimisation_set: str
-    fsc: tuple[float, ...]
-    resolution_angstrom: tuple[float, float]
-    bfactor_angstrom2: float
+    species: tuple[SpeciesRound, ...]
     range_px: int = 0
     evidence: RoundEvidence | None = None
     shift_angstrom: float = 0.0
@@ -76,9 +103,19 @@ class Round:
     seconds: float = 0.0
 
     @property
+    def is_single(self) -> bool:
+        """Whether there is one species, whose files and figures need no name."""
+        return len(self.species) == 1
+
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """Species whose half maps do not agree in the first shell."""
+        return tuple(each.name for each in self.species if not each.resolves)
+
+    @property
     def resolves(self) -> bool:
-        """Whether the half maps agree in the first shell."""
-        return self.fsc[1] >= THRESHOLD
+        """Whether the half maps of every species agree in the first shell."""
+        return not self.unresolved
 
     @property
     def pairs_gained(self) -> bool:
@@ -86,32 +123,49 @@ class Round:
         return self.evidence is not None and self.evidence.outcome == "helped"
 
 
-def last_shell(rounds: Sequence[Round]) -> int:
+def last_shell(curves: Sequence[SpeciesRound]) -> int:
     """Return the last shell over which FSC curves are averaged: a little beyond the best resolution."""
     lasts = []
-    for each in rounds:
-        below = np.flatnonzero(np.array(each.fsc[1:]) < THRESHOLD)
+    for each in curves:
+        below = np.flatnonzero(np.array(each.fsc[1:]) < FSC_THRESHOLD)
         lasts.append(int(below[0]) if len(below) else len(each.fsc) - 1)
-    return min(max(max(lasts) + SHELLS_BEYOND, 1), len(rounds[0].fsc) - 1)
+    return min(max(max(lasts) + SHELLS_BEYOND, 1), len(curves[0].fsc) - 1)
 
 
-def mean_fsc(rounds: Sequence[Round]) -> list[float]:
-    """Return the mean FSC of each round, over the same shells of all."""
-    last = last_shell(rounds)
-    return [float(np.mean(each.fsc[1 : last + 1])) for each in rounds]
+def mean_fsc(rounds: Sequence[Round]) -> Float[Array, "rounds species"]:
+    """Return the mean FSC of each round and species, over the same shells of all rounds of a species."""
+    of_species = []
+    for curves in zip(*[each.species for each in rounds], strict=True):
+        last = last_shell(curves)
+        of_species.append([float(np.mean(each.fsc[1 : last + 1])) for each in curves])
+    return np.array(of_species).T
+
+
+def is_better(values: Float[Array, "species"], than: Float[Array, "species"]) -> bool:
+    """Return whether the mean FSC, averaged over species, is higher, and that of no species clearly lower."""
+    return float(values.mean()) > float(than.mean()) and not (values < than - CLEAR_LOSS).any()
 
 
 def best_round(rounds: Sequence[Round]) -> Round:
-    """Return the round of the highest mean FSC, the first of equals; the input where none is better."""
-    values = mean_fsc(rounds)
-    possible = [i for i, each in enumerate(rounds) if i == 0 or (each.resolves and not each.model_bias)]
-    return rounds[max(possible, key=lambda i: (values[i], -i))]
+    """Return the best round: the input, until a round `is_better`, then that one, and so on."""
+    return rounds[_best(rounds, mean_fsc(rounds))]
+
+
+def _best(rounds: Sequence[Round], values: Float[Array, "rounds species"]) -> int:
+    best = 0
+    for number, each in enumerate(rounds):
+        if each.resolves and not each.model_bias and is_better(values[number], values[best]):
+            best = number
+    return best
 
 
 def gained(rounds: Sequence[Round], number: int) -> bool:
-    """Return whether a round's mean FSC is higher than that of all earlier rounds by enough to count."""
+    """Return whether a round is better than the best before it, by enough to count for some species."""
     values = mean_fsc(rounds)
-    return rounds[number].resolves and values[number] > max(values[:number]) + LEAST_GAIN
+    before = rounds[:number]
+    rose: Bool[Array, "species"] = values[number] > values[:number].max(axis=0) + LEAST_GAIN
+    better = is_better(values[number], values[_best(before, values)])
+    return rounds[number].resolves and better and bool(rose.any())
 
 
 def reason_to_stop(rounds: Sequence[Round], most: int) -> str | None:
@@ -120,12 +174,14 @@ def reason_to_stop(rounds: Sequence[Round], most: int) -> str | None:
     if latest == 0:
         return None
     idle = [not gained(rounds, number) for number in range(1, latest + 1)]
+    last = rounds[-1]
+    which = "" if last.is_single or last.resolves else f" of {listed(last.unresolved)}"
     reasons = {
-        "The half maps of the last round agree at no resolution.": not rounds[-1].resolves,
+        f"The half maps{which} of the last round agree at no resolution.": not last.resolves,
         "The maps gained what held-out particle images do not confirm: the references' own detail, not that "
-        "of the images. Start with --ini_high, or with --own_references.": rounds[-1].model_bias,
+        "of the images. Start with --ini_high, or with --own_references.": last.model_bias,
         "Neither the FSC nor the held-out particle images gained in the last round.": (
-            idle[-1] and not rounds[-1].pairs_gained
+            idle[-1] and not last.pairs_gained
         ),
         f"The FSC did not gain in the last {PATIENCE} rounds.": all(idle[-PATIENCE:]) and latest >= PATIENCE,
         f"These were all of the --rounds {most}.": latest >= most,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, Deformation, LeftOutTilt
+from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.results.held_out import Evidence as Evidence  # noqa: PLC0414  they belong to a result
 from tomopolish.results.held_out import GroupEvidence as GroupEvidence  # noqa: PLC0414
 from tomopolish.results.held_out import MotionTrial as MotionTrial  # noqa: PLC0414
@@ -78,7 +79,7 @@ class TomogramStatistics:
         return self.log_likelihood_gain / max(self.visible_pairs, 1)
 
 
-MAP_THRESHOLDS = (0.143, 0.5)
+MAP_THRESHOLDS = (FSC_THRESHOLD, 0.5)
 """FSC thresholds of the resolution of maps."""
 FEWEST_SHELLS = 4
 LEAST_LOSS, CLEAR_LOSS = 0.02, 3.0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
+from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.results.doubts import WORSE_MAPS, causes, shared_doubts
 from tomopolish.results.tomogram import Evidence, MapComparison
 from tomopolish.shapes import Float
@@ -184,7 +185,8 @@ def sentence(verdict: Verdict | None, maps: MapComparison | None = None) -> str:
     """Return in plain words whether the refinement helped, by how much, and which tomograms became worse."""
     parts = [_on_pairs(verdict)] if verdict is not None else ["Whether the refinement helped was not tested."]
     if maps is not None:
-        before, after = maps.resolution_before_angstrom[0.143], maps.resolution_after_angstrom[0.143]
+        before = maps.resolution_before_angstrom[FSC_THRESHOLD]
+        after = maps.resolution_after_angstrom[FSC_THRESHOLD]
         parts.append(f"Half maps reach {after:.2f} Å (FSC 0.143) after it, {before:.2f} Å before.")
     return " ".join(parts)
 

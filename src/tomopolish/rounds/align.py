@@ -29,6 +29,19 @@ def next_range_px(rounds: Sequence[Round], settings: PolishSettings, pixel_size_
     return min(last.range_px, max(LEAST_RANGE_PX, last.range_px // 2, int(np.ceil(needed))))
 
 
+def round_inputs(given: InputPaths, sets: Sequence[Path | None]) -> InputPaths:
+    """Return the inputs of a round: for each species its optimisation set, or None for that of the input."""
+    if given.species:
+        species = [
+            named if path is None else replace(named, optimisation_set=path)
+            for named, path in zip(given.species, sets, strict=True)
+        ]
+        return replace(given, species=tuple(species))
+    if sets[0] is None:
+        return given
+    return InputPaths(optimisation_set=sets[0], relion_version=given.relion_version, tilts=given.tilts)
+
+
 def round_settings(
     settings: PolishSettings, folder: Path, inputs: InputPaths, range_px: int, *, resume: bool, first: bool
 ) -> AlignSettings:

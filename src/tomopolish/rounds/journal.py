@@ -10,10 +10,11 @@ from typing import Any
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.opening import read_json
-from tomopolish.dataset.project import Dataset
-from tomopolish.results.rounds import Round, RoundEvidence
+from tomopolish.dataset.species import Project
+from tomopolish.results.rounds import Round, RoundEvidence, SpeciesRound
 from tomopolish.run.fingerprint import digest
 from tomopolish.run.folder.written import STATE_FOLDER
+from tomopolish.run.outputs import inputs_of
 from tomopolish.settings.polish import PolishSettings
 from tomopolish.version import __version__
 
@@ -50,7 +51,7 @@ class Journal:
             json.dump({"key": key, "rounds": [asdict(each) for each in rounds]}, stream)
 
 
-def run_key(dataset: Dataset, settings: PolishSettings) -> str:
+def run_key(project: Project, settings: PolishSettings) -> str:
     """Return the digest of all that the rounds depend on: program, options and input files.
 
     Files are compared by path, size and modification time; the largest number of rounds may change.
@@ -65,10 +66,13 @@ def run_key(dataset: Dataset, settings: PolishSettings) -> str:
         for field in fields(settings)
         if field.name not in ("align", "max_rounds")
     }
-    files = sorted({*dataset.input_files(), *dataset.image_files()})
-    selection = dataset.selection
-    parts = [__version__, align, own, dataset.relion_version, selection, [_identity(path) for path in files]]
-    return digest(parts)
+    species = [
+        (each.name, each.box_px, each.symmetry, each.dataset.relion_version, each.dataset.selection)
+        for each in project.species
+    ]
+    listed = inputs_of(project)
+    files = sorted({*listed.sets(), *listed.images()})
+    return digest([__version__, align, own, species, [_identity(path) for path in files]])
 
 
 def _identity(path: Path) -> list[Any]:
@@ -81,7 +85,10 @@ def _identity(path: Path) -> list[Any]:
 
 def _decoded(content: Mapping[str, Any]) -> Round:
     pairs = {name: tuple(map(tuple, content[name])) for name in ("groups", "failures")}
-    numbers = {name: tuple(content[name]) for name in ("fsc", "resolution_angstrom")}
     evidence = content["evidence"]
     known = None if evidence is None else RoundEvidence(**evidence)
-    return Round(**{**content, **pairs, **numbers, "evidence": known})
+    species = tuple(
+        SpeciesRound(**{**each, **{name: tuple(each[name]) for name in ("fsc", "resolution_angstrom")}})
+        for each in content["species"]
+    )
+    return Round(**{**content, **pairs, "species": species, "evidence": known})

@@ -1,8 +1,8 @@
-"""The maps of a round: half maps, their FSC, and the sharpened map."""
+"""The maps of a species in a round: half maps, their FSC, and the sharpened map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
 from tomopolish.dataset.relion.postprocess import PostprocessFile, write_postprocess
-from tomopolish.dataset.remarks import Remarks
+from tomopolish.dataset.species import Project, Species
 from tomopolish.errors import InputError
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.imaging.postprocess import SharpenedMap, sharpened_map, soft_mask
-from tomopolish.run.cluster.maps import back_project_on_cluster
-from tomopolish.run.commands.reconstruct import back_project
-from tomopolish.run.reporter import Reporter
+from tomopolish.results.rounds import SpeciesRound
+from tomopolish.results.tomogram import MAP_THRESHOLDS
+from tomopolish.run.commands.reconstruct import BackProjection
 from tomopolish.settings.polish import PolishSettings
 from tomopolish.shapes import Float32
 
@@ -34,61 +34,77 @@ SET = "optimisation_set.star"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RoundMaps:
-    """Maps of a round.
+class SpeciesMaps:
+    """Maps of one species in a round.
 
     Attributes
     ----------
+    name
+        Name of the species.
     folder
         Folder of the files.
-    optimisation_set
-        Sets of the round, with these half maps, mask and FSC as references.
+    files
+        Half maps, mask and FSC: component of an optimisation set → its file.
     failures
         Tomogram → why it is not part of the maps.
     """
 
+    name: str
     folder: Path
-    optimisation_set: Path
-    mask: Path
+    files: Mapping[str, Path]
     fsc: ShellCorrelation
     pixel_size_angstrom: float
     bfactor_angstrom2: float
     failures: Mapping[str, str]
 
+    @property
+    def optimisation_set(self) -> Path:
+        """Sets of the round, with these half maps, mask and FSC as references."""
+        return self.folder / SET
 
-def map_size(dataset: Dataset, settings: PolishSettings) -> int:
-    """Return the edge of the maps: as requested, or that of mask or references, or the box.
+    def figures(self) -> SpeciesRound:
+        """Return what a round keeps of its maps."""
+        high, half = (self.fsc.resolution_angstrom(self.pixel_size_angstrom, t) for t in MAP_THRESHOLDS)
+        return SpeciesRound(
+            name=self.name,
+            optimisation_set=str(self.optimisation_set),
+            fsc=tuple(float(value) for value in self.fsc.corrected),
+            resolution_angstrom=(high, half),
+            bfactor_angstrom2=self.bfactor_angstrom2,
+        )
+
+
+def map_sizes(project: Project, settings: PolishSettings) -> tuple[int, ...]:
+    """Return the edge of each species' maps: as requested, or that of mask or references, or the box.
 
     Raises InputError when they do not fit.
     """
-    box_px = settings.align.windows.box_px
-    size = settings.crop_px
+    return tuple(_map_size(project, species, settings) for species in project.species)
+
+
+def _map_size(project: Project, species: Species, settings: PolishSettings) -> int:
+    files, size = species.dataset.files, settings.crop_px
     for component in ("mask", "half map 1"):
-        if component not in dataset.files.paths or (component != "mask" and settings.own_references):
+        if component not in files.paths or (component != "mask" and settings.own_references):
             continue
-        edge = read_header(dataset.files.require(component)).shape[0]
+        edge = read_header(files.require(component)).shape[0]
         if size is None:
             size = edge
         elif component == "mask" and size != edge:
             raise InputError(
-                f"{dataset.files.shown('mask')}: the mask has {edge}^3 px, but --crop is {size}: give "
+                f"{files.shown('mask')}: the mask has {edge}^3 px, but --crop is {size}: give "
                 f"--crop {edge}, or another mask"
             )
-    if size is not None and size > box_px:
-        raise InputError(f"--b {box_px} is smaller than the maps ({size} px): give --b {size} or more")
-    return size or box_px
+    if size is not None and size > species.box_px:
+        sentence = f"--b {species.box_px} is smaller than the maps ({size} px): give --b {size} or more"
+        raise InputError(project.named(species, sentence))
+    return size or species.box_px
 
 
 def make_maps(
-    dataset: Dataset,
-    folder: Path,
-    size_px: int,
-    settings: PolishSettings,
-    reporter: Reporter,
-    mask_path: Path | None = None,
-    look: Callable[[], None] = lambda: None,
-) -> RoundMaps:
-    """Reconstruct the half maps of a data set, and write them with their FSC and the sharpened map.
+    species: Species, projected: BackProjection, folder: Path, size_px: int, mask_path: Path | None = None
+) -> SpeciesMaps:
+    """Write the half maps of a back-projection with their FSC and the sharpened map.
 
     The optimisation set is written last.
 
@@ -96,24 +112,13 @@ def make_maps(
     ----------
     mask_path
         The mask; None: that of the data set, or where it has none, a mask that is made of the half maps.
-    look
-        Called about twice a second while workers compute; it raises an error to end the run.
 
     Raises
     ------
-    InputError
-        When a set lacks columns, or the point group is unknown.
     RunError
-        When no tomogram can be used, or a file cannot be written.
+        When a file cannot be written.
     """
-    align, remarks = settings.align, Remarks()
-    box_px, run = align.windows.box_px, align.run
-    if run.cluster is None:
-        projected = back_project(dataset, box_px, settings.symmetry, run.threads, reporter, remarks)
-    else:
-        projected = back_project_on_cluster(dataset, box_px, settings.symmetry, run, reporter, look)
-    for sentence in remarks.sentences():
-        reporter.warn(sentence)
+    dataset = species.dataset
     halves, merged = projected.sums.half_maps(size_px), projected.sums.merged_map(size_px)
     pixel = dataset.pixel_size_angstrom
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,19 +136,25 @@ def make_maps(
     written = (*halves, merged, sharp.volume, sharp.volume * mask)
     for name, volume in zip(MAPS, written, strict=True):
         write_volume(folder / name, volume, pixel)
-    updated = dataset.files.updated(files)
-    _write_postprocess(updated.paths, dataset, fsc, sharp, mask)
-    table = replace(updated.table, version=updated.table.version or dataset.version)
-    write_optimisation_set(folder / SET, replace(updated, table=table))
-    return RoundMaps(
+    _write_postprocess(files, dataset, fsc, sharp, mask)
+    maps = SpeciesMaps(
+        name=species.name,
         folder=folder,
-        optimisation_set=folder / SET,
-        mask=updated.paths["mask"],
+        files=files,
         fsc=fsc,
         pixel_size_angstrom=pixel,
         bfactor_angstrom2=sharp.bfactor_angstrom2,
         failures=projected.failures,
     )
+    write_set(dataset, maps)
+    return maps
+
+
+def write_set(dataset: Dataset, maps: SpeciesMaps) -> None:
+    """Write the optimisation set that names the sets of a data set, and the maps as its references."""
+    updated = dataset.files.updated(maps.files)
+    table = replace(updated.table, version=updated.table.version or dataset.version)
+    write_optimisation_set(maps.optimisation_set, replace(updated, table=table))
 
 
 def are_complete(folder: Path) -> bool:

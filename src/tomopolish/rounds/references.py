@@ -1,11 +1,16 @@
-"""References of the first round: those of the input, if they can be used, or its own reconstructions."""
+"""References of a round: those of the input, if they can be used, or reconstructions of the round before."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from tomopolish.dataset.mrc import read_header
-from tomopolish.dataset.project import Dataset
+from tomopolish.dataset.project import Dataset, open_dataset
+from tomopolish.dataset.species import Project, join_species
 from tomopolish.errors import InputError
 from tomopolish.pipeline.references import SAME
 from tomopolish.settings.polish import PolishSettings
@@ -29,3 +34,20 @@ def check_half_maps(dataset: Dataset, settings: PolishSettings) -> None:
             "so that the half sets would agree on its errors: give --ini_high 40, which uses it at low "
             "resolution only, or --own_references, which starts from half maps of the input"
         )
+
+
+def reopened(project: Project, sets: Sequence[Path]) -> Project:
+    """Return the project with another optimisation set for each species, opened as its own was."""
+    species = [
+        replace(
+            each,
+            dataset=open_dataset(
+                path.absolute(),
+                working_directory=each.dataset.files.working_directory,
+                relion_version=each.dataset.relion_version,
+                selection=each.dataset.selection,
+            ),
+        )
+        for each, path in zip(project.species, sets, strict=True)
+    ]
+    return join_species(species)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -46,17 +46,27 @@ def open_project(settings: AlignSettings) -> Project:
             relion_version=inputs.relion_version,
             selection=inputs.tilts,
         )
-        species.append(Species(name=named.name, dataset=dataset, box_px=named.box_px))
+        species.append(
+            Species(name=named.name, dataset=dataset, box_px=named.box_px, symmetry=named.symmetry)
+        )
     return join_species(species)
 
 
 def checked_project(
-    settings: AlignSettings, reporter: Reporter, project: Project | None = None
+    settings: AlignSettings,
+    reporter: Reporter,
+    project: Project | None = None,
+    uses_references: Callable[[Dataset], bool] = lambda dataset: True,
 ) -> tuple[Project, dict[str, str]]:
     """Open the project, unless it is open, and check it completely before anything is computed.
 
     A dry run shows all tomograms that cannot be refined before it raises an error for the first. Raises
     InputError.
+
+    Parameters
+    ----------
+    uses_references
+        Returns whether the references of a data set are used, and so are checked.
 
     Returns
     -------
@@ -72,7 +82,10 @@ def checked_project(
     further = partial(check_models, settings=settings)
     try:
         for sentence in check_project(
-            project, unusable=None if strict and not dry_run else unusable, further=further
+            project,
+            unusable=None if strict and not dry_run else unusable,
+            further=further,
+            uses_references=uses_references,
         ):
             reporter.warn(sentence)
     except InputError:

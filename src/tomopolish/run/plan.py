@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,14 +239,18 @@ def _disk(project: Project, plans: list[TomogramPlan], settings: AlignSettings) 
     folder = settings.run.output_folder
     needed = sum(plan.stored_bytes for plan in plans) + 2 * sets_bytes(project)
     needed += REPORT_BYTES if settings.run.report else 0
+    return beside_free_space(f"Disk: about {size_in_words(needed)} in {folder}", folder, needed)
+
+
+def beside_free_space(fact: str, folder: Path, needed_bytes: int) -> tuple[str, list[str]]:
+    """Return a line on disk space with the space that is free, and a warning where that is too little."""
     free = free_bytes(folder)
-    fact = f"Disk: about {size_in_words(needed)} in {folder}"
     if free is None:
         return fact, []
     short = []
-    if needed > free:
+    if needed_bytes > free:
         short = [
-            f"--o {folder}: about {size_in_words(needed)} of disk space are needed, but "
+            f"--o {folder}: about {size_in_words(needed_bytes)} of disk space are needed, but "
             f"{size_in_words(free)} are free: make room, or give another folder"
         ]
     return f"{fact}; {size_in_words(free)} are free", short

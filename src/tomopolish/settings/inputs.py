@@ -13,8 +13,10 @@ from tomopolish.settings.refuse import refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
 from tomopolish.settings.wording import as_called
 
-_RESERVED = ("errors", "evaluation", "only", "report", "temp", "tilt_series", "trajectories", "workers")
-"""Folders of the output that belong to no species, so that their names are reserved."""
+_RESERVED = frozenset(
+    ("errors", "evaluation", "one_frame", "only", "report", "temp", "tilt_series", "trajectories", "workers")
+)
+"""Folders of the output that belong to no species, so that their names are reserved, as ``round00`` … are."""
 _STEM = "optimisation_set"
 
 
@@ -42,11 +44,14 @@ class SpeciesPaths:
         Its particles and references, and the tomograms that all species share.
     box_px
         Edge of the box around each of its projected particles.
+    symmetry
+        Point group of its maps, for `polish`; None: that of `--sym`.
     """
 
     name: str
     optimisation_set: Path
     box_px: int
+    symmetry: str | None = None
 
     def __post_init__(self) -> None:
         _refuse(
@@ -55,7 +60,7 @@ class SpeciesPaths:
             "and . _ + -",
         )
         _refuse(
-            self.name.casefold() in _RESERVED,
+            self.name.casefold() in _RESERVED or re.fullmatch(r"round\d+", self.name.casefold()) is not None,
             f"{self.name!r} cannot be the name of a species, since the output has a folder of that name for "
             "other files: give another name",
         )

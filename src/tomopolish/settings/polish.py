@@ -20,7 +20,7 @@ class PolishSettings:
     align
         Options of each round's alignment; the range is that of the first round.
     symmetry
-        `--sym`: point group of the maps.
+        `--sym`: point group of the maps of all species that have none of their own.
     crop_px
         `--crop`: edge of the maps; None: that of the mask or of the references, or else of the box.
     max_rounds
@@ -41,10 +41,6 @@ class PolishSettings:
 
     def __post_init__(self) -> None:
         box_px = self.align.windows.box_px
-        refuse(
-            len(self.align.inputs.species) > 0,
-            "polish refines one structure: give one --i, and refine several structures with align",
-        )
         refuse(
             self.crop_px is not None and (self.crop_px % 2 == 1 or not 24 <= self.crop_px <= box_px),
             f"--crop {self.crop_px} must be even, 24 or more, and at most --b {box_px}",

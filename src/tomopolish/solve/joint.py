@@ -232,7 +232,8 @@ def estimated_width(
     largest
         Where the data determine less than one member, and at most, the width is this.
     """
-    determined = float(np.sum(1 - np.minimum(variances / width**2, 1.0)))
+    share = np.divide(variances, width**2, out=np.ones_like(variances), where=variances < width**2)
+    determined = float(np.sum(1 - share))
     if determined < 1.0:
         return min(width, largest)
     return min(float(np.sqrt(np.sum(departures**2) / determined)), largest)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tomopolish.dataset.project import Dataset
-from tomopolish.dataset.screening import screening_warnings
-from tomopolish.errors import RunError, TomopolishError
+from tomopolish.errors import RunError
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.physics.symmetry import point_group
 from tomopolish.plain_text import counted
 from tomopolish.run.cluster.launch import Cluster, open_cluster, threads_of_worker
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
-from tomopolish.run.commands.reconstruct import BackProjection
+from tomopolish.run.commands.reconstruct import BackProjection, add_tomograms, back_project, usable
 from tomopolish.run.folder.written import STATE_FOLDER
-from tomopolish.run.reporter import Reporter
+from tomopolish.run.reporter import Reporter, SilentReporter
 from tomopolish.settings.alignment import RunSettings
 
 if TYPE_CHECKING:
     from distributed import Future
 
-Array = np.ndarray
+BackProjector = Callable[[Dataset, int, str], BackProjection]
+"""Returns the back-projection of all tomograms of a data set, of its box and point group."""
 
 PARTS_PER_WORKER = 2
 """Parts of the tomograms that each worker adds up: more send more sums, fewer wait for the last."""
@@ -35,10 +33,9 @@ PARTS_PER_WORKER = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartialSums:
-    """Sums over some tomograms, why others are left out, and warnings by tomogram."""
+    """Sums over some tomograms, and the warnings that were given for them."""
 
-    totals: Array
-    failures: dict[str, str]
+    projected: BackProjection
     warnings: tuple[str, ...]
 
 
@@ -46,73 +43,83 @@ def back_project_part(
     dataset: Dataset, names: Sequence[str], box_px: int, symmetry: str, threads: int
 ) -> PartialSums:
     """Return the sums over the named tomograms; one that cannot be used is left out."""
+    reporter = SilentReporter()
     sums = empty_reconstruction(box_px, point_group(symmetry))
-    failures: dict[str, str] = {}
-    warnings: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for name in names:
-            try:
-                series, particles = dataset.load(name)
-                series = sums.add(series, particles, pool)
-            except TomopolishError as problem:
-                failures[name] = str(problem)
-                continue
-            warnings += screening_warnings(series)
-    return PartialSums(totals=sums.totals, failures=failures, warnings=tuple(warnings))
+    projected = add_tomograms(sums, dataset, names, threads, reporter)
+    return PartialSums(projected=projected, warnings=tuple(reporter.warnings))
 
 
 def added(first: PartialSums, second: PartialSums) -> PartialSums:
     """Return the sums of two parts."""
-    return PartialSums(
-        totals=first.totals + second.totals,
-        failures={**first.failures, **second.failures},
-        warnings=(*first.warnings, *second.warnings),
+    one, two = first.projected, second.projected
+    projected = BackProjection(
+        sums=replace(one.sums, totals=one.sums.totals + two.sums.totals),
+        failures={**one.failures, **two.failures},
+        remarks={**one.remarks, **two.remarks},
     )
+    return PartialSums(projected=projected, warnings=(*first.warnings, *second.warnings))
 
 
-def back_project_on_cluster(
-    dataset: Dataset,
-    box_px: int,
-    symmetry: str,
-    run: RunSettings,
-    reporter: Reporter,
-    look: Callable[[], None],
-) -> BackProjection:
-    """Return the back-projection of all tomograms, added up in a tree; raises as `back_project`.
-
-    Sums of another number of parts differ in their rounding.
+@contextlib.contextmanager
+def back_projector(
+    run: RunSettings, reporter: Reporter, look: Callable[[], None] = lambda: None
+) -> Iterator[BackProjector]:
+    """Provide `back_project` on this machine, or on workers that end with the block.
 
     Parameters
     ----------
     run
-        Settings with a cluster, and with an output folder that Slurm's jobs can read.
+        Settings, with a cluster or without, and with an output folder that Slurm's jobs can read.
     look
-        Called about twice a second; it raises an error to end the run.
+        Called about twice a second while workers compute; it raises an error to end the run.
     """
-    assert run.cluster is not None
-    dataset.check_columns()
-    empty = empty_reconstruction(box_px, point_group(symmetry))
-    names = dataset.tomogram_names
+    if run.cluster is None:
+        yield partial(back_project, threads=run.threads, reporter=reporter)
+        return
     threads = threads_of_worker(run.cluster, run.threads)
-    count = min(len(names), PARTS_PER_WORKER * (run.cluster.workers or 1))
+    parts = PARTS_PER_WORKER * (run.cluster.workers or 1)
     with open_cluster(
         run.cluster, threads, reporter, shared_folder=run.output_folder / STATE_FOLDER, look=look
     ) as cluster:
-        reporter.say(f"Back-projection of {counted(len(names), 'tomogram')} in {counted(count, 'part')}")
-        submit = partial(cluster.client.submit, pure=False)
-        parts: list[Any] = [
-            submit(back_project_part, dataset, names[i::count], box_px, symmetry, threads)
-            for i in range(count)
-        ]
-        while len(parts) > 1:
-            pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-            parts = [submit(added, *pair) if len(pair) > 1 else pair[0] for pair in pairs]
-        result = _awaited(cluster, parts[0], look)
-    for sentence in (*(f"{n} is left out: {r}" for n, r in result.failures.items()), *result.warnings):
+
+        def on_workers(dataset: Dataset, box_px: int, symmetry: str) -> BackProjection:
+            dataset.check_columns()
+            point_group(symmetry)  # refuses an unknown one here
+            names = dataset.tomogram_names
+            count = min(len(names), parts)
+            reporter.say(f"Back-projection of {counted(len(names), 'tomogram')} in {counted(count, 'part')}")
+            futures = [
+                cluster.client.submit(
+                    back_project_part, dataset, names[i::count], box_px, symmetry, threads, pure=False
+                )
+                for i in range(count)
+            ]
+            return usable(dataset, _summed(cluster, futures, dataset, reporter, look))
+
+        yield on_workers
+
+
+def _summed(
+    cluster: Cluster,
+    parts: Sequence[Future],
+    dataset: Dataset,
+    reporter: Reporter,
+    look: Callable[[], None],
+) -> BackProjection:
+    """Return the sum of all parts, added up in a tree, with remarks in the order of the tomograms.
+
+    Sums of another number of parts differ in their rounding.
+    """
+    submit: Any = partial(cluster.client.submit, pure=False)
+    while len(parts) > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [submit(added, *pair) if len(pair) > 1 else pair[0] for pair in pairs]
+    result = _awaited(cluster, parts[0], look)
+    for sentence in result.warnings:
         reporter.warn(sentence)
-    if len(result.failures) == len(names):
-        raise RunError(f"no tomogram can be used; {names[0]}: {result.failures[names[0]]}")
-    return BackProjection(sums=replace(empty, totals=result.totals), failures=result.failures)
+    remarks = result.projected.remarks
+    in_order = {name: remarks[name] for name in dataset.tomogram_names if name in remarks}
+    return replace(result.projected, remarks=in_order)
 
 
 def _awaited(cluster: Cluster, future: Future, look: Callable[[], None]) -> PartialSums:

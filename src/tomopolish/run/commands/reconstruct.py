@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +15,13 @@ from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
-from tomopolish.dataset.remarks import Remarks
+from tomopolish.dataset.remarks import Remark, Remarks
 from tomopolish.dataset.screening import screening_warnings
 from tomopolish.errors import InputError, RunError, RunStopped, TomopolishError
 from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.physics.symmetry import point_group
+from tomopolish.results.tomogram import MAP_THRESHOLDS
 from tomopolish.run.folder.guard import Guard, Inputs
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
@@ -73,10 +74,26 @@ class ReconstructSettings:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BackProjection:
-    """The sums over all tomograms that could be used, and the others: tomogram → why it is left out."""
+    """The sums over some or all tomograms of a data set.
+
+    Attributes
+    ----------
+    failures
+        Tomogram → why it is left out.
+    remarks
+        Tomogram → remarks on reading it.
+    """
 
     sums: Reconstruction
     failures: Mapping[str, str]
+    remarks: Mapping[str, Sequence[Remark]]
+
+    def remark_sentences(self) -> list[str]:
+        """Return one sentence for each kind of remark."""
+        remarks = Remarks()
+        for name, of_tomogram in self.remarks.items():
+            remarks.add(name, of_tomogram)
+        return remarks.sentences()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +126,7 @@ def reconstruct_dataset(
     if not dataset.tomogram_names:
         check_particles(dataset)  # says why there are none
     size = settings.crop_px or settings.box_px
-    reporter, remarks = reporter or SilentReporter(), Remarks()
+    reporter = reporter or SilentReporter()
     for sentence in dataset.conventions:
         reporter.say(sentence)
     mask = _mask(dataset, size)
@@ -121,10 +138,8 @@ def reconstruct_dataset(
         overwrite=settings.overwrite,
     )
     with own_folder(guard, (invocation or Invocation()).command, [*MAP_NAMES, FSC_NAME, SET_NAME]) as out:
-        reconstruction = back_project(
-            dataset, settings.box_px, settings.symmetry, settings.threads, reporter, remarks
-        )
-        for sentence in remarks.sentences():
+        reconstruction = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter)
+        for sentence in reconstruction.remark_sentences():
             reporter.warn(sentence)
         sums = reconstruction.sums
         halves = sums.half_maps(settings.crop_px)
@@ -151,7 +166,7 @@ def resolution_sentence(
     fsc: ShellCorrelation, pixel_size_angstrom: float, folder: Path, left_out: Collection[str] = ()
 ) -> str:
     """Say where the maps are, which resolution they reach, and which tomograms were left out."""
-    high, half = (fsc.resolution_angstrom(pixel_size_angstrom, threshold) for threshold in (0.143, 0.5))
+    high, half = (fsc.resolution_angstrom(pixel_size_angstrom, threshold) for threshold in MAP_THRESHOLDS)
     others = f" Left out: {', '.join(left_out)}." if left_out else ""
     return (
         f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
@@ -160,14 +175,9 @@ def resolution_sentence(
 
 
 def back_project(
-    dataset: Dataset,
-    box_px: int,
-    symmetry: str,
-    threads: int,
-    reporter: Reporter,
-    remarks: Remarks | None = None,
+    dataset: Dataset, box_px: int, symmetry: str, threads: int, reporter: Reporter
 ) -> BackProjection:
-    """Return the back-projection of all tomograms of a data set; `remarks` receives their remarks.
+    """Return the back-projection of all tomograms of a data set.
 
     A tomogram that cannot be used is left out, with a warning.
 
@@ -180,7 +190,17 @@ def back_project(
     """
     dataset.check_columns()
     sums = empty_reconstruction(box_px, point_group(symmetry))
-    names, failures = dataset.tomogram_names, dict[str, str]()
+    return usable(dataset, add_tomograms(sums, dataset, dataset.tomogram_names, threads, reporter))
+
+
+def add_tomograms(
+    sums: Reconstruction, dataset: Dataset, names: Sequence[str], threads: int, reporter: Reporter
+) -> BackProjection:
+    """Add the named tomograms to the sums, which are changed, and return them with what was left out.
+
+    A tomogram that cannot be used is left out, with a warning.
+    """
+    failures, remarks = dict[str, str](), dict[str, Sequence[Remark]]()
     with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
         for name in names:
             with reporter.tomogram(name) as progress:
@@ -193,13 +213,18 @@ def back_project(
                     failures[name] = str(problem)
                     reporter.warn(f"{name} is left out: {problem}")
                     continue
-            if remarks is not None:
-                remarks.add(name, series.remarks)
+            remarks[name] = series.remarks
             for sentence in screening_warnings(series):
                 reporter.warn(sentence)
-    if len(failures) == len(names):
-        raise RunError(f"no tomogram can be used; {names[0]}: {failures[names[0]]}")
-    return BackProjection(sums=sums, failures=failures)
+    return BackProjection(sums=sums, failures=failures, remarks=remarks)
+
+
+def usable(dataset: Dataset, projected: BackProjection) -> BackProjection:
+    """Return a back-projection of all tomograms; raises RunError where none of them could be used."""
+    names = dataset.tomogram_names
+    if len(projected.failures) == len(names):
+        raise RunError(f"no tomogram can be used; {names[0]}: {projected.failures[names[0]]}")
+    return projected
 
 
 def _mask(dataset: Dataset, size: int) -> Float32[Array, "s s s"] | None:
