@@ -47,16 +47,19 @@ def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> Refer
     half_maps = np.empty((2, *headers["half map 1"].shape), dtype=np.float32)
     for i, component in enumerate(("half map 1", "half map 2")):
         half_maps[i] = _finite(headers[component], folder)
-        if half_maps[i].min() == half_maps[i].max():
+        lowest, highest = _range(half_maps[i])
+        if lowest == highest:
             raise InputError(
                 f"{files.shown(component)}: the {component} is constant; give the maps of a refinement"
             )
     mask = _finite(headers["mask"], folder) if "mask" in headers else None
-    if mask is not None and (mask.min() < -0.1 or mask.max() > 1.1 or mask.max() <= 0):
-        raise InputError(
-            f"{files.shown('mask')}: the mask has values from {mask.min():g} to {mask.max():g}, but must "
-            "lie between 0 and 1 and not be empty; make a mask with Mask creation"
-        )
+    if mask is not None:
+        lowest, highest = _range(mask)
+        if lowest < -0.1 or highest > 1.1 or highest <= 0:
+            raise InputError(
+                f"{files.shown('mask')}: the mask has values from {lowest:g} to {highest:g}, but must "
+                "lie between 0 and 1 and not be empty; make a mask with Mask creation"
+            )
     for i, component in enumerate(("half map 1", "half map 2")):
         _check_scale(files, component, half_maps[i], mask)
     fsc = None
@@ -85,14 +88,24 @@ def _check_scale(
     mask: Float32[Array, "s s s"] | None,
 ) -> None:
     """Raise InputError for a map whose squares exceed single precision, or that is empty within the mask."""
-    masked = half_map if mask is None else half_map * mask
-    largest = float(np.abs(masked).max())
+    lowest, highest = _range(half_map, mask)
+    largest = max(-lowest, highest)
     if not 1 / LARGEST_VALUE <= largest <= LARGEST_VALUE:
         inside = "" if mask is None else f", multiplied by the mask {files.shown('mask')},"
         raise InputError(
             f"{files.shown(component)}: the {component}{inside} has values up to {largest:g}, which is not "
             f"between {1 / LARGEST_VALUE:g} and {LARGEST_VALUE:g}; check both maps, or scale them"
         )
+
+
+def _range(
+    volume: Float32[Array, "s s s"], mask: Float32[Array, "s s s"] | None = None
+) -> tuple[float, float]:
+    """Return the smallest and the largest value of a map, multiplied by the mask if there is one."""
+    # Sections stay in cache, while copies of the map would need new memory.
+    sections = volume if mask is None else map(np.multiply, volume, mask)
+    ranges = np.array([(section.min(), section.max()) for section in sections])
+    return float(ranges[:, 0].min()), float(ranges[:, 1].max())
 
 
 def check_headers(files: OptimisationSet, pixel_size_angstrom: float) -> tuple[dict[str, MrcFile], list[str]]:

@@ -92,12 +92,14 @@ def prepare_half_maps(
         Largest frequency of slices, Fourier px; the transform includes all frequencies that they need.
     """
     maps = pad_to_box(masked_half_maps(references), box_px)
-    # Functions of the radius, for all distances along z and y.
-    square = np.arange(box_px // 2 + 1, dtype=np.float32) ** 2
-    along_x = (np.arange(box_px, dtype=np.float32) - box_px // 2) ** 2
+    # Functions of the radius, for all distances along z and y; the radius' square is an integer.
+    square = np.arange(box_px // 2 + 1) ** 2
+    along_x = (np.arange(box_px) - box_px // 2) ** 2
     radius2 = square[:, None, None] + square[None, :, None] + along_x
-    window = _falloff(radius2, box_px / 2 - TAPER_WIDTH_PX, box_px / 2)
-    factor = window / (np.sinc(np.sqrt(radius2) / np.float32(box_px)) ** 2 + np.float32(GRIDDING_FLOOR))
+    all_radii2 = np.arange(3 * square[-1] + 1, dtype=np.float32)
+    window_at = _falloff(all_radii2, box_px / 2 - TAPER_WIDTH_PX, box_px / 2)
+    gridding_at = np.sinc(np.sqrt(all_radii2) / np.float32(box_px)) ** 2 + np.float32(GRIDDING_FLOOR)
+    window, factor = window_at[radius2], (window_at / gridding_at)[radius2]
     times = np.full(box_px // 2 + 1, 2.0)  # how often each distance occurs
     times[0] = times[-1] = 1.0
     window_sum = float(times @ np.sum(window, axis=2, dtype=np.float64) @ times)
