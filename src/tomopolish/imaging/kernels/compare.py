@@ -120,10 +120,13 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     slice_re, slice_im = np.zeros((2, rows, columns), np.float32), np.zeros((2, rows, columns), np.float32)
     kx, ky = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
     signed = np.empty(2 * plane, np.float32)
-    for i in range(2 * plane):
-        r, c = (i % plane) // columns, i % columns
-        kx[i], ky[i] = c, r if i < plane else -r
-        signed[i] = (1 - 2 * ((r + c) % 2)) * weight[i // plane, r, c]  # e^{2πi k·(s/2)/s}, box centre
+    for half in range(2):
+        for r in range(rows):
+            begin = half * plane + r * columns
+            for c in range(columns):
+                kx[begin + c], ky[begin + c] = c, r * (1 - 2 * half)
+                # The factor e^{2πi k·(s/2)/s} of the box's centre is ±1.
+                signed[begin + c] = (1 - 2 * ((r + c) & 1)) * weight[half, r, c]
     padded = (columns + VECTOR - 1) // VECTOR * VECTOR
     places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
     re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
