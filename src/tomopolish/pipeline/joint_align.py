@@ -19,6 +19,7 @@ from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
 from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
 from tomopolish.pipeline.joint_result import with_views
+from tomopolish.pipeline.joint_search import Placed, place_again
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.premises import (
     error_angstrom,
@@ -71,6 +72,8 @@ class RefinedFirst:
         Doubts about the evidence, and how far the fit moved pairs in the images.
     windows_bytes
         Memory that the windows of visible pairs took.
+    placed
+        What the fit says of where particles may be.
     """
 
     given: Tomogram
@@ -86,6 +89,7 @@ class RefinedFirst:
     doubts: tuple[str, ...]
     moved_angstrom: float
     windows_bytes: int
+    placed: Placed
 
 
 def before_joint(
@@ -121,6 +125,7 @@ def before_joint(
         motion=fit.motion,
         doubts=(*reference_doubts(references), *examine(fit, record, settings)),
         moved_angstrom=moved_angstrom(fit),
+        placed=Placed.of(fit),
         windows_bytes=WINDOW_BYTES * int(windows.visible.sum()) * int(np.prod(windows.values.shape[2:])),
     )
 
@@ -180,6 +185,7 @@ def align_jointly(
     after = replace(after, series=series)
     windows = join_windows([without_tilts(part, series.usable) for part in parts])
     del parts
+    after = place_again(after, given, windows, first.placed, once)
     fit = fit_geometry(after, windows, once, resources, continued=first.scales)
     del windows
     result, uncertainty = solution(fit, once, resources, references, known, given)

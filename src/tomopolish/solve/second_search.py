@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.initial import ball
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, newton
 from tomopolish.solve.newton import NewtonOptions
@@ -49,24 +49,38 @@ def move_misplaced(
     length_px
         Correlation length of the windows.
     """
-    layout, free = problem.layout, problem.layout.unpack(problem.free)
+    layout = problem.layout
     # A particle is searched as if it were a good one.
     weights = np.repeat(trust.tilts[:, None], len(trust.particles), axis=1)
-    fair = replace(problem, pair_weights=weights)
-    shown = np.where(problem.surface.visible, weights, 0.0).any(axis=0)
-    movable = free.positions_px.all(axis=1) & shown
     precision = layout.unpack(problem.precision).positions_px
     far = np.sum(precision * layout.unpack(state.vector).positions_px ** 2, axis=1) > FAR**2
-    which = np.flatnonzero(movable & ((trust.particles < CERTAIN) | far))
+    doubtful = (trust.particles < CERTAIN) | far
+    return move_to_likelier(replace(problem, pair_weights=weights), state, doubtful, length_px, workers)
+
+
+def move_to_likelier(
+    problem: Problem, state: State, doubtful: Bool[Array, "P"], length_px: float, workers: Workers
+) -> Float[Array, "N"]:
+    """Return the parameters with some particles where their images, and the prior, prefer them.
+
+    Parameters
+    ----------
+    problem
+        With weights of the pairs that do not depend on the doubt.
+    """
+    layout, free, weights = problem.layout, problem.layout.unpack(problem.free), problem.pair_weights
+    assert weights is not None
+    shown = np.where(problem.surface.visible, weights, 0.0).any(axis=0)
+    which = np.flatnonzero(free.positions_px.all(axis=1) & shown & doubtful)
     if not len(which):
         return state.vector
     moved = state.vector.copy()
     layout.unpack(moved).positions_px[which] = _likeliest_places(
-        fair, state, weights, which, length_px, workers
+        problem, state, weights, which, length_px, workers
     )
     only = layout.fill()
     layout.unpack(only).positions_px[which] = 1
-    local = replace(fair, free=problem.free & (only > 0))
+    local = replace(problem, free=problem.free & (only > 0))
     options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=EVALUATIONS)
     after = newton(local, moved, options, workers.over).state.vector
     gain = _posterior(local, weights, after) - _posterior(local, weights, state.vector)
