@@ -171,11 +171,6 @@ class ReportRun(Result):
         """Say where the report is, as the command does."""
         return f"Report: {self.path}"
 
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """None: the command shows no table."""
-        return ()
-
 
 @public()
 def report(folder: AnyPath, *, overwrite: bool = False, show_progress: bool = False) -> ReportRun:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tomopolish.dataset.species import Project
     from tomopolish.imaging.fsc import ShellCorrelation
-    from tomopolish.output.table import Table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -67,11 +66,6 @@ class ReconstructionRun(Result):
         from tomopolish.run.commands.reconstruct import resolution_sentence
 
         return resolution_sentence(self.fsc, self.pixel_size_angstrom, self.output_folder, self.failures)
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """None: the command shows no table."""
-        return ()
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the FSC as a pandas DataFrame, a row for each shell; raises RunError without pandas."""

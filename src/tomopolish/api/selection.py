@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from tomopolish.dataset.species import Project
-    from tomopolish.output.table import Table
     from tomopolish.run.commands.select import Selection
 
 
@@ -60,11 +59,6 @@ class SelectionRun(Result):
     def sentence(self) -> str:
         """Say how many particles and tilt images remain, as the command does."""
         return in_python(" ".join(self.selection.sentences()))
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """None: the command shows no table."""
-        return ()
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the particles as a pandas DataFrame, a row each, with the reason of those left out.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.errors import InputError, RunError
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from tomopolish.output.table import Table
-    from tomopolish.progress import Progress
-    from tomopolish.run.reporter import Reporter
+    from tomopolish.run.reporter import PassingReporter
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,9 +32,9 @@ class Result(ABC):
         """Return what the command says in the end."""
 
     @property
-    @abstractmethod
     def tables(self) -> tuple[Table, ...]:
-        """The tables that the command shows."""
+        """The tables that the command shows; none for most."""
+        return ()
 
     def remarks(self) -> tuple[str, ...]:
         """Return sentences that a user should read beside the result."""
@@ -96,48 +94,8 @@ def data_frame(table: str, tables: Mapping[str, Callable[[], Rows]]) -> pandas.D
     return pandas.DataFrame.from_records(list(tables[table]()))
 
 
-class PythonReporter:
-    """Passes on what a run reports, in Python's words, and collects its warnings."""
+def reporter_of(show_progress: bool) -> PassingReporter:
+    """Return a reporter in Python's words that collects warnings, and with `show_progress` shows everything."""
+    from tomopolish.run.reporter import PassingReporter, SilentReporter, reporter_for
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-        self._warnings: dict[str, None] = {}
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Return each warning once, in order."""
-        return tuple(self._warnings)
-
-    def open(self, tomograms: int) -> AbstractContextManager[None]:
-        """Begin a run."""
-        return self._reporter.open(tomograms)
-
-    @contextmanager
-    def tomogram(self, name: str) -> Iterator[Progress]:
-        """Begin a tomogram."""
-        with self._reporter.tomogram(name) as progress:
-            yield progress
-
-    def passed(self, name: str, sentence: str) -> None:
-        """Count a tomogram."""
-        self._reporter.passed(name, in_python(sentence))
-
-    def warn(self, sentence: str) -> None:
-        """Collect a warning, and pass it on."""
-        self._warnings[in_python(sentence)] = None
-        self._reporter.warn(in_python(sentence))
-
-    def say(self, sentence: str) -> None:
-        """Pass a line on."""
-        self._reporter.say(in_python(sentence))
-
-    def show(self, table: Table) -> None:
-        """Pass a table on."""
-        self._reporter.show(table)
-
-
-def reporter_of(show_progress: bool) -> PythonReporter:
-    """Return a reporter that collects warnings, and with `show_progress` shows all as the command does."""
-    from tomopolish.run.reporter import SilentReporter, reporter_for
-
-    return PythonReporter(reporter_for(sys.stdout) if show_progress else SilentReporter())
+    return PassingReporter(reporter_for(sys.stdout) if show_progress else SilentReporter(), in_python)

@@ -25,8 +25,6 @@ from tomopolish.settings.simulation import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from tomopolish.output.table import Table
-
 
 class SimulateOptions(TypedDict, total=False):
     """Fields of `SimulationSettings`."""
@@ -76,11 +74,6 @@ class SimulationRun(Result):
     def sentence(self) -> str:
         """Say where the project is, as the command does."""
         return f"Simulated project: {self.optimisation_set}"
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """None: the command shows no table."""
-        return ()
 
 
 @public(SimulateOptions)

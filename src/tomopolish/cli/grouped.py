@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tomopolish.cli.configuration import config_option, resolved_options
+from tomopolish.cli.fields import type_and_default
 from tomopolish.run.failures import Failure
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.journal.recording import LOG, SHOWN, recording
@@ -82,12 +83,23 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-class Section:
-    """The options under one heading of a command's help."""
+TYPES: Mapping[str, Any] = {"int": int, "float": NUMBER, "str": str, "Path": FILE}
+"""Annotation of a field → type of the option that sets it."""
 
-    def __init__(self, heading: str) -> None:
+
+class Section:
+    """The options under one heading of a command's help.
+
+    Parameters
+    ----------
+    settings
+        Classes whose fields options set: an option then has the type and the default of its field.
+    """
+
+    def __init__(self, heading: str, *settings: type[Any]) -> None:
         self.heading = heading
         self.options: list[GroupedOption] = []
+        self._settings = settings
 
     def flag(self, name: str, text: str, **attributes: Any) -> None:
         """Add an option without a value."""
@@ -111,6 +123,11 @@ class Section:
 
     def value(self, name: str, metavar: str, text: str, **attributes: Any) -> None:
         """Add an option with a value; its default, if any, is shown."""
+        kind, default = type_and_default(name.removeprefix("--"), self._settings)
+        if kind in TYPES:
+            attributes.setdefault("type", TYPES[kind])
+        if default is not None:
+            attributes.setdefault("default", default)
         attributes.setdefault("show_default", attributes.get("default") is not None)
         self.options.append(
             GroupedOption([name], heading=self.heading, metavar=metavar, help=text, **attributes)

@@ -19,7 +19,7 @@ from tomopolish.errors import InputError
 from tomopolish.plain_text import listed
 from tomopolish.run.fingerprint import REFERENCES, Fingerprint
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.settings.wording import ARGUMENTS, OFF
+from tomopolish.settings.wording import OFF, options_that_set
 
 Basis = Mapping[str, Mapping[str, str]]
 """Part of a fingerprint → option or file → its value, or its size and time of change."""
@@ -44,15 +44,10 @@ _MAPS = ("half map 1", "half map 2", "mask", "fsc")
 
 def basis_of(project: Project, settings: AlignSettings, tomogram: Tomogram) -> dict[str, dict[str, str]]:
     """Return the options and files that one tomogram's result depends on."""
-    name = tomogram.series.name
-    datasets = [species.dataset for species in project.species]
-    paths = [dataset.files.paths for dataset in datasets]
-    series, folder = [], Path.cwd()
-    for dataset in datasets[:1]:
-        series.append(dataset.files.paths["tomograms"])
-        folder = dataset.files.working_directory
-        with contextlib.suppress(InputError):  # a table without a file for each tilt series
-            series.append(dataset.tomograms.series_file(name))
+    first, paths = project.first, [species.dataset.files.paths for species in project.species]
+    folder, series = first.files.working_directory, [first.files.paths["tomograms"]]
+    with contextlib.suppress(InputError):  # a table without a file for each tilt series
+        series.append(first.tomograms.series_file(tomogram.series.name))
     images = tomogram.series.images
     stacks = [place[0].path for place in images.sections if place] if isinstance(images, MrcImages) else []
     files = {
@@ -85,21 +80,9 @@ def _shown(group: Any) -> dict[str, str]:
         items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
         for place, item in items:
             argument = field.name if place is None else f"{field.name}[{place}]"
-            option, of_flag = _OPTION_OF.get(argument, (argument, ""))
+            option, of_flag = next(iter(options_that_set(argument)), (argument, ""))
             shown[f"--{option}"] = _value(option, item, of_flag)
     return shown
-
-
-def _options_by_argument() -> dict[str, tuple[str, str]]:
-    """Return argument → option, and for a flag the value of the argument with which the flag is given."""
-    found: dict[str, tuple[str, str]] = {}
-    for option, argument in ARGUMENTS.items():
-        name, _, of_flag = argument.partition("=")
-        found.setdefault(name, (option, of_flag))
-    return found
-
-
-_OPTION_OF = _options_by_argument()
 
 
 def _value(option: str, value: Any, of_flag: str) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from tomopolish.dataset.files import atomic_path
 from tomopolish.errors import RunStopped
-from tomopolish.output.table import Table
 from tomopolish.progress import Progress, StageProgress
 from tomopolish.run.folder.lock import FolderInUseError
 from tomopolish.run.invocation import path_after
-from tomopolish.run.reporter import Reporter
+from tomopolish.run.reporter import PassingReporter, Reporter
 from tomopolish.run.signals import raise_if_asked_to_end
 
 EXIT_PREFIX = "RELION_JOB_EXIT_"
@@ -67,48 +66,19 @@ class PipelineControl:
             )
 
 
-class WatchedReporter:
-    """A reporter that looks for the abort file at every tomogram, stage and step, and collects warnings."""
+class WatchedReporter(PassingReporter):
+    """A reporter that looks for the abort file at every tomogram, stage and step."""
 
     def __init__(self, reporter: Reporter, control: PipelineControl) -> None:
-        self._reporter = reporter
+        super().__init__(reporter)
         self._control = control
-        self._warnings: dict[str, None] = {}
-
-    @property
-    def warnings(self) -> list[str]:
-        """Return each warning so far once, in order."""
-        return list(self._warnings)
-
-    @contextlib.contextmanager
-    def open(self, tomograms: int) -> Iterator[None]:
-        """Begin a run."""
-        with self._reporter.open(tomograms):
-            yield
 
     @contextlib.contextmanager
     def tomogram(self, name: str) -> Iterator[Progress]:
         """Begin a tomogram."""
         self._control.look()
-        with self._reporter.tomogram(name) as progress:
+        with super().tomogram(name) as progress:
             yield _WatchedProgress(progress, self._control)
-
-    def passed(self, name: str, sentence: str) -> None:
-        """Count a tomogram."""
-        self._reporter.passed(name, sentence)
-
-    def warn(self, sentence: str) -> None:
-        """Pass a warning on."""
-        self._warnings[sentence] = None
-        self._reporter.warn(sentence)
-
-    def say(self, sentence: str) -> None:
-        """Pass a line on."""
-        self._reporter.say(sentence)
-
-    def show(self, table: Table) -> None:
-        """Pass a table on."""
-        self._reporter.show(table)
 
 
 def control_of(arguments: Sequence[str]) -> PipelineControl:

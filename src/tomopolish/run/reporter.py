@@ -106,6 +106,53 @@ class SilentReporter:
         _log(table.plain())
 
 
+class PassingReporter:
+    """A reporter that passes everything on and collects the warnings; others are made from it.
+
+    Parameters
+    ----------
+    reporter
+        Receives what is passed on.
+    worded
+        Returns each sentence as it is passed on and collected.
+    """
+
+    def __init__(self, reporter: Reporter, worded: Callable[[str], str] = str) -> None:
+        self._reporter = reporter
+        self._worded = worded
+        self._warnings: dict[str, None] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return each warning so far once, in order."""
+        return tuple(self._warnings)
+
+    def open(self, tomograms: int) -> AbstractContextManager[None]:
+        """Begin a run."""
+        return self._reporter.open(tomograms)
+
+    def tomogram(self, name: str) -> AbstractContextManager[Progress]:
+        """Begin a tomogram."""
+        return self._reporter.tomogram(name)
+
+    def passed(self, name: str, sentence: str) -> None:
+        """Count a tomogram."""
+        self._reporter.passed(name, self._worded(sentence))
+
+    def warn(self, sentence: str) -> None:
+        """Collect a warning, and pass it on."""
+        self._warnings[self._worded(sentence)] = None
+        self._reporter.warn(self._worded(sentence))
+
+    def say(self, sentence: str) -> None:
+        """Pass a line on."""
+        self._reporter.say(self._worded(sentence))
+
+    def show(self, table: Table) -> None:
+        """Pass a table on."""
+        self._reporter.show(table)
+
+
 class _WarnsOnce:
     """Remembers warnings that have been shown: a check and the run that follows may give the same warning."""
 

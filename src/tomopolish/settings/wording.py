@@ -187,15 +187,24 @@ OFF: Mapping[str, str] = {
     "freq_cutoff": "-1",
     "hp": "-1",
     "max_ed": "-1",
+    "first_dose": "-1",
+    "ini_high": "-1",
 }
 """Option → its value that is None in Python."""
 
 VALUES: Mapping[str, str] = {"--motion auto": 'motion="auto"'}
 """Option with a value that is a word → the same in Python."""
 
+
 _OPTION = re.compile(r"(?<![\w-])--([A-Za-z]\w*)(?: (-?(?:\d[\d.]*(?:e[+-]?\d+)?|inf)|nan)(?![\w.]))?")
 
 _names_options: ContextVar[bool] = ContextVar("names_options", default=False)
+
+
+def options_that_set(argument: str) -> list[tuple[str, str]]:
+    """Return the options that set an argument, and for flags the value that they stand for, as text."""
+    stated = ((option, *text.partition("=")) for option, text in ARGUMENTS.items())
+    return [(option, of_flag) for option, name, _, of_flag in stated if name == argument]
 
 
 @contextmanager
