@@ -95,7 +95,7 @@ def data_frame(table: str, tables: Mapping[str, Callable[[], Rows]]) -> pandas.D
 
 
 def reporter_of(show_progress: bool) -> PassingReporter:
-    """Return a reporter in Python's words that collects warnings, and with `show_progress` shows everything."""
+    """Return a reporter that collects warnings, in Python's words, and with `show_progress` shows all."""
     from tomopolish.run.reporter import PassingReporter, SilentReporter, reporter_for
 
     return PassingReporter(reporter_for(sys.stdout) if show_progress else SilentReporter(), in_python)

@@ -52,7 +52,9 @@ def _options(field: Field[Any], values: Mapping[str, Any]) -> list[tuple[str, st
     """Return the options among the values that set a field: several for a tuple, each with a place in it."""
     if f"{field.name}[0]" in ARGUMENTS.values():
         return [pair for place in range(2) for pair in options_that_set(f"{field.name}[{place}]")[:1]]
-    return [pair for pair in options_that_set(field.name) if _name(pair[0]) in values][:1]
+    options = [pair for pair in options_that_set(field.name) if _name(pair[0]) in values]
+    assert len(options) < 2, f"several options set {field.name}: state its value"
+    return options
 
 
 def _value(field: Field[Any], values: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -82,3 +83,17 @@ def _joined(cells: Iterator[str]) -> Iterator[tuple[bytes, int]]:
         if joined.count("\n") != len(stretch) - 1:
             raise ValueError("a cell contains a line feed")
         yield joined.encode(ENCODING, ON_ERROR), len(stretch)
+
+
+def number_in(cell: str) -> float:
+    """Return the number in a cell; NaN where there is none."""
+    return float(cell) if is_number(cell) else math.nan
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell is a number, which need not be finite."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

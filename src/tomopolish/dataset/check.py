@@ -75,7 +75,6 @@ def check_project(
     faults: dict[str, InputError] = {}
     of_series: dict[str, None] = {}  # in order, and each once for all species
     for species in project.species:
-        check_box(species.box_px)
         check_selection(species.dataset.tomograms, species.dataset.selection)
         sentences = check_particles(species.dataset, is_single=project.is_single)
         if uses_references(species.dataset):
@@ -136,14 +135,6 @@ def _without_visible_particles(
         f"tomogram {name}: no {which} is half a box inside any tilt image; it keeps its input values"
         for name in unseen
     ]
-
-
-def check_box(box_px: int) -> None:
-    """Raise InputError for an invalid box size."""
-    if box_px < 24:
-        raise InputError(f"--b {box_px}: the box must have at least 24 px; give a larger one")
-    if box_px % 2:
-        raise InputError(f"--b {box_px}: the box must have an even size; give --b {box_px + 1}")
 
 
 def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:

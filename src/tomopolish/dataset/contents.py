@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tomopolish.dataset.cells import is_number
 from tomopolish.dataset.opening import open_regular
 
 STAR = "a STAR file"
@@ -112,12 +113,4 @@ def _text_kind(sample: bytes) -> str:
 
 
 def _are_numbers(words: list[str]) -> bool:
-    return bool(words) and all(map(_is_number, words))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return bool(words) and all(map(is_number, words))

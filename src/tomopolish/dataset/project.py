@@ -295,8 +295,7 @@ class Dataset:
         uncertainty.write()
         scores.write()
         particles.write(here / "particles.star", with_names=motion)
-        files = self.files.updated(paths)
-        files = replace(files, table=replace(files.table, version=files.table.version or self.version))
+        files = self.files.updated(paths, version=self.version)
         write_optimisation_set(here / "optimisation_set.star", files)
         return files
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +137,7 @@ def write_selected(
                 count=int(remains.sum()),
                 version=dataset.version,
             )
-        files = dataset.files.updated(paths)
-        files = replace(files, table=replace(files.table, version=files.table.version or dataset.version))
+        files = dataset.files.updated(paths, version=dataset.version)
         write_optimisation_set(here / "optimisation_set.star", files)
 
 

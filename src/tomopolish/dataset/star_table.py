@@ -6,14 +6,14 @@ back as the same text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
 
 import numpy as np
 
-from tomopolish.dataset.cells import Cells
+from tomopolish.dataset.cells import Cells, is_number
 from tomopolish.errors import InputError
 from tomopolish.shapes import Bool, Float, Int
 
@@ -130,7 +130,7 @@ class StarTable:
             values = _numbers(cells)
         except ValueError:
             if default is None or not any(map(is_unset, cells)):
-                row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+                row = next(i for i, cell in enumerate(cells) if not is_number(cell))
                 raise self._bad(label, row, "a number") from None
             values = np.full(len(cells), np.nan)
         usable = is_usable(values)
@@ -142,15 +142,15 @@ class StarTable:
             raise self._bad(label, row, "a finite number" if not np.isfinite(values[row]) else USABLE)
         return values
 
-    def ints(self, label: str, *, default: int | None = None) -> Int[Array, "rows"]:
+    def ints(self, label: str) -> Int[Array, "rows"]:
         """Return a column as integers (``3`` or ``3.000``)."""
-        values = self.floats(label, default=None if default is None else float(default))
+        values = self.floats(label)
         rounded = np.rint(values)
         wrong = (rounded != values) | (np.abs(rounded) > 2**53)
         if wrong.any():
             raise self._bad(label, int(np.argmax(wrong)), "a whole number")
-        whole: Array = rounded.astype(np.int64)
-        return whole
+        integers: Array = rounded.astype(np.int64)
+        return integers
 
     def vector(self, label: str, row: int) -> Float[Array, "n"]:
         """Return one cell of the form ``[a,b,c]`` as numbers."""
@@ -215,25 +215,12 @@ def is_usable(values: Float[Array, "*n"]) -> Bool[Array, "*n"]:
     return usable
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def format_floats(values: Float[Array, "n"] | Sequence[float], decimals: int = 6) -> list[str]:
+def format_floats(values: Float[Array, "n"] | Sequence[float]) -> list[str]:
     """Return numbers as fixed-point cells; a negative zero loses its sign."""
-    pattern = f"%.{decimals}f"
-    rounded = (
-        np.round(np.asarray(values, dtype=np.float64), decimals) + 0.0
-    )  # adding zero removes the sign of -0
-    return [pattern % value for value in rounded.tolist()]
+    rounded = np.round(np.asarray(values, dtype=np.float64), 6) + 0.0  # adding zero removes the sign of -0
+    return [f"{value:.6f}" for value in rounded.tolist()]
 
 
-def format_vectors(
-    rows: Float[Array, "rows n"], formatter: Callable[[float], str] = "{:.12g}".format
-) -> list[str]:
+def format_vectors(rows: Float[Array, "rows n"]) -> list[str]:
     """Return cells of the form ``[a,b,c]``, without white space, with 12 significant digits."""
-    return ["[" + ",".join(formatter(float(value)) for value in row) + "]" for row in rows]
+    return [f"[{','.join(f'{value:.12g}' for value in row)}]" for row in rows.tolist()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict_on
@@ -35,3 +35,8 @@ def tomogram_warnings(statistics: Mapping[str, TomogramStatistics]) -> list[str]
         for name, figures in statistics.items()
         for sentence in figures.warnings
     ]
+
+
+def all_warnings(of_run: Iterable[str], statistics: Mapping[str, TomogramStatistics]) -> tuple[str, ...]:
+    """Return the warnings of a run and of its tomograms, each once."""
+    return tuple(dict.fromkeys([*of_run, *tomogram_warnings(statistics)]))

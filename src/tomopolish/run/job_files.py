@@ -13,7 +13,7 @@ from tomopolish.dataset.relion.pipeline_nodes import NODE_TYPES, write_output_no
 from tomopolish.output.logfile import FILE_NAME, RunPages, TomogramPage, write_logfile
 from tomopolish.output.next_steps import next_steps
 from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
-from tomopolish.results.ranking import tomogram_warnings
+from tomopolish.results.ranking import all_warnings
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.local import RunReport
@@ -43,13 +43,13 @@ def write_job_files(folder: AlignmentFolder, report: RunReport, job_folder: Path
 
 def _run_pages(folder: AlignmentFolder, report: RunReport) -> RunPages:
     """Return what the pages on all tomograms show."""
-    settings, known = folder.output.settings.run, folder.store.run().get("warnings", [])
+    settings = folder.output.settings.run
     page = settings.output_folder / REPORT_NAME
     return RunPages(
         statistics=report.statistics,
         failures=report.failures,
         outcome=report.verdict,
-        warnings=tuple(dict.fromkeys([*known, *tomogram_warnings(report.statistics)])),
+        warnings=all_warnings(folder.store.run().get("warnings", []), report.statistics),
         steps=next_steps(report.verdict, report.statistics, report.failures, folder.place),
         report=str(page) if settings.report else "",
     )

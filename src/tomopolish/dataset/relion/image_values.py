@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tomopolish.dataset.cells import number_in
 from tomopolish.dataset.model import LeftOutTilt
 from tomopolish.dataset.star import StarTable
 from tomopolish.dataset.star_table import is_unset
@@ -66,7 +67,7 @@ class ImageValues:
             return np.full(len(self.table), default)
         values = np.full(len(self.table), lacking)
         for row, cell in enumerate(self.table.strings(label)):
-            value = default if default is not None and is_unset(cell) else _number(cell)
+            value = default if default is not None and is_unset(cell) else number_in(cell)
             if not np.isfinite(value):
                 self.leave_out(row, f"{label} is {cell[:60]!r}, which is not a finite number")
             elif not lowest <= value <= most:
@@ -115,11 +116,3 @@ class ImageValues:
             remedy = "" if "; " in reason else f"; {remedy}, or remove this tomogram from the sets"
             raise self.table.error(f"none of its tilt images can be used: {reason}{remedy}", row=rows[0])
         return tuple(LeftOutTilt(tilt=row, reason=self.reasons[row]) for row in rows)
-
-
-def _number(cell: str) -> float:
-    """Return the number in a cell; NaN where there is none."""
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan

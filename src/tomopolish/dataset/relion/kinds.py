@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from tomopolish.dataset.star import StarFile, StarTable
 
-COMPONENTS = (
-    "rlnTomoParticlesFile",
-    "rlnTomoTomogramsFile",
-    "rlnTomoTrajectoriesFile",
-    "rlnTomoManifoldsFile",
-    "rlnTomoReferenceMap1File",
-    "rlnTomoReferenceMap2File",
-    "rlnTomoReferenceMaskFile",
-    "rlnTomoReferenceFscFile",
-)
-"""Columns of optimisation sets, which have at least one of them."""
+LABELS = {
+    "particles": "rlnTomoParticlesFile",
+    "tomograms": "rlnTomoTomogramsFile",
+    "trajectories": "rlnTomoTrajectoriesFile",
+    "manifolds": "rlnTomoManifoldsFile",
+    "half map 1": "rlnTomoReferenceMap1File",
+    "half map 2": "rlnTomoReferenceMap2File",
+    "mask": "rlnTomoReferenceMaskFile",
+    "fsc": "rlnTomoReferenceFscFile",
+}
+"""Component of a data set → its column in an optimisation set, which has at least one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def _has_positions(table: StarTable) -> bool:
 
 
 _SIGNATURES: tuple[tuple[StarKind, Callable[[StarFile], bool]], ...] = (
-    (OPTIMISATION_SET, _has_any(*COMPONENTS)),
+    (OPTIMISATION_SET, _has_any(*LABELS.values())),
     (TOMOGRAM_SET, _has("rlnTomoName", "rlnTomoTiltSeriesStarFile")),
     (TOMOGRAM_SET, _has("rlnTomoName", "rlnTomoTiltSeriesName")),
     (TRAJECTORIES, lambda star: "general" in star and "rlnParticleNumber" in star.table("general")),

@@ -9,13 +9,14 @@ import numpy as np
 
 from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSeries
 from tomopolish.dataset.mrc import write_volume
-from tomopolish.dataset.relion.optimisation_set import LABELS
+from tomopolish.dataset.relion.fsc_file import write_fsc
+from tomopolish.dataset.relion.kinds import LABELS
 from tomopolish.dataset.relion.projections import ANGLES, MATRIX_ROWS, SHIFTS
-from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE, SERIES_FILE, STACK
+from tomopolish.dataset.relion.tilt_series import MICROGRAPH, PIXEL_SIZE, SERIES_FILE, STACK
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
-from tomopolish.physics.geometry import relion5_parameters
+from tomopolish.physics.geometry import euler_zyz_angles, relion5_parameters
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -88,9 +89,13 @@ class NewProjectWriter:
         if references.mask is not None:
             write_volume(self._path("mask"), references.mask, pixel)
         if references.fsc is not None:
-            size = references.fsc_box or references.size_px
-            table = self._table("fsc", _fsc_columns(references.fsc, size, pixel))
-            write_star(self._path("fsc"), [table])
+            write_fsc(
+                self._path("fsc"),
+                {"corrected": references.fsc},
+                box_px=references.fsc_box or references.size_px,
+                pixel_size_angstrom=pixel,
+                version=self._dialect.value,
+            )
 
     def finish(self) -> Path:
         """Write the sets, and last the optimisation set, which names the others; returns its path."""
@@ -150,6 +155,7 @@ def _tilt_columns(series: TiltSeries, nominal_angles_degrees: Float[Array, "F"],
         "rlnDefocusAngle": format_floats(ctf.defocus_angle_degrees),
         "rlnMicrographPreExposure": format_floats(series.pre_exposure),
         "rlnTomoNominalStageTiltAngle": format_floats(nominal_angles_degrees),
+        MICROGRAPH: [f"{i + 1:06d}@./{STACK_NAME.format(series.name)}" for i in range(len(series))],
         "rlnCtfScalefactor": format_floats(ctf.scale),
     }
     optional = {
@@ -201,7 +207,7 @@ def _particle_columns(series: TiltSeries, particles: Particles, dialect: Dialect
     else:
         coordinates, pattern = particles.positions_px - 1, "rlnCoordinate{}"
     columns |= {pattern.format(axis): format_floats(coordinates[:, i]) for i, axis in enumerate("XYZ")}
-    angles = _euler_angles_degrees(particles.rotations)
+    angles = euler_zyz_angles(particles.rotations)
     columns |= {
         label: format_floats(angles[:, i])
         for i, label in enumerate(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"))
@@ -210,20 +216,6 @@ def _particle_columns(series: TiltSeries, particles: Particles, dialect: Dialect
     columns["rlnRandomSubset"] = [str(half + 1) for half in particles.half_set]
     columns |= {f"rlnOrigin{axis}Angst": format_floats(np.zeros(count)) for axis in "XYZ"}
     return columns
-
-
-def _euler_angles_degrees(rotations: Float[Array, "P 3 3"]) -> Float[Array, "P 3"]:
-    """Return (rot, tilt, psi) of rotations; psi is 0 where rot and psi turn about the same axis."""
-    E = rotations
-    tilt = np.arccos(np.clip(E[:, 2, 2], -1, 1))
-    parallel = np.hypot(E[:, 2, 0], E[:, 2, 1]) < 1e-9
-    rot = np.where(
-        parallel,
-        np.arctan2(-E[:, 1, 0], E[:, 0, 0] * np.sign(E[:, 2, 2])),
-        np.arctan2(E[:, 2, 1], E[:, 2, 0]),
-    )
-    psi = np.where(parallel, 0.0, np.arctan2(E[:, 1, 2], -E[:, 0, 2]))
-    return np.rad2deg(np.stack([rot, tilt, psi], axis=-1))
 
 
 def _optics_columns(series: TiltSeries, groups: tuple[OpticsGroup, ...], box_px: int) -> Columns:
@@ -253,14 +245,3 @@ def _optics_columns(series: TiltSeries, groups: tuple[OpticsGroup, ...], box_px:
             padded = np.array([(*c, *[0.0] * (longest - len(c))) for c in coefficients])
             columns[label] = format_vectors(padded)
     return columns
-
-
-def _fsc_columns(fsc: Float[Array, "shells"], box_px: int, pixel_size_angstrom: float) -> Columns:
-    shells = np.arange(len(fsc))
-    length = box_px * pixel_size_angstrom
-    return {
-        "rlnSpectralIndex": [str(shell) for shell in shells],
-        "rlnResolution": format_floats(shells / length),
-        "rlnAngstromResolution": format_floats(length / np.maximum(shells, 1e-3)),
-        "rlnFourierShellCorrelationCorrected": format_floats(fsc),
-    }

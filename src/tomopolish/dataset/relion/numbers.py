@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from tomopolish.dataset.cells import number_in
 from tomopolish.dataset.star import StarTable
 from tomopolish.dataset.star_table import LARGEST_NUMBER, USABLE
 from tomopolish.errors import InputError
@@ -31,10 +32,7 @@ def number(table: StarTable, label: str, row: int, default: float | None = None)
     if default is not None and table.stated(label, row) is None:
         return default
     cell = table.value(label, row)
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
+    value = number_in(cell)
     if not abs(value) <= LARGEST_NUMBER:
         wanted = USABLE if np.isfinite(value) else "a finite number"
         raise table.error(f"{label} is {cell[:60]!r}, which is not {wanted}; correct the cell", row=row)

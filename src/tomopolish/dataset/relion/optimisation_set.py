@@ -7,29 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tomopolish.dataset.files import rebased, resolve_path, searched_folders, shown_path
+from tomopolish.dataset.relion.kinds import LABELS
 from tomopolish.dataset.relion.roles import ROLES, NamedFile, wrong_star
 from tomopolish.dataset.star import StarTable, read_star, write_star
 from tomopolish.errors import InputError
-
-LABELS = {
-    "particles": "rlnTomoParticlesFile",
-    "tomograms": "rlnTomoTomogramsFile",
-    "trajectories": "rlnTomoTrajectoriesFile",
-    "manifolds": "rlnTomoManifoldsFile",
-    "half map 1": "rlnTomoReferenceMap1File",
-    "half map 2": "rlnTomoReferenceMap2File",
-    "mask": "rlnTomoReferenceMaskFile",
-    "fsc": "rlnTomoReferenceFscFile",
-}
-OPTIONS = {
-    "particles": "--p",
-    "tomograms": "--t",
-    "trajectories": "--mot",
-    "half map 1": "--ref1",
-    "half map 2": "--ref2",
-    "mask": "--mask",
-    "fsc": "--fsc",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +47,7 @@ class OptimisationSet:
             if component in self.named:
                 self.named[component].check(ROLES[component])
             return self.paths[component]
-        option = OPTIONS.get(component, "--i")
+        option = ROLES[component].option if component in ROLES else "--i"
         if self.source is None:
             raise InputError(
                 f"no file is given for the {component}; give {option}, or an optimisation set with --i"
@@ -80,15 +61,30 @@ class OptimisationSet:
         return shown_path(self.paths[component], self.working_directory)
 
     def updated(
-        self, files: Mapping[str, Path], named: Mapping[str, NamedFile] | None = None
+        self,
+        files: Mapping[str, Path],
+        named: Mapping[str, NamedFile] | None = None,
+        *,
+        version: str | None = None,
     ) -> OptimisationSet:
-        """Return a copy with some components replaced; `named` are the user's names of them."""
+        """Return a copy with some components replaced.
+
+        Parameters
+        ----------
+        named
+            The user's names of them.
+        version
+            Version tag of a table that has none.
+        """
         names = {c: shown_path(path, self.working_directory) for c, path in files.items()}
         kept = {c: file for c, file in self.named.items() if c not in files}
         return replace(
             self,
             paths={**self.paths, **files},
-            table=self.table.with_columns({LABELS[c]: [name] for c, name in names.items()}),
+            table=replace(
+                self.table.with_columns({LABELS[c]: [name] for c, name in names.items()}),
+                version=self.table.version or version,
+            ),
             named={**kept, **(named or {})},
         )
 
@@ -124,7 +120,7 @@ def read_optimisation_set(
     given = {c: p for c, p in components.items() if p is not None}
     return files.updated(
         {c: working_directory / p for c, p in given.items()},
-        {c: _named_by_option(p, OPTIONS[c], working_directory) for c, p in given.items()},
+        {c: _named_by_option(p, ROLES[c].option, working_directory) for c, p in given.items()},
     )
 
 

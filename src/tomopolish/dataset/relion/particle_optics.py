@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tomopolish.dataset.cells import is_number
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
 from tomopolish.dataset.relion.tilt_series import STATED_TWICE
 from tomopolish.dataset.remarks import Remark
@@ -184,10 +185,8 @@ def _binning_remarks(optics: StarTable, groups: Iterable[int], pixel_size_angstr
 
 def _stated_number(table: StarTable, label: str, row: int) -> float | None:
     """Return a cell as a number; None where it has none, since nothing is computed with it."""
-    try:
-        return float(table.stated(label, row) or "")
-    except ValueError:
-        return None
+    cell = table.stated(label, row) or ""
+    return float(cell) if is_number(cell) else None
 
 
 def _zernike(optics: StarTable, label: str, row: int) -> tuple[float, ...]:

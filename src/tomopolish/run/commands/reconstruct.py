@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -156,9 +156,9 @@ def reconstruct_dataset(
                 version=dataset.version,
             )
             names = dict(zip(("half map 1", "half map 2", "fsc"), (*MAP_NAMES[:2], FSC_NAME), strict=True))
-            files = dataset.files.updated({part: out.folder / name for part, name in names.items()})
-            table = replace(files.table, version=files.table.version or dataset.version)
-            write_optimisation_set(new / SET_NAME, replace(files, table=table))
+            paths = {part: out.folder / name for part, name in names.items()}
+            files = dataset.files.updated(paths, version=dataset.version)
+            write_optimisation_set(new / SET_NAME, files)
     return WrittenMaps(fsc=fsc, failures=reconstruction.failures)
 
 

@@ -25,7 +25,7 @@ from tomopolish.output.report.page import (
     write_tomogram,
 )
 from tomopolish.plain_text import counted
-from tomopolish.results.ranking import tomogram_warnings, worst_first
+from tomopolish.results.ranking import all_warnings, worst_first
 from tomopolish.results.tomogram import MapComparison, TomogramResult
 from tomopolish.results.verdict import Verdict, sentence, verdict
 from tomopolish.run.comparison import read_comparison
@@ -92,7 +92,7 @@ def write_report(
         failures=failures,
         note=note,
         maps=maps,
-        warnings=tuple(dict.fromkeys([*warnings, *tomogram_warnings(statistics)])),
+        warnings=all_warnings(warnings, statistics),
         next_steps=next_steps(outcome, statistics, failures, place),
     )
     if len(ranked) > ALL_IN_ONE:

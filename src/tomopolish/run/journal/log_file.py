@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -57,10 +56,10 @@ class LogFile:
             os.close(self._descriptor)
 
 
-def open_log(folder: Path, names: Sequence[str] = LOG_NAMES) -> LogFile | str:
+def open_log(folder: Path) -> LogFile | str:
     """Open the log of a folder to add to it; returns why there is none where that is impossible."""
     reason = "other programs have files of its names"
-    for name in names:
+    for name in LOG_NAMES:
         path = folder / name
         try:
             descriptor = os.open(path, _FLAGS, 0o666)
