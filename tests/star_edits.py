@@ -64,6 +64,13 @@ def copy_row(path: str | Path, table: str, row: int, **cells: str) -> None:
     )
 
 
+def check_same_sets(project: Path, folder: str, names: Iterable[str]) -> None:
+    """Assert that a run made the same files as one in the folder ``alone``."""
+    for name in names:
+        made, alone = ((project / f / name).read_text() for f in (folder, "alone"))
+        assert made.replace(f"{folder}/", "alone/") == alone, name
+
+
 def constant_stack(path: str | Path, shape: tuple[int, int, int], value: float = 0.0) -> None:
     """Write a placeholder stack."""
     images = np.full(shape, value, dtype=np.float32)

@@ -367,9 +367,7 @@ CASES = {
         ("ref_half1.mrc", "not finite", "make it again"),
     ),
     "box smaller than the map": Case(nothing, ("--b 40", "ref_half1.mrc", "48 px", "crop"), box=40),
-    "odd box": Case(nothing, ("--b 49", "even", "give --b 50"), box=49),
     "box larger than the image": Case(nothing, ("--b 200", "192 x 192 px", "reduce"), box=200),
-    "box too small to be one": Case(nothing, ("--b 8", "at least 24", "larger"), box=8),
 }
 
 

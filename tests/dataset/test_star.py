@@ -272,7 +272,6 @@ def test_typed_columns() -> None:
     assert t.ints("b").tolist() == [1, 2, -3]
     assert t.vectors("c").tolist() == [[1, 2], [3, 4], [5, 6]]
     assert t.floats("z", default=7.0).tolist() == [7.0] * 3
-    assert t.ints("z", default=7).tolist() == [7] * 3
     assert table(c=["[]"]).vector("c", 0).shape == (0,)
     assert table(c=[]).vectors("c", 4).shape == (0, 4)
 

@@ -12,9 +12,8 @@ import trimesh
 from tomopolish.dataset.files import unique_file_names
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import open_dataset
-from tomopolish.output.meshes import write_trajectory_meshes
+from tomopolish.output.meshes import write_meshes, write_trajectory_meshes
 from tomopolish.output.trails import exposure_colours
-from tomopolish.run.commands.meshes import write_meshes
 
 TILTS = 41
 
@@ -118,7 +117,7 @@ def test_thousands_of_trajectories_fit_into_little_space(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["../../etc/x", "/tmp/x", "..", "a b/c", "Ä\n", "", "C:\\x", "x" * 400])
 def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
-    paths = write_trajectory_meshes(out, name, *drawn(4, 1))
+    paths = write_trajectory_meshes(out, unique_file_names([name])[name], *drawn(4, 1))
     files = {p for p in tmp_path.rglob("*") if p.is_file()}
     assert files == set(paths)
     assert all(p.parent == out / "Trajectories" for p in paths)

@@ -13,30 +13,15 @@ import pytest
 from filelock import FileLock
 
 from small_project import make_particles, make_series, make_settings
-from star_edits import without_columns
+from star_edits import drop_column, set_column
 from tomopolish.cli import run
 from tomopolish.dataset.model import Tomogram
-from tomopolish.dataset.star import read_star, write_star
 from tomopolish.run import memory, plan
 from tomopolish.run.limits import MemoryLimit
 from tomopolish.run.needs import free_bytes, memory_bytes, size_in_words, stored_bytes
 from tomopolish.settings.alignment import MotionSettings
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report"]
-
-
-def set_column(path: str, table: str, label: str, value: str) -> None:
-    star = read_star(path)
-    old = star.table(table)
-    # not through the link: the file behind it belongs to the reference project
-    Path(path).unlink()
-    write_star(path, star.with_table(old.with_columns({label: [value] * len(old)})))
-
-
-def drop_column(path: str, table: str, *labels: str) -> None:
-    star = read_star(path)
-    Path(path).unlink()
-    write_star(path, star.with_table(without_columns(star.table(table), labels)))
 
 
 def two_faults() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from star_edits import check_same_sets
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.star import format_floats, read_star, write_star
@@ -70,22 +71,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check_same_sets(project: Path, folder: str) -> None:
-    for name in SETS:
-        here, there = ((project / f / name).read_text() for f in (folder, "alone"))
-        assert here.replace(f"{folder}/", "alone/") == there, name
-
-
 def test_workers_make_the_same_sets_and_a_rerun_takes_them(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
     command = [*COMMAND, "--workers", "2", "--j", "2", "--o", "both"]
     assert run(command) == 0
-    check_same_sets(project, "both")
+    check_same_sets(project, "both", SETS)
     assert run([*command, "--only_do_unfinished"]) == 0
     assert capsys.readouterr().out.count("finished earlier") == 2
-    check_same_sets(project, "both")
+    check_same_sets(project, "both", SETS)
 
 
 def test_every_species_has_its_orientations_and_all_share_the_defocus(

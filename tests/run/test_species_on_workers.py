@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from star_edits import check_same_sets
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
 from tomopolish.dataset.star import read_star
@@ -71,12 +72,6 @@ def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return folder
 
 
-def check_same_sets(project: Path, folder: str) -> None:
-    for name in SETS:
-        one, other = ((project / f / name).read_text() for f in (folder, "alone"))
-        assert one.replace(f"{folder}/", "alone/") == other, name
-
-
 def exits(project: Path) -> list[str]:
     return [path.name for path in (project / JOB).glob("RELION_JOB_*")]
 
@@ -86,7 +81,7 @@ def test_workers_make_the_same_sets_for_relions_pipeline_and_a_rerun_takes_them(
 ) -> None:
     command = [*BOTH, *WORKERS, "--o", JOB, "--pipeline_control", JOB]
     assert run(command) == 0
-    check_same_sets(project, JOB)
+    check_same_sets(project, JOB, SETS)
     assert exits(project) == ["RELION_JOB_EXIT_SUCCESS"]
     nodes = read_star(project / JOB / "RELION_OUTPUT_NODES.star").table("output_nodes")
     results = ["tomograms.star", "logfile.pdf"]
@@ -95,7 +90,7 @@ def test_workers_make_the_same_sets_for_relions_pipeline_and_a_rerun_takes_them(
     capsys.readouterr()
     assert run([*command, "--only_do_unfinished"]) == 0
     assert capsys.readouterr().out.count("finished earlier") == 2
-    check_same_sets(project, JOB)
+    check_same_sets(project, JOB, SETS)
 
 
 def test_a_tomogram_that_fails_keeps_its_values_for_every_species_until_it_is_mended(
@@ -130,7 +125,7 @@ def test_a_tomogram_that_fails_keeps_its_values_for_every_species_until_it_is_me
     out = capsys.readouterr().out
     assert "TS_01 (1/2): finished earlier" in out and "TS_02 (2/2): finished" not in out
     assert exits(project) == ["RELION_JOB_EXIT_SUCCESS"]
-    check_same_sets(project, JOB)
+    check_same_sets(project, JOB, SETS)
 
 
 @pytest.mark.parametrize("options", [[], ["--dry_run"], WORKERS])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomopolish.output.drawing import AFTER, BEFORE, GREY, THIRD, count_in_whole_numbers, new_figure
 from tomopolish.output.report.data import ScoreHistogram, TomogramDetails
 from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TomogramStatistics
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-BEFORE, AFTER, GREY = "#d55e00", "#0072b2", "#8c8c8c"
-"""Of Okabe & Ito's palette, as in the report."""
 AGREEMENT = "agreement (fraction)"
 RESOLUTIONS_ANGSTROM = (80, 40, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3.5, 3, 2.5, 2)
 
@@ -78,7 +77,7 @@ def tilts_figure(details: TomogramDetails) -> Figure:
             label="xy"[axis],
         )
     panels[1].set_ylabel("change of shift (Å)")
-    for axis, colour in enumerate((AFTER, BEFORE, "#009e73")):
+    for axis, colour in enumerate((AFTER, BEFORE, THIRD)):
         panels[2].errorbar(
             x,
             tilts.turned_degrees[:, axis],
@@ -96,15 +95,13 @@ def tilts_figure(details: TomogramDetails) -> Figure:
 
 def scores_figure(scores: ScoreHistogram) -> Figure:
     """Return the histogram of particles by agreement, with the threshold of a probability of 0.5."""
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = _new()
     middle, width = (scores.edges[1:] + scores.edges[:-1]) / 2, np.diff(scores.edges)
     axes.bar(middle, scores.good, width, color=AFTER, label="not flagged")
     axes.bar(middle, scores.flagged, width, bottom=scores.good, color=BEFORE, hatch="//", label="flagged")
     if np.isfinite(scores.threshold):
         axes.axvline(scores.threshold, color=GREY, linestyle="--", label="probability 0.5")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    count_in_whole_numbers(axes.yaxis)
     axes.set(xlabel=AGREEMENT, ylabel="number of particles")
     axes.legend()
     return figure
@@ -166,12 +163,10 @@ def maps_figure(maps: Mapping[str, MapComparison]) -> Figure:
 
 def _new(width: float = 6.5, height: float = 4.0, rows: int = 1) -> tuple[Figure, Any]:
     """Return a figure that no window shows, and its axes; of several, an array, one below the other."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     axes = figure.subplots(rows, 1)
-    for one in np.atleast_1d(axes):
-        one.grid(visible=True, alpha=0.3)
+    for panel in np.atleast_1d(axes):
+        panel.grid(visible=True, alpha=0.3)
     return figure, axes
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.output.drawing import VERDICTS, count_in_whole_numbers, new_figure
 from tomopolish.output.motion import motion_sentence, motion_words, tried
 from tomopolish.output.next_steps import NextStep
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
@@ -35,8 +36,6 @@ HEADING_LINES = 4
 """Lines of the table's headings, and of the number of further tomograms."""
 LEFT, TOP, LINE = 0.07, 0.93, 0.0135
 """Place of the first line, and height of a line, as fractions of the page."""
-COLOURS = {"doubtful": "#e69f00", "helped": "#00694c", "harmed": "#a84300"}
-"""Kind of verdict → colour of its frame, as in the report."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,7 +149,7 @@ class _Column:
 
     def verdict(self, text: str, outcome: Verdict | None) -> None:
         """Write the verdict, framed in the colour of its kind."""
-        colour = COLOURS.get("" if outcome is None else outcome.outcome, "0.6")
+        colour = VERDICTS.get("" if outcome is None else outcome.outcome, "0.6")
         filled = textwrap.fill(one_line(text), LINE_LENGTH)
         frame = {"facecolor": "white", "edgecolor": colour, "linewidth": 2, "pad": 6}
         self._figure.text(LEFT, self._height, filled, va="top", fontsize=8.5, parse_math=False, bbox=frame)
@@ -270,9 +269,7 @@ def _tomogram(page: TomogramPage) -> Any:
 
 
 def _page(title: str) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=PAGE_INCHES, layout="constrained")
+    figure = new_figure(*PAGE_INCHES)
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
@@ -281,11 +278,9 @@ def _plot(
     axes: Any, x: Array, curves: Mapping[str, Sequence[float] | Array], x_label: str, y_label: str
 ) -> None:
     """Draw curves with points; the x axis has ticks at integers."""
-    from matplotlib.ticker import MaxNLocator
-
     for label, curve in curves.items():
         axes.plot(x, curve, "o-", markersize=2.5, linewidth=1, label=label or None)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_in_whole_numbers(axes.xaxis)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(visible=True, alpha=0.3)

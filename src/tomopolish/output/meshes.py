@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path, unique_file_names
+from tomopolish.dataset.model import Alignment
+from tomopolish.dataset.project import Dataset
 from tomopolish.output.trails import Trails, trails
 from tomopolish.shapes import Float, Int
 
@@ -73,27 +75,29 @@ def write_trajectory_mesh(path: Path, lines: Trails) -> None:
 
 def write_trajectory_meshes(
     folder: Path,
-    tomogram: str,
+    stem: str,
     positions_px: Float[Array, "P 3"],
     trajectories_px: Float[Array, "P F 3"],
     pre_exposure: Float[Array, "F"],
-    *,
-    file_names: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write `Trajectories/<tomogram>_x1.ply` and `_x8.ply` into an output folder, and return their paths.
-
-    Parameters
-    ----------
-    file_names
-        Tomogram → the name that its files have (see `unique_file_names`).
-    """
-    stem = (file_names or unique_file_names([tomogram]))[tomogram]
+    """Write `Trajectories/<stem>_x1.ply` and `_x8.ply` into an output folder, and return their paths."""
     paths = []
     for magnification in MAGNIFICATIONS:
         path = folder / FOLDER_NAME / f"{stem}_x{magnification}.ply"
         write_trajectory_mesh(path, trails(positions_px, trajectories_px, pre_exposure, magnification))
         paths.append(path)
     return paths
+
+
+def write_meshes(folder: Path, dataset: Dataset, alignments: Mapping[str, Alignment]) -> None:
+    """Write the meshes of each tomogram with refined motion; raises RunError when that fails."""
+    stems = unique_file_names(dataset.tomogram_names)
+    for name, alignment in alignments.items():
+        if alignment.trajectories_px is not None:
+            exposure = dataset.tomograms.load(name).pre_exposure
+            write_trajectory_meshes(
+                folder, stems[name], alignment.positions_px, alignment.trajectories_px, exposure
+            )
 
 
 def _frames(points_px: Float[Array, "P F 3"]) -> tuple[Float[Array, "P F 3"], Float[Array, "P F 3"]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.output.drawing import AFTER, BEFORE, count_in_whole_numbers, new_figure
 from tomopolish.output.rounds import gain_sentence, rounds_table
 from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.plain_text import counted, one_line
@@ -22,8 +23,7 @@ from tomopolish.version import __version__
 
 Array = np.ndarray
 
-INPUT_COLOUR, BEST_COLOUR, ROUND_COLOUR = "#d55e00", "#0072b2", "0.65"
-"""Colours that are distinct under all common forms of colour blindness."""
+ROUND_COLOUR = "0.65"
 INCHES = (10.0, 3.4)
 
 STYLE = """
@@ -133,11 +133,11 @@ def _failures(rounds: Sequence[Round]) -> str:
 
 def _fsc_figure(page: RoundsPage, species: int) -> Any:
     """Return the curves of one species, by its number, of all rounds."""
-    figure = _figure()
+    figure = new_figure(*INCHES)
     axes = figure.subplots()
     best = best_round(page.rounds)
     for each in page.rounds:
-        colour = {0: INPUT_COLOUR, best.number: BEST_COLOUR}.get(each.number, ROUND_COLOUR)
+        colour = {0: BEFORE, best.number: AFTER}.get(each.number, ROUND_COLOUR)
         curve = each.species[species].fsc
         frequency = np.arange(len(curve)) / (2 * (len(curve) - 1) * page.pixel_size_angstrom)
         axes.plot(frequency, curve, color=colour, linewidth=1.6, label=f"round {each.number}")
@@ -150,7 +150,7 @@ def _fsc_figure(page: RoundsPage, species: int) -> Any:
 
 
 def _course_figure(rounds: Sequence[Round]) -> Any:
-    figure = _figure()
+    figure = new_figure(*INCHES)
     left, middle, right = figure.subplots(1, 3)
     numbers = [each.number for each in rounds]
     values, single = mean_fsc(rounds), rounds[0].is_single
@@ -158,7 +158,7 @@ def _course_figure(rounds: Sequence[Round]) -> Any:
         for index, label in enumerate(("FSC 0.143", "FSC 0.5")):
             resolutions = [each.species[species].resolution_angstrom[index] for each in rounds]
             left.plot(numbers, resolutions, "o-", label=label if single else f"{maps.name}, {label}")
-        colour = {"color": BEST_COLOUR} if single else {}
+        colour = {"color": AFTER} if single else {}
         middle.plot(numbers, values[:, species], "o-", label=maps.name, **colour)
     left.set_ylabel("resolution (Å)")
     left.legend()
@@ -172,7 +172,7 @@ def _course_figure(rounds: Sequence[Round]) -> Any:
         [e.standard_error_per_pair for _, e in tested],
         fmt="o-",
         capsize=3,
-        color=BEST_COLOUR,
+        color=AFTER,
     )
     right.axhline(0, color="0.3", linewidth=0.8)
     right.set_ylabel("log-likelihood per held-out pair")
@@ -182,7 +182,7 @@ def _course_figure(rounds: Sequence[Round]) -> Any:
 
 
 def _change_figure(rounds: Sequence[Round]) -> Any:
-    figure = _figure()
+    figure = new_figure(*INCHES)
     left, right = figure.subplots(1, 2)
     refined = [each for each in rounds if each.number > 0]
     numbers = [each.number for each in refined]
@@ -198,7 +198,7 @@ def _change_figure(rounds: Sequence[Round]) -> Any:
 
 
 def _slices_figure(slices: ComparedSlices) -> Any:
-    figure = _figure(height=7.0)
+    figure = new_figure(INCHES[0], 7.0)
     for row, (planes, span) in enumerate(zip(slices.planes, slices.spans, strict=True)):
         for column, (plane, name) in enumerate(zip(planes, ("xy", "xz", "yz"), strict=True)):
             axes = figure.add_subplot(2, 3, 3 * row + column + 1)
@@ -209,17 +209,9 @@ def _slices_figure(slices: ComparedSlices) -> Any:
 
 
 def _count_rounds(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_in_whole_numbers(axes.xaxis)
     axes.set_xlabel("round")
     axes.grid(visible=True, alpha=0.3)
-
-
-def _figure(height: float = INCHES[1]) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(INCHES[0], height), layout="constrained")
 
 
 def _png(figure: Any) -> str:

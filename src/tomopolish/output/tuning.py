@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
+from tomopolish.output.drawing import new_figure
 from tomopolish.output.table import Table
 from tomopolish.tune.prior import MotionPrior
 from tomopolish.tune.tuning import Candidate, Ridge, Tuning
@@ -143,12 +144,11 @@ def write_surface(path: Path, tuning: Tuning) -> None:
     Raises RunError when the file cannot be written.
     """
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     best = max(p.best for r in tuning.ridges for p in r.profiles)
     logs = np.concatenate([p.logs for r in tuning.ridges for p in r.profiles])
     steps = np.linspace(float(logs.min()), float(logs.max()), CELLS + 1)
-    figure = Figure(figsize=(5.5 * len(tuning.ridges), 4.5), layout="constrained")
+    figure = new_figure(5.5 * len(tuning.ridges), 4.5)
     panels = np.atleast_1d(figure.subplots(1, len(tuning.ridges)))
     for axes, ridge in zip(panels, tuning.ridges, strict=True):
         mesh = _panel(axes, ridge, tuning.chosen.prior, steps, best)
@@ -180,7 +180,7 @@ def _panel(axes: Any, ridge: Ridge, chosen: MotionPrior, steps: Array, best: flo
         axes.plot(*place, "o", color="tab:orange", fillstyle="none", markersize=9, label="chosen")
     axes.set(xscale="log", yscale="log", xlabel="--s_div", ylabel="--s_vel")
     axes.set_title(f"{kernel_name(ridge.squared_exponential)} kernel")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower left")  # "best" is slow
     return mesh
 
 

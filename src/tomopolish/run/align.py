@@ -28,7 +28,7 @@ from tomopolish.run.journal.recording import warnings_beside_reports
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
 from tomopolish.run.parts import part_of
-from tomopolish.run.plan import Plan, beyond_memory, plan_run, show_finished, show_plan
+from tomopolish.run.plan import Plan, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.species import species_lines, species_table
@@ -190,10 +190,9 @@ def _show_plan(
     reporter: Reporter,
 ) -> AlignOutcome:
     """Show the plan of a run, and return it with the tomograms that are known to fail."""
-    too_large = beyond_memory(project, settings, [n for n in project.tomogram_names if n not in unusable])
-    show_unusable(too_large, reporter)
-    unusable = {**unusable, **too_large}
+    checked, unusable = unusable, dict(unusable)
     plan = plan_run(project, settings, unusable)
+    show_unusable({name: unusable[name] for name in unusable if name not in checked}, reporter)
     show_plan(plan, unusable, reporter)
     cluster = settings.run.cluster
     if cluster is not None and cluster.slurm is not None:

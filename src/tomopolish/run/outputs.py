@@ -17,13 +17,12 @@ from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.species import Project
 from tomopolish.output.logfile import FILE_NAME as LOGFILE_NAME
 from tomopolish.output.meshes import FOLDER_NAME as MESHES_FOLDER
-from tomopolish.output.meshes import MAGNIFICATIONS
+from tomopolish.output.meshes import MAGNIFICATIONS, write_meshes
 from tomopolish.output.next_steps import Place
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
 from tomopolish.output.summary import write_summary
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.run.commands.meshes import write_meshes
 from tomopolish.run.comparison import FOLDER_NAME as COMPARISON_FOLDER
 from tomopolish.run.comparison import MAPS, SLICES
 from tomopolish.run.failures import RESUME

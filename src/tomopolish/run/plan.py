@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,13 @@ class Plan:
     warnings: list[str]
 
 
-def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, str]) -> Plan:
+def plan_run(project: Project, settings: AlignSettings, unusable: dict[str, str]) -> Plan:
     """Return the plan of a run over a checked project; this takes little more time than reading it.
 
     Parameters
     ----------
     unusable
-        Tomograms that cannot be refined.
+        Tomograms that cannot be refined, with the reason; receives those for which memory does not suffice.
 
     Raises
     ------
@@ -90,20 +90,32 @@ def plan_run(project: Project, settings: AlignSettings, unusable: Mapping[str, s
         for species, prepared in zip(project.species, project.references(), strict=True)
         for fact in reference_facts(project, species, prepared, settings)
     ]
-    tomograms = plan_tomograms(project, settings, [n for n in project.tomogram_names if n not in unusable])
+    names = [name for name in project.tomogram_names if name not in unusable]
+    tomograms = plan_tomograms(project, settings, names, unusable)
     facts.append(f"Processors: {processors(settings)}")
     memory, short_memory = _memory(tomograms, settings)
     disk, short_disk = _disk(project, tomograms, settings)
     return Plan(tomograms=tomograms, facts=[*facts, memory, disk], warnings=[*short_memory, *short_disk])
 
 
-def plan_tomograms(project: Project, settings: AlignSettings, names: list[str]) -> list[TomogramPlan]:
-    """Return estimates of memory, disk space and time for the named tomograms."""
-    boxes, threads = project.boxes_px, settings.run.threads
+def plan_tomograms(
+    project: Project, settings: AlignSettings, names: list[str], too_large: dict[str, str] | None = None
+) -> list[TomogramPlan]:
+    """Return estimates of memory, disk space and time for the named tomograms, each of which is loaded once.
+
+    Those that need more memory than this machine has are added to `too_large`, if given, with the reason.
+    """
+    boxes, threads, cluster = project.boxes_px, settings.run.threads, settings.run.cluster
     seconds_per_pair = [COST_OVER_FFT * fft_seconds_per_pair(box, threads) for box in boxes]
     plans = []
     for name in names:
         tomogram = project.tomogram(name)
+        if too_large is not None and (cluster is None or cluster.is_local):
+            try:
+                refuse_beyond_memory(tomogram, settings)
+            except RunError as problem:
+                too_large[name] = str(problem)
+                continue
         series, species = tomogram.series, tomogram.species
         pairs = [visible_pairs(series, p, settings, box) for p, box in zip(species, boxes, strict=True)]
         count = sum(map(len, species))
@@ -119,19 +131,6 @@ def plan_tomograms(project: Project, settings: AlignSettings, names: list[str]) 
             )
         )
     return plans
-
-
-def beyond_memory(project: Project, settings: AlignSettings, names: Iterable[str]) -> dict[str, str]:
-    """Return those of the named tomograms for which this machine has too little memory, with the reason."""
-    if settings.run.cluster is not None and not settings.run.cluster.is_local:
-        return {}
-    refusals = {}
-    for name in names:
-        try:
-            refuse_beyond_memory(project.tomogram(name), settings)
-        except RunError as problem:
-            refusals[name] = str(problem)
-    return refusals
 
 
 def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> None:

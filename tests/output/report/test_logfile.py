@@ -12,8 +12,8 @@ from made_results import make_result, with_scores
 from matplotlib.colors import to_rgba
 
 from tomopolish.dataset.scores import SHOWS_NOTHING
+from tomopolish.output.drawing import VERDICTS
 from tomopolish.output.logfile import (
-    COLOURS,
     MOST_ROWS,
     MOST_WARNINGS,
     RunPages,
@@ -46,8 +46,8 @@ def text_of(figure: Any) -> str:
 
 def test_the_first_page_has_the_verdict_in_its_colour() -> None:
     for doubts, colour, words in (
-        ((), COLOURS["helped"], "The refinement helped"),
-        ((MIRRORED,), COLOURS["doubtful"], "Whether it helped cannot be judged"),
+        ((), VERDICTS["helped"], "The refinement helped"),
+        ((MIRRORED,), VERDICTS["doubtful"], "Whether it helped cannot be judged"),
     ):
         page = first_page(run_of({"TS": figures(doubts=doubts)}))
         (said,) = [text for text in page.texts if text.get_bbox_patch() is not None]

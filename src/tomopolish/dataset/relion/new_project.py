@@ -165,7 +165,7 @@ def _tilt_columns(series: TiltSeries, nominal_angles_degrees: Float[Array, "F"],
     }
     columns |= {label: format_floats(values) for label, values in optional.items() if np.any(values != 0)}
     if dialect is Dialect.RELION_4:
-        del columns["rlnTomoNominalStageTiltAngle"]
+        del columns["rlnTomoNominalStageTiltAngle"], columns[MICROGRAPH]
     return columns
 
 

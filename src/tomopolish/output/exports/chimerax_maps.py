@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.output.drawing import AFTER, BEFORE
 
-INPUT_COLOUR, BEST_COLOUR = "#d55e00", "#0072b2"
 LEVEL = 3.0
 """Contour level, standard deviations of each map."""
 
@@ -20,8 +20,8 @@ def write_map_comparison(path: Path, before: Path, after: Path) -> None:
         "# Opens the sharpened map of the input (#1) and of the best round (#2) side by side.",
         f"open {_quoted(before)} id 1",
         f"open {_quoted(after)} id 2",
-        f"volume #1 sdLevel {LEVEL:g} color {INPUT_COLOUR}",
-        f"volume #2 sdLevel {LEVEL:g} color {BEST_COLOUR}",
+        f"volume #1 sdLevel {LEVEL:g} color {BEFORE}",
+        f"volume #2 sdLevel {LEVEL:g} color {AFTER}",
         "tile #1,2",
         "view",
     ]

@@ -1,0 +1,29 @@
+"""What all figures drawn by matplotlib share: colours, an empty figure, axes of whole numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+BEFORE, AFTER, THIRD, GREY = "#d55e00", "#0072b2", "#009e73", "#8c8c8c"
+"""Of Okabe & Ito's palette, as in the report: distinct under all common forms of colour blindness."""
+
+VERDICTS = {"doubtful": "#e69f00", "helped": "#00694c", "harmed": "#a84300"}
+"""Kind of verdict → colour of its frame, as in the report."""
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """Return an empty figure, which no window shows."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def count_in_whole_numbers(axis: Axis) -> None:
+    """Let the ticks of an axis be whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
