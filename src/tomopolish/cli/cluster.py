@@ -7,31 +7,13 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from tomopolish.cli.grouped import FILE, NUMBER, Section
+import click
+
+from tomopolish.cli.grouped import FILE, NUMBER, GroupedOption, Section
 from tomopolish.cli.yaml_files import read_yaml
 from tomopolish.errors import InputError
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
-
-PROFILE_KEYS: dict[str, type[Any]] = {
-    "workers": int,
-    "scheduler": str,
-    "worker_memory": str,
-    "connect_timeout": float,
-    "dashboard": bool,
-    "tls_ca_file": str,
-    "tls_cert": str,
-    "tls_key": str,
-    "slurm": bool,
-    "slurm_partition": str,
-    "slurm_account": str,
-    "slurm_qos": str,
-    "slurm_walltime": str,
-    "slurm_memory": str,
-    "slurm_gpus": int,
-    "slurm_directive": list,
-    "slurm_prologue": list,
-}
-"""Names of the options that a profile may set."""
+from tomopolish.settings.wording import ARGUMENTS
 
 
 def cluster_section() -> Section:
@@ -69,6 +51,20 @@ def cluster_section() -> Section:
     return section
 
 
+def _profile_kind(option: GroupedOption) -> type[Any]:
+    if option.is_flag or option.multiple:
+        return bool if option.is_flag else list
+    return int if option.type is click.INT else float if option.type is NUMBER else str
+
+
+PROFILE_KEYS = {
+    str(option.name): _profile_kind(option)
+    for option in cluster_section().options
+    if option.name != "cluster_profile"
+}
+"""Options that a profile may set → kind of their values in the file."""
+
+
 def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
     """Return parsed options as settings; options override the profile, and its lists come first.
 
@@ -84,19 +80,13 @@ def cluster_from(values: Mapping[str, Any]) -> ClusterSettings | None:
             options[name] = value
     slurm = None
     companions = {
-        "partition": options["slurm_partition"],
-        "account": options["slurm_account"],
-        "qos": options["slurm_qos"],
-        "walltime": options["slurm_walltime"],
-        "memory": options["slurm_memory"],
-        "gpus": options["slurm_gpus"],
-        "directives": options["slurm_directive"] or None,
-        "prologue": options["slurm_prologue"] or None,
+        ARGUMENTS[name]: value
+        for name, value in options.items()
+        if name.startswith("slurm_") and value not in (None, (), [])
     }
-    given = {name: value for name, value in companions.items() if value is not None}
     if options["slurm"]:
-        slurm = SlurmSettings(**given)
-    elif given:
+        slurm = SlurmSettings(**companions)
+    elif companions:
         raise InputError("options for Slurm jobs do nothing without --slurm: add it, or remove them")
     if options["workers"] is None and options["scheduler"] is None and slurm is None:
         for name in ("worker_memory", "connect_timeout", "dashboard", "tls_ca_file", "tls_cert", "tls_key"):

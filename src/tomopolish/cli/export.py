@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
 from tomopolish.cli.relion_version import relion_version_option
 from tomopolish.cli.sets import add_sets, open_sets
@@ -47,13 +48,8 @@ def _export(**values: Any) -> int:
     from tomopolish.run.commands.export import ExportSettings, export_dataset, export_table
     from tomopolish.run.reporter import reporter_for
 
-    settings = ExportSettings(
-        output_folder=values["o"],
-        formats=tuple(name for name in FORMATS if name in (values["format"] or FORMATS)),
-        voxel_angstrom=values["angpix"],
-        magnification=values["magnify"],
-        overwrite=values["overwrite"],
-    )
+    formats = tuple(name for name in FORMATS if name in (values["format"] or FORMATS))
+    settings = settings_of(ExportSettings, values, formats=formats)
     dataset = open_sets(values)
     reporter = reporter_for(sys.stdout)
     export = export_dataset(dataset, settings, reporter, invocation())

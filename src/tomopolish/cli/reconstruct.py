@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
 from tomopolish.cli.relion_version import relion_version_option
 from tomopolish.cli.sets import add_sets, open_sets
@@ -18,13 +19,8 @@ def _sections() -> list[Section]:
     relion_version_option(source)
     add_tilt_options(source)
     maps = Section("Maps")
-    maps.value(
-        "--b",
-        "PX",
-        "Box size: edge of the box around each particle image.",
-        type=int,
-        required=True,
-    )
+    text = "Box size: edge of the box around each particle image."
+    maps.value("--b", "PX", text, type=int, required=True)
     maps.value("--crop", "PX", "Edge of the maps.  [default: as --b]", type=int)
     maps.value("--sym", "GROUP", "Point group: C1, C2 …, D2 …, T, O, I1, I2.", default="C1")
     output = Section("Output")
@@ -42,14 +38,7 @@ def _reconstruct(**values: Any) -> int:
     )
     from tomopolish.run.reporter import reporter_for
 
-    settings = ReconstructSettings(
-        output_folder=values["o"],
-        box_px=values["b"],
-        crop_px=values["crop"],
-        symmetry=values["sym"],
-        threads=values["j"],
-        overwrite=values["overwrite"],
-    )
+    settings = settings_of(ReconstructSettings, values)
     dataset = open_sets(values, mask=values["mask"], selection=tilt_selection(values))
     reporter = reporter_for(sys.stdout)
     maps = reconstruct_dataset(dataset, settings, reporter, invocation())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
 
 
@@ -47,13 +48,7 @@ def _select(**values: Any) -> int:
     from tomopolish.run.commands.select import SelectSettings, open_sets, select_project
     from tomopolish.run.reporter import reporter_for
 
-    settings = SelectSettings(
-        output_folder=values["o"],
-        min_probability=values["min_probability"],
-        drop_flagged=values["drop_flagged"],
-        drop_tilts=values["drop_tilts"],
-        overwrite=values["overwrite"],
-    )
+    settings = settings_of(SelectSettings, values)
     project = open_sets(values["i"])
     reporter = reporter_for(sys.stdout)
     selection = select_project(project, values["scores"], settings, reporter, invocation())

@@ -9,6 +9,7 @@ import numpy as np
 
 from tomopolish.output.drawing import AFTER, BEFORE, GREY, THIRD, count_in_whole_numbers, new_figure
 from tomopolish.output.report.data import ScoreHistogram, TomogramDetails
+from tomopolish.output.summary import NO_EVIDENCE
 from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TomogramStatistics
 from tomopolish.results.verdict import Verdict
@@ -26,13 +27,12 @@ RESOLUTIONS_ANGSTROM = (80, 40, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3.5, 3, 2.5, 2)
 def tomograms_figure(statistics: Mapping[str, TomogramStatistics], verdict: Verdict | None) -> Figure:
     """Return the agreement of held-out pairs before and after, tomogram by tomogram, the worst first."""
     names = worst_first(statistics, verdict)
-    evidence = [statistics[name].evidence for name in names]
+    evidence = [statistics[name].evidence or NO_EVIDENCE for name in names]
     place = np.arange(1, len(names) + 1)
-    nan = float("nan")
-    errors = [nan if e is None else e.agreement_error for e in evidence]
+    errors = [e.agreement_error for e in evidence]
     figure, axes = _new(max(4.0, min(12.0, 0.3 * len(names) + 2)))
-    before = [nan if e is None else e.agreement_before for e in evidence]
-    after = [nan if e is None else e.agreement_after for e in evidence]
+    before = [e.agreement_before for e in evidence]
+    after = [e.agreement_after for e in evidence]
     axes.errorbar(place, before, errors, fmt="o", mfc="none", color=BEFORE, label="before")
     axes.errorbar(place, after, errors, fmt="o", color=AFTER, label="after ± standard deviation by noise")
     if len(names) <= 30:

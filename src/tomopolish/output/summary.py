@@ -31,7 +31,9 @@ NO_EVIDENCE = Evidence(
     standard_error=float("nan"),
     agreement_before=float("nan"),
     agreement_after=float("nan"),
+    agreement_error=float("nan"),
 )
+"""Figures of a tomogram of which no pair was held out."""
 
 
 def tomogram_rows(

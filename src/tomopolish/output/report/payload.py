@@ -16,6 +16,7 @@ from tomopolish.output.report.data import (
 )
 from tomopolish.output.report.joint import joint_payload
 from tomopolish.output.report.packing import grey_block, packed, rounded
+from tomopolish.output.summary import NO_EVIDENCE
 from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture
 from tomopolish.shapes import Float32
 
@@ -124,15 +125,14 @@ def overview_payload(run: RunSummary, links: Mapping[str, str]) -> dict[str, Any
 
 def _columns(tomograms: Sequence[TomogramSummary]) -> dict[str, Any]:
     figures = [t.statistics for t in tomograms]
-    evidence = [s.evidence for s in figures]
-    nan = float("nan")
+    evidence = [s.evidence or NO_EVIDENCE for s in figures]
     numbers = {
-        "before": [nan if e is None else e.agreement_before for e in evidence],
-        "after": [nan if e is None else e.agreement_after for e in evidence],
-        "agreement_error": [nan if e is None else e.agreement_error for e in evidence],
+        "before": [e.agreement_before for e in evidence],
+        "after": [e.agreement_after for e in evidence],
+        "agreement_error": [e.agreement_error for e in evidence],
         "gain": [s.gain_per_visible_pair for s in figures],
-        "held_out": [nan if e is None else e.gain_per_pair for e in evidence],
-        "held_out_error": [nan if e is None else e.standard_error_per_pair for e in evidence],
+        "held_out": [e.gain_per_pair for e in evidence],
+        "held_out_error": [e.standard_error_per_pair for e in evidence],
         "shift": [s.rms_shift_angstrom for s in figures],
         "position": [s.rms_position_angstrom for s in figures],
         "angle": [s.rms_angle_degrees for s in figures],

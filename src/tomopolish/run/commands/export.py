@@ -25,7 +25,7 @@ from tomopolish.output.exports.warp import SUFFIX, warp_model, write_warp
 from tomopolish.output.table import Table
 from tomopolish.output.trails import trails
 from tomopolish.physics.geometry import project
-from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, SilentReporter
@@ -137,13 +137,7 @@ def export_dataset(
     RunError
         When a file cannot be written.
     """
-    guard = Guard(
-        folder=dataset.files.working_directory / settings.output_folder,
-        shown=f"--o {settings.output_folder}",
-        command="export",
-        inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
-        overwrite=settings.overwrite,
-    )
+    guard = Guard.of(dataset, settings.output_folder, "export", overwrite=settings.overwrite)
     with own_folder(guard, (invocation or Invocation()).command) as out, out.new_files() as new:
         return _write_all(dataset, settings, new, reporter or SilentReporter())
 

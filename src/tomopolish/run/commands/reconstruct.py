@@ -22,7 +22,7 @@ from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.physics.symmetry import point_group
 from tomopolish.results.tomogram import MAP_THRESHOLDS
-from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter, SilentReporter
@@ -130,13 +130,7 @@ def reconstruct_dataset(
     for sentence in dataset.conventions:
         reporter.say(sentence)
     mask = _mask(dataset, size)
-    guard = Guard(
-        folder=dataset.files.working_directory / settings.output_folder,
-        shown=f"--o {settings.output_folder}",
-        command=COMMAND,
-        inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
-        overwrite=settings.overwrite,
-    )
+    guard = Guard.of(dataset, settings.output_folder, COMMAND, overwrite=settings.overwrite)
     with own_folder(guard, (invocation or Invocation()).command, [*MAP_NAMES, FSC_NAME, SET_NAME]) as out:
         reconstruction = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter)
         for sentence in reconstruction.remark_sentences():

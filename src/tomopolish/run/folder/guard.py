@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tomopolish.dataset.files import shown_path
+from tomopolish.dataset.project import Dataset
 from tomopolish.errors import InputError
 from tomopolish.run.folder.switch import moved_by_interrupted
 from tomopolish.run.folder.written import WrittenFiles, read_written
@@ -74,6 +75,17 @@ class Guard:
     command: str
     inputs: Inputs = field(default_factory=Inputs)
     overwrite: bool = False
+
+    @classmethod
+    def of(cls, dataset: Dataset, folder: Path, command: str, *, overwrite: bool) -> Guard:
+        """Return the guard of a command's output folder (`--o`), which may begin in the project's folder."""
+        return cls(
+            folder=dataset.files.working_directory / folder,
+            shown=f"--o {folder}",
+            command=command,
+            inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
+            overwrite=overwrite,
+        )
 
     @property
     def place(self) -> str:
