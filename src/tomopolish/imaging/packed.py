@@ -43,6 +43,11 @@ class PackedSamples:
         return cls(numbers=values, units=np.ones(values.shape[:2], dtype=np.float32))
 
     @classmethod
+    def of(cls, values: Float32[Array, "F P n n"] | PackedSamples) -> PackedSamples:
+        """Return packed samples as they are, and an array without rounding; they share memory."""
+        return values if isinstance(values, PackedSamples) else cls.exactly(values)
+
+    @classmethod
     def joined(cls, parts: list[PackedSamples]) -> PackedSamples:
         """Return the pairs of several sets of particles in sequence."""
         return cls(

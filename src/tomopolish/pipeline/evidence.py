@@ -11,11 +11,23 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.results.tomogram import Evidence
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.outliers import SHOWN
-from tomopolish.solve.problem import predicted_positions
+from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 
 Array = np.ndarray
+
+
+def held_out_that_show(windows: CorrelationWindows, *problems: Problem) -> HeldOutWindows | None:
+    """Return the held-out pairs that probably show what the references predict, by the fits of all problems.
+
+    None where there are none.
+    """
+    held = windows.held_out
+    for problem in problems:
+        if held is not None and problem.pair_weights is not None:
+            held = held.among_pairs(problem.pair_weights >= SHOWN)
+    return held
 
 
 def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Array, "P"]) -> Evidence | None:
@@ -35,7 +47,7 @@ def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Ar
     -------
     None when no pair was held out.
     """
-    held = _shown(windows, refinement)
+    held = held_out_that_show(windows, refinement.problem)
     if held is None:
         return None
     before, after = (
@@ -54,21 +66,11 @@ def compare(
     -------
     None when no pair was held out whose particle and tilt image count in both fits.
     """
-    held = _shown(windows, before, after)
+    held = held_out_that_show(windows, before.problem, after.problem)
     if held is None:
         return None
     values = [_values(windows, held, _displacements(windows, held, fit)) for fit in (before, after)]
     return evidence(held.particles, values[0], values[1], held.power, factors[held.particles])
-
-
-def _shown(windows: CorrelationWindows, *refinements: Refinement) -> HeldOutWindows | None:
-    """Return the held-out pairs whose particle and tilt image count in fits; None where there are none."""
-    held = windows.held_out
-    for refinement in refinements:
-        weights = refinement.problem.pair_weights
-        if held is not None and weights is not None:
-            held = held.among_pairs(weights >= SHOWN)
-    return held
 
 
 def _displacements(

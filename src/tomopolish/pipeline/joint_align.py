@@ -15,6 +15,7 @@ from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.devices import acquire_correlator
 from tomopolish.models.deformation import deformation_record
+from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
 from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
@@ -108,7 +109,7 @@ def before_joint(
     windows, probable = fit.windows, problem.pair_weights
     if probable is None:
         probable = np.ones(windows.visible.shape)
-    held = windows.held_out and windows.held_out.among_pairs(probable >= SHOWN)
+    held = held_out_that_show(windows, problem)
     record = fit_record(fit, threads)
     return RefinedFirst(
         given=fit.tomogram,

@@ -42,10 +42,8 @@ class WindowMemory:
     @classmethod
     def of(cls, windows: CorrelationWindows) -> WindowMemory:
         """Return the owner of windows, without their held-out pairs."""
-        values, held = windows.values, windows.held_out
-        if not isinstance(values, PackedSamples):
-            values = PackedSamples.exactly(values)
-            windows = replace(windows, values=values)
+        values, held = PackedSamples.of(windows.values), windows.held_out
+        windows = replace(windows, values=values)
         length_px = correlation_length_px(windows)
         if held is None:
             return cls(windows, windows.visible, values, length_px)

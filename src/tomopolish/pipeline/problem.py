@@ -48,13 +48,9 @@ def join_windows(windows: Sequence[CorrelationWindows]) -> CorrelationWindows:
     if len(windows) == 1:
         return windows[0]
     counts = [w.power.shape[1] for w in windows]
-
-    def packed(part: CorrelationWindows) -> PackedSamples:
-        return part.values if isinstance(part.values, PackedSamples) else PackedSamples.exactly(part.values)
-
     return replace(
         windows[0],
-        values=PackedSamples.joined([packed(w) for w in windows]),
+        values=PackedSamples.joined([PackedSamples.of(w.values) for w in windows]),
         anchors_px=np.concatenate([w.anchors_px for w in windows], axis=1),
         visible=np.concatenate([w.visible for w in windows], axis=1),
         power=np.concatenate([w.power for w in windows], axis=1),

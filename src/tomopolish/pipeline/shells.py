@@ -19,12 +19,12 @@ from scipy.special import j0
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
 from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
 from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results.tomogram import BinnedAgreement
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Float, Int
-from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import predicted_positions
 
 Array = np.ndarray
@@ -105,9 +105,7 @@ def by_frequency(
 def _held_out_pairs(fit: Fit) -> _Pairs | None:
     """Return held-out pairs of particles and images that show what is predicted; None without any."""
     windows, problem = fit.windows, fit.refinement.problem
-    held = windows.held_out
-    if held is not None and problem.pair_weights is not None:
-        held = held.among_pairs(problem.pair_weights >= SHOWN)
+    held = held_out_that_show(windows, problem)
     if held is None or not held.power.sum() > 0:
         return None
     chosen = np.unique(np.linspace(0, len(held) - 1, MOST_PAIRS).round().astype(np.int64))

@@ -152,10 +152,7 @@ def without_tilts(windows: CorrelationWindows, usable: Bool[Array, "F"]) -> Corr
     """Return the windows without the pairs of tilt images that are not usable; they share memory."""
     if not windows.visible[~usable].any():
         return windows
-    if isinstance(windows.values, PackedSamples):
-        windows.values.clear(~usable)
-    else:
-        windows.values[~usable] = 0
+    PackedSamples.of(windows.values).clear(~usable)
     return replace(
         windows,
         visible=windows.visible & usable[:, None],
