@@ -133,11 +133,11 @@ class CudaCorrelator:
     ) -> list[PairDerivatives]:
         """Return the derivatives of pairs in one tilt image, as `derivatives.tilt_derivatives`.
 
-        Boxes are always transformed, which takes a device less time than to receive kept spectra.
+        Boxes are always transformed, which takes a device less time than to receive kept spectra, but cut
+        where kept ones would be, so that results are the CPU's.
         """
-        del kept
         with self.arrays.active():
-            task, batches = comparisons[0].task, batches_of(comparisons, chosen)
+            task, batches = comparisons[0].task, batches_of(comparisons, chosen, kept)
             size = max(1, BATCH_BYTES // (4 * task.reference.box_px**2))
             source, reference = self._upload_boxes(task), self._upload_reference(task)
             on_device = [ComparisonOnDevice.of(c, self.arrays, reference) for c in comparisons]
