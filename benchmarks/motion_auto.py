@@ -29,6 +29,8 @@ VELOCITY_SCALES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Planted σ_v, Å per e⁻/Å²; 0: particles keep still."""
 PRIORS = ((5000.0, False), (5000.0, False), (300.0, False), (300.0, True))
 """Planted σ_d, Å per e⁻/Å², and whether the kernel is square-exponential; half are RELION's."""
+WIDE = (72, 36)
+"""Box and range for fast motion, px."""
 PARTICLES = (20, 30, 40, 60)
 PAIR_SNRS = (100.0, 40.0, 20.0, 12.0, 8.0)
 KINDS = ("without", "default", "true", "auto")
@@ -52,7 +54,9 @@ def planted(seed: int) -> Planted:
     velocity, turn = VELOCITY_SCALES[seed % len(VELOCITY_SCALES)], seed // len(VELOCITY_SCALES)
     distance, squared = PRIORS[turn % len(PRIORS)]
     still = static_case(1000 + seed)
-    box = BOXES_PX[seed % len(BOXES_PX)]
+    box, reach = BOXES_PX[seed % len(BOXES_PX)], MOTION_RANGE_PX
+    if velocity >= 1:  # particles travel further
+        box, reach = WIDE
     simulation = replace(
         still.simulation,
         molecule=replace(still.simulation.molecule, box_px=box),
@@ -70,14 +74,14 @@ def planted(seed: int) -> Planted:
     motion = {"velocity_scale": velocity, "distance_scale": distance, "squared_exponential": squared}
     simulation = replace(
         simulation,
-        errors=replace(simulation.errors, max_displacement_px=0.9 * MOTION_RANGE_PX),
+        errors=replace(simulation.errors, max_displacement_px=0.9 * reach),
         motion=PlantedMotion(**motion),
     )
     return Planted(
         seed=seed,
         velocity=velocity,
         prior=MotionSettings(**motion),
-        case=Case(seed=seed, simulation=simulation, align=align_settings(box, MOTION_RANGE_PX)),
+        case=Case(seed=seed, simulation=simulation, align=align_settings(box, reach)),
     )
 
 

@@ -214,6 +214,7 @@ IDLE = {
         "warning: --per_frame_noise has no effect with --shift_only without --shift_only_by_particles",
         "warning: --hold_out has no effect with --shift_only without --shift_only_by_particles",
     ],
+    "--motion auto --s_vel 0.1 --s_div 300": ["warning: --s_vel has no effect with --motion auto"],
     "--shift_only --shift_only_by_particles --per_frame_noise --hold_out 0.1": [],
 }
 

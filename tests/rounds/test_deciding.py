@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tomopolish.results.held_out import Evidence, MotionTrial
 from tomopolish.results.rounds import (
     Round,
     RoundEvidence,
@@ -14,6 +15,8 @@ from tomopolish.results.rounds import (
     mean_fsc,
     reason_to_stop,
 )
+from tomopolish.results.tomogram import TomogramStatistics
+from tomopolish.rounds.align import kept_groups
 
 
 def curve(last: float, shells: int = 33) -> tuple[float, ...]:
@@ -135,3 +138,24 @@ def test_a_species_that_resolves_nothing_ends_the_rounds_by_its_name() -> None:
     rounds = [one(0, 10, 10), of_curves(1, curve(12), noise)]
     assert best_round(rounds).number == 0
     assert "half maps of species1 of the last round agree at no" in str(reason_to_stop(rounds, 8))
+
+
+def test_a_round_counts_the_tomograms_in_which_motion_was_kept() -> None:
+    def statistics(gain: float | None) -> TomogramStatistics:
+        evidence = gain and Evidence(
+            particles=9, pairs=60, gain=gain, standard_error=3.0, agreement_before=0.4, agreement_after=0.5
+        )
+        return TomogramStatistics(
+            particles=9,
+            visible_pairs=600,
+            log_likelihood_gain=1.0,
+            rms_shift_angstrom=1.0,
+            rms_angle_degrees=0.1,
+            rms_position_angstrom=1.0,
+            seconds_by_stage={},
+            evaluations=1,
+            motion=MotionTrial(velocity_scale=0.3, evidence=evidence or None),
+        )
+
+    tried = {name: statistics(gain) for name, gain in (("a", 2.0), ("b", -1.0), ("c", None))}
+    assert kept_groups(tried) == (("motion", 1),)

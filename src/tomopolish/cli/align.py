@@ -38,6 +38,7 @@ ONLY_WITH = {
 
 NOT_WITH: dict[str, tuple[Callable[[Mapping[str, Any]], bool], tuple[str, ...]]] = {
     "--def_model linear": (lambda v: v["deformation"] and v["def_model"] == "linear", ("def_w", "def_h")),
+    "--motion auto": (lambda v: v["motion"] == "auto", ("s_vel",)),
     "--no_whiten": (lambda v: v["no_whiten"], ("per_frame_noise",)),
     "--shift_only": (lambda v: v["shift_only"], ("const_p", "const_a", "it", "range_reg")),
     "--shift_only without --shift_only_by_particles": (

@@ -49,7 +49,8 @@ def prior_from_images(
     windows
         Their power, range and anchors are used; the surfaces are those of the refinement's problem.
     settings
-        Those of the run: the search starts at their motion prior.
+        Those of the run; distance scale and kernel of their prior are retained unless the images are against
+        them.
     references
         Of each species.
 

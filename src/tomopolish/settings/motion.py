@@ -24,8 +24,9 @@ class MotionSettings:
     max_deformations
         `--max_ed`: number of eigen-deformations in use; None: all.
     auto
-        `--motion auto`: the scales of each tomogram are found from its images, beginning with these, and its
-        motion is kept only where held-out pairs gain from it.
+        `--motion auto`: the scales of each tomogram are found from its images, and motion is kept only where
+        held-out pairs gain from it. The velocity scale is then not used; distance scale and kernel are kept
+        unless the images are against them.
     """
 
     velocity_scale: float = 0.5
