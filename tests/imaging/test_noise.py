@@ -44,6 +44,24 @@ def test_white_noise_of_unit_variance_has_unit_power() -> None:
         np.testing.assert_allclose(noise_power(white, 32, 16.0, pool)[2:], 1, atol=0.05)
 
 
+def test_beads_and_edges_of_covers_do_not_count_as_noise() -> None:
+    """A few of them would raise the power of low frequencies a hundredfold; a cover has a weaker noise."""
+    clean = image(300, 330)
+    y, x = np.mgrid[:300, :330]
+    beads = (np.hypot(y - 60, x - 70) < 9) | (np.hypot(y - 200, x - 250) < 9)
+    covered = np.where(x < 100, 0.8 * (clean - 5) - 20, clean)
+    with ThreadPoolExecutor(2) as pool:
+        expected = noise_power(clean, 32, 16.0, pool)
+        for dirty in (clean - 30 * beads, covered):
+            found = noise_power(dirty.astype(np.float32), 32, 16.0, pool)
+            np.testing.assert_allclose(found[1:], expected[1:], rtol=0.3)
+
+
+def test_blank_images_have_no_noise() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(noise_power(np.zeros((70, 80), np.float32), 32, 16.0, pool), 0)
+
+
 @pytest.mark.parametrize(("side", "count"), [(300, 41), (520, 7), (520, 41)])
 def test_images_that_are_averaged_share_the_work(side: int, count: int) -> None:
     """Their mean is that of all tiles of all images, to what the number of tiles leaves open."""

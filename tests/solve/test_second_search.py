@@ -9,9 +9,10 @@ import pytest
 
 from small_project import make_problem
 from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.solve.maximisation import Tally
 from tomopolish.solve.outliers import Trust
 from tomopolish.solve.problem import Problem, evaluate
-from tomopolish.solve.second_search import move_misplaced
+from tomopolish.solve.second_search import EVALUATIONS, move_misplaced
 from tomopolish.solve.surface import smooth_surface
 from tomopolish.solve.workers import Workers
 
@@ -26,6 +27,10 @@ def trust(tilts: np.ndarray, particles: np.ndarray) -> Trust:
         particle_ratio=np.ones(P), tilt_ratio=np.ones(F), particle_z=np.zeros(P), tilt_z=np.zeros(F),
         centres=np.ones(1),
     )  # fmt: skip
+
+
+def counts() -> Tally:
+    return Tally(max_evaluations=200, enough=1e-3)
 
 
 def misplaced(blank: bool = False) -> tuple[Problem, CorrelationWindows, np.ndarray]:
@@ -61,8 +66,11 @@ def test_a_particle_goes_where_the_prior_makes_it_likelier(threads: int) -> None
     problem, _, vector = misplaced()
     particles = np.ones(6)
     particles[MISPLACED] = 0.8
+    tally = counts()
     with Workers(threads) as workers:
-        moved = move_misplaced(problem, evaluate(problem, vector), trust(np.ones(9), particles), 1.2, workers)
+        state = evaluate(problem, vector)
+        moved = move_misplaced(problem, state, trust(np.ones(9), particles), 1.2, tally, workers)
+    assert 1 < tally.evaluations <= EVALUATIONS
     positions = problem.layout.unpack(moved).positions_px
     assert np.linalg.norm(positions[MISPLACED] - PLACE) < 0.4
     others = np.arange(6) != MISPLACED
@@ -74,9 +82,9 @@ def test_an_empty_image_does_not_draw_a_particle() -> None:
     tilts, particles = np.ones(9), np.full(6, 0.5)
     with Workers(1) as workers:
         state = evaluate(problem, vector)
-        drawn = move_misplaced(problem, state, trust(tilts, particles), 1.2, workers)
+        drawn = move_misplaced(problem, state, trust(tilts, particles), 1.2, counts(), workers)
         tilts[4] = 0.0
-        judged = move_misplaced(problem, state, trust(tilts, particles), 1.2, workers)
+        judged = move_misplaced(problem, state, trust(tilts, particles), 1.2, counts(), workers)
     place = problem.layout.unpack(judged).positions_px[MISPLACED]
     assert np.linalg.norm(place - PLACE) < 0.4
     assert np.linalg.norm(problem.layout.unpack(drawn).positions_px[MISPLACED] - PLACE) > 1.5
@@ -88,5 +96,7 @@ def test_particles_that_are_certain_and_fixed_positions_stay() -> None:
     with Workers(1) as workers:
         for case, probability in ((problem, 1.0), (fixed, 0.5)):
             state = evaluate(case, vector)
-            moved = move_misplaced(case, state, trust(np.ones(9), np.full(6, probability)), 1.2, workers)
+            moved = move_misplaced(
+                case, state, trust(np.ones(9), np.full(6, probability)), 1.2, counts(), workers
+            )
             np.testing.assert_array_equal(moved, vector)

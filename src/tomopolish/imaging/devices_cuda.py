@@ -19,7 +19,7 @@ from tomopolish.imaging.device_arrays import DeviceArray, DeviceArrays
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.kernels import compare_cuda as cuda_kernels
-from tomopolish.imaging.noise import Turn, shells_of_tiles, tile_grid
+from tomopolish.imaging.noise import Turn, ordinary_tiles, shells_of_tiles, tile_grid
 from tomopolish.imaging.reference import ReferenceTransform
 from tomopolish.imaging.windows import (
     BoxMask,
@@ -89,6 +89,7 @@ class CudaCorrelator:
         with self.arrays.active():
             arrays, xp = self.arrays, self.arrays.xp
             grid = tile_grid(image.shape, box_px, last_frequency, turn)
+            ordinary = ordinary_tiles(image, box_px, grid)
             # Rows of tiles that other images contribute need not be transferred.
             strips = [image[rows] for rows in grid.pixel_rows(box_px)]
             step_down = grid.step_down if grid.shares_rows else box_px
@@ -97,15 +98,19 @@ class CudaCorrelator:
             total = xp.zeros((box_px, grid.frequencies), dtype=np.float64)
             at_once = max(1, BATCH_BYTES // (4 * grid.columns * box_px**2))
             for first in range(0, grid.rows, at_once):
+                counted = np.flatnonzero(ordinary[first : first + at_once])
+                if not len(counted):
+                    continue
                 tiles = xp.lib.stride_tricks.as_strided(
                     on_device[first * step_down :],
                     shape=(min(at_once, grid.rows - first), grid.columns, box_px, box_px),
                     strides=(step_down * down, grid.step * right, down, right),
                 )
-                transforms = xp.fft.rfft2(xp.ascontiguousarray(tiles.reshape(-1, box_px, box_px)))
+                chosen = tiles.reshape(-1, box_px, box_px)[arrays.upload(counted)]
+                transforms = xp.fft.rfft2(xp.ascontiguousarray(chosen))
                 blocks = _blocks(box_px * grid.frequencies)
                 arrays.launch(cuda_kernels.add_power, blocks, cuda_kernels.THREADS, transforms, total)
-            return shells_of_tiles(arrays.download(total), grid)
+            return shells_of_tiles(arrays.download(total), grid.frequencies, int(ordinary.sum()))
 
     def correlate_tilt(
         self, task: TiltTask, values: Array, power: Array, held_out: HeldOutWindows | None = None

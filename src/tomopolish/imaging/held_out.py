@@ -51,13 +51,15 @@ class HeldOutWindows:
         return self._chosen(usable[self.tilts, self.particles])
 
     def _chosen(self, chosen: Bool[Array, "H"]) -> HeldOutWindows | None:
-        if not chosen.any():
-            return None
+        return self.at(np.flatnonzero(chosen)) if chosen.any() else None
+
+    def at(self, places: Int[Array, "M"]) -> HeldOutWindows:
+        """Return copies of some windows."""
         return HeldOutWindows(
-            tilts=self.tilts[chosen],
-            particles=self.particles[chosen],
-            values=self.values[chosen],
-            power=self.power[chosen],
+            tilts=self.tilts[places],
+            particles=self.particles[places],
+            values=self.values[places],
+            power=self.power[places],
         )
 
     def among(self, chunk: Int[Array, "B"]) -> tuple[Int[Array, "M"], Int[Array, "M"]]:

@@ -79,7 +79,7 @@ def add_prediction(task: TiltTask, pool: Executor, micrograph: Float32[Array, "h
     size = max(1, CHUNK_BYTES // (4 * box_px**2))
 
     def work(start: int) -> tuple[Array, PairBatch]:
-        return _predict_boxes(task, shown[start : start + size])
+        return predict_boxes(task, shown[start : start + size])
 
     for boxes, batch in pool.map(work, range(0, len(shown), size)):
         for image, (x, y) in zip(boxes, batch.corners, strict=True):
@@ -92,7 +92,8 @@ def add_prediction(task: TiltTask, pool: Executor, micrograph: Float32[Array, "h
             ]
 
 
-def _predict_boxes(task: TiltTask, chunk: Int[Array, "B"]) -> tuple[Float32[Array, "B s s"], PairBatch]:
+def predict_boxes(task: TiltTask, chunk: Int[Array, "B"]) -> tuple[Float32[Array, "B s s"], PairBatch]:
+    """Return the predicted boxes of some particles, with dark protein."""
     shared, box_px = task.frequencies, task.reference.box_px
     batch = pair_batch(task, chunk)
     spectra = np.empty((len(chunk), box_px, shared.weight.shape[2]), dtype=np.complex64)

@@ -1,4 +1,4 @@
-"""Noise power of tilt images: the mean periodogram of their tiles.
+"""Noise power of tilt images: the mean periodogram of their tiles, without those that show something unusual.
 
 See docs/dev/conventions.md, References and weights.
 """
@@ -14,7 +14,7 @@ from tomopolish.imaging.fft_plan import fft_plan
 from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.physics.fourier import shell_average
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Bool, Float, Float32
 
 Array = np.ndarray
 
@@ -23,6 +23,12 @@ ENOUGH_TILES = 256
 """Tiles overlap by half unless there would be more than this number; then they only touch."""
 ENOUGH_IN_SERIES = 1500
 """Number of touching tiles of a series that determine its mean, every shell to a percent or better."""
+
+UNUSUAL = 30.0
+"""A tile takes part if its low frequencies have at most this many times the power of the image's median tile:
+particles reach 20 times, beads some hundred times."""
+BLOCKS = 8
+"""Number of blocks along the edge of a tile, by whose means that power is measured."""
 
 FEWEST_ROWS = 4
 """Minimum number of rows of tiles that every image contributes, if it has as many."""
@@ -45,7 +51,7 @@ class Turn:
 def noise_power(
     image: Float32[Array, "h w"], box_px: int, last_frequency: float, pool: Executor, turn: Turn | None = None
 ) -> Float[Array, "shells"]:
-    """Return the radially averaged mean periodogram of the image's s×s tiles (`tile_grid`).
+    """Return the radially averaged mean periodogram of the image's ordinary s×s tiles.
 
     No window is applied and the mean is not subtracted, so shell 0 is the image's mean level, which is not
     used.
@@ -65,7 +71,8 @@ def noise_power(
     """
     grid = tile_grid(image.shape, box_px, last_frequency, turn)
     tops = grid.top + grid.step_down * np.arange(grid.rows)
-    corners = np.stack(np.meshgrid(grid.step * np.arange(grid.columns), tops), axis=-1).reshape(-1, 2)
+    corners = np.stack(np.meshgrid(grid.step * np.arange(grid.columns), tops), axis=-1)
+    corners = corners[ordinary_tiles(image, box_px, grid)]
     everything, nothing = np.ones((box_px, box_px), np.float32), np.empty((0, box_px), np.float32)
     tables, used = fft_plan(box_px).tables, grid.frequencies
 
@@ -82,7 +89,7 @@ def noise_power(
         total += power
     plane = np.zeros((box_px, used))
     plane[-np.arange(used) % box_px], plane[:used] = total[1], total[0]
-    return shells_of_tiles(plane, grid)
+    return shells_of_tiles(plane, grid.frequencies, len(corners))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +118,16 @@ class TileGrid:
     frequencies: int
     shares_rows: bool
 
+    def rows_of_tiles(self, box_px: int) -> list[slice]:
+        """Return the rows of pixels of each row of tiles."""
+        tops = range(self.top, self.top + self.rows * self.step_down, self.step_down)
+        return [slice(top, top + box_px) for top in tops]
+
     def pixel_rows(self, box_px: int) -> list[slice]:
         """Return the rows of pixels that the tiles cover."""
         if self.step_down <= box_px:
             return [slice(self.top, self.top + (self.rows - 1) * self.step_down + box_px)]
-        tops = range(self.top, self.top + self.rows * self.step_down, self.step_down)
-        return [slice(top, top + box_px) for top in tops]
+        return self.rows_of_tiles(box_px)
 
 
 def tile_grid(
@@ -149,11 +160,36 @@ def tile_grid(
     )
 
 
-def shells_of_tiles(power: Float[Array, "box columns"], grid: TileGrid) -> Float[Array, "shells"]:
+def ordinary_tiles(image: Float32[Array, "h w"], box_px: int, grid: TileGrid) -> Bool[Array, "rows columns"]:
+    """Return which tiles show no gold bead, no edge of a cover, and nothing else of that strength.
+
+    Few beads, or a grid bar in one image of a series, raise the mean power of low frequencies a hundredfold,
+    which would then count for nothing in all images. A tile is compared with the median of the image by the
+    variance of the means of its `BLOCKS` × `BLOCKS` blocks, which is its power at low frequencies.
+    """
+    variance = np.array([_block_variance(image[rows], box_px, grid) for rows in grid.rows_of_tiles(box_px)])
+    ordinary: Array = variance <= UNUSUAL * np.median(variance)
+    return ordinary
+
+
+def _block_variance(strip: Float32[Array, "box w"], box_px: int, grid: TileGrid) -> Float[Array, "columns"]:
+    """Return the variance of the blocks' sums in each tile of a row of tiles."""
+    edge = max(box_px // BLOCKS, 1)
+    side = box_px // edge
+    sums = strip[: side * edge].reshape(side, edge, -1).sum(axis=1, dtype=np.float64)
+    tiles = np.lib.stride_tricks.sliding_window_view(sums, side * edge, axis=1)[:, :: grid.step]
+    blocks = tiles[:, : grid.columns].reshape(side, grid.columns, side, edge).sum(axis=-1)
+    result: Array = blocks.var(axis=(0, 2))
+    return result
+
+
+def shells_of_tiles(
+    power: Float[Array, "box columns"], frequencies: int, tiles: int
+) -> Float[Array, "shells"]:
     """Return the radial average of the tiles' summed unnormalised power; zero beyond the last shell."""
-    box_px, columns = power.shape
+    box_px = len(power)
     total = np.zeros((box_px, box_px // 2 + 1))
-    total[:, :columns] = power
-    shells = shell_average(total / (grid.rows * grid.columns * box_px**2), box_px)
-    shells[columns - 1 if columns <= box_px // 2 else columns :] = 0
+    total[:, :frequencies] = power
+    shells = shell_average(total / (tiles * box_px**2), box_px)
+    shells[frequencies - 1 if frequencies <= box_px // 2 else frequencies :] = 0
     return shells

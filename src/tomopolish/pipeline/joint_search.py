@@ -18,9 +18,11 @@ from tomopolish.pipeline.problem import build_problem
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.correlation_length import correlation_length_px
+from tomopolish.solve.maximisation import Tally
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import evaluate
-from tomopolish.solve.second_search import CERTAIN, move_to_likelier
+from tomopolish.solve.refine import ENOUGH
+from tomopolish.solve.second_search import CERTAIN, EVALUATIONS, move_to_likelier
 from tomopolish.solve.workers import Workers
 
 Array = np.ndarray
@@ -100,7 +102,8 @@ def place_again(
     with Workers(settings.run.threads) as workers:
         state = evaluate(problem, vector, workers.over)
         everyone = np.ones(len(which), dtype=bool)
-        moved = move_to_likelier(problem, state, everyone, correlation_length_px(part), workers)
+        tally = Tally(max_evaluations=EVALUATIONS, enough=ENOUGH)
+        moved = move_to_likelier(problem, state, everyone, correlation_length_px(part), tally, workers)
     positions = tomogram.particles.positions_px.copy()
     positions[which] = before + problem.layout.unpack(moved).positions_px
     species = zip(tomogram.species, tomogram.parts, strict=True)

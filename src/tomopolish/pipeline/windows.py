@@ -13,6 +13,7 @@ from tomopolish.dataset.reading import image_alone, overlap, prefetch
 from tomopolish.dataset.screening import losing, without_lost
 from tomopolish.imaging.checks import fill_checks, no_checks
 from tomopolish.imaging.devices import Correlator, acquire_correlator
+from tomopolish.imaging.erasing import compare_without_objects
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.held_out import (
     CheckWindows,
@@ -135,7 +136,10 @@ def _compare(
     correlator.correlate_tilt(task, values, power, held)
     assert windows.tempering is not None and isinstance(windows.values, PackedSamples)
     if tempers:
-        windows.tempering[tilt] = temper(values, power, visible, held)
+        factors = temper(values, power, visible, held)
+        windows.tempering[tilt] = factors
+        if compare_without_objects(task, factors < 1, values, power, held, correlator):
+            temper(values, power, visible, held)
     windows.values.put(tilt, values)
 
 

@@ -40,10 +40,22 @@ class Tally:
     coarse_evaluations: int = 0
 
     def newton(
-        self, problem: Problem, start: Float[Array, "N"], spread: Spread, tolerance: float = TOLERANCE
+        self,
+        problem: Problem,
+        start: Float[Array, "N"],
+        spread: Spread,
+        tolerance: float = TOLERANCE,
+        most: int | None = None,
     ) -> Solution[State]:
-        """Maximise on unblurred windows; at least one evaluation is made to have a state."""
+        """Maximise on unblurred windows; at least one evaluation is made to have a state.
+
+        Parameters
+        ----------
+        most
+            Maximum number of evaluations; None: as many as are left.
+        """
         left = max(1, self.max_evaluations - self.evaluations)
+        left = left if most is None else min(left, most)
         options = NewtonOptions(relative_tolerance=tolerance, enough=self.enough, max_evaluations=left)
         solution = newton(problem, start, options, spread)
         self.evaluations += solution.evaluations

@@ -187,7 +187,7 @@ def _judged(
     problem, solution, trust = _settled(problem, solution, windows, options.owner, tally, workers)
     informed = replace(problem, precision=informed_precision(problem, solution.state.vector))
     length = peak_length_px(problem, solution.state)
-    vector = move_misplaced(informed, solution.state, trust, length, workers)
+    vector = move_misplaced(informed, solution.state, trust, length, tally, workers)
     if vector is not solution.state.vector:
         solution = tally.newton(problem, vector, workers.over, COARSE_TOLERANCE)
         problem, solution, trust = _settled(problem, solution, windows, options.owner, tally, workers)

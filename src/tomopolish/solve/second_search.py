@@ -14,8 +14,7 @@ import numpy as np
 
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.initial import ball
-from tomopolish.solve.maximisation import COARSE_TOLERANCE, newton
-from tomopolish.solve.newton import NewtonOptions
+from tomopolish.solve.maximisation import COARSE_TOLERANCE, Tally
 from tomopolish.solve.outliers import Trust
 from tomopolish.solve.problem import Problem, State, pair_values, predicted_positions
 from tomopolish.solve.surface import evaluate_surface
@@ -38,7 +37,7 @@ TOGETHER = 64
 
 
 def move_misplaced(
-    problem: Problem, state: State, trust: Trust, length_px: float, workers: Workers
+    problem: Problem, state: State, trust: Trust, length_px: float, tally: Tally, workers: Workers
 ) -> Float[Array, "N"]:
     """Return the parameters with each doubtful particle where its images, and the prior, prefer it.
 
@@ -55,11 +54,17 @@ def move_misplaced(
     precision = layout.unpack(problem.precision).positions_px
     far = np.sum(precision * layout.unpack(state.vector).positions_px ** 2, axis=1) > FAR**2
     doubtful = (trust.particles < CERTAIN) | far
-    return move_to_likelier(replace(problem, pair_weights=weights), state, doubtful, length_px, workers)
+    fair = replace(problem, pair_weights=weights)
+    return move_to_likelier(fair, state, doubtful, length_px, tally, workers)
 
 
 def move_to_likelier(
-    problem: Problem, state: State, doubtful: Bool[Array, "P"], length_px: float, workers: Workers
+    problem: Problem,
+    state: State,
+    doubtful: Bool[Array, "P"],
+    length_px: float,
+    tally: Tally,
+    workers: Workers,
 ) -> Float[Array, "N"]:
     """Return the parameters with some particles where their images, and the prior, prefer them.
 
@@ -68,22 +73,18 @@ def move_to_likelier(
     problem
         With weights of the pairs that do not depend on the doubt.
     """
-    layout, free, weights = problem.layout, problem.layout.unpack(problem.free), problem.pair_weights
-    assert weights is not None
-    shown = np.where(problem.surface.visible, weights, 0.0).any(axis=0)
+    layout, free = problem.layout, problem.layout.unpack(problem.free)
+    shown = _weights(problem).any(axis=0)
     which = np.flatnonzero(free.positions_px.all(axis=1) & shown & doubtful)
     if not len(which):
         return state.vector
     moved = state.vector.copy()
-    layout.unpack(moved).positions_px[which] = _likeliest_places(
-        problem, state, weights, which, length_px, workers
-    )
+    layout.unpack(moved).positions_px[which] = _likeliest_places(problem, state, which, length_px, workers)
     only = layout.fill()
     layout.unpack(only).positions_px[which] = 1
     local = replace(problem, free=problem.free & (only > 0))
-    options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=EVALUATIONS)
-    after = newton(local, moved, options, workers.over).state.vector
-    gain = _posterior(local, weights, after) - _posterior(local, weights, state.vector)
+    after = tally.newton(local, moved, workers.over, COARSE_TOLERANCE, most=EVALUATIONS).state.vector
+    gain = _posterior(local, after) - _posterior(local, state.vector)
     better = which[gain[which] > CLEAR_GAIN]
     if not len(better):
         return state.vector
@@ -95,7 +96,6 @@ def move_to_likelier(
 def _likeliest_places(
     problem: Problem,
     state: State,
-    weights: Float[Array, "F P"],
     which: Int[Array, "D"],
     length_px: float,
     workers: Workers,
@@ -106,7 +106,7 @@ def _likeliest_places(
     deviation = 1 / np.sqrt(float(precision.positions_px.mean()))
     tried = ball(REACH * deviation, SPACING * length_px)
     displaced = predicted_positions(problem, parameters) - problem.anchors_px
-    rows = state.rotations[:, :2]
+    rows, weights = state.rotations[:, :2], _weights(problem)
     best = parameters.positions_px[which].copy()
 
     def search(first: int) -> None:
@@ -128,12 +128,16 @@ def _likeliest_places(
     return best
 
 
-def _posterior(
-    problem: Problem, weights: Float[Array, "F P"], vector: Float[Array, "N"]
-) -> Float[Array, "P"]:
+def _weights(problem: Problem) -> Float[Array, "F P"]:
+    """Return the weight of each pair; zero where it is not visible."""
+    visible, weights = problem.surface.visible, problem.pair_weights
+    return visible.astype(float) if weights is None else np.where(visible, weights, 0.0)
+
+
+def _posterior(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "P"]:
     """Return the log-posterior of each particle's position."""
     blocks, precision = problem.layout.unpack(vector), problem.layout.unpack(problem.precision)
-    values = np.where(problem.surface.visible, pair_values(problem, vector) * weights, 0.0)
+    values = np.where(problem.surface.visible, pair_values(problem, vector) * _weights(problem), 0.0)
     prior = -0.5 * np.sum(precision.positions_px * blocks.positions_px**2, axis=1)
     posterior: Array = values.sum(axis=0) + prior
     return posterior
