@@ -9,6 +9,9 @@ import numpy as np
 
 Record = Mapping[str, Any]
 
+ALLOWED = 1.05
+"""Error over that of a run without the dirt, up to which dirt may be said to cost nothing."""
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as a Markdown table."""
@@ -30,6 +33,7 @@ def dirt_table(records: Sequence[Record]) -> str:
                 *(pooled(group, f"{which}_good_angstrom") for which in ("input", "run", "without")),
                 f"{np.median([r['ratio'] for r in group]):.3f}",
                 f"{max(r['ratio'] for r in group):.3f}",
+                str(sum(r["ratio"] > ALLOWED for r in group)),
                 *(pooled(group, f"{which}_net_degrees") for which in ("input", "run", "without")),
                 *(pooled(group, f"{which}_view_degrees") for which in ("run", "without")),
                 *(
@@ -47,6 +51,7 @@ def dirt_table(records: Sequence[Record]) -> str:
         "without dirt, Å",
         "ratio, median",
         "largest",
+        f"above {ALLOWED}",
         "net rotation: input, °",
         "run",
         "without dirt",
