@@ -415,3 +415,15 @@ def test_the_package_offers_the_api_and_nothing_it_does_not_have() -> None:
 def test_tilt_images_that_are_no_numbers_are_refused(project: Path, tilts: Any) -> None:
     with pytest.raises(InputError, match="exclude_tilts"):
         align(SET, box_px=48, range_px=6, exclude_tilts=tilts)
+
+
+def test_a_run_is_found_again_from_another_folder(
+    simulated: SimulationRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(simulated.output_folder)
+    aligned = align(SET, "moved/aligned", box_px=48, range_px=8, report=False)
+    expected = evaluate(aligned, simulated.truth)
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(aligned, simulated.truth).rms_2d_after_angstrom == expected.rms_2d_after_angstrom
+    select(aligned, "moved/selected", min_probability=0.1)
+    assert (simulated.output_folder / "moved/selected/optimisation_set.star").is_file()

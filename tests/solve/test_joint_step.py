@@ -80,3 +80,4 @@ def test_the_width_of_a_prior_is_that_of_its_members(true: float) -> None:
 def test_data_that_say_nothing_leave_the_width() -> None:
     assert estimated_width(np.zeros(4), np.full(4, 0.99), 1.0, 5.0) == 1.0
     assert estimated_width(np.full(4, 9.0), np.full(4, 1e-4), 1.0, 5.0) == 5.0
+    assert estimated_width(np.zeros(4), np.full(4, 1e-4), 0.0, 5.0) == 0.0

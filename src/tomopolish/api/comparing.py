@@ -114,14 +114,17 @@ def evaluate(
     from tomopolish.simulate.evaluate import evaluate_project
 
     refuse_version(relion_version)
+    beginning = None
     if isinstance(result, AlignmentRun):
         if result.optimisation_set is None:
             raise InputError("result: the run is in memory only; evaluate(run.write(FOLDER), truth) works")
-        result = result.optimisation_set
+        beginning = result.project.first.files.working_directory  # the current one may be another by now
+        result = beginning / result.optimisation_set
     evaluation = evaluate_project(
         Path(result),
         Path(truth),
         before=None if before is None else Path(before),
+        beginning=beginning,
         relion_version=relion_version,
     )
     return EvaluationRun(evaluation=evaluation)

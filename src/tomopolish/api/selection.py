@@ -127,8 +127,11 @@ def select(
     if isinstance(result, AlignmentRun):
         if result.output_folder is None:
             raise InputError("result: the run is in memory only; select(run.write(FOLDER), ...) works")
+        beginning = result.project.first.files.working_directory  # the current one may be another by now
+        project = open_sets([beginning / result.output_folder], beginning)
         result = result.output_folder
-    project = open_sets([Path(result)]) if isinstance(result, str | Path) else project_of(result)
+    else:
+        project = open_sets([Path(result)]) if isinstance(result, str | Path) else project_of(result)
     stated = [] if scores is None else [scores] if isinstance(scores, str | Path) else list(scores)
     keywords: dict[str, Any] = {
         "min_probability": min_probability,

@@ -243,6 +243,7 @@ def evaluate_project(
     *,
     before: Path | None = None,
     working_directory: Path | None = None,
+    beginning: Path | None = None,
     relion_version: int | None = None,
 ) -> Evaluation:
     """Evaluate a result on disk.
@@ -259,6 +260,8 @@ def evaluate_project(
     working_directory
         RELION's project folder. By default the result's files are searched from the current folder, then from
         the truth's folder; those of the input from its own folder, then from the current folder.
+    beginning
+        Folder that the result's files are searched from instead of the current one.
     relion_version
         As in `Dataset`, for result and input.
 
@@ -279,7 +282,7 @@ def evaluate_project(
             lambda folder: open_dataset(source, working_directory=folder, relion_version=relion_version),
         )
     after = _open_from(
-        [working_directory] if working_directory else [Path.cwd(), project],
+        [working_directory] if working_directory else [beginning or Path.cwd(), project],
         lambda folder: _open_result(result.absolute(), stated, folder, relion_version),
     )
     folder = result if result.is_dir() else result.parent

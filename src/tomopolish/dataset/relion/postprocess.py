@@ -31,7 +31,7 @@ class PostprocessFile:
     Attributes
     ----------
     half_maps, mask
-        Names of the files, as RELION finds them from its project folder; None: no mask.
+        Names of the files, as RELION finds them from its project folder.
     curves
         As in `fsc_table`.
     guinier
@@ -42,7 +42,7 @@ class PostprocessFile:
     """
 
     half_maps: tuple[str, str]
-    mask: str | None
+    mask: str
     box_px: int
     pixel_size_angstrom: float
     resolution_angstrom: float
@@ -69,9 +69,8 @@ def write_postprocess(path: Path, content: PostprocessFile, version: str | None 
     cells |= {
         "rlnUnfilteredMapHalf1": [content.half_maps[0]],
         "rlnUnfilteredMapHalf2": [content.half_maps[1]],
+        "rlnMaskName": [content.mask],
     }
-    if content.mask is not None:
-        cells["rlnMaskName"] = [content.mask]
     guinier = {
         label: format_floats(np.nan_to_num(content.guinier[name][1:], nan=NOTHING))
         for name, label in _GUINIER.items()

@@ -138,8 +138,13 @@ def sets_in(path: Path) -> list[Path]:
     return found
 
 
-def open_sets(paths: Sequence[Path]) -> Project:
+def open_sets(paths: Sequence[Path], working_directory: Path | None = None) -> Project:
     """Open output folders and optimisation sets; several are species of the same tomograms.
+
+    Parameters
+    ----------
+    working_directory
+        As in `open_dataset`.
 
     Raises
     ------
@@ -148,11 +153,18 @@ def open_sets(paths: Sequence[Path]) -> Project:
     """
     sets = [found for path in paths for found in sets_in(path)]
     if len(sets) == 1:
-        return Project.of(open_dataset(sets[0]))
+        return Project.of(open_dataset(sets[0], working_directory=working_directory))
     named = [SpeciesPaths(name=species_name(path), optimisation_set=path, box_px=0) for path in sets]
     InputPaths(species=tuple(named))  # refuses species of the same name
     return join_species(
-        [Species(name=one.name, dataset=open_dataset(one.optimisation_set), box_px=0) for one in named]
+        [
+            Species(
+                name=one.name,
+                dataset=open_dataset(one.optimisation_set, working_directory=working_directory),
+                box_px=0,
+            )
+            for one in named
+        ]
     )
 
 
