@@ -17,8 +17,10 @@ def tried(statistics: Mapping[str, TomogramStatistics]) -> dict[str, MotionTrial
 
 def motion_words(trial: MotionTrial) -> str:
     """Return in words whether motion was kept, with which prior, and why."""
+    stays = "the input's trajectories stay" if trial.input_moves else "no motion"
     if not trial.velocity_scale:
-        return "no motion; the images show none that neighbouring particles share"
+        beyond = " beyond them" if trial.input_moves else ""
+        return f"{stays}; the images show none{beyond} that neighbouring particles share"
     unit = " per tilt image" if trial.absolute else ""
     prior = (
         f"--s_vel {trial.velocity_scale:.3g}{unit}, --s_div {trial.distance_scale:.4g}, "
@@ -26,11 +28,18 @@ def motion_words(trial: MotionTrial) -> str:
     )
     found = trial.evidence
     if found is None:
-        return f"no motion; no held-out pair can judge it ({prior})"
+        return f"{stays}; no held-out pair can judge it ({prior})"
     gain = f"{found.gain:+.1f} ± {found.standard_error:.1f} in log-likelihood"
     if trial.helps:
         return f"motion kept ({prior}); held-out pairs gained {gain}"
-    return f"no motion; held-out pairs did not gain from it ({gain}; {prior})"
+    return f"{stays}; held-out pairs did not gain from refining motion ({gain}; {prior})"
+
+
+def motion_outcome(trial: MotionTrial) -> str:
+    """Return in a word which motion a tomogram's particles have."""
+    if trial.helps:
+        return "kept"
+    return "input's" if trial.input_moves else "none"
 
 
 def motion_sentence(trials: Mapping[str, MotionTrial]) -> str:
@@ -48,7 +57,7 @@ def motion_table(trials: Mapping[str, MotionTrial]) -> Table:
         rows=[
             (
                 name,
-                "kept" if trial.helps else "none",
+                motion_outcome(trial),
                 *(
                     (
                         f"{trial.velocity_scale:.3g}",

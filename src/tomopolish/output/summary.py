@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.output.motion import motion_outcome
 from tomopolish.output.tuning import kernel_name
 from tomopolish.plain_text import one_line
 from tomopolish.results.ranking import worst_first
@@ -87,7 +88,7 @@ def _motion(trial: MotionTrial) -> Row:
     evidence = trial.evidence or NO_EVIDENCE
     found = bool(trial.velocity_scale)
     return {
-        "motion": "kept" if trial.helps else "none",
+        "motion": motion_outcome(trial),
         "motion_velocity_scale": trial.velocity_scale if found else None,
         "motion_distance_scale": trial.distance_scale if found else None,
         "motion_kernel": kernel_name(trial.squared_exponential) if found else None,

@@ -216,8 +216,10 @@ def _with_motion_tried(
     """
     windows, threads = memory.windows, task.options.threads
     prior = prior_from_images(task.tomogram, windows, still.refinement, settings, references, threads)
+    trajectories = task.tomogram.particles.trajectories_px
+    input_moves = trajectories is not None and bool(np.any(trajectories))
     if prior is None:
-        return task, still, MotionTrial()
+        return task, still, MotionTrial(input_moves=input_moves)
     moving_task = replace(task, settings=replace(settings, motion=prior))
     moving = _set_in_motion(moving_task, memory, still)
     trial = MotionTrial(
@@ -225,6 +227,7 @@ def _with_motion_tried(
         distance_scale=prior.distance_scale,
         squared_exponential=prior.squared_exponential,
         absolute=prior.absolute,
+        input_moves=input_moves,
         evidence=compare(windows, still.refinement, moving.refinement, still.applied[task.tomogram.owner]),
     )
     return (moving_task, moving, trial) if trial.helps else (task, still, trial)

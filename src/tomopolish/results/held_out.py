@@ -86,6 +86,8 @@ class MotionTrial:
     evidence
         Of motion with this prior: "before" is the solution without. None where it was not fitted, or no pair
         was held out.
+    input_moves
+        Whether the input has trajectories, which stay where motion is not refined anew.
     """
 
     velocity_scale: float = 0.0
@@ -93,6 +95,7 @@ class MotionTrial:
     squared_exponential: bool = False
     absolute: bool = False
     evidence: Evidence | None = None
+    input_moves: bool = False
 
     @property
     def helps(self) -> bool:
