@@ -64,7 +64,7 @@ def wells(x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_quadratic_takes_one_step(seed: int) -> None:
+def test_a_quadratic_takes_few_steps_and_one_with_its_inverse(seed: int) -> None:
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(12, 12))
     H, optimum = A @ A.T + np.eye(12), rng.normal(size=12)
@@ -74,8 +74,8 @@ def test_a_quadratic_takes_one_step(seed: int) -> None:
         return 0.5 * float(d @ H @ d), H @ d, H
 
     found = run(bowl, optimum + 1e-3 * rng.normal(size=12))
-    # truncated: one step brings all but the last digits
-    assert found.converged and len(found.history) <= 4
+    # truncated where iterations gain little
+    assert found.converged and len(found.history) <= 8
     np.testing.assert_allclose(found.state.vector, optimum, atol=2e-4)
     exact = maximise(
         evaluate=lambda x: Point(x, -bowl(x)[0], -bowl(x)[1]),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.shapes import Float
+from tomopolish.solve.lifted import lift, lifted_gradient, multiply_lifted, split
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
-from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
-from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian
+from tomopolish.solve.preconditioner import CoupledFactor, LiftedFactor, SchurFactor, factorise
+from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.workers import Spread, alone
 
 Array = np.ndarray
@@ -69,22 +70,48 @@ class Tally:
         return solution
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _LiftedState:
+    """A state at a lifted point (`lifted`)."""
+
+    vector: Float[Array, "L"]
+    state: State
+    gradient: Float[Array, "L"]
+
+    @property
+    def objective(self) -> float:
+        """Log-posterior."""
+        return self.state.objective
+
+
 def newton(
     problem: Problem, start: Float[Array, "N"], options: NewtonOptions, spread: Spread = alone
 ) -> Solution[State]:
     """Maximise a problem's objective from `start` by trust-region Newton steps; `spread`: see `evaluate`."""
     first: SchurFactor | CoupledFactor | None = None
 
-    def factor(state: State) -> SchurFactor | CoupledFactor:
+    def factor(at: _LiftedState) -> LiftedFactor:
         nonlocal first
-        current = factorise(problem, state, near=first)
+        current = factorise(problem, at.state, near=first)
         first = first or current
-        return current
+        return LiftedFactor(problem=problem, factor=current)
 
-    return maximise(
-        evaluate=lambda vector: evaluate(problem, vector, spread),
-        multiply=lambda state, vector: multiply_hessian(problem, state, vector),
+    def look(lifted: Array) -> _LiftedState:
+        vector, offsets = split(problem, lifted)
+        state = evaluate(problem, vector, spread, offsets)
+        return _LiftedState(vector=lifted, state=state, gradient=lifted_gradient(problem, state))
+
+    solution = maximise(
+        evaluate=look,
+        multiply=lambda at, step: multiply_lifted(problem, at.state, step),
         factorise=factor,
-        start=start,
+        start=lift(problem, start),
         options=options,
+    )
+    return Solution(
+        state=solution.state.state,
+        converged=solution.converged,
+        evaluations=solution.evaluations,
+        products=solution.products,
+        history=solution.history,
     )

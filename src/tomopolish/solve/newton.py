@@ -3,7 +3,9 @@
 Steihaug (1983), "The conjugate gradient method and trust regions in large scale optimization", SIAM J.
 Numer. Anal. 20:626; Conn, Gould & Toint (2000), "Trust-region methods", ch. 7. The trust region is measured
 in the preconditioner's norm, i.e. in nats of predicted change, so one radius serves angles, shifts and
-positions alike. Negative curvature is followed to the region's edge.
+positions alike. Negative curvature is followed to the region's edge. A step ends where a further iteration
+gains much less than the average of many before it (Nash & Sofer 1990, "Assessing a search direction within a
+truncated-Newton method", Oper. Res. Lett. 9:219): what the quadratic model still promises is rarely there.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from tomopolish.shapes import Float
 
 Array = np.ndarray
 
+
+SLOW, PATIENCE = 0.5, 8
+"""Gain of an iteration over the average of all so far, below which a step ends, after so many iterations."""
 
 CAUTION = 0.2
 """Fraction of the smallest gain of interest down to which steps are computed: the factor estimates it."""
@@ -40,6 +45,7 @@ class Evaluated(Protocol):
         """Its gradient."""
 
 
+StateT = TypeVar("StateT")
 EvaluatedT = TypeVar("EvaluatedT", bound=Evaluated)
 
 
@@ -73,10 +79,10 @@ class NewtonOptions:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Solution(Generic[EvaluatedT]):
+class Solution(Generic[StateT]):
     """Final state of the method, and its course."""
 
-    state: EvaluatedT
+    state: StateT
     converged: bool
     evaluations: int
     products: int
@@ -163,10 +169,18 @@ def truncated_cg(
 ) -> Step:
     """Maximise the quadratic model gᵀs − ½ sᵀHs within ‖s‖ ≤ radius (norm of the factor).
 
-    The iteration stops when the residual is small enough for superlinear convergence, when the gain that
-    remains by the factor's estimate is below `enough`, at the region's edge, or on negative curvature (then
-    at the edge, or, without an edge, at the preconditioned gradient step).
+    The iteration stops when the residual is small enough for superlinear convergence or iterations gain
+    little (`SLOW`), when the gain that remains by the factor's estimate is below `enough`, at the region's
+    edge, or on negative curvature (then at the edge, or, without an edge, at the preconditioned gradient
+    step).
+
+    Parameters
+    ----------
+    accuracy
+        Norm of the residual over that of the gradient at which the iteration stops; it then goes on however
+        little iterations gain. None: that for superlinear convergence.
     """
+    quick = accuracy is None
     step = np.zeros_like(gradient)
     residual = gradient.copy()
     z = factor.solve(residual)
@@ -195,8 +209,11 @@ def truncated_cg(
             edge = step + tau * direction
             return Step(vector=edge, predicted=predicted, length=radius, at_edge=True, products=used)
         step = step + alpha * direction
-        predicted += 0.5 * alpha * rz
+        gain = 0.5 * alpha * rz
+        predicted += gain
         ss, sd = ss + 2 * alpha * sd + alpha**2 * dd, sd + alpha * dd
+        if quick and used >= PATIENCE and used * gain <= SLOW * predicted:
+            break
         residual = residual - alpha * Hd
         z = factor.solve(residual)
         rz_new = float(residual @ z)

@@ -23,7 +23,8 @@ from tomopolish.solve.elimination import (
     warp_factor,
 )
 from tomopolish.solve.kernels import pairs as pair_kernels
-from tomopolish.solve.problem import Problem, State, multiply_hessian
+from tomopolish.solve.lifted import joined, split
+from tomopolish.solve.problem import Problem, State, forces_of_step
 
 Array = np.ndarray
 
@@ -113,45 +114,69 @@ class CoupledFactor:
     warp: WarpFactor | None
 
     def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Apply the inverse."""
-        first = self.static.solve(vector)
-        left = vector - multiply_hessian(self.problem, self.state, first)
-        total: Array = first + self.with_static_response(left)
+        """Apply the inverse to a flat vector."""
+        step: Array = self.solve_lifted(joined(self.problem, vector, None))[: self.problem.layout.size]
+        return step
+
+    def solve_lifted(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
+        """Return the lifted step for a lifted residual."""
+        first, left = self._after_static(residual)
+        total = self.with_static_response(left)
+        total[: len(first)] += first
         return total
 
-    def with_static_response(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+    def eliminated(self, residual: Float[Array, "L"]) -> tuple[Float[Array, "L"], Float[Array, "L"]]:
+        """Solve for the static parameters; returns their step, and the residual of the coefficients alone."""
+        first, left = self._after_static(residual)
+        left[: self.problem.layout.static_size] = 0
+        return joined(self.problem, first, None), left
+
+    def _after_static(self, residual: Float[Array, "L"]) -> tuple[Float[Array, "N"], Float[Array, "L"]]:
+        first = self.static.solve(residual[: self.problem.layout.size])
+        return first, residual - joined(self.problem, *forces_of_step(self.problem, self.state, first, None))
+
+    def with_static_response(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
         """Return a step of the coefficients for their residual, and the static step that it entails."""
-        layout = self.problem.layout
-        left, result = layout.unpack(vector), np.zeros_like(vector)
+        layout, (vector, forces) = self.problem.layout, split(self.problem, residual)
+        left, result, offsets = layout.unpack(vector), np.zeros_like(vector), None
         blocks = layout.unpack(result)
         if self.motion is not None:
-            blocks.motion[...] = self.motion.solve(left.motion)
+            gathered = left.motion
+            if forces is not None:
+                gathered = gathered + self.problem.motion.adjoint(forces, rough=True)
+            blocks.motion[...] = self.motion.solve(gathered)
+            offsets = self.problem.motion.offsets_px(blocks.motion, rough=True)
         if self.warp is not None:
             blocks.warp[...] = self.warp.solve(left.warp)
-        pulled = self.static.solve(multiply_hessian(self.problem, self.state, result, static_only=True))
-        total: Array = result - pulled
-        return total
+        pulled, _ = forces_of_step(self.problem, self.state, result, offsets, static_only=True)
+        return joined(self.problem, result - self.static.solve(pulled), offsets)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LiftedFactor:
+    """A factor that takes lifted residuals and returns lifted steps."""
+
+    problem: Problem
+    factor: SchurFactor | CoupledFactor
+
+    def solve(self, vector: Float[Array, "L"]) -> Float[Array, "L"]:
+        """Apply the inverse."""
+        if isinstance(self.factor, CoupledFactor):
+            return self.factor.solve_lifted(vector)
+        return joined(self.problem, self.factor.solve(split(self.problem, vector)[0]), None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReducedFactor:
-    """Coefficients alone, once projections and positions are eliminated exactly.
+    """Coefficients alone, once projections and positions are eliminated exactly; all vectors are lifted.
 
     For a Hessian whose static part is that of the factor, every step that starts from `eliminated` residuals
-    leaves none in the static parameters, which saves two thirds of the work of `CoupledFactor.solve`.
+    leaves none in the static parameters, which saves a third of the work of `CoupledFactor`.
     """
 
     coupled: CoupledFactor
 
-    def eliminated(self, vector: Float[Array, "N"]) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-        """Solve for the static parameters; returns their step, and the residual of the coefficients."""
-        parts = self.coupled
-        step = parts.static.solve(vector)
-        left = vector - multiply_hessian(parts.problem, parts.state, step)
-        left[: parts.problem.layout.static_size] = 0
-        return step, left
-
-    def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
+    def solve(self, vector: Float[Array, "L"]) -> Float[Array, "L"]:
         """Apply the inverse to a residual that is zero in the static parameters."""
         return self.coupled.with_static_response(vector)
 

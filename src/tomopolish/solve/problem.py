@@ -93,8 +93,11 @@ class State:
     ----------
     log_likelihood, log_prior
         Their sum is the objective.
-    gradient
-        Gradient of the objective, flat; zero for parameters that are not free.
+    own_gradient
+        Gradient of the objective, flat, where motion's coefficients lack what they collect from `forces`
+        (`gradient`); zero for parameters that are not free.
+    forces
+        Gradient with respect to the position of each particle in each tilt image.
     curvature
         Negative Hessian of each pair's surface with respect to its unwarped 2D position (xx, xy, yy).
     """
@@ -102,7 +105,8 @@ class State:
     vector: Float[Array, "N"]
     log_likelihood: float
     log_prior: float
-    gradient: Float[Array, "N"]
+    own_gradient: Float[Array, "N"]
+    forces: Float[Array, "F P 3"]
     curvature: Float[Array, "F P 3"]
     rotations: Float[Array, "F 3 3"]
     turned: Float[Array, "F P 3"]
@@ -123,7 +127,7 @@ def unwarped_positions(
     tilts, particles = problem.surface.visible.shape
     positions, turned = np.empty((tilts, particles, 2)), np.empty((tilts, particles, 3))
     R = current_rotations(problem, parameters)
-    _place(problem, parameters, R, _moved(problem, parameters), slice(None), positions, turned)
+    _place(problem, parameters, R, _moved(problem, parameters, None), slice(None), positions, turned)
     return positions, turned, R
 
 
@@ -133,10 +137,14 @@ def current_rotations(problem: Problem, parameters: Parameters) -> Float[Array, 
     return rotations
 
 
-def _moved(problem: Problem, parameters: Parameters) -> Float[Array, "G P 3"]:
+def _moved(
+    problem: Problem, parameters: Parameters, offsets_px: Float[Array, "F P 3"] | None
+) -> Float[Array, "G P 3"]:
     """Sum the displacements from the input positions, common to all tilt images (G = 1) or in each."""
     static: Array = parameters.positions_px[None]
-    return static + problem.motion.offsets_px(parameters.motion) if parameters.motion.any() else static
+    if offsets_px is None and parameters.motion.any():
+        offsets_px = problem.motion.offsets_px(parameters.motion)
+    return static if offsets_px is None else static + offsets_px
 
 
 def _place(
@@ -170,22 +178,29 @@ def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F 
     return evaluate_surface(problem.surface, positions - problem.anchors_px).value
 
 
-def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone) -> State:
+def evaluate(
+    problem: Problem,
+    vector: Float[Array, "N"],
+    spread: Spread = alone,
+    offsets_px: Float[Array, "F P 3"] | None = None,
+) -> State:
     """Return the objective, gradient and pair curvatures at a point.
 
     Parameters
     ----------
     spread
         Threads over which tilt images are spread; the result does not depend on them.
+    offsets_px
+        Motion of the coefficients; None: it is computed.
     """
     layout, parameters = problem.layout, problem.layout.unpack(vector)
     pairs = problem.surface.visible.shape
     R, turn_rate = current_rotations(problem, parameters), left_jacobian(parameters.angles)
-    moved = _moved(problem, parameters)
+    moved = _moved(problem, parameters, offsets_px)
     positions, turned = np.empty((*pairs, 2)), np.empty((*pairs, 3))
-    curvature, points, likelihood = np.empty((*pairs, 3)), np.empty((*pairs, 3)), np.empty(len(R))
-    gradient = np.zeros(layout.size)
-    blocks = layout.unpack(gradient)
+    curvature, forces, likelihood = np.empty((*pairs, 3)), np.empty((*pairs, 3)), np.empty(len(R))
+    own_gradient = np.zeros(layout.size)
+    blocks = layout.unpack(own_gradient)
 
     def place(part: slice) -> None:
         _place(problem, parameters, R, moved, part, positions, turned)
@@ -213,23 +228,21 @@ def evaluate(problem: Problem, vector: Float[Array, "N"], spread: Spread = alone
         seen = problem.surface.visible[part]
         pair_kernels.pull(
             seen, R[part], turned[part], turn_rate[part], force,
-            blocks.angles[part], blocks.shifts_px[part], points[part],
+            blocks.angles[part], blocks.shifts_px[part], forces[part],
         )  # fmt: skip
 
     spread(len(R), look)
-    blocks.positions_px[...] = points.sum(axis=0)
-    free = layout.unpack(problem.free)
-    if free.motion.any():
-        blocks.motion[...] = problem.motion.adjoint(points)
-    if free.warp.any() and warp is not None:
+    blocks.positions_px[...] = forces.sum(axis=0)
+    if layout.unpack(problem.free).warp.any() and warp is not None:
         blocks.warp[...] = warp.adjoint(warp_force)
-    gradient -= problem.precision * vector
-    gradient[~problem.free] = 0
+    own_gradient -= problem.precision * vector
+    own_gradient[~problem.free] = 0
     return State(
         vector=vector,
         log_likelihood=float(likelihood.sum()),
         log_prior=problem.log_prior(vector),
-        gradient=gradient,
+        own_gradient=own_gradient,
+        forces=forces,
         curvature=curvature,
         rotations=R,
         turned=turned,
@@ -256,15 +269,25 @@ def _through_warp(J: Array, force: Array, curvature: Array) -> tuple[Array, Arra
     return pulled, bent
 
 
-def transpose_jacobian(
+def gradient(problem: Problem, state: State) -> Float[Array, "N"]:
+    """Return the gradient of the objective, flat; zero for parameters that are not free."""
+    total = state.own_gradient.copy()
+    if problem.layout.unpack(problem.free).motion.any():
+        problem.layout.unpack(total).motion[...] += problem.motion.adjoint(state.forces)
+    return total
+
+
+def collect(
     problem: Problem, state: State, force: Float[Array, "F P 2"], static_only: bool = False
-) -> Float[Array, "N"]:
-    """Collect forces on the unwarped 2D positions into the parameters.
+) -> tuple[Float[Array, "N"], Float[Array, "F P 3"]]:
+    """Collect forces on the unwarped 2D positions into the parameters, except for motion.
+
+    Returns the parameters and the forces on the particles' positions, which motion collects.
 
     Parameters
     ----------
     static_only
-        Leave out motion and warp coefficients.
+        Leave out warp coefficients.
     """
     layout = problem.layout
     vector = np.zeros(layout.size)
@@ -275,44 +298,58 @@ def transpose_jacobian(
         blocks.shifts_px, points,
     )  # fmt: skip
     blocks.positions_px[...] = points.sum(axis=0)
-    if static_only:
-        return vector
-    if blocks.motion.size:
-        blocks.motion[...] = problem.motion.adjoint(points, rough=True)
-    if blocks.warp.size and state.warp is not None:
+    if blocks.warp.size and state.warp is not None and not static_only:
         blocks.warp[...] = state.warp.adjoint(apply(np.swapaxes(state.warp.inverse, -1, -2), force))
-    return vector
+    return vector, points
 
 
-def multiply_hessian(
-    problem: Problem, state: State, vector: Float[Array, "N"], static_only: bool = False
-) -> Float[Array, "N"]:
+def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) -> Float[Array, "N"]:
     """Return the product of the negative Hessian of the objective with a vector.
 
     The Hessian is the surfaces' true curvature with the first-order geometry; the small second derivatives of
     the projection and of the warp are neglected.
-
-    Parameters
-    ----------
-    static_only
-        Leave out the product's motion and warp coefficients.
     """
-    free = problem.layout.unpack(problem.free)
-    static_only = static_only or not (free.motion.any() or free.warp.any())
-    blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
-    points = blocks.positions_px[None]
-    if blocks.motion.any():
-        points = points + problem.motion.offsets_px(blocks.motion, rough=True)
-    if state.warp is None:
-        product = _product(problem, state, blocks, points, static_only)
-    else:
-        product = _product_with_warp(problem, state, blocks, points, static_only)
-    product += problem.precision * vector
-    product[~problem.free] = 0
+    motion = problem.layout.unpack(np.where(problem.free, vector, 0.0)).motion
+    offsets = problem.motion.offsets_px(motion, rough=True) if motion.any() else None
+    product, points = forces_of_step(problem, state, vector, offsets)
+    blocks = problem.layout.unpack(product)
+    if problem.layout.unpack(problem.free).motion.any():
+        blocks.motion[...] += problem.motion.adjoint(points, rough=True)
     return product
 
 
-def _product(problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool) -> Array:
+def forces_of_step(
+    problem: Problem,
+    state: State,
+    vector: Float[Array, "N"],
+    offsets_px: Float[Array, "F P 3"] | None,
+    static_only: bool = False,
+) -> tuple[Float[Array, "N"], Float[Array, "F P 3"]]:
+    """Return `multiply_hessian` as `collect` does: without what motion collects, and the forces themselves.
+
+    Parameters
+    ----------
+    offsets_px
+        Motion of the vector's coefficients; None: none.
+    static_only
+        Leave out the product's warp coefficients.
+    """
+    free = problem.layout.unpack(problem.free)
+    blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
+    points = blocks.positions_px[None]
+    if offsets_px is not None:
+        points = points + offsets_px
+    if state.warp is None:
+        product, pulled = _product(problem, state, blocks, points)
+    else:
+        static_only = static_only or not (free.motion.any() or free.warp.any())
+        product, pulled = _product_with_warp(problem, state, blocks, points, static_only)
+    product += problem.precision * vector
+    product[~problem.free] = 0
+    return product, pulled
+
+
+def _product(problem: Problem, state: State, blocks: Parameters, points: Array) -> tuple[Array, Array]:
     """Return Jᵀ H J times a step without a warp; `points` (1 or F, P, 3) is the step of 3D positions."""
     layout = problem.layout
     product = np.zeros(layout.size)
@@ -323,14 +360,12 @@ def _product(problem: Problem, state: State, blocks: Parameters, points: Array, 
         blocks.angles, blocks.shifts_px, points, result.angles, result.shifts_px, pulled,
     )  # fmt: skip
     result.positions_px[...] = pulled.sum(axis=0)
-    if result.motion.size and not static_only:
-        result.motion[...] = problem.motion.adjoint(pulled, rough=True)
-    return product
+    return product, pulled
 
 
 def _product_with_warp(
     problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool
-) -> Array:
+) -> tuple[Array, Array]:
     """Return the product of `_product` with the warp's coefficients included."""
     assert state.warp is not None
     tilts, particles = problem.surface.visible.shape
@@ -347,4 +382,4 @@ def _product_with_warp(
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
     x, y = moved[..., 0], moved[..., 1]
     force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
-    return transpose_jacobian(problem, state, force, static_only)
+    return collect(problem, state, force, static_only)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.shapes import Bool, Float, Int
+from tomopolish.solve.lifted import joined, multiply_lifted, split
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.preconditioner import (
@@ -29,7 +30,7 @@ from tomopolish.solve.preconditioner import (
     factorise,
     positive_curvature,
 )
-from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian, transpose_jacobian
+from tomopolish.solve.problem import Problem, State, collect, evaluate, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
 
 Array = np.ndarray
@@ -201,17 +202,18 @@ def _sampled(
     layout, draw = problem.layout, _sampler(problem, state)
     reduced = ReducedFactor(coupled=factor)
 
-    def sample(number: int) -> Array:
-        static, left = reduced.eliminated(draw(np.random.default_rng([seed, number])))
+    def sample(number: int) -> tuple[Array, Array | None]:
+        static, left = factor.eliminated(draw(np.random.default_rng([seed, number])))
         step = truncated_cg(
-            lambda v: multiply_hessian(problem, state, v),
+            lambda v: multiply_lifted(problem, state, v),
             reduced,
             left,
             np.inf,
             PROBE_PRODUCTS,
             PROBE_ACCURACY,
         )
-        return gauge.remove(static + step.vector)
+        vector, offsets = split(problem, static + step.vector)
+        return gauge.remove(vector), offsets
 
     squares = np.zeros(layout.size)
     moving = problem.motion.shape[0] > 0
@@ -220,12 +222,10 @@ def _sampled(
     probes = next(number for most, number in PROBES if pairs < most)
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, probes, threads):  # one draw per thread, to limit memory
-            for fixed in pool.map(sample, range(first, min(first + threads, probes))):
+            for fixed, offsets in pool.map(sample, range(first, min(first + threads, probes))):
                 squares += fixed**2
-                if moved is not None:
-                    blocks = layout.unpack(fixed)
-                    offsets = problem.motion.offsets_px(blocks.motion, rough=True)
-                    moved += (blocks.positions_px + offsets) ** 2
+                if moved is not None and offsets is not None:
+                    moved += (layout.unpack(fixed).positions_px + offsets) ** 2
     return squares / probes, None if moved is None else moved / probes + problem.motion.left_out_px2
 
 
@@ -277,7 +277,7 @@ def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> flo
 
 
 def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], Array]:
-    """Return a function that draws right-hand sides of covariance H, by square roots of its parts."""
+    """Return a function that draws lifted residuals of covariance H, by square roots of its parts."""
     layout = problem.layout
     xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
     # Lower Cholesky factor of each pair's 2×2 curvature.
@@ -290,9 +290,10 @@ def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], 
         e = rng.standard_normal((*xx.shape, 2))
         force = np.stack([a * e[..., 0], b * e[..., 0] + c * e[..., 1]], axis=-1)
         force[~problem.surface.visible] = 0
-        vector = transpose_jacobian(problem, state, force) + prior * rng.standard_normal(layout.size)
+        vector, forces = collect(problem, state, force)
+        vector += prior * rng.standard_normal(layout.size)
         vector[~problem.free] = 0
-        return vector
+        return joined(problem, vector, forces)
 
     return draw
 
