@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tomopolish.errors import InputError
+from tomopolish.models import gaussian_process
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion import NoMotion, motion_model
 from tomopolish.settings.alignment import MotionSettings
@@ -329,3 +330,34 @@ def test_thousands_of_particles_cost_two_matrix_products() -> None:
     product = fastest(lambda: dense @ block)
     assert fastest(lambda: motion.offsets_px(coefficients)) < 10 * product
     assert fastest(lambda: motion.adjoint(gradient)) < 10 * product
+
+
+@pytest.mark.parametrize(
+    "distance_px, squared_exponential", [(3000.0, False), (3000.0, True), (300.0, True), (60.0, True)]
+)
+def test_modes_of_many_particles_are_those_of_few(
+    distance_px: float, squared_exponential: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spectra that are smooth, that end above rounding, and that do neither."""
+    positions = np.random.default_rng(1).uniform(0, 1500, (420, 3))
+
+    def factor() -> np.ndarray:
+        process = GaussianProcessMotion.build(
+            positions,
+            np.arange(3),
+            sigma_velocity_px=1.0,
+            sigma_distance_px=distance_px,
+            squared_exponential=squared_exponential,
+        )
+        return process.factor
+
+    expected = factor()
+    monkeypatch.setattr(gaussian_process, "MANY", 100)
+    found = factor()
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-5)
+    variances = np.sum(found**2, axis=0)
+    assert (np.diff(variances) <= 1e-6 * variances[0]).all()
+    sure = variances > 1e-6
+    assert sure.sum() == np.sum(np.sum(expected**2, axis=0) > 1e-6)
+    unit = found[:, sure] / np.sqrt(variances[sure])
+    np.testing.assert_allclose(unit.T @ unit, np.eye(sure.sum()), atol=1e-4)

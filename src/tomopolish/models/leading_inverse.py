@@ -99,21 +99,22 @@ class FieldCoefficients:
 
     def times(self, amounts: Float[Array, "TJ"]) -> Float[Array, "N"]:
         """Return the coefficients of velocities that are fields times amounts."""
-        along = np.einsum("taq,tj->qja", self.courses, amounts.reshape(len(self.courses), -1))
-        along *= self.represented[:, :, None]
-        flat = along.reshape(len(self.counts), -1)
-        return np.concatenate(
-            [own @ self._flat[:, :count] for own, count in zip(flat, self.counts, strict=True)]
-        )
+        along = np.tensordot(self.courses, amounts.reshape(len(self.courses), -1), ([0], [0]))  # axis, q, j
+        along = along.transpose(1, 2, 0) * self.represented[:, :, None]
+        coefficients: Array = (along.reshape(len(self.counts), -1) @ self._flat)[self._chosen]
+        return coefficients
 
     def transposed_times(self, coefficients: Float[Array, "N"]) -> Float[Array, "TJ"]:
         """Return the transpose of `times` applied to coefficients."""
-        parts = np.split(coefficients, np.cumsum(self.counts)[:-1])
-        along = np.array(
-            [self._flat[:, :count] @ part for part, count in zip(parts, self.counts, strict=True)]
-        )
-        along = along.reshape(len(parts), -1, 3) * self.represented[:, :, None]
-        return np.einsum("taq,qja->tj", self.courses, along).ravel()
+        table = np.zeros(self._chosen.shape)
+        table[self._chosen] = coefficients
+        along = (table @ self._flat.T).reshape(len(table), -1, 3) * self.represented[:, :, None]
+        return np.asarray(np.tensordot(self.courses, along, ([1, 2], [2, 0]))).ravel()
+
+    @cached_property
+    def _chosen(self) -> Bool[Array, "Q K"]:
+        """Which modes of space follow each course."""
+        return np.arange(len(self.variances)) < self.counts[:, None]
 
     @cached_property
     def _flat(self) -> Float[Array, "J3 K"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
 
@@ -50,8 +50,8 @@ class LeadingModes:
         Number of leading modes of space that follow each course; descending.
     chronological, step_scales
         As in the process.
-    left_out_px2
-        Prior variance of the offsets that the chosen modes cannot represent.
+    own_px2
+        Variance of a component of each particle's velocity in a typical step, by the process.
     threads
         Threads over which products are spread; results do not depend on them.
     """
@@ -61,7 +61,7 @@ class LeadingModes:
     counts: Int[Array, "Q"]
     chronological: Int[Array, "F"]
     step_scales: Float[Array, "steps"]
-    left_out_px2: Float[Array, "F P 3"]
+    own_px2: Float[Array, "P"]
     threads: int = 1
 
     @classmethod
@@ -102,17 +102,15 @@ class LeadingModes:
         counts = np.maximum(counts, _needed_for(followed, process.factor, variances))
         order = np.argsort(-counts, kind="stable")
         order = order[counts[order] > 0]
-        modes = cls(
+        return cls(
             factor=np.asfortranarray(process.factor[:, : counts.max()]),
             courses=np.ascontiguousarray(courses[:, order]),
             counts=counts[order],
             chronological=process.chronological,
             step_scales=process.step_scales,
-            left_out_px2=np.zeros(0),
+            own_px2=np.einsum("pk,pk->p", process.factor, process.factor),
             threads=threads,
         )
-        own = np.einsum("pk,pk->p", process.factor, process.factor)
-        return replace(modes, left_out_px2=modes._left_out(own))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -165,7 +163,7 @@ class LeadingModes:
             fields = FieldCoefficients.of(
                 followed.fields, self.factor, self._variances_px2, self.courses, self.counts
             )
-        information = np.maximum(np.einsum("tq,ts,sq->q", self.courses, time, self.courses), 0)
+        information = np.maximum(np.sum(self.courses * (time @ self.courses), axis=0), 0)
         curvature = prior + self._of_each(self._variances_px2) * np.repeat(information, self.counts)
         return LeadingInverse.of(curvature, prior, fields, followed.curvature)
 
@@ -227,14 +225,9 @@ class LeadingModes:
                 result[start : start + count] = total[:count, column]
         return result
 
-    def _left_out(self, own_px2: Float[Array, "P"]) -> Float[Array, "F P 3"]:
-        """Return the prior variance of offsets less that of the chosen modes.
-
-        Parameters
-        ----------
-        own_px2
-            Variance of a component of each particle's velocity in a typical step.
-        """
+    @cached_property
+    def left_out_px2(self) -> Float[Array, "F P 3"]:
+        """Prior variance of offsets less that of the chosen modes."""
         shares = np.zeros((len(self.factor), len(self.counts)))
         covered, done = np.zeros(len(self.factor)), 0
         for course in reversed(range(len(self.counts))):
@@ -242,7 +235,7 @@ class LeadingModes:
             covered += np.einsum("pk,pk->p", more, more)
             shares[:, course], done = covered, self.counts[course]
         steps = np.repeat(np.cumsum(self.step_scales**2), 3)
-        left = np.outer(own_px2, steps) - shares @ np.square(self._offsets_of_courses).T
+        left = np.outer(self.own_px2, steps) - shares @ np.square(self._offsets_of_courses).T
         variances = np.empty((len(self.chronological), len(self.factor), 3))
         motion_kernels.place(np.maximum(left, 0.0), 0, self.chronological, variances)
         return variances
