@@ -286,13 +286,13 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     problem = _in_leading_modes(task, complete, memory)
     still = bool(problem.motion.shape[0]) and not fixed
     start, start_warnings = start_vector(tomogram.series, tomogram.particles, problem, settings)
-    vector, before = start, None
+    vector, before, is_near = start, None, False
     for corrections_left in reversed(range(SCALE_CORRECTIONS + 1)):
         moving = problem.layout.fill(motion=1.0).astype(bool)
         solved = replace(problem, free=problem.free & ~moving) if still else problem
         refinement, warnings = task.solve(solved, memory.windows, vector)
         if before is not None:
-            refinement = _continued(before, refinement, start)
+            refinement = _continued(before, refinement, start if is_near else None)
         scale = intensity_scales(memory.windows, refinement, owner)
         off = (scale > 0) & (ratio(scale) > SCALE_TOLERANCE)
         right = fixed or not off.any() or not corrections_left
@@ -305,9 +305,9 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         start, _ = start_vector(tomogram.series, tomogram.particles, problem, settings)
         # The optimum of windows of about the right scale is near that of the right scale.
         is_near = bool((ratio(change) < SEARCHED_AGAIN).all())
-        vector, before = start, None
+        vector, before = start, refinement
         if is_near:
-            vector, before = _carried_over(earlier, refinement.vector, problem), refinement
+            vector = _carried_over(earlier, refinement.vector, problem)
         task = replace(task, options=replace(task.options, robust_start=not is_near))
         still = False
     return _FirstFit(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.models.motion import scale_px
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float
 from tomopolish.solve.maximisation import newton
@@ -67,7 +68,7 @@ class TunedTomogram:
             vector,
             self.power,
             self.particles.positions_px,
-            scale_px(self.series, motion),
+            scale_px(motion, self.series),
         )
         offsets = problem.motion.offsets_px(problem.layout.unpack(vector).motion)
         return replace(self, static=vector[: len(self.static)], offsets_px=offsets), measurements
@@ -82,8 +83,3 @@ class TunedTomogram:
         ]
         noise = fit_noise(measurements, crowded, prior, self.noise or no_crowding(measurements))
         return replace(self, noise=noise), measurements.with_noise(noise.variances(crowded))
-
-
-def scale_px(series: TiltSeries, motion: MotionSettings) -> float:
-    """Return the length in px of one unit of `--s_vel` and `--s_div`."""
-    return (1.0 if motion.absolute else series.frame_dose) / series.pixel_size_angstrom

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tomopolish.models.motion import scale_px
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.tune.kalman import log_evidence
 from tomopolish.tune.linear import LinearTomogram
 from tomopolish.tune.noise import NoiseModel
 from tomopolish.tune.prior import MotionPrior
 from tomopolish.tune.search import Profile, profile, row
-from tomopolish.tune.tomogram import TunedTomogram, scale_px
+from tomopolish.tune.tomogram import TunedTomogram
 
 ROUNDS = 3
 SOLUTIONS = 3
@@ -233,7 +234,7 @@ def distance_scales(
 
 def expected_drift(tomograms: Sequence[TunedTomogram], motion: MotionSettings) -> float:
     """Return the apparent drift due to imperfect references, in the unit of the velocity scale."""
-    drifts = [EXPECTED_DRIFT * t.resolution_px / scale_px(t.series, motion) for t in tomograms]
+    drifts = [EXPECTED_DRIFT * t.resolution_px / scale_px(motion, t.series) for t in tomograms]
     return float(np.median(drifts))
 
 
