@@ -194,13 +194,11 @@ def evaluate(
         Motion of the coefficients; None: it is computed.
     """
     layout, parameters = problem.layout, problem.layout.unpack(vector)
-    pairs = problem.surface.visible.shape
+    pairs, moved = problem.surface.visible.shape, _moved(problem, parameters, offsets_px)
     R, turn_rate = current_rotations(problem, parameters), left_jacobian(parameters.angles)
-    moved = _moved(problem, parameters, offsets_px)
     positions, turned = np.empty((*pairs, 2)), np.empty((*pairs, 3))
     curvature, forces, likelihood = np.empty((*pairs, 3)), np.empty((*pairs, 3)), np.empty(len(R))
-    own_gradient = np.zeros(layout.size)
-    blocks = layout.unpack(own_gradient)
+    blocks = layout.unpack(own_gradient := np.zeros(layout.size))
 
     def place(part: slice) -> None:
         _place(problem, parameters, R, moved, part, positions, turned)
@@ -225,10 +223,9 @@ def evaluate(
         if warp is not None:
             warp_force[part] = force
             force, curvature[part] = _through_warp(warp.jacobian[part], force, curvature[part])
-        seen = problem.surface.visible[part]
         pair_kernels.pull(
-            seen, R[part], turned[part], turn_rate[part], force,
-            blocks.angles[part], blocks.shifts_px[part], forces[part],
+            problem.surface.visible[part], R[part], turned[part], turn_rate[part], force, blocks.angles[part],
+            blocks.shifts_px[part], forces[part],
         )  # fmt: skip
 
     spread(len(R), look)
