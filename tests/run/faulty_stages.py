@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, Tomogram
-from tomopolish.errors import RunError
+from tomopolish.errors import InputError, RunError
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult, TomogramStatistics
 from tomopolish.run.work import Stages
@@ -28,6 +29,14 @@ class Project:
     folder: Path
     species: tuple[Any, ...] = ()
 
+    @property
+    def first(self) -> Any:
+        tomograms = SimpleNamespace(series_file=_no_series_file)
+        paths = {"tomograms": Path("tomograms.star")}
+        return SimpleNamespace(
+            files=SimpleNamespace(paths=paths, working_directory=self.folder), tomograms=tomograms
+        )
+
     def references(self, *, keep: bool = False) -> Any:
         return str(self.folder)
 
@@ -36,6 +45,10 @@ class Project:
 
         series = make_series(np.random.default_rng(0), np.zeros((3, 8, 8)), name=name)
         return Tomogram(series=series, species=(make_particles(np.random.default_rng(1), np.zeros((2, 3))),))
+
+
+def _no_series_file(name: str) -> Path:
+    raise InputError(f"no file for {name}")
 
 
 def result_of(name: str) -> TomogramResult:
