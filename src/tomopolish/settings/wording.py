@@ -241,7 +241,7 @@ def in_python(sentence: str) -> str:
     for option in _OPTION.findall(sentence):
         off = OFF.get(option[0])
         if off == "auto":
-            sentence = re.sub(r"\bauto\b", "None", sentence)
+            sentence = re.sub(r'(?<!")\bauto\b(?!")', "None", sentence)  # not the values above
         elif off is not None:
             sentence = re.sub(rf"(?<![\w.=-]){off}(?= for\b)", "None", sentence)
     return _OPTION.sub(_argument, sentence)
