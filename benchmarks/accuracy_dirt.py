@@ -131,15 +131,7 @@ def without_bad(tomogram: Tomogram) -> Tomogram:
     return replace(
         tomogram,
         series=replace(tomogram.series, left_out=bad),
-        particles=replace(
-            particles,
-            rows=particles.rows[keep],
-            names=tuple(particles.names[i] for i in keep),
-            positions_px=particles.positions_px[keep],
-            rotations=particles.rotations[keep],
-            half_set=particles.half_set[keep],
-            optics_group=particles.optics_group[keep],
-        ),
+        particles=particles.subset(keep),
     )
 
 

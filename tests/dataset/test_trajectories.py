@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,20 +104,32 @@ def test_faults_are_named(project: Path) -> None:
 
 
 @pytest.mark.alone
-def test_time_to_read_and_write_grows_with_the_number_of_particles(tmp_path: Path) -> None:
-    """Ten times the particles take some ten times as long, on a machine of any speed."""
-    tilts = 41
-    seconds = {}
-    for particles in (500, 5_000):
-        offsets = np.random.default_rng(0).normal(size=(particles, tilts, 3))
-        names = [f"TS_{i // 500}/{i}" for i in range(particles)]
-        start = time.process_time()
-        write(tmp_path / "m.star", names, offsets)
-        written = time.process_time()
-        found = read(str(tmp_path / "m.star")).load(names, tilts)
-        seconds[particles] = np.array([written - start, time.process_time() - written])
-        np.testing.assert_allclose(found, offsets, atol=5.1e-7)
-    assert (seconds[5_000] < 25 * seconds[500] + 0.1).all()
+def test_a_large_set_is_read_and_written_in_seconds(tmp_path: Path) -> None:
+    """In a process of its own, without the checks of shapes, which take ten times as long as the reader."""
+    shown = subprocess.run(
+        [sys.executable, "-c", LARGE_SET, tmp_path / "m.star"], capture_output=True, check=True, text=True
+    )
+    writing, reading = map(float, shown.stdout.split())
+    assert writing < 1.5 and reading < 5
+
+
+LARGE_SET = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from tomopolish.dataset.relion.trajectories import read_trajectory_set, trajectory_writer
+path, particles, tilts = Path(sys.argv[1]), 5_000, 41
+offsets = np.random.default_rng(0).normal(size=(particles, tilts, 3))
+names = [f"TS_{i // 500}/{i}" for i in range(particles)]
+start = time.process_time()
+with trajectory_writer(path, count=particles, version="50001") as writer:
+    writer.add(names, offsets)
+written = time.process_time()
+found = read_trajectory_set(path, working_directory=Path.cwd()).load(names, tilts)
+done = time.process_time()
+np.testing.assert_allclose(found, offsets, atol=5.1e-7)
+print(written - start, done - written)
+"""
 
 
 def test_blocks_too_short_for_a_trajectory_are_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from small_project import align_one, errors_of, make_settings
 from tomopolish.pipeline import prepare
-from tomopolish.pipeline.tuned import subset
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.settings.joint import JointSettings
@@ -110,7 +109,7 @@ def test_input_trajectories_stay_where_motion_does_not_help(
 
 
 def test_few_particles_are_not_asked(moving: SimulatedTomogram, structure: Structure) -> None:
-    few = subset(moving.particles, np.arange(4))
+    few = moving.particles.subset(np.arange(4))
     result, _ = align(replace(moving, particles=few), structure, motion=AUTO)
     trial = result.statistics.motion
     assert trial is not None and not trial.velocity_scale and not trial.helps

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from tomopolish.errors import InputError, TomopolishError
-from tomopolish.run.journal.recording import recording
 from tomopolish.run.limits import check_address_space, threads_that_fit
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
 from tomopolish.settings.wording import ARGUMENTS, in_python
@@ -190,6 +189,8 @@ def public(options: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            from tomopolish.run.journal.recording import recording
+
             for name in kwargs:
                 if name not in known:
                     raise KeywordError(_unknown(function.__name__, name, known))

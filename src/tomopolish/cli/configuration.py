@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from tomopolish.cli.yaml_files import read_yaml
 from tomopolish.errors import InputError
-from tomopolish.run.journal.recording import LOG
 
 MOST_BYTES = 1 << 22
 """A run.yaml lists the input files, so that it may be longer than other files of options."""
@@ -116,6 +115,8 @@ def _checked(value: Any, option: click.Option, place: str) -> Any:
 def _compare_folders(content: Mapping[Any, Any], shown: str) -> None:
     folder = content.get("working_directory")
     if isinstance(folder, str) and Path(folder) != Path.cwd():
+        from tomopolish.run.journal.recording import LOG
+
         LOG.warning(
             "%s was written by a run in %s: relative paths in it are looked for in the present folder",
             shown,

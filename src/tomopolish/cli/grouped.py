@@ -15,7 +15,6 @@ from tomopolish.cli.configuration import config_option, resolved_options
 from tomopolish.cli.fields import type_and_default
 from tomopolish.run.failures import Failure
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.journal.recording import LOG, SHOWN, recording
 from tomopolish.run.limits import check_address_space, threads_that_fit
 from tomopolish.run.signals import AskedToEnd
 from tomopolish.run.verbosity import showing
@@ -203,6 +202,8 @@ def _add_long_names(options: Sequence[GroupedOption]) -> None:
 
 def _recorded(name: str, callback: Callable[..., int], has_folder: bool, **values: Any) -> int:
     """Carry out a command, and record its messages and how it was run."""
+    from tomopolish.run.journal.recording import LOG, SHOWN, recording
+
     context = click.get_current_context()
     quiet, verbose = values.pop("quiet", False), values.pop("verbose", False)
     if quiet and verbose:
@@ -234,6 +235,8 @@ def _within_limits(callback: Callable[..., int], values: Mapping[str, Any]) -> i
     if threads and alone and threads_that_fit(threads) < threads:
         fitting = threads_that_fit(threads)
         values = {**values, "j": fitting}
+        from tomopolish.run.journal.recording import LOG
+
         LOG.warning(
             "--j %d is lowered to %d: the limit of address space (ulimit -v) has no room for more threads",
             threads,

@@ -8,7 +8,7 @@ gives the order of exposure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -203,6 +203,12 @@ class Particles:
     def __len__(self) -> int:
         return len(self.positions_px)
 
+    def subset(self, members: Int[Array, "M"]) -> Particles:
+        """Return some of the particles."""
+        parts = {k: v for k, v in vars(self).items() if k not in ("names", "optics_groups") and v is not None}
+        names = tuple(self.names[i] for i in members)
+        return replace(self, names=names, **{k: v[members] for k, v in parts.items()})
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tomogram:
@@ -235,14 +241,10 @@ def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
     """Return the particles of several species in sequence; see `Tomogram.particles`."""
     if len(species) == 1:
         return species[0]
-    trajectories = None
-    if any(p.trajectories_px is not None for p in species):
-        trajectories = np.concatenate(
-            [
-                np.zeros((len(p), tilts, 3)) if p.trajectories_px is None else p.trajectories_px
-                for p in species
-            ]
-        )
+    moves = any(p.trajectories_px is not None for p in species)
+    paths = [
+        p.trajectories_px if p.trajectories_px is not None else np.zeros((len(p), tilts, 3)) for p in species
+    ]
     return Particles(
         rows=np.concatenate([p.rows for p in species]),
         names=tuple(name for p in species for name in p.names),
@@ -251,7 +253,7 @@ def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
         half_set=np.concatenate([p.half_set for p in species]),
         optics_group=np.concatenate([p.optics_group for p in species]),
         optics_groups=species[0].optics_groups,
-        trajectories_px=trajectories,
+        trajectories_px=np.concatenate(paths) if moves else None,
     )
 
 

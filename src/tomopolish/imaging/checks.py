@@ -97,13 +97,6 @@ def _of_particles(task: TiltTask, members: Int[Array, "M"]) -> TiltTask:
             visible=geometry.visible[:, members],
         ),
         particles=replace(
-            particles,
-            rows=particles.rows[members],
-            names=tuple(particles.names[i] for i in members),
-            positions_px=particles.positions_px[members],
-            rotations=particles.rotations[members],
-            half_set=1 - particles.half_set[members],
-            optics_group=particles.optics_group[members],
-            trajectories_px=None,
+            particles.subset(members), half_set=1 - particles.half_set[members], trajectories_px=None
         ),
     )

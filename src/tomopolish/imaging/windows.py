@@ -77,6 +77,19 @@ class CorrelationWindows:
         """Index of displacement zero."""
         return int(self.values.shape[-1] // 2)
 
+    def of_particles(self, members: Int[Array, "M"]) -> CorrelationWindows:
+        """Return the windows of some particles, in new memory, without held-out pairs and checks."""
+        return replace(
+            self,
+            values=PackedSamples.of(self.values).of_particles(members),
+            anchors_px=self.anchors_px[:, members],
+            visible=self.visible[:, members],
+            power=self.power[:, members],
+            tempering=None if self.tempering is None else self.tempering[:, members],
+            held_out=None,
+            checks=None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairGeometry:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.dataset.model import Particles, Tomogram
-from tomopolish.imaging.packed import PackedSamples
+from tomopolish.dataset.model import Tomogram
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.problem import build_problem
@@ -87,9 +86,9 @@ def place_again(
     if not len(which):
         return tomogram
     before, after = given.particles.positions_px[which], tomogram.particles.positions_px[which]
-    part = _of_windows(windows, which)
+    part = windows.of_particles(which)
     # Projections, motion and warp are known; the prior counts from the input.
-    particles = replace(_of_particles(tomogram.particles, which), positions_px=before)
+    particles = replace(tomogram.particles.subset(which), positions_px=before)
     local = replace(settings, motion=None, deformation=None)
     problem = build_problem(tomogram.series, particles, part, local)
     problem = replace(
@@ -121,33 +120,3 @@ def _doubtful(
         own = owner == species
         typical[own] = np.median(power[own & (power > 0)])
     return (probability < CERTAIN) | (power < np.maximum(FAINT * typical, AMBIGUOUS))
-
-
-def _of_particles(particles: Particles, which: Int[Array, "M"]) -> Particles:
-    """Return some of the particles."""
-    paths = particles.trajectories_px
-    return replace(
-        particles,
-        rows=particles.rows[which],
-        names=tuple(np.array(particles.names)[which]),
-        positions_px=particles.positions_px[which],
-        rotations=particles.rotations[which],
-        half_set=particles.half_set[which],
-        optics_group=particles.optics_group[which],
-        trajectories_px=None if paths is None else paths[which],
-    )
-
-
-def _of_windows(windows: CorrelationWindows, which: Int[Array, "M"]) -> CorrelationWindows:
-    """Return the windows of some particles, in new memory."""
-    values = windows.values
-    return replace(
-        windows,
-        values=values.of_particles(which) if isinstance(values, PackedSamples) else values[:, which],
-        anchors_px=windows.anchors_px[:, which],
-        visible=windows.visible[:, which],
-        power=windows.power[:, which],
-        tempering=None if windows.tempering is None else windows.tempering[:, which],
-        held_out=None,
-        checks=None,
-    )

@@ -93,9 +93,9 @@ def _groups(
     mixed = np.random.default_rng(0).permutation(chosen)
     groups = []
     for members in map(np.sort, np.array_split(mixed, -(-len(chosen) // GROUP))):
-        particles = subset(tomogram.particles, members)
+        particles = tomogram.particles.subset(members)
         surface = replace(problem.surface.of_particles(members), visible=seen[:, members])
-        some = _of_particles(windows, members, surface)
+        some = replace(windows.of_particles(members), visible=surface.visible)
         offsets = np.zeros((len(series), len(members), 3))
         if particles.trajectories_px is not None:
             offsets += np.moveaxis(particles.trajectories_px, 1, 0)
@@ -113,22 +113,6 @@ def _groups(
             )
         )
     return groups
-
-
-def _of_particles(
-    windows: CorrelationWindows, members: Int[Array, "M"], surface: DisplacementSurface
-) -> CorrelationWindows:
-    """Return what a problem needs of the windows of some particles beside their surfaces."""
-    return replace(
-        windows,
-        values=surface.coefficients,
-        anchors_px=windows.anchors_px[:, members],
-        visible=surface.visible,
-        power=windows.power[:, members],
-        tempering=None,
-        held_out=None,
-        checks=None,
-    )
 
 
 def problems(
@@ -153,17 +137,3 @@ def some_of(candidates: Int[Array, "P"], most: int) -> Int[Array, "M"]:
     if len(candidates) <= most:
         return candidates
     return np.sort(np.random.default_rng(0).choice(candidates, most, replace=False))
-
-
-def subset(particles: Particles, chosen: Int[Array, "M"]) -> Particles:
-    """Return some particles."""
-    return replace(
-        particles,
-        rows=particles.rows[chosen],
-        names=tuple(particles.names[i] for i in chosen),
-        positions_px=particles.positions_px[chosen],
-        rotations=particles.rotations[chosen],
-        half_set=particles.half_set[chosen],
-        optics_group=particles.optics_group[chosen],
-        trajectories_px=None if particles.trajectories_px is None else particles.trajectories_px[chosen],
-    )

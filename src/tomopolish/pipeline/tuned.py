@@ -15,7 +15,7 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
 from tomopolish.pipeline.intensity import SCALE_TOLERANCE, intensity_scales
 from tomopolish.pipeline.memory import WindowMemory
-from tomopolish.pipeline.motion_trial import problems, some_of, subset
+from tomopolish.pipeline.motion_trial import problems, some_of
 from tomopolish.pipeline.problem import build_problem, start_vector
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.windows import correlation_windows
@@ -55,7 +55,7 @@ def open_tomogram(
     settings = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))  # no evidence is needed
     all_positions_px = particles.positions_px
     series = screened(series)
-    particles = subset(particles, some_of(np.arange(len(particles)), max_particles))
+    particles = particles.subset(some_of(np.arange(len(particles)), max_particles))
     with ThreadPoolExecutor(settings.run.threads) as pool, threadpool_limits(1):
         windows = correlation_windows(series, particles, references, settings, pool, progress)
     series = without_lost(series)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,7 +209,7 @@ def _write_the_rest(
     """Write the comparison of maps, RELION's job files and the page; returns the results with the maps."""
     settings, debug = folder.output.settings, folder.output.invocation.debug
     maps = evaluate_maps(structures, settings, folder.out, reporter, debug=debug)
-    report = report.with_maps(maps) if maps else report
+    report = replace(report, maps=maps) if maps else report
     if settings.run.pipeline_folder is not None:
         write_job_files(folder, report, settings.run.pipeline_folder)
     return report, report_run(folder, report, reporter, debug=debug)

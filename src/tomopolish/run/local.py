@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,6 @@ class RunReport:
         """The verdict on the evidence of all tomograms; None where there is none."""
         evidence = {name: s.evidence for name, s in self.statistics.items()}
         return verdict({name: e for name, e in evidence.items() if e is not None}, self.first_maps)
-
-    def with_maps(self, maps: Mapping[str, MapComparison]) -> RunReport:
-        """Return the report with comparisons of maps; statistics that have been read are not read again."""
-        report = replace(self, maps=maps)
-        report.__dict__.update(
-            {name: self.__dict__[name] for name in ("statistics",) if name in self.__dict__}
-        )
-        return report
 
     @property
     def first_maps(self) -> MapComparison | None:
