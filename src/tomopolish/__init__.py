@@ -43,7 +43,7 @@ from tomopolish.settings.simulation import (
     PlantedWarp,
     SpecimenSettings,
 )
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 __all__ = [
     "AcquisitionSettings",
@@ -87,3 +87,10 @@ __all__ = [
     "simulate",
     "tune",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """Return `__version__`, which is looked up when it is asked for."""
+    if name == "__version__":
+        return program_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

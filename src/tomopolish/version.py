@@ -1,8 +1,16 @@
 """The version of the program, from its release tag."""
 
-from importlib.metadata import PackageNotFoundError, version
+from __future__ import annotations
 
-try:
-    __version__ = version("tomopolish")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+import functools
+
+
+@functools.cache
+def program_version() -> str:
+    """Return the version; "0+unknown" where the program runs from a source tree that was never installed."""
+    from importlib import metadata  # a third of the time that `--help` would take
+
+    try:
+        return metadata.version("tomopolish")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"

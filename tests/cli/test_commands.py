@@ -16,15 +16,22 @@ from tomopolish.cli.align import COMMAND
 from tomopolish.cli.grouped import NamedPath
 
 
+def fastest(*arguments: str) -> float:
+    """Wall time of the fastest of several starts of Python, because other work may keep the processor busy."""
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 @pytest.mark.alone
 def test_the_help_answers_at_once() -> None:
-    """In 0.3 s; the best of several, because other work may keep the processor busy."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "tomopolish", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) <= 0.3
+    """A user notices half a second; on any machine it takes at most as long as starting with click four times."""
+    seconds = fastest("-m", "tomopolish", "--help")
+    assert seconds <= 0.5
+    assert seconds <= 4 * fastest("-c", "import click")
 
 
 def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,6 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import Ending, end_interrupted, ending_in_order, keep_interrupted
 from tomopolish.run.streams import forgiving_standard_streams
 from tomopolish.settings.wording import naming_options
-from tomopolish.version import __version__
 
 COMPLETION = "_TOMOPOLISH_COMPLETE"
 """Variable by which a shell asks for the completion of a command line."""
@@ -87,7 +86,7 @@ COMMANDS: click.Command = Commands(
     params=[debug_option()],
     context_settings=CONTEXT,
 )
-COMMANDS = click.version_option(__version__, prog_name="tomopolish")(COMMANDS)
+COMMANDS = click.version_option(package_name="tomopolish", prog_name="tomopolish")(COMMANDS)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write
 from tomopolish.plain_text import one_line
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 NOTE_NAMES = ("note.txt", "note_tomopolish.txt")
 """Names of the note; the second is used where another program, as RELION, has a file of the first name."""
@@ -19,7 +19,7 @@ def note_lines(command: Sequence[str], started: datetime, lines: Sequence[str] =
     """Return the lines of a note: command line, version of the program, start time, and further lines."""
     return [
         f"command: {shlex.join(command)}",
-        f"program: tomopolish {__version__}",
+        f"program: tomopolish {program_version()}",
         f"started: {started.astimezone().isoformat(timespec='seconds')}",
         *lines,
     ]

@@ -19,7 +19,7 @@ from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.plain_text import counted, one_line
 from tomopolish.results.rounds import Round, best_round, mean_fsc
 from tomopolish.shapes import Float32
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 Array = np.ndarray
 
@@ -106,7 +106,7 @@ def write_page(path: Path, page: RoundsPage) -> None:
     with atomic_write(path) as stream:
         stream.write(
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-            f"<meta name='generator' content='tomopolish {__version__}'>"
+            f"<meta name='generator' content='tomopolish {program_version()}'>"
             f"<title>tomopolish polish</title><style>{STYLE}</style></head><body>\n"
         )
         stream.write("\n".join(parts))

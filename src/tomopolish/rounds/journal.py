@@ -16,7 +16,7 @@ from tomopolish.run.fingerprint import digest
 from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.outputs import inputs_of
 from tomopolish.settings.polish import PolishSettings
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 JOURNAL_NAME = "rounds.json"
 
@@ -72,7 +72,7 @@ def run_key(project: Project, settings: PolishSettings) -> str:
     ]
     listed = inputs_of(project)
     files = sorted({*listed.sets(), *listed.images()})
-    return digest([__version__, align, own, species, [_identity(path) for path in files]])
+    return digest([program_version(), align, own, species, [_identity(path) for path in files]])
 
 
 def _identity(path: Path) -> list[Any]:

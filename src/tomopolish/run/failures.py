@@ -16,7 +16,7 @@ from tomopolish.dataset.files import atomic_write, file_name_of
 from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import RunError, TomopolishError
 from tomopolish.plain_text import one_line, safe_to_show, uncoloured
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 RESUME = "the same command with --only_do_unfinished resumes with the tomograms that are not finished"
 
@@ -134,7 +134,7 @@ def _is_ours(path: Path) -> bool:
 
 def _details(error: BaseException) -> str:
     lines = [
-        f"{_TITLE} {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
+        f"{_TITLE} {program_version()}, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
         f"command: {shlex.join(sys.argv)}",
         f"Python {platform.python_version()}, {platform.platform()}",
         ", ".join(f"{name} {_version(name)}" for name in _PACKAGES if name in sys.modules),

@@ -17,7 +17,7 @@ import numpy as np
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries, Tomogram
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 Fingerprint = Mapping[str, str]
 """Digest of each part of the inputs and settings that a result depends on."""
@@ -38,7 +38,7 @@ def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
     """Return the digests that all tomograms of a run share."""
     options = [getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in _NO_INFLUENCE]
     return {
-        "program's version": __version__,
+        "program's version": program_version(),
         "options": digest(options),
         REFERENCES: digest(references),
     }

@@ -19,7 +19,7 @@ from tomopolish.output.report.data import RunSummary, TomogramDetails
 from tomopolish.output.report.packing import page_json
 from tomopolish.output.report.payload import details_payload, overview_payload
 from tomopolish.plain_text import safe_to_show
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 TEMPLATE = "page.html"
 PARTS = (TEMPLATE, "macros.html", "first_screen.html", "overview.html", "tomogram.html", "joint.html")
@@ -122,7 +122,7 @@ def _write(path: Path, **content: Any) -> None:
         stream.writelines(
             template.generate(
                 **content,
-                version=__version__,
+                version=program_version(),
                 generator=GENERATOR,
                 most_flags=MOST_FLAGS,
                 most_worst=MOST_WORST,

@@ -30,7 +30,7 @@ from tomopolish.run.journal.provenance import (
     write_provenance,
 )
 from tomopolish.run.signals import before_forced_end, requested_end
-from tomopolish.version import __version__
+from tomopolish.version import program_version
 
 LOG = logging.getLogger("tomopolish")
 """The package's logger, which receives all that commands and functions say."""
@@ -163,7 +163,7 @@ class Recording:
     def _write(self) -> None:
         assert self._path is not None
         content = {
-            "program": f"tomopolish {__version__}",
+            "program": f"tomopolish {program_version()}",
             "command": self.command,
             "call" if self.from_python else "command_line": in_words(self.command_line),
             "start": self.started.isoformat(timespec="seconds"),
@@ -284,7 +284,7 @@ def is_record(path: Path) -> bool:
 
 
 def _started(begun: Recording) -> logging.LogRecord:
-    line = f"tomopolish {__version__}: {in_words(begun.command_line)}"
+    line = f"tomopolish {program_version()}: {in_words(begun.command_line)}"
     return _record(logging.INFO, line, begun.started)
 
 
