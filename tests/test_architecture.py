@@ -76,7 +76,8 @@ def test_importing_the_package_is_light() -> None:
 
 
 EXTRAS = {
-    "cupy", "cupyx", "dask", "dask_jobqueue", "distributed", "importlib", "jinja2", "matplotlib", "plotly", "yaml",
+    "cupy", "cupyx", "dask", "dask_jobqueue", "distributed", "importlib", "jinja2", "matplotlib", "plotly",
+    "yaml",
 }  # fmt: skip
 """Packages that are imported where they are used: an extra, or needed by few runs."""
 

@@ -17,7 +17,7 @@ from tomopolish.cli.grouped import NamedPath
 
 
 def fastest(*arguments: str) -> float:
-    """Wall time of the fastest of several starts of Python, because other work may keep the processor busy."""
+    """Wall time of the fastest of several starts of Python: other work may keep the processor busy."""
     times = []
     for _ in range(7):
         start = time.perf_counter()
@@ -28,7 +28,7 @@ def fastest(*arguments: str) -> float:
 
 @pytest.mark.alone
 def test_the_help_answers_at_once() -> None:
-    """A user notices half a second; on any machine it takes at most as long as starting with click four times."""
+    """A user notices half a second; on any machine it takes at most four times the start with click."""
     seconds = fastest("-m", "tomopolish", "--help")
     assert seconds <= 0.5
     assert seconds <= 4 * fastest("-c", "import click")
