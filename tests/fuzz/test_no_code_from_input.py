@@ -52,9 +52,9 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_no_module_carries_out_input(path: Path) -> None:
-    assert offences(path.read_text()) == KNOWN.get(path.relative_to(SOURCE).as_posix(), [])
+def test_no_module_carries_out_input() -> None:
+    found = {path.relative_to(SOURCE).as_posix(): offences(path.read_text()) for path in SOURCE.rglob("*.py")}
+    assert {name: uses for name, uses in found.items() if uses} == KNOWN
 
 
 @pytest.mark.parametrize(
