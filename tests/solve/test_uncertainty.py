@@ -20,12 +20,12 @@ from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predic
 from tomopolish.solve.refine import RefineOptions, refine
 from tomopolish.solve.surface import smooth_surface
 from tomopolish.solve.uncertainty import (
-    Gauge,
     Uncertainty,
     estimate_uncertainty,
     expected_curvature,
     expected_state,
 )
+from tomopolish.solve.unseen_moves import Gauge
 
 RANGE, BOX, TILTS, PARTICLES, PEAK = 8, 48, 15, 24, 40.0
 
@@ -220,3 +220,33 @@ def test_what_few_images_show_is_less_certain() -> None:
     errors = errors_at(problem, np.zeros(problem.layout.size), windows.power)
     length = np.linalg.norm(errors.positions_px, axis=1)
     assert length[5] > 2 * np.median(length)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"deformation": DeformationSettings(model="spline", grid=(3, 3))},
+        {"motion": MotionSettings(velocity_scale=1.0, absolute=True)},
+    ],
+    ids=["static", "warp", "motion"],
+)
+def test_the_dispersion_counts_what_the_fit_explains(parts: dict[str, object]) -> None:
+    problem, windows, truth = calibrated(6, **parts)
+    curvature = expected_curvature(problem, truth, windows.power)
+    state, free = curvature.state, np.flatnonzero(problem.free)
+    units = np.eye(problem.layout.size)[free]
+    posterior = np.array([multiply_hessian(problem, state, unit)[free] for unit in units])
+    of_pairs = posterior - np.diag(problem.precision[free])
+    explained = np.trace(np.linalg.solve(posterior, of_pairs))
+    expected = curvature.misfit.squares / (curvature.misfit.components - explained)
+    errors = estimate_uncertainty(problem, curvature)
+    assert errors.dispersion == pytest.approx(expected, rel=0.01 if "motion" in parts else 1e-6)
+
+
+def test_the_dispersion_is_one_however_far_particles_move() -> None:
+    problem, windows, _ = calibrated(7, motion=MotionSettings(velocity_scale=2.0, absolute=True))
+    fit = refine(problem, windows, problem.layout.fill(), RefineOptions())
+    curvature = expected_curvature(fit.problem, fit.vector, windows.power)
+    assert curvature.dispersion < 0.85  # as if trajectories explained nothing
+    assert estimate_uncertainty(fit.problem, curvature).dispersion == pytest.approx(1, abs=0.1)

@@ -3,8 +3,8 @@
 The covariance of the estimate is φ·H⁻¹. H is the expected curvature at the solution: each pair's share of its
 tilt image's mean curvature, by the power of its prediction, which is far less noisy than the pair's own
 curvature; plus the prior. φ is the dispersion (McCullagh & Nelder 1989, "Generalized linear models", ch. 9):
-the ratio of the pairs' squared gradients to those expected from their curvature. It corrects for noise that
-differs from the weights' assumption, and is 1 where the model is correct.
+the ratio of the pairs' squared gradients to those expected from their curvature, less the share that the fit
+explains. It corrects for noise that differs from the weights' assumption, and is 1 where the model is right.
 
 Moving or rotating all particles and all projections together changes no image and has no error of its own:
 the errors are those of a solution whose positions have no net shift, and whose net rotation is chosen as that
@@ -32,6 +32,7 @@ from tomopolish.solve.preconditioner import (
 )
 from tomopolish.solve.problem import Problem, State, collect, evaluate, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
+from tomopolish.solve.unseen_moves import Gauge
 
 Array = np.ndarray
 
@@ -39,6 +40,8 @@ PROBES = ((2_000, 100), (50_000, 40), (np.inf, 20))
 """Number of draws up to a number of pairs. With many pairs each draw takes long and fewer are made; the
 relative accuracy of a single error is then 1/9 or 1/6 instead of 1/14."""
 FEW_COEFFICIENTS = 100
+LEAST_FREEDOM = 0.2
+"""At least this part of the pairs' gradients counts as not explained by the fit."""
 PROBE_PRODUCTS = 60
 PROBE_ACCURACY = 0.1
 
@@ -70,6 +73,28 @@ class Uncertainty:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Misfit:
+    """How far the pairs are from the solution, in units of what their curvature leads one to expect.
+
+    Attributes
+    ----------
+    squares
+        Sum over the pairs of the squared gradient, over its expected curvature.
+    components
+        Number of components of these gradients, two for each pair.
+    """
+
+    squares: float
+    components: int
+
+    def dispersion(self, explained: float) -> float:
+        """Return φ for a fit that explains so many of the components; 1 where there is no pair."""
+        if not self.components:
+            return 1.0
+        return self.squares / max(self.components - explained, LEAST_FREEDOM * self.components)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ExpectedCurvature:
     """A solution with its expected curvature.
 
@@ -77,18 +102,22 @@ class ExpectedCurvature:
     ----------
     state
         The solution; each pair has its share of its tilt image's curvature.
+    misfit
+        Of its pairs.
     dispersion
-        φ, the factor by which that curvature overstates the information.
+        φ, the factor by which that curvature overstates the information, if the fit explained as much as its
+        projections and positions would alone, without priors.
     """
 
     state: State
+    misfit: Misfit
     dispersion: float
 
 
 def expected_curvature(
     problem: Problem, vector: Float[Array, "N"], power: Float[Array, "F P"]
 ) -> ExpectedCurvature:
-    """Evaluate the expected curvature and the dispersion at a solution.
+    """Evaluate the expected curvature and the misfit at a solution.
 
     Parameters
     ----------
@@ -96,7 +125,10 @@ def expected_curvature(
         Weighted power of each pair's prediction (`CorrelationWindows.power`).
     """
     state = expected_state(problem, evaluate(problem, vector), power)
-    return ExpectedCurvature(state=state, dispersion=dispersion(problem, vector, state))
+    misfit = pair_misfit(problem, vector, state)
+    return ExpectedCurvature(
+        state=state, misfit=misfit, dispersion=misfit.dispersion(_static_parameters(problem))
+    )
 
 
 def estimate_uncertainty(
@@ -120,16 +152,16 @@ def estimate_uncertainty(
     threads
         Number of draws that are made at a time; each has its own random numbers.
     """
-    state, phi = curvature.state, curvature.dispersion
-    gauge, factor = Gauge(problem, state, positions_share), factorise(problem, state)
+    state, factor = curvature.state, factorise(problem, curvature.state)
+    gauge = Gauge(problem, state, positions_share)
     if isinstance(factor, SchurFactor):
-        squares, moved = gauge.left_of(factor.variances(), factor.solve), None
+        spread = _exact(problem, gauge, factor)
     elif factor.motion is None and problem.layout.unpack(problem.free).warp.sum() <= FEW_COEFFICIENTS:
-        inverse = _InverseWithWarp.of(problem, state, factor.static)
-        squares, moved = gauge.left_of(inverse.variances(), inverse.solve), None
+        spread = _exact(problem, gauge, _InverseWithWarp.of(problem, state, factor.static))
     else:
-        squares, moved = _sampled(problem, state, gauge, factor, seed, threads)
-    sigma = problem.layout.unpack(np.sqrt(phi * squares))
+        spread = _sampled(problem, state, gauge, factor, seed, threads)
+    phi = curvature.misfit.dispersion(spread.explained)
+    sigma, moved = problem.layout.unpack(np.sqrt(phi * spread.parameters)), spread.trajectories
     return Uncertainty(
         angles=sigma.angles,
         shifts_px=sigma.shifts_px,
@@ -137,6 +169,35 @@ def estimate_uncertainty(
         trajectories_px=None if moved is None else np.moveaxis(np.sqrt(phi * moved), 1, 0),
         warp=sigma.warp,
         dispersion=phi,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Spread:
+    """Variances for a dispersion of 1.
+
+    Attributes
+    ----------
+    parameters
+        Of the parameters, gauge taken out.
+    trajectories
+        Of positions in each tilt image; None without motion.
+    explained
+        Number of components of the pairs' gradients that the fit explains, the trace of H⁻¹ times the pairs'
+        part of H: the number of free parameters, less what the priors determine of them.
+    """
+
+    parameters: Float[Array, "N"]
+    trajectories: Float[Array, "F P 3"] | None
+    explained: float
+
+
+def _exact(problem: Problem, gauge: Gauge, inverse: SchurFactor | _InverseWithWarp) -> _Spread:
+    variances, free = inverse.variances(), problem.free
+    return _Spread(
+        parameters=gauge.left_of(variances, inverse.solve),
+        trajectories=None,
+        explained=float(np.sum(1 - problem.precision[free] * variances[free])),
     )
 
 
@@ -194,16 +255,17 @@ class _InverseWithWarp:
 
 def _sampled(
     problem: Problem, state: State, gauge: Gauge, factor: CoupledFactor, seed: int, threads: int
-) -> tuple[Float[Array, "N"], Float[Array, "F P 3"] | None]:
-    """Return variances estimated by draws, of the parameters and, with motion, of the trajectories.
+) -> _Spread:
+    """Return variances estimated by draws.
 
     Trajectories have the prior's variance where motion cannot be represented by the problem's coefficients.
     """
     layout, draw = problem.layout, _sampler(problem, state)
     reduced = ReducedFactor(coupled=factor)
 
-    def sample(number: int) -> tuple[Array, Array | None]:
-        static, left = factor.eliminated(draw(np.random.default_rng([seed, number])))
+    def sample(number: int) -> tuple[Array, Array | None, float]:
+        drawn = draw(np.random.default_rng([seed, number]))
+        static, left = factor.eliminated(drawn)
         step = truncated_cg(
             lambda v: multiply_lifted(problem, state, v),
             reduced,
@@ -212,21 +274,28 @@ def _sampled(
             PROBE_PRODUCTS,
             PROBE_ACCURACY,
         )
-        vector, offsets = split(problem, static + step.vector)
-        return gauge.remove(vector), offsets
+        solved = static + step.vector
+        vector, offsets = split(problem, solved)
+        explained = float(drawn @ solved - np.sum(problem.precision * vector**2))
+        return gauge.remove(vector), offsets, explained
 
-    squares = np.zeros(layout.size)
+    squares, explained = np.zeros(layout.size), 0.0
     moving = problem.motion.shape[0] > 0
     moved = np.zeros((layout.tilts, layout.particles, 3)) if moving else None
     pairs = int(problem.surface.visible.sum())
     probes = next(number for most, number in PROBES if pairs < most)
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, probes, threads):  # one draw per thread, to limit memory
-            for fixed, offsets in pool.map(sample, range(first, min(first + threads, probes))):
+            for fixed, offsets, share in pool.map(sample, range(first, min(first + threads, probes))):
                 squares += fixed**2
+                explained += share
                 if moved is not None and offsets is not None:
                     moved += (layout.unpack(fixed).positions_px + offsets) ** 2
-    return squares / probes, None if moved is None else moved / probes + problem.motion.left_out_px2
+    return _Spread(
+        parameters=squares / probes,
+        trajectories=None if moved is None else moved / probes + problem.motion.left_out_px2,
+        explained=explained / probes,
+    )
 
 
 def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -> State:
@@ -241,30 +310,31 @@ def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -
     return replace(state, curvature=positive_curvature(weight[..., None] * per_power[:, None, :]))
 
 
-def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> float:
-    """Return φ, the mean squared gradient of the pairs over their expected curvature, per degree of freedom.
-
-    The degrees of freedom are two coordinates per pair, less the trace of the share that the fit explains,
-    which is the number of parameters for well-determined problems.
-    """
+def pair_misfit(problem: Problem, vector: Float[Array, "N"], state: State) -> Misfit:
+    """Return the misfit of pairs that show what the references predict, against their expected curvature."""
     positions = state.positions_2d_px
     if problem.warps:
         parameters = problem.layout.unpack(vector)
         positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
     gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
-    seen = problem.surface.visible
-    if problem.pair_weights is not None:
-        seen = seen & (problem.pair_weights >= SHOWN)
+    seen = _shown(problem)
     xx, xy, yy = state.curvature[seen].T
     gx, gy = gradient[seen].T
     det = xx * yy - xy**2
     sound = det > 1e-12 * (xx + yy) ** 2
-    if not sound.any():
-        return 1.0
-    chi2 = np.sum(((yy * gx**2 - 2 * xy * gx * gy + xx * gy**2)[sound]) / det[sound])
-    layout = problem.layout
-    free = layout.unpack(problem.free)
-    fitted = sum(
+    squares = np.sum(((yy * gx**2 - 2 * xy * gx * gy + xx * gy**2)[sound]) / det[sound])
+    return Misfit(squares=float(squares), components=2 * int(sound.sum()))
+
+
+def _shown(problem: Problem) -> Bool[Array, "F P"]:
+    seen = problem.surface.visible
+    return seen if problem.pair_weights is None else seen & (problem.pair_weights >= SHOWN)
+
+
+def _static_parameters(problem: Problem) -> int:
+    """Return the number of free angles, shifts and positions that pairs show."""
+    seen, free = _shown(problem), problem.layout.unpack(problem.free)
+    return sum(
         int(block[rows].sum())
         for block, rows in (
             (free.angles, seen.any(axis=1)),
@@ -272,8 +342,6 @@ def dispersion(problem: Problem, vector: Float[Array, "N"], state: State) -> flo
             (free.positions_px, seen.any(axis=0)),
         )
     )
-    freedom = 2 * int(sound.sum()) - fitted
-    return float(chi2 / max(freedom, 0.2 * 2 * sound.sum()))
 
 
 def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], Array]:
@@ -296,87 +364,3 @@ def _sampler(problem: Problem, state: State) -> Callable[[np.random.Generator], 
         return joined(problem, vector, forces)
 
     return draw
-
-
-class Gauge:
-    """Directions that change no image, and their removal.
-
-    Parameters
-    ----------
-    positions_share
-        Weight of the positions in the net rotation; projections have the rest. None: the identity.
-    """
-
-    def __init__(
-        self, problem: Problem, state: State, positions_share: Float[Array, "3 3"] | None = None
-    ) -> None:
-        layout = problem.layout
-        free = layout.unpack(problem.free)
-        seen = np.asarray(problem.surface.visible.any(axis=0))
-        directions: list[Array] = []
-        amounts: list[Array] = []
-        if seen.any() and free.positions_px.any() and free.shifts_px.any():
-            for axis in np.eye(3):
-                shifts = -(state.rotations[:, :2] @ axis)
-                directions.append(layout.fill(positions_px=axis, shifts_px=shifts))
-                amounts.append(layout.fill(positions_px=axis * seen[:, None] / seen.sum()))
-        if seen.any() and free.positions_px.any() and free.angles.any():
-            share = np.eye(3) if positions_share is None else positions_share
-            turns, by_positions, by_projections = _common_turns(problem, state, seen)
-            directions.extend(turns)
-            amounts.extend(share @ by_positions + (np.eye(3) - share) @ by_projections)
-        self._directions = np.array(directions).reshape(-1, layout.size)
-        self._amounts = np.array(amounts).reshape(-1, layout.size)
-
-    def remove(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Remove the combination of gauge directions so that no net shift and no net rotation remain."""
-        result: Array = vector - (self._amounts @ vector) @ self._directions
-        return result
-
-    def left_of(
-        self, variances: Float[Array, "N"], covariance: Callable[[Array], Array]
-    ) -> Float[Array, "N"]:
-        """Return the variances after `remove`.
-
-        Parameters
-        ----------
-        variances
-            Diagonal of the covariance.
-        covariance
-            Function that multiplies the covariance with a vector.
-        """
-        along = self._directions
-        shared = np.array([covariance(row) for row in self._amounts]).reshape(along.shape)
-        between = shared @ self._amounts.T
-        left: Array = variances - np.sum(along * (2 * shared - between @ along), axis=0)
-        return np.maximum(left, 0)
-
-
-def _common_turns(
-    problem: Problem, state: State, seen: Bool[Array, "P"]
-) -> tuple[Float[Array, "3 N"], Float[Array, "3 N"], Float[Array, "3 N"]]:
-    """Return common rotations about x, y and z, and two matrices that yield a vector's net rotation.
-
-    The first matrix yields the net rotation of the vector's positions, the second that of its projections.
-    """
-    layout = problem.layout
-    points = problem.points_px.mean(axis=0) + layout.unpack(state.vector).positions_px
-    centre = points[seen].mean(axis=0)
-    # Where the shifts are fixed, only a rotation about the projected centre changes no image.
-    pivot = centre if layout.unpack(problem.free).shifts_px.any() else problem.centre_px
-    shown = np.flatnonzero(problem.surface.visible.any(axis=1))
-    turns, levers, by_projections = [], [], []
-    for axis in np.eye(3):
-        turned = state.rotations @ axis
-        about = np.cross(turned, state.rotations @ (problem.centre_px - pivot))
-        rates = np.linalg.solve(state.turn_rate, -turned[..., None])[..., 0]
-        turns.append(
-            layout.fill(angles=rates, shifts_px=-about[:, :2], positions_px=np.cross(axis, points - pivot))
-        )
-        levers.append(layout.fill(positions_px=np.cross(axis, points - centre) * seen[:, None]))
-        mean = np.zeros((layout.tilts, 3))
-        mean[shown] = -np.einsum("fi,fij->fj", turned, state.turn_rate)[shown] / len(shown)
-        by_projections.append(layout.fill(angles=mean))
-    directions, constraints = np.array(turns), np.array(levers)
-    by_positions = np.linalg.pinv(constraints @ directions.T, hermitian=True) @ constraints
-    return directions, by_positions, np.array(by_projections)
