@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from runs_in_round_2 import at_round_2
+from scipy.ndimage import affine_transform, gaussian_filter
+from two_species import BOXES, PIXEL, SIMULATED, write_two_species
 
 import tomopolish
 from tomopolish.cli import run
@@ -17,58 +20,26 @@ from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.star import read_star
 from tomopolish.imaging.fsc import shell_correlation
 from tomopolish.output.rounds_page import ComparedSlices, RoundsPage, write_page
+from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.results.rounds import Round, SpeciesRound
-from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
-from tomopolish.settings.simulation import (
-    AcquisitionSettings,
-    NoiseSettings,
-    PlantedErrors,
-    SimulationSettings,
-    SpecimenSettings,
-)
 from tomopolish.simulate.project import write_project
 
-PIXEL, BOXES = 4.0, {"ribosome": 32, "fas": 28}
-SIMULATED = SimulationSettings(
-    seed=9,
-    tomograms=2,
-    molecule=MoleculeSettings(box_px=32, seed=9, blobs=40),
-    acquisition=AcquisitionSettings(
-        image_size_px=(200, 200), pixel_size_angstrom=PIXEL, tilt_step_degrees=15.0
-    ),
-    specimen=SpecimenSettings(
-        particles=14,
-        tomogram_size_px=(200, 200, 90),
-        thickness_angstrom=240.0,
-        min_distance_px=10.0,
-        edge_margin_px=20.0,
-    ),
-    errors=PlantedErrors(shift_px=1.0, angle_degrees=0.1, position_px=1.0),
-    noise=NoiseSettings(pair_snr=150.0),
-    companions=(
-        CompanionSettings(
-            name="fas",
-            molecule=MoleculeSettings(box_px=28, seed=4, blobs=40),
-            particles=14,
-            pair_snr=150.0,
-        ),
-    ),
-)
-YAML = """species:
-- {name: ribosome, optimisation_set: optimisation_set.star, box: 32}
-- {name: fas, optimisation_set: fas_optimisation_set.star, box: 28, sym: C2}
-"""
 OPTIONS = ["polish", "--i", "species.yaml", "--r", "5", "--hold_out", "0", "--orientations", "--no_report"]
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of two species, of which the first has no particles in the second tomogram."""
     folder = tmp_path_factory.mktemp("species")
-    write_project(folder, SIMULATED)
-    (folder / "species.yaml").write_text(YAML)
-    lines = (folder / "particles.star").read_text().split("\n")
-    (folder / "particles.star").write_text("\n".join(x for x in lines if not x.startswith("TS_02")))
+    write_two_species(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project without output; it is the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(simulated, folder, ignore=lambda at, _: ["out"] if Path(at) == simulated else [])
+    monkeypatch.chdir(folder)
     return folder
 
 
@@ -83,17 +54,16 @@ def read_map(path: Path) -> np.ndarray:
         return np.array(file.data)
 
 
-def test_each_species_has_its_maps_and_the_rounds_go_on_where_they_ended(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run([*OPTIONS, "--o", "out", "--rounds", "1"]) == 0
-    capsys.readouterr()
-    (project / "out/round01/fas/maps/half2.mrc").unlink()
-    assert run([*OPTIONS, "--o", "out", "--rounds", "2", "--only_do_unfinished"]) == 0
-    said = capsys.readouterr().out
-    assert "Finished earlier: round00\n" in said  # the round without one of its maps is made again
-    assert "Round 1: " in said and said.count("finished earlier") == 2  # but its tomograms are not
-    assert "(ribosome)" in said and "(fas)" in said
+@pytest.fixture(scope="module")
+def polished(simulated: Path) -> Path:
+    """The output folder of an undisturbed run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(simulated)
+        assert run([*OPTIONS, "--o", "out", "--rounds", "2"]) == 0
+    return simulated / "out"
+
+
+def test_each_species_has_its_maps_and_figures(project: Path, polished: Path) -> None:
     table = read_star(project / "out/rounds.star").table("rounds")
     names, numbers = table.strings("tomopolishSpecies"), table.ints("tomopolishRound")
     best = table.ints("tomopolishIsBest").astype(bool)
@@ -119,6 +89,66 @@ def test_each_species_has_its_maps_and_the_rounds_go_on_where_they_ended(
         expected = refined.tomograms.load(tomogram).projections_px
         np.testing.assert_allclose(fas.tomograms.load(tomogram).projections_px, expected, atol=1e-4)
         assert np.abs(expected - before.tomograms.load(tomogram).projections_px).max() > 0.3
+
+
+def test_a_run_killed_in_round_2_ends_with_the_files_of_an_undisturbed_run(
+    copied: Path, polished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*OPTIONS, "--o", "out", "--rounds", "2"]
+    with at_round_2("refined", *options[1:]) as process:
+        process.kill()
+        process.communicate()
+    (copied / "out/round01/fas/maps/half2.mrc").unlink()
+    unfinished = [
+        copied / "out" / folder / f".half1.mrc.{'0' * 32}.part"
+        for folder in ("round01/ribosome/maps", "round01/one_frame/fas", "round02/fas/maps")
+    ]
+    for path in unfinished:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    capsys.readouterr()
+    assert run([*options, "--only_do_unfinished"]) == 0
+    said = capsys.readouterr().out
+    assert "Finished earlier: round00\n" in said  # the round without one of its maps is made again
+    assert "Round 1: " in said and said.count("finished earlier") == 3  # but its tomograms are not
+    assert "(ribosome)" in said and "(fas)" in said
+    files, expected = (
+        {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+        for folder in (copied / "out", polished)
+    )
+    assert files.keys() == expected.keys()
+    for name in files:
+        if name.suffix in (".star", ".mrc") and name.name != "rounds.star":  # which has the time it took
+            assert files[name].read_bytes() == expected[name].read_bytes(), name
+    tables = [read_star(folder / "out/rounds.star").table("rounds") for folder in (copied, polished.parent)]
+    for label in ("tomopolishMeanFsc", "tomopolishIsBest", "tomopolishShiftChangeAngst"):
+        assert tables[0].strings(label) == tables[1].strings(label)
+
+
+def test_a_map_that_is_turned_turns_its_own_half_set_alone(copied: Path) -> None:
+    fixed = ["--const_a", "--const_s", "--const_p", "--no_outliers", "--ref_scale", "1", "--rounds", "1"]
+    rotations = []
+    for name in ("before", "turned"):
+        if name == "turned":
+            turn, centre = rotation_from_vector(np.deg2rad([0.0, 0.0, 6.0])), np.full(3, 16.0)
+            second = affine_transform(read_map(copied / "ref_half2.mrc"), turn, centre - turn @ centre)
+            write_volume(copied / "ref_half2.mrc", second, PIXEL)
+        assert run([*OPTIONS, *fixed, "--o", name]) == 0
+        sets = [open_dataset(Path(f"{name}/round01/{each}/optimisation_set.star")) for each in BOXES]
+        rotations.append([each.load("TS_01")[1].rotations for each in sets])
+    inputs = [open_dataset(Path(name)) for name in ("optimisation_set.star", "fas_optimisation_set.star")]
+    half_sets = [each.load("TS_01")[1].half_set for each in inputs]
+
+    def turned_degrees(species: int, half: int) -> float:
+        first, second = (each[species][half_sets[species] == half] for each in rotations)
+        turns = rotation_vector(np.swapaxes(first, 1, 2) @ second)
+        return float(np.rad2deg(np.sqrt(np.mean(np.sum(turns**2, axis=1)))))
+
+    # Scales of tilt images and the width of the orientations' prior belong to all particles.
+    of_half_sets = {(species, half): turned_degrees(species, half) for species in (0, 1) for half in (0, 1)}
+    own = of_half_sets.pop((0, 1))
+    assert own > 4.0
+    assert max(of_half_sets.values()) < 0.25 * own
 
 
 def test_a_yaml_file_states_the_point_group_of_a_species(project: Path) -> None:

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runs_in_round_2 import at_round_2, start
 
 from tomopolish.cli import run
 
-SCRIPT = Path(__file__).with_name("killable_polish.py")
 PROJECT = ["--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report", "--o", "out"]
 OPTIONS = [*PROJECT, "--rounds", "3", "--pipeline_control", "out"]
 
 
-def start(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *OPTIONS, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-@contextlib.contextmanager
-def at_round_2() -> Iterator[subprocess.Popen[str]]:
-    """A run whose second round is at the second tomogram; it ends with the block."""
-    process = start()
-    try:
-        end = time.monotonic() + 60
-        while not Path("begun").exists():
-            assert time.monotonic() < end
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
 def test_a_run_killed_in_round_2_goes_on_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with at_round_2() as process:
+    with at_round_2("unmoved", *OPTIONS) as process:
         assert run(["polish", *OPTIONS]) == 2
         assert f"--o out is in use by process {process.pid}" in capsys.readouterr().err
     best = (project / "out/optimisation_set.star").read_text()
@@ -56,7 +22,7 @@ def test_a_run_killed_in_round_2_goes_on_there(project: Path, capsys: pytest.Cap
     done = {path: path.stat().st_mtime_ns for path in (project / "out").glob("round0[01]/maps/*")}
     Path("computed").unlink()
     Path("hurry").touch()
-    again = start("--only_do_unfinished")
+    again = start("unmoved", *OPTIONS, "--only_do_unfinished")
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert "Finished earlier: round00, round01" in out
@@ -67,7 +33,7 @@ def test_a_run_killed_in_round_2_goes_on_there(project: Path, capsys: pytest.Cap
 
 
 def test_a_run_that_is_terminated_says_how_to_resume(project: Path) -> None:
-    with at_round_2() as process:
+    with at_round_2("unmoved", *OPTIONS) as process:
         process.terminate()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 143

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tomopolish.dataset.files import remove_leftovers
 from tomopolish.dataset.species import Project, join_species
 from tomopolish.errors import InputError
 from tomopolish.output.rounds import gain_sentence, rounds_table
@@ -264,6 +265,9 @@ class _Polisher:
 
     def _maps(self, number: int, refined: Project) -> list[SpeciesMaps]:
         """Reconstruct a round's maps, in one frame where each half set was refined on its own."""
+        frame = self._folder(number) / FRAME
+        for folder in (*self._map_folders(number), frame, *(frame / name for name in self.project.folders)):
+            remove_leftovers(folder)
         masks: list[Path | None] = [None] * len(refined.species)
         if number:
             masks = [species.dataset.files.require("mask") for species in self._after(0).species]
@@ -272,10 +276,16 @@ class _Polisher:
             for folder, size_px, mask in zip(self._map_folders(number), self.sizes_px, masks, strict=True)
         ]
         turned = number > 0 and self.settings.align.joint.orientations
-        frame = self._folder(number) / FRAME if turned else None
         run, look = self.settings.align.run, self.control.look
         with back_projector(run, self.reporter, look) as back_project:
-            return maps_of_round(refined, targets, frame, self.settings.symmetry, back_project, self.reporter)
+            return maps_of_round(
+                refined,
+                targets,
+                frame if turned else None,
+                self.settings.symmetry,
+                back_project,
+                self.reporter,
+            )
 
     def _align(self, number: int, range_px: int, *, resume: bool) -> AlignOutcome:
         """Refine against the maps of the round before, or against the input's references."""
