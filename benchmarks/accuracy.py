@@ -10,7 +10,6 @@ seed, between the marks of these pages.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from accuracy_premises import PREMISES, measure_premise, premise_case
 from accuracy_runs import Record, Run, Tomogram, align, description, simulate
 from accuracy_second_rounds import measure_second_rounds, second_rounds_case
 from accuracy_tables import insert, markdown, without_seeds
+from seed_records import measure_missing, read_records
 from tomopolish import pipeline
 from tomopolish.dataset import model
 from tomopolish.dataset.model import Deformation
@@ -266,37 +266,18 @@ STUDIES = {
 }
 
 
-def read_records(path: Path) -> dict[int, Record]:
-    """Finished seeds; a line that an interruption cut short is not one of them."""
-    records: dict[int, Record] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            records[record["seed"]] = record
-    return records
-
-
 def run_study(
     name: str, folder: Path, seeds: Sequence[int], say: Callable[[str], None] = print
 ) -> dict[int, Record]:
     """Measure the seeds that have no line yet; returns those asked for."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, study = folder / f"{name}.jsonl", STUDIES[name]
-    done = read_records(path)
-    # Whole lines only: what an interruption left of the last one goes.
-    path.write_text("".join(json.dumps(r) + "\n" for r in done.values()), encoding="utf-8")
-    for seed in seeds:
-        if seed in done:
-            continue
-        done[seed] = study.measure(study.case(seed))
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(done[seed]) + "\n")
-        figures = {k: round(v, 3) for k, v in done[seed].items() if isinstance(v, float)}
-        say(f"{name} seed {seed}: {figures}")
-    return {seed: done[seed] for seed in seeds}
+    study = STUDIES[name]
+
+    def shown(seed: int, record: Record) -> None:
+        say(f"{name} seed {seed}: { ({k: round(v, 3) for k, v in record.items() if isinstance(v, float)}) }")
+
+    return measure_missing(
+        folder / f"{name}.jsonl", seeds, lambda seed: study.measure(study.case(seed)), shown
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,23 +8,19 @@ benchmarks/motion_auto.py table FOLDER --into docs/tuning.md`` puts the table in
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from accuracy_cases import BOXES_PX, MOTION_RANGE_PX, Case, align_settings, static_case
 from accuracy_runs import Tomogram, align, simulate
-from accuracy_tables import insert, table
+from accuracy_tables import table
+from seed_records import Record, SeedStudy
 from tomopolish.errors import InputError
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.simulate.parts import PlantedMotion
 from tomopolish.solve import uncertainty
-
-Record = dict[str, Any]
 
 VELOCITY_SCALES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Planted σ_v, Å per e⁻/Å²; 0: particles keep still."""
@@ -116,11 +112,6 @@ def _error(tomogram: Tomogram, settings: AlignSettings) -> float:
     return align(tomogram, settings).errors.rms_2d_angstrom
 
 
-def read(path: Path) -> dict[int, Record]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {r["seed"]: r for r in map(json.loads, lines)}
-
-
 def markdown(records: Sequence[Record]) -> str:
     """Return one row for each planted velocity: errors in units of those without motion."""
     rows = []
@@ -149,41 +140,28 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="measure")
-    run.add_argument("--o", type=Path, required=True, help="folder of the results")
-    run.add_argument("--only_auto", action="store_true", help="leave out alignments with a given prior")
-    run.add_argument("--seeds", type=int, nargs="+", help="these cases instead of all")
-    shown = commands.add_parser("table", help="print the table")
-    shown.add_argument("folder", type=Path)
-    shown.add_argument("--into", type=Path, help="page to put it into")
-    options = parser.parse_args(arguments)
-    if options.command == "table":
-        records = read(options.folder / "motion_auto.jsonl")
-        text = markdown([records[s] for s in sorted(records)])
-        if options.into is None:
-            print(text)
-        else:
-            options.into.write_text(insert(options.into.read_text(encoding="utf-8"), text), encoding="utf-8")
-        return
+def measure_seed(seed: int, options: argparse.Namespace) -> Record | None:
     uncertainty.PROBES = ((np.inf, 1),)  # no part of this study
-    options.o.mkdir(parents=True, exist_ok=True)
-    path = options.o / "motion_auto.jsonl"
-    for seed in options.seeds or range(ROUNDS * len(VELOCITY_SCALES)):
-        if seed in read(path):
-            continue
-        try:
-            record = measure(planted(seed), options.only_auto)
-        except InputError as problem:  # motion that leaves the range
-            print(f"{seed} is left out: {problem}", flush=True)
-            continue
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        figures = {k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()}
-        print(figures, flush=True)
+    try:
+        return measure(planted(seed), options.only_auto)
+    except InputError as problem:  # motion that leaves the range
+        print(f"{seed} is left out: {problem}", flush=True)
+        return None
 
+
+def say(seed: int, record: Record) -> None:
+    print({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()}, flush=True)
+
+
+STUDY = SeedStudy(
+    name="motion_auto",
+    about=__doc__,
+    seeds=range(ROUNDS * len(VELOCITY_SCALES)),
+    measure=measure_seed,
+    say=say,
+    markdown=markdown,
+    flags={"--only_auto": {"action": "store_true", "help": "leave out alignments with a given prior"}},
+)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

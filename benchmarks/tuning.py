@@ -9,16 +9,15 @@ its marks.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from accuracy_tables import insert, table
+from accuracy_tables import table
+from seed_records import Record, SeedStudy
 from tomopolish import pipeline
 from tomopolish.pipeline.tuned import open_tomogram
 from tomopolish.progress import SilentProgress
@@ -40,8 +39,6 @@ from tomopolish.simulate.parts import (
     simulate_tilt_series,
 )
 from tomopolish.tune.tuning import Tuning, distance_scales, tune
-
-Record = dict[str, Any]
 
 BOX_PX, RANGE_PX, MAX_PARTICLES = 48, 24, 60
 
@@ -149,11 +146,6 @@ def result(tuning: Tuning) -> Record:
     }
 
 
-def read(path: Path) -> dict[int, Record]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {r["seed"]: r for r in map(json.loads, lines)}
-
-
 def markdown(records: Sequence[Record]) -> str:
     """Summarise each group, and list all cases."""
     kernels = {False: "exponential", True: "square-exponential"}
@@ -193,37 +185,27 @@ def _rows(group: Sequence[Record], kernels: dict[bool, str]) -> tuple[list[str],
     return header, rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="measure")
-    run.add_argument("--o", type=Path, required=True, help="folder of the results")
-    run.add_argument("--seeds", type=int, nargs="+", help="these cases instead of all")
-    run.add_argument("--seconds", type=float, default=np.inf, help="begin no case after so long")
-    shown = commands.add_parser("table", help="print the tables")
-    shown.add_argument("folder", type=Path)
-    shown.add_argument("--into", type=Path, help="page to put them into")
-    options = parser.parse_args(arguments)
-    if options.command == "table":
-        records = read(options.folder / "tuning.jsonl")
-        text = markdown([records[s] for s in sorted(records)])
-        if options.into is None:
-            print(text)
-        else:
-            options.into.write_text(insert(options.into.read_text(encoding="utf-8"), text), encoding="utf-8")
-        return
-    options.o.mkdir(parents=True, exist_ok=True)
-    path, begin = options.o / "tuning.jsonl", time.perf_counter()
-    for case in cases():
-        wanted = options.seeds is None or case.seed in options.seeds
-        if not wanted or case.seed in read(path) or time.perf_counter() - begin > options.seconds:
-            continue
-        record = measure(case)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        ratio = record["free"]["velocity"] / case.velocity
-        print(f"{case.seed}: {ratio:.3f}, told {record['told']['velocity'] / case.velocity:.3f}", flush=True)
+def measure_seed(seed: int, options: argparse.Namespace) -> Record | None:
+    if time.perf_counter() - BEGIN > options.seconds:
+        return None
+    return measure(CASES[seed])
 
+
+def say(seed: int, record: Record) -> None:
+    ratios = {name: record[name]["velocity"] / record["velocity"] for name in ("free", "told")}
+    print(f"{seed}: {ratios['free']:.3f}, told {ratios['told']:.3f}", flush=True)
+
+
+BEGIN, CASES = time.perf_counter(), cases()
+STUDY = SeedStudy(
+    name="tuning",
+    about=__doc__,
+    seeds=range(len(CASES)),
+    measure=measure_seed,
+    say=say,
+    markdown=markdown,
+    flags={"--seconds": {"type": float, "default": np.inf, "help": "begin no case after so long"}},
+)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
