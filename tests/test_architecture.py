@@ -10,9 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jaxtyping
+import numpy as np
 import pytest
 
 import tomopolish
+from tomopolish.dataset.model import Deformation
+from tomopolish.physics import geometry
 
 PACKAGE = Path(tomopolish.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,3 +187,13 @@ def test_annotations_hold_shapes_only_for_those_who_check_them() -> None:
             [sys.executable, "-c", before + code], capture_output=True, text=True, check=True
         )
         assert outcome.stdout.strip() == plain
+
+
+def test_the_suite_checks_shapes_of_arguments_results_and_fields() -> None:
+    for call in (
+        lambda: geometry.cross_matrix(np.zeros(2)),
+        lambda: geometry.cross_matrix(np.zeros(3, dtype=int)),
+        lambda: Deformation(model="linear", grid=(2, 2), coefficients=np.zeros(3)),
+    ):
+        with pytest.raises(jaxtyping.TypeCheckError):
+            call()
