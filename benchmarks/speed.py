@@ -4,7 +4,7 @@ That yardstick is two FFTs per visible pair: `scipy.fft` rfft2 and irfft2 of its
 threads. Command and yardstick take turns within one run, so that whatever else a machine does falls on both.
 
     python benchmarks/speed.py sizes --cache FOLDER       # the sizes at which users wait, and a small one
-    python benchmarks/speed.py sizes --only b --cache FOLDER
+    python benchmarks/speed.py sizes --only b c/motion --repetitions 1 --cache FOLDER
     python benchmarks/speed.py scaling --cache FOLDER     # particles, tilts, box and threads, and a plot
     python benchmarks/speed.py table --cache FOLDER --into docs/performance.md
 
@@ -59,6 +59,11 @@ class Case:
     options: tuple[str, ...] = ()
     limit: float | None = None
     limit_mib: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and first option, such as a/static and a/motion."""
+        return f"{self.name}/{self.options[0].lstrip('-') if self.options else 'static'}"
 
     @property
     def project_name(self) -> str:
@@ -167,13 +172,14 @@ def yardstick(box_px: int, pairs: int, threads: int) -> tuple[float, float]:
 
 
 def measure(case: Case, cache: Path, repetitions: int) -> Measurement:
-    """Run the command once to warm up, then in turn with the yardstick."""
+    """Run the command once to warm up, unless it runs once only, then in turn with the yardstick."""
     folder = project(case, cache)
     command = [
         *PROGRAM, "align", "--i", "optimisation_set.star", "--o", "aligned", "--b", str(case.box_px),
         "--r", str(RANGE_PX), "--j", str(case.threads), "--device", "cpu", *case.options,
     ]  # fmt: skip
-    run_child(command, folder)
+    if repetitions > 1:
+        run_child(command, folder)
     pairs = visible_pairs(folder, case)
     runs, marks = [], []
     for _ in range(repetitions):
@@ -228,6 +234,10 @@ SIZES = [
     Case(
         name="c", particles=3600, box_px=192, image_px=(3838, 3710), pixel_size_angstrom=1.35,
         limit=1.2, limit_mib=1536,
+    ),
+    Case(
+        name="c", particles=3600, box_px=192, image_px=(3838, 3710), pixel_size_angstrom=1.35,
+        options=("--motion",), limit_mib=2048,
     ),
     SMALL,
 ]  # fmt: skip
@@ -334,7 +344,7 @@ def main() -> None:
     parser.add_argument("what", choices=["sizes", "scaling", "table"])
     parser.add_argument("--cache", type=Path, required=True, help="folder of projects and figures")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--only", nargs="+", help="names of sizes, such as a or small")
+    parser.add_argument("--only", nargs="+", help="names of sizes, such as a, small, or c/motion")
     parser.add_argument("--into", type=Path, help="page to put the tables into")
     arguments = parser.parse_args()
     if arguments.what == "table":
@@ -344,7 +354,7 @@ def main() -> None:
             write_page(arguments.cache, arguments.into)
         return
     names = arguments.only or [case.name for case in SIZES]
-    sizes = {"sizes": [case for case in SIZES if case.name in names]}
+    sizes = {"sizes": [case for case in SIZES if case.name in names or case.label in names]}
     wanted = sizes if arguments.what == "sizes" else SCALING
     known: dict[Case, Measurement] = {}
     found: dict[str, list[Measurement]] = {}
