@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from scipy.linalg import eigh
 
+from tomopolish.models.motion_inverse import MotionInverse
 from tomopolish.shapes import Bool, Float, Int
 
 Array = np.ndarray
@@ -133,30 +135,48 @@ class FieldCoefficients:
         return np.asarray(combined @ (vectors / np.sqrt(values)))
 
 
+class Fields(Protocol):
+    """Coefficients of fields of velocities: a matrix Z with a column for each time step and field."""
+
+    @property
+    def shapes(self) -> Array:
+        """One entry for each field."""
+
+    @property
+    def independent(self) -> Float[Array, "TJ I"]:
+        """Combinations of columns that are orthonormal, and whose velocities are those of the fields."""
+
+    def times(self, amounts: Float[Array, "TJ"]) -> Float[Array, "..."]:
+        """Return the coefficients of velocities that are fields times amounts."""
+
+    def transposed_times(self, coefficients: Float[Array, "..."]) -> Float[Array, "TJ"]:
+        """Return the transpose of `times` applied to coefficients."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LeadingInverse:
-    """Z S⁻¹ Zᵀ + (1 − Π) D⁻¹ (1 − Π), with D a diagonal and Π the projection on the columns of Z.
+    """Z S⁻¹ Zᵀ + (1 − Π) D⁻¹ (1 − Π), with Π the projection on the columns of Z.
 
     Attributes
     ----------
-    curvature
-        D.
+    apart
+        D⁻¹, the inverse of the curvature of motion that projections cannot follow.
     fields
         Z, of fields that projections follow.
     of_fields
         S⁻¹, the inverse of the curvature that priors alone have over the amounts of fields.
     """
 
-    curvature: Float[Array, "N"]
-    fields: FieldCoefficients
+    apart: MotionInverse
+    fields: Fields
     of_fields: Float[Array, "TJ TJ"]
 
     @classmethod
     def of(
         cls,
-        curvature: Float[Array, "N"],
+        apart: MotionInverse,
         prior: float,
-        fields: FieldCoefficients,
+        fields: Fields,
         held: Float[Array, "TJ TJ"],
     ) -> LeadingInverse:
         """Return the inverse.
@@ -171,15 +191,15 @@ class LeadingInverse:
         basis = fields.independent
         remaining = basis.T @ held @ basis
         remaining[np.diag_indices_from(remaining)] += prior
-        return cls(curvature=curvature, fields=fields, of_fields=basis @ np.linalg.solve(remaining, basis.T))
+        return cls(apart=apart, fields=fields, of_fields=basis @ np.linalg.solve(remaining, basis.T))
 
-    def solve(self, coefficients: Float[Array, "N"]) -> Float[Array, "N"]:
+    def solve(self, coefficients: Float[Array, "..."]) -> Float[Array, "..."]:
         """Apply the inverse."""
         if not len(self.fields.shapes):
-            return coefficients / self.curvature
+            return self.apart.solve(coefficients)
         along = self.fields.transposed_times(coefficients)
         basis = self.fields.independent
-        result = (coefficients - self.fields.times(basis @ (basis.T @ along))) / self.curvature
+        result = self.apart.solve(coefficients - self.fields.times(basis @ (basis.T @ along)))
         back = self.of_fields @ along - basis @ (basis.T @ self.fields.transposed_times(result))
         result += self.fields.times(back)
         return result

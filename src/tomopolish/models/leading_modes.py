@@ -18,7 +18,7 @@ import numpy as np
 from tomopolish.models import motion_kernels
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse
-from tomopolish.models.motion_inverse import Followed, MotionInverse
+from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
 from tomopolish.shapes import Float, Float32, Int
 
 Array = np.ndarray
@@ -165,7 +165,7 @@ class LeadingModes:
             )
         information = np.maximum(np.sum(self.courses * (time @ self.courses), axis=0), 0)
         curvature = prior + self._of_each(self._variances_px2) * np.repeat(information, self.counts)
-        return LeadingInverse.of(curvature, prior, fields, followed.curvature)
+        return LeadingInverse.of(DiagonalInverse(curvature=curvature), prior, fields, followed.curvature)
 
     @cached_property
     def _rough_factor(self) -> Float32[Array, "P K"]:

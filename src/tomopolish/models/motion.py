@@ -13,11 +13,15 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
+from tomopolish.models.neighbour_motion import NeighbourMotion
 from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
+
+MANY = 1000
+"""Number of particles from which on neighbours predict velocities, where the covariance is exponential."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,14 @@ def motion_model(
     if isinstance(settings, BuildsMotion):
         return settings.motion_model(series, particles)
     unit = scale_px(settings, series)
+    if len(particles) >= MANY and not settings.squared_exponential and settings.max_deformations is None:
+        return NeighbourMotion.build(
+            particles.positions_px,
+            series.chronological,
+            sigma_velocity_px=unit * settings.velocity_scale,
+            sigma_distance_px=unit * settings.distance_scale,
+            step_weights=None if settings.absolute else series.step_weights,
+        )
     return GaussianProcessMotion.build(
         particles.positions_px,
         series.chronological,

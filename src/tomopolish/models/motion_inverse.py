@@ -29,6 +29,8 @@ class Followed:
 
     Attributes
     ----------
+    shares
+        Information that images have about each particle, over that about an average one.
     fields
         Velocities of the particles.
     curvature
@@ -36,6 +38,7 @@ class Followed:
         by time step and field.
     """
 
+    shares: Float[Array, "P"]
     fields: Float[Array, "J P 3"]
     curvature: Float[Array, "TJ TJ"]
 

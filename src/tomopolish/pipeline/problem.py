@@ -16,7 +16,9 @@ from tomopolish.models.deformation import deformation_from, deformation_model, r
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_modes import LeadingModes
 from tomopolish.models.motion import motion_model, scale_px
+from tomopolish.models.neighbour_motion import NeighbourMotion
 from tomopolish.models.parameters import Layout
+from tomopolish.models.protocols import MotionModel
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Float
@@ -123,7 +125,8 @@ def with_leading_modes(
 ) -> Problem:
     """Return the problem without the modes of motion that its images cannot move (`LeadingModes`).
 
-    Motion that is no Gaussian process stays as it is.
+    Motion that neighbours predict keeps all its modes, in suitable courses. Other motion that is no Gaussian
+    process stays as it is.
 
     Parameters
     ----------
@@ -131,7 +134,7 @@ def with_leading_modes(
         Weighted power of each pair's prediction (`CorrelationWindows.power`).
     """
     process = problem.motion
-    if not isinstance(process, GaussianProcessMotion):
+    if not isinstance(process, GaussianProcessMotion | NeighbourMotion):
         return problem
     visible = problem.surface.visible
     seen = np.maximum(visible.sum(axis=1), 1)
@@ -140,8 +143,12 @@ def with_leading_modes(
     time = curvature_over_time(
         problem, problem.projections_px[:, :3, :3], curvature[:, None, None] * np.eye(2)
     )
-    tolerance_px = UNSEEN_ANGSTROM / pixel_size_angstrom
-    motion = LeadingModes.of(process, time, tolerance_px, followed_fields(problem), threads)
+    motion: MotionModel
+    if isinstance(process, NeighbourMotion):
+        motion = process.along(time, threads)
+    else:
+        tolerance_px = UNSEEN_ANGSTROM / pixel_size_angstrom
+        motion = LeadingModes.of(process, time, tolerance_px, followed_fields(problem), threads)
     before = problem.layout
     layout = replace(before, motion_shape=motion.shape)
 

@@ -68,7 +68,12 @@ def _followed(problem: Problem, state: State) -> Followed:
     response = np.array(responses).reshape(-1, layout.tilts, 5)
     precision = np.concatenate([prior.angles, prior.shifts_px], axis=1)
     by_image = np.einsum("jfi,fi,kfi->fjk", response, precision, response)
-    return Followed(fields=followed_fields(problem), curvature=_over_velocities(problem, by_image))
+    seen = np.einsum("fpi,fp->p", state.curvature[..., ::2], problem.surface.visible)
+    return Followed(
+        shares=seen / max(float(seen.mean()), np.finfo(float).tiny),
+        fields=followed_fields(problem),
+        curvature=_over_velocities(problem, by_image),
+    )
 
 
 def _points_and_pivot(problem: Problem) -> tuple[Float[Array, "P 3"], Float[Array, "3"]]:

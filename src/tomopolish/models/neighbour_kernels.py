@@ -1,0 +1,207 @@
+"""Compiled loops over particles and their neighbours (`neighbour_motion`), for some courses of motion.
+
+Particles are in the order of `NeighbourMotion`, so that neighbours come before the particles whose velocities
+they predict. Arrays of values are (P, Q): particle, course. The number of neighbours is a multiple of four,
+which are read together where that saves traffic with a sum; those that a particle lacks have weight zero.
+
+The loops run on one thread, without Python's lock.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tomopolish.jit import kernel
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def correlate(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
+    """Make velocities of white noise in place: its own times a deviation, and the neighbours' times weights.
+
+    Parameters
+    ----------
+    neighbours : (P, M) int64, weights : (P, M) float64, deviations : (P,) float64
+    values : (P, Q) float64, read and written
+    """
+    courses = values.shape[1]
+    row = np.empty(courses)
+    for p in range(len(values)):
+        for q in range(courses):
+            row[q] = deviations[p] * values[p, q]
+        for s in range(0, neighbours.shape[1], 4):
+            i, j, k, m = neighbours[p, s], neighbours[p, s + 1], neighbours[p, s + 2], neighbours[p, s + 3]
+            a, b, c, d = weights[p, s], weights[p, s + 1], weights[p, s + 2], weights[p, s + 3]
+            for q in range(courses):
+                row[q] += a * values[i, q] + b * values[j, q] + c * values[k, q] + d * values[m, q]
+        for q in range(courses):
+            values[p, q] = row[q]
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def correlate_transposed(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
+    """Apply the transpose of `correlate` in place.
+
+    Parameters
+    ----------
+    values : (P, Q) float64, read and written
+    """
+    courses = values.shape[1]
+    row = np.empty(courses)
+    for p in range(len(values) - 1, -1, -1):
+        for q in range(courses):
+            row[q] = values[p, q]
+        for s in range(neighbours.shape[1]):
+            i, a = neighbours[p, s], weights[p, s]
+            if a != 0:
+                for q in range(courses):
+                    values[i, q] += a * row[q]
+        for q in range(courses):
+            values[p, q] = deviations[p] * row[q]
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def whiten(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
+    """Apply the inverse of `correlate` in place.
+
+    Parameters
+    ----------
+    values : (P, Q) float64, read and written
+    """
+    courses = values.shape[1]
+    row = np.empty(courses)
+    for p in range(len(values) - 1, -1, -1):
+        for q in range(courses):
+            row[q] = values[p, q]
+        for s in range(0, neighbours.shape[1], 4):
+            i, j, k, m = neighbours[p, s], neighbours[p, s + 1], neighbours[p, s + 2], neighbours[p, s + 3]
+            a, b, c, d = weights[p, s], weights[p, s + 1], weights[p, s + 2], weights[p, s + 3]
+            for q in range(courses):
+                row[q] -= a * values[i, q] + b * values[j, q] + c * values[k, q] + d * values[m, q]
+        for q in range(courses):
+            values[p, q] = row[q] / deviations[p]
+
+
+@kernel()
+def locate(neighbours, weights, places):  # type: ignore[no-untyped-def]
+    """Find each of a particle's neighbours among those of its other neighbours that come later.
+
+    Parameters
+    ----------
+    places : (P, M, M) int16, the number there; −1 where it is none of them; written
+    """
+    count = neighbours.shape[1]
+    for p in range(len(neighbours)):
+        for s in range(count):
+            for r in range(count):
+                high, low = max(neighbours[p, s], neighbours[p, r]), min(neighbours[p, s], neighbours[p, r])
+                place = -1
+                for t in range(count):
+                    if neighbours[high, t] == low and weights[high, t] != 0:
+                        place = t
+                places[p, s, r] = place
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def eliminate(  # type: ignore[no-untyped-def]
+    neighbours, weights, deviations, places, information, pivots, links
+):  # fmt: skip
+    """Factorise the precision of velocities that images measure, incompletely, from the last particle on.
+
+    The precision is WᵀW + λ, with λ diagonal and W the inverse of `correlate`; its factor is kept where W is
+    not zero. What elimination couples beyond that is added to the diagonal, which keeps the factor positive
+    definite, and the precision of velocities that all particles share.
+
+    Parameters
+    ----------
+    places : (P, M, M) int16, see `locate`
+    information : (P, Q) float64, λ
+    pivots : (P, Q) float32, links : (P, M, Q) float32; written
+    """
+    count, courses = neighbours.shape[1], information.shape[1]
+    diagonal, row, link = np.zeros(pivots.shape), np.empty((count, courses)), np.empty((count, courses))
+    more = np.zeros((len(pivots), count, courses))
+    for p in range(len(pivots) - 1, -1, -1):
+        own = 1 / deviations[p]
+        for q in range(courses):
+            diagonal[p, q] += own * own + information[p, q]
+            pivots[p, q] = diagonal[p, q]
+        for s in range(count):
+            coupling = -own * own * weights[p, s]
+            for q in range(courses):
+                row[s, q] = coupling + more[p, s, q]
+                link[s, q] = row[s, q] / diagonal[p, q]
+                links[p, s, q] = link[s, q]
+        for s in range(count):
+            if weights[p, s] == 0:
+                continue
+            i = neighbours[p, s]
+            prior = own * own * weights[p, s] * weights[p, s]
+            for q in range(courses):
+                diagonal[i, q] += prior - row[s, q] * link[s, q]
+            for r in range(s):
+                if weights[p, r] == 0:
+                    continue
+                j, place = neighbours[p, r], places[p, s, r]
+                prior = own * own * weights[p, s] * weights[p, r]
+                if place >= 0:
+                    high = max(i, j)
+                    for q in range(courses):
+                        more[high, place, q] += prior - row[s, q] * link[r, q]
+                else:
+                    for q in range(courses):
+                        left = abs(prior - row[s, q] * link[r, q])
+                        diagonal[i, q] += left
+                        diagonal[j, q] += left
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def whiten_transposed(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
+    """Apply the transpose of `whiten` in place.
+
+    Parameters
+    ----------
+    values : (P, Q) float64, read and written
+    """
+    courses = values.shape[1]
+    row = np.empty(courses)
+    for p in range(len(values)):
+        for q in range(courses):
+            row[q] = values[p, q] / deviations[p]
+            values[p, q] = row[q]
+        for s in range(neighbours.shape[1]):
+            i, a = neighbours[p, s], weights[p, s]
+            if a != 0:
+                for q in range(courses):
+                    values[i, q] -= a * row[q]
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def solve(neighbours, weights, pivots, links, values):  # type: ignore[no-untyped-def]
+    """Divide by the precision that `eliminate` factorised, in place.
+
+    Parameters
+    ----------
+    values : (P, Q) float64, read and written; single precision suffices for what is in between
+    """
+    courses = values.shape[1]
+    left, row = values.astype(np.float32), np.empty(courses, np.float32)
+    for p in range(len(values) - 1, -1, -1):
+        for q in range(courses):
+            row[q] = left[p, q]
+            left[p, q] = row[q] / pivots[p, q]
+        for s in range(neighbours.shape[1]):
+            i = neighbours[p, s]
+            if weights[p, s] != 0:
+                for q in range(courses):
+                    left[i, q] -= links[p, s, q] * row[q]
+    for p in range(len(values)):
+        for q in range(courses):
+            row[q] = left[p, q]
+        for s in range(neighbours.shape[1]):
+            i = neighbours[p, s]
+            if weights[p, s] != 0:
+                for q in range(courses):
+                    row[q] -= links[p, s, q] * left[i, q]
+        for q in range(courses):
+            left[p, q] = row[q]
+            values[p, q] = row[q]

@@ -1,0 +1,110 @@
+"""Velocities of particles, predicted from those of their nearest neighbours (`neighbour_motion`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from tomopolish.models import neighbour_kernels
+from tomopolish.shapes import Float, Int, Int16
+
+Array = np.ndarray
+
+LEAST_VARIANCE = 1e-8
+"""Smallest variance of a velocity given its neighbours', over its own: particles may lie at one place."""
+BLOCK = 64
+"""Number of courses that a thread computes at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Velocities v_p = Σ_n w_pn v_n + d_p c_p of ordered particles, with c white noise.
+
+    Attributes
+    ----------
+    neighbours, weights
+        Places of a particle's neighbours in the order, all before its own, and w; weights of missing
+        neighbours are zero.
+    deviations
+        d, px.
+    """
+
+    neighbours: Int[Array, "P M"]
+    weights: Float[Array, "P M"]
+    deviations: Float[Array, "P"]
+
+    @classmethod
+    def of(
+        cls, positions: Float[Array, "P 3"], neighbours: Int[Array, "P M"], sigma_velocity_px: float
+    ) -> Predictions:
+        """Return the best predictions for a covariance σ² exp(−x).
+
+        Parameters
+        ----------
+        positions
+            Of the ordered particles, in units of the covariance's distance.
+        neighbours
+            The p-th particle has the first p of them.
+        """
+        weights, variances = np.zeros(neighbours.shape), np.ones(len(positions))
+        for p in range(1, len(positions)):
+            near = positions[neighbours[p, :p]]
+            covariances = np.exp(-np.linalg.norm(near - positions[p], axis=1))
+            between = np.exp(-cdist(near, near))
+            between[np.diag_indices(len(near))] += LEAST_VARIANCE
+            own = np.linalg.solve(between, covariances)
+            weights[p, : len(near)] = own
+            variances[p] = max(1 - own @ covariances, LEAST_VARIANCE)
+        return cls(neighbours=neighbours, weights=weights, deviations=sigma_velocity_px * np.sqrt(variances))
+
+    @cached_property
+    def places(self) -> Int16[Array, "P M M"]:
+        """Number of a neighbour among the neighbours of another that comes later; −1 where it is none."""
+        places = np.empty((*self.neighbours.shape, self.neighbours.shape[1]), dtype=np.int16)
+        neighbour_kernels.locate(self.neighbours, self.weights, places)
+        return places
+
+
+def far_apart(positions: Float[Array, "P 3"]) -> Int[Array, "P"]:
+    """Return an order in which each particle is as far as possible from all before it."""
+    count = len(positions)
+    order = np.empty(count, dtype=np.int64)
+    nearest = np.sum((positions - positions.mean(axis=0)) ** 2, axis=1) if count else np.empty(0)
+    chosen = int(np.argmin(nearest)) if count else 0
+    nearest = np.full(count, np.inf)
+    for place in range(count):
+        order[place] = chosen
+        np.minimum(nearest, np.sum((positions - positions[chosen]) ** 2, axis=1), out=nearest)
+        nearest[chosen] = -1
+        chosen = int(np.argmax(nearest))
+    return order
+
+
+def nearest_before(positions: Float[Array, "P 3"], number: int) -> Int[Array, "P M"]:
+    """Return the nearest of the particles before each particle, nearest first; the p-th has p of them."""
+    neighbours = np.zeros((len(positions), number), dtype=np.int64)
+    for p in range(1, len(positions)):
+        squares = np.sum((positions[:p] - positions[p]) ** 2, axis=1)
+        near = np.argpartition(squares, number)[:number] if p > number else np.arange(p)
+        neighbours[p, : len(near)] = near[np.argsort(squares[near], kind="stable")]
+    return neighbours
+
+
+def over_blocks(work: Callable[[slice], Any], count: int, threads: int) -> list[Any]:
+    """Call `work` with blocks of courses, which do not depend on the threads; returns what it returns."""
+    blocks = [slice(begin, min(begin + BLOCK, count)) for begin in range(0, count, BLOCK)]
+    if threads == 1 or len(blocks) == 1:
+        return [work(block) for block in blocks]
+    return list(_pool(threads).map(work, blocks))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads of products; kernels run without Python's lock."""
+    return ThreadPoolExecutor(threads)

@@ -1,0 +1,171 @@
+"""Motion that neighbours predict, against the covariance of all particles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.linalg import eigh
+from scipy.spatial.distance import cdist
+
+from tomopolish.models import neighbour_predictions
+from tomopolish.models.gaussian_process import GaussianProcessMotion
+from tomopolish.models.motion_inverse import Followed
+from tomopolish.models.neighbour_motion import NEIGHBOURS, NeighbourMotion
+
+PARTICLES, TILTS = 160, 5
+WEIGHTS = np.array([4.0, 1.0, 0.5, 2.0])
+SIGMA_PX, DISTANCE_PX = 0.3, 4000.0
+
+
+def positions(particles: int = PARTICLES) -> np.ndarray:
+    return np.random.default_rng(7).uniform(0, 1500, (particles, 3))
+
+
+def chronological() -> np.ndarray:
+    return np.random.default_rng(8).permutation(TILTS)
+
+
+def motion(particles: int = PARTICLES, threads: int = 1) -> NeighbourMotion:
+    process = NeighbourMotion.build(
+        positions(particles),
+        chronological(),
+        sigma_velocity_px=SIGMA_PX,
+        sigma_distance_px=DISTANCE_PX,
+        step_weights=WEIGHTS,
+    )
+    return process.along(information(), threads)
+
+
+def information() -> np.ndarray:
+    """Images that measure each component of each position."""
+    later = np.maximum.outer(np.arange(TILTS - 1), np.arange(TILTS - 1))
+    time = (TILTS - 1 - later) * np.sqrt(np.outer(WEIGHTS, WEIGHTS))
+    return np.kron(time, np.diag([20.0, 15.0, 0.3]))
+
+
+def covariance(particles: int = PARTICLES) -> np.ndarray:
+    """That of a component of velocities in a typical step."""
+    return SIGMA_PX**2 * np.exp(-cdist(positions(particles), positions(particles)) / DISTANCE_PX)
+
+
+def covariance_by_neighbours(process: NeighbourMotion) -> np.ndarray:
+    """The same, from the offsets in the second exposure that coefficients of variance 1 make."""
+    particles, courses = process.shape
+    second = process.chronological[1]
+    made = np.zeros((particles, particles))
+    for course in range(courses):
+        for particle in range(particles):
+            unit = np.zeros(process.shape)
+            unit[particle, course] = 1
+            moved = process.offsets_px(unit)[second, :, 0]
+            made += np.outer(moved, moved)
+    return made / WEIGHTS[0]
+
+
+def test_velocities_have_the_prior_covariance_where_all_particles_are_neighbours() -> None:
+    few = NEIGHBOURS // 4
+    np.testing.assert_allclose(
+        covariance_by_neighbours(motion(few)), covariance(few), atol=1e-6 * SIGMA_PX**2
+    )
+
+
+def test_the_most_probable_velocities_hardly_depend_on_what_neighbours_leave_out() -> None:
+    exact, near = covariance(), covariance_by_neighbours(motion())
+    ratios = eigh(near, exact, eigvals_only=True)
+    assert ratios[0] > 0.9 and ratios[-1] < 1.1
+    for per_px2 in (1.0, 100.0):  # information of each particle
+        noise = np.eye(PARTICLES) / per_px2
+        means = [np.linalg.solve(prior + noise, prior).T for prior in (near, exact)]
+        difference = means[0] - means[1]
+        square = np.trace(difference @ (exact + noise) @ difference.T) / PARTICLES
+        error = np.trace(exact - means[1] @ exact) / PARTICLES
+        assert square < (0.01**2) * error
+
+
+def test_adjoint_is_the_transpose_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour_predictions, "BLOCK", 5)
+    alone, three = motion(), motion(threads=3)
+    rng = np.random.default_rng(5)
+    coefficients, gradient = rng.normal(size=alone.shape), rng.normal(size=(TILTS, PARTICLES, 3))
+    offsets, pulled = alone.offsets_px(coefficients), alone.adjoint(gradient)
+    assert np.sum(offsets * gradient) == pytest.approx(np.sum(coefficients * pulled), rel=1e-10)
+    np.testing.assert_array_equal(offsets, three.offsets_px(coefficients))
+    np.testing.assert_array_equal(pulled, three.adjoint(gradient))
+    assert not offsets[alone.chronological[0]].any()
+
+
+def test_coefficients_invert_offsets() -> None:
+    process = motion()
+    coefficients = np.random.default_rng(6).normal(size=process.shape)
+    recovered = process.coefficients(process.offsets_px(coefficients))
+    np.testing.assert_allclose(recovered, coefficients, atol=1e-9)
+
+
+def test_trajectories_of_the_complete_covariance_are_represented() -> None:
+    complete = GaussianProcessMotion.build(
+        positions(),
+        chronological(),
+        sigma_velocity_px=SIGMA_PX,
+        sigma_distance_px=DISTANCE_PX,
+        step_weights=WEIGHTS,
+    )
+    moved = complete.offsets_px(np.random.default_rng(4).normal(size=complete.shape))
+    process = motion()
+    np.testing.assert_allclose(process.offsets_px(process.coefficients(moved)), moved, atol=1e-10)
+
+
+def followed() -> Followed:
+    """Translations, which priors of the projections limit."""
+    fields = np.stack([np.broadcast_to(axis, (PARTICLES, 3)) for axis in np.eye(3)])
+    shares = np.random.default_rng(9).uniform(0.3, 1.7, PARTICLES)
+    return Followed(shares=shares, fields=fields, curvature=0.5 * np.eye(3 * (TILTS - 1)))
+
+
+def test_the_inverse_is_near_that_of_the_curvature() -> None:
+    """The curvature of each course is 1 + λ LᵀL, with λ for each particle."""
+    process, others = motion(), followed()
+    alone = replace(others, fields=others.fields[:0], curvature=others.curvature[:0, :0])
+    inverse = process.near_inverse(information(), 1.0, alone)
+    average = np.sum(process.courses * (information() @ process.courses), axis=0)
+    for course in (0, len(average) // 2, len(average) - 1):
+        applied = np.empty((PARTICLES, PARTICLES))
+        L = np.empty_like(applied)
+        for particle in range(PARTICLES):
+            unit = np.zeros(process.shape)
+            unit[particle, course] = 1
+            applied[particle] = inverse.solve(unit)[:, course]
+            velocities = np.diff(process.offsets_px(unit)[process.chronological], axis=0)
+            whitened = (velocities / np.sqrt(WEIGHTS)[:, None, None]).swapaxes(0, 1).reshape(PARTICLES, -1)
+            L[:, particle] = whitened @ process.courses[:, course]
+        curvature = np.eye(PARTICLES) + average[course] * L.T @ (others.shares[:, None] * L)
+        np.testing.assert_allclose(applied, applied.T, atol=1e-5 * np.abs(applied).max())
+        values = np.linalg.eigvals(applied @ curvature).real
+        assert values.min() > 0.6 and values.max() < 1.4
+
+
+def test_velocities_that_projections_follow_cost_what_their_priors_say() -> None:
+    process, others = motion(), followed()
+    inverse = process.near_inverse(information(), 1.0, others)
+    amounts = np.random.default_rng(8).normal(size=3 * (TILTS - 1))
+    shared = inverse.fields.times(amounts)
+    moved = np.diff(process.offsets_px(shared)[process.chronological], axis=0)
+    expected = amounts.reshape(TILTS - 1, 1, 3) * np.sqrt(WEIGHTS)[:, None, None]
+    np.testing.assert_allclose(moved, np.broadcast_to(expected, moved.shape), atol=1e-9)
+    columns = np.stack([inverse.fields.times(unit).ravel() for unit in np.eye(len(amounts))], axis=1)
+    gram = columns.T @ columns
+    transposed = inverse.fields.transposed_times(columns[:, 1].reshape(process.shape))
+    np.testing.assert_allclose(transposed, gram[1], rtol=1e-9, atol=1e-9 * gram.max())
+    right = inverse.fields.times(np.linalg.solve(gram, (gram + others.curvature) @ amounts))
+    np.testing.assert_allclose(inverse.solve(right), shared, atol=1e-8)
+
+
+def test_particles_at_one_place_move_alike() -> None:
+    same = positions(100)
+    same[50:] = same[:50]
+    process = NeighbourMotion.build(
+        same, chronological(), sigma_velocity_px=SIGMA_PX, sigma_distance_px=DISTANCE_PX
+    )
+    moved = process.offsets_px(np.random.default_rng(2).normal(size=process.shape))
+    np.testing.assert_allclose(moved[:, :50], moved[:, 50:], atol=0.01)
