@@ -145,6 +145,14 @@ def test_the_inverse_is_near_that_of_the_curvature() -> None:
         assert values.min() > 0.6 and values.max() < 1.4
 
 
+def test_the_inverse_is_made_anew_where_images_tell_much_more() -> None:
+    process = motion()
+    first = process.near_inverse(information(), 1.0, followed())
+    near, far = (process.near_inverse(factor * information(), 1.0, followed(), first) for factor in (1.05, 2))
+    assert near.apart is first.apart
+    assert far.apart is not first.apart
+
+
 def test_velocities_that_projections_follow_cost_what_their_priors_say() -> None:
     process, others = motion(), followed()
     inverse = process.near_inverse(information(), 1.0, others)

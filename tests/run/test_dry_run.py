@@ -178,14 +178,26 @@ def tomogram_with(particles: int, **changes: Any) -> Tomogram:
     return Tomogram(series=series, species=(make_particles(rng, rng.normal(size=(particles, 3))),))
 
 
-def test_motion_takes_memory_with_the_square_of_the_particles() -> None:
+def test_smooth_motion_takes_memory_with_the_square_of_the_particles() -> None:
     settings = make_settings(48, 1)
-    moving = replace(settings, motion=MotionSettings())
+    moving = replace(settings, motion=MotionSettings(squared_exponential=True))
     static, motion = (memory_bytes(tomogram_with(100_000), s, (48,)) for s in (settings, moving))
     assert static < 10e9 and motion > 80e9
     assert memory.least_bytes(tomogram_with(100_000), moving) > 80e9
     few = replace(moving, motion=MotionSettings(max_deformations=50))
     assert static < memory_bytes(tomogram_with(100_000), few, (48,)) < motion
+
+
+def test_motion_that_neighbours_predict_takes_memory_with_the_number_of_particles() -> None:
+    settings = make_settings(48, 1)
+    moving = replace(settings, motion=MotionSettings())
+    by_number = [
+        memory_bytes(tomogram_with(number), moving, (48,))
+        - memory_bytes(tomogram_with(number), settings, (48,))
+        for number in (10_000, 20_000)
+    ]
+    assert by_number[1] == pytest.approx(2 * by_number[0], rel=0.01)
+    assert memory.least_bytes(tomogram_with(100_000), moving) < 10e9
 
 
 @pytest.mark.parametrize("options", [[], ["--motion", "--diag"]])

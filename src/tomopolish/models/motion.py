@@ -85,6 +85,12 @@ def scale_px(settings: MotionSettings, series: TiltSeries) -> float:
     return dose / series.pixel_size_angstrom
 
 
+def neighbours_predict(settings: MotionSettings, particles: int) -> bool:
+    """Return whether motion of so many particles has the sparse model; its memory grows with their number."""
+    plain = type(settings) is MotionSettings and settings.max_deformations is None
+    return plain and particles >= MANY and not settings.squared_exponential
+
+
 def motion_model(
     settings: MotionSettings | None,
     series: TiltSeries,
@@ -106,7 +112,7 @@ def motion_model(
     if isinstance(settings, BuildsMotion):
         return settings.motion_model(series, particles)
     unit = scale_px(settings, series)
-    if len(particles) >= MANY and not settings.squared_exponential and settings.max_deformations is None:
+    if neighbours_predict(settings, len(particles)):
         return NeighbourMotion.build(
             particles.positions_px,
             series.chronological,

@@ -14,6 +14,11 @@ from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
 
+SIMILAR = 0.15
+"""Relative change of information for which an inverse is used again, since a new one takes long."""
+UNSEEN = 1e-6
+"""Information over the largest of all courses that counts as none."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedVelocities:
@@ -62,6 +67,8 @@ class MeasuredInverse:
 
     Attributes
     ----------
+    average
+        λ of each course for an average particle.
     factors
         Pivots and links of each block of courses (`neighbour_kernels.eliminate`).
     threads
@@ -70,6 +77,7 @@ class MeasuredInverse:
 
     predictions: Predictions
     rough: Predictions
+    average: Float[Array, "Q"]
     factors: tuple[tuple[Float32[Array, "P q"], Float32[Array, "P M q"]], ...]
     prior: float
     threads: int
@@ -79,7 +87,8 @@ class MeasuredInverse:
         cls,
         predictions: Predictions,
         rough: Predictions,
-        information: Float[Array, "P Q"],
+        average: Float[Array, "Q"],
+        shares: Float[Array, "P"],
         prior: float,
         threads: int,
     ) -> MeasuredInverse:
@@ -87,13 +96,15 @@ class MeasuredInverse:
 
         Parameters
         ----------
-        information
-            λ of each particle and course.
+        average
+            λ of each course for an average particle.
+        shares
+            λ of each particle over that.
         """
         places = rough.places
 
         def factor(block: slice) -> tuple[Array, Array]:
-            some: Array = information[:, block] / prior
+            some = np.outer(shares, average[block] / prior)
             pivots = np.empty(some.shape, dtype=np.float32)
             links = np.empty((*rough.neighbours.shape, some.shape[1]), dtype=np.float32)
             neighbour_kernels.eliminate(
@@ -101,8 +112,20 @@ class MeasuredInverse:
             )
             return pivots, links
 
-        factors = tuple(over_blocks(factor, information.shape[1], threads))
-        return cls(predictions=predictions, rough=rough, factors=factors, prior=prior, threads=threads)
+        factors = tuple(over_blocks(factor, len(average), threads))
+        return cls(
+            predictions=predictions,
+            rough=rough,
+            average=average,
+            factors=factors,
+            prior=prior,
+            threads=threads,
+        )
+
+    def is_for(self, average: Float[Array, "Q"]) -> bool:
+        """Return whether the inverse is good enough for another information of an average particle."""
+        unseen = UNSEEN * float(self.average.max(initial=0.0))
+        return bool(np.allclose(average, self.average, rtol=SIMILAR, atol=unseen))
 
     def solve(self, coefficients: Float[Array, "P Q"]) -> Float[Array, "P Q"]:
         """Apply the inverse."""

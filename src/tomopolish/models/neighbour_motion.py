@@ -132,8 +132,18 @@ class NeighbourMotion:
     ) -> LeadingInverse:
         """Return an approximate inverse of the coefficients' curvature; see `MotionModel`."""
         average = np.maximum(np.sum(self.courses * (time @ self.courses), axis=0), 0)
-        information = np.outer(followed.shares[self.order], average)
-        apart = MeasuredInverse.of(self.predictions, self.rough_predictions, information, prior, self.threads)
+        known = near.apart if isinstance(near, LeadingInverse) else None
+        if isinstance(known, MeasuredInverse) and known.is_for(average):
+            apart = known
+        else:
+            apart = MeasuredInverse.of(
+                self.predictions,
+                self.rough_predictions,
+                average,
+                followed.shares[self.order],
+                prior,
+                self.threads,
+            )
         fields: Fields
         fields = near.fields if isinstance(near, LeadingInverse) else self._coefficients_of(followed.fields)
         return LeadingInverse.of(apart, prior, fields, followed.curvature)

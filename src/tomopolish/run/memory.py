@@ -14,6 +14,7 @@ from tomopolish.dataset.references import check_headers
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError, RunError
 from tomopolish.imaging.windows import window_samples
+from tomopolish.models.motion import neighbours_predict
 from tomopolish.pipeline import frames_taking_part
 from tomopolish.run.limits import address_space, gigabytes, memory_limits
 from tomopolish.settings.alignment import AlignSettings
@@ -70,7 +71,8 @@ def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
     tilts = int(np.count_nonzero(frames_taking_part(tomogram.series, settings)))
     windows = tilts * particles * samples**2 * np.dtype(np.int16).itemsize
     image = width * height * np.dtype(np.float32).itemsize
-    covariance = particles**2 if settings.motion is not None else 0
+    motion = settings.motion
+    covariance = 0 if motion is None or neighbours_predict(motion, particles) else particles**2
     return windows + image + covariance * np.dtype(np.float64).itemsize
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tomopolish.dataset.model import TiltSeries, Tomogram
 from tomopolish.dataset.species import Project
 from tomopolish.imaging.windows import window_samples
+from tomopolish.models.motion import neighbours_predict
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.solve.search import FEWEST_SEARCHED
 
@@ -22,6 +23,9 @@ SEARCH_COPIES = 2.1
 
 MOTION_COPIES = 4
 """Matrices of particles × particles that motion's prior and solver need at their peak, as measured."""
+
+NEIGHBOUR_BYTES = 700
+"""Bytes for each step of each particle that neighbours and solver need for motion, as measured."""
 
 REPORT_BYTES = 6_000_000
 """Size of a report that includes the plotting library, as measured."""
@@ -44,7 +48,7 @@ def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence
 
     It is the sum of the program, the references' transforms, the windows of all pairs in 16 bits, copies of
     those that are searched first, two tilt images, and the matrices of motion, which grow with the square of
-    the number of particles.
+    the number of particles unless neighbours predict it.
     """
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
     width, height = tomogram.series.image_size_px
@@ -53,12 +57,20 @@ def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence
     searched = SEARCH_COPIES * _FLOAT * min(particles, FEWEST_SEARCHED)
     windows = len(tomogram.series) * samples**2 * (particles * _PACKED + searched)
     images = 2 * width * height * _FLOAT
-    return int(PROGRAM_BYTES + references + windows + images + _motion_bytes(particles, settings))
+    return int(
+        PROGRAM_BYTES
+        + references
+        + windows
+        + images
+        + _motion_bytes(particles, len(tomogram.series), settings)
+    )
 
 
-def _motion_bytes(particles: int, settings: AlignSettings) -> int:
+def _motion_bytes(particles: int, tilts: int, settings: AlignSettings) -> int:
     if settings.motion is None:
         return 0
+    if neighbours_predict(settings.motion, particles):
+        return NEIGHBOUR_BYTES * 3 * (tilts - 1) * particles
     modes = getattr(settings.motion, "max_deformations", None) or particles
     if modes >= particles:
         return MOTION_COPIES * particles**2 * _DOUBLE
