@@ -16,8 +16,10 @@ from typing import Any
 
 import jaxtyping
 import pytest
+import scipy.linalg  # noqa: F401  which loads BLAS
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from threadpoolctl import threadpool_limits
 
 from tomopolish import shapes
 
@@ -98,6 +100,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The same examples in every run, and no deadline: the first call may compile.
 settings.register_profile("tomopolish", derandomize=True, deadline=None)
 settings.load_profile("tomopolish")
+
+# As `align` and `tune` do. Threads of BLAS spin while they wait for work, which took ten times the processor
+# time of the tests' small matrices. Children of this process decide for themselves.
+threadpool_limits(1, user_api="blas")
 
 os.fsync = lambda descriptor: None  # no machine stops during the tests, and disks take their time
 
