@@ -2,6 +2,7 @@
 
     python benchmarks/joint.py --o FILE --seeds 4     # about 8 s of processor time for each case and seed
     python benchmarks/joint.py --o FILE --table       # the table of an earlier run
+    python benchmarks/joint.py --o FILE --ratios      # only errors over standard errors, in a third of it
 
 Each case and seed appends a line of JSON: errors and processor time of the input, the geometry alone, the
 joint refinement, and a joint refinement that starts at the truth; how well maps of each agree with the true
@@ -76,13 +77,13 @@ DIRT = DirtSettings(
 )
 
 
-def simulation(case: dict[str, float], seed: int) -> SimulationSettings:
+def simulation(case: dict[str, float], seed: int, particles: int) -> SimulationSettings:
     return SimulationSettings(
         seed=seed,
         molecule=MoleculeSettings(
             box_px=BOX, diameter_fraction=0.65, seed=seed, resolution_px=case.get("resolution", 6.5) / 2.5
         ),
-        specimen=SpecimenSettings(particles=80),
+        specimen=SpecimenSettings(particles=particles),
         acquisition=AcquisitionSettings(
             image_size_px=(1024, 1024),
             pixel_size_angstrom=2.5,
@@ -205,9 +206,9 @@ def align(
     return align_tomogram(tomogram, [prepared], settings, SilentProgress()).alignment
 
 
-def measure(name: str, seed: int) -> dict[str, Any]:
+def measure(name: str, seed: int, particles_each: int, only_ratios: bool) -> dict[str, Any]:
     case = STUDY[name]
-    settings = simulation(case, seed)
+    settings = simulation(case, seed, particles_each)
     series, particles, references, truth = simulate_tilt_series(settings)
     structure, true = build_structure(settings), series.ctf
     mask = references.mask if references.mask is not None else np.ones_like(structure.density)
@@ -220,6 +221,10 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         ),
     )
     wrong = with_errors(series, particles, case, seed)
+    if only_ratios:
+        alignment = align(*wrong, prepared, JOINT, case.get("motion"))
+        ratios = calibration(*refined(*wrong, alignment), alignment, truth, true)
+        return {"case": name, "seed": seed, "ratios": ratios}
     best = with_true_geometry(series, replace(particles, rotations=truth.rotations), truth)
     record: dict[str, Any] = {"case": name, "seed": seed}
     solutions = {"input": wrong, "truth": best}
@@ -248,11 +253,17 @@ def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
+def tables(records: Sequence[dict[str, Any]]) -> str:
+    """Return what earlier or present records have: all tables, or that of the ratios alone."""
+    complete = [record for record in records if SOLUTIONS[0] in record]
+    return table(complete) if complete else ratio_table(records)
+
+
 SOLUTIONS = ("input", "geometry", "joint", "from truth", "truth")
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """Return means over the seeds of each case; ratios are root mean squares."""
+    """Return means over the seeds of each case, and the ratios."""
     lines = [
         "| case | solution | 2D (Å) | views (°) | defocus (Å) | B (Å²) | mean FSC | time |",
         "|---|---|---|---|---|---|---|---|",
@@ -269,7 +280,12 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                 f"| {name} | {label} | {e['2d']:.2f} | {e['views']:.2f} | {e['defocus']:.0f} "
                 f"| {e['bfactor']:.0f} | {e['mean_fsc']:.3f} | {ratio} |"
             )
-    lines += ["", "| case | orientations | defocus | B factor |", "|---|---|---|---|"]
+    return "\n".join([*lines, "", ratio_table(records)])
+
+
+def ratio_table(records: Sequence[dict[str, Any]]) -> str:
+    """Return errors over stated standard errors, root mean square over the seeds of each case."""
+    lines = ["| case | orientations | defocus | B factor |", "|---|---|---|---|"]
     for case in dict.fromkeys(record["case"] for record in records):
         ratios = [record["ratios"] for record in records if record["case"] == case]
         cells = []
@@ -286,20 +302,22 @@ def main() -> None:
     parser.add_argument("--o", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--particles", type=int, default=80)
+    parser.add_argument("--ratios", action="store_true", help="only errors over stated standard errors")
     parser.add_argument("--table", action="store_true", help="print the table of an earlier run")
     options = parser.parse_args()
     if options.table:
-        print(table([json.loads(line) for line in options.o.read_text().splitlines()]))
+        print(tables([json.loads(line) for line in options.o.read_text().splitlines()]))
         return
     records = []
     for name in options.cases:
         for seed in range(options.first, options.first + options.seeds):
-            records.append(measure(name, seed))
+            records.append(measure(name, seed, options.particles, options.ratios))
             with options.o.open("a") as stream:
                 stream.write(json.dumps(records[-1]) + "\n")
             seconds = {k: v for k, v in records[-1].items() if k.endswith("seconds")}
             print(name, seed, seconds, flush=True)
-    print(table(records))
+    print(tables(records))
 
 
 if __name__ == "__main__":

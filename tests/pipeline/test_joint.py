@@ -281,6 +281,24 @@ def test_equations_of_held_out_and_other_pairs_are_those_of_all(images: JointIma
     assert there.sum() < 0.9 * here.sum()
 
 
+def test_states_are_compared_with_either_half_map(images: JointImages) -> None:
+    state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
+    turns = np.zeros((len(state.positions_px), 6))
+    turns[:, :3] = 0.02
+    turned = state.moved(turns, np.zeros((len(state.optics), 8)), images.tomogram)
+    results, misfit = images.compared([(state, False), (state, True), (turned, False)], 0.3)
+    particles = images.tomogram.species[0]
+    swapped = replace(
+        images.tomogram, species=(replace(particles, half_set=1 - np.asarray(particles.half_set)),)
+    )
+    expected = [images.equations(state, 0.3), replace(images, tomogram=swapped).equations(state, 0.3)]
+    expected.append(images.equations(turned, 0.3))
+    for result, right in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.cross, right.cross, atol=1e-6 * np.abs(right.cross).max())
+        np.testing.assert_allclose(result.log_likelihood, right.log_likelihood)
+    assert misfit.components == 6 * images.visible.sum()
+
+
 def test_kept_transforms_change_no_equation_and_fit_into_the_memory(images: JointImages) -> None:
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
     limits, visible = [0.15, 0.25, 0.45], int(images.visible.sum())

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tomopolish.solve.joint import JointPrior, NormalEquations, estimated_width, joint_step
+from tomopolish.physics.geometry import rotation_from_vector
+from tomopolish.solve.joint import (
+    JointPrior,
+    NormalEquations,
+    estimated_width,
+    joint_step,
+    without_net_turn,
+)
 
 TILTS, PARTICLES, SIZE = 4, 5, 8
 
@@ -63,6 +70,38 @@ def test_the_step_is_that_of_all_unknowns_together(fixed: bool) -> None:
     joined = np.concatenate([step.particle_variance.ravel(), step.tilt_variance.ravel()])
     np.testing.assert_allclose(joined, variance, atol=1e-7)
     assert step.predicted == pytest.approx(0.5 * gradient @ inverse @ gradient)
+
+
+def test_variances_without_the_net_turn_are_those_of_turns_without_their_mean() -> None:
+    rng = np.random.default_rng(8)
+    found, H, _ = equations(rng)
+    prior = JointPrior(
+        particle_precision=rng.uniform(0.5, 2, (PARTICLES, 6)),
+        tilt_precision=rng.uniform(0.5, 2, (TILTS, SIZE)),
+        particle_free=np.ones(6, dtype=bool),
+        tilt_free=np.ones((TILTS, SIZE), dtype=bool),
+    )
+    frames = rotation_from_vector(rng.normal(size=(PARTICLES, 3)))
+    departures = np.zeros((PARTICLES, 6)), np.zeros((TILTS, SIZE))
+    step = joint_step(found, prior, *departures, frames=frames)
+    precision = np.concatenate([prior.particle_precision.ravel(), prior.tilt_precision.ravel()])
+    covariance = np.linalg.inv(H + np.diag(precision))
+    everyone = np.ones(PARTICLES, dtype=bool)
+
+    def left(vectors: np.ndarray) -> np.ndarray:
+        """Take the mean turn out of each column."""
+        result = vectors.copy()
+        blocks = result[: 6 * PARTICLES].reshape(PARTICLES, 6, -1)
+        blocks[:, :3] = without_net_turn(blocks[:, :3], frames, everyone)
+        return result
+
+    expected = np.diag(left(left(covariance).T))
+    np.testing.assert_allclose(step.particle_variance.ravel(), expected[: 6 * PARTICLES], atol=1e-7)
+    common = np.swapaxes(frames, 1, 2) @ np.array([0.1, -0.2, 0.3])
+    np.testing.assert_allclose(without_net_turn(common, frames, everyone), 0, atol=1e-15)
+    plain = joint_step(found, prior, *departures)
+    np.testing.assert_array_equal(step.particle_variance[:, 3:], plain.particle_variance[:, 3:])
+    np.testing.assert_array_equal(step.tilt_variance, plain.tilt_variance)
 
 
 @pytest.mark.parametrize("true", [0.0, 0.3, 2.0])

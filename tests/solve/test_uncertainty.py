@@ -242,6 +242,17 @@ def test_the_dispersion_counts_what_the_fit_explains(parts: dict[str, object]) -
     expected = curvature.misfit.squares / (curvature.misfit.components - explained)
     errors = estimate_uncertainty(problem, curvature)
     assert errors.dispersion == pytest.approx(expected, rel=0.01 if "motion" in parts else 1e-6)
+    mean = 2 * expected * explained / np.sum(state.curvature[..., 0] + state.curvature[..., 2])
+    assert errors.pairs_px2 == pytest.approx(mean, rel=0.04 if "motion" in parts else 1e-6)
+
+
+def test_the_variance_of_pairs_is_that_of_their_positions() -> None:
+    problem, windows, truth = calibrated(6, motion=MotionSettings(velocity_scale=0.5, absolute=True))
+    fit = refine(problem, windows, problem.layout.fill(), RefineOptions())
+    off = predicted_positions(problem, problem.layout.unpack(fit.vector))
+    off = off - predicted_positions(problem, problem.layout.unpack(truth))
+    stated = errors_at(fit.problem, fit.vector, windows.power).pairs_px2
+    assert np.mean(np.sum(off**2, axis=-1)) == pytest.approx(stated, rel=0.2)
 
 
 def test_the_dispersion_is_one_however_far_particles_move() -> None:

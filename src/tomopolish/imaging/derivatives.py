@@ -25,6 +25,11 @@ Array = np.ndarray
 GEOMETRY = kernels.SCALE
 """Number of unknowns of a pair's geometry, a rotation and a shift; those of optics follow."""
 
+SHIFTS = slice(3, GEOMETRY)
+"""A pair's shifts among its unknowns."""
+TINY = 1e-9
+"""Relative ridge of matrices of single pairs, whose unknowns may change a prediction alike."""
+
 SCALE, BFACTOR, DEFOCUS, ASTIGMATISM, ASTIGMATISM_ASIDE, PHASE_SHIFT = (
     "ln_scale",
     "bfactor",
@@ -70,6 +75,17 @@ class PairDerivatives:
         return PairDerivatives(
             matched=self.matched * weights[:, None], normal=self.normal * weights[:, None, None]
         )
+
+    def squares_without_shifts(self) -> Float[Array, "B"]:
+        """Return the squared gradients by turns and optics, over those that are expected at the truth."""
+        size = self.matched.shape[1]
+        chosen = np.delete(np.arange(size), SHIFTS)
+        gradient, normal = self.gradient[:, chosen], self.normal[:, chosen][:, :, chosen].copy()
+        index = np.arange(len(chosen))
+        normal[:, index, index] *= 1 + TINY
+        normal[:, index, index] += np.finfo(float).tiny
+        solved: Array = np.linalg.solve(normal, gradient[..., None])[..., 0]
+        return np.einsum("bi,bi->b", gradient, solved)
 
     @property
     def log_likelihood(self) -> Float[Array, "B"]:

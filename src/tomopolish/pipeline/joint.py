@@ -21,6 +21,7 @@ from tomopolish.imaging.derivatives import (
     PHASE_SHIFT,
     SCALE,
 )
+from tomopolish.pipeline.joint_errors import with_all_sources
 from tomopolish.pipeline.joint_images import JointImages, judge
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_state import JointState
@@ -90,7 +91,9 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
     images.kept.clear()
     refused = refiner.priors.put_back
     chosen = [n for names in groups.values() for n in names if n not in refused]
-    state = refiner.moved(point.state, point.step).with_optics_of(chosen)
+    state = refiner.moved(point.state, point.step)
+    step = with_all_sources(refiner, point, limits[-1])
+    state = state.with_optics_of(chosen)
     if ORIENTATIONS not in chosen:
         state = replace(state, rotations=images.tomogram.particles.rotations)
     return JointFit(
@@ -98,7 +101,7 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
         chosen=tuple(chosen),
         groups=judged,
         evidence=gained,
-        sigmas=_sigmas(point.step, state.names, wanted, chosen),
+        sigmas=_sigmas(step, state.names, wanted, chosen),
         warnings=(*warnings, *_put_back(images, judged), *_at_bounds(refiner, chosen)),
         passes=refiner.passes,
         limit=limits[-1],

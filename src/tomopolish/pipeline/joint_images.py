@@ -29,6 +29,7 @@ from tomopolish.results.tomogram import Evidence
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float, Float32, Int
 from tomopolish.solve.joint import NormalEquations
+from tomopolish.solve.uncertainty import Misfit
 
 Array = np.ndarray
 
@@ -219,7 +220,10 @@ class JointImages:
                 if not len(chosen):
                     continue
                 comparisons = [own.comparison(number, tilt, image, limit)]
-                comparisons += [v.comparison(number, tilt, image, limit, judged=True) for v in others]
+                comparisons += [
+                    v.comparison(number, tilt, image, limit, other_half=True, values_only=True)
+                    for v in others
+                ]
                 pairs, *values = self.correlator.tilt_derivatives(comparisons, chosen)
                 own.add_to(result, number, tilt, chosen, pairs)
                 place = here[np.isin(held.particles[here], start + chosen)]
@@ -230,6 +234,41 @@ class JointImages:
 
         self._each(np.unique(held.tilts), compare)
         return result, HeldOutValues(matched=matched, power=power)
+
+    def compared(
+        self, states: Sequence[tuple[JointState, bool]], limit: float
+    ) -> tuple[list[NormalEquations], Misfit]:
+        """Return the normal equations of all pairs at several states, and the misfit at the first.
+
+        Parameters
+        ----------
+        states
+            With whether pairs are compared with the half map to which their particle did not contribute.
+        """
+        views = [_View.of(self, self.tomogram, state) for state, _ in states]
+        size = (*self.visible.shape, len(states[0][0].names))
+        results = [NormalEquations.zero(*size) for _ in states]
+        squares, components = 0.0, 0.0
+
+        def compare(tilt: int, image: Float32[Array, "h w"]) -> None:
+            nonlocal squares, components
+            for number, start in enumerate(views[0].starts):
+                chosen = views[0].among(number, np.flatnonzero(self.visible[tilt]))
+                if not len(chosen):
+                    continue
+                comparisons = [
+                    view.comparison(number, tilt, image, limit, other_half=other)
+                    for view, (_, other) in zip(views, states, strict=True)
+                ]
+                compared = self.correlator.tilt_derivatives(comparisons, chosen)
+                for view, result, pairs in zip(views, results, compared, strict=True):
+                    view.add_to(result, number, tilt, chosen, pairs)
+                weights = self.pair_weights[tilt, start + chosen]
+                squares += float(weights @ compared[0].squares_without_shifts())
+                components += float(weights.sum()) * (comparisons[0].unknowns - 2)
+
+        self._each(np.flatnonzero(self.visible.any(axis=1)), compare)
+        return results, Misfit(squares=squares, components=components)
 
     def frequencies(self, number: int, tilt: int, limit: float, optics: Sequence[str]) -> UsedFrequencies:
         """Return the frequencies of one species and tilt image up to a limit, 1/px, at the input."""
@@ -317,15 +356,10 @@ class _View:
         image: Float32[Array, "h w"],
         limit: float,
         *,
-        judged: bool = False,
+        other_half: bool = False,
+        values_only: bool = False,
     ) -> Comparison:
-        """Return the predictions of one species' pairs.
-
-        Parameters
-        ----------
-        judged
-            Whether only values are wanted, against the half maps to which the particles did not contribute.
-        """
+        """Return the predictions of one species' pairs; see `Comparison`."""
         images, particles = self.images, self.tomogram.species[number]
         reference = images.references[number]
         used = images.frequencies(number, tilt, limit, self.state.names).changed(self.state.optics[tilt])
@@ -339,7 +373,7 @@ class _View:
             reference=reference.transform,
             displacements_px=np.zeros(1),
         )
-        return Comparison(task=task, used=used, other_half=judged, values_only=judged)
+        return Comparison(task=task, used=used, other_half=other_half, values_only=values_only)
 
     def add_to(
         self,

@@ -19,7 +19,9 @@ from tomopolish.shapes import Float
 Array = np.ndarray
 
 
-def with_views(result: TomogramResult, joint: JointFit, given: Tomogram, ctf: TiltCtf) -> TomogramResult:
+def with_views(
+    result: TomogramResult, joint: JointFit, given: Tomogram, ctf: TiltCtf, blur_angstrom2: float
+) -> TomogramResult:
     """Return a result with the refined orientations and optics, their errors and their record.
 
     Parameters
@@ -28,7 +30,10 @@ def with_views(result: TomogramResult, joint: JointFit, given: Tomogram, ctf: Ti
         The input.
     ctf
         Refined optics.
+    blur_angstrom2
+        Variance of pairs' 2D positions, both axes together.
     """
+    joint = replace(joint, sigmas=with_blur(joint.sigmas, blur_angstrom2))
     turned = None
     if ORIENTATIONS in joint.sigmas:
         turned = np.rad2deg(np.linalg.norm(joint.state.turns(given), axis=1))
@@ -39,6 +44,20 @@ def with_views(result: TomogramResult, joint: JointFit, given: Tomogram, ctf: Ti
     assert result.record is not None
     record = replace(result.record, joint=_record(alignments, joint, given.series.ctf, ctf, turned))
     return replace(result, alignments=alignments, record=record)
+
+
+def with_blur(sigmas: Mapping[str, Array], variance_angstrom2: float) -> dict[str, Array]:
+    """Return standard errors in which that of B factors allows for errors of the pairs' positions.
+
+    Errors of positions that have nothing to do with a pair's noise blur it like a B factor of 4π² times their
+    variance. As far as the pair's own noise caused them, that noise matches the prediction, and B is less by
+    up to as much. Anything between is taken as equally likely.
+    """
+    blurred = dict(sigmas)
+    if BFACTOR in blurred:
+        largest, sigma = 4 * np.pi**2 * variance_angstrom2, blurred[BFACTOR]
+        blurred[BFACTOR] = np.where(sigma > 0, np.sqrt(sigma**2 + largest**2 / 3), 0.0)
+    return blurred
 
 
 def _with_views(
@@ -70,12 +89,8 @@ def _with_turns(scores: AlignmentScores, turned: Float[Array, "P"] | None, part:
 
 
 def _with_errors(errors: AlignmentErrors, sigmas: Mapping[str, Array], part: slice) -> AlignmentErrors:
-    """Return the errors with those of what was asked for; like the others, they allow for the misfit."""
-    misfit = np.sqrt(errors.dispersion)
-
-    def of(name: str) -> Array | None:
-        return misfit * sigmas[name] if name in sigmas else None
-
+    """Return the errors with those of what was asked for."""
+    of = sigmas.get
     turns, half = of(ORIENTATIONS), of(ASTIGMATISM)
     return replace(
         errors,

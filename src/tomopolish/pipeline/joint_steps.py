@@ -113,9 +113,24 @@ class Refiner:
         penalty += np.sum(prior.tilt_precision * shared**2 * prior.tilt_free)
         return float(equations.log_likelihood.sum()) - 0.5 * float(penalty)
 
-    def step(self, state: JointState, equations: NormalEquations, *, variances: bool = True) -> JointStep:
-        """Return the step from a state."""
-        step = joint_step(equations, self.prior(), *self.departures(state), variances=variances)
+    def frames(self, state: JointState) -> Float[Array, "P 3 3"] | None:
+        """Return the particles' rotations where projections can turn with all of them; else None."""
+        can_turn = ORIENTATIONS in self.free and not self.images.settings.fit.const_angles
+        return state.rotations if can_turn else None
+
+    def step(
+        self,
+        state: JointState,
+        equations: NormalEquations,
+        *,
+        variances: bool = True,
+        without_net_turn: bool = False,
+    ) -> JointStep:
+        """Return the step from a state; `without_net_turn` concerns variances (`joint_step`)."""
+        frames = self.frames(state) if without_net_turn else None
+        step = joint_step(
+            equations, self.prior(), *self.departures(state), variances=variances, frames=frames
+        )
         # Variances are those that particles would have if they certainly showed their references.
         own = step.particle_variance * self.images.particle_weights[:, None]
         return replace(step, particle_variance=own)

@@ -150,6 +150,7 @@ def joint_step(
     tilt_departure: Float[Array, "F T"],
     *,
     variances: bool = True,
+    frames: Float[Array, "P 3 3"] | None = None,
 ) -> JointStep:
     """Solve for the step; particles are eliminated.
 
@@ -159,6 +160,9 @@ def joint_step(
         Unknowns at the current point, relative to the prior's mean.
     variances
         Whether posterior variances are wanted, which take about as long as the step.
+    frames
+        Rotations of the particles, if variances of their turns are wanted without what all turn together with
+        the projections, which changes no image (`without_net_turn`); None: with it.
     """
     count, (tilts, size) = len(equations.particles), equations.tilt_gradient.shape
     own_free, shared_free = prior.particle_free, prior.tilt_free.reshape(-1)
@@ -189,7 +193,11 @@ def joint_step(
     if variances:
         inverse = solve_triangular(factor, np.eye(len(factor)), lower=True)
         spread = back @ (whitened @ inverse.T).reshape(count, PARTICLE, -1)
-        own_variance = np.where(own_free, np.sum(root**2, axis=1) + np.sum(spread**2, axis=-1), 0.0)
+        own_variance = np.sum(root**2, axis=1) + np.sum(spread**2, axis=-1)
+        if frames is not None:
+            seen = equations.particles[:, 0, 0] > 0
+            own_variance[:, :3] = _variance_without_net_turn((back @ root)[:, :3, :3], spread, frames, seen)
+        own_variance = np.where(own_free, own_variance, 0.0)
         shared_variance = np.where(shared_free, np.sum(inverse**2, axis=0), 0.0)
     return JointStep(
         particles=own_step,
@@ -198,6 +206,38 @@ def joint_step(
         particle_variance=own_variance,
         tilt_variance=shared_variance.reshape(tilts, size),
     )
+
+
+def without_net_turn(
+    turns: Float[Array, "P 3 ..."], frames: Float[Array, "P 3 3"], seen: Bool[Array, "P"]
+) -> Float[Array, "P 3 ..."]:
+    """Return turns about the particles' own axes without the mean turn, in the tomogram, of those seen."""
+    if not seen.any():
+        return turns
+    mean = np.einsum("pij,pj...->i...", frames[seen], turns[seen]) / seen.sum()
+    return turns - np.einsum("pij,i...->pj...", frames, mean)
+
+
+def _variance_without_net_turn(
+    alone: Float[Array, "P 3 3"],
+    shared: Float[Array, "P 6 N"],
+    frames: Float[Array, "P 3 3"],
+    seen: Bool[Array, "P"],
+) -> Float[Array, "P 3"]:
+    """Return the variances of particles' turns without their mean.
+
+    Parameters
+    ----------
+    alone
+        Covariance of each particle's turn at known tilt images.
+    shared
+        Unknowns of the particles for independent unit errors of the tilt images.
+    """
+    count = max(int(seen.sum()), 1)
+    of_mean = np.einsum("pij,pjk,plk->il", frames[seen], alone[seen], frames[seen]) / count**2
+    own = np.einsum("pii->pi", alone) * np.where(seen, 1 - 2 / count, 1.0)[:, None]
+    own = own + np.einsum("pij,ik,pkj->pj", frames, of_mean, frames)
+    return own + np.sum(without_net_turn(shared[:, :3], frames, seen) ** 2, axis=-1)
 
 
 def _with_prior(blocks: Float[Array, "N n n"], precision: Float[Array, "N n"]) -> Float[Array, "N n n"]:

@@ -62,6 +62,9 @@ class Uncertainty:
         Errors of the warp's coefficients.
     dispersion
         φ.
+    pairs_px2
+        Variance of pairs' predicted 2D positions, both axes together, mean weighted by their curvature; 0
+        without pairs.
     """
 
     angles: Float[Array, "F 3"]
@@ -70,6 +73,7 @@ class Uncertainty:
     trajectories_px: Float[Array, "P F 3"] | None
     warp: Float[Array, "G n"]
     dispersion: float
+    pairs_px2: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,11 +85,11 @@ class Misfit:
     squares
         Sum over the pairs of the squared gradient, over its expected curvature.
     components
-        Number of components of these gradients, two for each pair.
+        Number of components of these gradients, for correlation windows two for each pair.
     """
 
     squares: float
-    components: int
+    components: float
 
     def dispersion(self, explained: float) -> float:
         """Return φ for a fit that explains so many of the components; 1 where there is no pair."""
@@ -161,6 +165,7 @@ def estimate_uncertainty(
     else:
         spread = _sampled(problem, state, gauge, factor, seed, threads)
     phi = curvature.misfit.dispersion(spread.explained)
+    curved = float((state.curvature[..., 0] + state.curvature[..., 2])[problem.surface.visible].sum())
     sigma, moved = problem.layout.unpack(np.sqrt(phi * spread.parameters)), spread.trajectories
     return Uncertainty(
         angles=sigma.angles,
@@ -169,6 +174,7 @@ def estimate_uncertainty(
         trajectories_px=None if moved is None else np.moveaxis(np.sqrt(phi * moved), 1, 0),
         warp=sigma.warp,
         dispersion=phi,
+        pairs_px2=2 * phi * spread.explained / curved if curvature.misfit.components else 0.0,
     )
 
 
