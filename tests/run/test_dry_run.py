@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from small_project import make_particles, make_series, make_settings
+from small_project import make_series, make_settings
 from star_edits import drop_column, set_column
 from tomopolish.cli import run
-from tomopolish.dataset.model import Tomogram
+from tomopolish.dataset.model import TiltSeries
+from tomopolish.dataset.project import Dataset
 from tomopolish.run import memory, plan
 from tomopolish.run.limits import MemoryLimit
 from tomopolish.run.needs import free_bytes, memory_bytes, size_in_words, stored_bytes
@@ -122,6 +123,19 @@ def test_what_would_be_used_is_said(project: Path, capsys: pytest.CaptureFixture
     assert "Mask: none (--mask)" in said
 
 
+@pytest.mark.parametrize("command", ["align", "polish"])
+def test_each_tomogram_is_read_once(command: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, load = [], Dataset.load
+
+    def counted(dataset: Dataset, name: str, **options: Any) -> Any:
+        names.append(name)
+        return load(dataset, name, **options)
+
+    monkeypatch.setattr(Dataset, "load", counted)
+    assert run([command, *ALIGN[1:], "--o", "out", "--dry_run"]) == 0
+    assert names == ["TS_01", "TS_02"]
+
+
 def test_finished_tomograms_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*ALIGN, "--o", "out", "--only_do_unfinished", "--dry_run"]
     assert run(options) == 0
@@ -145,17 +159,19 @@ def test_too_little_disk_or_memory_is_warned_of(
     assert "of memory are needed, and the memory of this machine is 4.1 MB" in warnings
 
 
+@pytest.mark.parametrize("command", ["align", "polish"])
 def test_tomograms_beyond_the_memory_cannot_be_refined(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = MemoryLimit(room_bytes=100_000, name="the memory limit of this job")
     monkeypatch.setattr(memory, "memory_limits", lambda threads: [limit])
     monkeypatch.setattr("tomopolish.run.inputs.refuse_maps_beyond_memory", lambda *_: None)
-    assert run([*ALIGN, "--o", "out", "--dry_run"]) == 1
+    assert run([command, *ALIGN[1:], "--o", "out", "--dry_run"]) == 1
     said = capsys.readouterr().out
     assert "Tomograms that cannot be refined: 2" in said
     assert "  TS_02: it needs at least 0.000" in said and "and the memory limit of this job is" in said
-    assert run([*ALIGN, "--o", "out"]) == 1
+    if command == "align":
+        assert run([*ALIGN, "--o", "out"]) == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--dry_run"]])
@@ -172,32 +188,29 @@ def test_maps_beyond_the_memory_are_refused_before_they_are_read(
     assert not Path("out").exists()
 
 
-def tomogram_with(particles: int, **changes: Any) -> Tomogram:
-    rng = np.random.default_rng(0)
-    series = make_series(rng, np.zeros((31, 64, 64)), **changes)
-    return Tomogram(series=series, species=(make_particles(rng, rng.normal(size=(particles, 3))),))
+def tilt_series_of_31() -> TiltSeries:
+    return make_series(np.random.default_rng(0), np.zeros((31, 64, 64)))
 
 
 def test_smooth_motion_takes_memory_with_the_square_of_the_particles() -> None:
-    settings = make_settings(48, 1)
+    settings, series = make_settings(48, 1), tilt_series_of_31()
     moving = replace(settings, motion=MotionSettings(squared_exponential=True))
-    static, motion = (memory_bytes(tomogram_with(100_000), s, (48,)) for s in (settings, moving))
+    static, motion = (memory_bytes(series, 100_000, s, (48,)) for s in (settings, moving))
     assert static < 10e9 and motion > 80e9
-    assert memory.least_bytes(tomogram_with(100_000), moving) > 80e9
+    assert memory.least_bytes(series, 100_000, moving) > 80e9
     few = replace(moving, motion=MotionSettings(max_deformations=50))
-    assert static < memory_bytes(tomogram_with(100_000), few, (48,)) < motion
+    assert static < memory_bytes(series, 100_000, few, (48,)) < motion
 
 
 def test_motion_that_neighbours_predict_takes_memory_with_the_number_of_particles() -> None:
-    settings = make_settings(48, 1)
+    settings, series = make_settings(48, 1), tilt_series_of_31()
     moving = replace(settings, motion=MotionSettings())
     by_number = [
-        memory_bytes(tomogram_with(number), moving, (48,))
-        - memory_bytes(tomogram_with(number), settings, (48,))
+        memory_bytes(series, number, moving, (48,)) - memory_bytes(series, number, settings, (48,))
         for number in (10_000, 20_000)
     ]
     assert by_number[1] == pytest.approx(2 * by_number[0], rel=0.01)
-    assert memory.least_bytes(tomogram_with(100_000), moving) < 10e9
+    assert memory.least_bytes(series, 100_000, moving) < 10e9
 
 
 @pytest.mark.parametrize("options", [[], ["--motion", "--diag"]])

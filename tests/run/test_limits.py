@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from small_project import make_particles, make_series, make_settings
-from tomopolish.dataset.model import Tomogram
+from small_project import make_series, make_settings
 from tomopolish.errors import RunError
 from tomopolish.run import limits, memory
 from tomopolish.run.limits import MemoryLimit, cgroup_bytes, memory_limits, threads_that_fit
@@ -62,20 +61,19 @@ def test_threads_and_rooms_follow_the_limit(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_tomogram_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     series = make_series(rng, np.zeros((4, 40, 50)))
-    tomogram = Tomogram(series=series, species=(make_particles(rng, rng.uniform(10, 30, (6, 3))),))
     settings = make_settings(24, 3)
-    least = memory.least_bytes(tomogram, settings)
+    least = memory.least_bytes(series, 6, settings)
     assert 4 * (6 * 4 * 7**2 + 2000) <= least <= 4 * (6 * 4 * 20**2 + 2000)
     for room, fits in ((least, True), (least - 1, False)):
         limit = MemoryLimit(room_bytes=room, name="the memory of this machine")
         monkeypatch.setattr(memory, "memory_limits", lambda threads, limit=limit: [limit])
         if fits:
-            memory.refuse_beyond_memory(tomogram, settings)
+            memory.refuse_beyond_memory(series, 6, settings)
         else:
             with pytest.raises(
                 RunError, match=r"it needs at least .* GB .* and the memory of this machine is"
             ):
-                memory.refuse_beyond_memory(tomogram, settings)
+                memory.refuse_beyond_memory(series, 6, settings)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tomopolish.dataset.relion.particles import (
 )
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.remarks import Remark, Remarks
-from tomopolish.dataset.species import Project
+from tomopolish.dataset.species import Project, Species
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
 
@@ -42,7 +42,7 @@ def check_project(
     project: Project,
     progress: Callable[[int, int], None] = lambda done, total: None,
     unusable: dict[str, str] | None = None,
-    further: Callable[[TiltSeries], None] = lambda series: None,
+    further: Callable[[Species, TiltSeries, Particles], None] = lambda *_: None,
     uses_references: Callable[[Dataset], bool] = lambda dataset: True,
 ) -> list[str]:
     """Check a complete project.
@@ -57,7 +57,8 @@ def check_project(
         Receives all tomograms that cannot be refined, with the reason, even if an error is raised for them;
         None: the first one raises an error.
     further
-        Called for each tilt series; raises InputError when it cannot be refined for another reason.
+        Called for each tomogram with the particles of each species that it has; raises InputError when it
+        cannot be refined for another reason.
     uses_references
         Returns whether the references of a data set are used, and so are checked.
 
@@ -82,9 +83,7 @@ def check_project(
         remarks, names = Remarks(), species.dataset.tomogram_names
         for done, name in enumerate(names, start=1):
             try:
-                of_tomogram, pairs = check_tomogram(
-                    species.dataset, name, species.box_px, remarks, of_series, further
-                )
+                of_tomogram, pairs = check_tomogram(species, name, remarks, of_series, further)
             except InputError as problem:
                 if unusable is None or len(visible) == 1:
                     raise
@@ -224,14 +223,13 @@ def _name_warnings(dataset: Dataset) -> list[str]:
 
 
 def check_tomogram(
-    dataset: Dataset,
+    species: Species,
     name: str,
-    box_px: int,
     remarks: Remarks,
     of_series: dict[str, None],
-    further: Callable[[TiltSeries], None] = lambda series: None,
+    further: Callable[[Species, TiltSeries, Particles], None],
 ) -> tuple[list[str], int]:
-    """Check one tomogram with its particles.
+    """Check one tomogram with the particles of one species.
 
     Parameters
     ----------
@@ -251,12 +249,13 @@ def check_tomogram(
     InputError
         When the tilt series or its particles cannot be read, disagree, or do not fit the box.
     """
+    dataset, box_px = species.dataset, species.box_px
     tilt_series, particles = dataset.load(name)
     place = f"{dataset.tomograms.general.place}, row {dataset.tomograms.row(name) + 1}"
     pixel_sizes = _pixel_size_remarks(dataset, place, tilt_series)
     _check_images(place, tilt_series, box_px)
     tilt_series = without_dummies(place, tilt_series)
-    further(tilt_series)
+    further(species, tilt_series, particles)
     remarks.add(name, (*tilt_series.remarks, *pixel_sizes, *_image_remarks(place, tilt_series)))
     of_series.update(dict.fromkeys(_series_warnings(place, tilt_series)))
     warnings = _particle_warnings(place, tilt_series, particles)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tomopolish.dataset.species import Project
 from tomopolish.run.facts import processors
+from tomopolish.run.inputs import show_unusable
 from tomopolish.run.needs import sets_bytes, size_in_words
-from tomopolish.run.plan import beside_free_space, plan_table, plan_tomograms
+from tomopolish.run.plan import TomogramSizes, beside_free_space, plan_table, plan_tomograms
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.polish import PolishSettings
 
@@ -20,21 +21,31 @@ PAGE_BYTES = 2_000_000
 def show_plan(
     project: Project,
     settings: PolishSettings,
+    sizes: TomogramSizes,
     sizes_px: Sequence[int],
     unusable: Mapping[str, str],
     reporter: Reporter,
-) -> None:
+) -> dict[str, str]:
     """Show the plan of a checked project.
 
     Parameters
     ----------
+    sizes
+        From the check, with the settings of the first alignment.
     sizes_px
         Edge of each species' maps.
     unusable
-        Tomograms that cannot be refined.
+        Tomograms that the check found impossible to refine.
+
+    Returns
+    -------
+    All tomograms that cannot be refined, with the reason: also those beyond the memory.
     """
     align = settings.align
-    tomograms = plan_tomograms(project, align, [n for n in project.tomogram_names if n not in unusable])
+    too_large = sizes.beyond_memory(name for name in project.tomogram_names if name not in unusable)
+    show_unusable(too_large, reporter)
+    unusable = {**unusable, **too_large}
+    tomograms = plan_tomograms(project, sizes, unusable)
     reporter.show(plan_table(tomograms))
     round_bytes = sum(each.stored_bytes for each in tomograms) + 2 * sets_bytes(project)
     round_bytes += sum(MAPS_OF_A_ROUND * 4 * size_px**3 for size_px in sizes_px)
@@ -60,3 +71,4 @@ def show_plan(
         f"\nEverything checked: about {sum(each.seconds for each in tomograms):.0f} s for the geometry of "
         "a round, and several times that with orientations and optics; nothing was written."
     )
+    return unusable

@@ -41,6 +41,7 @@ from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
 from tomopolish.run.inputs import checked_project, open_project
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.outputs import inputs_of
+from tomopolish.run.plan import TomogramSizes
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.signals import say_at_the_end
@@ -116,7 +117,9 @@ def polish_project(
         check_half_maps(species.dataset, settings)
     sizes_px = map_sizes(project, settings)
     uses_references = partial(has_references, settings=settings)
-    project, unusable = checked_project(settings.align, reporter, project, uses_references)
+    sizes = TomogramSizes(settings=settings.align) if run.dry_run else None
+    look = None if sizes is None else sizes.add
+    project, unusable = checked_project(settings.align, reporter, project, uses_references, look)
     planned = planned_files(project, settings)
     guard = Guard(
         folder=run.output_folder,
@@ -127,9 +130,8 @@ def polish_project(
     )
     guard.check(planned)
     check_folder(guard)
-    if run.dry_run:
-        show_plan(project, settings, sizes_px, unusable, reporter)
-        return PolishOutcome(unusable=unusable)
+    if sizes is not None:
+        return PolishOutcome(unusable=show_plan(project, settings, sizes, sizes_px, unusable, reporter))
     with own_folder(guard, invocation.command, planned) as out:
         polisher = _Polisher(
             project=project,

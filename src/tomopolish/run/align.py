@@ -28,7 +28,7 @@ from tomopolish.run.journal.recording import warnings_beside_reports
 from tomopolish.run.local import Runner, RunReport, refine, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
 from tomopolish.run.parts import part_of
-from tomopolish.run.plan import Plan, plan_run, show_finished, show_plan
+from tomopolish.run.plan import Plan, TomogramSizes, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
 from tomopolish.run.species import species_lines, species_table
@@ -113,12 +113,14 @@ def align_project(
     runner = _runner(settings, control, debug=invocation.debug)
     if settings.run.only:
         project, settings = part_of(project or open_project(settings), settings)
-    project, unusable = checked_project(settings, reporter, project)
+    sizes = TomogramSizes(settings=settings) if settings.run.dry_run else None
+    look = None if sizes is None else sizes.add
+    project, unusable = checked_project(settings, reporter, project, look=look)
     lines = [*([] if project.is_single else species_lines(project, settings)), *project.conventions]
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
     output.check()
-    if settings.run.dry_run:
-        return _show_plan(project, settings, stages, unusable, reporter)
+    if sizes is not None:
+        return _show_plan(project, sizes, stages, unusable, reporter)
     with output.folder(reporter) as folder:
         show_start(project, settings, reporter)
         report = refine(
@@ -184,23 +186,22 @@ def _runner(settings: AlignSettings, control: PipelineControl, *, debug: bool) -
 
 def _show_plan(
     project: Project,
-    settings: AlignSettings,
+    sizes: TomogramSizes,
     stages: Stages[Any],
     unusable: Mapping[str, str],
     reporter: Reporter,
 ) -> AlignOutcome:
     """Show the plan of a run, and return it with the tomograms that are known to fail."""
-    checked, unusable = unusable, dict(unusable)
-    plan = plan_run(project, settings, unusable)
-    show_unusable({name: unusable[name] for name in unusable if name not in checked}, reporter)
-    show_plan(plan, unusable, reporter)
+    settings, plan = sizes.settings, plan_run(project, sizes, unusable)
+    show_unusable({name: plan.unusable[name] for name in plan.unusable if name not in unusable}, reporter)
+    show_plan(plan, reporter)
     cluster = settings.run.cluster
     if cluster is not None and cluster.slurm is not None:
         script = job_script(cluster, settings.run.threads, settings.run.output_folder)
         reporter.say(f"\nScript of each of the {cluster.workers} Slurm jobs:\n\n{script}")
     if settings.run.only_do_unfinished:
         show_finished(project, settings, stages, reporter)
-    return AlignOutcome(project=project, unusable=unusable, plan=plan)
+    return AlignOutcome(project=project, unusable=plan.unusable, plan=plan)
 
 
 def _write_the_rest(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from tomopolish.dataset.check import check_project
+from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.species import Project, Species, join_species
 from tomopolish.errors import InputError
@@ -57,6 +57,7 @@ def checked_project(
     reporter: Reporter,
     project: Project | None = None,
     uses_references: Callable[[Dataset], bool] = lambda dataset: True,
+    look: Callable[[Species, TiltSeries, Particles], None] | None = None,
 ) -> tuple[Project, dict[str, str]]:
     """Open the project, unless it is open, and check it completely before anything is computed.
 
@@ -67,6 +68,8 @@ def checked_project(
     ----------
     uses_references
         Returns whether the references of a data set are used, and so are checked.
+    look
+        Called for each tomogram that is sound, with the particles of each species that it has.
 
     Returns
     -------
@@ -79,7 +82,12 @@ def checked_project(
     refuse_maps_beyond_memory(project, settings.run.threads)
     strict, dry_run = settings.run.strict, settings.run.dry_run
     unusable: dict[str, str] = {}
-    further = partial(check_models, settings=settings)
+
+    def further(species: Species, series: TiltSeries, particles: Particles) -> None:
+        check_models(series, settings)
+        if look is not None:
+            look(species, series, particles)
+
     try:
         for sentence in check_project(
             project,

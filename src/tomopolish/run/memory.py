@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg.blas
 from threadpoolctl import threadpool_limits
 
-from tomopolish.dataset.model import Tomogram
+from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.references import check_headers
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError, RunError
@@ -23,12 +23,12 @@ PRODUCT_SIZE = 300
 """Edge of matrices whose product takes long enough that products of several threads overlap."""
 
 
-def refuse_beyond_memory(tomogram: Tomogram, settings: AlignSettings) -> None:
-    """Raise RunError where a tomogram needs more memory than this process may use.
+def refuse_beyond_memory(series: TiltSeries, particles: int, settings: AlignSettings) -> None:
+    """Raise RunError where a tomogram with so many particles needs more memory than this process may use.
 
     A process that exceeds the limit of its control group is killed without a message.
     """
-    least = least_bytes(tomogram, settings)
+    least = least_bytes(series, particles, settings)
     limit = memory_limits(settings.run.threads)[0]
     if least > limit.room_bytes:
         motion = "without --motion or " if settings.motion is not None else ""
@@ -63,12 +63,11 @@ def refuse_maps_beyond_memory(project: Project, threads: int) -> None:
         )
 
 
-def least_bytes(tomogram: Tomogram, settings: AlignSettings) -> int:
+def least_bytes(series: TiltSeries, particles: int, settings: AlignSettings) -> int:
     """Return the minimum memory: windows of all pairs, one tilt image, the covariance of motion."""
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
-    width, height = tomogram.series.image_size_px
-    particles = sum(map(len, tomogram.species))
-    tilts = int(np.count_nonzero(frames_taking_part(tomogram.series, settings)))
+    width, height = series.image_size_px
+    tilts = int(np.count_nonzero(frames_taking_part(series, settings)))
     windows = tilts * particles * samples**2 * np.dtype(np.int16).itemsize
     image = width * height * np.dtype(np.float32).itemsize
     motion = settings.motion

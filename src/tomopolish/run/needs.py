@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.dataset.model import TiltSeries, Tomogram
+from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.species import Project
 from tomopolish.imaging.windows import window_samples
 from tomopolish.models.motion import neighbours_predict
@@ -43,7 +43,7 @@ _FLOAT, _PACKED = np.dtype(np.float32).itemsize, np.dtype(np.int16).itemsize
 _DOUBLE = np.dtype(np.float64).itemsize
 
 
-def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
+def memory_bytes(series: TiltSeries, particles: int, settings: AlignSettings, boxes_px: Sequence[int]) -> int:
     """Return an estimate of the peak memory of one tomogram's refinement.
 
     It is the sum of the program, the references' transforms, the windows of all pairs in 16 bits, copies of
@@ -51,18 +51,13 @@ def memory_bytes(tomogram: Tomogram, settings: AlignSettings, boxes_px: Sequence
     the number of particles unless neighbours predict it.
     """
     samples = len(window_samples(settings.windows.range_px, settings.windows.padding))
-    width, height = tomogram.series.image_size_px
-    particles = sum(map(len, tomogram.species))
+    width, height = series.image_size_px
     references = sum(2 * b * b * (b // 2 + 1) for b in boxes_px) * np.dtype(np.complex64).itemsize
     searched = SEARCH_COPIES * _FLOAT * min(particles, FEWEST_SEARCHED)
-    windows = len(tomogram.series) * samples**2 * (particles * _PACKED + searched)
+    windows = len(series) * samples**2 * (particles * _PACKED + searched)
     images = 2 * width * height * _FLOAT
     return int(
-        PROGRAM_BYTES
-        + references
-        + windows
-        + images
-        + _motion_bytes(particles, len(tomogram.series), settings)
+        PROGRAM_BYTES + references + windows + images + _motion_bytes(particles, len(series), settings)
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 
 from tomopolish.dataset.model import Particles, TiltSeries
-from tomopolish.dataset.species import Project
+from tomopolish.dataset.species import Project, Species
 from tomopolish.errors import RunError
 from tomopolish.imaging.devices import tomograms_at_once
 from tomopolish.imaging.windows import pair_geometry
@@ -53,6 +53,43 @@ class TomogramPlan:
     seconds: float
 
 
+@dataclass(kw_only=True, eq=False)
+class TomogramSizes:
+    """Sizes of tomograms, which the check of a project fills in while it loads them.
+
+    Attributes
+    ----------
+    series
+        Tomogram → its tilt series.
+    particles, visible_pairs
+        Tomogram → numbers of each species.
+    """
+
+    settings: AlignSettings
+    series: dict[str, TiltSeries] = field(default_factory=dict)
+    particles: dict[str, dict[str, int]] = field(default_factory=dict)
+    visible_pairs: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, species: Species, series: TiltSeries, particles: Particles) -> None:
+        """Add the particles of a species in one tomogram."""
+        pairs = visible_pairs(series, particles, self.settings, species.box_px)
+        self.series[series.name] = series
+        self.particles.setdefault(series.name, {})[species.name] = len(particles)
+        self.visible_pairs.setdefault(series.name, {})[species.name] = pairs
+
+    def beyond_memory(self, names: Iterable[str]) -> dict[str, str]:
+        """Return those of the named tomograms that need more memory than this machine has, and why."""
+        cluster, reasons = self.settings.run.cluster, {}
+        if cluster is not None and not cluster.is_local:
+            return {}
+        for name in names:
+            try:
+                refuse_beyond_memory(self.series[name], sum(self.particles[name].values()), self.settings)
+            except RunError as problem:
+                reasons[name] = str(problem)
+        return reasons
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Plan of a run.
@@ -61,6 +98,8 @@ class Plan:
     ----------
     tomograms
         Tomograms that would be refined.
+    unusable
+        Tomograms that cannot be refined, with the reason.
     facts
         Lines on resolution, mask, processors, memory and disk.
     warnings
@@ -68,72 +107,73 @@ class Plan:
     """
 
     tomograms: list[TomogramPlan]
+    unusable: Mapping[str, str]
     facts: list[str]
     warnings: list[str]
 
 
-def plan_run(project: Project, settings: AlignSettings, unusable: dict[str, str]) -> Plan:
-    """Return the plan of a run over a checked project; this takes little more time than reading it.
+def plan_run(project: Project, sizes: TomogramSizes, unusable: Mapping[str, str]) -> Plan:
+    """Return the plan of a run over a checked project.
 
     Parameters
     ----------
+    sizes
+        From the check, with the settings of the run.
     unusable
-        Tomograms that cannot be refined, with the reason; receives those for which memory does not suffice.
+        Tomograms that the check found impossible to refine; the plan adds those beyond the memory.
 
     Raises
     ------
     InputError
         When the references leave no frequency.
     """
+    settings = sizes.settings
     facts = [
         fact
         for species, prepared in zip(project.species, project.references(), strict=True)
         for fact in reference_facts(project, species, prepared, settings)
     ]
     names = [name for name in project.tomogram_names if name not in unusable]
-    tomograms = plan_tomograms(project, settings, names, unusable)
+    unusable = {**unusable, **sizes.beyond_memory(names)}
+    tomograms = plan_tomograms(project, sizes, unusable)
     facts.append(f"Processors: {processors(settings)}")
     memory, short_memory = _memory(tomograms, settings)
     disk, short_disk = _disk(project, tomograms, settings)
-    return Plan(tomograms=tomograms, facts=[*facts, memory, disk], warnings=[*short_memory, *short_disk])
+    return Plan(
+        tomograms=tomograms,
+        unusable=unusable,
+        facts=[*facts, memory, disk],
+        warnings=[*short_memory, *short_disk],
+    )
 
 
-def plan_tomograms(
-    project: Project, settings: AlignSettings, names: list[str], too_large: dict[str, str] | None = None
-) -> list[TomogramPlan]:
-    """Return estimates of memory, disk space and time for the named tomograms, each of which is loaded once.
-
-    Those that need more memory than this machine has are added to `too_large`, if given, with the reason.
-    """
-    boxes, threads, cluster = project.boxes_px, settings.run.threads, settings.run.cluster
-    seconds_per_pair = [COST_OVER_FFT * fft_seconds_per_pair(box, threads) for box in boxes]
+def plan_tomograms(project: Project, sizes: TomogramSizes, unusable: Collection[str]) -> list[TomogramPlan]:
+    """Return estimates of memory, disk space and time for the tomograms that can be refined."""
+    settings, boxes = sizes.settings, project.boxes_px
+    seconds_per_pair = {
+        s.name: COST_OVER_FFT * fft_seconds_per_pair(s.box_px, settings.run.threads) for s in project.species
+    }
     plans = []
-    for name in names:
-        tomogram = project.tomogram(name)
-        if too_large is not None and (cluster is None or cluster.is_local):
-            try:
-                refuse_beyond_memory(tomogram, settings)
-            except RunError as problem:
-                too_large[name] = str(problem)
-                continue
-        series, species = tomogram.series, tomogram.species
-        pairs = [visible_pairs(series, p, settings, box) for p, box in zip(species, boxes, strict=True)]
-        count = sum(map(len, species))
+    for name in project.tomogram_names:
+        if name in unusable:
+            continue
+        series, pairs = sizes.series[name], sizes.visible_pairs[name]
+        count = sum(sizes.particles[name].values())
         plans.append(
             TomogramPlan(
                 tomogram=name,
                 particles=count,
                 tilts=len(series),
-                visible_pairs=sum(pairs),
-                memory_bytes=memory_bytes(tomogram, settings, boxes),
+                visible_pairs=sum(pairs.values()),
+                memory_bytes=memory_bytes(series, count, settings, boxes),
                 stored_bytes=stored_bytes(series, count, settings, boxes),
-                seconds=float(np.dot(pairs, seconds_per_pair)),
+                seconds=sum(seconds_per_pair[species] * number for species, number in pairs.items()),
             )
         )
     return plans
 
 
-def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> None:
+def show_plan(plan: Plan, reporter: Reporter) -> None:
     """Show a plan: a table of the tomograms, its facts and warnings, and a sentence that sums it up."""
     reporter.show(plan_table(plan.tomograms))
     reporter.say("")
@@ -141,7 +181,7 @@ def show_plan(plan: Plan, unusable: Mapping[str, str], reporter: Reporter) -> No
         reporter.say(fact)
     for sentence in plan.warnings:
         reporter.warn(sentence)
-    reporter.say(f"\n{plan_summary(plan.tomograms, unusable)}")
+    reporter.say(f"\n{plan_summary(plan.tomograms, plan.unusable)}")
 
 
 def show_finished(project: Project, settings: AlignSettings, stages: Stages[Any], reporter: Reporter) -> None:

@@ -80,7 +80,7 @@ class Work(Generic[Prepared]):
         tomogram = self.project.tomogram(name)
         fingerprint = {} if self.store is None else tomogram_fingerprint(self.common, tomogram)
         basis = {} if self.store is None else basis_of(self.project, self.settings, tomogram)
-        refuse_beyond_memory(tomogram, self.settings)
+        refuse_beyond_memory(tomogram.series, sum(map(len, tomogram.species)), self.settings)
         result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
             write_diagnostics(self._diagnostics_folder, name, result.diagnostics)
