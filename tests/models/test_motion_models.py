@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tomopolish.errors import InputError
 from tomopolish.models import gaussian_process
+from tomopolish.models import motion as motion_models
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion import NoMotion, motion_model
+from tomopolish.models.neighbour_motion import NeighbourMotion
 from tomopolish.settings.alignment import MotionSettings
 
 Array = np.ndarray
@@ -361,3 +363,16 @@ def test_modes_of_many_particles_are_those_of_few(
     assert sure.sum() == np.sum(np.sum(expected**2, axis=0) > 1e-6)
     unit = found[:, sure] / np.sqrt(variances[sure])
     np.testing.assert_allclose(unit.T @ unit, np.eye(sure.sum()), atol=1e-4)
+
+
+def test_neighbours_predict_the_rough_motion_of_many_particles(
+    series: Make, particles: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smooth motion has few modes, and `--max_ed` asks for a number of modes: both need the eigenvectors."""
+    monkeypatch.setattr(motion_models, "MANY", len(particles()))
+    rough = MotionSettings(absolute=True)
+    assert isinstance(motion_model(rough, series(), particles()), NeighbourMotion)
+    for asked in (replace(rough, squared_exponential=True), replace(rough, max_deformations=3)):
+        assert isinstance(motion_model(asked, series(), particles()), GaussianProcessMotion)
+    monkeypatch.setattr(motion_models, "MANY", len(particles()) + 1)
+    assert isinstance(motion_model(rough, series(), particles()), GaussianProcessMotion)
