@@ -106,13 +106,18 @@ def registered(second: Array, found: Registration) -> Array:
     return affine_transform(second, matrix, centre + found.shift_px[::-1] - matrix @ centre)
 
 
-def mean_fsc_with_truth(volume: Array, density: Array, mask: Array, last: int) -> float:
-    """Return the mean FSC within the mask, after the map was brought into the frame of the planted one."""
+def fsc_with_truth(volume: Array, density: Array, mask: Array, last: int) -> Array:
+    """Return the FSC within the mask, after the map was brought into the frame of the planted one."""
     fsc = shell_correlation(np.stack([density, volume]).astype(np.float32), mask)
     if fsc.corrected[1] > 0.5:
         volume = registered(volume, register(density, volume, fsc, mask))
     curve = shell_correlation(np.stack([volume * mask, density * mask]).astype(np.float32), None).unmasked
-    return float(curve[1 : last + 1].mean())
+    return curve[1 : last + 1]
+
+
+def mean_fsc_with_truth(volume: Array, density: Array, mask: Array, last: int) -> float:
+    """Return the mean of `fsc_with_truth`."""
+    return float(fsc_with_truth(volume, density, mask, last).mean())
 
 
 def true_map(project: Path) -> Array:
