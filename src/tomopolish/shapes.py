@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Bool", "Complex", "Complex64", "Float", "Float32", "Int", "Int16", "Shaped", "UInt8"]
+__all__ = ["Bool", "Complex", "Complex64", "Float", "Float32", "Int", "Int8", "Int16", "Shaped", "UInt8"]
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Bool, Complex, Complex64, Float, Float32, Int, Int16, Shaped, UInt8
+    from jaxtyping import Bool, Complex, Complex64, Float, Float32, Int, Int8, Int16, Shaped, UInt8
 else:
 
     class _Unchecked:
@@ -22,4 +22,4 @@ else:
         def __class_getitem__(cls, described: tuple[Any, str]) -> Any:
             return described[0]
 
-    Bool = Complex = Complex64 = Float = Float32 = Int = Int16 = Shaped = UInt8 = _Unchecked
+    Bool = Complex = Complex64 = Float = Float32 = Int = Int16 = Int8 = Shaped = UInt8 = _Unchecked

@@ -18,10 +18,12 @@ from tomopolish.dataset.screening import screened
 from tomopolish.imaging import devices
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
 from tomopolish.imaging.devices import CpuCorrelator
+from tomopolish.imaging.kept_spectra import kept_bytes
 from tomopolish.imaging.weights import frequency_weights
-from tomopolish.physics.geometry import rotation_from_vector, rotation_vector, tomogram_centre_px
-from tomopolish.pipeline import PreparedReferences
-from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
+from tomopolish.physics.geometry import project, rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.pipeline import PreparedReferences, joint
+from tomopolish.pipeline.joint_held_out import HeldOutPairs
+from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
@@ -154,6 +156,29 @@ def test_exact_views_and_optics_stay() -> None:
     if alignment.optics.defocus_angstrom is not None:
         assert np.abs(alignment.optics.defocus_angstrom[:, 0] - given.defocus_u_angstrom).max() < 150
     assert alignment.optics.astigmatism_degrees is None and alignment.optics.phase_shift_degrees is None
+
+
+def test_groups_that_go_back_need_no_further_pass_where_they_lose_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exact, equations = plant(0.0, 0.0, 0.0), JointImages.equations
+    passes: Counter[int] = Counter()
+    results: list[TomogramResult] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        passes[len(results)] += 1
+        return equations(*arguments, **options)
+
+    monkeypatch.setattr(JointImages, "equations", counted)
+    for little in (joint.LITTLE, -np.inf):
+        monkeypatch.setattr(joint, "LITTLE", little)
+        results.append(align(exact, EVERYTHING))
+    assert not all(group.helps for group in results[0].statistics.groups)
+    assert passes[0] < passes[1]
+    places, expected = (
+        project(result.alignment.projections_px, result.alignment.positions_px)[..., :2] for result in results
+    )
+    assert rms(places - expected) < 0.02
 
 
 def test_species_share_the_optics_and_have_orientations_of_their_own(wrong: Planted) -> None:
@@ -299,20 +324,50 @@ def test_states_are_compared_with_either_half_map(images: JointImages) -> None:
     assert misfit.components == 6 * images.visible.sum()
 
 
-def test_kept_transforms_change_no_equation_and_fit_into_the_memory(images: JointImages) -> None:
+@dataclass(frozen=True)
+class CountedStack(Stack):
+    """Images that count how often each is read."""
+
+    reads: Counter[int] = field(default_factory=Counter)
+
+    def read(self, tilt: int) -> np.ndarray:
+        self.reads[tilt] += 1
+        return super().read(tilt)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_kept_transforms_change_no_equation_and_fit_into_the_memory(
+    share: float, images: JointImages, wrong: Planted
+) -> None:
+    """Images whose boxes are all kept are read once; held-out pairs are among them."""
+    stack = CountedStack(np.stack([wrong.series.images.read(tilt) for tilt in range(len(wrong.series))]))
+    tilts, particles = (chosen[::7] for chosen in np.nonzero(images.visible))
+    limits, busy = [0.15, 0.25, 0.45], images.visible.any(axis=1)
+    bytes_of_all = kept_bytes(int(images.visible.sum()), 0.45 * BOX)
+    series = screened(replace(wrong.series, images=stack))
+    keeping = replace(
+        images,
+        tomogram=replace(images.tomogram, series=series),
+        held_out=HeldOutPairs(tilts=tilts, particles=particles),
+        spare_bytes=round(share * bytes_of_all),
+    ).keeping(limits[-1])
+    fresh = replace(images, held_out=keeping.held_out)
     state = JointState.of(images.tomogram, (SCALE, BFACTOR, DEFOCUS))
-    limits, visible = [0.15, 0.25, 0.45], int(images.visible.sum())
-    bytes_to = [round(4 * visible * (np.pi / 2 * (limit * BOX) ** 2 + limit * BOX)) for limit in limits]
-    for spare, kept in ((bytes_to[0], 0.0), (bytes_to[1] + 1, 0.25), (bytes_to[2] + 1, 0.45)):
-        assert replace(images, spare_bytes=spare).keeping(limits).kept_limit == kept
-    keeping = replace(images, spare_bytes=bytes_to[1] + 1).keeping(limits)
     for limit in limits:
-        expected = images.equations(state, limit)
-        found = keeping.equations(state, limit)
-        largest = np.abs(expected.tilt_gradient).max(axis=0)
-        np.testing.assert_allclose(found.tilt_gradient / largest, expected.tilt_gradient / largest, atol=1e-3)
-        taken = sum(spectra.numbers.nbytes for spectra in keeping.kept.values())
-        assert taken <= (bytes_to[1] if limit <= 0.25 else 0)
+        expected = fresh.equations(state, limit, held_out=False)
+        found = keeping.equations(state, limit, held_out=False)
+        errors = np.sqrt(np.diagonal(expected.tilts, axis1=1, axis2=2)[busy])
+        np.testing.assert_allclose(
+            found.tilt_gradient[busy] / errors, expected.tilt_gradient[busy] / errors, atol=0.05
+        )
+    (_, expected_values), (_, values) = (i.held_out_pairs(state, [state], 0.45) for i in (fresh, keeping))
+    np.testing.assert_allclose(values.power, expected_values.power, rtol=1e-6)
+    noise = np.sqrt(values.power)
+    np.testing.assert_allclose(values.matched / noise, expected_values.matched / noise, atol=0.05)
+    taken = sum(spectra.numbers.nbytes for spectra in keeping.kept.values())
+    assert taken <= share * bytes_of_all
+    read_once = sum(stack.reads[tilt] == 1 for tilt in np.flatnonzero(busy).tolist())
+    assert read_once == len(keeping.keeps) == pytest.approx(share * busy.sum(), abs=1)
 
 
 def test_equations_do_not_depend_on_threads(images: JointImages) -> None:

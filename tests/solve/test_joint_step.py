@@ -104,6 +104,14 @@ def test_variances_without_the_net_turn_are_those_of_turns_without_their_mean() 
     np.testing.assert_array_equal(step.tilt_variance, plain.tilt_variance)
 
 
+def test_the_rise_of_a_step_is_that_of_the_quadratic_model() -> None:
+    rng = np.random.default_rng(5)
+    found, H, g = equations(rng)
+    own, shared = rng.normal(size=(PARTICLES, 6)), rng.normal(size=(TILTS, SIZE))
+    step = np.concatenate([own.ravel(), shared.ravel()])
+    assert found.rise(own, shared) == pytest.approx(step @ g - step @ H @ step / 2)
+
+
 @pytest.mark.parametrize("true", [0.0, 0.3, 2.0])
 def test_the_width_of_a_prior_is_that_of_its_members(true: float) -> None:
     rng = np.random.default_rng(7)

@@ -254,7 +254,7 @@ def batches_of(
 ) -> list[PairBatch]:
     """Return the data of some particles' pairs for each comparison, in kept boxes or those of the first."""
     batches = [comparison.batch(chosen) for comparison in comparisons]
-    corners = batches[0].corners if kept is None else kept.corners
+    corners = batches[0].corners if kept is None else kept.corners[kept.rows_of(chosen)]
     return [batch.cut_at(corners) for batch in batches]
 
 
@@ -271,46 +271,73 @@ def tilt_derivatives(
     comparisons
         Of one tilt image, species and resolution; boxes are cut once, where the first expects them.
     kept
-        Spectra of these pairs, which take the place of the image's boxes, or are filled with theirs.
+        Spectra of these and perhaps more pairs, which take the place of the image's boxes; filled at first.
     """
     first = comparisons[0]
+    if kept is not None and not kept.is_filled:
+        _fill(kept, first, pool)
+    rows = None if kept is None else kept.rows_of(chosen)
     batches = batches_of(comparisons, chosen, kept)
     results = [PairDerivatives.empty(len(chosen), comparison.unknowns) for comparison in comparisons]
-    # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
-    box_px, batch = first.task.reference.box_px, batches[0]
-    band = batch.corners[:, 1] // (box_px // 2)
-    order = np.lexsort((batch.corners[:, 0], band, batch.half_set))
-    size = max(1, CHUNK_BYTES // (4 * box_px**2))
 
-    def work(start: int) -> None:
-        part = order[start : start + size]
-        if kept is not None and kept.is_filled:
-            spectra = kept.listed(part)
-        else:
+    def work(part: Int[Array, "b"]) -> None:
+        if kept is None or rows is None:
             spectra = box_spectra(first.task, batches[0].part(part))
-            spectra = spectra if kept is None else kept.put(part, spectra)
+        else:
+            spectra = kept.weighted(rows[part])
         for comparison, pairs, result in zip(comparisons, batches, results, strict=True):
-            place = comparison.used.place if kept is None else comparison.used.number
             products = _values if comparison.values_only else _derivatives
-            result.matched[part], result.normal[part] = products(comparison, pairs.part(part), spectra, place)
+            observed = _Observed.of(spectra, comparison.used, are_weighted=kept is not None)
+            result.matched[part], result.normal[part] = products(comparison, pairs.part(part), observed)
 
-    for _ in pool.map(work, range(0, len(order), size)):
+    for _ in pool.map(work, _chunks(batches[0], first.task.reference.box_px)):
         pass
-    if kept is not None:
-        kept.is_filled = True
     return results
 
 
-def _derivatives(
-    comparison: Comparison, batch: PairBatch, spectra: Array, place: Array
-) -> tuple[Array, Array]:
+def _fill(kept: KeptSpectra, comparison: Comparison, pool: Executor) -> None:
+    """Put the spectra of all pairs that are kept."""
+    batch = comparison.batch(kept.pairs).cut_at(kept.corners)
+
+    def work(part: Int[Array, "b"]) -> None:
+        kept.put(part, box_spectra(comparison.task, batch.part(part)))
+
+    for _ in pool.map(work, _chunks(batch, comparison.task.reference.box_px)):
+        pass
+    kept.is_filled = True
+
+
+def _chunks(batch: PairBatch, box_px: int) -> list[Int[Array, "b"]]:
+    """Return the pairs in parts, by half map and position, so that the data of a part stay in cache."""
+    order = np.lexsort((batch.corners[:, 0], batch.corners[:, 1] // (box_px // 2), batch.half_set))
+    size = max(1, CHUNK_BYTES // (4 * box_px**2))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Observed:
+    """Spectra of boxes, and the index and the weight of each frequency in use."""
+
+    spectra: Float32[Array, "B 2 2 R C"]
+    place: Int[Array, "K"]
+    weight: Float32[Array, "K"]
+
+    @classmethod
+    def of(cls, spectra: Array, used: UsedFrequencies, *, are_weighted: bool) -> _Observed:
+        """Return spectra of an image's boxes, or, if they are weighted, listed ones that were kept."""
+        if are_weighted:
+            return cls(spectra=spectra, place=used.number, weight=np.ones_like(used.image_weight))
+        return cls(spectra=spectra, place=used.place, weight=used.image_weight)
+
+
+def _derivatives(comparison: Comparison, batch: PairBatch, observed: _Observed) -> tuple[Array, Array]:
     """Compute the derivatives of a batch of pairs; see `kernels.derivatives.pair_derivatives`."""
     task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
     matched = np.empty((len(batch.corners), unknowns))
     normal = np.empty((len(batch.corners), unknowns, unknowns))
     kernels.pair_derivatives(
-        spectra,
-        place,
+        observed.spectra,
+        observed.place,
         task.reference.box_px,
         task.reference.flat,
         task.reference.reach,
@@ -319,7 +346,7 @@ def _derivatives(
         (batch.centre - task.reference.box_px // 2).astype(np.float32),
         used.kx,
         used.ky,
-        used.image_weight,
+        observed.weight,
         used.amplitude,
         used.damping,
         used.rates,
@@ -333,13 +360,13 @@ def _derivatives(
     return matched, normal
 
 
-def _values(comparison: Comparison, batch: PairBatch, spectra: Array, place: Array) -> tuple[Array, Array]:
+def _values(comparison: Comparison, batch: PairBatch, observed: _Observed) -> tuple[Array, Array]:
     """Compute the values of a batch of pairs alone; see `kernels.derivatives.pair_values`."""
     task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
     values = np.empty((len(batch.corners), 2))
     kernels.pair_values(
-        spectra,
-        place,
+        observed.spectra,
+        observed.place,
         task.reference.box_px,
         task.reference.flat,
         task.reference.reach,
@@ -348,7 +375,7 @@ def _values(comparison: Comparison, batch: PairBatch, spectra: Array, place: Arr
         (batch.centre - task.reference.box_px // 2).astype(np.float32),
         used.kx,
         used.ky,
-        used.image_weight,
+        observed.weight,
         used.amplitude,
         batch.defocus,
         used.phase,

@@ -22,7 +22,8 @@ from tomopolish.imaging.derivatives import (
     SCALE,
 )
 from tomopolish.pipeline.joint_errors import with_all_sources
-from tomopolish.pipeline.joint_images import JointImages, judge
+from tomopolish.pipeline.joint_held_out import judge
+from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
@@ -37,6 +38,10 @@ TEST_DEFOCUS_ANGSTROM, TEST_PHASE = 500.0, 0.25
 TEST_BFACTOR_ANGSTROM2, TEST_DAMPING = 50.0, 0.1
 """Defocus and B factor are refined where these changes turn the CTF's phase (radians), and damp the
 prediction, by at least this much at the references' resolution; else faults of the references decide."""
+
+LITTLE = 1.0
+"""Log-likelihood per unknown that groups may lose as they are put back, for the model of one step to hold:
+the changes are then errors of about one standard error, since each unknown fits ½ of noise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +84,7 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
     free = (SCALE, BFACTOR, *(name for names in groups.values() for name in names))
     refiner = Refiner(images=images, start=start, free=free)
     state, limits = start, refiner.limits()
-    images = refiner.images = images.keeping(limits)
+    images = refiner.images = images.keeping(limits[-1])
     for limit in limits[:-1]:  # the equations at the next level show where a step went
         equations = refiner.look(state, limit, held_out=False)
         state = refiner.moved(state, refiner.step(state, equations, variances=False))
@@ -88,7 +93,6 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
     gained: Evidence | None = None
     if images.held_out is not None and len(images.held_out.tilts):
         point, judged, gained = _judged(refiner, point, groups, limits[-1])
-    images.kept.clear()
     refused = refiner.priors.put_back
     chosen = [n for names in groups.values() for n in names if n not in refused]
     state = refiner.moved(point.state, point.step)
@@ -180,9 +184,15 @@ def _judged(
     )
     point = replace(point, equations=point.equations.joined_with(equations))
     refused = tuple(n for group in found if not group.helps for n in groups[group.group])
+    best = refiner.step(point.state, point.equations)
     if not refused:
-        return replace(point, step=refiner.step(point.state, point.equations)), found, gained
+        return replace(point, step=best), found, gained
     refiner.priors = replace(widths, put_back=refused)
+    step = refiner.step(point.state, point.equations)
+    rise, less = (point.equations.rise(s.particles, s.tilts) for s in (best, step))
+    count = sum(step.particles[:, :3].size if n == ORIENTATIONS else len(step.tilts) for n in refused)
+    if rise - less < LITTLE * count:
+        return replace(point, step=step), found, gained
     return refiner.descend(_put_back_at(refiner, point), limit, held_out=True), found, gained
 
 

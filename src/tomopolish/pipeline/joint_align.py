@@ -18,7 +18,8 @@ from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
-from tomopolish.pipeline.joint_images import HeldOutPairs, JointImages
+from tomopolish.pipeline.joint_held_out import HeldOutPairs
+from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_result import with_views
 from tomopolish.pipeline.joint_search import Placed, place_again
 from tomopolish.pipeline.joint_state import JointState

@@ -87,7 +87,7 @@ def with_all_sources(refiner: Refiner, point: Point, limit: float) -> JointStep:
         return point.step
     step = refiner.step(point.state, point.equations, without_net_turn=True)
     state = refiner.moved(point.state, step)
-    images = replace(images, visible=images.visible & sample, kept_limit=0.0, kept={})
+    images = replace(images, visible=images.visible & sample)
     turns = _small_turns(step)
     turned = state.moved(turns, np.zeros(step.tilts.shape), images.tomogram)
     refiner.passes += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,74 +19,21 @@ from tomopolish.imaging.derivatives import (
 from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.input_geometry import input_geometry
-from tomopolish.imaging.kept_spectra import BYTES_PER_FREQUENCY, KeptSpectra
+from tomopolish.imaging.kept_spectra import KeptSpectra, kept_bytes
 from tomopolish.imaging.windows import BoxMask, PairGeometry, TiltTask, box_mask
 from tomopolish.physics.geometry import tomogram_centre_px
-from tomopolish.pipeline.evidence import evidence
+from tomopolish.pipeline.joint_held_out import HeldOutPairs, HeldOutValues
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.references import PreparedReferences
-from tomopolish.results.tomogram import Evidence
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float, Float32, Int
+from tomopolish.shapes import Bool, Float, Float32, Int, Int8
 from tomopolish.solve.joint import NormalEquations
 from tomopolish.solve.uncertainty import Misfit
 
 Array = np.ndarray
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HeldOutPairs:
-    """Pairs that are held out, by tilt image and particle of all species."""
-
-    tilts: Int[Array, "H"]
-    particles: Int[Array, "H"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HeldOutValues:
-    """Values of held-out pairs at S states.
-
-    Attributes
-    ----------
-    matched
-        Weighted product of image and prediction.
-    power
-        Weighted power of the prediction.
-    """
-
-    matched: Float[Array, "S H"]
-    power: Float[Array, "S H"]
-
-    @property
-    def log_likelihood(self) -> Float[Array, "S H"]:
-        """Log-likelihood of the prediction minus that of no prediction."""
-        return self.matched - self.power / 2
-
-
-def judge(
-    particles: Int[Array, "H"],
-    values: HeldOutValues,
-    states: tuple[int, int],
-    factors: Float[Array, "H"] | float = 1.0,
-) -> Evidence:
-    """Compare two states, the first before the second.
-
-    Parameters
-    ----------
-    particles
-        Particle of each pair.
-    factors
-        By which each pair's reference was multiplied; agreements are on the scale before.
-    """
-    before, after = states
-    likelihood = values.log_likelihood
-    total = np.maximum((values.power / np.square(factors)).sum(axis=1), np.finfo(float).tiny)
-    agreement = (values.matched / factors).sum(axis=1) / total
-    return replace(
-        evidence(particles, likelihood[before], likelihood[after], values.power[after], factors),
-        agreement_before=float(agreement[before]),
-        agreement_after=float(agreement[after]),
-    )
+NOT_READ: Float32[Array, "0 0"] = np.zeros((0, 0), dtype=np.float32)
+"""Stands for a tilt image that is not needed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,8 +61,9 @@ class JointImages:
         Called after each image.
     spare_bytes
         Memory that transforms of boxes may take between passes.
-    kept_limit
-        Largest frequency, 1/px, up to which they are kept; 0: none are.
+    keeps, kept_limit
+        Memory for the transforms of the boxes of those species and tilt images for which they are kept, and
+        up to which frequency, 1/px.
     shared, kept
         Frequencies of species and tilt images at the input, up to the last limit, and transforms of the boxes
         of their pairs; filled when first used.
@@ -134,6 +82,7 @@ class JointImages:
     threads: int
     advance: Callable[[], None]
     spare_bytes: int = 0
+    keeps: Mapping[tuple[int, int], Int8[Array, "M"]] = field(default_factory=dict)
     kept_limit: float = 0.0
     shared: dict[tuple[int, int], tuple[float, UsedFrequencies]] = field(default_factory=dict)
     kept: dict[tuple[int, int], KeptSpectra] = field(default_factory=dict)
@@ -144,23 +93,28 @@ class JointImages:
         largest = np.where(self.visible, self.pair_weights, 0.0).max(axis=0, initial=0.0)
         return np.where(largest > 0, largest, 1.0)
 
-    def keeping(self, limits: Sequence[float]) -> JointImages:
-        """Return images that keep transforms of boxes for passes up to some limits, 1/px, coarse to fine.
+    def keeping(self, limit: float) -> JointImages:
+        """Return images that keep transforms of boxes between passes, up to a limit, 1/px.
 
-        Kept are those up to the finest limit at which they fit into the spare memory, if passes share them.
+        Kept are those of as many tilt images as fit into the spare memory; these are read once.
         """
-        pairs = [int(self.visible[:, part].sum()) for part in self.tomogram.parts]
-        boxes = [reference.box_px for reference in self.references]
-
-        def needed(limit: float) -> float:
-            radii = [limit * box_px for box_px in boxes]  # of half disks with their straight edge
-            return BYTES_PER_FREQUENCY * sum(
-                n * (np.pi / 2 * r**2 + r) for n, r in zip(pairs, radii, strict=True)
-            )
-
-        fitting = [limit for limit in limits if needed(limit) <= self.spare_bytes]
-        several = len(fitting) > 1 or len(limits) == 1
-        return replace(self, kept_limit=fitting[-1] if fitting and several else 0.0)
+        keeps, end = {}, 0
+        for tilt in np.flatnonzero(self.visible.any(axis=1)).tolist():
+            for number, part in enumerate(self.tomogram.parts):
+                box_px, pairs = self.references[number].box_px, int(self.visible[tilt, part].sum())
+                needed = kept_bytes(pairs, limit * box_px)
+                if pairs and end + needed <= self.spare_bytes:
+                    keeps[number, tilt] = slice(end, end + needed)
+                    end += needed
+        # One block goes back to the system when it is freed; many small ones would stay with the process.
+        memory = np.zeros(end, dtype=np.int8)
+        return replace(
+            self,
+            keeps={key: memory[place] for key, place in keeps.items()},
+            kept_limit=limit,
+            shared={},
+            kept={},
+        )
 
     def equations(self, state: JointState, limit: float, *, held_out: bool = True) -> NormalEquations:
         """Return the normal equations at a state.
@@ -177,15 +131,13 @@ class JointImages:
             visible = visible.copy()
             visible[self.held_out.tilts, self.held_out.particles] = False
         result = NormalEquations.zero(visible.shape[0], visible.shape[1], len(state.names))
-        if limit > self.kept_limit:
-            self.kept.clear()
 
         def add(tilt: int, image: Float32[Array, "h w"]) -> None:
             for number in range(len(view.starts)):
                 chosen = view.among(number, np.flatnonzero(visible[tilt]))
                 if len(chosen):
                     comparison = view.comparison(number, tilt, image, limit)
-                    kept = self._spectra(number, comparison, chosen, limit)
+                    kept = self._spectra(number, comparison, chosen)
                     (pairs,) = self.correlator.tilt_derivatives([comparison], chosen, kept)
                     view.add_to(result, number, tilt, chosen, pairs)
 
@@ -224,7 +176,8 @@ class JointImages:
                     v.comparison(number, tilt, image, limit, other_half=True, values_only=True)
                     for v in others
                 ]
-                pairs, *values = self.correlator.tilt_derivatives(comparisons, chosen)
+                kept = self._spectra(number, comparisons[0], chosen)
+                pairs, *values = self.correlator.tilt_derivatives(comparisons, chosen, kept)
                 own.add_to(result, number, tilt, chosen, pairs)
                 place = here[np.isin(held.particles[here], start + chosen)]
                 weights = self.pair_weights[tilt, start + chosen]
@@ -260,7 +213,8 @@ class JointImages:
                     view.comparison(number, tilt, image, limit, other_half=other)
                     for view, (_, other) in zip(views, states, strict=True)
                 ]
-                compared = self.correlator.tilt_derivatives(comparisons, chosen)
+                kept = self._spectra(number, comparisons[0], chosen)
+                compared = self.correlator.tilt_derivatives(comparisons, chosen, kept)
                 for view, result, pairs in zip(views, results, compared, strict=True):
                     view.add_to(result, number, tilt, chosen, pairs)
                 weights = self.pair_weights[tilt, start + chosen]
@@ -272,7 +226,7 @@ class JointImages:
 
     def frequencies(self, number: int, tilt: int, limit: float, optics: Sequence[str]) -> UsedFrequencies:
         """Return the frequencies of one species and tilt image up to a limit, 1/px, at the input."""
-        made_up_to = max(limit, self.kept_limit)
+        made_up_to = self.kept_limit if (number, tilt) in self.keeps else limit
         known = self.shared.get((number, tilt))
         if known is not None and known[0] == made_up_to:
             return known[1] if limit == made_up_to else known[1].up_to(limit * self.references[number].box_px)
@@ -294,24 +248,42 @@ class JointImages:
         self.shared[number, tilt] = made_up_to, used
         return used if limit == made_up_to else used.up_to(limit * reference.box_px)
 
-    def _spectra(
-        self, number: int, comparison: Comparison, chosen: Int[Array, "B"], limit: float
-    ) -> KeptSpectra | None:
-        """Return the kept transforms of some pairs' boxes, or memory for them; None: they are not kept."""
-        if limit > self.kept_limit:
+    def _spectra(self, number: int, comparison: Comparison, chosen: Int[Array, "B"]) -> KeptSpectra | None:
+        """Return the kept transforms of a tilt image's pairs, some of which are chosen; None: not kept."""
+        key = number, comparison.task.tilt
+        if key not in self.keeps:
             return None
-        tilt = comparison.task.tilt
-        kept = self.kept.get((number, tilt))
-        if kept is None:
-            place = self.shared[number, tilt][1].place
-            kept = KeptSpectra.empty(chosen, comparison.batch(chosen).corners, place)
-            self.kept[number, tilt] = kept
-        return kept if np.array_equal(kept.pairs, chosen) else None
+        if key not in self.kept:
+            pairs, used = (
+                np.flatnonzero(self.visible[key[1], self.tomogram.parts[number]]),
+                self.shared[key][1],
+            )
+            corners = comparison.batch(pairs).corners
+            self.kept[key] = KeptSpectra.within(
+                self.keeps[key], pairs, corners, used.place, used.image_weight
+            )
+        kept = self.kept[key]
+        return kept if np.isin(chosen, kept.pairs).all() else None
+
+    def _needs_no_image(self, tilt: int) -> bool:
+        """Return whether the transforms of all boxes of a tilt image have been kept."""
+        present = (n for n, part in enumerate(self.tomogram.parts) if self.visible[tilt, part].any())
+        kept = [self.kept.get((number, tilt)) for number in present]
+        return all(spectra is not None and spectra.is_filled for spectra in kept)
 
     def _each(self, tilts: Int[Array, "N"], work: Callable[[int, Array], None]) -> None:
-        """Call `work` with every tilt image, in order: sums do not depend on the number of threads."""
+        """Call `work` with every tilt image, those that need not be read first.
+
+        Their order, and with it sums, do not depend on the number of threads.
+        """
+        is_kept = np.array([self._needs_no_image(int(tilt)) for tilt in tilts], dtype=bool)
+        for tilt in tilts[is_kept]:
+            work(int(tilt), NOT_READ)
+            self.advance()
         memory = self.correlator.host_memory
-        ahead = prefetch(self.tomogram.series, tilts, image_alone, threads=self.threads, memory=memory)
+        ahead = prefetch(
+            self.tomogram.series, tilts[~is_kept], image_alone, threads=self.threads, memory=memory
+        )
         for _ in overlap(ahead, work, 1):
             self.advance()
 

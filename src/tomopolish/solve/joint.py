@@ -67,6 +67,17 @@ class NormalEquations:
             **{f.name: getattr(self, f.name) + getattr(more, f.name) for f in fields(self)}
         )
 
+    def rise(self, particles: Float[Array, "P 6"], tilts: Float[Array, "F T"]) -> float:
+        """Return the rise of the log-likelihood that the quadratic model predicts for a step."""
+        crossed = self.cross.reshape(particles.size, tilts.size) @ tilts.reshape(-1)
+        curved_own = np.einsum("pij,pj->pi", self.particles, particles) / 2
+        curved_shared = np.einsum("fij,fj->fi", self.tilts, tilts) / 2
+        return float(
+            np.sum(particles * (self.particle_gradient - curved_own))
+            + np.sum(tilts * (self.tilt_gradient - curved_shared))
+            - particles.reshape(-1) @ crossed
+        )
+
     def add(
         self,
         tilt: int,
