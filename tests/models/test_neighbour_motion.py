@@ -14,7 +14,7 @@ from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion_inverse import Followed
 from tomopolish.models.neighbour_motion import NEIGHBOURS, NeighbourMotion
 
-PARTICLES, TILTS = 160, 5
+PARTICLES, TILTS = 320, 5
 WEIGHTS = np.array([4.0, 1.0, 0.5, 2.0])
 SIGMA_PX, DISTANCE_PX = 0.3, 4000.0
 

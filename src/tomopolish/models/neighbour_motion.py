@@ -24,7 +24,7 @@ from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
-NEIGHBOURS, ROUGHLY = 64, 32
+NEIGHBOURS, ROUGHLY = 128, 32
 """Number of particles from which a particle's velocity is predicted, and for the solver's approximations."""
 
 
