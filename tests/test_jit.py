@@ -264,9 +264,8 @@ def test_a_first_run_compiles_each_kernel_once_says_so_and_agrees_with_later_run
 ) -> None:
     """Some kernels are compiled anew: all of them would take half a minute."""
     monkeypatch.chdir(mini)
-    assert (
-        run([*ALIGN, "--o", str(tmp_path / "before")]) == 0
-    )  # compiles those that no test has called so far
+    status = run([*ALIGN, "--o", str(tmp_path / "before")])  # compiles what no test has called so far
+    assert status == 0
     suites, _ = kernel_cache.folder()
     if suites is not None:
         with kernel_cache.alone():

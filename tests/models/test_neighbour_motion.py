@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 
+from tomopolish import load
+from tomopolish.cli import run
+from tomopolish.models import motion as motion_models
 from tomopolish.models import neighbour_predictions
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion_inverse import Followed
@@ -177,3 +181,22 @@ def test_particles_at_one_place_move_alike() -> None:
     )
     moved = process.offsets_px(np.random.default_rng(2).normal(size=process.shape))
     np.testing.assert_allclose(moved[:, :50], moved[:, 50:], atol=0.01)
+
+
+def test_a_run_finds_the_trajectories_that_the_complete_covariance_leads_to(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mini)
+    paths_angstrom = {}
+    for name, many in (("neighbours", 1), ("complete", 1000)):
+        monkeypatch.setattr(motion_models, "MANY", many)
+        folder = tmp_path / name
+        options = ["--b", "48", "--r", "6", "--motion", "--device", "cpu", "--no_report"]
+        assert run(["align", "--i", "optimisation_set.star", *options, "--o", str(folder)]) == 0
+        tomogram = load(folder / "optimisation_set.star").tomogram("TS_01")
+        trajectories = tomogram.particles.trajectories_px
+        assert trajectories is not None
+        paths_angstrom[name] = trajectories * tomogram.series.pixel_size_angstrom
+    difference = paths_angstrom["neighbours"] - paths_angstrom["complete"]
+    assert np.abs(paths_angstrom["complete"]).max() > 1
+    assert np.sqrt(np.mean(difference**2)) < 0.01

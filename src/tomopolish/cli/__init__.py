@@ -22,6 +22,7 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import Ending, end_interrupted, ending_in_order, keep_interrupted
 from tomopolish.run.streams import forgiving_standard_streams
 from tomopolish.settings.wording import naming_options
+from tomopolish.version import program_version
 
 COMPLETION = "_TOMOPOLISH_COMPLETE"
 """Variable by which a shell asks for the completion of a command line."""
@@ -78,15 +79,30 @@ class Commands(click.Group):
             formatter.write_dl(list(SUMMARIES.items()))
 
 
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(f"tomopolish, version {program_version()}")
+        context.exit()
+
+
 COMMANDS: click.Command = Commands(
     "tomopolish",
     help="Refine cryo-electron-tomography tilt series against a known structure: the projection of every "
     "tilt image and the position of every particle, from RELION's sets to RELION's sets.",
     epilog="'tomopolish COMMAND --help' describes a command.",
-    params=[debug_option()],
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version and exit.",
+        ),
+        debug_option(),
+    ],
     context_settings=CONTEXT,
 )
-COMMANDS = click.version_option(package_name="tomopolish", prog_name="tomopolish")(COMMANDS)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -19,10 +19,9 @@ BYTES_PER_FREQUENCY = 2
 
 def kept_bytes(pairs: int, limit: float) -> int:
     """Return the memory that the spectra of some pairs take at most, up to a limit in Fourier px."""
-    longest = np.sqrt(
-        limit**2 - np.arange(int(limit) + 1) ** 2
-    )  # of each column of frequencies, to both sides
-    return BYTES_PER_FREQUENCY * pairs * int(np.sum(2 * np.floor(longest) + 1))
+    column = np.arange(int(limit) + 1)
+    frequencies = 2 * np.floor(np.sqrt(limit**2 - column**2)) + 1
+    return BYTES_PER_FREQUENCY * pairs * int(frequencies.sum())
 
 
 @dataclass(eq=False)

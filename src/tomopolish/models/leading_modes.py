@@ -8,14 +8,14 @@ that count are far fewer than particles times tilt images.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from tomopolish.models import motion_kernels
+from tomopolish.models.courses import paths, pool
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse
 from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
@@ -92,7 +92,7 @@ class LeadingModes:
         information, courses = np.linalg.eigh(time)
         variances = process.variances_px2
         seen = CAUTION * np.outer(variances, np.maximum(information, 0))
-        square = np.sum(_paths(courses, process.step_scales) ** 2, axis=0)
+        square = np.sum(paths(courses, process.step_scales) ** 2, axis=0)
         offsets = len(process.factor) * len(process.chronological)
         moved = np.outer(variances, square) / offsets * seen / (1 + seen)
         ascending = np.sort(moved, axis=None)
@@ -178,7 +178,7 @@ class LeadingModes:
     @cached_property
     def _offsets_of_courses(self) -> Float[Array, "T Q"]:
         """Offset in each later tilt image and component, for each course of velocities."""
-        return _paths(self.courses, self.step_scales)
+        return paths(self.courses, self.step_scales)
 
     @cached_property
     def _blocks(self) -> tuple[tuple[int, int], ...]:
@@ -249,7 +249,7 @@ class LeadingModes:
             for first, last in bounds:
                 work(first, last)
             return
-        for _ in _pool(self.threads).map(lambda panel: work(*panel), bounds):
+        for _ in pool(self.threads).map(lambda panel: work(*panel), bounds):
             pass
 
 
@@ -260,15 +260,3 @@ def _needed_for(fields: Float[Array, "J P 3"], factor: Float[Array, "P K"], vari
         left = np.sum(field**2) - np.cumsum(np.sum((field.T @ factor) ** 2, axis=0) / variances)
         needed = max(needed, 1 + int(np.count_nonzero(left > UNREPRESENTED * np.sum(field**2))))
     return min(needed, len(variances))
-
-
-def _paths(courses: Float[Array, "T Q"], step_scales: Float[Array, "steps"]) -> Float[Array, "T Q"]:
-    """Return the offset in each later tilt image and component that each course of velocities leads to."""
-    velocities = courses.reshape(len(step_scales), 3, -1) * step_scales[:, None, None]
-    return np.asarray(np.cumsum(velocities, axis=0).reshape(courses.shape))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Return the threads of products; NumPy's products run without Python's lock."""
-    return ThreadPoolExecutor(threads)

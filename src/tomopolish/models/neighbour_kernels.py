@@ -11,7 +11,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.jit import kernel
+from tomopolish.jit import inlined, kernel
+
+
+@inlined(fastmath={"contract", "reassoc"})
+def add_predicted(row, sign, neighbours, weights, values):  # type: ignore[no-untyped-def]
+    """Add what one particle's neighbours predict of its values, times a sign, to a row."""
+    for s in range(0, len(neighbours), 4):
+        i, j, k, m = neighbours[s], neighbours[s + 1], neighbours[s + 2], neighbours[s + 3]
+        a, b, c, d = (
+            sign * weights[s], sign * weights[s + 1], sign * weights[s + 2], sign * weights[s + 3]
+        )  # fmt: skip
+        for q in range(len(row)):
+            row[q] += a * values[i, q] + b * values[j, q] + c * values[k, q] + d * values[m, q]
+
+
+@inlined(fastmath={"contract", "reassoc"})
+def add_to_neighbours(values, sign, neighbours, weights, row):  # type: ignore[no-untyped-def]
+    """Add a particle's row, times its weights and a sign, to its neighbours' values."""
+    for s in range(len(neighbours)):
+        i, a = neighbours[s], sign * weights[s]
+        if a != 0:
+            for q in range(len(row)):
+                values[i, q] += a * row[q]
 
 
 @kernel(fastmath={"contract", "reassoc"})
@@ -28,11 +50,7 @@ def correlate(neighbours, weights, deviations, values):  # type: ignore[no-untyp
     for p in range(len(values)):
         for q in range(courses):
             row[q] = deviations[p] * values[p, q]
-        for s in range(0, neighbours.shape[1], 4):
-            i, j, k, m = neighbours[p, s], neighbours[p, s + 1], neighbours[p, s + 2], neighbours[p, s + 3]
-            a, b, c, d = weights[p, s], weights[p, s + 1], weights[p, s + 2], weights[p, s + 3]
-            for q in range(courses):
-                row[q] += a * values[i, q] + b * values[j, q] + c * values[k, q] + d * values[m, q]
+        add_predicted(row, 1.0, neighbours[p], weights[p], values)
         for q in range(courses):
             values[p, q] = row[q]
 
@@ -50,11 +68,7 @@ def correlate_transposed(neighbours, weights, deviations, values):  # type: igno
     for p in range(len(values) - 1, -1, -1):
         for q in range(courses):
             row[q] = values[p, q]
-        for s in range(neighbours.shape[1]):
-            i, a = neighbours[p, s], weights[p, s]
-            if a != 0:
-                for q in range(courses):
-                    values[i, q] += a * row[q]
+        add_to_neighbours(values, 1.0, neighbours[p], weights[p], row)
         for q in range(courses):
             values[p, q] = deviations[p] * row[q]
 
@@ -72,11 +86,7 @@ def whiten(neighbours, weights, deviations, values):  # type: ignore[no-untyped-
     for p in range(len(values) - 1, -1, -1):
         for q in range(courses):
             row[q] = values[p, q]
-        for s in range(0, neighbours.shape[1], 4):
-            i, j, k, m = neighbours[p, s], neighbours[p, s + 1], neighbours[p, s + 2], neighbours[p, s + 3]
-            a, b, c, d = weights[p, s], weights[p, s + 1], weights[p, s + 2], weights[p, s + 3]
-            for q in range(courses):
-                row[q] -= a * values[i, q] + b * values[j, q] + c * values[k, q] + d * values[m, q]
+        add_predicted(row, -1.0, neighbours[p], weights[p], values)
         for q in range(courses):
             values[p, q] = row[q] / deviations[p]
 
@@ -168,11 +178,7 @@ def whiten_transposed(neighbours, weights, deviations, values):  # type: ignore[
         for q in range(courses):
             row[q] = values[p, q] / deviations[p]
             values[p, q] = row[q]
-        for s in range(neighbours.shape[1]):
-            i, a = neighbours[p, s], weights[p, s]
-            if a != 0:
-                for q in range(courses):
-                    values[i, q] -= a * row[q]
+        add_to_neighbours(values, -1.0, neighbours[p], weights[p], row)
 
 
 @kernel(fastmath={"contract", "reassoc"})

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from tomopolish.models import motion_kernels, neighbour_kernels
+from tomopolish.models.courses import paths
 from tomopolish.models.leading_inverse import Fields, LeadingInverse
 from tomopolish.models.motion_inverse import Followed, MotionInverse
 from tomopolish.models.neighbour_inverse import MeasuredInverse, SharedVelocities
@@ -159,8 +160,7 @@ class NeighbourMotion:
     @cached_property
     def _offsets_of_courses(self) -> Float[Array, "T Q"]:
         """Offset in each later tilt image and component, for each course of velocities."""
-        velocities = self.courses.reshape(len(self.step_scales), 3, -1) * self.step_scales[:, None, None]
-        return np.asarray(np.cumsum(velocities, axis=0).reshape(self.courses.shape))
+        return paths(self.courses, self.step_scales)
 
     def _over_courses(self, kernel: Callable[..., None], values: Float[Array, "P Q"]) -> None:
         """Call a kernel that changes the values in place."""

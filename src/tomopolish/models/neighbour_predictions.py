@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from tomopolish.models import neighbour_kernels
+from tomopolish.models.courses import pool
 from tomopolish.shapes import Float, Int, Int16
 
 Array = np.ndarray
@@ -74,10 +74,8 @@ class Predictions:
 def far_apart(positions: Float[Array, "P 3"]) -> Int[Array, "P"]:
     """Return an order in which each particle is as far as possible from all before it."""
     count = len(positions)
-    order = np.empty(count, dtype=np.int64)
-    nearest = np.sum((positions - positions.mean(axis=0)) ** 2, axis=1) if count else np.empty(0)
-    chosen = int(np.argmin(nearest)) if count else 0
-    nearest = np.full(count, np.inf)
+    order, nearest = np.empty(count, dtype=np.int64), np.full(count, np.inf)
+    chosen = int(np.argmin(np.sum((positions - positions.mean(axis=0)) ** 2, axis=1)))
     for place in range(count):
         order[place] = chosen
         np.minimum(nearest, np.sum((positions - positions[chosen]) ** 2, axis=1), out=nearest)
@@ -101,10 +99,4 @@ def over_blocks(work: Callable[[slice], Any], count: int, threads: int) -> list[
     blocks = [slice(begin, min(begin + BLOCK, count)) for begin in range(0, count, BLOCK)]
     if threads == 1 or len(blocks) == 1:
         return [work(block) for block in blocks]
-    return list(_pool(threads).map(work, blocks))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Return the threads of products; kernels run without Python's lock."""
-    return ThreadPoolExecutor(threads)
+    return list(pool(threads).map(work, blocks))

@@ -25,7 +25,7 @@ MOTION_COPIES = 4
 """Matrices of particles × particles that motion's prior and solver need at their peak, as measured."""
 
 NEIGHBOUR_BYTES = 1200
-"""Bytes for each course of each particle that neighbours and solver need, measured with 3,600 particles."""
+"""Bytes for each course of each particle that neighbours and solver need; 3,600 particles need some less."""
 
 REPORT_BYTES = 6_000_000
 """Size of a report that includes the plotting library, as measured."""
