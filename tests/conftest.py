@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import gc
-import inspect
 import os
-import re
 import signal
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
 
 import jaxtyping
 import pytest
 import scipy.linalg  # noqa: F401  which loads BLAS
 from hypothesis import settings
-from jaxtyping import install_import_hook
 from threadpoolctl import threadpool_limits
 
+import shape_checks
 from tomopolish import shapes
 
 DATASET_MODULES = [
@@ -29,34 +24,9 @@ DATASET_MODULES = [
     if module.name != "half_precision"
 ]
 
-_HAS_SHAPES = re.compile(rf"\b(?:{'|'.join(shapes.__all__)})\[")
-_checking = jaxtyping.jaxtyped
-
-
-def _states_shapes(part: Any) -> bool:
-    """Whether annotations of a function, or of the fields of a class, state the shape of an array."""
-    if inspect.isclass(part):
-        kinds = [field.type for field in fields(part)] if is_dataclass(part) else []
-        return any(_HAS_SHAPES.search(str(kind)) for kind in kinds)
-    part = getattr(part, "fget", None) or getattr(part, "__func__", part)
-    return any(_HAS_SHAPES.search(str(kind)) for kind in part.__annotations__.values())
-
-
-def _checking_shapes(part: Any = None, **options: Any) -> Any:
-    """Decorate as jaxtyping does where there are shapes; elsewhere mypy has checked all that it would check.
-
-    A checked call costs a tenth of a millisecond, and reading a project makes thousands of calls.
-    """
-    if part is None:
-        return functools.partial(_checking_shapes, **options)
-    return _checking(part, **options) if _states_shapes(part) else part
-
-
-jaxtyping.jaxtyped = _checking_shapes  # which the import hook writes above each function and class
-
 # Shapes and dtypes in the annotations are checked in every call the suite makes. Modules that hold numba
 # kernels are compiled and cannot be wrapped, so they are not listed here.
-install_import_hook(
+shape_checks.install(
     [
         "tomopolish.physics.geometry",
         "tomopolish.physics.fourier",
@@ -84,8 +54,7 @@ install_import_hook(
         "tomopolish.simulate.warp",
         "tomopolish.simulate.evaluate",
         "tomopolish.output.exports",
-    ],
-    "beartype.beartype",
+    ]
 )
 assert (
     shapes.Float is jaxtyping.Float
