@@ -7,23 +7,29 @@ STAMP := $(VENV)/installed
 # Byte code is kept: the tests start the program hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint types style docs clean
 
 demo: $(STAMP)
 	$(BIN)/tomopolish demo --o demo
 
 # Files keep their order: xdist would begin those with few tests last, which take longest. `lint` has run the tests
-# of the code's shape.
+# of the code's shape. Tests that measure time are looked for in the files that have any.
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not alone" \
 		--ignore tests/test_architecture.py
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone $$(grep -rl --include="*.py" "mark.alone" tests)
 
+# Checking types takes as long as all the rest.
 lint: $(STAMP)
+	@$(MAKE) --no-print-directory --jobs 2 types style
+
+types:
+	$(BIN)/mypy
+
+# The tests of the code's shape run import-linter.
+style:
 	$(BIN)/ruff check --no-cache
 	$(BIN)/ruff format --no-cache --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
 	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_architecture.py
 

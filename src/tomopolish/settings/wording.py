@@ -6,6 +6,7 @@ Python's functions raise, return or show passes through it, and settings that re
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -201,10 +202,11 @@ _OPTION = re.compile(r"(?<![\w-])--([A-Za-z]\w*)(?: (-?(?:\d[\d.]*(?:e[+-]?\d+)?
 _names_options: ContextVar[bool] = ContextVar("names_options", default=False)
 
 
-def options_that_set(argument: str) -> list[tuple[str, str]]:
+@functools.cache
+def options_that_set(argument: str) -> tuple[tuple[str, str], ...]:
     """Return the options that set an argument, and for flags the value that they stand for, as text."""
     stated = ((option, *text.partition("=")) for option, text in ARGUMENTS.items())
-    return [(option, of_flag) for option, name, _, of_flag in stated if name == argument]
+    return tuple((option, of_flag) for option, name, _, of_flag in stated if name == argument)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -61,16 +62,29 @@ def environment() -> dict[str, Any]:
     """Return versions, commit, host and working directory of this process."""
     versions = {"python": platform.python_version()}
     names = [*LIBRARIES, *(package for module, package in IF_IMPORTED.items() if module in sys.modules)]
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
+    versions |= {name: version for name in names if (version := _version(name)) is not None}
     return {
-        "commit": commit(),
+        "commit": _own_commit(),
         "versions": versions,
         "host": socket.gethostname(),
         "system": platform.platform(),
         "working_directory": str(Path.cwd()),
     }
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _own_commit() -> str | None:
+    """Return the commit of this program, whose code a process loads once."""
+    return commit()
 
 
 def commit(package: Path = Path(__file__).parents[2]) -> str | None:
