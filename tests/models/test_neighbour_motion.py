@@ -13,7 +13,12 @@ from scipy.spatial.distance import cdist
 from tomopolish import load
 from tomopolish.cli import run
 from tomopolish.models import motion as motion_models
-from tomopolish.models import neighbour_predictions
+from tomopolish.models import (
+    neighbour_inverse,
+    neighbour_kernels,
+    neighbour_predictions,
+    sparse_rows,
+)
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion_inverse import Followed
 from tomopolish.models.neighbour_motion import NEIGHBOURS, NeighbourMotion
@@ -155,22 +160,59 @@ def test_the_inverse_is_made_anew_where_images_tell_much_more() -> None:
     near, far = (process.near_inverse(factor * information(), 1.0, followed(), first) for factor in (1.05, 2))
     assert near.apart is first.apart
     assert far.apart is not first.apart
+    fewer = replace(followed(), shares=np.where(np.arange(PARTICLES) % 2, followed().shares, 0.0))
+    assert process.near_inverse(information(), 1.0, fewer, first).apart is not first.apart
 
 
 def test_velocities_that_projections_follow_cost_what_their_priors_say() -> None:
+    """The inverse is in single precision, and so are its fields."""
     process, others = motion(), followed()
     inverse = process.near_inverse(information(), 1.0, others)
     amounts = np.random.default_rng(8).normal(size=3 * (TILTS - 1))
-    shared = inverse.fields.times(amounts)
+    shared = inverse.coefficients(inverse.fields.velocities(amounts))
     moved = np.diff(process.offsets_px(shared)[process.chronological], axis=0)
     expected = amounts.reshape(TILTS - 1, 1, 3) * np.sqrt(WEIGHTS)[:, None, None]
-    np.testing.assert_allclose(moved, np.broadcast_to(expected, moved.shape), atol=1e-9)
-    columns = np.stack([inverse.fields.times(unit).ravel() for unit in np.eye(len(amounts))], axis=1)
+    np.testing.assert_allclose(moved, np.broadcast_to(expected, moved.shape), atol=1e-5)
+    fields = [inverse.fields.velocities(unit) for unit in np.eye(len(amounts))]
+    columns = np.stack([inverse.coefficients(field).ravel() for field in fields], axis=1)
     gram = columns.T @ columns
-    transposed = inverse.fields.transposed_times(columns[:, 1].reshape(process.shape))
-    np.testing.assert_allclose(transposed, gram[1], rtol=1e-9, atol=1e-9 * gram.max())
-    right = inverse.fields.times(np.linalg.solve(gram, (gram + others.curvature) @ amounts))
-    np.testing.assert_allclose(inverse.solve(right), shared, atol=1e-8)
+    by_prior = np.array([inverse.fields.prior_products(field) for field in fields])
+    np.testing.assert_allclose(by_prior, gram, atol=1e-5 * gram.max())
+    again = np.array(
+        [inverse.fields.collected(inverse.fields.prior_forces(unit)) for unit in np.eye(len(gram))]
+    )
+    np.testing.assert_allclose(again, gram, atol=1e-5 * gram.max())
+    right = columns @ np.linalg.solve(gram, (gram + others.curvature) @ amounts)
+    np.testing.assert_allclose(inverse.solve(right.reshape(process.shape)), shared, atol=1e-4)
+
+
+def test_a_step_is_the_inverse_of_a_residual_and_what_forces_add_and_threads_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbour_predictions, "BLOCK", 5)
+    monkeypatch.setattr(neighbour_inverse, "BLOCK", 5)
+    monkeypatch.setattr(sparse_rows, "PANEL", 50)
+    alone, three = motion(), motion(threads=3)
+    rng = np.random.default_rng(3)
+    residual, forces = rng.normal(size=alone.shape), rng.normal(size=(TILTS, PARTICLES, 3))
+    inverse = alone.near_inverse(information(), 2.0, followed())
+    step, offsets = alone.step(inverse, residual, forces)
+    expected = inverse.solve(residual + alone.adjoint(forces))
+    np.testing.assert_allclose(step, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(offsets, alone.offsets_px(step), atol=1e-5 * np.abs(offsets).max())
+    others = three.step(three.near_inverse(information(), 2.0, followed()), residual, forces)
+    np.testing.assert_array_equal(step, others[0])
+    np.testing.assert_array_equal(offsets, others[1])
+
+
+def test_whitening_inverts_the_making_of_velocities_of_noise() -> None:
+    process, values = motion(), np.random.default_rng(2).normal(size=(PARTICLES, 7))
+    forward, back = process.predictions.whitening
+    made, pulled = values.copy(), values.copy()
+    process.predictions.apply(neighbour_kernels.correlate, made, 1)
+    process.predictions.apply(neighbour_kernels.correlate_transposed, pulled, 1)
+    np.testing.assert_allclose(forward.times(made, 1), values, atol=1e-9)
+    np.testing.assert_allclose(back.times(pulled, 1), values, atol=1e-9)
 
 
 def test_particles_at_one_place_move_alike() -> None:

@@ -15,7 +15,7 @@ from scipy.linalg.lapack import dpstrf
 from scipy.spatial.distance import cdist
 
 from tomopolish.models import motion_kernels
-from tomopolish.models.motion_inverse import Followed, MotionInverse, ProductInverse
+from tomopolish.models.motion_inverse import Followed, MotionInverse, ProductInverse, StepByProducts
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
@@ -39,7 +39,7 @@ ROUNDED = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class GaussianProcessMotion:
+class GaussianProcessMotion(StepByProducts):
     """Velocities v_j = s_j L c_j, independent in time and correlated in space; use `build`.
 
     The offset in chronological tilt image m is Σ_{j<m} v_j. Coefficients are ``[K, F − 1, 3]``: deformation

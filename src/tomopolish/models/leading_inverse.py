@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from scipy.linalg import eigh
@@ -135,22 +134,23 @@ class FieldCoefficients:
         return np.asarray(combined @ (vectors / np.sqrt(values)))
 
 
-class Fields(Protocol):
-    """Coefficients of fields of velocities: a matrix Z with a column for each time step and field."""
+def inverse_for_fields(
+    basis: Float[Array, "TJ I"], held: Float[Array, "TJ TJ"], prior: float
+) -> Float[Array, "TJ TJ"]:
+    """Return S⁻¹, the inverse of the curvature that priors alone have over the amounts of fields.
 
-    @property
-    def shapes(self) -> Array:
-        """One entry for each field."""
-
-    @property
-    def independent(self) -> Float[Array, "TJ I"]:
-        """Combinations of columns that are orthonormal, and whose velocities are those of the fields."""
-
-    def times(self, amounts: Float[Array, "TJ"]) -> Float[Array, "..."]:
-        """Return the coefficients of velocities that are fields times amounts."""
-
-    def transposed_times(self, coefficients: Float[Array, "..."]) -> Float[Array, "TJ"]:
-        """Return the transpose of `times` applied to coefficients."""
+    Parameters
+    ----------
+    basis
+        Combinations of fields whose coefficients are orthonormal.
+    held
+        Curvature that the projections' priors add for the fields.
+    prior
+        Precision of the coefficients' prior.
+    """
+    remaining = basis.T @ held @ basis
+    remaining[np.diag_indices_from(remaining)] += prior
+    return np.asarray(basis @ np.linalg.solve(remaining, basis.T))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,7 +168,7 @@ class LeadingInverse:
     """
 
     apart: MotionInverse
-    fields: Fields
+    fields: FieldCoefficients
     of_fields: Float[Array, "TJ TJ"]
 
     @classmethod
@@ -176,7 +176,7 @@ class LeadingInverse:
         cls,
         apart: MotionInverse,
         prior: float,
-        fields: Fields,
+        fields: FieldCoefficients,
         held: Float[Array, "TJ TJ"],
     ) -> LeadingInverse:
         """Return the inverse.
@@ -188,10 +188,7 @@ class LeadingInverse:
         held
             Curvature that the projections' priors add for the fields.
         """
-        basis = fields.independent
-        remaining = basis.T @ held @ basis
-        remaining[np.diag_indices_from(remaining)] += prior
-        return cls(apart=apart, fields=fields, of_fields=basis @ np.linalg.solve(remaining, basis.T))
+        return cls(apart=apart, fields=fields, of_fields=inverse_for_fields(fields.independent, held, prior))
 
     def solve(self, coefficients: Float[Array, "..."]) -> Float[Array, "..."]:
         """Apply the inverse."""

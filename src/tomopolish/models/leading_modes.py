@@ -18,7 +18,7 @@ from tomopolish.models import motion_kernels
 from tomopolish.models.courses import paths, pool
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse
-from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
+from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse, StepByProducts
 from tomopolish.shapes import Float, Float32, Int
 
 Array = np.ndarray
@@ -35,7 +35,7 @@ SIMILAR = 0.8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LeadingModes:
+class LeadingModes(StepByProducts):
     """Motion in the leading modes of a Gaussian process; `of` chooses them.
 
     Coefficients are one vector, course after course, of the leading modes of space; their prior is ½Σc².

@@ -12,7 +12,7 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.models.gaussian_process import GaussianProcessMotion
-from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
+from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse, StepByProducts
 from tomopolish.models.neighbour_motion import NeighbourMotion
 from tomopolish.models.protocols import BuildsMotion, MotionModel
 from tomopolish.settings.alignment import MotionSettings
@@ -25,7 +25,7 @@ MANY = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoMotion:
+class NoMotion(StepByProducts):
     """Every particle keeps its static position in all tilt images; there are no coefficients."""
 
     tilts: int

@@ -1,15 +1,20 @@
-"""Approximate inverse of the curvature of motion that neighbours predict (`neighbour_motion`)."""
+"""Approximate inverse of the curvature of motion that neighbours predict (`neighbour_motion`).
+
+It is applied to velocities, in single precision: white noise c and velocities v = Lc have the inverses
+L⁻¹ V L⁻ᵀ and V, and what coefficients collect from forces is Lᵀ times what velocities collect. A step thus
+needs L only once each way, to whiten the residual of the coefficients and the velocities that it leads to.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from tomopolish.models import neighbour_kernels
-from tomopolish.models.leading_inverse import INDEPENDENT
+from tomopolish.models.leading_inverse import INDEPENDENT, inverse_for_fields
 from tomopolish.models.neighbour_predictions import BLOCK, Predictions, over_blocks
+from tomopolish.models.sparse_rows import SparseRows
 from tomopolish.shapes import Float, Float32
 
 Array = np.ndarray
@@ -22,62 +27,91 @@ UNSEEN = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedVelocities:
-    """Z, the coefficients of fields of velocities: one column for each time step and field.
+    """F, fields of velocities that projections follow: one column for each time step and field.
 
     Attributes
     ----------
-    shapes
-        White noise of each particle in each field, by component.
+    shapes, pulled
+        Velocity of each particle in each field by component, and K⁻¹ times it, with K the covariance LLᵀ.
     courses
         As in `NeighbourMotion`, by time step and component.
+    independent
+        Combinations of columns that are orthonormal by K⁻¹.
     """
 
-    shapes: Float[Array, "J 3 P"]
-    courses: Float[Array, "steps 3 Q"]
+    shapes: Float32[Array, "J 3 P"]
+    pulled: Float32[Array, "J 3 P"]
+    courses: Float32[Array, "steps 3 Q"]
+    independent: Float[Array, "TJ I"]
 
-    @cached_property
-    def independent(self) -> Float[Array, "TJ I"]:
-        """Combinations of columns that are orthonormal; courses are complete."""
-        inner = np.einsum("jap,kap->jk", self.shapes, self.shapes)
+    @classmethod
+    def of(
+        cls, fields: Float[Array, "J P 3"], predictions: Predictions, courses: Float[Array, "T Q"]
+    ) -> SharedVelocities:
+        """Return the fields of ordered particles; courses are complete."""
+        shapes = np.array(np.swapaxes(fields, 1, 2), order="C")
+        whitening, transposed = predictions.whitening
+        white = whitening.times(shapes.reshape(-1, shapes.shape[2]).T, 1)
+        each = white.reshape(len(white), -1, 3)
+        inner = np.einsum("pja,pka->jk", each, each)
+        pulled = transposed.times(white, 1).T
         length = np.sqrt(np.diag(inner)) + np.finfo(float).tiny
-        values, vectors = np.linalg.eigh(inner / np.outer(length, length))
-        apart = values > INDEPENDENT
-        return np.kron(
-            np.eye(len(self.courses)), vectors[:, apart] / np.sqrt(values[apart]) / length[:, None]
+        shares, vectors = np.linalg.eigh(inner / np.outer(length, length))
+        apart, steps = shares > INDEPENDENT, len(courses) // 3
+        return cls(
+            shapes=shapes.astype(np.float32),
+            pulled=np.array(pulled.reshape(shapes.shape), dtype=np.float32, order="C"),
+            courses=courses.reshape(steps, 3, -1).astype(np.float32),
+            independent=np.kron(np.eye(steps), vectors[:, apart] / np.sqrt(shares[apart]) / length[:, None]),
         )
 
-    def times(self, amounts: Float[Array, "TJ"]) -> Float[Array, "P Q"]:
-        """Return the coefficients of velocities that are fields times amounts."""
-        along = np.tensordot(amounts.reshape(len(self.courses), -1), self.courses, ([0], [0]))
-        return np.asarray(np.tensordot(self.shapes, along, ([0, 1], [0, 1])))
+    def velocities(self, amounts: Float[Array, "TJ"]) -> Float32[Array, "P Q"]:
+        """Return F times amounts."""
+        return self._times(self.shapes, amounts)
 
-    def transposed_times(self, coefficients: Float[Array, "P Q"]) -> Float[Array, "TJ"]:
-        """Return the transpose of `times` applied to coefficients."""
-        along = self.shapes.reshape(-1, self.shapes.shape[2]) @ coefficients
-        return np.asarray(
-            np.tensordot(self.courses, along.reshape(len(self.shapes), 3, -1), ([1, 2], [1, 2]))
-        ).ravel()
+    def collected(self, pulled: Float32[Array, "P Q"]) -> Float[Array, "TJ"]:
+        """Return Fᵀ times what velocities collect."""
+        return self._transposed_times(self.shapes, pulled)
+
+    def prior_forces(self, amounts: Float[Array, "TJ"]) -> Float32[Array, "P Q"]:
+        """Return K⁻¹F times amounts."""
+        return self._times(self.pulled, amounts)
+
+    def prior_products(self, velocities: Float32[Array, "P Q"]) -> Float[Array, "TJ"]:
+        """Return FᵀK⁻¹ times velocities."""
+        return self._transposed_times(self.pulled, velocities)
+
+    def _times(self, shapes: Array, amounts: Array) -> Array:
+        table = amounts.astype(np.float32).reshape(len(self.courses), -1)
+        along = np.tensordot(table, self.courses, ([0], [0]))
+        return np.asarray(np.tensordot(shapes, along, ([0, 1], [0, 1])))
+
+    def _transposed_times(self, shapes: Array, values: Array) -> Array:
+        along = (shapes.reshape(-1, shapes.shape[2]) @ values).reshape(len(shapes), 3, -1)
+        return np.tensordot(self.courses, along, ([1, 2], [1, 2])).ravel().astype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredInverse:
-    """(prior (1 + λ LᵀL))⁻¹ for each course, with λ the images' information about velocities; approximate.
+    """(prior K⁻¹ + λ)⁻¹ for each course, with λ the images' information about velocities; approximate.
 
-    L makes velocities of white noise. Rough predictions suffice for (LLᵀ)⁻¹ + λ, which is factorised.
+    Rough predictions suffice for the sum, which is factorised.
 
     Attributes
     ----------
     average
         λ of each course for an average particle.
+    shares
+        λ of each particle over that.
     factors
         Pivots and links of each block of courses (`neighbour_kernels.eliminate`).
     threads
         Threads over which blocks of courses are spread.
     """
 
-    predictions: Predictions
     rough: Predictions
     average: Float[Array, "Q"]
+    shares: Float[Array, "P"]
     factors: tuple[tuple[Float32[Array, "P q"], Float32[Array, "P M q"]], ...]
     prior: float
     threads: int
@@ -85,7 +119,6 @@ class MeasuredInverse:
     @classmethod
     def of(
         cls,
-        predictions: Predictions,
         rough: Predictions,
         average: Float[Array, "Q"],
         shares: Float[Array, "P"],
@@ -113,32 +146,93 @@ class MeasuredInverse:
             return pivots, links
 
         factors = tuple(over_blocks(factor, len(average), threads))
-        return cls(
-            predictions=predictions,
-            rough=rough,
-            average=average,
-            factors=factors,
-            prior=prior,
-            threads=threads,
-        )
+        return cls(rough=rough, average=average, shares=shares, factors=factors, prior=prior, threads=threads)
 
-    def is_for(self, average: Float[Array, "Q"]) -> bool:
-        """Return whether the inverse is good enough for another information of an average particle."""
+    def is_for(self, average: Float[Array, "Q"], shares: Float[Array, "P"], prior: float) -> bool:
+        """Return whether the inverse is good enough for other information and another prior."""
         unseen = UNSEEN * float(self.average.max(initial=0.0))
-        return bool(np.allclose(average, self.average, rtol=SIMILAR, atol=unseen))
+        alike = np.allclose(average, self.average, rtol=SIMILAR, atol=unseen)
+        return bool(alike and np.abs(shares - self.shares).mean() < SIMILAR and prior == self.prior)
 
-    def solve(self, coefficients: Float[Array, "P Q"]) -> Float[Array, "P Q"]:
-        """Apply the inverse."""
-        fine, rough = self.predictions, self.rough
-        result = np.empty(coefficients.shape)
+    def velocities(self, pulled: Float32[Array, "P Q"]) -> Float32[Array, "P Q"]:
+        """Apply the inverse to what velocities collect."""
+        result = np.empty(pulled.shape, dtype=np.float32)
 
         def work(block: slice) -> None:
             pivots, links = self.factors[block.start // BLOCK]
-            some: Array = coefficients[:, block] / self.prior
-            neighbour_kernels.whiten_transposed(fine.neighbours, fine.weights, fine.deviations, some)
-            neighbour_kernels.solve(rough.neighbours, rough.weights, pivots, links, some)
-            neighbour_kernels.whiten(fine.neighbours, fine.weights, fine.deviations, some)
+            some: Array = pulled[:, block] / np.float32(self.prior)
+            neighbour_kernels.solve(self.rough.neighbours, pivots, links, some)
             result[:, block] = some
 
-        over_blocks(work, coefficients.shape[1], self.threads)
+        over_blocks(work, pulled.shape[1], self.threads)
         return result
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NeighbourInverse:
+    """V = F S⁻¹ Fᵀ + (1 − Π) D⁻¹ (1 − Π)ᵀ over velocities, with Π = F B Bᵀ Fᵀ K⁻¹ and L⁻¹FB orthonormal.
+
+    Attributes
+    ----------
+    whitening, transposed
+        L⁻¹ and its transpose.
+    apart
+        D⁻¹, for velocities that projections cannot follow.
+    fields
+        F, of velocities that they follow, and B.
+    of_fields
+        S⁻¹, the inverse of the curvature that priors alone have over the amounts of fields.
+    """
+
+    whitening: SparseRows
+    transposed: SparseRows
+    apart: MeasuredInverse
+    fields: SharedVelocities
+    of_fields: Float[Array, "TJ TJ"]
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Predictions,
+        apart: MeasuredInverse,
+        fields: SharedVelocities,
+        held: Float[Array, "TJ TJ"],
+    ) -> NeighbourInverse:
+        """Return the inverse.
+
+        Parameters
+        ----------
+        held
+            Curvature that the projections' priors add for the fields.
+        """
+        whitening, transposed = predictions.rough_whitening
+        return cls(
+            whitening=whitening,
+            transposed=transposed,
+            apart=apart,
+            fields=fields,
+            of_fields=inverse_for_fields(fields.independent, held, apart.prior),
+        )
+
+    def velocities(self, pulled: Float32[Array, "P Q"]) -> Float32[Array, "P Q"]:
+        """Apply the inverse to what velocities collect."""
+        fields, basis = self.fields, self.fields.independent
+        if not len(fields.shapes):
+            return self.apart.velocities(pulled)
+        along = fields.collected(pulled)
+        result = self.apart.velocities(pulled - fields.prior_forces(basis @ (basis.T @ along)))
+        back = self.of_fields @ along - basis @ (basis.T @ fields.prior_products(result))
+        result += fields.velocities(back)
+        return result
+
+    def pulled(self, coefficients: Float[Array, "P Q"]) -> Float32[Array, "P Q"]:
+        """Return what velocities collect where coefficients collect these."""
+        return self.transposed.times(coefficients, self.apart.threads)
+
+    def coefficients(self, velocities: Float32[Array, "P Q"]) -> Float[Array, "P Q"]:
+        """Return the coefficients of velocities."""
+        return self.whitening.times(velocities, self.apart.threads).astype(np.float64)
+
+    def solve(self, coefficients: Float[Array, "P Q"]) -> Float[Array, "P Q"]:
+        """Apply the inverse to coefficients."""
+        return self.coefficients(self.velocities(self.pulled(coefficients)))

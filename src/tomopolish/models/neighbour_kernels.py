@@ -15,22 +15,20 @@ from tomopolish.jit import inlined, kernel
 
 
 @inlined(fastmath={"contract", "reassoc"})
-def add_predicted(row, sign, neighbours, weights, values):  # type: ignore[no-untyped-def]
-    """Add what one particle's neighbours predict of its values, times a sign, to a row."""
+def add_predicted(row, neighbours, weights, values):  # type: ignore[no-untyped-def]
+    """Add what one particle's neighbours predict of its values to a row."""
     for s in range(0, len(neighbours), 4):
         i, j, k, m = neighbours[s], neighbours[s + 1], neighbours[s + 2], neighbours[s + 3]
-        a, b, c, d = (
-            sign * weights[s], sign * weights[s + 1], sign * weights[s + 2], sign * weights[s + 3]
-        )  # fmt: skip
+        a, b, c, d = weights[s], weights[s + 1], weights[s + 2], weights[s + 3]
         for q in range(len(row)):
             row[q] += a * values[i, q] + b * values[j, q] + c * values[k, q] + d * values[m, q]
 
 
 @inlined(fastmath={"contract", "reassoc"})
-def add_to_neighbours(values, sign, neighbours, weights, row):  # type: ignore[no-untyped-def]
-    """Add a particle's row, times its weights and a sign, to its neighbours' values."""
+def add_to_neighbours(values, neighbours, weights, row):  # type: ignore[no-untyped-def]
+    """Add a particle's row, times its weights, to its neighbours' values."""
     for s in range(len(neighbours)):
-        i, a = neighbours[s], sign * weights[s]
+        i, a = neighbours[s], weights[s]
         if a != 0:
             for q in range(len(row)):
                 values[i, q] += a * row[q]
@@ -42,53 +40,48 @@ def correlate(neighbours, weights, deviations, values):  # type: ignore[no-untyp
 
     Parameters
     ----------
-    neighbours : (P, M) int64, weights : (P, M) float64, deviations : (P,) float64
-    values : (P, Q) float64, read and written
+    neighbours : (P, M) int64, weights : (P, M), deviations : (P,)
+    values : (P, Q), read and written; of the type of weights and deviations
     """
-    courses = values.shape[1]
-    row = np.empty(courses)
+    row = np.empty(values.shape[1], values.dtype)
     for p in range(len(values)):
-        for q in range(courses):
+        for q in range(len(row)):
             row[q] = deviations[p] * values[p, q]
-        add_predicted(row, 1.0, neighbours[p], weights[p], values)
-        for q in range(courses):
+        add_predicted(row, neighbours[p], weights[p], values)
+        for q in range(len(row)):
             values[p, q] = row[q]
 
 
 @kernel(fastmath={"contract", "reassoc"})
 def correlate_transposed(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
-    """Apply the transpose of `correlate` in place.
-
-    Parameters
-    ----------
-    values : (P, Q) float64, read and written
-    """
-    courses = values.shape[1]
-    row = np.empty(courses)
+    """Apply the transpose of `correlate` in place; arguments are the same."""
+    row = np.empty(values.shape[1], values.dtype)
     for p in range(len(values) - 1, -1, -1):
-        for q in range(courses):
+        for q in range(len(row)):
             row[q] = values[p, q]
-        add_to_neighbours(values, 1.0, neighbours[p], weights[p], row)
-        for q in range(courses):
+        add_to_neighbours(values, neighbours[p], weights[p], row)
+        for q in range(len(row)):
             values[p, q] = deviations[p] * row[q]
 
 
 @kernel(fastmath={"contract", "reassoc"})
-def whiten(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
-    """Apply the inverse of `correlate` in place.
+def multiply(starts, columns, weights, first, last, values, result):  # type: ignore[no-untyped-def]
+    """Multiply some rows of a sparse matrix with values.
 
     Parameters
     ----------
-    values : (P, Q) float64, read and written
+    starts : (P + 1,) int64, where each row begins; rows have multiples of four entries
+    columns : (N,) int32, weights : (N,), column and value of each entry
+    first, last : int, the first row and the one after the last
+    values : (P, Q), result : (P, Q), some rows written; of the type of weights
     """
-    courses = values.shape[1]
-    row = np.empty(courses)
-    for p in range(len(values) - 1, -1, -1):
-        for q in range(courses):
-            row[q] = values[p, q]
-        add_predicted(row, -1.0, neighbours[p], weights[p], values)
-        for q in range(courses):
-            values[p, q] = row[q] / deviations[p]
+    row = np.empty(values.shape[1], values.dtype)
+    for p in range(first, last):
+        row[:] = 0
+        begin, end = starts[p], starts[p + 1]
+        add_predicted(row, columns[begin:end], weights[begin:end], values)
+        for q in range(len(row)):
+            result[p, q] = row[q]
 
 
 @kernel()
@@ -165,49 +158,35 @@ def eliminate(  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath={"contract", "reassoc"})
-def whiten_transposed(neighbours, weights, deviations, values):  # type: ignore[no-untyped-def]
-    """Apply the transpose of `whiten` in place.
-
-    Parameters
-    ----------
-    values : (P, Q) float64, read and written
-    """
-    courses = values.shape[1]
-    row = np.empty(courses)
-    for p in range(len(values)):
-        for q in range(courses):
-            row[q] = values[p, q] / deviations[p]
-            values[p, q] = row[q]
-        add_to_neighbours(values, -1.0, neighbours[p], weights[p], row)
-
-
-@kernel(fastmath={"contract", "reassoc"})
-def solve(neighbours, weights, pivots, links, values):  # type: ignore[no-untyped-def]
+def solve(neighbours, pivots, links, values):  # type: ignore[no-untyped-def]
     """Divide by the precision that `eliminate` factorised, in place.
 
     Parameters
     ----------
-    values : (P, Q) float64, read and written; single precision suffices for what is in between
+    values : (P, Q) float32, read and written
     """
-    courses = values.shape[1]
-    left, row = values.astype(np.float32), np.empty(courses, np.float32)
+    count, courses = neighbours.shape[1], values.shape[1]
+    row = np.empty(courses, values.dtype)
     for p in range(len(values) - 1, -1, -1):
         for q in range(courses):
-            row[q] = left[p, q]
-            left[p, q] = row[q] / pivots[p, q]
-        for s in range(neighbours.shape[1]):
+            row[q] = values[p, q]
+            values[p, q] = row[q] / pivots[p, q]
+        for s in range(count):
             i = neighbours[p, s]
-            if weights[p, s] != 0:
-                for q in range(courses):
-                    left[i, q] -= links[p, s, q] * row[q]
+            for q in range(courses):
+                values[i, q] -= links[p, s, q] * row[q]
     for p in range(len(values)):
         for q in range(courses):
-            row[q] = left[p, q]
-        for s in range(neighbours.shape[1]):
-            i = neighbours[p, s]
-            if weights[p, s] != 0:
-                for q in range(courses):
-                    row[q] -= links[p, s, q] * left[i, q]
+            row[q] = values[p, q]
+        for s in range(0, count, 4):
+            i, j = neighbours[p, s], neighbours[p, s + 1]
+            k, m = neighbours[p, s + 2], neighbours[p, s + 3]
+            for q in range(courses):
+                row[q] -= (
+                    links[p, s, q] * values[i, q]
+                    + links[p, s + 1, q] * values[j, q]
+                    + links[p, s + 2, q] * values[k, q]
+                    + links[p, s + 3, q] * values[m, q]
+                )
         for q in range(courses):
-            left[p, q] = row[q]
             values[p, q] = row[q]

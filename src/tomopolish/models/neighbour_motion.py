@@ -9,7 +9,6 @@ number of operations grows with the number of particles, not with its square (Ve
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,11 +16,10 @@ import numpy as np
 
 from tomopolish.models import motion_kernels, neighbour_kernels
 from tomopolish.models.courses import paths
-from tomopolish.models.leading_inverse import Fields, LeadingInverse
 from tomopolish.models.motion_inverse import Followed, MotionInverse
-from tomopolish.models.neighbour_inverse import MeasuredInverse, SharedVelocities
-from tomopolish.models.neighbour_predictions import Predictions, far_apart, nearest_before, over_blocks
-from tomopolish.shapes import Float, Int
+from tomopolish.models.neighbour_inverse import MeasuredInverse, NeighbourInverse, SharedVelocities
+from tomopolish.models.neighbour_predictions import Predictions, far_apart, nearest_before
+from tomopolish.shapes import Float, Float32, Int
 
 Array = np.ndarray
 
@@ -102,27 +100,30 @@ class NeighbourMotion:
     def offsets_px(self, coefficients: Float[Array, "P Q"], rough: bool = False) -> Float[Array, "F P 3"]:
         """Return each particle's offset from its static position in each tilt image (file order), px."""
         velocities = coefficients.copy()
-        self._over_courses(neighbour_kernels.correlate, velocities)
-        moved = np.empty((len(self.order), len(self.courses)))
-        moved[self.order] = velocities @ self._offsets_of_courses.T
-        offsets = np.empty((len(self.chronological), len(self.order), 3))
-        motion_kernels.place(moved, 0, self.chronological, offsets)
-        return offsets
+        self.predictions.apply(neighbour_kernels.correlate, velocities, self.threads)
+        return self._offsets(velocities, self._offsets_of_courses)
 
     def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "P Q"]:
         """Return the gradient with respect to the coefficients from that with respect to the offsets."""
-        gathered = np.empty((len(self.order), len(self.courses)))
-        motion_kernels.gather(gradient, 0, self.chronological, gathered)
-        values = gathered[self.order] @ self._offsets_of_courses
-        self._over_courses(neighbour_kernels.correlate_transposed, values)
+        values = self._pulled(gradient, self._offsets_of_courses)
+        self.predictions.apply(neighbour_kernels.correlate_transposed, values, self.threads)
         return values
+
+    def step(
+        self, inverse: MotionInverse, residual: Float[Array, "P Q"], forces: Float[Array, "F P 3"]
+    ) -> tuple[Float[Array, "P Q"], Float[Array, "F P 3"]]:
+        """Return a step of the coefficients, and the offsets that it makes; see `MotionModel`."""
+        assert isinstance(inverse, NeighbourInverse)
+        pulled = inverse.pulled(residual) + self._pulled(forces, self._rough_offsets_of_courses)
+        velocities = inverse.velocities(pulled)
+        offsets = self._offsets(velocities, self._rough_offsets_of_courses)
+        return inverse.coefficients(velocities), offsets
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "P Q"]:
         """Return the coefficients of the offsets' velocities."""
         velocities = np.diff(offsets_px[self.chronological], axis=0) / self.step_scales[:, None, None]
         along = velocities.swapaxes(0, 1).reshape(len(self.order), -1)[self.order] @ self.courses
-        self._over_courses(neighbour_kernels.whiten, along)
-        return along
+        return self.predictions.whitening[0].times(along, self.threads)
 
     def near_inverse(
         self,
@@ -130,44 +131,41 @@ class NeighbourMotion:
         prior: float,
         followed: Followed,
         near: MotionInverse | None = None,
-    ) -> LeadingInverse:
+    ) -> NeighbourInverse:
         """Return an approximate inverse of the coefficients' curvature; see `MotionModel`."""
         average = np.maximum(np.sum(self.courses * (time @ self.courses), axis=0), 0)
-        known = near.apart if isinstance(near, LeadingInverse) else None
-        if isinstance(known, MeasuredInverse) and known.is_for(average):
-            apart = known
+        known = near if isinstance(near, NeighbourInverse) else None
+        shares = followed.shares[self.order]
+        if known and known.apart.is_for(average, shares, prior):
+            apart = known.apart
         else:
-            apart = MeasuredInverse.of(
-                self.predictions,
-                self.rough_predictions,
-                average,
-                followed.shares[self.order],
-                prior,
-                self.threads,
-            )
-        fields: Fields
-        fields = near.fields if isinstance(near, LeadingInverse) else self._coefficients_of(followed.fields)
-        return LeadingInverse.of(apart, prior, fields, followed.curvature)
-
-    def _coefficients_of(self, fields: Float[Array, "J P 3"]) -> SharedVelocities:
-        values = np.array(np.moveaxis(fields[:, self.order], 1, 0), order="C").reshape(len(self.order), -1)
-        self._over_courses(neighbour_kernels.whiten, values)
-        return SharedVelocities(
-            shapes=values.T.reshape(len(fields), 3, len(self.order)),
-            courses=self.courses.reshape(-1, 3, self.courses.shape[1]),
+            apart = MeasuredInverse.of(self.rough_predictions, average, shares, prior, self.threads)
+        fields = (
+            known.fields
+            if known
+            else SharedVelocities.of(followed.fields[:, self.order], self.predictions, self.courses)
         )
+        return NeighbourInverse.of(self.predictions, apart, fields, followed.curvature)
+
+    def _offsets(self, velocities: Float[Array, "P Q"], of_courses: Float[Array, "T Q"]) -> Array:
+        """Return offsets, by tilt image and particle, from velocities of ordered particles."""
+        moved = np.empty((len(self.order), len(self.courses)), dtype=velocities.dtype)
+        moved[self.order] = velocities @ of_courses.T
+        offsets = np.empty((len(self.chronological), len(self.order), 3))
+        motion_kernels.place(moved, 0, self.chronological, offsets)
+        return offsets
+
+    def _pulled(self, forces: Float[Array, "F P 3"], of_courses: Float[Array, "T Q"]) -> Array:
+        """Return what velocities of ordered particles collect from forces on the offsets."""
+        gathered = np.empty((len(self.order), len(self.courses)), dtype=of_courses.dtype)
+        motion_kernels.gather(forces, 0, self.chronological, gathered)
+        return np.asarray(gathered[self.order] @ of_courses)
 
     @cached_property
     def _offsets_of_courses(self) -> Float[Array, "T Q"]:
         """Offset in each later tilt image and component, for each course of velocities."""
         return paths(self.courses, self.step_scales)
 
-    def _over_courses(self, kernel: Callable[..., None], values: Float[Array, "P Q"]) -> None:
-        """Call a kernel that changes the values in place."""
-
-        def work(block: slice) -> None:
-            some = np.ascontiguousarray(values[:, block])
-            kernel(self.predictions.neighbours, self.predictions.weights, self.predictions.deviations, some)
-            values[:, block] = some
-
-        over_blocks(work, values.shape[1], self.threads)
+    @cached_property
+    def _rough_offsets_of_courses(self) -> Float32[Array, "T Q"]:
+        return self._offsets_of_courses.astype(np.float32)

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from tomopolish.models import neighbour_kernels
 from tomopolish.models.courses import pool
+from tomopolish.models.sparse_rows import SparseRows
 from tomopolish.shapes import Float, Int, Int16
 
 Array = np.ndarray
@@ -62,6 +63,33 @@ class Predictions:
             weights[p, : len(near)] = own
             variances[p] = max(1 - own @ covariances, LEAST_VARIANCE)
         return cls(neighbours=neighbours, weights=weights, deviations=sigma_velocity_px * np.sqrt(variances))
+
+    @cached_property
+    def whitening(self) -> tuple[SparseRows, SparseRows]:
+        """L⁻¹ and its transpose, with v = Lc: c_p = (v_p − Σ_n w_pn v_n) / d_p."""
+        size, number = self.neighbours.shape
+        own, known = np.arange(size), self.weights != 0
+        rows = np.concatenate([own, np.repeat(own, number)[known.ravel()]])
+        columns = np.concatenate([own, self.neighbours[known]])
+        scaled = -self.weights / self.deviations[:, None]
+        weights = np.concatenate([1 / self.deviations, scaled[known]])
+        return SparseRows.of(rows, columns, weights, size), SparseRows.of(columns, rows, weights, size)
+
+    @cached_property
+    def rough_whitening(self) -> tuple[SparseRows, SparseRows]:
+        """The same in single precision, which suffices for steps of the solver."""
+        forward, back = self.whitening
+        return forward.single(), back.single()
+
+    def apply(self, kernel: Callable[..., None], values: Float[Array, "P Q"], threads: int) -> None:
+        """Call a kernel of `neighbour_kernels` that changes values in place, for each block of courses."""
+
+        def work(block: slice) -> None:
+            some = np.ascontiguousarray(values[:, block])
+            kernel(self.neighbours, self.weights, self.deviations, some)
+            values[:, block] = some
+
+        over_blocks(work, values.shape[1], threads)
 
     @cached_property
     def places(self) -> Int16[Array, "P M M"]:

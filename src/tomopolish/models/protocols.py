@@ -55,7 +55,8 @@ class MotionModel(Protocol):
         followed
             Velocities that projections can follow.
         near
-            Inverse at another point of the same problem, parts of which may be reused; None: there is none.
+            Inverse at another point, or with other weights of the pairs, parts of which may be reused; None:
+            there is none.
         """
 
     def offsets_px(self, coefficients: Float[Array, "..."], rough: bool = False) -> Float[Array, "F P 3"]:
@@ -69,6 +70,20 @@ class MotionModel(Protocol):
 
     def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "..."]:
         """Return the gradient with respect to the coefficients from that with respect to the offsets."""
+
+    def step(
+        self, inverse: MotionInverse, residual: Float[Array, "..."], forces: Float[Array, "F P 3"]
+    ) -> tuple[Float[Array, "..."], Float[Array, "F P 3"]]:
+        """Return a step of the coefficients, and the offsets that it makes; single precision suffices.
+
+        The step is the inverse times the sum of a residual and of what the coefficients collect from forces
+        on the offsets. `motion_inverse.StepByProducts` takes it as that says.
+
+        Parameters
+        ----------
+        inverse
+            One that `near_inverse` returned.
+        """
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
         """Return the coefficients that fit the offsets best; exact where the model can represent them."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomopolish.models.motion_inverse import MotionInverse
 from tomopolish.shapes import Float
 from tomopolish.solve.lifted import lift, lifted_gradient, multiply_lifted, split
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
@@ -33,12 +34,15 @@ class Tally:
         Gain in log-likelihood, in nats, that is too small for another step.
     evaluations, coarse_evaluations
         Number of evaluations on unblurred and on blurred windows.
+    motion
+        The last approximate inverse of motion's curvature.
     """
 
     max_evaluations: int
     enough: float
     evaluations: int = 0
     coarse_evaluations: int = 0
+    motion: MotionInverse | None = None
 
     def newton(
         self,
@@ -58,7 +62,7 @@ class Tally:
         left = max(1, self.max_evaluations - self.evaluations)
         left = left if most is None else min(left, most)
         options = NewtonOptions(relative_tolerance=tolerance, enough=self.enough, max_evaluations=left)
-        solution = newton(problem, start, options, spread)
+        solution = newton(problem, start, options, spread, self)
         self.evaluations += solution.evaluations
         return solution
 
@@ -85,15 +89,31 @@ class _LiftedState:
 
 
 def newton(
-    problem: Problem, start: Float[Array, "N"], options: NewtonOptions, spread: Spread = alone
+    problem: Problem,
+    start: Float[Array, "N"],
+    options: NewtonOptions,
+    spread: Spread = alone,
+    tally: Tally | None = None,
 ) -> Solution[State]:
-    """Maximise a problem's objective from `start` by trust-region Newton steps; `spread`: see `evaluate`."""
+    """Maximise a problem's objective from `start` by trust-region Newton steps.
+
+    Parameters
+    ----------
+    spread
+        See `evaluate`.
+    tally
+        Of earlier problems of the same tomogram, whose inverse of motion's curvature may be used; None: there
+        are none.
+    """
     first: SchurFactor | CoupledFactor | None = None
+    kept = tally or Tally(max_evaluations=options.max_evaluations, enough=options.enough)
 
     def factor(at: _LiftedState) -> LiftedFactor:
         nonlocal first
-        current = factorise(problem, at.state, near=first)
+        current = factorise(problem, at.state, near=first, near_motion=kept.motion)
         first = first or current
+        if isinstance(current, CoupledFactor) and current.motion is not None:
+            kept.motion = current.motion
         return LiftedFactor(problem=problem, factor=current)
 
     def look(lifted: Array) -> _LiftedState:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from scipy.linalg.blas import daxpy
 
 from tomopolish.shapes import Float
 
@@ -193,6 +194,7 @@ def truncated_cg(
         accuracy = min(0.1, 0.01 * max(start, 0.0) ** 0.25)
     tolerance = max(accuracy**2 * start, 2 * enough)
     used = 0
+    # daxpy changes its second argument, which saves a pass through memory over vectors of many coefficients.
     while used < max_products and rz > tolerance:
         Hd = product(direction)
         used += 1
@@ -208,17 +210,17 @@ def truncated_cg(
             predicted += tau * float(residual @ direction) - 0.5 * tau**2 * curvature
             edge = step + tau * direction
             return Step(vector=edge, predicted=predicted, length=radius, at_edge=True, products=used)
-        step = step + alpha * direction
+        step = daxpy(direction, step, a=alpha)
         gain = 0.5 * alpha * rz
         predicted += gain
         ss, sd = ss + 2 * alpha * sd + alpha**2 * dd, sd + alpha * dd
         if quick and used >= PATIENCE and used * gain <= SLOW * predicted:
             break
-        residual = residual - alpha * Hd
+        residual = daxpy(Hd, residual, a=-alpha)
         z = factor.solve(residual)
         rz_new = float(residual @ z)
         beta = rz_new / rz
-        direction = z + beta * direction
+        direction = daxpy(direction, z, a=beta)
         sd, dd = beta * sd, rz_new + beta**2 * dd
         rz = rz_new
     return Step(vector=step, predicted=predicted, length=float(np.sqrt(ss)), at_edge=False, products=used)

@@ -133,19 +133,16 @@ class CoupledFactor:
 
     def _after_static(self, residual: Float[Array, "L"]) -> tuple[Float[Array, "N"], Float[Array, "L"]]:
         first = self.static.solve(residual[: self.problem.layout.size])
-        return first, residual - joined(self.problem, *forces_of_step(self.problem, self.state, first, None))
+        left = joined(self.problem, *forces_of_step(self.problem, self.state, first, None))
+        return first, np.subtract(residual, left, out=left)
 
     def with_static_response(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
         """Return a step of the coefficients for their residual, and the static step that it entails."""
         layout, (vector, forces) = self.problem.layout, split(self.problem, residual)
         left, result, offsets = layout.unpack(vector), np.zeros_like(vector), None
         blocks = layout.unpack(result)
-        if self.motion is not None:
-            gathered = left.motion
-            if forces is not None:
-                gathered = gathered + self.problem.motion.adjoint(forces, rough=True)
-            blocks.motion[...] = self.motion.solve(gathered)
-            offsets = self.problem.motion.offsets_px(blocks.motion, rough=True)
+        if self.motion is not None and forces is not None:
+            blocks.motion[...], offsets = self.problem.motion.step(self.motion, left.motion, forces)
         if self.warp is not None:
             blocks.warp[...] = self.warp.solve(left.warp)
         pulled, _ = forces_of_step(self.problem, self.state, result, offsets, static_only=True)
@@ -182,23 +179,28 @@ class ReducedFactor:
 
 
 def factorise(
-    problem: Problem, state: State, near: SchurFactor | CoupledFactor | None = None
+    problem: Problem,
+    state: State,
+    near: SchurFactor | CoupledFactor | None = None,
+    near_motion: MotionInverse | None = None,
 ) -> SchurFactor | CoupledFactor:
     """Build and factorise a positive-definite approximation of the cost's Hessian at a point.
 
     Parameters
     ----------
     near
-        Factor at another point of the same problem: its part for the warp, the most expensive, is reused, and
-        so are parts of that for motion. None: they are computed.
+        Factor at another point of the same problem, whose part for the warp, the most expensive, is reused.
+        None: it is computed.
+    near_motion
+        Part for motion of a factor of the same tomogram, whose parts may be reused, also one with other
+        weights of the pairs.
     """
     positive = replace(state, curvature=positive_curvature(state.curvature))
     static = _static_factor(problem, positive)
     free, prior = problem.layout.unpack(problem.free), problem.layout.unpack(problem.precision)
     motion = warp = None
     if free.motion.any():
-        known = near.motion if isinstance(near, CoupledFactor) else None
-        motion = motion_inverse(problem, positive, float(prior.motion.mean()), known)
+        motion = motion_inverse(problem, positive, float(prior.motion.mean()), near_motion)
     if free.warp.any():
         warp = near.warp if isinstance(near, CoupledFactor) else None
         warp = warp or warp_factor(problem, positive, static.tilt_blocks, prior.warp)
