@@ -14,10 +14,10 @@ import numpy as np
 
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.initial import ball
+from tomopolish.solve.kernels.search import score_places
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, Tally
 from tomopolish.solve.outliers import Trust
 from tomopolish.solve.problem import Problem, State, pair_values, predicted_positions
-from tomopolish.solve.surface import evaluate_surface
 from tomopolish.solve.workers import Workers
 
 Array = np.ndarray
@@ -33,7 +33,7 @@ CLEAR_GAIN = 0.5
 """Gain in log-posterior, in nats, from which on another place is better than the current one."""
 EVALUATIONS = 10
 TOGETHER = 64
-"""Number of particles whose surfaces are copied at a time."""
+"""Number of particles that a thread searches at a time."""
 
 
 def move_misplaced(
@@ -109,19 +109,20 @@ def _likeliest_places(
     rows, weights = state.rotations[:, :2], _weights(problem)
     best = parameters.positions_px[which].copy()
 
+    surface = problem.surface
+    samples = np.array([1 / surface.step_px, surface.origin])
+    limit = np.array([surface.range_px, surface.range_penalty])
+
     def search(first: int) -> None:
         part = which[first : first + TOGETHER]
-        surface = problem.surface.of_particles(part)
-        now = parameters.positions_px[part]
-        start = displaced[:, part] - np.einsum("fij,pj->fpi", rows, now)
-        highest = np.full(len(part), -np.inf)
-        for place in tried:
-            values = evaluate_surface(surface, start + (rows @ place)[:, None])
-            score = np.where(surface.visible, values.value * weights[:, part], 0.0).sum(axis=0)
-            score -= 0.5 * precision.positions_px[part] @ place**2
-            higher = score > highest
-            highest[higher] = score[higher]
-            best[first : first + TOGETHER][higher] = place
+        start = displaced[:, part] - np.einsum("fij,pj->fpi", rows, parameters.positions_px[part])
+        score = np.empty((len(part), len(tried)))
+        score_places(
+            surface.coefficients.numbers, surface.coefficients.units, weights, start, rows, tried, samples,
+            limit, part, surface.basis, score,
+        )  # fmt: skip
+        score -= 0.5 * precision.positions_px[part] @ (tried**2).T
+        best[first : first + TOGETHER] = tried[np.argmax(score, axis=1)]
 
     for _ in workers.pool.map(search, range(0, len(which), TOGETHER)):
         pass

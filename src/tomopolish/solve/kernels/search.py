@@ -230,6 +230,64 @@ def score_positions(  # type: ignore[no-untyped-def]
                 total[c] += inside[c] * (near + part_y[c] * (far - near))
 
 
+@inlined(error_model="numpy", fastmath={"contract", "reassoc"})
+def _spline(padded, x, y, basis):  # type: ignore[no-untyped-def]
+    """Return a B-spline at a place, in samples; `padded` has its coefficients amid four rows of zeros."""
+    last = len(padded) - 8
+    fx, fy = np.floor(x), np.floor(y)
+    if not (-3 < fx < last + 1 and -3 < fy < last + 1):
+        return 0.0
+    tx, ty, ix, iy = x - fx, y - fy, int(fx) + 3, int(fy) + 3
+    total = 0.0
+    for j in range(4):
+        along = 0.0
+        for i in range(4):
+            weight = basis[i, 0] + tx * (basis[i, 1] + tx * (basis[i, 2] + tx * basis[i, 3]))
+            along += weight * padded[iy + j, ix + i]
+        total += (basis[j, 0] + ty * (basis[j, 1] + ty * (basis[j, 2] + ty * basis[j, 3]))) * along
+    return total
+
+
+@kernel(error_model="numpy", fastmath={"contract", "reassoc"})
+def score_places(  # type: ignore[no-untyped-def]
+    coefficients, units, weights, start, rows, places, scale, limit, which, basis, score
+):  # fmt: skip
+    """Sum over tilt images of some particles' surfaces at each of several displacements (`surface`).
+
+    Parameters
+    ----------
+    coefficients : (F, P, n, n) int16, multiples of units : (F, P) float32
+    weights : (F, P) float64, factor of each pair; zero where it is not visible
+    start : (F, D, 2) float64, displacement (x, y) in px to which those of the places are added
+    rows : (F, 2, 3) float64, first two rows of each projection's rotation
+    places : (K, 3) float64, displacements in px
+    scale : (2,) float64, samples per px, and index of no displacement
+    limit : (2,) float64, displacement in px beyond which its excess, squared, costs the second number
+    which : (D,) int64, the particles
+    basis : (4, 4) float64, as in `pairs.interpolate`
+    score : (D, K) float64, written
+    """
+    score[:] = 0
+    size = coefficients.shape[2]
+    padded = np.zeros((size + 8, size + 8))
+    for d in range(len(which)):
+        p = which[d]
+        for f in range(len(coefficients)):
+            if weights[f, p] == 0:
+                continue
+            padded[4 : size + 4, 4 : size + 4] = coefficients[f, p]
+            unit, R = units[f, p] * weights[f, p], rows[f]
+            for k in range(len(places)):
+                a, b, c = places[k, 0], places[k, 1], places[k, 2]
+                x = start[f, d, 0] + R[0, 0] * a + R[0, 1] * b + R[0, 2] * c
+                y = start[f, d, 1] + R[1, 0] * a + R[1, 1] * b + R[1, 2] * c
+                value = unit * _spline(padded, x * scale[0] + scale[1], y * scale[0] + scale[1], basis)
+                excess = np.hypot(x, y) - limit[0]
+                if limit[1] > 0 and excess > 0:
+                    value -= limit[1] * excess * excess * weights[f, p]
+                score[d, k] += value
+
+
 @inlined(error_model="numpy")
 def _likeliest(log_probability, faintest, chosen, weights):  # type: ignore[no-untyped-def]
     """Choose the most probable entries, in order, and compute their normalised probabilities.
