@@ -23,7 +23,7 @@ from tomopolish.shapes import Float, Float32, Int
 
 Array = np.ndarray
 
-NEIGHBOURS, ROUGHLY = 128, 32
+NEIGHBOURS, ROUGHLY = 128, 16
 """Number of particles from which a particle's velocity is predicted, and for the solver's approximations."""
 
 
