@@ -20,7 +20,8 @@ from tomopolish.physics.geometry import (
     rotation_vector,
 )
 from tomopolish.solve.gauge import choose_frame, position_information, remove_rotation
-from tomopolish.solve.problem import evaluate, multiply_hessian
+from tomopolish.solve.problem import evaluate
+from tomopolish.solve.products import multiply_hessian
 from tomopolish.solve.uncertainty import expected_curvature
 
 turns = arrays.arrays(np.float64, 3, elements=st.floats(-0.4, 0.4))

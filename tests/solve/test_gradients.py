@@ -13,7 +13,8 @@ import pytest
 
 from small_project import make_problem, random_vector
 from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
-from tomopolish.solve.problem import Problem, evaluate, gradient, multiply_hessian, predicted_positions
+from tomopolish.solve.problem import Problem, evaluate, gradient, predicted_positions
+from tomopolish.solve.products import multiply_hessian
 
 MOTION = MotionSettings(velocity_scale=1.0, distance_scale=100.0)
 

@@ -15,7 +15,8 @@ from tomopolish.solve.lifted import joined, lift, lifted_gradient, multiply_lift
 from tomopolish.solve.maximisation import newton
 from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.preconditioner import CoupledFactor, factorise, positive_curvature
-from tomopolish.solve.problem import Problem, State, evaluate, gradient, multiply_hessian
+from tomopolish.solve.problem import Problem, State, evaluate, gradient
+from tomopolish.solve.products import multiply_hessian
 
 MOTION = MotionSettings(velocity_scale=1.0, distance_scale=300.0)
 CASES: dict[str, dict[str, Any]] = {

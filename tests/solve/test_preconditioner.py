@@ -15,7 +15,8 @@ from small_project import make_problem, random_vector
 from tomopolish.pipeline.problem import with_leading_modes
 from tomopolish.settings.alignment import DeformationSettings, FitSettings, MotionSettings
 from tomopolish.solve.preconditioner import factorise, positive_curvature
-from tomopolish.solve.problem import Problem, State, evaluate, multiply_hessian
+from tomopolish.solve.problem import Problem, State, evaluate
+from tomopolish.solve.products import multiply_hessian
 
 curvatures = arrays.arrays(
     np.float64, (2, 3, 3), elements=st.floats(-1e3, 1e3).filter(lambda v: v == 0 or abs(v) > 1e-3)

@@ -16,7 +16,8 @@ from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
 from tomopolish.pipeline.problem import with_leading_modes
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings
-from tomopolish.solve.problem import Problem, evaluate, multiply_hessian, predicted_positions
+from tomopolish.solve.problem import Problem, evaluate, predicted_positions
+from tomopolish.solve.products import multiply_hessian
 from tomopolish.solve.refine import RefineOptions, refine
 from tomopolish.solve.surface import smooth_surface
 from tomopolish.solve.uncertainty import (

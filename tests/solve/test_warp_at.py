@@ -9,7 +9,8 @@ from small_project import make_problem, random_vector
 from tomopolish.settings.alignment import DeformationSettings
 from tomopolish.solve import warp_at
 from tomopolish.solve.preconditioner import CoupledFactor, factorise
-from tomopolish.solve.problem import State, evaluate, gradient, multiply_hessian
+from tomopolish.solve.problem import State, evaluate, gradient
+from tomopolish.solve.products import multiply_hessian
 
 
 @pytest.mark.parametrize("per_frame", [False, True])

@@ -11,7 +11,8 @@ from tuning_cases import dense, make_prior, planted
 from small_project import make_problem
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.settings.alignment import MotionSettings
-from tomopolish.solve.problem import Problem, evaluate, gradient, multiply_hessian
+from tomopolish.solve.problem import Problem, evaluate, gradient
+from tomopolish.solve.products import multiply_hessian
 from tomopolish.solve.uncertainty import expected_state
 from tomopolish.tune.kalman import log_evidence, smoothed_errors
 from tomopolish.tune.linear import linearise

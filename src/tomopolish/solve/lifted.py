@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.shapes import Float
-from tomopolish.solve.problem import Problem, State, forces_of_step
+from tomopolish.solve.problem import Problem, State
+from tomopolish.solve.products import forces_of_step
 
 Array = np.ndarray
 

@@ -24,7 +24,8 @@ from tomopolish.solve.elimination import (
 )
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.lifted import joined, split
-from tomopolish.solve.problem import Problem, State, forces_of_step
+from tomopolish.solve.problem import Problem, State
+from tomopolish.solve.products import forces_of_step, static_forces
 
 Array = np.ndarray
 
@@ -65,8 +66,15 @@ class SchurFactor:
 
     def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
         """Apply the inverse to the static part."""
+        result, size = np.zeros_like(vector), self.layout.static_size
+        result[:size] = self.solve_static(vector[:size])
+        return result
+
+    def solve_static(self, vector: Float[Array, "S"]) -> Float[Array, "S"]:
+        """Apply the inverse to the static parameters alone."""
         result = np.zeros_like(vector)
-        source, target = self.layout.unpack(vector), self.layout.unpack(result)
+        still = Layout(tilts=self.layout.tilts, particles=self.layout.particles)
+        source, target = still.unpack(vector), still.unpack(result)
         tilt_part = np.concatenate([source.angles, source.shifts_px], axis=1).ravel()
         point_part = np.einsum("pji,pj->pi", self.point_roots, source.positions_px).ravel()
         tilt_step = tilt_part - self.cross @ point_part
@@ -75,7 +83,7 @@ class SchurFactor:
         target.positions_px[...] = np.einsum("pij,pj->pi", self.point_roots, left)
         target.angles[...] = tilt_step.reshape(-1, 5)[:, :3]
         target.shifts_px[...] = tilt_step.reshape(-1, 5)[:, 3:]
-        result[~self.free] = 0
+        result[~self.free[: len(result)]] = 0
         return result
 
     def variances(self) -> Float[Array, "N"]:
@@ -128,25 +136,38 @@ class CoupledFactor:
     def eliminated(self, residual: Float[Array, "L"]) -> tuple[Float[Array, "L"], Float[Array, "L"]]:
         """Solve for the static parameters; returns their step, and the residual of the coefficients alone."""
         first, left = self._after_static(residual)
-        left[: self.problem.layout.static_size] = 0
-        return joined(self.problem, first, None), left
+        left[: len(first)] = 0
+        step = np.zeros_like(residual)
+        step[: len(first)] = first
+        return step, left
 
-    def _after_static(self, residual: Float[Array, "L"]) -> tuple[Float[Array, "N"], Float[Array, "L"]]:
-        first = self.static.solve(residual[: self.problem.layout.size])
-        left = joined(self.problem, *forces_of_step(self.problem, self.state, first, None))
-        return first, np.subtract(residual, left, out=left)
+    def _after_static(self, residual: Float[Array, "L"]) -> tuple[Float[Array, "S"], Float[Array, "L"]]:
+        """Return the step of the static parameters, and what it leaves of the residual."""
+        layout = self.problem.layout
+        first = self.static.solve_static(residual[: layout.static_size])
+        step = np.zeros(layout.size)
+        step[: len(first)] = first
+        product, pulled = forces_of_step(self.problem, self.state, step, None)
+        left = residual.copy()
+        vector, forces = split(self.problem, left)
+        vector -= product
+        if forces is not None:
+            forces -= pulled
+        return first, left
 
     def with_static_response(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
         """Return a step of the coefficients for their residual, and the static step that it entails."""
         layout, (vector, forces) = self.problem.layout, split(self.problem, residual)
-        left, result, offsets = layout.unpack(vector), np.zeros_like(vector), None
-        blocks = layout.unpack(result)
-        if self.motion is not None and forces is not None:
-            blocks.motion[...], offsets = self.problem.motion.step(self.motion, left.motion, forces)
+        step = np.zeros_like(residual)
+        own, offsets = split(self.problem, step)
+        left, blocks = layout.unpack(vector), layout.unpack(own)
+        if self.motion is not None and forces is not None and offsets is not None:
+            blocks.motion[...], offsets[...] = self.problem.motion.step(self.motion, left.motion, forces)
         if self.warp is not None:
             blocks.warp[...] = self.warp.solve(left.warp)
-        pulled, _ = forces_of_step(self.problem, self.state, result, offsets, static_only=True)
-        return joined(self.problem, result - self.static.solve(pulled), offsets)
+        pulled = static_forces(self.problem, self.state, own, offsets)
+        own[: layout.static_size] -= self.static.solve_static(pulled)
+        return step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ maximised; the solver uses its negative as a cost.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
 from tomopolish.models.protocols import DeformationModel, MotionModel
 from tomopolish.physics.geometry import left_jacobian, rotation_from_vector
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
-from tomopolish.solve.warp_at import WarpAt, apply, warp_at
+from tomopolish.solve.warp_at import WarpAt, warp_at
 from tomopolish.solve.workers import Spread, alone
 
 Array = np.ndarray
@@ -70,6 +71,11 @@ class Problem:
             motion_shape=self.motion.shape,
             warp_shape=self.deformation.shape,
         )
+
+    @cached_property
+    def held(self) -> Int[Array, "n"]:
+        """Indices of the parameters that may not move."""
+        return np.flatnonzero(~self.free)
 
     @property
     def warps(self) -> bool:
@@ -272,111 +278,3 @@ def gradient(problem: Problem, state: State) -> Float[Array, "N"]:
     if problem.layout.unpack(problem.free).motion.any():
         problem.layout.unpack(total).motion[...] += problem.motion.adjoint(state.forces)
     return total
-
-
-def collect(
-    problem: Problem, state: State, force: Float[Array, "F P 2"], static_only: bool = False
-) -> tuple[Float[Array, "N"], Float[Array, "F P 3"]]:
-    """Collect forces on the unwarped 2D positions into the parameters, except for motion.
-
-    Returns the parameters and the forces on the particles' positions, which motion collects.
-
-    Parameters
-    ----------
-    static_only
-        Leave out warp coefficients.
-    """
-    layout = problem.layout
-    vector = np.zeros(layout.size)
-    blocks = layout.unpack(vector)
-    points = np.empty((layout.tilts, layout.particles, 3))
-    pair_kernels.pull(
-        problem.surface.visible, state.rotations, state.turned, state.turn_rate, force, blocks.angles,
-        blocks.shifts_px, points,
-    )  # fmt: skip
-    blocks.positions_px[...] = points.sum(axis=0)
-    if blocks.warp.size and state.warp is not None and not static_only:
-        blocks.warp[...] = state.warp.adjoint(apply(np.swapaxes(state.warp.inverse, -1, -2), force))
-    return vector, points
-
-
-def multiply_hessian(problem: Problem, state: State, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-    """Return the product of the negative Hessian of the objective with a vector.
-
-    The Hessian is the surfaces' true curvature with the first-order geometry; the small second derivatives of
-    the projection and of the warp are neglected.
-    """
-    motion = problem.layout.unpack(np.where(problem.free, vector, 0.0)).motion
-    offsets = problem.motion.offsets_px(motion, rough=True) if motion.any() else None
-    product, points = forces_of_step(problem, state, vector, offsets)
-    blocks = problem.layout.unpack(product)
-    if problem.layout.unpack(problem.free).motion.any():
-        blocks.motion[...] += problem.motion.adjoint(points, rough=True)
-    return product
-
-
-def forces_of_step(
-    problem: Problem,
-    state: State,
-    vector: Float[Array, "N"],
-    offsets_px: Float[Array, "F P 3"] | None,
-    static_only: bool = False,
-) -> tuple[Float[Array, "N"], Float[Array, "F P 3"]]:
-    """Return `multiply_hessian` as `collect` does: without what motion collects, and the forces themselves.
-
-    Parameters
-    ----------
-    offsets_px
-        Motion of the vector's coefficients; None: none.
-    static_only
-        Leave out the product's warp coefficients.
-    """
-    free = problem.layout.unpack(problem.free)
-    blocks = problem.layout.unpack(np.where(problem.free, vector, 0.0))
-    points = blocks.positions_px[None]
-    if offsets_px is not None:
-        points = points + offsets_px
-    if state.warp is None:
-        product, pulled = _product(problem, state, blocks, points)
-    else:
-        static_only = static_only or not (free.motion.any() or free.warp.any())
-        product, pulled = _product_with_warp(problem, state, blocks, points, static_only)
-    product += problem.precision * vector
-    product[~problem.free] = 0
-    return product, pulled
-
-
-def _product(problem: Problem, state: State, blocks: Parameters, points: Array) -> tuple[Array, Array]:
-    """Return Jᵀ H J times a step without a warp; `points` (1 or F, P, 3) is the step of 3D positions."""
-    layout = problem.layout
-    product = np.zeros(layout.size)
-    result = layout.unpack(product)
-    pulled = np.empty((layout.tilts, layout.particles, 3))
-    pair_kernels.normal_product(
-        problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
-        blocks.angles, blocks.shifts_px, points, result.angles, result.shifts_px, pulled,
-    )  # fmt: skip
-    result.positions_px[...] = pulled.sum(axis=0)
-    return product, pulled
-
-
-def _product_with_warp(
-    problem: Problem, state: State, blocks: Parameters, points: Array, static_only: bool
-) -> tuple[Array, Array]:
-    """Return the product of `_product` with the warp's coefficients included."""
-    assert state.warp is not None
-    tilts, particles = problem.surface.visible.shape
-    moved = np.empty((tilts, particles, 2))
-    pair_kernels.push(
-        problem.surface.visible, state.rotations, state.turned, state.turn_rate, blocks.angles,
-        blocks.shifts_px, np.ascontiguousarray(np.broadcast_to(points, (tilts, particles, 3))), moved,
-    )  # fmt: skip
-    if blocks.warp.any():
-        # The curvature refers to unwarped positions, so the warp's step is expressed there, too.
-        step = state.warp.step(blocks.warp)
-        step[~problem.surface.visible] = 0
-        moved = moved + apply(state.warp.inverse, step)
-    xx, xy, yy = np.moveaxis(state.curvature, -1, 0)
-    x, y = moved[..., 0], moved[..., 1]
-    force = np.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
-    return collect(problem, state, force, static_only)

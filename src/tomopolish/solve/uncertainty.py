@@ -30,7 +30,8 @@ from tomopolish.solve.preconditioner import (
     factorise,
     positive_curvature,
 )
-from tomopolish.solve.problem import Problem, State, collect, evaluate, multiply_hessian
+from tomopolish.solve.problem import Problem, State, evaluate
+from tomopolish.solve.products import collect, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
 from tomopolish.solve.unseen_moves import Gauge
 
