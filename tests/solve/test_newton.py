@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomopolish.solve.newton import NewtonOptions, Solution, maximise, truncated_cg
+from tomopolish.solve.newton import NewtonOptions, Solution, Step, maximise, truncated_cg
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,24 @@ def test_without_a_region_negative_curvature_gives_the_preconditioned_gradient()
     step = truncated_cg(lambda v: -v, Scaling(M), g, np.inf, 50)
     np.testing.assert_allclose(step.vector, g / M)
     assert step.at_edge and step.length == pytest.approx(np.sqrt(g @ (g / M)))
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.99))
+def test_a_shorter_step_is_that_of_the_smaller_region(seed: int, share: float) -> None:
+    """Also where the model bends up along a direction, and where the step was shortened before."""
+    rng = np.random.default_rng(seed)
+    turned, _ = np.linalg.qr(rng.normal(size=(12, 12)))
+    hessian = turned @ np.diag(rng.uniform(-0.2, 3, 12)) @ turned.T
+    factor, gradient = Scaling(np.abs(np.diag(hessian)) + 0.1), rng.normal(size=12)
+
+    def computed(radius: float) -> Step:
+        return truncated_cg(lambda v: hessian @ v, factor, gradient, radius, 6)
+
+    whole = computed(np.inf)
+    for first, radius in ((whole, share * whole.length), (computed(0.7 * whole.length), 0.3 * whole.length)):
+        shorter, expected = first.within(radius), computed(radius)
+        assert shorter is not None
+        assert (shorter.products, shorter.at_edge) == (0, True)
+        np.testing.assert_allclose(shorter.vector, expected.vector, rtol=1e-9, atol=1e-12)
+        assert shorter.predicted == pytest.approx(expected.predicted, rel=1e-9)
+        assert shorter.length == pytest.approx(radius)

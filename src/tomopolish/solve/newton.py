@@ -29,6 +29,9 @@ SLOW, PATIENCE = 0.5, 8
 CAUTION = 0.2
 """Fraction of the smallest gain of interest down to which steps are computed: the factor estimates it."""
 
+KEPT = 8
+"""Number of a step's first iterations that are kept, so that a shorter step takes no further products."""
+
 
 class Evaluated(Protocol):
     """State of the objective at a point."""
@@ -91,14 +94,76 @@ class Solution(Generic[StateT]):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Leg:
+    """One iteration of a step: the line from a point s along a direction d, in the factor's metric.
+
+    Attributes
+    ----------
+    ss, sd, dd
+        Scalar products of s and d.
+    predicted
+        Gain that the quadratic model predicts at s.
+    slope, curvature
+        Of the quadratic model along d.
+    alpha
+        Length of the line in units of d; infinite where the model has no maximum along it.
+    """
+
+    direction: Float[Array, "N"]
+    ss: float
+    sd: float
+    dd: float
+    predicted: float
+    slope: float
+    curvature: float
+    alpha: float
+
+    def leaves(self, radius: float) -> bool:
+        """Return whether the line ends beyond a radius."""
+        if np.isinf(self.alpha):
+            return bool(np.isfinite(radius))
+        return self.ss + 2 * self.alpha * self.sd + self.alpha**2 * self.dd >= radius**2
+
+    def to_edge(self, radius: float) -> tuple[float, float]:
+        """Return the multiple of d at which the line crosses a radius, and the gain predicted there."""
+        left = self.dd * max(radius**2 - self.ss, 0.0)
+        tau = float((-self.sd + np.sqrt(self.sd**2 + left)) / self.dd)
+        return tau, self.predicted + tau * self.slope - 0.5 * tau**2 * self.curvature
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """A trial step and the gain that the quadratic model predicts for it."""
+    """A trial step and the gain that the quadratic model predicts for it.
+
+    Attributes
+    ----------
+    legs
+        The first `KEPT` iterations that led to it.
+    """
 
     vector: Float[Array, "N"]
     predicted: float
     length: float
     at_edge: bool
     products: int
+    legs: tuple[_Leg, ...] = ()
+
+    def within(self, radius: float) -> Step | None:
+        """Return the step that the same iterations take in a smaller region; None where they are not kept."""
+        vector = np.zeros_like(self.vector)
+        for leg in self.legs:
+            if leg.leaves(radius):
+                tau, predicted = leg.to_edge(radius)
+                return Step(
+                    vector=daxpy(leg.direction, vector, a=tau),
+                    predicted=predicted,
+                    length=radius,
+                    at_edge=True,
+                    products=0,
+                    legs=self.legs,
+                )
+            vector = daxpy(leg.direction, vector, a=leg.alpha)
+        return None
 
 
 def maximise(
@@ -123,11 +188,11 @@ def maximise(
     history = [state.objective]
     evaluations, products = 1, 0
     radius, converged = np.inf, False
-    factor = factorise(state)
+    factor, rejected = factorise(state), None
     while evaluations < options.max_evaluations:
         current = state
         enough = max(options.enough, options.relative_tolerance * (abs(state.objective) + 1))
-        step = truncated_cg(
+        step = (rejected and rejected.within(radius)) or truncated_cg(
             partial(multiply, current),
             factor,
             current.gradient,
@@ -146,8 +211,9 @@ def maximise(
             radius = 0.25 * step.length
         elif ratio > 0.75 and step.at_edge:
             radius = 2 * radius
+        rejected = step
         if ratio > 1e-4:
-            state = trial
+            state, rejected = trial, None
             history.append(state.objective)
             factor = factorise(state)
     return Solution(
@@ -189,27 +255,32 @@ def truncated_cg(
     rz = start = float(residual @ z)
     # Norms of step and direction in the factor's metric follow from recurrences (Conn et al., 7.5.1).
     ss, sd, dd = 0.0, 0.0, rz
-    predicted = 0.0
+    predicted, used = 0.0, 0
     if accuracy is None:
         accuracy = min(0.1, 0.01 * max(start, 0.0) ** 0.25)
     tolerance = max(accuracy**2 * start, 2 * enough)
-    used = 0
+    legs: tuple[_Leg, ...] = ()
     # daxpy changes its second argument, which saves a pass through memory over vectors of many coefficients.
     while used < max_products and rz > tolerance:
         Hd = product(direction)
         used += 1
         curvature = float(direction @ Hd)
         bent_up = curvature <= 1e-12 * dd
-        if bent_up and not np.isfinite(radius):
-            if used == 1:
-                return Step(vector=z, predicted=start / 2, length=np.sqrt(dd), at_edge=True, products=used)
-            break
         alpha = np.inf if bent_up else rz / curvature
-        if bent_up or ss + 2 * alpha * sd + alpha**2 * dd >= radius**2:
-            tau = _to_edge(ss, sd, dd, radius)
-            predicted += tau * float(residual @ direction) - 0.5 * tau**2 * curvature
+        leg = _Leg(
+            direction=direction, ss=ss, sd=sd, dd=dd, predicted=predicted,
+            slope=float(residual @ direction), curvature=curvature, alpha=alpha,
+        )  # fmt: skip
+        legs = (*legs, leg) if len(legs) < KEPT else legs
+        if bent_up and not np.isfinite(radius):
+            if used > 1:
+                break
+            length = float(np.sqrt(dd))
+            return Step(vector=z, predicted=start / 2, length=length, at_edge=True, products=used, legs=legs)
+        if leg.leaves(radius):
+            tau, gained = leg.to_edge(radius)
             edge = step + tau * direction
-            return Step(vector=edge, predicted=predicted, length=radius, at_edge=True, products=used)
+            return Step(vector=edge, predicted=gained, length=radius, at_edge=True, products=used, legs=legs)
         step = daxpy(direction, step, a=alpha)
         gain = 0.5 * alpha * rz
         predicted += gain
@@ -223,9 +294,6 @@ def truncated_cg(
         direction = daxpy(direction, z, a=beta)
         sd, dd = beta * sd, rz_new + beta**2 * dd
         rz = rz_new
-    return Step(vector=step, predicted=predicted, length=float(np.sqrt(ss)), at_edge=False, products=used)
-
-
-def _to_edge(ss: float, sd: float, dd: float, radius: float) -> float:
-    """Solve ‖s + τ d‖ = radius for τ > 0."""
-    return float((-sd + np.sqrt(sd**2 + dd * max(radius**2 - ss, 0.0))) / dd)
+    return Step(
+        vector=step, predicted=predicted, length=float(np.sqrt(ss)), at_edge=False, products=used, legs=legs
+    )
