@@ -14,7 +14,9 @@ from relion_runs import open_project
 from small_project import compute_windows, make_settings
 from tomopolish.pipeline import build_problem
 from tomopolish.settings.alignment import MotionSettings
+from tomopolish.solve import products
 from tomopolish.solve.problem import evaluate
+from tomopolish.solve.products import multiply_hessian
 from tomopolish.solve.surface import both_sides
 from tomopolish.solve.workers import Workers
 
@@ -43,7 +45,10 @@ def test_the_caller_takes_part() -> None:
     assert threading.get_ident() in seen
 
 
-def test_evaluation_does_not_depend_on_threads(mini: Path) -> None:
+def test_evaluation_and_products_do_not_depend_on_threads(
+    mini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "MANY_PAIRS", 1)
     dataset = open_project(mini)
     series, particles = dataset.load(dataset.tomogram_names[0])
     references = dataset.references()
@@ -56,8 +61,11 @@ def test_evaluation_does_not_depend_on_threads(mini: Path) -> None:
     alone = evaluate(problem, vector)
     with Workers(3) as workers:
         shared = evaluate(problem, vector, workers.over)
+        product = multiply_hessian(problem, shared, vector)
     for field in fields(alone):
-        np.testing.assert_array_equal(getattr(shared, field.name), getattr(alone, field.name))
+        if field.name != "spread":
+            np.testing.assert_array_equal(getattr(shared, field.name), getattr(alone, field.name))
+    np.testing.assert_array_equal(product, multiply_hessian(problem, alone, vector))
 
 
 def test_products_on_threads_use_one_thread_each() -> None:

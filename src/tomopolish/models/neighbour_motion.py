@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from tomopolish.models import motion_kernels, neighbour_kernels
-from tomopolish.models.courses import paths
+from tomopolish.models.courses import over_panels, paths
 from tomopolish.models.motion_inverse import Followed, MotionInverse
 from tomopolish.models.neighbour_inverse import MeasuredInverse, NeighbourInverse, SharedVelocities
 from tomopolish.models.neighbour_predictions import Predictions, far_apart, nearest_before
@@ -149,17 +149,32 @@ class NeighbourMotion:
 
     def _offsets(self, velocities: Float[Array, "P Q"], of_courses: Float[Array, "T Q"]) -> Array:
         """Return offsets, by tilt image and particle, from velocities of ordered particles."""
-        moved = np.empty((len(self.order), len(self.courses)), dtype=velocities.dtype)
-        moved[self.order] = velocities @ of_courses.T
         offsets = np.empty((len(self.chronological), len(self.order), 3))
-        motion_kernels.place(moved, 0, self.chronological, offsets)
+
+        def move(panel: slice) -> None:
+            moved = velocities[self._places[panel]] @ of_courses.T
+            motion_kernels.place(moved, panel.start, self.chronological, offsets)
+
+        over_panels(move, len(self.order), self.threads)
         return offsets
 
     def _pulled(self, forces: Float[Array, "F P 3"], of_courses: Float[Array, "T Q"]) -> Array:
         """Return what velocities of ordered particles collect from forces on the offsets."""
-        gathered = np.empty((len(self.order), len(self.courses)), dtype=of_courses.dtype)
-        motion_kernels.gather(forces, 0, self.chronological, gathered)
-        return np.asarray(gathered[self.order] @ of_courses)
+        pulled = np.empty((len(self.order), of_courses.shape[1]), dtype=of_courses.dtype)
+
+        def pull(panel: slice) -> None:
+            places = self._places[panel]
+            gathered = np.empty((len(places), len(of_courses)), dtype=of_courses.dtype)
+            motion_kernels.gather(forces, panel.start, self.chronological, gathered)
+            pulled[places] = gathered @ of_courses
+
+        over_panels(pull, len(self.order), self.threads)
+        return pulled
+
+    @cached_property
+    def _places(self) -> Int[Array, "P"]:
+        """Place of each particle in the order."""
+        return np.argsort(self.order)
 
     @cached_property
     def _offsets_of_courses(self) -> Float[Array, "T Q"]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.models import neighbour_kernels
-from tomopolish.models.courses import pool
+from tomopolish.models.courses import over_panels
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
 
-PANEL = 256
-"""Number of rows that a thread multiplies at a time."""
 TOGETHER = 4
 """Entries that the kernel reads together; rows have a multiple of that, with zeros at their ends."""
 
@@ -47,16 +45,11 @@ class SparseRows:
     def times(self, values: Float[Array, "P Q"], threads: int) -> Float[Array, "P Q"]:
         """Return the product with values of all rows, in the matrix's precision; threads change nothing."""
         source = np.ascontiguousarray(values, dtype=self.weights.dtype)
-        result, size = np.empty_like(source), len(source)
+        result = np.empty_like(source)
 
-        def work(first: int) -> None:
-            last = min(first + PANEL, size)
+        def work(panel: slice) -> None:
+            first, last = panel.start, panel.stop
             neighbour_kernels.multiply(self.starts, self.columns, self.weights, first, last, source, result)
 
-        panels = range(0, size, PANEL)
-        if threads == 1:
-            for first in panels:
-                work(first)
-        else:
-            list(pool(threads).map(work, panels))
+        over_panels(work, len(source), threads)
         return result

@@ -106,6 +106,8 @@ class State:
         Gradient with respect to the position of each particle in each tilt image.
     curvature
         Negative Hessian of each pair's surface with respect to its unwarped 2D position (xx, xy, yy).
+    spread
+        Threads over which products spread tilt images, if there are many pairs; results do not depend on it.
     """
 
     vector: Float[Array, "N"]
@@ -119,6 +121,7 @@ class State:
     turn_rate: Float[Array, "F 3 3"]
     positions_2d_px: Float[Array, "F P 2"]
     warp: WarpAt | None
+    spread: Spread = alone
 
     @property
     def objective(self) -> float:
@@ -252,6 +255,7 @@ def evaluate(
         turn_rate=turn_rate,
         positions_2d_px=positions,
         warp=warp,
+        spread=spread,
     )
 
 

@@ -9,8 +9,12 @@ from tomopolish.shapes import Float
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State
 from tomopolish.solve.warp_at import apply
+from tomopolish.solve.workers import alone
 
 Array = np.ndarray
+
+MANY_PAIRS = 20_000
+"""Number of pairs from which on threads save more than they cost."""
 
 
 def collect(
@@ -105,10 +109,17 @@ def _product(
     product = np.empty(still.size)
     result = still.unpack(product)
     pulled = np.empty((layout.tilts, layout.particles, 3))
-    pair_kernels.normal_product(
-        problem.surface.visible, state.rotations, state.turned, state.turn_rate, state.curvature,
-        blocks.angles, blocks.shifts_px, points, result.angles, result.shifts_px, pulled,
-    )  # fmt: skip
+
+    def multiply(part: slice) -> None:
+        pair_kernels.normal_product(
+            problem.surface.visible[part], state.rotations[part], state.turned[part], state.turn_rate[part],
+            state.curvature[part], blocks.angles[part], blocks.shifts_px[part],
+            points if len(points) == 1 else points[part], result.angles[part], result.shifts_px[part],
+            pulled[part],
+        )  # fmt: skip
+
+    spread = state.spread if problem.surface.visible.size >= MANY_PAIRS else alone
+    spread(layout.tilts, multiply)
     np.sum(pulled, axis=0, out=result.positions_px)
     return product, pulled
 
