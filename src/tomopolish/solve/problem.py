@@ -221,9 +221,8 @@ def evaluate(
     def look(part: slice) -> None:
         if warp is None:
             place(part)
-        displacement = positions[part] - problem.anchors_px[part]
-        if warp is not None:
-            displacement += warp.displacement_px[part]
+        warped = positions[part] if warp is None else positions[part] + warp.displacement_px[part]
+        displacement = warped - problem.anchors_px[part]
         surface = evaluate_surface(problem.surface.of_tilts(part), displacement)
         if problem.pair_weights is not None:
             surface = surface.times(problem.pair_weights[part])
