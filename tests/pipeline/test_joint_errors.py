@@ -81,7 +81,9 @@ def test_noise_of_half_maps_is_part_of_the_errors(map_noise: float, least: float
         particle_variance=variance,
         tilt_variance=np.ones((1, 8)),
     )
-    stated = np.sqrt(sources.applied_to(step, 0.0, np.zeros(PARTICLES, dtype=int)).particle_variance[:, 0])
+    stated = np.sqrt(
+        sources.applied_to(step, np.zeros(PARTICLES), np.zeros(PARTICLES, dtype=int)).particle_variance[:, 0]
+    )
     by_curvature = np.sqrt(np.mean(theta**2 * curvature))
     assert by_curvature > least
     assert 0.85 < np.sqrt(np.mean((theta / stated) ** 2)) < 1.15
@@ -99,7 +101,7 @@ def test_what_a_prior_determines_has_its_width() -> None:
         tilt_variance=np.full((1, 8), 0.25),
     )
     for precision, expected in ((4.0, 0.25), (0.0, 1.0)):  # all by the prior, all by the images
-        result = sources.applied_to(step, precision, np.zeros(1, dtype=int))
+        result = sources.applied_to(step, np.full(1, precision), np.zeros(1, dtype=int))
         np.testing.assert_allclose(result.particle_variance[0, :3], expected)
     np.testing.assert_allclose(result.particle_variance[0, 3:], 0.25)
     np.testing.assert_allclose(result.tilt_variance[0], [0.25] * GEOMETRY + [1.0] * 3)

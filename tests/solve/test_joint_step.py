@@ -10,6 +10,7 @@ from tomopolish.solve.joint import (
     JointPrior,
     NormalEquations,
     estimated_width,
+    estimated_widths,
     joint_step,
     without_net_turn,
 )
@@ -128,3 +129,19 @@ def test_data_that_say_nothing_leave_the_width() -> None:
     assert estimated_width(np.zeros(4), np.full(4, 0.99), 1.0, 5.0) == 1.0
     assert estimated_width(np.full(4, 9.0), np.full(4, 1e-4), 1.0, 5.0) == 5.0
     assert estimated_width(np.zeros(4), np.full(4, 1e-4), 0.0, 5.0) == 0.0
+
+
+def test_each_group_has_the_width_that_its_members_show_and_small_ones_that_of_all() -> None:
+    rng = np.random.default_rng(5)
+    owner = np.repeat([0, 1, 2], [400, 400, 1])
+    true, noise = np.array([1.0, 4.0, 1.0])[owner][:, None], 0.5
+    measured = rng.normal(size=(len(owner), 3)) * np.hypot(true, noise)
+    together, widths = 2.0, (2.0, 2.0, 2.0)
+    for _ in range(20):
+        prior = np.repeat(np.square(widths)[owner][:, None], 3, axis=1)
+        share = prior / (prior + noise**2)
+        together, widths = estimated_widths(share * measured, share * noise**2, owner, widths, 9.0)
+    np.testing.assert_allclose(widths[:2], [1.0, 4.0], rtol=0.05)
+    assert abs(together - np.sqrt(8.5)) < 0.2 and abs(widths[2] - together) < 0.25 * together
+    alone = estimated_widths(measured[:400], np.full((400, 3), 0.1), owner[:400], (2.0,), 9.0)
+    assert alone == (estimated_width(measured[:400].ravel(), np.full(1200, 0.1), 2.0, 9.0), ())

@@ -20,7 +20,6 @@ import numpy as np
 
 from tomopolish.imaging.derivatives import GEOMETRY
 from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_steps import LARGEST_TURN, Point, Refiner
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.joint import JointPrior, JointStep, NormalEquations, joint_step, without_net_turn
@@ -54,18 +53,20 @@ class ErrorSources:
     optics_by_maps: Float[Array, "U"]
     dispersion: float
 
-    def applied_to(self, step: JointStep, precision: float, species: Int[Array, "P"]) -> JointStep:
+    def applied_to(
+        self, step: JointStep, precision: Float[Array, "P"], species: Int[Array, "P"]
+    ) -> JointStep:
         """Return a step with variances of turns and optics that these sources cause.
 
         Parameters
         ----------
         precision
-            Of the prior of turns.
+            Of the prior of each particle's turns.
         species
             Of each particle.
         """
         own, shared = step.particle_variance.copy(), step.tilt_variance.copy()
-        by_prior = np.minimum(precision * own[:, :3], 1.0)
+        by_prior = np.minimum(precision[:, None] * own[:, :3], 1.0)
         curvature = by_prior + (1 - by_prior) * self.information[species, None]
         own[:, :3] *= self.dispersion * (1 + self.by_maps[species, None]) / curvature**2
         shared[:, GEOMETRY:] *= self.dispersion * (1 + self.optics_by_maps)
@@ -115,7 +116,7 @@ def with_all_sources(refiner: Refiner, point: Point, limit: float) -> JointStep:
         ),
         dispersion=misfit.dispersion(_explained(prior, first, shown)),
     )
-    return sources.applied_to(step, refiner.priors.precision(ORIENTATIONS), owner)
+    return sources.applied_to(step, refiner.priors.turn_precisions(owner), owner)
 
 
 def _small_turns(step: JointStep) -> Float[Array, "P 6"]:

@@ -15,6 +15,9 @@ from tomopolish.imaging.derivatives import (
     PHASE_SHIFT,
     SCALE,
 )
+from tomopolish.shapes import Float, Int
+
+Array = np.ndarray
 
 ORIENTATIONS = "orientations"
 
@@ -61,20 +64,32 @@ class Priors:
     Attributes
     ----------
     widths, means
-        By unknown; means that are not named are zero.
+        By unknown; means that are not named are zero. The width of orientations is that of all species
+        together.
+    turn_widths
+        Of the orientations of each species; where there are none, they have the width of all together.
     put_back
         Unknowns that return to the input.
     """
 
     widths: Mapping[str, float] = field(default_factory=lambda: FIRST_WIDTHS)
     means: Mapping[str, float] = field(default_factory=dict)
+    turn_widths: tuple[float, ...] = ()
     put_back: tuple[str, ...] = ()
 
     def precision(self, name: str) -> float:
         """Inverse variance."""
+        return self._precision(name, self.widths[name])
+
+    def turn_precisions(self, owner: Int[Array, "P"]) -> Float[Array, "P"]:
+        """Inverse variance of the orientation of each particle, by its species."""
+        widths = self.turn_widths or (self.widths[ORIENTATIONS],) * (int(owner.max(initial=0)) + 1)
+        return np.array([self._precision(ORIENTATIONS, width) for width in widths])[owner]
+
+    def _precision(self, name: str, width: float) -> float:
         if name in self.put_back:
             return FIXED_PRECISION / FIRST_WIDTHS[name] ** 2
-        return 1 / max(self.widths[name], 1e-6 * FIRST_WIDTHS[name]) ** 2
+        return 1 / max(width, 1e-6 * FIRST_WIDTHS[name]) ** 2
 
     def mean(self, name: str) -> float:
         """Mean."""
@@ -82,7 +97,10 @@ class Priors:
 
     def agree_with(self, later: Priors, tolerance: float) -> bool:
         """Return whether later widths and means differ by no more than a fraction of these widths."""
-        return all(
+        if len(later.turn_widths) != len(self.turn_widths):
+            return False
+        turns = zip(self.turn_widths, later.turn_widths, strict=True)
+        return all(abs(after - width) <= tolerance * width for width, after in turns) and all(
             abs(later.widths[name] - width) <= tolerance * width
             and abs(later.mean(name) - self.mean(name)) <= tolerance * width
             for name, width in self.widths.items()
@@ -90,5 +108,6 @@ class Priors:
 
     def at_bounds(self, names: Iterable[str]) -> list[str]:
         """Return in words which of some unknowns vary as much as a prior allows at most."""
-        wide = (name for name in names if self.widths[name] >= (1 - AT_BOUND) * LARGEST_WIDTHS[name])
+        widest = {**self.widths, ORIENTATIONS: max((self.widths[ORIENTATIONS], *self.turn_widths))}
+        wide = (name for name in names if widest[name] >= (1 - AT_BOUND) * LARGEST_WIDTHS[name])
         return list(dict.fromkeys(LARGEST_IN_WORDS[name] for name in wide))

@@ -27,6 +27,7 @@ from tomopolish.solve.joint import (
     JointStep,
     NormalEquations,
     estimated_width,
+    estimated_widths,
     joint_step,
 )
 
@@ -83,11 +84,12 @@ class Refiner:
         fit, names = self.images.settings.fit, self.start.names
         px = 1 / self.images.settings.windows.range_px**2
         arm = 0.25 * float(np.linalg.norm(self.images.tomogram.series.tomogram_size_px))
-        own = np.array([self.priors.precision(ORIENTATIONS)] * 3 + [px] * 3)
+        turns = self.priors.turn_precisions(self.images.tomogram.owner)
+        own = np.stack([turns] * 3 + [np.full(len(turns), px)] * 3, axis=-1)
         shared = np.array([arm**2 * px] * 3 + [px] * 2 + [self.priors.precision(n) for n in names])
         free = [not fit.const_angles] * 3 + [not fit.const_shifts] * 2 + [n in self.free for n in names]
         return JointPrior(
-            particle_precision=np.outer(self.images.particle_weights, own),
+            particle_precision=self.images.particle_weights[:, None] * own,
             tilt_precision=np.broadcast_to(shared, (tilts, len(shared))),
             particle_free=np.array([ORIENTATIONS in self.free] * 3 + [not fit.const_positions] * 3),
             tilt_free=np.multiply.outer(self.images.visible.any(axis=1), free),
@@ -183,12 +185,14 @@ class Refiner:
         if not seen.any():
             return self.priors
         widths, means = dict(self.priors.widths), dict(self.priors.means)
+        turn_widths = self.priors.turn_widths
         if ORIENTATIONS in self.free:
             shown = self.images.visible.any(axis=0)
-            widths[ORIENTATIONS] = estimated_width(
-                after.turns(self.images.tomogram)[shown].ravel(),
-                step.particle_variance[shown, :3].ravel(),
-                widths[ORIENTATIONS],
+            widths[ORIENTATIONS], turn_widths = estimated_widths(
+                after.turns(self.images.tomogram)[shown],
+                step.particle_variance[shown, :3],
+                self.images.tomogram.owner[shown],
+                turn_widths or (widths[ORIENTATIONS],) * len(self.images.tomogram.species),
                 LARGEST_WIDTHS[ORIENTATIONS],
             )
         for i, name in enumerate(state.names):
@@ -200,7 +204,7 @@ class Refiner:
             widths[name] = estimated_width(
                 values - means.get(name, 0.0), variances, widths[name], LARGEST_WIDTHS[name]
             )
-        return replace(self.priors, widths=widths, means=means)
+        return replace(self.priors, widths=widths, means=means, turn_widths=turn_widths)
 
     def limits(self) -> list[float]:
         """Return the limits of successive levels, 1/px, coarse to fine."""

@@ -21,6 +21,9 @@ Array = np.ndarray
 PARTICLE = 6
 """Unknowns of a particle: rotation about its own axes (rad), shift in the tomogram (px)."""
 
+POOLED = 10.0
+"""Number of members of a group of unknowns, here turns of a species, as which those of all groups count."""
+
 RIDGE = 1e-9
 """Precision added to every unknown, as a fraction of the largest of its kind, for what no image shows."""
 
@@ -288,3 +291,36 @@ def estimated_width(
     if determined < 1.0:
         return min(width, largest)
     return min(float(np.sqrt(np.sum(departures**2) / determined)), largest)
+
+
+def estimated_widths(
+    departures: Float[Array, "N 3"],
+    variances: Float[Array, "N 3"],
+    owner: Int[Array, "N"],
+    widths: tuple[float, ...],
+    largest: float,
+) -> tuple[float, tuple[float, ...]]:
+    """Return the width of the prior of several groups together, and that of each, if there are several.
+
+    All groups together count as `POOLED` members of each, which decide where it has few of its own.
+
+    Parameters
+    ----------
+    departures, variances, largest
+        As in `estimated_width`.
+    owner
+        Group of each member.
+    widths
+        The present width of each group.
+    """
+    present = np.sqrt(np.mean(np.square(widths)))
+    together = estimated_width(departures.ravel(), variances.ravel(), float(present), largest)
+    if len(widths) == 1:
+        return together, ()
+    each = []
+    for group, width in enumerate(widths):
+        own, variance = departures[owner == group], variances[owner == group]
+        share = np.divide(variance, width**2, out=np.ones_like(variance), where=variance < width**2)
+        squares = np.sum(own**2) + POOLED * together**2
+        each.append(min(float(np.sqrt(squares / (np.sum(1 - share) + POOLED))), largest))
+    return together, tuple(each)
