@@ -17,6 +17,9 @@ from threadpoolctl import threadpool_limits
 
 import shape_checks
 from tomopolish import shapes
+from tomopolish.__main__ import OBJECTS_BETWEEN_COLLECTIONS
+
+gc.disable()  # until the tests have been collected
 
 DATASET_MODULES = [
     module.name
@@ -78,6 +81,13 @@ os.fsync = lambda descriptor: None  # no machine stops during the tests, and dis
 
 MINI = Path(__file__).parent / "reference" / "relion"
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and not among what has been imported: to look there takes seconds."""
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])  # as the program does
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

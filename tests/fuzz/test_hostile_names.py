@@ -19,7 +19,7 @@ HOSTILE = [
     "TS\x1b]0;\u202e\x07\udcff",
     "日本$\\frac",
 ]
-_ALIGN = "align --i optimisation_set.star --b 48 --r 6 --o out --pipeline_control out"
+_ALIGN = "align --i optimisation_set.star --b 48 --r 6 --hold_out 0 --o out --pipeline_control out"
 ALIGN = _ALIGN.split()
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\udc80-\udcff]")

@@ -13,6 +13,12 @@ __all__ = ["project"]
 
 
 @pytest.fixture
+def blank_logfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave logfile.pdf empty for tests that do not look at it: to draw it takes longer than to refine."""
+    monkeypatch.setattr("tomopolish.run.job_files.write_logfile", lambda path, *_: path.touch())
+
+
+@pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the tomograms that were computed."""
     computed: list[str] = []

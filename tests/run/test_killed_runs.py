@@ -15,8 +15,10 @@ import pytest
 
 from tomopolish.cli import run
 
+pytestmark = pytest.mark.usefixtures("blank_logfile")
 SCRIPT = Path(__file__).with_name("killable_run.py")
-OPTIONS = ["--i", "optimisation_set.star", "--b", "48", "--r", "6", "--o", "out", "--pipeline_control", "out"]
+_OPTIONS = "--i optimisation_set.star --b 48 --r 6 --no_report --hold_out 0 --o out --pipeline_control out"
+OPTIONS = _OPTIONS.split()
 CLUSTER = ["--workers", "2", "--j", "2"]
 SIGNALS = {"SIGINT": (130, "ABORTED"), "SIGTERM": (143, "ABORTED"), "SIGKILL": (-9, None)}
 HERE = {**SIGNALS, "SIGHUP": (129, "ABORTED")}
@@ -32,7 +34,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 120.0) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

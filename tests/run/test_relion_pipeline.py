@@ -71,6 +71,7 @@ def test_bad_input_leaves_the_failure_file(project: Path, options: list[str]) ->
     assert exits(project) == ["RELION_JOB_EXIT_FAILURE"]
 
 
+@pytest.mark.usefixtures("blank_logfile")
 def test_a_failed_tomogram_leaves_the_failure_file(project: Path) -> None:
     (project / "tilt_series/TS_02.mrcs").unlink()
     assert run(["align", *GUI]) == 1
@@ -78,6 +79,7 @@ def test_a_failed_tomogram_leaves_the_failure_file(project: Path) -> None:
     assert (project / JOB / "particles.star").exists()
 
 
+@pytest.mark.usefixtures("blank_logfile")
 def test_the_abort_file_ends_the_job_and_continuing_finishes_it(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +193,7 @@ def test_ranks_become_workers_that_share_all_threads() -> None:
     assert with_workers(["--j", "4", "--workers", "5"], 2) == ["--j", "4", "--workers", "5"]
 
 
+@pytest.mark.usefixtures("blank_logfile")
 def test_an_external_job_runs_and_lists_its_results(project: Path) -> None:
     line = (
         "--o External/job003/ --in_parts particles.star --in_3dref ref_half1.mrc --in_mask mask.mrc "

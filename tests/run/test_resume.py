@@ -20,7 +20,8 @@ from tomopolish.run import align as whole_run
 from tomopolish.run.store import DamagedResultError, ResultsStore
 from tomopolish.run.work import Stages
 
-ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--o", "out/"]
+_ALIGN = "align --i optimisation_set.star --b 48 --r 6 --no_report --hold_out 0 --o out/"
+ALIGN = _ALIGN.split()
 SETS = ("tomograms.star", "particles.star", "optimisation_set.star", "tilt_series/TS_01.star")
 
 

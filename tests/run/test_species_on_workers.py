@@ -24,7 +24,7 @@ from tomopolish.simulate.parts import (
 )
 from workers_marks import ON_WORKERS
 
-pytestmark = ON_WORKERS
+pytestmark = [*ON_WORKERS, pytest.mark.usefixtures("blank_logfile")]
 SETTINGS = SimulationSettings(
     seed=4,
     tomograms=2,
