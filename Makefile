@@ -7,14 +7,15 @@ STAMP := $(VENV)/installed
 # Byte code is kept: the tests start the program hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types style docs clean
+.PHONY: demo test lint types style compiled docs clean
 
 demo: $(STAMP)
 	$(BIN)/tomopolish demo --o demo
 
-# Files keep their order: xdist would begin those with few tests last, which take longest. `lint` has run the tests
-# of the code's shape. Tests that measure time are looked for in the files that have any.
-test: lint
+# Files keep their order: xdist would begin those with few tests last, which take longest. `style` has run the
+# tests of the code's shape. Tests that measure time are looked for in the files that have any.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory --jobs 2 types style compiled
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not alone" \
 		--ignore tests/test_architecture.py
 	$(BIN)/python -m pytest -m alone $$(grep -rl --include="*.py" "mark.alone" tests)
@@ -32,6 +33,10 @@ style:
 	$(BIN)/ruff format --no-cache --check
 	$(BIN)/vulture
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+# To collect the tests compiles them, which xdist's workers would all do at the same time.
+compiled:
+	@$(BIN)/python -m pytest --collect-only -qq > /dev/null || true
 
 docs: $(STAMP)
 	$(BIN)/python -m mkdocs build --strict
