@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -168,10 +169,17 @@ def calibration(
     for name, sigma, off in (
         ("defocus", stated.defocus_angstrom, series.ctf.defocus_u_angstrom - true.defocus_u_angstrom),
         ("bfactor", stated.bfactor_angstrom2, series.ctf.bfactor_angstrom2 - true.bfactor_angstrom2),
+        ("scale", stated.relative_scale, np.log(series.ctf.scale * reference_factor(alignment) / true.scale)),
     ):
         if sigma is not None and (sigma > 0).any():
             ratios[name] = _rms((off / np.maximum(sigma, 1e-9))[good & (sigma > 0)])
     return ratios
+
+
+def reference_factor(alignment: Alignment) -> float:
+    """Return the factor by which the references were multiplied, which CTF scales come on top of."""
+    stated = re.findall(r"the references were multiplied by (\S+) to fit", " ".join(alignment.warnings))
+    return float(stated[0]) if stated else 1.0
 
 
 def fsc_with_truth(
@@ -285,11 +293,11 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 def ratio_table(records: Sequence[dict[str, Any]]) -> str:
     """Return errors over stated standard errors, root mean square over the seeds of each case."""
-    lines = ["| case | orientations | defocus | B factor |", "|---|---|---|---|"]
+    lines = ["| case | orientations | defocus | B factor | CTF scale |", "|---|---|---|---|---|"]
     for case in dict.fromkeys(record["case"] for record in records):
         ratios = [record["ratios"] for record in records if record["case"] == case]
         cells = []
-        for name in ("orientations", "defocus", "bfactor"):
+        for name in ("orientations", "defocus", "bfactor", "scale"):
             known = [ratio[name] for ratio in ratios if name in ratio]
             cells.append(f"{_rms(np.array(known)):.2f} ({len(known)})" if known else "–")
         lines.append(f"| {case} | {' | '.join(cells)} |")

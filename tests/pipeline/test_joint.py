@@ -16,7 +16,7 @@ from tomopolish import pipeline
 from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screened
 from tomopolish.imaging import devices
-from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
+from tomopolish.imaging.derivatives import ALWAYS, BFACTOR, DEFOCUS, GEOMETRY, SCALE
 from tomopolish.imaging.devices import CpuCorrelator
 from tomopolish.imaging.kept_spectra import kept_bytes
 from tomopolish.imaging.weights import frequency_weights
@@ -24,7 +24,9 @@ from tomopolish.physics.geometry import project, rotation_from_vector, rotation_
 from tomopolish.pipeline import PreparedReferences, joint
 from tomopolish.pipeline.joint_held_out import HeldOutPairs
 from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_shared import envelopes_at, shared_errors
 from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.joint_steps import Point, Refiner
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings, WindowSettings
@@ -255,6 +257,38 @@ def images(wrong: Planted) -> JointImages:
         threads=1,
         advance=lambda: None,
     )
+
+
+def errors_of_the_envelope(images: JointImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the curvature by ln s and B, that of `Envelopes`, and the errors that all images share."""
+    start = JointState.of(images.tomogram, ALWAYS)
+    refiner = Refiner(images=images, start=start, free=ALWAYS)
+    limit = refiner.limits()[-1]
+    equations = refiner.look(start, limit, held_out=True)
+    point = Point(state=start, equations=equations, step=refiner.step(start, equations))
+    shared = shared_errors(refiner, point, limit)
+    optics = slice(GEOMETRY, GEOMETRY + 2)
+    return (
+        equations.tilts[:, optics, optics],
+        envelopes_at(refiner, point, limit).curvature,
+        np.stack([shared[SCALE], shared[BFACTOR]]),
+    )
+
+
+def test_information_on_the_envelope_is_that_of_the_images(images: JointImages) -> None:
+    curvature, stated, _ = errors_of_the_envelope(images)
+    np.testing.assert_allclose(stated, curvature, rtol=0.2)
+    np.testing.assert_allclose(stated.mean(axis=0), curvature.mean(axis=0), rtol=0.05)
+
+
+def test_noisier_half_maps_have_greater_errors_that_all_images_share(images: JointImages) -> None:
+    (reference,), fraction = images.references, images.references[0].weight.signal_fraction
+    smaller = replace(reference, noise_extent=reference.noise_extent / 4)
+    noisier = replace(reference, weight=replace(reference.weight, signal_fraction=fraction / (2 - fraction)))
+    *_, usual = errors_of_the_envelope(images)
+    for changed in (smaller, noisier):
+        *_, greater = errors_of_the_envelope(replace(images, references=[changed], shared={}))
+        assert (usual > 0).all() and (greater > 1.2 * usual).all()
 
 
 STEPS = {

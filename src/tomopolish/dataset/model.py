@@ -305,6 +305,9 @@ class AlignmentErrors:
     defocus_angstrom, astigmatism_angstrom, phase_shift_degrees, relative_scale, bfactor_angstrom2
         Of each tilt image's mean defocus, difference of DefocusU and DefocusV, phase shift, CTF scale (as a
         fraction of it) and B factor; None where they were not refined.
+    shared_relative_scale, shared_bfactor_angstrom2
+        The part σ₀ of an image's error σ that all images of the tomogram share. To the error of a difference
+        between images, each contributes √(σ² − σ₀²).
     dispersion
         Squared misfit of the pairs divided by the misfit expected from the noise; 1 where the model is right.
     """
@@ -322,6 +325,8 @@ class AlignmentErrors:
     phase_shift_degrees: Float[Array, "F"] | None = None
     relative_scale: Float[Array, "F"] | None = None
     bfactor_angstrom2: Float[Array, "F"] | None = None
+    shared_relative_scale: Float[Array, "F"] | None = None
+    shared_bfactor_angstrom2: Float[Array, "F"] | None = None
 
     def weak_tilts(self) -> Bool[Array, "F"]:
         """Return the tilt images that the data determine poorly."""

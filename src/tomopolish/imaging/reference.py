@@ -44,7 +44,8 @@ class ReferenceTransform:
         return self.values.view(np.float32).reshape(-1)
 
 
-def _falloff(radius2: Array, inner: float, outer: float) -> Array:
+def falloff(radius2: Array, inner: float, outer: float) -> Array:
+    """Return a factor of squared distances that falls from 1 at an inner radius to 0 at an outer one."""
     radius = np.sqrt(radius2)
     ramp = np.clip((radius - np.float32(inner)) / np.float32(outer - inner), 0, 1)
     return 0.5 + 0.5 * np.cos(np.float32(np.pi) * ramp)
@@ -97,7 +98,7 @@ def prepare_half_maps(
     along_x = (np.arange(box_px) - box_px // 2) ** 2
     radius2 = square[:, None, None] + square[None, :, None] + along_x
     all_radii2 = np.arange(3 * square[-1] + 1, dtype=np.float32)
-    window_at = _falloff(all_radii2, box_px / 2 - TAPER_WIDTH_PX, box_px / 2)
+    window_at = falloff(all_radii2, box_px / 2 - TAPER_WIDTH_PX, box_px / 2)
     gridding_at = np.sinc(np.sqrt(all_radii2) / np.float32(box_px)) ** 2 + np.float32(GRIDDING_FLOOR)
     window, factor = window_at[radius2], (window_at / gridding_at)[radius2]
     times = np.full(box_px // 2 + 1, 2.0)  # how often each distance occurs

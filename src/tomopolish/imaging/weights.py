@@ -43,6 +43,11 @@ class ReferenceWeight:
     last_shell: float
     last_frequency: float
 
+    @property
+    def shell_fraction(self) -> Float[Array, "columns"]:
+        """Share of signal in shells 0 … s/2."""
+        return self.signal_fraction[0]
+
 
 def reference_weight(
     references: References, box_px: int, settings: WeightSettings, full: ReferenceTransform | None = None

@@ -6,7 +6,7 @@ back where it does not raise their likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from tomopolish.pipeline.joint_errors import with_all_sources
 from tomopolish.pipeline.joint_held_out import judge
 from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
+from tomopolish.pipeline.joint_shared import blur_by_turns, shared_errors
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
 from tomopolish.plain_text import listed
@@ -59,6 +60,10 @@ class JointFit:
     sigmas
         Standard errors of what was asked for: ``orientations`` (P, 3), degrees, and of unknowns of the optics
         (F,); 0 where they are those of the input.
+    shared
+        The part of those of ln s and B that comes from errors that all images share (`joint_shared`).
+    blur_px2
+        Variance of pairs' 2D positions, both axes together, that blurs as the errors of orientations do.
     passes
         Number of passes over the images.
     limit
@@ -70,6 +75,8 @@ class JointFit:
     groups: tuple[GroupEvidence, ...]
     evidence: Evidence | None
     sigmas: Mapping[str, Array]
+    shared: Mapping[str, Array]
+    blur_px2: float
     warnings: tuple[str, ...]
     passes: int
     limit: float
@@ -97,6 +104,8 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
     chosen = [n for names in groups.values() for n in names if n not in refused]
     state = refiner.moved(point.state, point.step)
     step = with_all_sources(refiner, point, limits[-1])
+    shared = shared_errors(refiner, point, limits[-1])
+    asked = _unknowns(wanted)
     state = state.with_optics_of(chosen)
     if ORIENTATIONS not in chosen:
         state = replace(state, rotations=images.tomogram.particles.rotations)
@@ -105,7 +114,9 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
         chosen=tuple(chosen),
         groups=judged,
         evidence=gained,
-        sigmas=_sigmas(step, state.names, wanted, chosen),
+        sigmas=_sigmas(step, state.names, shared, asked, chosen),
+        shared={name: sigma * (name in chosen) for name, sigma in shared.items() if name in asked},
+        blur_px2=blur_by_turns(point.equations, step.particle_variance[:, :3]),
         warnings=(*warnings, *_put_back(images, judged), *_at_bounds(refiner, chosen)),
         passes=refiner.passes,
         limit=limits[-1],
@@ -214,15 +225,23 @@ def _put_back(images: JointImages, judged: Sequence[GroupEvidence]) -> list[str]
 
 
 def _sigmas(
-    step: JointStep, names: Sequence[str], wanted: JointSettings, chosen: Sequence[str]
+    step: JointStep,
+    names: Sequence[str],
+    shared: Mapping[str, Array],
+    asked: Collection[str],
+    chosen: Collection[str],
 ) -> dict[str, Array]:
-    """Return the standard errors of all unknowns that were asked for; 0 where they are those of the input."""
-    asked = _unknowns(wanted)
-    sigmas = {
-        name: np.sqrt(step.tilt_variance[:, GEOMETRY + i]) * (name in chosen) for i, name in enumerate(names)
-    }
-    sigmas[ORIENTATIONS] = np.rad2deg(np.sqrt(step.particle_variance[:, :3])) * (ORIENTATIONS in chosen)
-    return {name: sigma for name, sigma in sigmas.items() if name in asked}
+    """Return the standard errors of all unknowns that were asked for; 0 where they are those of the input.
+
+    Parameters
+    ----------
+    shared
+        Standard errors by what all images share, which are not among the variances of the step.
+    """
+    sigmas: dict[str, Array] = {ORIENTATIONS: np.rad2deg(np.sqrt(step.particle_variance[:, :3]))}
+    for name, variance in zip(names, step.tilt_variance[:, GEOMETRY:].T, strict=True):
+        sigmas[name] = np.sqrt(variance + shared.get(name, 0.0) ** 2)
+    return {name: sigma * (name in chosen) for name, sigma in sigmas.items() if name in asked}
 
 
 def _unknowns(wanted: JointSettings) -> set[str]:

@@ -191,7 +191,7 @@ def align_jointly(
     fit = fit_geometry(after, windows, once, resources, continued=first.scales)
     del windows
     result, uncertainty = solution(fit, once, resources, references, known, given)
-    blur = series.pixel_size_angstrom**2 * uncertainty.pairs_px2
+    blur = series.pixel_size_angstrom**2 * (uncertainty.pairs_px2 + joint.blur_px2)
     result = with_views(_combined(result, first, joint), joint, given, after.series.ctf, blur)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
 

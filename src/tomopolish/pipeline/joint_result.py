@@ -31,9 +31,10 @@ def with_views(
     ctf
         Refined optics.
     blur_angstrom2
-        Variance of pairs' 2D positions, both axes together.
+        Variance of pairs' 2D positions, both axes together, and what blurs as errors of orientations do.
     """
-    joint = replace(joint, sigmas=with_blur(joint.sigmas, blur_angstrom2))
+    sigmas, shared = (with_blur(errors, blur_angstrom2) for errors in (joint.sigmas, joint.shared))
+    joint = replace(joint, sigmas=sigmas, shared=shared)
     turned = None
     if ORIENTATIONS in joint.sigmas:
         turned = np.rad2deg(np.linalg.norm(joint.state.turns(given), axis=1))
@@ -47,7 +48,7 @@ def with_views(
 
 
 def with_blur(sigmas: Mapping[str, Array], variance_angstrom2: float) -> dict[str, Array]:
-    """Return standard errors in which that of B factors allows for errors of the pairs' positions.
+    """Return standard errors in which that of B factors allows for errors of the pairs' positions and views.
 
     Errors of positions that have nothing to do with a pair's noise blur it like a B factor of 4π² times their
     variance. As far as the pair's own noise caused them, that noise matches the prediction, and B is less by
@@ -76,7 +77,7 @@ def _with_views(
             scale=ctf.scale if SCALE in chosen else None,
             bfactor_angstrom2=ctf.bfactor_angstrom2 if BFACTOR in chosen else None,
         ),
-        errors=alignment.errors and _with_errors(alignment.errors, joint.sigmas, part),
+        errors=alignment.errors and _with_errors(alignment.errors, joint, part),
         scores=alignment.scores and _with_turns(alignment.scores, turned, part),
         warnings=(*alignment.warnings, *joint.warnings),
     )
@@ -88,9 +89,9 @@ def _with_turns(scores: AlignmentScores, turned: Float[Array, "P"] | None, part:
     return replace(scores, particles=replace(scores.particles, turned_degrees=own))
 
 
-def _with_errors(errors: AlignmentErrors, sigmas: Mapping[str, Array], part: slice) -> AlignmentErrors:
+def _with_errors(errors: AlignmentErrors, joint: JointFit, part: slice) -> AlignmentErrors:
     """Return the errors with those of what was asked for."""
-    of = sigmas.get
+    of, shared = joint.sigmas.get, joint.shared.get
     turns, half = of(ORIENTATIONS), of(ASTIGMATISM)
     return replace(
         errors,
@@ -100,6 +101,8 @@ def _with_errors(errors: AlignmentErrors, sigmas: Mapping[str, Array], part: sli
         phase_shift_degrees=of(PHASE_SHIFT),
         relative_scale=of(SCALE),
         bfactor_angstrom2=of(BFACTOR),
+        shared_relative_scale=shared(SCALE),
+        shared_bfactor_angstrom2=shared(BFACTOR),
     )
 
 
@@ -129,9 +132,14 @@ def _record(
         was, value = _values(before, unknown), _values(after, unknown)
         stated = getattr(errors[0], field) if errors else None
         error = np.zeros(len(value)) if stated is None else stated
+        together = joint.shared.get(unknown, np.zeros(len(value)))
         if unknown == SCALE:
-            error = error * value
-        images.append(ImageQuantity(name=name, unit=unit, before=was, after=value, error=error))
+            error, together = error * value, together * value
+        known = together[error > 0]
+        shared = float(np.median(known)) if len(known) else 0.0
+        images.append(
+            ImageQuantity(name=name, unit=unit, before=was, after=value, error=error, shared=shared)
+        )
     turn_errors = None
     if turned is not None:
         parts = [e.orientations_degrees for e in errors if e.orientations_degrees is not None]

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.model import References
 from tomopolish.dataset.species import SpeciesReferences
+from tomopolish.imaging.half_map_noise import envelope_variance, independent_coefficients, noise_extent
 from tomopolish.imaging.reference import ReferenceTransform, cropped, prepare_half_maps
 from tomopolish.imaging.weights import ReferenceWeight, reference_weight
 from tomopolish.results import doubts
@@ -26,10 +27,17 @@ RELATED, FIRST_SHELLS = 0.3, 5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedReferences:
-    """Prepared references for the comparison with images."""
+    """Prepared references for the comparison with images.
+
+    Attributes
+    ----------
+    noise_extent
+        Part of the box that the noise of the half maps fills.
+    """
 
     transform: ReferenceTransform
     weight: ReferenceWeight
+    noise_extent: float
 
     @property
     def box_px(self) -> int:
@@ -47,6 +55,13 @@ class PreparedReferences:
         power = np.mean(np.abs(self.transform.values[:, spread, spread]) ** 2, axis=0).ravel()
         summed, counts = np.bincount(shell, weights=power), np.bincount(shell)
         return np.divide(summed, counts, out=np.zeros(len(counts)), where=counts > 0)[: reach + 1]
+
+    @property
+    def envelope_variance(self) -> Float[Array, "shells"]:
+        """Variance of the relative error of predictions in each shell, which all images share."""
+        shells = len(self.shell_power)
+        coefficients = independent_coefficients(shells, self.noise_extent)
+        return envelope_variance(self.weight.shell_fraction[:shells], coefficients)
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
@@ -90,7 +105,7 @@ def prepare(references: References, settings: AlignSettings) -> PreparedReferenc
         whole = prepare_half_maps(references, box, box / 2, threads)
         weight = reference_weight(references, box, settings.weights, whole)
         transform = cropped(whole, weight.last_frequency)
-    return PreparedReferences(transform=transform, weight=weight)
+    return PreparedReferences(transform=transform, weight=weight, noise_extent=noise_extent(references, box))
 
 
 def prepare_species(

@@ -229,6 +229,8 @@ class ImageQuantity:
         As on an axis: "defocus", "Å"; the unit is empty where there is none.
     error
         Standard errors; 0 where the quantity went back to the input.
+    shared
+        The part of the typical standard error that all images of the tomogram share.
     """
 
     name: str
@@ -236,6 +238,7 @@ class ImageQuantity:
     before: Float[Array, "F"]
     after: Float[Array, "F"]
     error: Float[Array, "F"]
+    shared: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

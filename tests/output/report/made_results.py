@@ -126,7 +126,7 @@ def with_scores(
 
 
 def with_joint(result: TomogramResult) -> TomogramResult:
-    """The same with refined orientations, defocus and CTF scale; the scale went back to the input."""
+    """The same with refined orientations and optics; the CTF scale went back to the input."""
     rng, record = np.random.default_rng(5), result.record
     assert record is not None
     tilts, particles = record.visible.shape
@@ -140,6 +140,14 @@ def with_joint(result: TomogramResult) -> TomogramResult:
             error=np.full(tilts, 80.0),
         ),
         ImageQuantity(name="CTF scale", unit="", before=scale, after=scale, error=0 * scale),
+        ImageQuantity(
+            name="B factor",
+            unit="Å²",
+            before=0 * scale,
+            after=0 * scale + 40,
+            error=np.full(tilts, 20.0),
+            shared=12.34,
+        ),
     )
     turned = np.abs(rng.normal(0, 2, particles))
     joint = JointRecord(turned_degrees=turned, turn_errors_degrees=0 * turned + 0.5, images=images)

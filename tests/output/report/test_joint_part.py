@@ -16,7 +16,7 @@ def test_quantities_of_tilt_images_are_by_exposure_and_all_turns_are_counted() -
     details = tomogram_details("TS", result, "better")
     assert details is not None
     shown = details_payload(details)["joint"]
-    assert [image["name"] for image in shown["images"]] == ["defocus", "CTF scale"]
+    assert [image["name"] for image in shown["images"]] == ["defocus", "CTF scale", "B factor"]
     order = np.argsort(record.given.pre_exposure)
     defocus = record.joint.images[0]
     np.testing.assert_allclose(shown["before"][0], defocus.before[order], rtol=1e-4)

@@ -50,6 +50,8 @@ class UncertaintyFile:
                 **_optional("tomopolishSigmaPhaseShift", errors.phase_shift_degrees),
                 **_optional("tomopolishSigmaRelativeScale", errors.relative_scale),
                 **_optional("tomopolishSigmaBfactor", errors.bfactor_angstrom2),
+                **_optional("tomopolishSharedRelativeScale", errors.shared_relative_scale),
+                **_optional("tomopolishSharedBfactor", errors.shared_bfactor_angstrom2),
                 "tomopolishWeaklyDetermined": _flags(errors.weak_tilts()),
                 LEFT_OUT: _flags(~left_in),
             }
