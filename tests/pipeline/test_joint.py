@@ -277,7 +277,7 @@ def errors_of_the_envelope(images: JointImages) -> tuple[np.ndarray, np.ndarray,
 
 def test_information_on_the_envelope_is_that_of_the_images(images: JointImages) -> None:
     curvature, stated, _ = errors_of_the_envelope(images)
-    np.testing.assert_allclose(stated, curvature, rtol=0.2)
+    np.testing.assert_allclose(stated, curvature, rtol=0.1)
     np.testing.assert_allclose(stated.mean(axis=0), curvature.mean(axis=0), rtol=0.05)
 
 

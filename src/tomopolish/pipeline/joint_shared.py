@@ -52,6 +52,12 @@ class Predicted:
         """Derivatives of the logarithm of the envelope by ln s and B."""
         return np.stack([np.ones_like(self.damping), self.damping])
 
+    @property
+    def curvature(self) -> Float[Array, "F 2 2"]:
+        """Expected curvature by ln s and B."""
+        curvature: Array = np.einsum("fk,ik,jk->fij", self.information, self.changes, self.changes)
+        return curvature
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EnvelopePrior:
@@ -89,10 +95,7 @@ class Envelopes:
     @cached_property
     def curvature(self) -> Float[Array, "F 2 2"]:
         """Expected curvature without the prior."""
-        return np.sum(
-            [np.einsum("fk,ik,jk->fij", one.information, one.changes, one.changes) for one in self.species],
-            axis=0,
-        )
+        return np.sum([one.curvature for one in self.species], axis=0)
 
     @cached_property
     def posterior(self) -> Float[Array, "F 2 2"]:
@@ -161,9 +164,9 @@ def envelopes_at(refiner: Refiner, point: Point, limit: float) -> Envelopes:
         precision=np.array([priors.precision(name) for name in ENVELOPE]),
         mean_weights=weights / np.maximum(weights.sum(axis=0), np.finfo(float).tiny),
     )
-    species = _scaled(
+    species = _with_moments(
         [_predicted(images, point.state, number, limit) for number in range(len(images.references))],
-        point.equations.tilts[:, places[0], places[0]],
+        point.equations.tilts[:, places[0], places],
     )
     return Envelopes(species=species, prior=prior)
 
@@ -198,8 +201,13 @@ def _predicted(images: JointImages, state: JointState, number: int, limit: float
     return Predicted(information=information, damping=-(k**2) / 4, variance=reference.envelope_variance)
 
 
-def _scaled(species: Sequence[Predicted], total: Float[Array, "F"]) -> list[Predicted]:
-    """Return predictions whose information in each image has a known sum."""
-    sums: Array = np.sum([one.information.sum(axis=1) for one in species], axis=0)
-    factor = np.divide(total, sums, out=np.zeros_like(sums), where=sums > 0)[:, None]
-    return [replace(one, information=factor * one.information) for one in species]
+def _with_moments(species: Sequence[Predicted], known: Float[Array, "F 2"]) -> list[Predicted]:
+    """Return predictions whose information has known moments in each image, the sum and that times −k²/4.
+
+    That of particles at other depths has less distinct zeros and maxima.
+    """
+    moments = np.sum([one.curvature for one in species], axis=0)
+    factors = (np.linalg.pinv(moments, hermitian=True) @ known[..., None])[..., 0]
+    return [
+        replace(one, information=one.information * np.maximum(factors @ one.changes, 0.0)) for one in species
+    ]
