@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -169,17 +168,13 @@ def calibration(
     for name, sigma, off in (
         ("defocus", stated.defocus_angstrom, series.ctf.defocus_u_angstrom - true.defocus_u_angstrom),
         ("bfactor", stated.bfactor_angstrom2, series.ctf.bfactor_angstrom2 - true.bfactor_angstrom2),
-        ("scale", stated.relative_scale, np.log(series.ctf.scale * reference_factor(alignment) / true.scale)),
+        ("scale", stated.relative_scale, np.log(series.ctf.scale / true.scale)),
     ):
         if sigma is not None and (sigma > 0).any():
             ratios[name] = _rms((off / np.maximum(sigma, 1e-9))[good & (sigma > 0)])
+    if any("references were multiplied" in warning for warning in alignment.warnings):
+        ratios.pop("scale", None)  # CTF scales are then relative to other references
     return ratios
-
-
-def reference_factor(alignment: Alignment) -> float:
-    """Return the factor by which the references were multiplied, which CTF scales come on top of."""
-    stated = re.findall(r"the references were multiplied by (\S+) to fit", " ".join(alignment.warnings))
-    return float(stated[0]) if stated else 1.0
 
 
 def fsc_with_truth(
