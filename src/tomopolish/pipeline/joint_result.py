@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, AlignmentErrors, RefinedOptics, Tomogram
+from tomopolish.dataset.alignment_errors import AlignmentErrors
+from tomopolish.dataset.model import Alignment, RefinedOptics, Tomogram
 from tomopolish.dataset.scores import AlignmentScores
 from tomopolish.imaging.derivatives import ASTIGMATISM, BFACTOR, DEFOCUS, PHASE_SHIFT, SCALE
 from tomopolish.physics.optics import TiltCtf

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation, TiltSeries, Tomogram
+from tomopolish.dataset.alignment_errors import AlignmentErrors
+from tomopolish.dataset.model import Alignment, Deformation, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screening_warnings
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.deformation import deformation_record

@@ -1,7 +1,7 @@
 """Results as arrays and JSON, and back: no pickle, so that reading a file never runs code.
 
-Only the dataclasses of `tomopolish.results.tomogram`, `tomopolish.results.held_out`,
-`tomopolish.dataset.model` and `tomopolish.dataset.scores` are accepted, with the fields they declare.
+Only the dataclasses of `tomopolish.results.tomogram` and `held_out` and of `tomopolish.dataset.model`,
+`alignment_errors` and `scores` are accepted, with the fields they declare.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.dataset import model, scores
+from tomopolish.dataset import alignment_errors, model, scores
 from tomopolish.dataset.star_table import is_usable
 from tomopolish.results import held_out
 from tomopolish.results import tomogram as results
@@ -31,7 +31,11 @@ def _dataclasses(module: ModuleType) -> dict[str, type[Any]]:
     }
 
 
-_CLASSES = {**_dataclasses(model), **_dataclasses(scores), **_dataclasses(held_out), **_dataclasses(results)}
+_CLASSES = {
+    name: stored
+    for module in (model, alignment_errors, scores, held_out, results)
+    for name, stored in _dataclasses(module).items()
+}
 
 
 def encode(value: Any, arrays: dict[str, Array]) -> Any:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.dataset.model import Alignment, AlignmentErrors, Deformation
+from tomopolish.dataset.alignment_errors import AlignmentErrors
+from tomopolish.dataset.model import Alignment, Deformation
 from tomopolish.dataset.scores import AlignmentScores, ItemScores
 from tomopolish.physics.geometry import relion5_projections, rotation_from_vector
 from tomopolish.results.tomogram import (

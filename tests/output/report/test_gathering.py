@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from made_results import IMAGE, PIXEL, make_result, with_scores
 
-from tomopolish.dataset.model import AlignmentErrors, LeftOutTilt
+from tomopolish.dataset.alignment_errors import AlignmentErrors
+from tomopolish.dataset.model import LeftOutTilt
 from tomopolish.dataset.scores import EMPTY, LEFT_OUT, NOT_VISIBLE, SHOWS_NOTHING
 from tomopolish.output.report import gather
 from tomopolish.output.report.gather import sample, tomogram_details, tomogram_summary

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from made_results import make_maps, make_result, with_scores
 
-from tomopolish.dataset.model import WEAK_FACTOR
+from tomopolish.dataset.alignment_errors import WEAK_FACTOR
 from tomopolish.dataset.scores import SHOWS_NOTHING
 from tomopolish.errors import RunError
 from tomopolish.output.report import page
