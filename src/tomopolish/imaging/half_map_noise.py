@@ -25,7 +25,7 @@ from tomopolish.shapes import Float
 
 Array = np.ndarray
 
-MOST_SLICES = 64
+MOST_SLICES = 32
 """Slices of the maps from which the extent of their noise is estimated, evenly spread."""
 
 
