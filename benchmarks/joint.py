@@ -5,8 +5,9 @@
     python benchmarks/joint.py --o FILE --ratios      # only errors over standard errors, in a third of it
 
 Each case and seed appends a line of JSON: errors and processor time of the input, the geometry alone, the
-joint refinement, and a joint refinement that starts at the truth; how well maps of each agree with the true
-one; and errors over stated standard errors. Bad particles and images count nowhere.
+joint refinement, one of the same input whose steps start at the truth, and one whose input is the truth; how
+well maps of each agree with the true one; and errors over stated standard errors. Bad particles and images
+count nowhere.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, Particles, TiltSeries, Tomogram
 from tomopolish.imaging.backproject import empty_reconstruction
+from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
 from tomopolish.imaging.fsc import shell_correlation
 from tomopolish.physics.geometry import project_trajectories, rotation_from_vector, rotation_vector
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline.align import align_tomogram
+from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.joint_steps import Point, Refiner
 from tomopolish.pipeline.references import prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import (
@@ -209,7 +215,36 @@ def align(
     return align_tomogram(tomogram, [prepared], settings, SilentProgress()).alignment
 
 
-def measure(name: str, seed: int, particles_each: int, only_ratios: bool) -> dict[str, Any]:
+@contextmanager
+def steps_from(true: Truth, ctf: TiltCtf) -> Iterator[None]:
+    """Let joint refinements take their first step at all frequencies from the truth, with the same priors."""
+    descend, first = Refiner.descend, True
+
+    def from_truth(self: Refiner, state: JointState, limit: float, *, held_out: bool) -> Point:
+        nonlocal first
+        if first:
+            first, given = False, self.images.tomogram.series.ctf
+            known = {
+                DEFOCUS: ctf.defocus_u_angstrom - given.defocus_u_angstrom,
+                BFACTOR: ctf.bfactor_angstrom2 - given.bfactor_angstrom2,
+                SCALE: np.log(ctf.scale / given.scale),
+            }
+            state = replace(
+                state,
+                projections_px=true.projections_px,
+                positions_px=true.positions_px,
+                rotations=true.rotations,
+                optics=np.stack([known[name] for name in state.names], axis=-1),
+            )
+        return descend(self, state, limit, held_out=held_out)
+
+    with patch.object(Refiner, "descend", from_truth):
+        yield
+
+
+def measure(
+    name: str, seed: int, particles_each: int, only_ratios: bool, chosen: Sequence[str] = ()
+) -> dict[str, Any]:
     case = STUDY[name]
     settings = simulation(case, seed, particles_each)
     series, particles, references, truth = simulate_tilt_series(settings)
@@ -231,13 +266,17 @@ def measure(name: str, seed: int, particles_each: int, only_ratios: bool) -> dic
     best = with_true_geometry(series, replace(particles, rotations=truth.rotations), truth)
     record: dict[str, Any] = {"case": name, "seed": seed}
     solutions = {"input": wrong, "truth": best}
-    for label, start, joint in (
-        ("geometry", wrong, JointSettings()),
-        ("joint", wrong, JOINT),
-        ("from truth", best, JOINT),
+    for label, start, joint, begins in (
+        ("geometry", wrong, JointSettings(), nullcontext()),
+        ("joint", wrong, JOINT, nullcontext()),
+        ("steps from truth", wrong, JOINT, steps_from(truth, true)),
+        ("input is truth", best, JOINT, nullcontext()),
     ):
+        if chosen and label not in chosen:
+            continue
         begin = time.process_time()
-        alignment = align(*start, prepared, joint, case.get("motion"))
+        with begins:
+            alignment = align(*start, prepared, joint, case.get("motion"))
         record[f"{label} seconds"] = round(time.process_time() - begin, 2)
         solutions[label] = refined(*start, alignment)
         if label == "joint":
@@ -258,11 +297,14 @@ def _rms(values: Array) -> float:
 
 def tables(records: Sequence[dict[str, Any]]) -> str:
     """Return what earlier or present records have: all tables, or that of the ratios alone."""
-    complete = [record for record in records if SOLUTIONS[0] in record]
-    return table(complete) if complete else ratio_table(records)
+    merged: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in records:
+        merged.setdefault((record["case"], record["seed"]), {}).update(record)
+    complete = [record for record in merged.values() if SOLUTIONS[0] in record]
+    return table(complete) if complete else ratio_table(list(merged.values()))
 
 
-SOLUTIONS = ("input", "geometry", "joint", "from truth", "truth")
+SOLUTIONS = ("input", "geometry", "joint", "steps from truth", "input is truth", "truth")
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -273,8 +315,10 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     ]
     for case in dict.fromkeys(record["case"] for record in records):
         own = [record for record in records if record["case"] == case]
-        base = np.median([record["geometry seconds"] for record in own])
+        base = np.median([record.get("geometry seconds", np.nan) for record in own])
         for label in SOLUTIONS:
+            if any(label not in record for record in own):
+                continue
             e = {key: np.mean([record[label][key] for record in own]) for key in own[0][label]}
             seconds = [record[f"{label} seconds"] for record in own if f"{label} seconds" in record]
             ratio = f"{np.median(seconds) / base:.1f}" if seconds else ""
@@ -306,6 +350,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--particles", type=int, default=80)
+    parser.add_argument("--solutions", nargs="*", default=[], help="only these: " + ", ".join(SOLUTIONS[1:5]))
     parser.add_argument("--ratios", action="store_true", help="only errors over stated standard errors")
     parser.add_argument("--table", action="store_true", help="print the table of an earlier run")
     options = parser.parse_args()
@@ -315,7 +360,7 @@ def main() -> None:
     records = []
     for name in options.cases:
         for seed in range(options.first, options.first + options.seeds):
-            records.append(measure(name, seed, options.particles, options.ratios))
+            records.append(measure(name, seed, options.particles, options.ratios, options.solutions))
             with options.o.open("a") as stream:
                 stream.write(json.dumps(records[-1]) + "\n")
             seconds = {k: v for k, v in records[-1].items() if k.endswith("seconds")}
