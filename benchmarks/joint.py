@@ -334,7 +334,7 @@ def ratio_table(records: Sequence[dict[str, Any]]) -> str:
     """Return errors over stated standard errors, root mean square over the seeds of each case."""
     lines = ["| case | orientations | defocus | B factor | CTF scale |", "|---|---|---|---|---|"]
     for case in dict.fromkeys(record["case"] for record in records):
-        ratios = [record["ratios"] for record in records if record["case"] == case]
+        ratios = [record.get("ratios", {}) for record in records if record["case"] == case]
         cells = []
         for name in ("orientations", "defocus", "bfactor", "scale"):
             known = [ratio[name] for ratio in ratios if name in ratio]
