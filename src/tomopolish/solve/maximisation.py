@@ -18,6 +18,8 @@ Array = np.ndarray
 
 TOLERANCE = 1e-9
 COARSE_TOLERANCE = 1e-5
+WIDER = 4.0
+"""First trust region of a problem with motion, over the last one of the problem before."""
 COARSE_EVALUATIONS = 8
 """Maximum number of evaluations on blurred windows."""
 
@@ -36,6 +38,8 @@ class Tally:
         Number of evaluations on unblurred and on blurred windows.
     motion
         The last approximate inverse of motion's curvature.
+    radius
+        Last trust region of a problem with motion.
     """
 
     max_evaluations: int
@@ -43,6 +47,7 @@ class Tally:
     evaluations: int = 0
     coarse_evaluations: int = 0
     motion: MotionInverse | None = None
+    radius: float = np.inf
 
     def newton(
         self,
@@ -61,9 +66,16 @@ class Tally:
         """
         left = max(1, self.max_evaluations - self.evaluations)
         left = left if most is None else min(left, most)
-        options = NewtonOptions(relative_tolerance=tolerance, enough=self.enough, max_evaluations=left)
+        moves = bool(problem.layout.unpack(problem.free).motion.any())
+        options = NewtonOptions(
+            relative_tolerance=tolerance,
+            enough=self.enough,
+            max_evaluations=left,
+            radius=WIDER * self.radius if moves else np.inf,
+        )
         solution = newton(problem, start, options, spread, self)
         self.evaluations += solution.evaluations
+        self.radius = solution.radius if moves else self.radius
         return solution
 
     def coarse_newton(self, problem: Problem, start: Float[Array, "N"], spread: Spread) -> Solution[State]:
@@ -134,4 +146,5 @@ def newton(
         evaluations=solution.evaluations,
         products=solution.products,
         history=solution.history,
+        radius=solution.radius,
     )

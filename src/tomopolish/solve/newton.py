@@ -74,23 +74,27 @@ class NewtonOptions:
         Maximum number of evaluations of the objective, including that at the start.
     max_products
         Maximum number of products with the Hessian in one step.
+    radius
+        Of the first trust region.
     """
 
     relative_tolerance: float = 1e-9
     enough: float = 0.0
     max_evaluations: int = 60
     max_products: int = 100
+    radius: float = np.inf
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solution(Generic[StateT]):
-    """Final state of the method, and its course."""
+    """Final state of the method, its last trust region, and its course."""
 
     state: StateT
     converged: bool
     evaluations: int
     products: int
     history: tuple[float, ...]
+    radius: float = np.inf
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,7 +191,7 @@ def maximise(
     state = evaluate(start)
     history = [state.objective]
     evaluations, products = 1, 0
-    radius, converged = np.inf, False
+    radius, converged = options.radius, False
     factor, rejected = factorise(state), None
     while evaluations < options.max_evaluations:
         current = state
@@ -222,6 +226,7 @@ def maximise(
         evaluations=evaluations,
         products=products,
         history=tuple(history),
+        radius=radius,
     )
 
 
