@@ -19,7 +19,7 @@ Array = np.ndarray
 TOLERANCE = 1e-9
 COARSE_TOLERANCE = 1e-5
 WIDER = 4.0
-"""First trust region of a problem with motion, over the last one of the problem before."""
+"""First trust region of a problem with motion, over the last one of the same problem with other weights."""
 COARSE_EVALUATIONS = 8
 """Maximum number of evaluations on blurred windows."""
 
@@ -38,8 +38,8 @@ class Tally:
         Number of evaluations on unblurred and on blurred windows.
     motion
         The last approximate inverse of motion's curvature.
-    radius
-        Last trust region of a problem with motion.
+    precision, radius
+        Prior of the last problem with motion, and its last trust region.
     """
 
     max_evaluations: int
@@ -47,6 +47,7 @@ class Tally:
     evaluations: int = 0
     coarse_evaluations: int = 0
     motion: MotionInverse | None = None
+    precision: Float[Array, "N"] | None = None
     radius: float = np.inf
 
     def newton(
@@ -71,11 +72,12 @@ class Tally:
             relative_tolerance=tolerance,
             enough=self.enough,
             max_evaluations=left,
-            radius=WIDER * self.radius if moves else np.inf,
+            radius=WIDER * self.radius if problem.precision is self.precision else np.inf,
         )
         solution = newton(problem, start, options, spread, self)
         self.evaluations += solution.evaluations
-        self.radius = solution.radius if moves else self.radius
+        if moves:
+            self.precision, self.radius = problem.precision, solution.radius
         return solution
 
     def coarse_newton(self, problem: Problem, start: Float[Array, "N"], spread: Spread) -> Solution[State]:
