@@ -256,6 +256,7 @@ def measure(
             inputs=InputPaths(optimisation_set=Path("set.star")),
             windows=WindowSettings(box_px=BOX, range_px=RANGE),
             run=RunSettings(output_folder=Path("nowhere")),
+            joint=JOINT,
         ),
     )
     wrong = with_errors(series, particles, case, seed)

@@ -12,13 +12,14 @@ from scipy.spatial.distance import cdist
 
 from tomopolish import load
 from tomopolish.cli import run
+from tomopolish.models import motion as motion_models
 from tomopolish.models import (
-    courses,
     neighbour_inverse,
     neighbour_kernels,
+    neighbour_motion,
     neighbour_predictions,
+    sparse_rows,
 )
-from tomopolish.models import motion as motion_models
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion_inverse import Followed
 from tomopolish.models.neighbour_motion import NEIGHBOURS, NeighbourMotion
@@ -95,7 +96,8 @@ def test_the_most_probable_velocities_hardly_depend_on_what_neighbours_leave_out
 
 def test_adjoint_is_the_transpose_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbour_predictions, "BLOCK", 5)
-    monkeypatch.setattr(courses, "PANEL", 50)
+    for module in (neighbour_motion, sparse_rows):
+        monkeypatch.setattr(module, "PANEL", 50)
     alone, three = motion(), motion(threads=3)
     rng = np.random.default_rng(5)
     coefficients, gradient = rng.normal(size=alone.shape), rng.normal(size=(TILTS, PARTICLES, 3))
@@ -196,7 +198,8 @@ def test_a_step_is_the_inverse_of_a_residual_and_what_forces_add_and_threads_cha
 ) -> None:
     monkeypatch.setattr(neighbour_predictions, "BLOCK", 5)
     monkeypatch.setattr(neighbour_inverse, "BLOCK", 5)
-    monkeypatch.setattr(courses, "PANEL", 50)
+    for module in (neighbour_motion, sparse_rows):
+        monkeypatch.setattr(module, "PANEL", 50)
     alone, three = motion(), motion(threads=3)
     rng = np.random.default_rng(3)
     residual, forces = rng.normal(size=alone.shape), rng.normal(size=(TILTS, PARTICLES, 3))

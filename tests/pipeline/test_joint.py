@@ -92,7 +92,9 @@ def plant(degrees: float, defocus: float, bfactor: float) -> Planted:
         true_series=series,
         series=replace(series, ctf=ctf),
         particles=replace(particles, rotations=particles.rotations @ rotation_from_vector(turns)),
-        references=pipeline.prepare(build_structure(SIMULATION).references, make_settings(BOX, 8)),
+        references=pipeline.prepare(
+            build_structure(SIMULATION).references, make_settings(BOX, 8, joint=EVERYTHING)
+        ),
         truth=simulated.truth,
     )
 
@@ -283,6 +285,7 @@ def test_information_on_the_envelope_is_that_of_the_images(images: JointImages) 
 
 def test_noisier_half_maps_have_greater_errors_that_all_images_share(images: JointImages) -> None:
     (reference,), fraction = images.references, images.references[0].weight.signal_fraction
+    assert reference.noise_extent is not None
     smaller = replace(reference, noise_extent=reference.noise_extent / 4)
     noisier = replace(reference, weight=replace(reference.weight, signal_fraction=fraction / (2 - fraction)))
     *_, usual = errors_of_the_envelope(images)

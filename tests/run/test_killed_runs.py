@@ -34,7 +34,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(condition, seconds: float = 120.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

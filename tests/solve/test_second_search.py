@@ -9,11 +9,12 @@ import pytest
 
 from small_project import make_problem
 from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.solve.kernels.search import score_places
 from tomopolish.solve.maximisation import Tally
 from tomopolish.solve.outliers import Trust
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.second_search import EVALUATIONS, move_misplaced
-from tomopolish.solve.surface import smooth_surface
+from tomopolish.solve.surface import evaluate_surface, smooth_surface
 from tomopolish.solve.workers import Workers
 
 PLACE, WRONG = np.array([0.8, -0.5, 0.4]), np.array([-3.5, 2.0, 1.0])
@@ -100,3 +101,23 @@ def test_particles_that_are_certain_and_fixed_positions_stay() -> None:
                 case, state, trust(np.ones(9), np.full(6, probability)), 1.2, counts(), workers
             )
             np.testing.assert_array_equal(moved, vector)
+
+
+def test_places_are_scored_by_the_surfaces_values_also_beyond_the_range() -> None:
+    problem, _, _ = misplaced()
+    surface = replace(problem.surface, range_penalty=0.7)
+    rng, pairs = np.random.default_rng(0), surface.visible.shape
+    weights = np.where(surface.visible, rng.uniform(0.2, 1, pairs), 0.0)
+    which, places = np.array([4, 1]), rng.normal(size=(50, 3)) * 4
+    start, rows = 3 * rng.normal(size=(pairs[0], 2, 2)), problem.projections_px[:, :2, :3]
+    score = np.empty((2, 50))
+    score_places(
+        surface.coefficients.numbers, surface.coefficients.units, weights, start, rows, places,
+        np.array([1 / surface.step_px, surface.origin]), np.array([surface.range_px, surface.range_penalty]),
+        which, surface.basis, score,
+    )  # fmt: skip
+    chosen = surface.of_particles(which)
+    displaced = start + (rows @ places.T).transpose(2, 0, 1)[:, :, None]
+    assert (np.hypot(*np.moveaxis(displaced, -1, 0)) > surface.range_px).any()
+    expected = [np.sum(evaluate_surface(chosen, at).value * weights[:, which], axis=0) for at in displaced]
+    np.testing.assert_allclose(score, np.transpose(expected), atol=1e-9)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -22,18 +23,19 @@ def paths(courses: Float[Array, "T Q"], step_scales: Float[Array, "steps"]) -> F
     return np.asarray(np.cumsum(velocities, axis=0).reshape(courses.shape))
 
 
-def over_panels(work: Callable[[slice], None], count: int, threads: int) -> None:
-    """Call `work` with panels of particles, which do not depend on the threads."""
-    panels = [slice(first, min(first + PANEL, count)) for first in range(0, count, PANEL)]
-    if threads == 1 or len(panels) == 1:
-        for panel in panels:
-            work(panel)
-        return
-    for _ in pool(threads).map(work, panels):
-        pass
+def parts(count: int, size: int) -> list[slice]:
+    """Return consecutive parts of a range, which do not depend on the threads that work on them."""
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def on_threads(work: Callable[[slice], Any], chosen: Sequence[slice], threads: int) -> list[Any]:
+    """Call `work` with each of several parts; returns what it returns, in order."""
+    if threads == 1 or len(chosen) == 1:
+        return [work(part) for part in chosen]
+    return list(_pool(threads).map(work, chosen))
 
 
 @cache
-def pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int) -> ThreadPoolExecutor:
     """Return the threads of products, which run without Python's lock."""
     return ThreadPoolExecutor(threads)

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from tomopolish.models import motion_kernels
-from tomopolish.models.courses import paths, pool
+from tomopolish.models.courses import on_threads, paths
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse
 from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse, StepByProducts
@@ -123,21 +123,21 @@ class LeadingModes(StepByProducts):
         factor = self._rough_factor if rough else self.factor
         tables = [self._table(coefficients, *block).astype(factor.dtype) for block in self._blocks]
 
-        def move(first: int, last: int) -> None:
-            along = np.empty((last - first, len(self.counts)))
+        def move(panel: slice) -> None:
+            along = np.empty((panel.stop - panel.start, len(self.counts)))
             for (begin, end), table in zip(self._blocks, tables, strict=True):
-                along[:, begin:end] = factor[first:last, : len(table)] @ table
-            motion_kernels.place(along @ self._offsets_of_courses.T, first, self.chronological, offsets)
+                along[:, begin:end] = factor[panel, : len(table)] @ table
+            motion_kernels.place(along @ self._offsets_of_courses.T, panel.start, self.chronological, offsets)
 
-        self._over_panels(move)
+        on_threads(move, self._panels, self.threads)
         return offsets
 
     def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "N"]:
         """Return the gradient with respect to the coefficients from that with respect to the offsets."""
 
-        def along(first: int, last: int) -> Array:
-            gathered = np.empty((last - first, 3 * (len(self.chronological) - 1)))
-            motion_kernels.gather(gradient, first, self.chronological, gathered)
+        def along(panel: slice) -> Array:
+            gathered = np.empty((panel.stop - panel.start, 3 * (len(self.chronological) - 1)))
+            motion_kernels.gather(gradient, panel.start, self.chronological, gathered)
             return np.asarray(gathered @ self._offsets_of_courses)
 
         return self._onto_modes(along, self._rough_factor if rough else self.factor)
@@ -146,7 +146,7 @@ class LeadingModes(StepByProducts):
         """Return the coefficients of the offsets' velocities; exact where the modes can represent them."""
         velocities = np.diff(offsets_px[self.chronological], axis=0) / self.step_scales[:, None, None]
         along = velocities.swapaxes(0, 1).reshape(len(self.factor), -1) @ self.courses
-        onto_modes = self._onto_modes(lambda first, last: along[first:last], self.factor)
+        onto_modes = self._onto_modes(lambda panel: along[panel], self.factor)
         return onto_modes / self._of_each(self._variances_px2)
 
     def near_inverse(
@@ -206,20 +206,17 @@ class LeadingModes(StepByProducts):
             table[:count, column] = coefficients[start : start + count]
         return table
 
-    def _onto_modes(self, along: Callable[[int, int], Array], factor: Array) -> Float[Array, "N"]:
+    def _onto_modes(self, along: Callable[[slice], Array], factor: Array) -> Float[Array, "N"]:
         """Multiply Lᵀ with values of particles for each course, which `along` returns for a panel."""
-        parts: dict[int, list[Array]] = {}
 
-        def project(first: int, last: int) -> None:
-            values, rows = along(first, last).astype(factor.dtype), factor[first:last]
-            parts[first] = [
-                rows[:, : self.counts[begin]].T @ values[:, begin:end] for begin, end in self._blocks
-            ]
+        def project(panel: slice) -> list[Array]:
+            values, rows = along(panel).astype(factor.dtype), factor[panel]
+            return [rows[:, : self.counts[begin]].T @ values[:, begin:end] for begin, end in self._blocks]
 
-        self._over_panels(project)
+        projected = on_threads(project, self._panels, self.threads)
         result = np.empty(self.shape)
         for number, (begin, end) in enumerate(self._blocks):
-            total = np.sum([parts[first][number] for first in sorted(parts)], axis=0)
+            total = np.sum([panel[number] for panel in projected], axis=0)
             for column, course in enumerate(range(begin, end)):
                 count, start = self.counts[course], self._starts[course]
                 result[start : start + count] = total[:count, column]
@@ -240,17 +237,12 @@ class LeadingModes(StepByProducts):
         motion_kernels.place(np.maximum(left, 0.0), 0, self.chronological, variances)
         return variances
 
-    def _over_panels(self, work: Callable[[int, int], None]) -> None:
-        """Call `work` with the bounds of panels of particles, which do not depend on the threads."""
+    @cached_property
+    def _panels(self) -> list[slice]:
+        """Panels of particles, which do not depend on the threads."""
         count = len(self.factor)
         panels = min(MAX_PANELS, max(1, count // PANEL_ROWS))
-        bounds = list(pairwise(count * panel // panels for panel in range(panels + 1)))
-        if self.threads == 1 or panels == 1:
-            for first, last in bounds:
-                work(first, last)
-            return
-        for _ in pool(self.threads).map(lambda panel: work(*panel), bounds):
-            pass
+        return [slice(*bounds) for bounds in pairwise(count * n // panels for n in range(panels + 1))]
 
 
 def _needed_for(fields: Float[Array, "J P 3"], factor: Float[Array, "P K"], variances: Array) -> int:

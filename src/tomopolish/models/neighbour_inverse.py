@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.models import neighbour_kernels
+from tomopolish.models.courses import on_threads, parts
 from tomopolish.models.leading_inverse import INDEPENDENT, inverse_for_fields
-from tomopolish.models.neighbour_predictions import BLOCK, Predictions, over_blocks
+from tomopolish.models.neighbour_predictions import BLOCK, Predictions
 from tomopolish.models.sparse_rows import SparseRows
 from tomopolish.shapes import Float, Float32
 
@@ -145,7 +146,7 @@ class MeasuredInverse:
             )
             return pivots, links
 
-        factors = tuple(over_blocks(factor, len(average), threads))
+        factors = tuple(on_threads(factor, parts(len(average), BLOCK), threads))
         return cls(rough=rough, average=average, shares=shares, factors=factors, prior=prior, threads=threads)
 
     def is_for(self, average: Float[Array, "Q"], shares: Float[Array, "P"], prior: float) -> bool:
@@ -164,7 +165,7 @@ class MeasuredInverse:
             neighbour_kernels.solve(self.rough.neighbours, pivots, links, some)
             result[:, block] = some
 
-        over_blocks(work, pulled.shape[1], self.threads)
+        on_threads(work, parts(pulled.shape[1], BLOCK), self.threads)
         return result
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from tomopolish.models import motion_kernels, neighbour_kernels
-from tomopolish.models.courses import over_panels, paths
+from tomopolish.models.courses import PANEL, on_threads, parts, paths
 from tomopolish.models.motion_inverse import Followed, MotionInverse
 from tomopolish.models.neighbour_inverse import MeasuredInverse, NeighbourInverse, SharedVelocities
 from tomopolish.models.neighbour_predictions import Predictions, far_apart, nearest_before
@@ -155,7 +155,7 @@ class NeighbourMotion:
             moved = velocities[self._places[panel]] @ of_courses.T
             motion_kernels.place(moved, panel.start, self.chronological, offsets)
 
-        over_panels(move, len(self.order), self.threads)
+        on_threads(move, parts(len(self.order), PANEL), self.threads)
         return offsets
 
     def _pulled(self, forces: Float[Array, "F P 3"], of_courses: Float[Array, "T Q"]) -> Array:
@@ -168,7 +168,7 @@ class NeighbourMotion:
             motion_kernels.gather(forces, panel.start, self.chronological, gathered)
             pulled[places] = gathered @ of_courses
 
-        over_panels(pull, len(self.order), self.threads)
+        on_threads(pull, parts(len(self.order), PANEL), self.threads)
         return pulled
 
     @cached_property

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from tomopolish.models import neighbour_kernels
-from tomopolish.models.courses import pool
+from tomopolish.models.courses import on_threads, parts
 from tomopolish.models.sparse_rows import SparseRows
 from tomopolish.shapes import Float, Int, Int16
 
@@ -89,7 +88,7 @@ class Predictions:
             kernel(self.neighbours, self.weights, self.deviations, some)
             values[:, block] = some
 
-        over_blocks(work, values.shape[1], threads)
+        on_threads(work, parts(values.shape[1], BLOCK), threads)
 
     @cached_property
     def places(self) -> Int16[Array, "P M M"]:
@@ -120,11 +119,3 @@ def nearest_before(positions: Float[Array, "P 3"], number: int) -> Int[Array, "P
         near = np.argpartition(squares, number)[:number] if p > number else np.arange(p)
         neighbours[p, : len(near)] = near[np.argsort(squares[near], kind="stable")]
     return neighbours
-
-
-def over_blocks(work: Callable[[slice], Any], count: int, threads: int) -> list[Any]:
-    """Call `work` with blocks of courses, which do not depend on the threads; returns what it returns."""
-    blocks = [slice(begin, min(begin + BLOCK, count)) for begin in range(0, count, BLOCK)]
-    if threads == 1 or len(blocks) == 1:
-        return [work(block) for block in blocks]
-    return list(pool(threads).map(work, blocks))

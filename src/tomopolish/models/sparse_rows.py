@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.models import neighbour_kernels
-from tomopolish.models.courses import over_panels
+from tomopolish.models.courses import PANEL, on_threads, parts
 from tomopolish.shapes import Float, Int
 
 Array = np.ndarray
@@ -20,7 +20,7 @@ TOGETHER = 4
 class SparseRows:
     """A square sparse matrix by rows; entry n of row p stands at `starts[p]` + n."""
 
-    starts: Int[Array, "P1"]
+    starts: Int[Array, "starts"]
     columns: Int[Array, "N"]
     weights: Float[Array, "N"]
 
@@ -51,5 +51,5 @@ class SparseRows:
             first, last = panel.start, panel.stop
             neighbour_kernels.multiply(self.starts, self.columns, self.weights, first, last, source, result)
 
-        over_panels(work, len(source), threads)
+        on_threads(work, parts(len(source), PANEL), threads)
         return result

@@ -32,12 +32,12 @@ class PreparedReferences:
     Attributes
     ----------
     noise_extent
-        Part of the box that the noise of the half maps fills.
+        Part of the box that the noise of the half maps fills; None where nothing but the geometry is refined.
     """
 
     transform: ReferenceTransform
     weight: ReferenceWeight
-    noise_extent: float
+    noise_extent: float | None
 
     @property
     def box_px(self) -> int:
@@ -59,6 +59,7 @@ class PreparedReferences:
     @property
     def envelope_variance(self) -> Float[Array, "shells"]:
         """Variance of the relative error of predictions in each shell, which all images share."""
+        assert self.noise_extent is not None, "only joint refinements ask for it"
         shells = len(self.shell_power)
         coefficients = independent_coefficients(shells, self.noise_extent)
         return envelope_variance(self.weight.shell_fraction[:shells], coefficients)
@@ -105,7 +106,8 @@ def prepare(references: References, settings: AlignSettings) -> PreparedReferenc
         whole = prepare_half_maps(references, box, box / 2, threads)
         weight = reference_weight(references, box, settings.weights, whole)
         transform = cropped(whole, weight.last_frequency)
-    return PreparedReferences(transform=transform, weight=weight, noise_extent=noise_extent(references, box))
+    extent = noise_extent(references, box) if settings.joint.any else None
+    return PreparedReferences(transform=transform, weight=weight, noise_extent=extent)
 
 
 def prepare_species(

@@ -286,8 +286,7 @@ def estimated_width(
     largest
         Where the data determine less than one member, and at most, the width is this.
     """
-    share = np.divide(variances, width**2, out=np.ones_like(variances), where=variances < width**2)
-    determined = float(np.sum(1 - share))
+    determined = _determined(variances, width)
     if determined < 1.0:
         return min(width, largest)
     return min(float(np.sqrt(np.sum(departures**2) / determined)), largest)
@@ -319,8 +318,14 @@ def estimated_widths(
         return together, ()
     each = []
     for group, width in enumerate(widths):
-        own, variance = departures[owner == group], variances[owner == group]
-        share = np.divide(variance, width**2, out=np.ones_like(variance), where=variance < width**2)
-        squares = np.sum(own**2) + POOLED * together**2
-        each.append(min(float(np.sqrt(squares / (np.sum(1 - share) + POOLED))), largest))
+        own = owner == group
+        squares = np.sum(departures[own] ** 2) + POOLED * together**2
+        known = _determined(variances[own], width) + POOLED
+        each.append(min(float(np.sqrt(squares / known)), largest))
     return together, tuple(each)
+
+
+def _determined(variances: Array, width: float) -> float:
+    """Return the number of members of a group that the data determine, and not a prior of this width."""
+    share = np.divide(variances, width**2, out=np.ones_like(variances), where=variances < width**2)
+    return float(np.sum(1 - share))

@@ -26,7 +26,7 @@ COARSE_EVALUATIONS = 8
 
 @dataclass(eq=False, kw_only=True)
 class Tally:
-    """Evaluations of the objective so far, and their limits.
+    """Evaluations of one tomogram's objective so far, their limits, and what the next problem begins with.
 
     Attributes
     ----------
@@ -39,7 +39,8 @@ class Tally:
     motion
         The last approximate inverse of motion's curvature.
     precision, radius
-        Prior of the last problem with motion, and its last trust region.
+        Prior of the last problem with motion, and its last trust region, with which one of the same prior
+        begins.
     """
 
     max_evaluations: int
@@ -72,7 +73,7 @@ class Tally:
             relative_tolerance=tolerance,
             enough=self.enough,
             max_evaluations=left,
-            radius=WIDER * self.radius if problem.precision is self.precision else np.inf,
+            radius=WIDER * self.radius if moves and problem.precision is self.precision else np.inf,
         )
         solution = newton(problem, start, options, spread, self)
         self.evaluations += solution.evaluations

@@ -57,7 +57,7 @@ class Factor(Protocol):
     """A positive-definite approximation of the negative Hessian."""
 
     def solve(self, vector: Array) -> Array:
-        """Apply its inverse."""
+        """Apply its inverse; the result is a new array, which the method changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
