@@ -178,8 +178,6 @@ def calibration(
     ):
         if sigma is not None and (sigma > 0).any():
             ratios[name] = _rms((off / np.maximum(sigma, 1e-9))[good & (sigma > 0)])
-    if any("references were multiplied" in warning for warning in alignment.warnings):
-        ratios.pop("scale", None)  # CTF scales are then relative to other references
     return ratios
 
 

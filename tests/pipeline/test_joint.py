@@ -268,11 +268,12 @@ def errors_of_the_envelope(images: JointImages) -> tuple[np.ndarray, np.ndarray,
     limit = refiner.limits()[-1]
     equations = refiner.look(start, limit, held_out=True)
     point = Point(state=start, equations=equations, step=refiner.step(start, equations))
-    shared = shared_errors(refiner, point, limit)
+    envelopes = envelopes_at(refiner, point, limit)
+    shared = shared_errors(envelopes)
     optics = slice(GEOMETRY, GEOMETRY + 2)
     return (
         equations.tilts[:, optics, optics],
-        envelopes_at(refiner, point, limit).curvature,
+        envelopes.curvature,
         np.stack([shared[SCALE], shared[BFACTOR]]),
     )
 

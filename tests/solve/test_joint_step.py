@@ -9,6 +9,7 @@ from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.solve.joint import (
     JointPrior,
     NormalEquations,
+    estimated_mean,
     estimated_width,
     estimated_widths,
     joint_step,
@@ -145,3 +146,31 @@ def test_each_group_has_the_width_that_its_members_show_and_small_ones_that_of_a
     assert abs(together - np.sqrt(8.5)) < 0.2 and abs(widths[2] - together) < 0.25 * together
     alone = estimated_widths(measured[:400], np.full((400, 3), 0.1), owner[:400], (2.0,), 9.0)
     assert alone == (estimated_width(measured[:400].ravel(), np.full(1200, 0.1), 2.0, 9.0), ())
+
+
+def test_the_mean_of_a_prior_and_its_members_are_most_probable_together() -> None:
+    rng, members = np.random.default_rng(8), 7
+    roots = rng.normal(size=(members, 2, 2))
+    curvature = roots @ np.swapaxes(roots, 1, 2)
+    curvature[2] = 0  # an image that says nothing
+    gradient = np.einsum("nij,nj->ni", curvature, rng.normal(size=(members, 2)))
+    precision, of_mean, mean = np.array([3.0, 40.0]), np.array([0.5, 0.02]), np.array([0.7, -2.0])
+    prior = np.diag(precision)
+
+    # All members and the mean as the unknowns of one system, and members alone at the present mean.
+    size = 2 * members
+    system, right = np.zeros((size + 2, size + 2)), np.zeros(size + 2)
+    alone = np.zeros((members, 2))
+    for i in range(members):
+        own = slice(2 * i, 2 * i + 2)
+        system[own, own] = curvature[i] + prior
+        system[own, size:] = system[size:, own] = -prior
+        system[size:, size:] += prior
+        right[own] = gradient[i]
+        alone[i] = np.linalg.solve(curvature[i] + prior, gradient[i] + prior @ mean)
+    system[size:, size:] += np.diag(of_mean)
+    expected = np.linalg.solve(system, right)
+
+    change, follow = estimated_mean(curvature, precision, alone - mean, (of_mean, mean))
+    np.testing.assert_allclose(mean + change, expected[size:])
+    np.testing.assert_allclose(alone + follow, expected[:size].reshape(members, 2))

@@ -20,13 +20,10 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.dataset.model import References
-from tomopolish.imaging.reference import TAPER_WIDTH_PX, falloff
+from tomopolish.imaging.reference import TAPER_WIDTH_PX, falloff, sampled_slices
 from tomopolish.shapes import Float
 
 Array = np.ndarray
-
-MOST_SLICES = 32
-"""Slices of the maps from which the extent of their noise is estimated, evenly spread."""
 
 
 def noise_extent(references: References, box_px: int) -> float:
@@ -40,7 +37,7 @@ def noise_extent(references: References, box_px: int) -> float:
     square = (np.arange(size) - size // 2).astype(np.float64) ** 2
     plane = square[:, None] + square
     count = squares = fourths = 0.0
-    for z in np.unique(np.linspace(0, size - 1, min(size, MOST_SLICES)).round().astype(np.int64)):
+    for z in sampled_slices(size):
         noise = first[z].astype(np.float64) - second[z]
         if references.mask is not None:
             noise *= references.mask[z]

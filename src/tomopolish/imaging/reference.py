@@ -11,12 +11,14 @@ from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.physics.fourier import radius_half_space
-from tomopolish.shapes import Complex64, Float, Float32
+from tomopolish.shapes import Complex64, Float, Float32, Int
 
 Array = np.ndarray
 
 TAPER_WIDTH_PX = 10
 GRIDDING_FLOOR = 0.02
+MOST_SLICES = 32
+"""Slices of the maps, evenly spread, from which quantities of the complete maps are estimated."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,6 +119,34 @@ def prepare_half_maps(
         part = transform[np.ix_(frequencies, frequencies, frequencies[reach:])]
         np.multiply(part, scale, out=values[half])
     return ReferenceTransform(values=values, reach=reach, box_px=box_px)
+
+
+def sampled_slices(size: int) -> Int[Array, "N"]:
+    """Return the slices of a map of this edge from which quantities of the complete map are estimated."""
+    return np.unique(np.linspace(0, size - 1, min(size, MOST_SLICES)).round().astype(np.int64))
+
+
+def interpolation_gain(references: References, box_px: int) -> float:
+    """Return the factor that makes predictions, whose frequencies are interpolated, as strong as the map.
+
+    Trilinear interpolation multiplies a map by sinc²(x/s) sinc²(y/s) sinc²(z/s), for most of which
+    `prepare_half_maps` makes up: it divides by sinc²(r/s) + 0.02. The result is the power that the half maps
+    share, over that which they share with what is left of them; it is 1 where they share none.
+    """
+    first, second = references.half_maps
+    size = len(first)
+    place = (np.arange(size) - size // 2) / box_px
+    along = np.sinc(place) ** 2
+    radius2 = place[:, None] ** 2 + place**2
+    power = weaker = 0.0
+    for z in sampled_slices(size):
+        common = first[z].astype(np.float64) * second[z]
+        if references.mask is not None:
+            common *= references.mask[z].astype(np.float64) ** 2
+        left = along[z] * np.multiply.outer(along, along)
+        left /= np.sinc(np.sqrt(radius2 + place[z] ** 2)) ** 2 + GRIDDING_FLOOR
+        power, weaker = power + float(common.sum()), weaker + float(np.vdot(common, left))
+    return power / weaker if power > 0 and weaker > 0 else 1.0
 
 
 def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTransform:

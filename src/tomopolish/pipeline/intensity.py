@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tomopolish.imaging.windows import CorrelationWindows
+from tomopolish.physics.fourier import column_multiplicity, radius_half_plane
+from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.shapes import Float, Int
 from tomopolish.solve.problem import pair_values
 from tomopolish.solve.refine import Refinement
@@ -13,6 +17,8 @@ Array = np.ndarray
 
 SCALE_TOLERANCE = 1.5
 SCALE_CORRECTIONS = 3
+MOST_BY_NOISE = 4.0
+"""Factor by which noise of half maps may make references seem too strong at most."""
 SEARCHED_AGAIN = 4.0
 """Change of the intensity, as a factor, from which on the next fit begins with another search."""
 
@@ -37,3 +43,49 @@ def intensity_scales(
     gained, power = gained.sum(axis=0), power.sum(axis=0)
     gained, power = np.bincount(owner, weights=gained), np.bincount(owner, weights=power)
     return np.divide(gained, power, out=np.ones_like(power), where=power > 0)
+
+
+def explained_by_noise(reference: PreparedReferences, weights: Float[Array, "G box columns"]) -> float:
+    """Return the factor that fits half maps to images of their signal, by the noise of the half maps alone.
+
+    Windows are made with the half maps as they are, noise and all, and so a fit to them finds this factor
+    where the references have the intensity of the images. It is the share of signal in the half maps' power,
+    as frequencies are weighted; the CTF and the dose, which weight them further, are left out.
+
+    Parameters
+    ----------
+    weights
+        Of the frequencies in each tilt image, or in all.
+    """
+    box_px, power = reference.box_px, reference.shell_power
+    radius = radius_half_plane(box_px)
+    used = weights.mean(axis=0) * column_multiplicity(box_px)
+    used = used * np.interp(radius, np.arange(len(power)), power, right=0.0)
+    total = float(used.sum())
+    return float((used * reference.weight.signal_fraction).sum()) / total if total > 0 else 1.0
+
+
+def factors_without_noise(
+    applied: Sequence[float],
+    references: Sequence[PreparedReferences],
+    weights: Sequence[Float[Array, "G box columns"]],
+) -> tuple[float, ...]:
+    """Return the factor of each species' references for predictions from which their noise is filtered.
+
+    Parameters
+    ----------
+    applied
+        Factors of the references, noise and all, that were found by a fit.
+    weights
+        Of the frequencies, by species.
+
+    Returns
+    -------
+    1 for references that have the intensity of the images within a factor of `SCALE_TOLERANCE`, so that CTF
+    scales count from the references as they are.
+    """
+    found = [
+        factor / max(explained_by_noise(reference, weight), 1 / MOST_BY_NOISE)
+        for factor, reference, weight in zip(applied, references, weights, strict=True)
+    ]
+    return tuple(1.0 if ratio(np.array([factor]))[0] <= SCALE_TOLERANCE else factor for factor in found)

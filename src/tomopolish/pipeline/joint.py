@@ -24,8 +24,9 @@ from tomopolish.imaging.derivatives import (
 from tomopolish.pipeline.joint_errors import with_all_sources
 from tomopolish.pipeline.joint_held_out import judge
 from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_overfit import without_overfitting
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
-from tomopolish.pipeline.joint_shared import blur_by_turns, shared_errors
+from tomopolish.pipeline.joint_shared import blur_by_turns, envelopes_at, shared_errors
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
 from tomopolish.plain_text import listed
@@ -102,9 +103,10 @@ def refine_jointly(images: JointImages, start: JointState, wanted: JointSettings
         point, judged, gained = _judged(refiner, point, groups, limits[-1])
     refused = refiner.priors.put_back
     chosen = [n for names in groups.values() for n in names if n not in refused]
-    state = refiner.moved(point.state, point.step)
+    envelopes = envelopes_at(refiner, point, limits[-1])
+    state = without_overfitting(refiner, point, envelopes, refiner.moved(point.state, point.step))
     step = with_all_sources(refiner, point, limits[-1])
-    shared = shared_errors(refiner, point, limits[-1])
+    shared = shared_errors(envelopes)
     asked = _unknowns(wanted)
     state = state.with_optics_of(chosen)
     if ORIENTATIONS not in chosen:

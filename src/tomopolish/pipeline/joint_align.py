@@ -17,6 +17,7 @@ from tomopolish.imaging.devices import acquire_correlator
 from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit, fit_geometry
+from tomopolish.pipeline.intensity import factors_without_noise
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
 from tomopolish.pipeline.joint_held_out import HeldOutPairs
 from tomopolish.pipeline.joint_images import JointImages
@@ -158,6 +159,9 @@ def align_jointly(
     )
     known = [weight for weight in weights if weight is not None]
     assert len(known) == len(references)
+    scales = first.scales
+    if settings.fit.reference_scale is None:
+        scales = factors_without_noise(first.scales, references, known)
     once = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))
     with ThreadPoolExecutor(resources.threads) as pool:
         device = acquire_correlator(settings.run.device, pool)
@@ -167,7 +171,7 @@ def align_jointly(
                 given=given,
                 references=references,
                 weights=known,
-                scales=first.scales,
+                scales=scales,
                 visible=first.visible,
                 pair_weights=first.pair_weights,
                 held_out=first.held_out,

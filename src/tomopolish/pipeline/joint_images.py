@@ -243,7 +243,9 @@ class JointImages:
             series.pixel_size_angstrom,
             made_up_to * reference.box_px,
             optics,
-            reference_factor=self.scales[number] * reference.weight.signal_fraction,
+            reference_factor=(
+                self.scales[number] * reference.interpolation_gain * reference.weight.signal_fraction
+            ),
         )
         self.shared[number, tilt] = made_up_to, used
         return used if limit == made_up_to else used.up_to(limit * reference.box_px)

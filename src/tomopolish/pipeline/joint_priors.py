@@ -21,6 +21,9 @@ Array = np.ndarray
 
 ORIENTATIONS = "orientations"
 
+HAVE_A_MEAN = (SCALE, BFACTOR)
+"""Unknowns of tilt images whose prior has a mean that is estimated; that of the others is zero."""
+
 LARGEST_WIDTHS = {
     ORIENTATIONS: float(np.deg2rad(6.0)),
     SCALE: 1.0,
@@ -30,7 +33,7 @@ LARGEST_WIDTHS = {
     ASTIGMATISM_ASIDE: 1000.0,
     PHASE_SHIFT: 30.0,
 }
-"""Widths that the priors have at most: greater errors are not expected of an input."""
+"""Widths that the priors have at most, and those of means: greater errors are not expected of an input."""
 LARGEST_IN_WORDS = {
     ORIENTATIONS: "orientations by 6° about each axis",
     SCALE: "scales by a factor of 2.7",

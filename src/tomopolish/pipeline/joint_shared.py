@@ -16,8 +16,9 @@ from functools import cached_property
 
 import numpy as np
 
-from tomopolish.imaging.derivatives import BFACTOR, GEOMETRY, SCALE
+from tomopolish.imaging.derivatives import GEOMETRY
 from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_priors import HAVE_A_MEAN
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
 from tomopolish.shapes import Bool, Float
@@ -25,7 +26,7 @@ from tomopolish.solve.joint import NormalEquations
 
 Array = np.ndarray
 
-ENVELOPE = (SCALE, BFACTOR)
+ENVELOPE = HAVE_A_MEAN
 """Unknowns of a tilt image that change the envelope of predictions."""
 
 
@@ -110,17 +111,21 @@ class Envelopes:
         seen = self.curvature[:, 0, 0] > 0
         return self.posterior * self.prior.precision * follows * seen[:, None, None]
 
-    def responses(self) -> list[Float[Array, "F 2 shells"]]:
-        """Return the change of ln s and B of each image by the errors of each species' predictions."""
+    def changes_by(self, gradients: Float[Array, "F 2 N"]) -> Float[Array, "F 2 N"]:
+        """Return the changes of each image's ln s and B by N more gradients of its log-likelihood."""
         weights = self.prior.mean_weights
         own = np.einsum("fi,fij->ij", weights, self.posterior @ self.curvature)
-        held = _among(self.prior.has_mean, own)
-        results = []
-        for one in self.species:
-            alone = -np.einsum("fij,jk,fk->fik", self.posterior, one.changes, one.information)
-            mean = np.linalg.solve(held, np.einsum("fi,fik->ik", weights, alone))
-            results.append(alone + self.by_mean @ mean)
-        return results
+        alone = self.posterior @ gradients
+        moved = np.einsum("fi,fik->ik", weights, alone)
+        mean = np.linalg.solve(_among(self.prior.has_mean, own), moved)
+        changed: Array = alone + self.by_mean @ mean
+        return changed
+
+    def responses(self) -> list[Float[Array, "F 2 shells"]]:
+        """Return the change of ln s and B of each image by the errors of each species' predictions."""
+        return [
+            self.changes_by(-np.einsum("jk,fk->fjk", one.changes, one.information)) for one in self.species
+        ]
 
     def variance_by_mean(self) -> Float[Array, "F 2"]:
         """Return the variance of ln s and B by that of the prior's mean."""
@@ -134,10 +139,19 @@ def _among(chosen: Bool[Array, "2"], matrix: Float[Array, "2 2"]) -> Float[Array
     return np.where(chosen[:, None] & chosen, matrix, np.eye(2))
 
 
-def shared_errors(refiner: Refiner, point: Point, limit: float) -> dict[str, Float[Array, "F"]]:
+def shared_errors(envelopes: Envelopes) -> dict[str, Float[Array, "F"]]:
     """Return the standard errors of each image's ln s and B by what all images share, by name.
 
     The blur by errors of orientations is not among it (`blur_by_turns`).
+    """
+    shared = envelopes.variance_by_mean()
+    for response, one in zip(envelopes.responses(), envelopes.species, strict=True):
+        shared += response**2 @ one.variance
+    return dict(zip(ENVELOPE, np.sqrt(shared).T, strict=True))
+
+
+def envelopes_at(refiner: Refiner, point: Point, limit: float) -> Envelopes:
+    """Return the least squares of ln s and B at a point of a joint refinement.
 
     Parameters
     ----------
@@ -146,20 +160,11 @@ def shared_errors(refiner: Refiner, point: Point, limit: float) -> dict[str, Flo
     limit
         Largest frequency, 1/px.
     """
-    envelopes = envelopes_at(refiner, point, limit)
-    shared = envelopes.variance_by_mean()
-    for response, one in zip(envelopes.responses(), envelopes.species, strict=True):
-        shared += response**2 @ one.variance
-    return dict(zip(ENVELOPE, np.sqrt(shared).T, strict=True))
-
-
-def envelopes_at(refiner: Refiner, point: Point, limit: float) -> Envelopes:
-    """Return the least squares of ln s and B at a point of a joint refinement."""
     images, priors = refiner.images, refiner.priors
     places = [GEOMETRY + point.state.names.index(name) for name in ENVELOPE]
-    variance = point.step.tilt_variance[:, places]
-    weights = np.divide(1.0, variance, out=np.zeros_like(variance), where=variance > 0)
-    weights *= [name not in priors.put_back for name in ENVELOPE]
+    weights = np.multiply.outer(
+        images.visible.any(axis=1), [float(name not in priors.put_back) for name in ENVELOPE]
+    )
     prior = EnvelopePrior(
         precision=np.array([priors.precision(name) for name in ENVELOPE]),
         mean_weights=weights / np.maximum(weights.sum(axis=0), np.finfo(float).tiny),

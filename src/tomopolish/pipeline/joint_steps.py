@@ -18,14 +18,15 @@ from tomopolish.imaging.derivatives import (
 )
 from tomopolish.physics.geometry import rotation_vector
 from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_priors import LARGEST_WIDTHS, ORIENTATIONS, Priors
+from tomopolish.pipeline.joint_priors import HAVE_A_MEAN, LARGEST_WIDTHS, ORIENTATIONS, Priors
 from tomopolish.pipeline.joint_state import JointState
-from tomopolish.shapes import Float
+from tomopolish.shapes import Bool, Float
 from tomopolish.solve.joint import (
     PARTICLE,
     JointPrior,
     JointStep,
     NormalEquations,
+    estimated_mean,
     estimated_width,
     estimated_widths,
     joint_step,
@@ -169,23 +170,22 @@ class Refiner:
         return Point(state=state, equations=equations, step=step)
 
     def informed_step(self, state: JointState, equations: NormalEquations) -> JointStep:
-        """Return the step from a state, with the widths of the priors that it suggests."""
+        """Return the step from a state, with the means and widths of the priors that it suggests."""
         for _ in range(WIDTH_ROUNDS):
             step = self.step(state, equations)
-            before, self.priors = self.priors, self.estimated_priors(state, step)
+            before, self.priors = self.priors, self.estimated_priors(state, equations, step)
             if before.agree_with(self.priors, WIDTH_TOLERANCE):
                 self.priors = before  # the step's own
                 return step
         return self.step(state, equations)
 
-    def estimated_priors(self, state: JointState, step: JointStep) -> Priors:
-        """Return the priors with the widths that the point suggests to which a step leads."""
+    def estimated_priors(self, state: JointState, equations: NormalEquations, step: JointStep) -> Priors:
+        """Return the priors that the point suggests to which a step leads."""
         after = state.moved(step.particles, step.tilts, self.images.tomogram)
-        seen = self.images.visible.any(axis=1)
+        seen = np.asarray(self.images.visible.any(axis=1))
         if not seen.any():
             return self.priors
-        widths, means = dict(self.priors.widths), dict(self.priors.means)
-        turn_widths = self.priors.turn_widths
+        widths, turn_widths = dict(self.priors.widths), self.priors.turn_widths
         if ORIENTATIONS in self.free:
             shown = self.images.visible.any(axis=0)
             widths[ORIENTATIONS], turn_widths = estimated_widths(
@@ -195,16 +195,46 @@ class Refiner:
                 turn_widths or (widths[ORIENTATIONS],) * len(self.images.tomogram.species),
                 LARGEST_WIDTHS[ORIENTATIONS],
             )
+        means, departures = self._estimated_means(after, equations, seen)
         for i, name in enumerate(state.names):
-            if name not in self.free or name in self.priors.put_back:
-                continue
-            values, variances = after.optics[seen, i], step.tilt_variance[seen, GEOMETRY + i]
-            if name in (SCALE, BFACTOR):
-                means[name] = float(np.average(values, weights=1 / variances))
-            widths[name] = estimated_width(
-                values - means.get(name, 0.0), variances, widths[name], LARGEST_WIDTHS[name]
-            )
+            if name in self.free and name not in self.priors.put_back:
+                variances = step.tilt_variance[seen, GEOMETRY + i]
+                widths[name] = estimated_width(
+                    departures[:, i], variances, widths[name], LARGEST_WIDTHS[name]
+                )
         return replace(self.priors, widths=widths, means=means, turn_widths=turn_widths)
+
+    def _estimated_means(
+        self, state: JointState, equations: NormalEquations, seen: Bool[Array, "F"]
+    ) -> tuple[dict[str, float], Float[Array, "N U"]]:
+        """Return the priors' means that a state suggests, and how far its optics are from them.
+
+        Parameters
+        ----------
+        equations
+            At that state, or close to it.
+        seen
+            Tilt images that count.
+        """
+        priors = self.priors
+        means = {**priors.means}
+        departures = state.optics[seen] - [priors.mean(name) for name in state.names]
+        names = [n for n in HAVE_A_MEAN if n in self.free and n not in priors.put_back]
+        columns = [state.names.index(name) for name in names]
+        places = np.add(columns, GEOMETRY)
+        if names:
+            change, follow = estimated_mean(
+                equations.tilts[np.ix_(np.flatnonzero(seen), places, places)],
+                np.array([priors.precision(name) for name in names]),
+                departures[:, columns],
+                (
+                    np.array([LARGEST_WIDTHS[name] ** -2 for name in names]),
+                    np.array([priors.mean(name) for name in names]),
+                ),
+            )
+            departures[:, columns] += follow - change
+            means |= {name: priors.mean(name) + float(by) for name, by in zip(names, change, strict=True)}
+        return means, departures
 
     def limits(self) -> list[float]:
         """Return the limits of successive levels, 1/px, coarse to fine."""

@@ -11,7 +11,12 @@ import numpy as np
 from tomopolish.dataset.model import References
 from tomopolish.dataset.species import SpeciesReferences
 from tomopolish.imaging.half_map_noise import envelope_variance, independent_coefficients, noise_extent
-from tomopolish.imaging.reference import ReferenceTransform, cropped, prepare_half_maps
+from tomopolish.imaging.reference import (
+    ReferenceTransform,
+    cropped,
+    interpolation_gain,
+    prepare_half_maps,
+)
 from tomopolish.imaging.weights import ReferenceWeight, reference_weight
 from tomopolish.results import doubts
 from tomopolish.settings.alignment import AlignSettings
@@ -33,11 +38,14 @@ class PreparedReferences:
     ----------
     noise_extent
         Part of the box that the noise of the half maps fills; None where nothing but the geometry is refined.
+    interpolation_gain
+        Factor that makes predictions as strong as the map; 1 where nothing but the geometry is refined.
     """
 
     transform: ReferenceTransform
     weight: ReferenceWeight
     noise_extent: float | None
+    interpolation_gain: float
 
     @property
     def box_px(self) -> int:
@@ -106,8 +114,12 @@ def prepare(references: References, settings: AlignSettings) -> PreparedReferenc
         whole = prepare_half_maps(references, box, box / 2, threads)
         weight = reference_weight(references, box, settings.weights, whole)
         transform = cropped(whole, weight.last_frequency)
-    extent = noise_extent(references, box) if settings.joint.any else None
-    return PreparedReferences(transform=transform, weight=weight, noise_extent=extent)
+    extent, gain = None, 1.0
+    if settings.joint.any:
+        extent, gain = noise_extent(references, box), interpolation_gain(references, box)
+    return PreparedReferences(
+        transform=transform, weight=weight, noise_extent=extent, interpolation_gain=gain
+    )
 
 
 def prepare_species(

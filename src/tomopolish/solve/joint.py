@@ -292,6 +292,35 @@ def estimated_width(
     return min(float(np.sqrt(np.sum(departures**2) / determined)), largest)
 
 
+def estimated_mean(
+    curvature: Float[Array, "N n n"],
+    precision: Float[Array, "n"],
+    departures: Float[Array, "N n"],
+    hyperprior: tuple[Float[Array, "n"], Float[Array, "n"]],
+) -> tuple[Float[Array, "n"], Float[Array, "N n"]]:
+    """Return the change of a prior's mean that makes its members most probable, and how they follow it.
+
+    The mean of N members, which is an unknown as they are, is theirs; each follows it by the share that the
+    prior has in it.
+
+    Parameters
+    ----------
+    curvature
+        Of the log-likelihood by each member's n unknowns.
+    precision
+        Inverse variances of the prior, the same for all members.
+    departures
+        Estimates under the present mean, relative to it.
+    hyperprior
+        Inverse variances of the mean, around zero, and the present mean.
+    """
+    of_mean, mean = hyperprior
+    posterior = np.linalg.inv(curvature + np.diag(precision))
+    held = np.diag(of_mean / precision)
+    change = np.linalg.solve((posterior @ curvature).sum(axis=0) + held, departures.sum(axis=0) - held @ mean)
+    return change, posterior @ (precision * change)
+
+
 def estimated_widths(
     departures: Float[Array, "N 3"],
     variances: Float[Array, "N 3"],
