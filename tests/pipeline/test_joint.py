@@ -24,6 +24,11 @@ from tomopolish.physics.geometry import project, rotation_from_vector, rotation_
 from tomopolish.pipeline import PreparedReferences, joint
 from tomopolish.pipeline.joint_held_out import HeldOutPairs
 from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_overfit import (
+    determined_unknowns,
+    gradient_by_noise,
+    without_overfitting,
+)
 from tomopolish.pipeline.joint_shared import envelopes_at, shared_errors
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
@@ -293,6 +298,37 @@ def test_noisier_half_maps_have_greater_errors_that_all_images_share(images: Joi
     for changed in (smaller, noisier):
         *_, greater = errors_of_the_envelope(replace(images, references=[changed], shared={}))
         assert (usual > 0).all() and (greater > 1.2 * usual).all()
+
+
+def test_scales_and_b_factors_are_freed_of_the_noise_that_views_and_geometry_follow(
+    wrong: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradients by them at the solution exceed those at the true views and geometry as is expected."""
+    truth, optics, found = wrong.truth, slice(GEOMETRY, GEOMETRY + 2), []
+
+    def watched(refiner: Refiner, point: Point, envelopes: Any, state: JointState) -> JointState:
+        at_truth = replace(
+            state,
+            projections_px=truth.projections_px,
+            positions_px=truth.positions_px,
+            rotations=truth.rotations,
+        )
+        limit = refiner.limits()[-1]
+        there, true = (
+            refiner.look(s, limit, held_out=True).tilt_gradient[:, optics] for s in (state, at_truth)
+        )
+        (unknowns,) = determined_unknowns(refiner, point, envelopes)
+        expected = gradient_by_noise(envelopes.species[0], unknowns)
+        corrected = without_overfitting(refiner, point, envelopes, state)
+        found.append((there - true, expected, corrected.optics - state.optics))
+        return corrected
+
+    monkeypatch.setattr(joint, "without_overfitting", watched)
+    align(wrong, EVERYTHING)
+    ((excess, expected, change),) = found
+    np.testing.assert_allclose(excess.sum(axis=0), expected.sum(axis=0), rtol=0.35)
+    scale, bfactor, *others = change.T
+    assert (bfactor > 0).all() and not np.any(others) and np.abs(scale).max() < 0.01
 
 
 STEPS = {

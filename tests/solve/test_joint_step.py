@@ -122,14 +122,52 @@ def test_the_width_of_a_prior_is_that_of_its_members(true: float) -> None:
     width = 1.0
     for _ in range(200):
         share = width**2 / (width**2 + noise**2)
-        width = estimated_width(share * measured, share * noise**2, width, 5.0)
+        width = estimated_width(share * measured, share * noise**2, width, (1.0, 5.0))
     assert width == pytest.approx(true, abs=0.12 if true == 0 else 0.05 * max(true, 1))
 
 
-def test_data_that_say_nothing_leave_the_width() -> None:
-    assert estimated_width(np.zeros(4), np.full(4, 0.99), 1.0, 5.0) == 1.0
-    assert estimated_width(np.full(4, 9.0), np.full(4, 1e-4), 1.0, 5.0) == 5.0
-    assert estimated_width(np.zeros(4), np.full(4, 1e-4), 0.0, 5.0) == 0.0
+def test_a_width_does_not_depend_on_the_one_before() -> None:
+    rng = np.random.default_rng(9)
+    measured, noise = rng.normal(size=20) * 2.0, rng.uniform(0.5, 3.0, 20)
+    found = []
+    for width in (0.01, 1.0, 30.0):
+        share = width**2 / (width**2 + noise**2)
+        found.append(estimated_width(share * measured, share * noise**2, width, (1.0, 40.0)))
+    np.testing.assert_allclose(found, found[0], rtol=1e-6)
+
+
+def test_members_lie_as_far_off_as_their_width_and_errors_say() -> None:
+    """Few members with large errors, whose true widths vary: their most probable width is often zero."""
+    rng = np.random.default_rng(10)
+    squares = []
+    for _ in range(400):
+        true = np.abs(rng.standard_cauchy()) * 20.0
+        if true > 100.0:
+            continue
+        noise = rng.uniform(20.0, 70.0, 20)
+        departures = true * rng.normal(size=20)
+        measured, width = departures + noise * rng.normal(size=20), 20.0
+        for _ in range(2):
+            share = width**2 / (width**2 + noise**2)
+            width = estimated_width(share * measured, share * noise**2, width, (20.0, 100.0))
+        share = width**2 / (width**2 + noise**2)
+        squares.append(np.mean((share * measured - departures) ** 2 / (share * noise**2)))
+    assert np.sqrt(np.mean(squares)) == pytest.approx(1.0, abs=0.15)
+
+
+def test_without_data_a_width_is_that_of_its_own_prior() -> None:
+    fine = np.linspace(0, 5.0, 200_001)
+    prior = 1 / (1 + fine**2)
+    expected = np.sqrt(np.sum(prior * fine**2) / np.sum(prior))
+    for width in (0.3, 1.0):
+        assert estimated_width(np.zeros(4), np.full(4, width**2), width, (1.0, 5.0)) == pytest.approx(
+            expected, rel=0.02
+        )
+    assert estimated_width(np.full(4, 90.0), np.full(4, 1e-4), 1.0, (1.0, 5.0)) == pytest.approx(
+        5.0, rel=0.01
+    )
+    certain = estimated_width(np.zeros(40), np.full(40, 1e-6), 1.0, (1.0, 5.0))
+    assert certain < 1e-3
 
 
 def test_each_group_has_the_width_that_its_members_show_and_small_ones_that_of_all() -> None:
@@ -141,11 +179,11 @@ def test_each_group_has_the_width_that_its_members_show_and_small_ones_that_of_a
     for _ in range(20):
         prior = np.repeat(np.square(widths)[owner][:, None], 3, axis=1)
         share = prior / (prior + noise**2)
-        together, widths = estimated_widths(share * measured, share * noise**2, owner, widths, 9.0)
+        together, widths = estimated_widths(share * measured, share * noise**2, owner, widths, (3.0, 9.0))
     np.testing.assert_allclose(widths[:2], [1.0, 4.0], rtol=0.05)
     assert abs(together - np.sqrt(8.5)) < 0.2 and abs(widths[2] - together) < 0.25 * together
-    alone = estimated_widths(measured[:400], np.full((400, 3), 0.1), owner[:400], (2.0,), 9.0)
-    assert alone == (estimated_width(measured[:400].ravel(), np.full(1200, 0.1), 2.0, 9.0), ())
+    alone = estimated_widths(measured[:400], np.full((400, 3), 0.1), owner[:400], (2.0,), (3.0, 9.0))
+    assert alone == (estimated_width(measured[:400].ravel(), np.full(1200, 0.1), 2.0, (3.0, 9.0)), ())
 
 
 def test_the_mean_of_a_prior_and_its_members_are_most_probable_together() -> None:

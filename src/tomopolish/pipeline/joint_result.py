@@ -51,9 +51,9 @@ def with_views(
 def with_blur(sigmas: Mapping[str, Array], variance_angstrom2: float) -> dict[str, Array]:
     """Return standard errors in which that of B factors allows for errors of the pairs' positions and views.
 
-    Errors of positions that have nothing to do with a pair's noise blur it like a B factor of 4π² times their
-    variance. As far as the pair's own noise caused them, that noise matches the prediction, and B is less by
-    up to as much. Anything between is taken as equally likely.
+    As far as the images' noise caused them, B factors have been put right (`without_overfitting`). Others
+    blur like a B factor of 4π² times their variance: those of motion and warps that no model has, and of the
+    half maps. Any part of that, more or less, is taken as equally likely.
     """
     blurred = dict(sigmas)
     if BFACTOR in blurred:

@@ -18,7 +18,13 @@ from tomopolish.imaging.derivatives import (
 )
 from tomopolish.physics.geometry import rotation_vector
 from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_priors import HAVE_A_MEAN, LARGEST_WIDTHS, ORIENTATIONS, Priors
+from tomopolish.pipeline.joint_priors import (
+    FIRST_WIDTHS,
+    HAVE_A_MEAN,
+    LARGEST_WIDTHS,
+    ORIENTATIONS,
+    Priors,
+)
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.shapes import Bool, Float
 from tomopolish.solve.joint import (
@@ -193,15 +199,14 @@ class Refiner:
                 step.particle_variance[shown, :3],
                 self.images.tomogram.owner[shown],
                 turn_widths or (widths[ORIENTATIONS],) * len(self.images.tomogram.species),
-                LARGEST_WIDTHS[ORIENTATIONS],
+                (FIRST_WIDTHS[ORIENTATIONS], LARGEST_WIDTHS[ORIENTATIONS]),
             )
         means, departures = self._estimated_means(after, equations, seen)
         for i, name in enumerate(state.names):
             if name in self.free and name not in self.priors.put_back:
                 variances = step.tilt_variance[seen, GEOMETRY + i]
-                widths[name] = estimated_width(
-                    departures[:, i], variances, widths[name], LARGEST_WIDTHS[name]
-                )
+                scale = (FIRST_WIDTHS[name], LARGEST_WIDTHS[name])
+                widths[name] = estimated_width(departures[:, i], variances, widths[name], scale)
         return replace(self.priors, widths=widths, means=means, turn_widths=turn_widths)
 
     def _estimated_means(

@@ -24,6 +24,9 @@ PARTICLE = 6
 POOLED = 10.0
 """Number of members of a group of unknowns, here turns of a species, as which those of all groups count."""
 
+SMALLEST_WIDTH, WIDTHS = 1e-5, 240
+"""Widths of priors are tried from this part of the greatest one on, and as many."""
+
 RIDGE = 1e-9
 """Precision added to every unknown, as a fraction of the largest of its kind, for what no image shows."""
 
@@ -272,24 +275,38 @@ def _fixed(matrix: Float[Array, "... n n"], free: Bool[Array, "n"]) -> Float[Arr
 
 
 def estimated_width(
-    departures: Float[Array, "N"], variances: Float[Array, "N"], width: float, largest: float
+    departures: Float[Array, "N"],
+    variances: Float[Array, "N"],
+    width: Float[Array, "N"] | float,
+    scale: tuple[float, float],
+    weights: Float[Array, "N"] | float = 1.0,
 ) -> float:
-    """Return the width of a zero-mean prior that makes its members most probable; it may become zero.
+    """Return the width of a zero-mean prior: the root of the mean square of widths, by their probability.
 
-    One step of the fixed point of MacKay (1992), "Bayesian interpolation", Neural Comput. 4:415: squares of
-    the estimates, over the number of members that the data determine.
+    The most probable width alone (MacKay 1992, Neural Comput. 4:415) is often zero where the members' own
+    errors are as large as they, and then states much smaller errors than they have. Widths have a half-Cauchy
+    prior themselves (Gelman 2006, Bayesian Anal. 1:515).
 
     Parameters
     ----------
     departures, variances
         Estimates and their posterior variances under the present width.
-    largest
-        Where the data determine less than one member, and at most, the width is this.
+    width
+        The present width, which members may have each their own of.
+    scale
+        That of the widths' own prior, and the greatest width.
+    weights
+        How much each member counts.
     """
-    determined = _determined(variances, width)
-    if determined < 1.0:
-        return min(width, largest)
-    return min(float(np.sqrt(np.sum(departures**2) / determined)), largest)
+    usual, largest = scale
+    curvature = np.maximum(1 / variances - 1 / np.square(width), 0.0)
+    squares = (departures / variances) ** 2  # of the gradients where nothing departs
+    widths = largest * np.geomspace(SMALLEST_WIDTH, 1.0, WIDTHS)
+    explained = np.multiply.outer(widths**2, curvature)
+    gain = np.multiply.outer(widths**2, squares) / (1 + explained) - np.log1p(explained)
+    evidence = gain @ np.broadcast_to(weights, departures.shape) / 2 - np.log1p((widths / usual) ** 2)
+    probable = np.exp(evidence - evidence.max()) * np.gradient(widths)
+    return float(np.sqrt(probable @ widths**2 / probable.sum()))
 
 
 def estimated_mean(
@@ -326,7 +343,7 @@ def estimated_widths(
     variances: Float[Array, "N 3"],
     owner: Int[Array, "N"],
     widths: tuple[float, ...],
-    largest: float,
+    scale: tuple[float, float],
 ) -> tuple[float, tuple[float, ...]]:
     """Return the width of the prior of several groups together, and that of each, if there are several.
 
@@ -334,27 +351,19 @@ def estimated_widths(
 
     Parameters
     ----------
-    departures, variances, largest
+    departures, variances, scale
         As in `estimated_width`.
     owner
         Group of each member.
     widths
         The present width of each group.
     """
-    present = np.sqrt(np.mean(np.square(widths)))
-    together = estimated_width(departures.ravel(), variances.ravel(), float(present), largest)
+    group = np.repeat(owner, 3)
+    members = departures.ravel(), variances.ravel(), np.array(widths)[group], scale
+    together = estimated_width(*members)
     if len(widths) == 1:
         return together, ()
-    each = []
-    for group, width in enumerate(widths):
-        own = owner == group
-        squares = np.sum(departures[own] ** 2) + POOLED * together**2
-        known = _determined(variances[own], width) + POOLED
-        each.append(min(float(np.sqrt(squares / known)), largest))
-    return together, tuple(each)
-
-
-def _determined(variances: Array, width: float) -> float:
-    """Return the number of members of a group that the data determine, and not a prior of this width."""
-    share = np.divide(variances, width**2, out=np.ones_like(variances), where=variances < width**2)
-    return float(np.sum(1 - share))
+    pooled = POOLED / group.size
+    return together, tuple(
+        estimated_width(*members, weights=(group == number) + pooled) for number in range(len(widths))
+    )
