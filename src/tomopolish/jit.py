@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -44,19 +45,28 @@ class Kernel:
     def _first_call(self, arguments: list[Any]) -> Any:
         if self is not _smallest:
             _smallest(0)  # its compilation, if needed, is announced without delay
-        with _one_at_a_time, kernel_cache.alone():
+        with _one_at_a_time:
+            if not self._is_ready:
+                self._make_ready(tuple(numba.typeof(argument) for argument in arguments))
+        return self.compiled(*arguments)
+
+    def _make_ready(self, types: tuple[Any, ...]) -> None:
+        """Compile the kernel for types of its arguments, or load it from the cache.
+
+        Processes load kernels at the same time, but one at a time compiles what none has compiled before.
+        """
+        name = f"{self.function.__module__}.{self.function.__qualname__}{types}"
+        with contextlib.nullcontext() if kernel_cache.has(name) else kernel_cache.alone():
             try:
-                result = self.compiled(*arguments)
+                self.compiled.compile(types)
             except Exception:
-                if self.compiled.signatures:  # compiled, but not cached: the disk may be full
-                    result = self.compiled(*arguments)
-                else:
+                if not self.compiled.signatures:  # else it has been compiled, but the disk may be full
                     self.compiled = numba.njit(**self._options)(self.function)
-                    result = self.compiled(*arguments)
+                    self.compiled.compile(types)
                     kernel_cache.forget()  # the cached code could not be loaded
-            self._is_ready = True
-            _announce(self.compiled.stats)
-            return result
+        kernel_cache.remember(name)
+        self._is_ready = True
+        _announce(self.compiled.stats)
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Kernel]:

@@ -16,6 +16,7 @@ import pwd
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -139,9 +140,34 @@ def compiled(decorator: Callable[..., Any], options: dict[str, Any]) -> Callable
     return decorate
 
 
+def has(kernel: str) -> bool:
+    """Return whether a process like this one has cached a kernel, which is named with its types."""
+    path, _ = folder()
+    return path is not None and _mark(path, kernel).exists()
+
+
+def remember(kernel: str) -> None:
+    """Have later processes know that a kernel is cached."""
+    path, _ = folder()
+    if path is not None:
+        with contextlib.suppress(OSError):  # they then wait for their turn
+            mark = _mark(path, kernel)
+            mark.parent.mkdir(mode=0o700, exist_ok=True)
+            mark.touch()
+
+
+def _mark(path: Path, kernel: str) -> Path:
+    """Return the empty file that says that a kernel is cached, for this Python and numba.
+
+    Where processors differ, several processes may compile a kernel at the same time, which does no harm.
+    """
+    like_this = repr((kernel, sys.version, numba.__version__))
+    return path / "compiled" / hashlib.sha256(like_this.encode()).hexdigest()[:32]
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let one process at a time compile or load a kernel; waiting processes then load it."""
+    """Let one process at a time compile a kernel; waiting processes then load it."""
     path, _ = folder()
     with contextlib.ExitStack() as stack:
         if path is not None and not _waits_no_more.is_set():
