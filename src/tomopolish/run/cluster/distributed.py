@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import threading
 import time
 import traceback
@@ -100,6 +102,7 @@ def _held(token: str, work: Work[Any]) -> _Held:
             for earlier in _held_by_token.values():
                 earlier.claim.release()
             _held_by_token.clear()
+            atexit.register(gc.freeze)  # else Python looks for garbage as the worker ends, for half a second
             claim = claim_device(work.settings.run.device)
             run = replace(work.settings.run, threads=_threads(work.settings.run), device=claim.device)
             mine = replace(work, settings=replace(work.settings, run=run))
