@@ -11,10 +11,10 @@ from two_species import write_two_species
 
 from tomopolish.cli import run
 from tomopolish.dataset.star import read_star
-from workers_marks import ON_WORKERS
+from workers_marks import ON_FORKED_WORKERS
 
 pytest.importorskip("distributed")
-pytestmark = ON_WORKERS
+pytestmark = ON_FORKED_WORKERS
 OPTIONS = "--i species.yaml --r 5 --rounds 1 --no_joint --hold_out 0 --no_report --j 2"
 
 

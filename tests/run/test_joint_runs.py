@@ -22,9 +22,9 @@ from tomopolish.simulate.parts import (
     SpecimenSettings,
     write_project,
 )
-from workers_marks import ON_WORKERS
+from workers_marks import ON_FORKED_WORKERS
 
-pytestmark = ON_WORKERS
+pytestmark = ON_FORKED_WORKERS
 SETTINGS = SimulationSettings(
     seed=6,
     tomograms=2,

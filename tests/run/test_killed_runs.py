@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import killable_stages
 import pytest
 
 from tomopolish.cli import run
+from tomopolish.run import align as whole_run
 
 pytestmark = pytest.mark.usefixtures("blank_logfile")
 SCRIPT = Path(__file__).with_name("killable_run.py")
 _OPTIONS = "--i optimisation_set.star --b 48 --r 6 --no_report --hold_out 0 --o out --pipeline_control out"
 OPTIONS = _OPTIONS.split()
-CLUSTER = ["--workers", "2", "--j", "2"]
+CLUSTER = ["--workers", "1"]
 SIGNALS = {"SIGINT": (130, "ABORTED"), "SIGTERM": (143, "ABORTED"), "SIGKILL": (-9, None)}
 HERE = {**SIGNALS, "SIGHUP": (129, "ABORTED")}
 
@@ -92,6 +94,7 @@ def test_a_run_that_is_ended_keeps_what_is_finished(
     name: str,
     where: str,
     finished_processes: list[subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     status, left = HERE[name]
@@ -108,6 +111,8 @@ def test_a_run_that_is_ended_keeps_what_is_finished(
     assert exits == ([f"RELION_JOB_EXIT_{left}"] if left else [])
     assert ("with --only_do_unfinished resumes" in errors) == (left is not None)
     wait_until(lambda: not session_members(process.pid), 30)
+    (project / "hurry").touch()
+    monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", killable_stages.STAGES)
     assert run(["align", *OPTIONS, "--only_do_unfinished"]) == 0
     assert "TS_01 (1/2): finished earlier" in capsys.readouterr().out
     assert (project / "out/RELION_JOB_EXIT_SUCCESS").exists()

@@ -22,7 +22,7 @@ from tomopolish.simulate.parts import (
     SpecimenSettings,
     write_project,
 )
-from workers_marks import ON_WORKERS
+from workers_marks import ON_FORKED_WORKERS
 
 SETTINGS = SimulationSettings(
     seed=11,
@@ -36,7 +36,7 @@ SETTINGS = SimulationSettings(
     errors=PlantedErrors(shift_px=2.0, angle_degrees=0.3, position_px=1.5),
     motion=PlantedMotion(velocity_scale=0.9, distance_scale=400.0),
 )
-pytestmark = ON_WORKERS
+pytestmark = ON_FORKED_WORKERS
 COMMAND = ["align", "--i", "optimisation_set.star", "--b", "32", "--r", "8"]
 STILL = "TS_02"
 
@@ -115,7 +115,7 @@ def test_python_has_the_same_word(project: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_workers_find_the_same(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    words = ["--motion", "auto", "--workers", "2", "--j", "2", "--no_report", "--o", "workers"]
+    words = ["--motion", "auto", "--workers", "1", "--no_report", "--o", "workers"]
     assert run([*COMMAND, *words]) == 0
     for name in ("motion.star", "particles.star", "tomograms.star"):
         here, there = ((project / f / name).read_text() for f in ("workers", "out"))

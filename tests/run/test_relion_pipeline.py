@@ -22,6 +22,7 @@ from tomopolish.run import align as whole_run
 from tomopolish.run.ranks import rank_and_size
 from tomopolish.run.relion_job import control_of
 from tomopolish.run.work import Stages
+from workers_marks import on_forked_workers
 
 JOB = "Polish/job012/"
 GUI = (
@@ -123,23 +124,38 @@ def shimmed(project: Path, name: str, arguments: list[str], **ranks: str) -> sub
 
 
 def test_the_shim_runs_the_guis_job(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("tomograms.star", "particles.star"):
+        lines = (project / name).read_text().splitlines()
+        (project / name).write_text("\n".join([*(x for x in lines if not x.startswith("TS_02")), ""]))
     assert run(["relion-shim", "bin"]) == 0
     assert "export PATH=" in capsys.readouterr().out
-    outcome = shimmed(project, "relion_tomo_align", GUI)
+    outcome = shimmed(project, "relion_tomo_align", [*GUI, "--no_report"])
     assert outcome.returncode == 0, outcome.stderr
     assert exits(project) == ["RELION_JOB_EXIT_SUCCESS"]
     assert (project / JOB / "optimisation_set.star").exists()
 
 
 @pytest.mark.slow
-def test_under_mpirun_only_rank_0_works_with_a_worker_for_each(project: Path) -> None:
+@pytest.mark.usefixtures("blank_logfile")
+@on_forked_workers
+def test_under_mpirun_only_rank_0_works_with_a_worker_for_each(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["relion-shim", "bin"]) == 0
-    other = shimmed(project, "relion_tomo_align_mpi", GUI, OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="2")
+    ranks = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
+    other = shimmed(project, "relion_tomo_align_mpi", GUI, **ranks)
     assert (other.returncode, other.stdout) == (0, "")
     assert not (project / JOB).exists()
-    first = shimmed(project, "relion_tomo_align_mpi", GUI, OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
-    assert first.returncode == 0, first.stderr
-    assert "(2/2): refined" in first.stdout
+    ranks["OMPI_COMM_WORLD_RANK"] = "0"
+    first = shimmed(project, "relion_tomo_align_mpi", [*GUI, "--r", "many"], **ranks)
+    assert first.returncode == 2 and "many" in first.stderr
+    assert exits(project) == ["RELION_JOB_EXIT_FAILURE"]
+    assert 'relion-align --mpi "$@"' in (project / "bin/relion_tomo_align_mpi").read_text()
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    assert run(["relion-align", "--mpi", *GUI, "--no_report"]) == 0
+    out = capsys.readouterr().out
+    assert "(2/2): refined" in out and "Workers are reached over TLS" in out
     assert exits(project) == ["RELION_JOB_EXIT_SUCCESS"]
 
 

@@ -22,9 +22,9 @@ from tomopolish.simulate.parts import (
     SpecimenSettings,
     write_project,
 )
-from workers_marks import ON_WORKERS
+from workers_marks import ON_FORKED_WORKERS
 
-pytestmark = [*ON_WORKERS, pytest.mark.usefixtures("blank_logfile")]
+pytestmark = [*ON_FORKED_WORKERS, pytest.mark.usefixtures("blank_logfile")]
 SETTINGS = SimulationSettings(
     seed=4,
     tomograms=2,
@@ -45,7 +45,7 @@ YAML = """species:
 - {name: ribosome, optimisation_set: ribosome/optimisation_set.star, box: 48}
 - {name: fas, optimisation_set: fas_optimisation_set.star, box: 40}
 """
-WORKERS = ["--workers", "2", "--j", "2"]
+WORKERS = ["--workers", "1"]
 JOB = "Polish/job007"
 SETS = ("tomograms.star", "tilt_series/TS_01.star", "tilt_series/TS_02.star")
 SETS += tuple(f"{s}/{f}.star" for s in ("ribosome", "fas") for f in ("particles", "uncertainty"))
