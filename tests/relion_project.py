@@ -11,13 +11,11 @@ INPUTS = ("optimisation_set.star", "tomograms.star", "particles.star", "fsc.star
 MAPS = ("ref_half1.mrc", "ref_half2.mrc", "mask.mrc")
 
 
-@pytest.fixture
-def project(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copy of the small reference project with its tomogram twice; it is the working directory."""
-    folder = tmp_path / "project"
+def write_project_of_two(mini: Path, folder: Path) -> None:
+    """Write a copy of the small reference project with its tomogram twice; maps and images are links."""
     (folder / "tilt_series").mkdir(parents=True)
     for name in INPUTS:
-        shutil.copy(mini / name, folder)
+        shutil.copy2(mini / name, folder)
     for name in (*MAPS, "tilt_series/TS_01.mrcs", "tilt_series/TS_01.star"):
         (folder / name).symlink_to(mini / name)
     (folder / "tilt_series/TS_02.mrcs").symlink_to(mini / "tilt_series/TS_01.mrcs")
@@ -27,5 +25,12 @@ def project(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         lines = (mini / name).read_text().rstrip("\n").split("\n")
         second = [line.replace("TS_01", "TS_02") for line in lines if line.startswith("TS_01")]
         (folder / name).write_text("\n".join([*lines, *second, ""]))
+
+
+@pytest.fixture
+def project(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy of the small reference project with its tomogram twice; it is the working directory."""
+    folder = tmp_path / "project"
+    write_project_of_two(mini, folder)
     monkeypatch.chdir(folder)
     return folder

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relion_project import write_project_of_two
 from tomopolish import pipeline
 from tomopolish.cli import run
 from tomopolish.dataset.model import Alignment, Deformation
@@ -23,6 +24,24 @@ from tomopolish.run.work import Stages
 _ALIGN = "align --i optimisation_set.star --b 48 --r 6 --no_report --hold_out 0 --o out/"
 ALIGN = _ALIGN.split()
 SETS = ("tomograms.star", "particles.star", "optimisation_set.star", "tilt_series/TS_01.star")
+
+
+@pytest.fixture(scope="module")
+def output(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves in its output folder."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    write_project_of_two(mini, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(ALIGN) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def finished(project: Path, output: Path) -> Path:
+    """The project of `project`, of which a run has ended."""
+    shutil.copytree(output, project / "out")
+    return project
 
 
 def sets(folder: Path) -> dict[str, bytes]:
@@ -107,32 +126,27 @@ def flip_bit(path: Path, place: int) -> None:
     ids=["image", "options", "flags", "mask", "threads", "cut off", "damaged", "missing"],
 )
 def test_what_changed_is_computed_again(  # type: ignore[no-untyped-def]
-    project: Path, calls: list[str], capsys: pytest.CaptureFixture[str], change, options, told, again
+    finished: Path, calls: list[str], capsys: pytest.CaptureFixture[str], change, options, told, again
 ) -> None:
-    assert run(ALIGN) == 0
-    before = sets(project / "out")
-    calls.clear()
-    capsys.readouterr()
-    change(project)
+    before = sets(finished / "out")
+    change(finished)
     assert run([*ALIGN, *options, "--only_do_unfinished"]) == 0
     out = capsys.readouterr().out
     assert calls == again
     assert told is None or told in out
-    assert (sets(project / "out") == before) == (again != ["TS_01", "TS_02"])
+    assert (sets(finished / "out") == before) == (again != ["TS_01", "TS_02"])
     for name in {"TS_01", "TS_02"} - set(again):
         assert f"{name} (" in out
         assert "finished earlier" in out
 
 
 def test_moved_particles_are_computed_again(
-    project: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
+    finished: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(ALIGN) == 0
-    calls.clear()
-    lines = (project / "particles.star").read_text().splitlines()
+    lines = (finished / "particles.star").read_text().splitlines()
     last = max(i for i, line in enumerate(lines) if line.startswith("TS_02"))
     assert lines.pop(last)
-    (project / "particles.star").write_text("\n".join([*lines, ""]))
+    (finished / "particles.star").write_text("\n".join([*lines, ""]))
     assert run([*ALIGN, "--only_do_unfinished"]) == 0
     assert calls == ["TS_02"]
     assert (
@@ -243,27 +257,23 @@ def test_no_flipped_bit_goes_unnoticed_or_ends_more_than_its_tomogram(tmp_path: 
 
 @pytest.mark.parametrize("kind", ["pipe", "link to itself", "device"])
 def test_a_result_that_is_no_regular_file_is_refined_again(
-    kind: str, project: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
+    kind: str, finished: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(ALIGN) == 0
-    path = project / "out/temp/TS_02.npz"
+    path = finished / "out/temp/TS_02.npz"
     path.unlink()
     if kind == "pipe":
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero" if kind == "device" else path.name)
-    calls.clear()
     assert run([*ALIGN, "--only_do_unfinished"]) == 0
     assert calls == ["TS_02"] and path.is_file() and not path.is_symlink()
     assert "TS_02.npz: the stored result of TS_02 cannot be read (" in capsys.readouterr().err
 
 
 def test_a_damaged_result_is_named_and_left_out_of_the_report(
-    project: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
+    finished: Path, calls: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(ALIGN) == 0
-    flip_bit(project / "out/temp/TS_02.npz", 700)
-    capsys.readouterr()
+    flip_bit(finished / "out/temp/TS_02.npz", 700)
     assert run(["report", "out"]) == 1
     shown = capsys.readouterr()
     named = (
@@ -271,7 +281,6 @@ def test_a_damaged_result_is_named_and_left_out_of_the_report(
     )
     assert f"{named}; tomopolish align with --only_do_unfinished refines it again" in shown.err
     assert "Report: out/report.html" in shown.out
-    calls.clear()
     assert run([*ALIGN, "--only_do_unfinished"]) == 0  # as the message says
     assert f"{named}; the tomogram is refined again" in capsys.readouterr().err
     assert calls == ["TS_02"]
@@ -321,10 +330,8 @@ def test_a_result_that_another_run_stored_meanwhile_is_not_taken(
 
 
 def test_a_report_after_an_interruption_shows_results_of_the_latest_run_only(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(ALIGN) == 0
-
     def stopping(tomogram, *rest):  # type: ignore[no-untyped-def]
         if tomogram.series.name == "TS_02":
             raise KeyboardInterrupt
@@ -332,12 +339,12 @@ def test_a_report_after_an_interruption_shows_results_of_the_latest_run_only(
 
     stages = Stages(prepare=whole_run.STAGES.prepare, align_tomogram=stopping)
     monkeypatch.setitem(whole_run.run_align.__kwdefaults__, "stages", stages)
-    before = sets(project / "out")
+    before = sets(finished / "out")
     assert run([*ALIGN, "--r", "5"]) == 130
-    assert sets(project / "out") == before
-    assert "--r 5" not in (project / "out/note.txt").read_text()  # it tells how the sets came about
+    assert sets(finished / "out") == before
+    assert "--r 5" not in (finished / "out/note.txt").read_text()  # it tells how the sets came about
     assert run(["report", "out"]) == 0
-    page = (project / "out/report.html").read_text()
+    page = (finished / "out/report.html").read_text()
     assert "This run has not ended" in page and "--r 5" in page
     assert "TS_02" not in page
 

@@ -23,6 +23,7 @@ from tomopolish.run.journal.log_file import open_log
 from tomopolish.run.journal.provenance import commit
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "7"]
+QUICK = [*ALIGN, "--no_report", "--hold_out", "0"]
 
 
 def record_of(folder: Path, name: str = "run.yaml") -> dict[str, Any]:
@@ -65,16 +66,16 @@ def test_the_log_holds_all_that_was_said_and_more(project: Path, capsys: pytest.
 def test_quiet_shows_warnings_alone_and_loses_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([*ALIGN, "--s_vel", "2", "--o", "out", "--quiet"]) == 0
+    assert run([*QUICK, "--s_vel", "2", "--o", "out", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "warning: --s_vel has no effect without --motion\n")
     assert any(line.startswith("Refined sets: out/") for line in said(project / "out"))
-    assert run([*ALIGN, "--o", "out", "--quiet", "--verbose"]) == 2
+    assert run([*QUICK, "--o", "out", "--quiet", "--verbose"]) == 2
     assert "--quiet and --verbose contradict" in capsys.readouterr().err
 
 
 def test_how_it_was_run_is_recorded(project: Path) -> None:
     before = datetime.now().astimezone()
-    assert run([*ALIGN, "--s_vel", "2", "--j", "2", "--o", "out"]) == 0
+    assert run([*ALIGN, "--no_report", "--s_vel", "2", "--j", "2", "--o", "out"]) == 0
     record = record_of(project / "out")
     assert record["command"] == "align" and record["exit_status"] == 0 and record["threads"] == 2
     options = record["options"]
@@ -109,7 +110,7 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
 
 
 def test_a_failed_and_a_stopped_run_say_so(project: Path) -> None:
-    assert run([*ALIGN, "--it", "2", "--freq_cutoff", "900", "--o", "out"]) == 2
+    assert run([*QUICK, "--it", "2", "--freq_cutoff", "900", "--o", "out"]) == 2
     record = record_of(project / "out")
     assert record["exit_status"] == 2 and record["end"]
     assert any("leaves no frequency" in line for line in said(project / "out"))
@@ -123,7 +124,7 @@ def test_a_failed_and_a_stopped_run_say_so(project: Path) -> None:
         "main()\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code, *ALIGN, "--o", "stopped"], check=False, capture_output=True
+        [sys.executable, "-c", code, *QUICK, "--o", "stopped"], check=False, capture_output=True
     )
     assert ended.returncode == 128 + signal.SIGTERM
     assert record_of(project / "stopped")["exit_status"] == ended.returncode
@@ -131,7 +132,7 @@ def test_a_failed_and_a_stopped_run_say_so(project: Path) -> None:
 
 
 def test_commands_in_one_folder_keep_their_records(project: Path) -> None:
-    assert run([*ALIGN, "--it", "2", "--o", "out"]) == 0
+    assert run([*QUICK, "--it", "2", "--o", "out"]) == 0
     first = (project / "out/run.yaml").read_bytes()
     export = ["export", "--i", "out/optimisation_set.star", "--format", "imod", "--o", "out"]
     assert run(export) == run(["report", "out"]) == 0
@@ -147,13 +148,13 @@ def test_files_of_others_stay(project: Path, capsys: pytest.CaptureFixture[str])
     (project / "precious").write_text("mine")
     (project / "out/run.log").symlink_to(project / "precious")
     (project / "out/run.yaml").write_text("of another program: yes\n")
-    assert run([*ALIGN, "--it", "2", "--o", "out"]) == 0
+    assert run([*QUICK, "--it", "2", "--o", "out"]) == 0
     assert (project / "precious").read_text() == "mine"
     assert (project / "out/run.yaml").read_text() == "of another program: yes\n"
     assert "ended with exit status 0" in (project / "out/run_tomopolish.log").read_text()
     assert record_of(project / "out", "run_align.yaml")["exit_status"] == 0
     (project / "out/run_tomopolish.log").write_text("of another program")
-    assert run([*ALIGN, "--it", "2", "--o", "out"]) == 0
+    assert run([*QUICK, "--it", "2", "--o", "out"]) == 0
     assert "run.log cannot be written (" in capsys.readouterr().err
 
 
@@ -169,7 +170,7 @@ def test_a_full_disk_of_the_log_does_not_matter(
         return opened
 
     monkeypatch.setattr(recording, "open_log", full)
-    assert run([*ALIGN, "--it", "2", "--o", "out"]) == 0
+    assert run([*QUICK, "--it", "2", "--o", "out"]) == 0
     errors = capsys.readouterr().err
     assert errors.count("messages cannot be written (No space left on device); the run goes on") == 1
     assert (project / "out/optimisation_set.star").exists()
@@ -193,7 +194,9 @@ def test_functions_record_too_and_a_program_gets_the_messages(
     project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    refined = tomopolish.align("optimisation_set.star", "out", box_px=48, range_px=7, max_iterations=2)
+    refined = tomopolish.align(
+        "optimisation_set.star", "out", box_px=48, range_px=7, max_iterations=2, report=False
+    )
     assert any(line.startswith("Refined sets: ") for line in said(project / "out"))
     record = record_of(project / "out")
     assert record["command"] == "align" and record["exit_status"] == 0
