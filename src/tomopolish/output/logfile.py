@@ -271,7 +271,7 @@ def _tomogram(page: TomogramPage) -> Any:
 
 
 def _page(title: str) -> Any:
-    """Return a page for plots, whose margins hold all labels: to measure the labels takes as long as to draw."""
+    """Return a page for plots, whose margins hold all labels: to measure them takes as long as to draw."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=PAGE_INCHES)
