@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 import shape_checks
 from tomopolish import shapes
 from tomopolish.__main__ import OBJECTS_BETWEEN_COLLECTIONS
+from workers_marks import forking_workers
 
 gc.disable()  # until the tests have been collected
 
@@ -111,16 +112,8 @@ def golden() -> Path:
 
 @pytest.fixture
 def forked_workers() -> Iterator[None]:
-    """Have Dask fork its local workers from a server that has imported the program, not start each anew.
-
-    A new worker takes four seconds of processor time for its imports, a forked one next to none. The
-    environment of workers is that of the first test of the process that starts any.
-    """
-    dask = pytest.importorskip("dask")
-    utils = pytest.importorskip("distributed.utils")
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        context = utils.get_mp_context()  # makes a list of modules of its own, once
-        context.set_forkserver_preload(["distributed", "tomopolish.run.align"])
+    """Have Dask fork its local workers: see `forking_workers`."""
+    with forking_workers():
         yield
 
 

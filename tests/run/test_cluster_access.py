@@ -24,7 +24,7 @@ from tomopolish.run.cluster.distributed import refine_on_cluster
 from tomopolish.run.cluster.launch import Cluster, open_cluster
 from tomopolish.run.cluster.security import scratch_folder, shared_security
 from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
-from tomopolish.run.local import refine
+from tomopolish.run.local import RunReport, refine
 from tomopolish.run.reporter import SilentReporter
 from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
@@ -118,14 +118,14 @@ def serves_pages(port: int) -> bool:
     return True
 
 
-def refined(cluster: Cluster, folder: Path) -> None:
+def refined(cluster: Cluster, folder: Path, *names: str) -> RunReport:
     settings = AlignSettings(
         inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
         windows=WindowSettings(box_px=96),
         run=RunSettings(output_folder=folder),
     )
-    refine(
-        Project(("TS_01",), folder),
+    return refine(
+        Project(names or ("TS_01",), folder),
         settings,
         STAGES,
         SilentReporter(),
@@ -146,6 +146,13 @@ def test_a_running_scheduler_takes_the_users_certificates(
     assert (tmp_path / "TS_01.begun").exists()
     assert len(reporter.said) == 1 and reporter.said[0].startswith("Dask dashboard: http")
     assert reporter.warnings == []
+
+
+def test_a_worker_that_dies_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    """Those of `test_distributed` are forked, this one is started as a user's are."""
+    report = refined(cluster, tmp_path, "killed once")
+    assert (tmp_path / "killed").exists()
+    assert list(report.results) == ["killed once"]
 
 
 def test_certificates_that_do_not_do_are_refused_in_a_sentence(
@@ -228,6 +235,7 @@ def test_a_run_without_workers_says_so_and_gives_up(tmp_path: Path, monkeypatch:
 NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "LEAST_WORKER_BYTES", 0)
     settings = ClusterSettings(workers=1, worker_memory="1MB", connect_timeout_s=1.0)

@@ -26,14 +26,15 @@ from tomopolish.run.reporter import SilentReporter
 from tomopolish.run.store import ResultsStore
 from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings, TlsFiles
-from workers_marks import ON_WORKERS
+from workers_marks import ON_WORKERS, forking_workers
 
 pytestmark = ON_WORKERS
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with opened(ClusterSettings(workers=2), tmp_path_factory.getbasetemp()) as cluster:
+    settings, folder = ClusterSettings(workers=2), tmp_path_factory.getbasetemp()
+    with forking_workers(), opened(settings, folder) as cluster:
         yield cluster
 
 
@@ -129,6 +130,7 @@ def test_an_abort_stops_tomograms_that_are_being_refined(cluster: Cluster, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_beyond_its_memory_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
     with opened(ClusterSettings(workers=1, worker_memory="700MB"), tmp_path) as cluster:
         report = refined(cluster, tmp_path, ["greedy", "TS_01"])
@@ -147,6 +149,7 @@ def _fake_devices(folder: str) -> None:
     devices.cuda_device_count = lambda: 2
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_workers_compute_on_devices_of_their_own(tmp_path: Path) -> None:
     names = [f"where {i}" for i in range(8)]
     with opened(ClusterSettings(workers=2), tmp_path) as cluster:
@@ -235,7 +238,7 @@ def test_settings_that_exclude_each_other_are_refused() -> None:
 
 
 def test_a_run_stopped_while_its_workers_start_ends_in_a_sentence(project: Path) -> None:
-    options = "--i optimisation_set.star --b 48 --r 6 --workers 2 --o out"
+    options = "--i optimisation_set.star --b 48 --r 6 --workers 1 --o out"
     command = shlex.split(f"{sys.executable} -m tomopolish align {options}")
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     process = psutil.Process(run.pid)

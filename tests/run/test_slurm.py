@@ -18,7 +18,7 @@ from workers_marks import ON_WORKERS
 
 pytestmark = ON_WORKERS
 PROFILE = """slurm: true
-workers: 2
+workers: 1
 slurm_partition: gpu
 slurm_walltime: "00:20:00"
 slurm_memory: 2GB
@@ -66,7 +66,7 @@ def test_jobs_of_slurm_refine_the_tomograms(
     captured = capsys.readouterr()
     assert "TS_01" in captured.out and "none left" in captured.out
     assert all("ended at the edge of their windows" in line for line in captured.err.splitlines())
-    assert len(slurm.scripts) == 2
+    assert len(slurm.scripts) == 1
     for script in slurm.scripts:
         for line in DIRECTIVES:
             assert line in script.splitlines(), script
@@ -79,7 +79,7 @@ def test_jobs_of_slurm_refine_the_tomograms(
         )
     assert (project / "modes").read_text().split() == ["700", "600"]
     assert not list((project / "out (1)").rglob("workers-*"))
-    assert slurm.cancelled == ["1", "2"]
+    assert slurm.cancelled == ["1"]
     assert slurm.all_ended()
     assert run([*ALIGN, "--o", "alone"]) == 0
     for name in ("particles.star", "tilt_series/TS_01.star", "tilt_series/TS_02.star"):
