@@ -174,20 +174,21 @@ class _Polisher:
             self._take_up(journal, key)
         if not self.rounds:
             self._clear(keep_first=resume)
-        reason = None
+        reason = reason_to_stop(self.rounds, self.settings.max_rounds) if self.rounds else None
+        if reason is not None:
+            self._report(reason)
         while reason is None:
             number = len(self.rounds)
-            if number == 0 or (reason := reason_to_stop(self.rounds, self.settings.max_rounds)) is None:
-                self.out.claim(round_name(number), [])
+            self.out.claim(round_name(number), [])
+            self._say_how_to_resume(number)
+            try:
+                self.rounds.append(self._round(number, resume=resume))
+            finally:  # the alignment within it speaks of itself
                 self._say_how_to_resume(number)
-                try:
-                    self.rounds.append(self._round(number, resume=resume))
-                finally:  # the alignment within it speaks of itself
-                    self._say_how_to_resume(number)
-                journal.write(key, self.rounds)
-                self._report()
+            journal.write(key, self.rounds)
+            reason = reason_to_stop(self.rounds, self.settings.max_rounds)
+            self._report(reason or "")
         best = best_round(self.rounds)
-        self._report(reason)
         self.reporter.show(rounds_table(self.rounds))
         self.reporter.say(f"\n{reason} {gain_sentence(self.rounds)}")
         shown = [str(self.settings.align.run.output_folder / name / SET) for name in self.project.folders]
