@@ -9,11 +9,13 @@ from pathlib import Path
 
 import click
 import pytest
+from distributed import LocalCluster
 from pages import NAVIGATION, PAGES, ROOT, blocks, commands
 from samples import Sample, differences, rewrite, samples
 
 from tomopolish.cli import COMMANDS as CLI
 from tomopolish.cli import run
+from tomopolish.tune.tuning import distance_scales
 
 NOT_HERE = {
     r"make (demo|test|docs)": "makes an environment from the package registry",
@@ -54,7 +56,23 @@ Running = Callable[[str], str]
 
 
 @pytest.fixture
+def less_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare commands what other tests look at.
+
+    `polish` and `tune` leave their figures empty, `tune` compares few distance scales, and workers are
+    threads of this process.
+    """
+    for drawing in ("tomopolish.rounds.outputs.write_page", "tomopolish.run.commands.tune.write_surface"):
+        monkeypatch.setattr(drawing, lambda path, *_: path.touch())
+    monkeypatch.setattr(distance_scales, "__defaults__", (2,))
+    monkeypatch.setattr(
+        "distributed.LocalCluster", lambda **options: LocalCluster(**{**options, "processes": False})
+    )
+
+
+@pytest.fixture
 def output_of(
+    less_work: None,
     outputs: dict[str, str],
     small_project: Path,
     monkeypatch: pytest.MonkeyPatch,
