@@ -254,7 +254,7 @@ print("compiled for several types:", [k.__name__ for k in kernels if len(k.compi
 print("called:", *(k.__name__ for k in kernels if k.compiled.signatures))
 sys.exit(status)
 """
-NOT_KEPT = ("_smallest", "correlate_spectra", "interpolate")
+NOT_KEPT = ("_smallest", "add_power", "eliminate_points")
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report", "--device", "cpu"]
 
 
