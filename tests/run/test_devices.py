@@ -29,7 +29,7 @@ class Work:
         self.store = None
         self.prepared = 0
         self.begun: list[str] = []
-        self._barrier = threading.Barrier(count, timeout=10)
+        self._barrier = threading.Barrier(count, timeout=4)
         self._failing = failing or {}
 
     def prepare(self) -> str:
