@@ -75,7 +75,7 @@ def test_workers_make_the_same_sets_and_a_rerun_takes_them(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    command = [*COMMAND, "--workers", "2", "--j", "2", "--o", "both"]
+    command = [*COMMAND, "--workers", "1", "--o", "both"]
     assert run(command) == 0
     check_same_sets(project, "both", SETS)
     assert run([*command, "--only_do_unfinished"]) == 0
