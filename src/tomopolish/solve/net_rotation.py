@@ -181,40 +181,35 @@ def expected_rotation(suggested: SuggestedRotation) -> NetRotation:
         return NO_ROTATION
     misfit = suggested.misfit + SPREAD_FREEDOM * all_displacements
     variances, log_prior = _prior()
-    scale = np.full(len(variances), misfit / freedom)
+    # Information and pull of the suggestion for each component, along axes in which they and the prior are
+    # independent and the prior's variance is 1.
+    width = np.sqrt(variances)
+    values, axes = np.linalg.eigh(width[:, :, None] * information * width[:, None, :])
+    values = np.maximum(values, 0.0)[:, None]
+    axes = width[:, :, None] * axes
+    pulls = np.square(np.einsum("nij,i->nj", axes, information @ vector))[:, None]
+    scale = np.full((len(variances), 1), misfit / freedom)
     for _ in range(SCALE_ITERATIONS):  # the most probable scale for each component of the prior
-        unexplained = _regression(information, vector, variances, scale)[1] * scale
-        scale = (misfit + unexplained) / freedom
-    steps = np.arange(-SCALE_STEPS, SCALE_STEPS + 1) * np.sqrt(2 / freedom)
-    scales = (scale[:, None] * np.exp(steps)).ravel()
-    covariances, unexplained, log_evidence = _regression(
-        information, vector, np.repeat(variances, len(steps), axis=0), scales
-    )
-    log_weights = np.repeat(log_prior, len(steps)) + log_evidence
-    log_weights -= 0.5 * (freedom * np.log(scales) + misfit / scales)
+        scale = (misfit + _unexplained(suggested, values, pulls, scale)) / freedom
+    scale = scale * np.exp(np.arange(-SCALE_STEPS, SCALE_STEPS + 1) * np.sqrt(2 / freedom))
+    log_weights = log_prior[:, None] - 0.5 * _unexplained(suggested, values, pulls, scale) / scale
+    log_weights -= 0.5 * np.log1p(values / scale[:, :, None]).sum(axis=2)
+    log_weights -= 0.5 * (freedom * np.log(scale) + misfit / scale)
     weights = np.exp(log_weights - log_weights.max())
-    mean = np.einsum("n,nij->ij", weights / weights.sum() / scales, covariances)
-    share = mean @ information
+    certain = np.sum((weights / weights.sum())[:, :, None] / (scale[:, :, None] + values), axis=1)
+    share = np.einsum("nij,nj,nkj->ik", axes, certain, axes, optimize=True) @ information
     return NetRotation(vector=share @ vector, share=share)
 
 
-def _regression(
-    information: Float[Array, "3 3"],
-    vector: Float[Array, "3"],
-    variances: Float[Array, "N 3"],
-    scales: Float[Array, "N"],
-) -> tuple[Float[Array, "N 3 3"], Float[Array, "N"], Float[Array, "N"]]:
-    """Combine a suggested rotation with normal priors of given variances about x, y and z.
-
-    Returns posterior covariances, the squared misfit of the suggestion, and the logarithm of the evidence.
-    """
-    known = information / scales[:, None, None]
-    width = np.sqrt(variances)
-    together = np.eye(3) + width[:, :, None] * known * width[:, None, :]
-    covariances = width[:, :, None] * np.linalg.inv(together) * width[:, None, :]
-    pull = known @ vector
-    misfit = pull @ vector - np.einsum("ni,nij,nj->n", pull, covariances, pull)
-    return covariances, misfit, -0.5 * (misfit + np.linalg.slogdet(together)[1])
+def _unexplained(
+    suggested: SuggestedRotation,
+    values: Float[Array, "N 1 3"],
+    pulls: Float[Array, "N 1 3"],
+    scale: Float[Array, "N S"],
+) -> Float[Array, "N S"]:
+    """Return the squared misfit of the suggestion to each component of the prior, for each errors' scale."""
+    vector = suggested.vector
+    return vector @ suggested.information @ vector - np.sum(pulls / (scale[:, :, None] + values), axis=2)
 
 
 def _prior() -> tuple[Float[Array, "N 3"], Float[Array, "N"]]:
