@@ -543,7 +543,7 @@ CONSTANT = {
     "--const_p --const_a --const_s --deformation": ("positions", "projections"),
     "--const_p --const_a --per_frame_deformation --deformation": ("positions",),
     "--const_a --const_s --motion": ("projections",),
-    "--const_s --motion --deformation": (),
+    "--const_s --motion --deformation --def_w 2 --def_h 2": (),
 }
 
 
