@@ -43,8 +43,6 @@ class Kernel:
         return result
 
     def _first_call(self, arguments: list[Any]) -> Any:
-        if self is not _smallest:
-            _smallest(0)  # its compilation, if needed, is announced without delay
         with _one_at_a_time:
             if not self._is_ready:
                 self._make_ready(tuple(numba.typeof(argument) for argument in arguments))
@@ -56,7 +54,10 @@ class Kernel:
         Processes load kernels at the same time, but one at a time compiles what none has compiled before.
         """
         name = f"{self.function.__module__}.{self.function.__qualname__}{types}"
-        with contextlib.nullcontext() if kernel_cache.has(name) else kernel_cache.alone():
+        is_cached = kernel_cache.has(name)
+        with contextlib.nullcontext() if is_cached else kernel_cache.alone():
+            if not is_cached and self is not _smallest:
+                _announce_without_delay()
             try:
                 self.compiled.compile(types)
             except Exception:
@@ -105,6 +106,12 @@ def _announce(stats: Any) -> None:
     else:
         _log.info(COMPILING)
         _log.warning("kernels are not cached for later runs: %s; set TOMOPOLISH_CACHE_DIR", fault)
+
+
+def _announce_without_delay() -> None:
+    """Compile a kernel that takes no time, and announce it, before one that takes longer."""
+    _smallest.compiled(0)
+    _announce(_smallest.compiled.stats)
 
 
 @kernel()

@@ -22,6 +22,7 @@ from tomopolish.imaging.kept_spectra import kept_bytes
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.physics.geometry import project, rotation_from_vector, rotation_vector, tomogram_centre_px
 from tomopolish.pipeline import PreparedReferences, joint
+from tomopolish.pipeline.joint_align import taking_part
 from tomopolish.pipeline.joint_held_out import HeldOutPairs
 from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_overfit import (
@@ -210,6 +211,14 @@ def test_species_share_the_optics_and_have_orientations_of_their_own(wrong: Plan
     together = np.concatenate([first.rotations, second.rotations])
     before = np.median(wrong.view_errors(particles.rotations))
     assert np.median(wrong.view_errors(together)) < 0.4 * before
+
+
+def test_particles_that_may_be_shown_take_part_where_an_image_shows_any() -> None:
+    """A misoriented particle may be put right; an image that shows nothing has no scale of its own."""
+    visible = np.array([[True, True, True, False], [True, True, False, True]])
+    probable = np.array([[0.99, 0.2, 0.01, 0.9], [0.3, 0.06, 0.9, 0.4]])
+    expected = [[True, True, False, False], [False] * 4]
+    np.testing.assert_array_equal(taking_part(visible, probable), expected)
 
 
 def test_only_what_was_asked_for_changes(wrong: Planted, monkeypatch: pytest.MonkeyPatch) -> None:

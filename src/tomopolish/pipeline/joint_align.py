@@ -41,7 +41,7 @@ from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.results.tomogram import BinnedAgreement, FitRecord, MotionTrial, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float
-from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.outliers import PERHAPS, SHOWN
 from tomopolish.solve.uncertainty import expected_curvature
 
 Array = np.ndarray
@@ -118,7 +118,7 @@ def before_joint(
         tomogram=Tomogram(
             series=replace(series, projections_px=geometry.projections_px), species=tuple(species)
         ),
-        visible=windows.visible & (probable >= SHOWN),  # other particles and images keep their input
+        visible=taking_part(windows.visible, probable),
         pair_weights=probable if windows.tempering is None else probable * windows.tempering,
         held_out=None if held is None else HeldOutPairs(tilts=held.tilts, particles=held.particles),
         scales=fit.applied,
@@ -131,6 +131,15 @@ def before_joint(
         placed=Placed.of(fit),
         windows_bytes=WINDOW_BYTES * int(windows.visible.sum()) * int(np.prod(windows.values.shape[2:])),
     )
+
+
+def taking_part(visible: Bool[Array, "F P"], probable: Float[Array, "F P"]) -> Bool[Array, "F P"]:
+    """Return the pairs of images that show any particle with particles that may be shown.
+
+    Other images and particles keep their input.
+    """
+    shown = np.asarray((visible & (probable >= SHOWN)).any(axis=1))
+    return visible & (probable >= PERHAPS) & shown[:, None]
 
 
 def align_jointly(

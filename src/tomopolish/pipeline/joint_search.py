@@ -18,7 +18,7 @@ from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.maximisation import Tally
-from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.outliers import PERHAPS
 from tomopolish.solve.problem import evaluate
 from tomopolish.solve.refine import ENOUGH
 from tomopolish.solve.second_search import CERTAIN, EVALUATIONS, move_to_likelier
@@ -81,7 +81,7 @@ def place_again(
     if settings.fit.const_positions or settings.fit.shift_only:
         return tomogram
     power = np.where(windows.visible, windows.power * placed.tilts[:, None], 0.0).sum(axis=0)
-    shown = (power > 0) & (placed.particles >= SHOWN)  # others keep their input
+    shown = (power > 0) & (placed.particles >= PERHAPS)  # others keep their input
     which = np.flatnonzero(shown & _doubtful(power, placed.particles, tomogram.owner))
     if not len(which):
         return tomogram

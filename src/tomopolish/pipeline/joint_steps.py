@@ -37,6 +37,7 @@ from tomopolish.solve.joint import (
     estimated_widths,
     joint_step,
 )
+from tomopolish.solve.outliers import SHOWN
 
 Array = np.ndarray
 
@@ -193,7 +194,7 @@ class Refiner:
             return self.priors
         widths, turn_widths = dict(self.priors.widths), self.priors.turn_widths
         if ORIENTATIONS in self.free:
-            shown = self.images.visible.any(axis=0)
+            shown = self.images.visible.any(axis=0) & (self.images.particle_weights >= SHOWN)
             widths[ORIENTATIONS], turn_widths = estimated_widths(
                 after.turns(self.images.tomogram)[shown],
                 step.particle_variance[shown, :3],

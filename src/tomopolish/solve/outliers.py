@@ -21,6 +21,8 @@ Array = np.ndarray
 
 SHOWN = 0.5
 """Probability from which on a particle or a tilt image counts as shown."""
+PERHAPS = 0.05
+"""Probability from which on a particle may show what is predicted, if its view is put right."""
 LEAST_WEIGHT = 0.01
 """Smallest weight in the fit. It keeps a false particle at the place where it agrees best, so that it is
 judged fairly in the next round; its influence on the projections is negligible."""
