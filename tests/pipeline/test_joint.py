@@ -213,6 +213,17 @@ def test_species_share_the_optics_and_have_orientations_of_their_own(wrong: Plan
     assert np.median(wrong.view_errors(together)) < 0.4 * before
 
 
+def test_scales_count_from_references_of_the_images_intensity(wrong: Planted, found: TomogramResult) -> None:
+    references = build_structure(SIMULATION).references
+    stronger = replace(references, half_maps=4 * references.half_maps)
+    prepared = pipeline.prepare(stronger, make_settings(BOX, 8, joint=EVERYTHING))
+    expected = found.alignment.optics.scale
+    result = align(replace(wrong, references=prepared), EVERYTHING).alignment.optics.scale
+    assert result is not None and expected is not None
+    np.testing.assert_allclose(result / expected, np.mean(result / expected), rtol=0.02)
+    assert np.mean(result / expected) == pytest.approx(1.0, abs=0.1)
+
+
 def test_particles_that_may_be_shown_take_part_where_an_image_shows_any() -> None:
     """A misoriented particle may be put right; an image that shows nothing has no scale of its own."""
     visible = np.array([[True, True, True, False], [True, True, False, True]])

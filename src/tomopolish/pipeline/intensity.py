@@ -66,7 +66,7 @@ def explained_by_noise(reference: PreparedReferences, weights: Float[Array, "G b
 
 
 def factors_without_noise(
-    applied: Sequence[float],
+    best: Sequence[float],
     references: Sequence[PreparedReferences],
     weights: Sequence[Float[Array, "G box columns"]],
 ) -> tuple[float, ...]:
@@ -74,8 +74,8 @@ def factors_without_noise(
 
     Parameters
     ----------
-    applied
-        Factors of the references, noise and all, that were found by a fit.
+    best
+        Factors of the references, noise and all, that fit the images best.
     weights
         Of the frequencies, by species.
 
@@ -86,6 +86,6 @@ def factors_without_noise(
     """
     found = [
         factor / max(explained_by_noise(reference, weight), 1 / MOST_BY_NOISE)
-        for factor, reference, weight in zip(applied, references, weights, strict=True)
+        for factor, reference, weight in zip(best, references, weights, strict=True)
     ]
     return tuple(1.0 if ratio(np.array([factor]))[0] <= SCALE_TOLERANCE else factor for factor in found)

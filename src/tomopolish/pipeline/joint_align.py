@@ -65,8 +65,8 @@ class RefinedFirst:
         Pairs that are likely to show what is predicted, and those of them that are held out.
     pair_weights
         See `JointImages`.
-    scales
-        Factor by which each species' references were multiplied.
+    scales, best_scales
+        Factor by which each species' references were multiplied, and the one that fits the images best.
     warnings
         Of the fit.
     motion
@@ -85,6 +85,7 @@ class RefinedFirst:
     pair_weights: Float[Array, "F P"]
     held_out: HeldOutPairs | None
     scales: tuple[float, ...]
+    best_scales: tuple[float, ...]
     record: FitRecord
     evaluations: int
     warnings: tuple[str, ...]
@@ -122,6 +123,7 @@ def before_joint(
         pair_weights=probable if windows.tempering is None else probable * windows.tempering,
         held_out=None if held is None else HeldOutPairs(tilts=held.tilts, particles=held.particles),
         scales=fit.applied,
+        best_scales=fit.scales,
         record=record,
         evaluations=fit.refinement.evaluations,
         warnings=fit.warnings,
@@ -170,7 +172,7 @@ def align_jointly(
     assert len(known) == len(references)
     scales = first.scales
     if settings.fit.reference_scale is None:
-        scales = factors_without_noise(first.scales, references, known)
+        scales = factors_without_noise(first.best_scales, references, known)
     once = replace(settings, fit=replace(settings.fit, held_out_fraction=0.0))
     with ThreadPoolExecutor(resources.threads) as pool:
         device = acquire_correlator(settings.run.device, pool)
