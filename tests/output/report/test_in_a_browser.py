@@ -190,7 +190,7 @@ def test_rows_of_a_picture_go_upwards_as_the_axis_beside_it(drawn: Page) -> None
 
 
 def test_a_page_prints_completely_wherever_its_reader_has_been(page: Page, tmp_path: Path) -> None:
-    page.open(write_report(tmp_path, {"TS_1": SCORED, "TS_2": MOVING}, {}))
+    page.open(write_report(tmp_path, {"TS_1": SCORED, "TS_2": WITH_ALL}, {}))
     page.run(
         """window.addEventListener("beforeprint", () => {
           const svgs = report.figures().map((f) => f.querySelector(".main-svg"));
