@@ -12,11 +12,11 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(STAMP)
 	$(BIN)/tomopolish demo --o demo
 
-# Files keep their order: xdist would begin those with few tests last, which take longest. `style` has run the
+# One process more than processors, since tests of workers often wait. Files keep their order: xdist would begin those with few tests last, which take longest. `style` has run the
 # tests of the code's shape. Tests that measure time are looked for in the files that have any.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 types style compiled
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not alone" \
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not alone" \
 		--ignore tests/test_architecture.py
 	$(BIN)/python -m pytest -m alone $$(grep -rl --include="*.py" "mark.alone" tests)
 

@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_star(path, star.with_table(table.with_columns({"rlnAngleTilt": format_floats(tilts)})))
     for path in sorted((folder / "tilt_series").glob("*.star")):
         star = read_star(path)
-        table, shared = star.tables[0], rng.normal(0, 500, len(star.tables[0]))
+        table, shared = star.tables[0], rng.normal(0, 900, len(star.tables[0]))
         off = {label: format_floats(table.floats(label) + shared) for label in ("rlnDefocusU", "rlnDefocusV")}
         write_star(path, star.with_table(table.with_columns(off)))
     with pytest.MonkeyPatch.context() as patch:
