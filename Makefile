@@ -12,8 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(STAMP)
 	$(BIN)/tomopolish demo --o demo
 
-# One process more than processors, since tests of workers often wait. Files keep their order: xdist would begin those with few tests last, which take longest. `style` has run the
-# tests of the code's shape. Tests that measure time are looked for in the files that have any.
+# One process more than processors, since tests of workers often wait. Files keep their order: xdist would begin
+# those with few tests last, which take longest. `style` has run the tests of the code's shape. Tests that measure
+# time are looked for in the files that have any.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory --jobs 2 types style compiled
 	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not alone" \
