@@ -170,6 +170,13 @@ def test_without_data_a_width_is_that_of_its_own_prior() -> None:
     assert certain < 1e-3
 
 
+def test_groups_without_members_have_the_widths_of_their_prior() -> None:
+    none = np.zeros((0, 3))
+    together, each = estimated_widths(none, none, np.zeros(0, dtype=np.int64), (1.0, 2.0), (1.0, 5.0))
+    assert each == (together, together)
+    assert together == pytest.approx(estimated_width(np.zeros(4), np.ones(4), 1.0, (1.0, 5.0)))
+
+
 def test_each_group_has_the_width_that_its_members_show_and_small_ones_that_of_all() -> None:
     rng = np.random.default_rng(5)
     owner = np.repeat([0, 1, 2], [400, 400, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,11 +16,23 @@ VERDICTS = {"doubtful": "#e69f00", "helped": "#00694c", "harmed": "#a84300"}
 """Kind of verdict → colour of its frame, as in the report."""
 
 
-def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """Return an empty figure, which no window shows."""
+def new_figure(
+    width_inches: float, height_inches: float, margins: Mapping[str, float] | None = None
+) -> Figure:
+    """Return an empty figure, which no window shows.
+
+    Parameters
+    ----------
+    margins
+        Edges of the plots, as for `Figure.subplots_adjust`; None: such that labels fit. To measure labels
+        takes as long as to draw.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained" if margins is None else None)
+    if margins is not None:
+        figure.subplots_adjust(**margins)
+    return figure
 
 
 def count_in_whole_numbers(axis: Axis) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.dataset.files import atomic_path
-from tomopolish.output.drawing import VERDICTS, count_in_whole_numbers
+from tomopolish.output.drawing import VERDICTS, count_in_whole_numbers, new_figure
 from tomopolish.output.motion import motion_sentence, motion_words, tried
 from tomopolish.output.next_steps import NextStep
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
@@ -37,7 +37,8 @@ HEADING_LINES = 4
 LEFT, TOP, LINE = 0.07, 0.93, 0.0135
 """Place of the first line, and height of a line, as fractions of the page."""
 MARGINS = {"left": 0.13, "right": 0.96, "bottom": 0.05, "top": 0.92, "hspace": 0.2}
-"""Edges of the plots as fractions of the page, and the space between two as a fraction of their height."""
+"""Edges of the plots as fractions of the page, which leave room for all labels, and the space between two as
+a fraction of their height."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -271,11 +272,7 @@ def _tomogram(page: TomogramPage) -> Any:
 
 
 def _page(title: str) -> Any:
-    """Return a page for plots, whose margins hold all labels: to measure them takes as long as to draw."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=PAGE_INCHES)
-    figure.subplots_adjust(**MARGINS)
+    figure = new_figure(*PAGE_INCHES, MARGINS)
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 

@@ -363,7 +363,7 @@ def estimated_widths(
     together = estimated_width(*members)
     if len(widths) == 1:
         return together, ()
-    pooled = POOLED / group.size
+    pooled = POOLED / max(group.size, 1)
     return together, tuple(
         estimated_width(*members, weights=(group == number) + pooled) for number in range(len(widths))
     )
