@@ -237,9 +237,12 @@ NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 @pytest.mark.usefixtures("forked_workers")
 def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dask = pytest.importorskip("dask")
     monkeypatch.setattr(launch, "LEAST_WORKER_BYTES", 0)
     settings = ClusterSettings(workers=1, worker_memory="1MB", connect_timeout_s=1.0)
     with (
+        # Dask looks at once, not ten times a second: else a worker may take its first task before it dies.
+        dask.config.set({"distributed.worker.memory.monitor-interval": "1ms"}),
         open_cluster(settings, 1, SilentReporter(), shared_folder=tmp_path) as cluster,
         pytest.raises(
             RunError, match="waited 1 s in vain for a worker process that does not end: give workers more"
