@@ -13,13 +13,12 @@ import pytest
 
 from tomopolish import pipeline
 from tomopolish.cli import run
-from tomopolish.cli.relion_align import with_workers
+from tomopolish.cli.relion_align import rank_and_size, with_workers
 from tomopolish.cli.relion_external import align_arguments
 from tomopolish.cli.relion_shim import MARK
 from tomopolish.dataset.star import read_star
 from tomopolish.errors import InputError
 from tomopolish.run import align as whole_run
-from tomopolish.run.ranks import rank_and_size
 from tomopolish.run.relion_job import control_of
 from tomopolish.run.work import Stages
 from workers_marks import on_forked_workers

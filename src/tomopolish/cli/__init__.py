@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,13 +17,16 @@ import click
 
 from tomopolish.cli.failures import advice, explain
 from tomopolish.cli.grouped import CONTEXT, debug_option
-from tomopolish.cli.log import showing_log
 from tomopolish.errors import TomopolishError
+from tomopolish.plain_text import one_line
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.signals import Ending, end_interrupted, ending_in_order, keep_interrupted
 from tomopolish.run.streams import forgiving_standard_streams
+from tomopolish.run.verbosity import shows
 from tomopolish.settings.wording import naming_options
 from tomopolish.version import program_version
+
+LOG = logging.getLogger("tomopolish")
 
 COMPLETION = "_TOMOPOLISH_COMPLETE"
 """Variable by which a shell asks for the completion of a command line."""
@@ -131,7 +135,7 @@ def _run(arguments: Sequence[str], ending: Ending) -> tuple[int, BaseException |
     """Return the exit status, and the error that ended the command, if one did."""
     invocation = Invocation(command=("tomopolish", *arguments), debug="--debug" in arguments)
     ending.advice = advice(arguments)
-    with warnings.catch_warnings(), showing_log(), naming_options():
+    with warnings.catch_warnings(), _showing_log(), naming_options():
         warnings.showwarning = _show_warning
         try:
             with ending.raising():
@@ -175,4 +179,27 @@ def _prints_its_result(arguments: Sequence[str]) -> bool:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    logging.getLogger("tomopolish").warning("%s", message)
+    LOG.warning("%s", message)
+
+
+class _Lines(logging.Handler):
+    """Writes messages that no reporter has shown: information to stdout, and warnings to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "shown", False) or not shows(record.levelno):
+            return
+        warns = record.levelno >= logging.WARNING
+        click.echo(one_line(f"{'warning: ' if warns else ''}{record.getMessage()}"), err=warns)
+
+
+@contextmanager
+def _showing_log() -> Iterator[None]:
+    """Show log messages within the block."""
+    lines, before = _Lines(), LOG.level
+    LOG.addHandler(lines)
+    LOG.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        LOG.setLevel(before)
+        LOG.removeHandler(lines)

@@ -12,9 +12,8 @@ from click.core import ParameterSource
 from tomopolish.cli.cluster import cluster_from, cluster_section
 from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
-from tomopolish.cli.relion_version import relion_version_option, version_from
+from tomopolish.cli.shared import add_relion_version, add_tilt_options, tilt_selection, version_from
 from tomopolish.cli.species import YAML, species_from
-from tomopolish.cli.tilts import add_tilt_options, tilt_selection
 from tomopolish.errors import InputError
 from tomopolish.run.journal.recording import LOG
 from tomopolish.settings.alignment import (
@@ -70,7 +69,7 @@ def _input() -> Section:
     section.value("--ref2", "MRC", "Reference half map 2; overrides that of --i.")
     section.value("--mask", "MRC", "Reference mask; overrides that of --i.")
     section.value("--fsc", "STAR", "Reference FSC, a postprocess.star; overrides that of --i.")
-    relion_version_option(section)
+    add_relion_version(section)
     return section
 
 

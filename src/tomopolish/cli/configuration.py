@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -19,21 +19,6 @@ MOST_BYTES = 1 << 22
 
 NOT_OPTIONS = ("config", "debug", "quiet", "verbose", "help")
 """Options that a file cannot set, and that are not recorded."""
-
-Option = TypeVar("Option", bound=click.Option)
-
-
-def config_option(kind: Callable[..., Option], command: str) -> Option:
-    """Return the option `--config` of a command, of a given class of options."""
-    return kind(
-        ["--config"],
-        heading="Other",
-        metavar="YAML",
-        help="Take options from a run.yaml, or a file of options; those on the command line take precedence.",
-        is_eager=True,
-        expose_value=False,
-        callback=lambda context, _, path: None if path is None else _apply(context, Path(path), command),
-    )
 
 
 def resolved_options(context: click.Context) -> dict[str, Any]:
@@ -58,7 +43,7 @@ def _names(option: click.Parameter) -> list[str]:
     return [name.lstrip("-") for name in option.opts]
 
 
-def _apply(context: click.Context, path: Path, command: str) -> None:
+def apply_file(context: click.Context, path: Path, command: str) -> None:
     """Let the options of a file be the defaults of a command; raises InputError for a file that is none."""
     shown = f"--config {path}"
     content = read_yaml(path, shown, MOST_BYTES)

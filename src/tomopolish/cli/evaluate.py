@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tomopolish.cli.grouped import FILE, Section, command
-from tomopolish.cli.relion_version import relion_version_option, version_from
+from tomopolish.cli.shared import add_relion_version, version_from
 
 
 def _sections() -> list[Section]:
@@ -21,7 +21,7 @@ def _sections() -> list[Section]:
         "Optimisation set before refinement.  [default: the set beside the truth]",
         type=FILE,
     )
-    relion_version_option(section)
+    add_relion_version(section)
     output = Section("Output")
     output.flag("--json", "Print JSON instead of a table.")
     return [section, output]

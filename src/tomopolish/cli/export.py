@@ -9,8 +9,7 @@ import click
 
 from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
-from tomopolish.cli.relion_version import relion_version_option
-from tomopolish.cli.sets import add_sets, open_sets
+from tomopolish.cli.shared import add_relion_version, add_sets, open_sets
 
 FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax", "copick", "portal")
 
@@ -18,7 +17,7 @@ FORMATS = ("imod", "aretomo", "warp", "napari", "chimerax", "copick", "portal")
 def _sections() -> list[Section]:
     source = Section("Input")
     add_sets(source)
-    relion_version_option(source)
+    add_relion_version(source)
     output = Section("Output")
     output.value(
         "--o", "FOLDER", "Output folder, with a subfolder for each format.", type=FILE, required=True

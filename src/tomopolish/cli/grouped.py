@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from tomopolish.cli.configuration import config_option, resolved_options
+from tomopolish.cli.configuration import NOT_OPTIONS, apply_file, resolved_options
 from tomopolish.cli.fields import type_and_default
 from tomopolish.run.failures import Failure
 from tomopolish.run.invocation import Invocation
@@ -170,25 +171,38 @@ def command(
     """
     options: list[GroupedOption] = [option for section in sections for option in section.options]
     has_folder = any(option.name == "o" for option in options)
-    shared = [config_option(GroupedOption, name)] if has_folder else []
-    shared += _verbosity_options() if (has_folder if writes is None else writes) else []
+    other = Section("Other")
+    if has_folder:
+        other.value(
+            "--config",
+            "YAML",
+            "Take options from a run.yaml, or a file of options; those on the command line take precedence.",
+            is_eager=True,
+            expose_value=False,
+            callback=lambda context, _, path: None if path is None else apply_file(context, Path(path), name),
+        )
+    if has_folder if writes is None else writes:
+        other.flag("--quiet", "Show only warnings and errors; run.log has everything.")
+        other.flag("--verbose", "Also show the time of each step and other details, as run.log has them.")
     _add_long_names(options)
     return GroupedCommand(
         name,
         callback=functools.partial(_recorded, name, callback, has_folder),
-        params=[*options, *shared, debug_option()],
+        params=[*options, *other.options, debug_option()],
         help=text,
         epilog=epilog,
         context_settings=CONTEXT,
     )
 
 
-def _verbosity_options() -> list[GroupedOption]:
-    texts = {
-        "--quiet": "Show only warnings and errors; run.log has everything.",
-        "--verbose": "Also show the time of each step and other details, as run.log has them.",
-    }
-    return [GroupedOption([name], heading="Other", is_flag=True, help=text) for name, text in texts.items()]
+def copied_options(source: click.Command, texts: Mapping[str, str]) -> list[GroupedOption]:
+    """Return copies of a command's own options, with other help texts for those named in `texts`."""
+    copies = []
+    for option in source.params:
+        if isinstance(option, GroupedOption) and option.name not in NOT_OPTIONS:
+            copies.append(copy.copy(option))
+            copies[-1].help = texts.get(option.name or "", option.help)
+    return copies
 
 
 def _add_long_names(options: Sequence[GroupedOption]) -> None:

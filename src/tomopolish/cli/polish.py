@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from tomopolish.cli import align
-from tomopolish.cli.configuration import NOT_OPTIONS
-from tomopolish.cli.grouped import NUMBER, GroupedOption, Section, command, invocation
+from tomopolish.cli.grouped import NUMBER, Section, command, copied_options, invocation
 from tomopolish.settings.joint import USUAL, JointSettings
 from tomopolish.settings.polish import MOST_ROUNDS, PolishSettings
 
@@ -53,19 +51,11 @@ def _sections() -> list[Section]:
     rounds.flag("--own_references", "Ignore the input's references; start from half maps of the input.")
     rounds.flag("--no_joint", "Refine the geometry alone, unless single unknowns are chosen below.")
     sections = {rounds.heading: rounds}
-    for option in align.COMMAND.params:
-        if not isinstance(option, GroupedOption) or option.name in {*OTHERWISE, *NOT_OPTIONS}:
-            continue
-        section = sections.setdefault(option.heading, Section(option.heading))
-        section.options.append(_inherited(option))
+    for option in copied_options(align.COMMAND, CHANGED):
+        if option.name not in OTHERWISE:
+            sections.setdefault(option.heading, Section(option.heading)).options.append(option)
     first, *rest = list(sections.values())
     return [rest[0], first, *rest[1:]]
-
-
-def _inherited(option: GroupedOption) -> GroupedOption:
-    copied = copy.copy(option)
-    copied.help = CHANGED.get(option.name or "", option.help)
-    return copied
 
 
 def settings_from(values: Mapping[str, Any]) -> PolishSettings:

@@ -7,16 +7,20 @@ from typing import Any
 
 from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, Section, command, invocation, overwrite_flag
-from tomopolish.cli.relion_version import relion_version_option
-from tomopolish.cli.sets import add_sets, open_sets
-from tomopolish.cli.tilts import add_tilt_options, tilt_selection
+from tomopolish.cli.shared import (
+    add_relion_version,
+    add_sets,
+    add_tilt_options,
+    open_sets,
+    tilt_selection,
+)
 
 
 def _sections() -> list[Section]:
     source = Section("Input")
     add_sets(source)
     source.value("--mask", "MRC", "Mask of the FSC; overrides that of --i.", type=FILE)
-    relion_version_option(source)
+    add_relion_version(source)
     add_tilt_options(source)
     maps = Section("Maps")
     text = "Box size: edge of the box around each particle image."

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from tomopolish.cli.grouped import command, invocation
-from tomopolish.run.ranks import rank_and_size
+from tomopolish.errors import InputError
+
+RANKS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("PMIX_RANK", "SLURM_NTASKS"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
+"""Variables in which launchers state a process's rank and the number of ranks."""
 
 
-def workers_of(ranks: int) -> list[str]:
-    """Return the options of a run that replaces `ranks` MPI ranks, each with `--j` threads."""
-    return ["--workers", str(ranks)] if ranks > 1 else []
+def rank_and_size(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return this process's rank and the number of ranks; 0 and 1 without a launcher.
+
+    Raises InputError when the variables are not numbers.
+    """
+    for rank, size in RANKS:
+        if rank in environment:
+            try:
+                return int(environment[rank]), max(1, int(environment.get(size, "1")))
+            except ValueError as error:
+                raise InputError(f"{rank} and {size} are set, but not to numbers: unset them") from error
+    return 0, 1
 
 
 def with_workers(arguments: Sequence[str], ranks: int) -> list[str]:
@@ -24,8 +41,8 @@ def with_workers(arguments: Sequence[str], ranks: int) -> list[str]:
     for i, argument in enumerate(words[:-1]):
         if argument in ("--j", "--threads") and words[i + 1].isdigit():
             words[i + 1] = str(int(words[i + 1]) * ranks)
-            return [*words, *workers_of(ranks)]
-    return [*words, "--j", str(ranks), *workers_of(ranks)]
+            return [*words, "--workers", str(ranks)]
+    return [*words, "--j", str(ranks), "--workers", str(ranks)]
 
 
 def _relion_align(mpi: bool, arguments: tuple[str, ...]) -> int:

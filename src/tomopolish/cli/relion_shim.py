@@ -16,7 +16,7 @@ from tomopolish.cli.grouped import FILE, Section, command
 from tomopolish.dataset.files import atomic_write
 from tomopolish.errors import InputError
 
-NAMES = {"relion_tomo_align": "align", "relion_tomo_align_mpi": "align-mpi"}
+NAMES = ("relion_tomo_align", "relion_tomo_align_mpi")
 MARK = "# written by tomopolish relion-shim"
 _WRITTEN = re.compile(
     rf"#!/bin/sh\n{re.escape(MARK)}: [^\n]*\nexec [^\n]+ "
@@ -48,24 +48,21 @@ def write_shims(folder: Path) -> list[Path]:
     """Write the wrappers into a folder and return their paths; raises InputError for others' files."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file, where a folder is needed; give another folder")
-    paths = []
-    for name in NAMES:
-        path = folder / name
+    paths = [folder / name for name in NAMES]
+    for path in paths:
         if (path.exists() or path.is_symlink()) and not is_shim(path):
             raise InputError(
                 f"{path}: tomopolish relion-shim did not write this file and does not replace it; "
                 "give another folder"
             )
-    for name in NAMES:
-        path = folder / name
-        ranks = " --mpi" if name.endswith("_mpi") else ""
+    for path in paths:
+        ranks = " --mpi" if path.name.endswith("_mpi") else ""
         with atomic_write(path) as stream:
             stream.write(
                 f"#!/bin/sh\n{MARK}: RELION's Bayesian polishing runs tomopolish\n"
                 f'exec {shlex.quote(sys.executable)} -c {shlex.quote(_START)} relion-align{ranks} "$@"\n'
             )
         path.chmod(0o755)
-        paths.append(path)
     return paths
 
 
@@ -99,7 +96,7 @@ def write_modules(folder: Path) -> list[Path]:
 
 def warnings_of(folder: Path, environment: Mapping[str, str]) -> list[str]:
     """Return why RELION's jobs may not run the wrappers: the PATH, and the queue's submission template."""
-    wrapper = folder.absolute() / next(iter(NAMES))
+    wrapper = folder.absolute() / NAMES[0]
     warnings = []
     first = shutil.which(wrapper.name, path=environment.get("PATH", ""))
     if first is None or not Path(first).absolute().samefile(wrapper):
@@ -140,13 +137,13 @@ def _relion_shim(folder: Path, check: bool) -> int:
         for sentence in template_warnings(folder, os.environ):
             click.echo(f"warning: {sentence}", err=True)
         return 0
-    if not is_shim(folder / next(iter(NAMES))):
+    if not is_shim(folder / NAMES[0]):
         raise InputError(f"{folder} has no wrappers: write them with tomopolish relion-shim {folder}")
     warnings = warnings_of(folder, os.environ)
     for sentence in warnings:
         click.echo(f"warning: {sentence}", err=True)
     if not warnings:
-        click.echo(f"RELION's jobs started here run {folder.absolute() / next(iter(NAMES))}")
+        click.echo(f"RELION's jobs started here run {folder.absolute() / NAMES[0]}")
     return 1 if warnings else 0
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import shlex
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +11,7 @@ from click.core import ParameterSource
 from tomopolish.cli.align import COMMAND as ALIGN
 from tomopolish.cli.align import settings_from
 from tomopolish.cli.configuration import NOT_OPTIONS
-from tomopolish.cli.grouped import GroupedOption, Section, command, invocation
+from tomopolish.cli.grouped import Section, command, copied_options, invocation
 from tomopolish.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,18 +41,6 @@ FOUND = ("s_vel", "s_div", "sq_exp_ker", "abs_params", "motion", "o")
 """Options of the alignment that the tuning determines."""
 
 
-def _borrowed() -> Iterator[GroupedOption]:
-    """Yield the options of `align`; those without effect here are hidden, and refused on the command line."""
-    for option in ALIGN.params:
-        if not isinstance(option, GroupedOption) or option.name in NOT_OPTIONS:
-            continue
-        copied = copy.copy(option)
-        copied.hidden = option.name not in KEPT
-        copied.help = REWORDED.get(option.name or "", option.help)
-        copied.records_default = option.name not in SEARCHED
-        yield copied
-
-
 def _sections() -> list[Section]:
     subset = Section("Subset")
     subset.value(
@@ -64,7 +50,10 @@ def _sections() -> list[Section]:
         "--max_particles", "N", "Maximum number of particles used in each tomogram.", type=int, default=100
     )
     borrowed = Section("align")
-    borrowed.options = list(_borrowed())
+    borrowed.options = copied_options(ALIGN, REWORDED)
+    for option in borrowed.options:
+        option.hidden = option.name not in KEPT  # the others are refused on the command line
+        option.records_default = option.name not in SEARCHED
     return [subset, borrowed]
 
 
