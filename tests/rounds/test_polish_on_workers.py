@@ -19,11 +19,14 @@ OPTIONS = "--i species.yaml --r 5 --rounds 1 --no_joint --hold_out 0 --no_report
 
 
 @pytest.mark.slow
-def test_rounds_on_workers_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_on_workers_are_those_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_two_species(tmp_path)
     assert run(["polish", *OPTIONS.split(), "--o", "here"]) == 0
     assert run(["polish", *OPTIONS.split(), "--workers", "2", "--o", "there"]) == 0
+    assert capsys.readouterr().out.count("Workers are reached") == 1, "the same workers do all steps"
     here, there = (
         {path.relative_to(name): path for path in Path(name).rglob("*") if path.is_file()}
         for name in ("here", "there")

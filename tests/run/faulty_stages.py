@@ -72,6 +72,18 @@ def result_of(name: str) -> TomogramResult:
     return TomogramResult(alignments=(alignment,), statistics=statistics)
 
 
+def end_the_job() -> None:
+    """End all processes of the Slurm job that this is one of, some time after its worker has connected."""
+    time.sleep(2)
+    os.killpg(0, signal.SIGKILL)
+
+
+ENDS_ONCE = {
+    "killed once": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "at the job's time limit": end_the_job,
+}
+
+
 def align(tomogram: Any, folder: str, settings: AlignSettings, progress: Progress) -> TomogramResult:
     name = tomogram.series.name
     with progress.stage("windows") as stage:
@@ -80,9 +92,9 @@ def align(tomogram: Any, folder: str, settings: AlignSettings, progress: Progres
         if name.startswith("where"):
             (Path(folder) / f"{name}.device").write_text(f"{os.getpid()} {settings.run.device}")
             time.sleep(0.3)
-        if name == "killed once" and not (Path(folder) / "killed").exists():
+        if name in ENDS_ONCE and not (Path(folder) / "killed").exists():
             (Path(folder) / "killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            ENDS_ONCE[name]()
         if name == "killed always":
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "no memory":

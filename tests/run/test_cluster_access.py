@@ -10,39 +10,23 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from faulty_stages import STAGES, Project
+from runs_on_workers import Listener, refined
 
 from tomopolish.errors import InputError, RunError
 from tomopolish.run.cluster import launch, waiting
-from tomopolish.run.cluster.distributed import refine_on_cluster
 from tomopolish.run.cluster.launch import Cluster, open_cluster
 from tomopolish.run.cluster.security import scratch_folder, shared_security
 from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
-from tomopolish.run.local import RunReport, refine
 from tomopolish.run.reporter import SilentReporter
-from tomopolish.run.store import ResultsStore
-from tomopolish.settings.alignment import AlignSettings, InputPaths, RunSettings, WindowSettings
 from tomopolish.settings.cluster import ClusterSettings, TlsFiles
 from workers_marks import ON_WORKERS
 
 pytestmark = ON_WORKERS
-
-
-class Listener(SilentReporter):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
 
 
 def listening() -> dict[tuple[str, int], int]:
@@ -116,22 +100,6 @@ def serves_pages(port: int) -> bool:
             return False
     assert codes == [404] * 5
     return True
-
-
-def refined(cluster: Cluster, folder: Path, *names: str) -> RunReport:
-    settings = AlignSettings(
-        inputs=InputPaths(optimisation_set=Path("optimisation_set.star")),
-        windows=WindowSettings(box_px=96),
-        run=RunSettings(output_folder=folder),
-    )
-    return refine(
-        Project(names or ("TS_01",), folder),
-        settings,
-        STAGES,
-        SilentReporter(),
-        store=ResultsStore(folder=folder / "temp"),
-        runner=partial(refine_on_cluster, cluster, look=lambda: None),
-    )
 
 
 def test_a_running_scheduler_takes_the_users_certificates(

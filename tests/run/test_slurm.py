@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from runs_on_workers import Listener, refined
 from slurm_stand_in import SlurmStandIn
 
 from tomopolish.cli import run
+from tomopolish.run.cluster.launch import open_cluster
+from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 from workers_marks import ON_WORKERS
 
+slurm_jobs = pytest.importorskip("tomopolish.run.cluster.slurm_jobs")
 pytestmark = ON_WORKERS
 PROFILE = """slurm: true
 workers: 1
@@ -165,6 +171,52 @@ def test_jobs_that_end_before_their_worker_connects_end_the_run(
         "the Slurm jobs (1) ended before one of their workers connected: their output "
         "(workers/slurm-NUMBER.out in the output folder) says why"
     ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gpus", [0, 2], ids=["one worker in a job", "two workers in a job"])
+def test_jobs_that_reach_their_time_limit_are_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: SlurmStandIn, gpus: int
+) -> None:
+    monkeypatch.setattr(slurm_jobs, "SECONDS_BETWEEN_QUESTIONS", 0.2)
+    sources = ":".join(shlex.quote(str(Path(__file__).parents[i])) for i in (0, 1))
+    described = SlurmSettings(memory="2GB", gpus=gpus, prologue=(f"export PYTHONPATH={sources}:$PYTHONPATH",))
+    state = tmp_path / "out" / ".tomopolish"
+    state.mkdir(parents=True)
+    reporter = Listener()
+    with open_cluster(
+        ClusterSettings(workers=1, slurm=described), 1, reporter, shared_folder=state
+    ) as cluster:
+        report = refined(cluster, tmp_path, "at the job's time limit", "TS_02")
+    assert not report.failures and len(report.results) == 2
+    assert len(slurm.scripts) == 2
+    sentence = "1 Slurm job has ended, as at the time limit (--slurm_walltime): it is submitted again"
+    assert [line for line in reporter.said if "Slurm" in line] == [sentence]
+    assert slurm.all_ended()
+
+
+def test_a_slurm_that_refuses_to_replace_a_job_is_asked_again() -> None:
+    answers: list[list[Exception]] = [
+        [RuntimeError("stderr:\nlimit of jobs")],
+        [RuntimeError("the same")],
+        [],
+    ]
+    connected = {"job-0"}
+    jobs = SimpleNamespace(
+        connected=lambda: set(connected),
+        ended=set,
+        submit_again=lambda names: answers.pop(0),
+        lost=lambda: None,
+    )
+    reporter = Listener()
+    renewal = slurm_jobs.Renewal(jobs=jobs, reporter=reporter)  # type: ignore[arg-type]
+    renewal.renew()
+    connected.clear()
+    for _ in range(4):
+        assert renewal.lost() is None
+    assert not answers, "it was asked until it accepted the job, and not once more"
+    assert reporter.warnings == [
+        "Slurm refuses to replace jobs that have ended (limit of jobs): the run tries again every 30 s"
+    ]
 
 
 def test_a_dry_run_shows_the_script_of_the_jobs(

@@ -35,6 +35,7 @@ from tomopolish.rounds.plan import show_plan
 from tomopolish.rounds.references import check_half_maps, has_references, reopened
 from tomopolish.rounds.wording import round_name
 from tomopolish.run.align import STAGES, AlignOutcome, align_project
+from tomopolish.run.cluster.launch import Cluster, cluster_of_run
 from tomopolish.run.cluster.maps import back_projector
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import OutputFolder, check_folder, own_folder
@@ -160,6 +161,7 @@ class _Polisher:
     sizes_px: tuple[int, ...]
     rounds: list[Round] = field(default_factory=list)
     page: Path | None = None
+    cluster: Cluster | None = None
 
     def run(self) -> PolishOutcome:
         """Carry out what is not finished yet."""
@@ -177,17 +179,8 @@ class _Polisher:
         reason = reason_to_stop(self.rounds, self.settings.max_rounds) if self.rounds else None
         if reason is not None:
             self._report(reason)
-        while reason is None:
-            number = len(self.rounds)
-            self.out.claim(round_name(number), [])
-            self._say_how_to_resume(number)
-            try:
-                self.rounds.append(self._round(number, resume=resume))
-            finally:  # the alignment within it speaks of itself
-                self._say_how_to_resume(number)
-            journal.write(key, self.rounds)
-            reason = reason_to_stop(self.rounds, self.settings.max_rounds)
-            self._report(reason or "")
+        if reason is None:
+            reason = self._remaining_rounds(journal, key, resume=resume)
         best = best_round(self.rounds)
         self.reporter.show(rounds_table(self.rounds))
         self.reporter.say(f"\n{reason} {gain_sentence(self.rounds)}")
@@ -197,6 +190,23 @@ class _Polisher:
             self.reporter.say(f"Report: {self.page}")
         sets = tuple(self.out.folder / name / SET for name in self.project.folders)
         return PolishOutcome(rounds=tuple(self.rounds), reason=reason, optimisation_sets=sets, page=self.page)
+
+    def _remaining_rounds(self, journal: Journal, key: str, *, resume: bool) -> str:
+        """Carry out rounds until there is a reason to stop, and return it."""
+        reason: str | None = None
+        with cluster_of_run(self.settings.align.run, self.reporter, self.control.look) as self.cluster:
+            while reason is None:
+                number = len(self.rounds)
+                self.out.claim(round_name(number), [])
+                self._say_how_to_resume(number)
+                try:
+                    self.rounds.append(self._round(number, resume=resume))
+                finally:  # the alignment within it speaks of itself
+                    self._say_how_to_resume(number)
+                journal.write(key, self.rounds)
+                reason = reason_to_stop(self.rounds, self.settings.max_rounds)
+                self._report(reason or "")
+        return reason
 
     def _take_up(self, journal: Journal, key: str) -> None:
         """Continue after the rounds that an earlier run has finished with the same options and inputs."""
@@ -279,16 +289,14 @@ class _Polisher:
             for folder, size_px, mask in zip(self._map_folders(number), self.sizes_px, masks, strict=True)
         ]
         turned = number > 0 and self.settings.align.joint.orientations
-        run, look = self.settings.align.run, self.control.look
-        with back_projector(run, self.reporter, look) as back_project:
-            return maps_of_round(
-                refined,
-                targets,
-                frame if turned else None,
-                self.settings.symmetry,
-                back_project,
-                self.reporter,
-            )
+        return maps_of_round(
+            refined,
+            targets,
+            frame if turned else None,
+            self.settings.symmetry,
+            back_projector(self.settings.align.run, self.cluster, self.reporter, self.control.look),
+            self.reporter,
+        )
 
     def _align(self, number: int, range_px: int, *, resume: bool) -> AlignOutcome:
         """Refine against the maps of the round before, or against the input's references."""
@@ -331,6 +339,7 @@ class _Polisher:
             project=join_species(species),
             stages=self.stages,
             control=self.control,
+            cluster=self.cluster,
         )
 
     def _uses_input(self, number: int) -> list[bool]:

@@ -15,8 +15,8 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
-from tomopolish.run.cluster.distributed import run_on_cluster
-from tomopolish.run.cluster.launch import check_installed, job_script
+from tomopolish.run.cluster.distributed import refine_on_cluster, run_on_cluster
+from tomopolish.run.cluster.launch import Cluster, check_installed, job_script
 from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
 from tomopolish.run.devices import runner_for
@@ -93,6 +93,7 @@ def align_project(
     project: Project | None = None,
     stages: Stages[Any] = STAGES,
     control: PipelineControl | None = None,
+    cluster: Cluster | None = None,
 ) -> AlignOutcome:
     """Carry out a run and return its results.
 
@@ -102,6 +103,8 @@ def align_project(
         The project that the settings name, with a box for each species, where it has been opened before.
     control
         Job of RELION's pipeline whose part this run is; None: that of the settings.
+    cluster
+        Open cluster of the settings, which lasts longer than this run; None: the run opens and closes it.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def align_project(
     """
     control = control or PipelineControl(folder=settings.run.pipeline_folder)
     reporter = watched = WatchedReporter(reporter, control)
-    runner = _runner(settings, control, debug=invocation.debug)
+    runner = _runner(settings, control, cluster, debug=invocation.debug)
     if settings.run.only:
         project, settings = part_of(project or open_project(settings), settings)
     sizes = TomogramSizes(settings=settings) if settings.run.dry_run else None
@@ -173,7 +176,9 @@ def align_in_memory(
     return AlignOutcome(project=project, report=report, unusable=unusable)
 
 
-def _runner(settings: AlignSettings, control: PipelineControl, *, debug: bool) -> Runner:
+def _runner(
+    settings: AlignSettings, control: PipelineControl, opened: Cluster | None, *, debug: bool
+) -> Runner:
     """Return how the tomograms are carried out; raises TomopolishError where that is impossible here."""
     cluster = settings.run.cluster
     if cluster is None:
@@ -181,7 +186,9 @@ def _runner(settings: AlignSettings, control: PipelineControl, *, debug: bool) -
     check_installed(cluster)
     if cluster.is_local:
         cuda_devices(settings.run.device)  # refuses one that this machine does not have
-    return partial(run_on_cluster, cluster=cluster, look=control.look, debug=debug)
+    if opened is not None:
+        return partial(refine_on_cluster, opened, look=control.look, debug=debug)
+    return partial(run_on_cluster, look=control.look, debug=debug)
 
 
 def _show_plan(

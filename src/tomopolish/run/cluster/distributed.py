@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.errors import RunError
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.run.cluster.launch import Cluster, open_cluster, threads_of_worker
+from tomopolish.run.cluster.launch import Cluster, cluster_of_run, threads_of_worker
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
 from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
 from tomopolish.run.failures import Failure, forget
-from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.limits import threads_that_fit
 from tomopolish.run.reporter import Pace, Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
 from tomopolish.settings.alignment import RunSettings
-from tomopolish.settings.cluster import ClusterSettings
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -126,19 +124,15 @@ def run_on_cluster(
     names: Sequence[str],
     reporter: Reporter,
     *,
-    cluster: ClusterSettings,
     look: Callable[[], None],
     debug: bool = False,
 ) -> tuple[dict[str, TomogramResult], dict[str, str]]:
-    """Refine tomograms on a new or a running cluster; see `refine_on_cluster`."""
+    """Refine tomograms on the cluster of the run's settings; see `refine_on_cluster`."""
     if not names:
         return {}, {}
-    threads = threads_of_worker(cluster, work.settings.run.threads)
-    run = replace(work.settings.run, threads=threads, cluster=None)
-    work = replace(work, settings=replace(work.settings, run=run))
-    folder = run.output_folder / STATE_FOLDER
-    with open_cluster(cluster, threads, reporter, shared_folder=folder, look=look) as opened:
-        return refine_on_cluster(opened, work, names, reporter, look=look, debug=debug)
+    with cluster_of_run(work.settings.run, reporter, look) as cluster:
+        assert cluster is not None, "the settings describe a cluster"
+        return refine_on_cluster(cluster, work, names, reporter, look=look, debug=debug)
 
 
 def refine_on_cluster(
@@ -165,6 +159,7 @@ def refine_on_cluster(
         When the scheduler is gone, no worker connects, and with `strict` settings when a tomogram fails.
     """
     assert work.store is not None, "workers write their results to a store"
+    work = _for_workers(work)
     fleet = _Fleet(cluster=cluster, work=work, debug=debug)
     pace = Pace(total=len(names))
     waiting = deque(names)
@@ -188,6 +183,15 @@ def refine_on_cluster(
     finally:
         fleet.cancel()
     return {}, failures
+
+
+def _for_workers(work: Work[Any]) -> Work[Any]:
+    """Return the work with the settings of a worker, which has its share of the threads."""
+    run = work.settings.run
+    if run.cluster is None:
+        return work
+    run = replace(run, threads=threads_of_worker(run.cluster, run.threads), cluster=None)
+    return replace(work, settings=replace(work.settings, run=run))
 
 
 def _tell(name: str, done: Done, pace: Pace, reporter: Reporter, work: Work[Any]) -> None:
@@ -230,6 +234,7 @@ class _Fleet:
             self._cluster.answer.look(arrived=False)
             return self.running
         self._cluster.answer.look(arrived=True)
+        self._cluster.renew()
         self._cluster.workers.look(arrived=bool(threads))
         return max(1, sum(threads.values()))
 

@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,17 @@ from tomopolish.run.cluster.security import (
     shared_security,
 )
 from tomopolish.run.cluster.waiting import Patience, wait_for_scheduler
+from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.signals import SECONDS_TO_END, deferred_signals, ending_may_take
+from tomopolish.settings.alignment import RunSettings
 from tomopolish.settings.cluster import ClusterSettings, SlurmSettings
 
 if TYPE_CHECKING:
     from distributed import Client
     from distributed.security import Security
+
+    from tomopolish.run.cluster.slurm_jobs import Renewal
 
 LOGS_FOLDER = "workers"
 """Folder of the output of Slurm's jobs, in the output folder."""
@@ -81,11 +85,15 @@ class Cluster:
     ----------
     workers, answer
         Limits of the waits for a first worker, and for a scheduler that no longer answers.
+    renew
+        Called about twice a second while workers compute; replaces Slurm jobs that have reached their time
+        limit.
     """
 
     client: Client
     workers: Patience
     answer: Patience
+    renew: Callable[[], None] = lambda: None
 
 
 def check_installed(settings: ClusterSettings) -> None:
@@ -127,6 +135,27 @@ def _check_memory(text: str) -> None:
             f"--worker_memory {text} is less than an idle worker needs: give "
             f"{LEAST_WORKER_BYTES // 10**6}MB or more"
         )
+
+
+@contextlib.contextmanager
+def cluster_of_run(
+    run: RunSettings, reporter: Reporter, look: Callable[[], None] = lambda: None
+) -> Iterator[Cluster | None]:
+    """Open the cluster that a run's settings describe, for all within the block; None where there is none.
+
+    Parameters
+    ----------
+    run
+        Settings, with an output folder that Slurm's jobs can read.
+    look
+        As in `open_cluster`.
+    """
+    if run.cluster is None:
+        yield None
+        return
+    threads, folder = threads_of_worker(run.cluster, run.threads), run.output_folder / STATE_FOLDER
+    with open_cluster(run.cluster, threads, reporter, shared_folder=folder, look=look) as cluster:
+        yield cluster
 
 
 @contextlib.contextmanager
@@ -174,14 +203,17 @@ def open_cluster(
             os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers import nothing from the working directory
         stack.enter_context(dask.config.set(configuration))
         options: dict[str, Any] = {}
-        lost: Callable[[], str | None] | None = None
+        renewal: Renewal | None = None
         if settings.scheduler is not None:
             options["security"] = security_with(settings, reporter.warn)
             wait_for_scheduler(settings.scheduler, options["security"], answer, look)
             source: Any = settings.scheduler
         else:
             source = stack.enter_context(_started(settings, threads, shared_folder))
-            lost = getattr(source, "lost", None)
+            if settings.slurm is not None:
+                from tomopolish.run.cluster.slurm_jobs import Renewal
+
+                renewal = Renewal(jobs=source, reporter=reporter)
         try:
             client = Client(source, timeout=SECONDS_TO_ANSWER, set_as_default=False, **options)
         except (OSError, ValueError, TypeError) as error:
@@ -193,7 +225,12 @@ def open_cluster(
             reporter.say(
                 "Workers are reached over TLS, with certificates of this run (--dashboard: watch them)"
             )
-        yield Cluster(client=client, workers=_patience(settings, reporter, lost), answer=answer)
+        patience = _patience(settings, reporter)
+        if renewal is None:
+            yield Cluster(client=client, workers=patience, answer=answer)
+        else:
+            patience = replace(patience, lost=renewal.lost)
+            yield Cluster(client=client, workers=patience, answer=answer, renew=renewal.look)
 
 
 def _close(client_or_cluster: Any) -> None:
@@ -208,9 +245,7 @@ def _dashboard(client: Client, settings: ClusterSettings) -> str:
     return f"http://127.0.0.1:{client.scheduler_info()['services']['dashboard']}/status"
 
 
-def _patience(
-    settings: ClusterSettings, reporter: Reporter, lost: Callable[[], str | None] | None
-) -> Patience:
+def _patience(settings: ClusterSettings, reporter: Reporter) -> Patience:
     if settings.scheduler is not None:
         awaited = f"a worker of the Dask scheduler {settings.scheduler}"
         remedy = f"start workers with 'dask worker {settings.scheduler}'"
@@ -220,8 +255,7 @@ def _patience(
     else:
         awaited = "a worker process that does not end"
         remedy = "give workers more memory (--worker_memory), or start fewer (--workers)"
-    waits: dict[str, Any] = {} if lost is None else {"lost": lost}
-    return Patience(awaited=awaited, remedy=remedy, seconds=settings.patience_s, reporter=reporter, **waits)
+    return Patience(awaited=awaited, remedy=remedy, seconds=settings.patience_s, reporter=reporter)
 
 
 @contextlib.contextmanager

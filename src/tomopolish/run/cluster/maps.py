@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,9 @@ from tomopolish.errors import RunError
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.physics.symmetry import point_group
 from tomopolish.plain_text import counted
-from tomopolish.run.cluster.launch import Cluster, open_cluster, threads_of_worker
+from tomopolish.run.cluster.launch import Cluster, threads_of_worker
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
 from tomopolish.run.commands.reconstruct import BackProjection, add_tomograms, back_project, usable
-from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.reporter import Reporter, SilentReporter
 from tomopolish.settings.alignment import RunSettings
 
@@ -60,43 +58,38 @@ def added(first: PartialSums, second: PartialSums) -> PartialSums:
     return PartialSums(projected=projected, warnings=(*first.warnings, *second.warnings))
 
 
-@contextlib.contextmanager
 def back_projector(
-    run: RunSettings, reporter: Reporter, look: Callable[[], None] = lambda: None
-) -> Iterator[BackProjector]:
-    """Provide `back_project` on this machine, or on workers that end with the block.
+    run: RunSettings, cluster: Cluster | None, reporter: Reporter, look: Callable[[], None] = lambda: None
+) -> BackProjector:
+    """Return `back_project` on this machine, or on a cluster's workers.
 
     Parameters
     ----------
     run
-        Settings, with a cluster or without, and with an output folder that Slurm's jobs can read.
+        Settings of the run whose cluster it is.
     look
         Called about twice a second while workers compute; it raises an error to end the run.
     """
-    if run.cluster is None:
-        yield partial(back_project, threads=run.threads, reporter=reporter)
-        return
+    if cluster is None or run.cluster is None:
+        return partial(back_project, threads=run.threads, reporter=reporter)
     threads = threads_of_worker(run.cluster, run.threads)
     parts = PARTS_PER_WORKER * (run.cluster.workers or 1)
-    with open_cluster(
-        run.cluster, threads, reporter, shared_folder=run.output_folder / STATE_FOLDER, look=look
-    ) as cluster:
 
-        def on_workers(dataset: Dataset, box_px: int, symmetry: str) -> BackProjection:
-            dataset.check_columns()
-            point_group(symmetry)  # refuses an unknown one here
-            names = dataset.tomogram_names
-            count = min(len(names), parts)
-            reporter.say(f"Back-projection of {counted(len(names), 'tomogram')} in {counted(count, 'part')}")
-            futures = [
-                cluster.client.submit(
-                    back_project_part, dataset, names[i::count], box_px, symmetry, threads, pure=False
-                )
-                for i in range(count)
-            ]
-            return usable(dataset, _summed(cluster, futures, dataset, reporter, look))
+    def on_workers(dataset: Dataset, box_px: int, symmetry: str) -> BackProjection:
+        dataset.check_columns()
+        point_group(symmetry)  # refuses an unknown one here
+        names = dataset.tomogram_names
+        count = min(len(names), parts)
+        reporter.say(f"Back-projection of {counted(len(names), 'tomogram')} in {counted(count, 'part')}")
+        futures = [
+            cluster.client.submit(
+                back_project_part, dataset, names[i::count], box_px, symmetry, threads, pure=False
+            )
+            for i in range(count)
+        ]
+        return usable(dataset, _summed(cluster, futures, dataset, reporter, look))
 
-        yield on_workers
+    return on_workers
 
 
 def _summed(
@@ -128,6 +121,7 @@ def _awaited(cluster: Cluster, future: Future, look: Callable[[], None]) -> Part
     client: Any = cluster.client
     while not future.done():
         look()
+        cluster.renew()
         cluster.workers.look(arrived=bool(client.scheduler_info()["workers"]))
         try:
             future.result(timeout=SECONDS_BETWEEN_LOOKS)

@@ -8,7 +8,9 @@ import copy
 import secrets
 import shlex
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from dask_jobqueue import SLURMCluster
@@ -16,6 +18,8 @@ from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 from distributed.security import Security
 
+from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_QUESTIONS
+from tomopolish.run.reporter import Reporter
 from tomopolish.run.signals import before_forced_end
 
 SECONDS_FOR_QUEUE = 10
@@ -91,8 +95,15 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
         If Slurm does not answer, some may.
         """
         numbers = self.numbers
-        if not numbers:
+        if not numbers or self.in_queue(numbers) != set():
             return None
+        return (
+            f"the Slurm jobs ({', '.join(numbers)}) ended before one of their workers connected: their "
+            "output (workers/slurm-NUMBER.out in the output folder) says why"
+        )
+
+    def in_queue(self, numbers: Collection[str]) -> set[str] | None:
+        """Return which jobs wait or run; None if Slurm does not answer."""
         command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(numbers)}"]
         try:
             asked = subprocess.run(
@@ -101,12 +112,76 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
         except (OSError, subprocess.SubprocessError):
             return None
         unknown = "Invalid job id" in asked.stderr  # Slurm's message on jobs that ended some time ago
-        if asked.stdout.strip() or (asked.returncode and not unknown):
+        if asked.returncode and not unknown:
             return None
-        return (
-            f"the Slurm jobs ({', '.join(numbers)}) ended before one of their workers connected: their "
-            "output (workers/slurm-NUMBER.out in the output folder) says why"
-        )
+        return set(numbers) & set(asked.stdout.split())
+
+    def connected(self) -> set[str]:
+        """Return the names of the jobs that have a worker now."""
+        names = [str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())]
+        # The workers of a job with several GPUs are named JOB-0, JOB-1, …
+        return {name if name in self.worker_spec else name.rpartition("-")[0] for name in names}
+
+    def ended(self, names: Collection[str]) -> set[str]:
+        """Return which of the named jobs have ended; none of those that Slurm does not answer about."""
+        jobs = dict(self.workers)  # Dask has removed jobs whose worker has been away for a while
+        numbers = {name: str(jobs[name].job_id) for name in names if name in jobs and jobs[name].job_id}
+        queued = self.in_queue(list(numbers.values())) if numbers else set()
+        if queued is None:
+            return set()
+        return {name for name in names if numbers.get(name) not in queued}
+
+    def submit_again(self, names: Collection[str]) -> list[Exception]:
+        """Submit jobs again that have ended; returns the refusals."""
+        refusals: list[Exception] = self.sync(_submitted_again, self, names)
+        return refusals
+
+
+@dataclass(kw_only=True, eq=False)
+class Renewal:
+    """Submits jobs again that ended after their worker had connected: most had reached their time limit.
+
+    A job that ends before its worker connects is not submitted again, since it would end again.
+    """
+
+    jobs: Jobs
+    reporter: Reporter
+    _have_had_workers: set[str] = field(default_factory=set, init=False)
+    _next_look: float = field(default=0.0, init=False)
+    _has_warned: bool = field(default=False, init=False)
+
+    def look(self) -> None:
+        """Renew jobs if it is time; call this about twice a second."""
+        self._have_had_workers |= self.jobs.connected()
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + SECONDS_BETWEEN_QUESTIONS
+            self.renew()
+
+    def lost(self) -> str | None:
+        """Renew jobs, and return a sentence on why no job can start a worker; None where some may."""
+        self.renew()
+        return self.jobs.lost()
+
+    def renew(self) -> None:
+        """Submit jobs again that have ended; jobs that Slurm refuses are submitted again at the next call."""
+        present = self.jobs.connected()
+        self._have_had_workers |= present
+        ended = self.jobs.ended(self._have_had_workers - present)
+        if not ended:
+            return
+        if not self._has_warned:
+            are = "1 Slurm job has" if len(ended) == 1 else f"{len(ended)} Slurm jobs have"
+            it = "it is" if len(ended) == 1 else "they are"
+            self.reporter.say(f"{are} ended, as at the time limit (--slurm_walltime): {it} submitted again")
+        refusals = self.jobs.submit_again(ended)
+        if not refusals:
+            self._have_had_workers -= ended
+        elif not self._has_warned:
+            self.reporter.warn(
+                f"Slurm refuses to replace jobs that have ended ({_said(refusals[0])}): the run tries again "
+                f"every {SECONDS_BETWEEN_QUESTIONS:.0f} s"
+            )
+        self._has_warned = bool(refusals)
 
 
 @contextlib.contextmanager
@@ -180,6 +255,13 @@ async def _submitted(cluster: Jobs) -> list[Exception]:
 
     jobs = await asyncio.shield(asyncio.ensure_future(all_jobs()))
     return [job.refusal for job in jobs if job.refusal is not None]
+
+
+async def _submitted_again(cluster: Jobs, names: Collection[str]) -> list[Exception]:
+    """Submit jobs again, and return the refusals."""
+    ended = [cluster.workers.pop(name) for name in names if name in cluster.workers]
+    await asyncio.gather(*(job.close() for job in ended))
+    return await _submitted(cluster)
 
 
 def _said(refusal: Exception) -> str:
