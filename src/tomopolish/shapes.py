@@ -1,4 +1,4 @@
-"""Names for arrays in annotations: those of jaxtyping, if it has been imported to check shapes.
+"""Names for arrays in annotations: `Array`, and those of jaxtyping if it has been imported to check shapes.
 
 Annotations remain text at run time, and only shape checks evaluate them: in the tests, or with jaxtyping's
 import hook. Importing jaxtyping would take longer than reading the inputs of a run. Without it the names
@@ -10,7 +10,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Bool", "Complex", "Complex64", "Float", "Float32", "Int", "Int8", "Int16", "Shaped", "UInt8"]
+import numpy as np
+
+__all__ = [
+    "Array", "Bool", "Complex", "Complex64", "Float", "Float32", "Int", "Int8", "Int16", "Shaped", "UInt8",
+]  # fmt: skip
+
+Array = np.ndarray
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
     from jaxtyping import Bool, Complex, Complex64, Float, Float32, Int, Int8, Int16, Shaped, UInt8

@@ -21,9 +21,7 @@ from tomopolish.plain_text import counted, one_line
 from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.results.verdict import Verdict, sentence, verdict_on
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 FILE_NAME = "logfile.pdf"
 PAGE_INCHES = (8.27, 11.69)

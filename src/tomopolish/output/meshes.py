@@ -15,9 +15,7 @@ from tomopolish.dataset.files import atomic_path, unique_file_names
 from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import Dataset
 from tomopolish.output.trails import Trails, trails
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 FOLDER_NAME = "Trajectories"
 MAGNIFICATIONS = (1, 8)

@@ -18,10 +18,8 @@ from tomopolish.output.rounds import gain_sentence, rounds_table
 from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.plain_text import counted, one_line
 from tomopolish.results.rounds import Round, best_round, mean_fsc
-from tomopolish.shapes import Float32
+from tomopolish.shapes import Array, Float32
 from tomopolish.version import program_version
-
-Array = np.ndarray
 
 ROUND_COLOUR = "0.65"
 INCHES = (10.0, 3.4)

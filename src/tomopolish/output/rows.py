@@ -18,12 +18,10 @@ from tomopolish.output.report.marks import (
 )
 from tomopolish.output.tuning import kernel_name
 from tomopolish.results.tomogram import FitRecord, TomogramResult
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.simulate.evaluate import Evaluation, TomogramEvaluation
 from tomopolish.simulate.geometry_errors import GeometryErrors
 from tomopolish.tune.tuning import Tuning
-
-Array = np.ndarray
 
 Row = dict[str, Any]
 AXES = ("x", "y", "z")

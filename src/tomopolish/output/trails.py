@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.shapes import Float, UInt8
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, UInt8
 
 RADIUS_OVER_EXTENT = 0.03
 """Radius of a drawn line over the extent of a typical particle's motion."""

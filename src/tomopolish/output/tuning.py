@@ -12,10 +12,9 @@ import numpy as np
 from tomopolish.dataset.files import atomic_path
 from tomopolish.output.drawing import new_figure
 from tomopolish.output.table import Table
+from tomopolish.shapes import Array
 from tomopolish.tune.prior import MotionPrior
 from tomopolish.tune.tuning import Candidate, Ridge, Tuning
-
-Array = np.ndarray
 
 SHOWN_NATS = 20.0
 """Log-evidence below the greatest at which the plot's colours end."""

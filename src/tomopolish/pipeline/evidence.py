@@ -9,13 +9,11 @@ import numpy as np
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.results.tomogram import Evidence
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
-
-Array = np.ndarray
 
 
 def held_out_that_show(windows: CorrelationWindows, *problems: Problem) -> HeldOutWindows | None:

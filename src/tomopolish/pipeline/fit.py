@@ -29,11 +29,9 @@ from tomopolish.pipeline.shifts import refine_shifts
 from tomopolish.progress import StageProgress
 from tomopolish.results.tomogram import Evidence, MotionTrial
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.problem import Problem, evaluate
 from tomopolish.solve.refine import Refinement, RefineOptions, refine
-
-Array = np.ndarray
 
 ENOUGH_TO_JUDGE = 0.05
 """Gain, in nats, below which the first fit takes no further step, since it is only judged and continued."""

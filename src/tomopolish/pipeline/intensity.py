@@ -9,11 +9,9 @@ import numpy as np
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.fourier import column_multiplicity, radius_half_plane
 from tomopolish.pipeline.references import PreparedReferences
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.problem import pair_values
 from tomopolish.solve.refine import Refinement
-
-Array = np.ndarray
 
 SCALE_TOLERANCE = 1.5
 SCALE_CORRECTIONS = 3

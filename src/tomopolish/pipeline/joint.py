@@ -32,9 +32,8 @@ from tomopolish.pipeline.joint_steps import Point, Refiner
 from tomopolish.plain_text import listed
 from tomopolish.results.tomogram import Evidence, GroupEvidence
 from tomopolish.settings.joint import JointSettings
+from tomopolish.shapes import Array
 from tomopolish.solve.joint import JointStep
-
-Array = np.ndarray
 
 TEST_DEFOCUS_ANGSTROM, TEST_PHASE = 500.0, 0.25
 TEST_BFACTOR_ANGSTROM2, TEST_DAMPING = 50.0, 0.1

@@ -40,11 +40,9 @@ from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.results.tomogram import BinnedAgreement, FitRecord, MotionTrial, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.outliers import PERHAPS, SHOWN
 from tomopolish.solve.uncertainty import expected_curvature
-
-Array = np.ndarray
 
 WINDOW_BYTES, FREED = 2, 2
 """Memory of one sample of a window (`imaging.packed`), and of what a fit gives up, in windows: it also has

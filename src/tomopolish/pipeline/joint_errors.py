@@ -21,11 +21,9 @@ import numpy as np
 from tomopolish.imaging.derivatives import GEOMETRY
 from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_steps import LARGEST_TURN, Point, Refiner
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.joint import JointPrior, JointStep, NormalEquations, joint_step, without_net_turn
 from tomopolish.solve.outliers import SHOWN
-
-Array = np.ndarray
 
 MOST_COMPARED = 100
 """Particles of each species that are compared again: they tell the sources of all errors to some 5 %."""

@@ -8,9 +8,7 @@ import numpy as np
 
 from tomopolish.pipeline.evidence import evidence
 from tomopolish.results.tomogram import Evidence
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -26,11 +26,9 @@ from tomopolish.pipeline.joint_held_out import HeldOutPairs, HeldOutValues
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float, Float32, Int, Int8
+from tomopolish.shapes import Array, Bool, Float, Float32, Int, Int8
 from tomopolish.solve.joint import NormalEquations
 from tomopolish.solve.uncertainty import Misfit
-
-Array = np.ndarray
 
 NOT_READ: Float32[Array, "0 0"] = np.zeros((0, 0), dtype=np.float32)
 """Stands for a tilt image that is not needed."""

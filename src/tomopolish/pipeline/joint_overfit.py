@@ -24,9 +24,7 @@ from tomopolish.imaging.derivatives import GEOMETRY
 from tomopolish.pipeline.joint_shared import ENVELOPE, Envelopes, Predicted
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def without_overfitting(

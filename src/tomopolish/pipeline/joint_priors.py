@@ -15,9 +15,7 @@ from tomopolish.imaging.derivatives import (
     PHASE_SHIFT,
     SCALE,
 )
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 ORIENTATIONS = "orientations"
 

@@ -15,9 +15,7 @@ from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline.joint import JointFit
 from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.results.tomogram import ImageQuantity, JointRecord, TomogramResult
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def with_views(

@@ -15,7 +15,7 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.problem import build_problem
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.maximisation import Tally
 from tomopolish.solve.outliers import PERHAPS
@@ -23,8 +23,6 @@ from tomopolish.solve.problem import evaluate
 from tomopolish.solve.refine import ENOUGH
 from tomopolish.solve.second_search import CERTAIN, EVALUATIONS, move_to_likelier
 from tomopolish.solve.workers import Workers
-
-Array = np.ndarray
 
 FAINT = 0.35
 """A particle whose predictions have less than this part of the median power is searched again."""

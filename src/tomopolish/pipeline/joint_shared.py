@@ -21,10 +21,8 @@ from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_priors import HAVE_A_MEAN
 from tomopolish.pipeline.joint_state import JointState
 from tomopolish.pipeline.joint_steps import Point, Refiner
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.joint import NormalEquations
-
-Array = np.ndarray
 
 ENVELOPE = HAVE_A_MEAN
 """Unknowns of a tilt image that change the envelope of predictions."""

@@ -24,9 +24,7 @@ from tomopolish.physics.geometry import (
     turned_projections,
 )
 from tomopolish.physics.optics import TiltCtf
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 SMALLEST_BFACTOR = -20.0
 """Least B factor of an image, Å², unless the input has less."""

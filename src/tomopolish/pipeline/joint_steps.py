@@ -26,7 +26,7 @@ from tomopolish.pipeline.joint_priors import (
     Priors,
 )
 from tomopolish.pipeline.joint_state import JointState
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.joint import (
     PARTICLE,
     JointPrior,
@@ -38,8 +38,6 @@ from tomopolish.solve.joint import (
     joint_step,
 )
 from tomopolish.solve.outliers import SHOWN
-
-Array = np.ndarray
 
 COARSEST = 12.0
 """Fourier px of the first level: there, turns of 6° change the view of a particle by less than a period."""

@@ -27,9 +27,7 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

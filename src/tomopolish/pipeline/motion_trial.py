@@ -16,7 +16,7 @@ from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.problem import build_problem
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
-from tomopolish.shapes import Int
+from tomopolish.shapes import Array, Int
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.refine import Refinement
@@ -24,8 +24,6 @@ from tomopolish.solve.surface import DisplacementSurface
 from tomopolish.tune.noise import crowding
 from tomopolish.tune.quick import find_prior
 from tomopolish.tune.tomogram import TunedTomogram
-
-Array = np.ndarray
 
 MOST_PARTICLES, GROUP = 90, 30
 """Maximum number of particles from which the prior is found, and of those that are looked at together: time

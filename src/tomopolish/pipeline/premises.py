@@ -16,13 +16,11 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results import doubts
 from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float, Float32
+from tomopolish.shapes import Array, Bool, Float, Float32
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import predicted_positions
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 from tomopolish.solve.uncertainty import Uncertainty
-
-Array = np.ndarray
 
 SIGNIFICANT = 4.0
 """Standard deviations from which on a difference contradicts a premise."""

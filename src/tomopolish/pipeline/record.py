@@ -8,12 +8,10 @@ from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.record_kernels import add_shifted
 from tomopolish.pipeline.shown import by_depth_and_defocus
 from tomopolish.results.tomogram import FitRecord, InputGeometry
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Array, Float, Float32
 from tomopolish.solve.problem import pair_values, predicted_positions
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 from tomopolish.solve.workers import Spread, Workers, alone
-
-Array = np.ndarray
 
 
 def fit_record(fit: Fit, threads: int = 1) -> FitRecord:

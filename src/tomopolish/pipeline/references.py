@@ -20,9 +20,7 @@ from tomopolish.imaging.reference import (
 from tomopolish.imaging.weights import ReferenceWeight, reference_weight
 from tomopolish.results import doubts
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 SAME = 0.9999
 """Correlation of two half maps from which on they are the same map."""

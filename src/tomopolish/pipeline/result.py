@@ -18,14 +18,12 @@ from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers, num
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.uncertainty import ExpectedCurvature, Uncertainty
-
-Array = np.ndarray
 
 RELION_BORDER = 3
 NEAR_EDGE = 0.9

@@ -21,11 +21,9 @@ from tomopolish.dataset.scores import (
     ItemScores,
 )
 from tomopolish.pipeline.fit import Fit
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.outliers import SHOWN, Trust
 from tomopolish.solve.uncertainty import Uncertainty
-
-Array = np.ndarray
 
 NOTHING = 0.4
 """Agreement, over that of good particles, below which a false particle shows nothing of the reference."""

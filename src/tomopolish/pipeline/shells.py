@@ -24,10 +24,8 @@ from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results.tomogram import BinnedAgreement
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.problem import predicted_positions
-
-Array = np.ndarray
 
 MOST_PAIRS = 600
 """Maximum number of held-out pairs that are transformed: more would only take time."""

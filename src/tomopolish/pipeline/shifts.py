@@ -9,12 +9,10 @@ import numpy as np
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.settings.alignment import AlignSettings, FitSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.problem import Problem, evaluate, predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.shifts import summed_peaks
-
-Array = np.ndarray
 
 WARP_STEPS = 20
 CONVERGED_PX = 1e-9

@@ -9,9 +9,7 @@ from tomopolish.errors import TomopolishError
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import depth_px
 from tomopolish.results.tomogram import BinnedAgreement, TiltPicture
-from tomopolish.shapes import Bool, Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float
 
 MOST_BINS, FEWEST_IN_A_BIN = 16, 25
 LARGEST_PICTURE_PX = 320

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from tomopolish.dataset.model import Tomogram
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.record import fit_record
@@ -17,10 +15,8 @@ from tomopolish.pipeline.shells import by_frequency
 from tomopolish.pipeline.shown import tilt_picture
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.uncertainty import Uncertainty, estimate_uncertainty, expected_curvature
-
-Array = np.ndarray
 
 
 def solution(

@@ -25,8 +25,6 @@ from tomopolish.solve.refine import Refinement, RefineOptions, refine
 from tomopolish.tune.noise import crowding
 from tomopolish.tune.tomogram import TunedTomogram
 
-Array = np.ndarray
-
 
 def open_tomogram(
     series: TiltSeries,

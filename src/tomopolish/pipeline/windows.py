@@ -36,9 +36,7 @@ from tomopolish.imaging.windows import (
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Bool, Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32
 
 
 def frames_taking_part(series: TiltSeries, settings: AlignSettings) -> Bool[Array, "F"]:

@@ -7,9 +7,7 @@ import numpy as np
 from tomopolish.dataset.model import OpticsGroup
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.settings.simulation import AcquisitionSettings
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 
 def tilt_angles_degrees(settings: AcquisitionSettings) -> Float[Array, "F"]:

@@ -9,13 +9,11 @@ import scipy.ndimage
 
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Array, Float, Float32
 from tomopolish.simulate.acquisition import optics_groups
 from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
 from tomopolish.simulate.slices import slice_volume
-
-Array = np.ndarray
 
 AMPLITUDE_CONTRAST = 0.4
 """Of gold, which absorbs much more than protein; phase and defocus make the fringes around a bead."""

@@ -17,8 +17,6 @@ from tomopolish.simulate.specimen import random_positions_px, random_rotations
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.truth import Truth
 
-Array = np.ndarray
-
 _SEED_STEP = 1_000_003  # so that the half maps of different species have different noise
 
 

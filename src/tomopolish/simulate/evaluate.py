@@ -15,12 +15,10 @@ from tomopolish.dataset.relion.scores import read_scores
 from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
 from tomopolish.dataset.relion.uncertainty import read_left_out
 from tomopolish.errors import InputError
-from tomopolish.shapes import Int
+from tomopolish.shapes import Array, Int
 from tomopolish.simulate.flags import FlagQuality, flag_quality
 from tomopolish.simulate.geometry_errors import Geometry, GeometryErrors, geometry_errors
 from tomopolish.simulate.truth import Truth, read_truth
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

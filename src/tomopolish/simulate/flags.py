@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.dataset.relion.scores import ReadScores
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.simulate.kinds import PickKind
 from tomopolish.simulate.truth import Truth
-
-Array = np.ndarray
 
 BINS = 10
 

@@ -20,11 +20,9 @@ from tomopolish.physics.geometry import (
     project_trajectories,
     rotation_vector,
 )
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.simulate.truth import Truth
 from tomopolish.simulate.warp import warp_displacement_px
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,10 +6,8 @@ import numpy as np
 import scipy.special
 
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Float32
+from tomopolish.shapes import Array, Float32
 from tomopolish.simulate.scene import random_stream
-
-Array = np.ndarray
 
 COVER_DARKNESS = 8.0
 """How much darker a covered part is, in standard deviations of the noise."""

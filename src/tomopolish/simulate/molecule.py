@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.shapes import Complex, Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex, Float, Float32
 
 _PHASES_AT_ONCE = 4_000_000
 

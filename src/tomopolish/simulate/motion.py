@@ -9,9 +9,7 @@ import scipy.linalg
 from scipy.spatial.distance import cdist
 
 from tomopolish.settings.simulation import PlantedMotion
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,9 +6,7 @@ import numpy as np
 import scipy.fft
 
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 
 def noise_power(

@@ -17,11 +17,9 @@ import scipy.fft
 from tomopolish.dataset.model import OpticsGroup, Particles, TiltSeries
 from tomopolish.physics import optics
 from tomopolish.physics.geometry import depth_px
-from tomopolish.shapes import Complex64, Float, Float32, Int
+from tomopolish.shapes import Array, Complex64, Float, Float32, Int
 from tomopolish.simulate.kernels import add_parts, particle_plane
 from tomopolish.simulate.slices import SliceVolume, next_even_fast_size
-
-Array = np.ndarray
 
 FAINTEST = 1e-3
 """Attenuation, relative to that of low frequencies, beyond which particles are not painted."""

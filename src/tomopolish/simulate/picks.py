@@ -10,12 +10,10 @@ import numpy as np
 from tomopolish.dataset.model import Particles
 from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.simulate.kinds import PickKind
 from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
 from tomopolish.simulate.specimen import random_positions_px, random_rotations
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,12 +16,10 @@ from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.errors import InputError
 from tomopolish.progress import Progress, SilentProgress, StageProgress
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Shaped
+from tomopolish.shapes import Array, Shaped
 from tomopolish.simulate.structure import build_structure
 from tomopolish.simulate.tomogram import SimulatedTomogram, simulate_tomogram
 from tomopolish.simulate.truth import Truth, write_truth
-
-Array = np.ndarray
 
 _DIALECTS = {"relion5": Dialect.RELION_5, "relion4": Dialect.RELION_4}
 TRUTH_NAME = "truth.json"

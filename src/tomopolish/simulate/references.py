@@ -10,9 +10,7 @@ from tomopolish.dataset.model import References
 from tomopolish.imaging.fsc import transform_correlation
 from tomopolish.physics.fourier import radius_half_space, shell_sums
 from tomopolish.settings.simulated_structure import MoleculeSettings
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 _FSC_THRESHOLD = 1 / 7  # 0.143
 _LARGEST_RATIO = 1000.0  # maximum ratio of noise to signal power

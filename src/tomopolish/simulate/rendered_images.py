@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Array, Float, Float32
 from tomopolish.simulate.image_dirt import (
     COVER_DARKNESS,
     COVER_TRANSMISSION,
@@ -19,8 +19,6 @@ from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.scene import random_stream
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ from tomopolish.physics.geometry import (
     tomogram_centre_px,
 )
 from tomopolish.settings.simulation import PlantedErrors, SimulationSettings
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
 from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.motion import ExposureSteps, random_trajectories
@@ -25,8 +25,6 @@ from tomopolish.simulate.specimen import random_positions_px, random_rotations, 
 from tomopolish.simulate.tilt_kinds import displacements_px, draw_tilt_kinds
 from tomopolish.simulate.truth import visible_pairs
 from tomopolish.simulate.warp import random_warp, warp_displacement_px
-
-Array = np.ndarray
 
 # Each purpose has its own random stream, so that a change for one purpose does not affect the others. A
 # stream is known by its place here: new ones are added at the end.

@@ -13,9 +13,7 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 
-from tomopolish.shapes import Complex64, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex64, Float32
 
 PADDING = 1.5
 NEGLIGIBLE = 1e-3

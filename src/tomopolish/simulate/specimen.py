@@ -7,9 +7,7 @@ from scipy.spatial import cKDTree
 
 from tomopolish.errors import InputError
 from tomopolish.settings.simulation import SpecimenSettings
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 _ROUNDS = 400
 

@@ -14,7 +14,7 @@ from tomopolish.errors import InputError
 from tomopolish.physics.optics import aberration_phase, ctf_phase, dose_weight
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import NoiseSettings, SimulationSettings
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Array, Float, Float32
 from tomopolish.simulate.acquisition import (
     inelastic_amplitude,
     microscope,
@@ -27,8 +27,6 @@ from tomopolish.simulate.noise import noise_power
 from tomopolish.simulate.references import make_references, molecule_mask, shell_power
 from tomopolish.simulate.scene import random_stream
 from tomopolish.simulate.slices import SliceVolume, slice_volume
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,10 +8,8 @@ import numpy as np
 
 from tomopolish.errors import InputError
 from tomopolish.settings.dirt import DirtSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.simulate.kinds import TiltKind
-
-Array = np.ndarray
 
 
 def draw_tilt_kinds(

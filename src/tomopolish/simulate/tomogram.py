@@ -14,7 +14,7 @@ from tomopolish.errors import InputError
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.shapes import Float, Float32
+from tomopolish.shapes import Array, Float, Float32
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
 from tomopolish.simulate.beads import bead_painter, bead_positions_px
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
@@ -24,8 +24,6 @@ from tomopolish.simulate.rendered_images import RenderedImages
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.truth import Truth
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,10 +14,8 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import Deformation, Particles, TiltSeries
 from tomopolish.dataset.opening import read_json
 from tomopolish.errors import InputError
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.simulate.kinds import PickKind, TiltKind
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

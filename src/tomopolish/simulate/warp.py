@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.dataset.model import Deformation
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def warp_displacement_px(

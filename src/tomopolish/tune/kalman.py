@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.tune.linear import LinearFrame, LinearTomogram
 from tomopolish.tune.prior import MotionPrior
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

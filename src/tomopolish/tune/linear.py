@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.surface import evaluate_surface
 from tomopolish.solve.uncertainty import expected_state
-
-Array = np.ndarray
 
 FLAT = 1e-6
 """Pairs whose curvature in one direction is below this fraction of that in the other are not used."""

@@ -14,12 +14,10 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
 
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.tune.kalman import smoothed_errors
 from tomopolish.tune.linear import LinearTomogram
 from tomopolish.tune.prior import MotionPrior
-
-Array = np.ndarray
 
 ROUNDS = 4
 PRIOR_COORDINATES = 10.0

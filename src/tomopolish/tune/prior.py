@@ -8,9 +8,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from tomopolish.settings.alignment import MotionSettings
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,15 +10,13 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.models.motion import scale_px
 from tomopolish.settings.alignment import MotionSettings
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.maximisation import newton
 from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.problem import Problem
 from tomopolish.tune.linear import LinearTomogram, linearise
 from tomopolish.tune.noise import NoiseModel, fit_noise, no_crowding
 from tomopolish.tune.prior import MotionPrior
-
-Array = np.ndarray
 
 NEWTON = NewtonOptions(relative_tolerance=1e-7, max_evaluations=40)
 

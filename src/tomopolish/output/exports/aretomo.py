@@ -24,9 +24,7 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.output.exports.tilt_model import TiltModel, middle_px, pivot_of, tilt_model
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 _COLUMNS = "# SEC     ROT         GMAG       TX          TY      SMEAN     SFIT    SCALE     BASE     TILT"
 

@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import TextIO
 from xml.sax.saxutils import quoteattr
 
-import numpy as np
-
 from tomopolish.dataset.files import atomic_write
 from tomopolish.output.trails import Trails
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 HALF_SET_COLOURS = ((0.0, 0.447, 0.698), (0.902, 0.624, 0.0))
 """Blue and orange, which are distinct under all common forms of colour blindness."""

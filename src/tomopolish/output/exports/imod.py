@@ -23,9 +23,7 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.output.exports.tilt_model import TiltModel, middle_px, tilt_model
 from tomopolish.physics.geometry import rotation_z
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def imod_model(series: TiltSeries) -> TiltModel:

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from tomopolish.dataset.files import atomic_write
 from tomopolish.output.trails import Trails
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def write_points(path: Path, positions_px: Float[Array, "P 3"], voxel_px: float = 1.0) -> None:

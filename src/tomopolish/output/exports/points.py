@@ -21,9 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.files import atomic_write
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 OBJECT, USER, SESSION = "particle", "tomopolish", "0"
 PICKS_NAME = f"{USER}_{SESSION}_{OBJECT}.json"

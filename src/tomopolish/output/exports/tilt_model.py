@@ -15,9 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.physics.geometry import project, relion5_parameters, rotation_x, rotation_y, rotation_z
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def middle_px(size_px: tuple[int, ...]) -> Float[Array, "n"]:

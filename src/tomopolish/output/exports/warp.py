@@ -14,14 +14,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.output.exports.imod import write_angles, write_transforms
 from tomopolish.output.exports.tilt_model import TiltModel, half_size_px, pivot_of, tilt_model
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 SUFFIX = ".tomostar"
 """Suffix that WarpTools adds to the names of exported tomograms, but not to the files of alignments."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from tomopolish.output.next_steps import NextStep
 from tomopolish.results.tomogram import (
     BinnedAgreement,
@@ -16,9 +14,7 @@ from tomopolish.results.tomogram import (
     TomogramStatistics,
 )
 from tomopolish.results.verdict import Verdict, verdict_on
-from tomopolish.shapes import Bool, Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,9 +36,7 @@ from tomopolish.physics.geometry import (
 )
 from tomopolish.results.doubts import causes
 from tomopolish.results.tomogram import FitRecord, TomogramResult
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 MOST_PARTICLES = 2000
 """Maximum number of particles in figures; of more, a sample is shown."""

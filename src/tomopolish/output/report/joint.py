@@ -9,9 +9,7 @@ import numpy as np
 
 from tomopolish.output.report.packing import rounded
 from tomopolish.results.tomogram import JointRecord
-from tomopolish.shapes import Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Int
 
 BINS = 30
 

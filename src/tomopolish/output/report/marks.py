@@ -10,10 +10,8 @@ import numpy as np
 from tomopolish.dataset.scores import LEFT_OUT, NOT_VISIBLE, ItemScores
 from tomopolish.output.report.data import Flag, ScoreHistogram
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.outliers import SHOWN
-
-Array = np.ndarray
 
 HISTOGRAM_BINS = 40
 WEAK = "poorly determined by the images"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.plain_text import safe_to_show
-
-Array = np.ndarray
+from tomopolish.shapes import Array
 
 MISSING = -32768
 LARGEST = 32767

@@ -18,9 +18,7 @@ from tomopolish.output.report.joint import joint_payload
 from tomopolish.output.report.packing import grey_block, packed, rounded
 from tomopolish.output.summary import NO_EVIDENCE
 from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 
 def details_payload(details: TomogramDetails) -> dict[str, Any]:
