@@ -15,7 +15,7 @@ from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.progress import SilentProgress
-from tomopolish.simulate.motion import ExposureSteps, continued_trajectories, random_trajectories
+from tomopolish.simulate.motion import random_trajectories
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
     CompanionSettings,
@@ -90,12 +90,11 @@ def test_all_species_move_in_one_field() -> None:
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 300, (6, 3))
     motion = PlantedMotion(distance_scale=100.0)
-    steps = ExposureSteps(chronological=np.arange(4000), frame_dose=3.0)
-    first = random_trajectories(motion, positions[:3], steps, pixel_size_angstrom=3.0, rng=rng)
-    more = continued_trajectories(
-        motion, positions[3:], steps,
-        earlier_px=positions[:3], earlier_trajectories_px=first, pixel_size_angstrom=3.0, rng=rng,
-    )  # fmt: skip
+    acquisition = AcquisitionSettings(frame_dose=3.0, pixel_size_angstrom=3.0)
+    settings = SimulationSettings(motion=motion, acquisition=acquisition)
+    exposure = 3.0 * np.arange(4000)
+    first = random_trajectories(settings, positions[:3], exposure, rng)
+    more = random_trajectories(settings, positions[3:], exposure, rng, earlier=(positions[:3], first))
     velocity = np.diff(np.concatenate([first, more]), axis=1).reshape(6, -1) / motion.velocity_scale
     distance = np.linalg.norm(positions[:, None] - positions, axis=-1) / 100.0
     np.testing.assert_allclose(velocity @ velocity.T / velocity.shape[1], np.exp(-distance), atol=0.05)

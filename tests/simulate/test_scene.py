@@ -11,7 +11,7 @@ from simulation_cases import varied
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project, project_trajectories, rotation_vector
 from tomopolish.simulate.acquisition import exposure_order, tilt_angles_degrees
-from tomopolish.simulate.motion import ExposureSteps, random_trajectories
+from tomopolish.simulate.motion import random_trajectories
 from tomopolish.simulate.parts import (
     AcquisitionSettings,
     PlantedErrors,
@@ -153,10 +153,9 @@ def test_motion_has_the_prior_s_statistics(squared: bool) -> None:
     motion = PlantedMotion(velocity_scale=0.2, distance_scale=100.0, squared_exponential=squared)
     positions = np.array([[0.0, 0, 0], [40.0, 0, 0], [0, 0, 90.0]])
     order = np.array([2, 0, 1, *range(3, 2001)])
-    steps = ExposureSteps(chronological=order, frame_dose=2.0)
-    trajectories = random_trajectories(
-        motion, positions, steps, pixel_size_angstrom=4.0, rng=np.random.default_rng(0)
-    )
+    acquisition = AcquisitionSettings(frame_dose=2.0, pixel_size_angstrom=4.0)
+    settings = SimulationSettings(motion=motion, acquisition=acquisition)
+    trajectories = random_trajectories(settings, positions, 2.0 * np.argsort(order), np.random.default_rng(0))
     assert np.all(trajectories[:, 2] == 0)  # the chronologically first
     velocity = np.diff(trajectories[:, order], axis=1)
     sigma_v, sigma_d = 2.0 * 0.2 / 4.0, 2.0 * 100.0 / 4.0

@@ -12,8 +12,10 @@ from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Array, Float, Float32
 from tomopolish.simulate.acquisition import optics_groups
 from tomopolish.simulate.painter import TiltPainter
-from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
+from tomopolish.simulate.scene import Scene, random_stream
 from tomopolish.simulate.slices import slice_volume
+from tomopolish.simulate.specimen import random_directions
+from tomopolish.simulate.warp import positions_in_images_px
 
 AMPLITUDE_CONTRAST = 0.4
 """Of gold, which absorbs much more than protein; phase and defocus make the fringes around a bead."""
@@ -36,8 +38,7 @@ def bead_positions_px(
     half = np.asarray(scene.tomogram_size_px) / 2
     reach = np.array([half[0], half[1], settings.specimen.thickness_angstrom / pixel / 2])
     positions: Array = half + reach * rng.uniform(-1, 1, (count, 3))
-    direction = rng.normal(size=(count, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    direction = random_directions(count, rng)
     apart = (diameter_px + settings.dirt.bead_diameter_angstrom / pixel) / 2
     beside = scene.positions_px[rng.integers(0, len(scene.positions_px), count)] + apart * direction
     positions[1::2] = beside[1::2]
@@ -68,12 +69,11 @@ def bead_painter(
             optics_group=np.zeros(count, dtype=np.int64),
             optics_groups=optics_groups(settings.acquisition),
         ),
-        positions_2d_px=true_positions_2d_px(
+        positions_2d_px=positions_in_images_px(
             scene.projections_px,
-            positions_px,
-            np.zeros((count, tilts, 3)),
+            np.repeat(positions_px[None], tilts, axis=0),
             scene.deformation,
-            settings.acquisition.image_size_px,
+            scene.image_size_px,
         ),
     )
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.dataset.model import Particles, References
-from tomopolish.physics.exposure import step_weights
 from tomopolish.settings.simulated_structure import CompanionSettings
 from tomopolish.settings.simulation import SimulationSettings
-from tomopolish.simulate.motion import ExposureSteps, continued_trajectories
-from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
+from tomopolish.simulate.motion import random_trajectories
+from tomopolish.simulate.scene import Scene, random_stream
 from tomopolish.simulate.specimen import random_positions_px, random_rotations
 from tomopolish.simulate.structure import Structure, build_structure
 from tomopolish.simulate.truth import Truth
@@ -91,21 +90,13 @@ def companion_scene(
         rng=rng,
         occupied_px=occupied,
     )
-    trajectories = np.zeros((len(positions), len(first.pre_exposure), 3))
-    if settings.motion is not None:
-        trajectories = continued_trajectories(
-            settings.motion,
-            positions,
-            ExposureSteps(
-                chronological=first.chronological,
-                frame_dose=acquisition.frame_dose,
-                weights=step_weights(first.pre_exposure),
-            ),
-            earlier_px=occupied,
-            earlier_trajectories_px=np.concatenate([scene.trajectories_px for scene in earlier]),
-            pixel_size_angstrom=acquisition.pixel_size_angstrom,
-            rng=random_stream(settings.seed, "motion", *streams),
-        )
+    trajectories = random_trajectories(
+        settings,
+        positions,
+        first.pre_exposure,
+        random_stream(settings.seed, "motion", *streams),
+        earlier=(occupied, np.concatenate([scene.trajectories_px for scene in earlier])),
+    )
     errors = random_stream(settings.seed, "errors", *streams).normal(size=positions.shape)
     return replace(
         first,
@@ -113,7 +104,4 @@ def companion_scene(
         input_positions_px=positions + first.error_factor * settings.errors.position_px * errors,
         rotations=random_rotations(len(positions), rng),
         trajectories_px=trajectories,
-        positions_2d_px=true_positions_2d_px(
-            first.projections_px, positions, trajectories, first.deformation, acquisition.image_size_px
-        ),
     )

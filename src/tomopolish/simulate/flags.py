@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,13 +139,9 @@ def _counts(
         good_flagged=int((good & flagged).sum()),
         duplicates=len(pairs),
         duplicates_flagged=int(pairs.sum()),
-        bin_counts=_integers(np.bincount(place, minlength=BINS)),
-        bin_good=_integers(np.bincount(place[good[known]], minlength=BINS)),
+        bin_counts=tuple(np.bincount(place, minlength=BINS).tolist()),
+        bin_good=tuple(np.bincount(place[good[known]], minlength=BINS).tolist()),
     )
-
-
-def _integers(values: Iterable[int]) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)
 
 
 def _total(counts: Sequence[FlagCounts]) -> FlagCounts | None:

@@ -17,12 +17,11 @@ from tomopolish.errors import InputError
 from tomopolish.physics.geometry import (
     mean_rotation,
     nearest_rotation,
-    project_trajectories,
     rotation_vector,
 )
 from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.simulate.truth import Truth
-from tomopolish.simulate.warp import warp_displacement_px
+from tomopolish.simulate.warp import positions_in_images_px
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,10 +52,9 @@ class Geometry:
 
     def positions_2d_px(self, image_size_px: tuple[int, int]) -> Float[Array, "F P 2"]:
         """Return the predicted 2D position of each particle in each tilt image, warp included."""
-        q = project_trajectories(self.projections_px, self.moving_positions_px)[..., :2]
-        if self.deformation is None:
-            return q
-        return q + warp_displacement_px(self.deformation, q, image_size_px)
+        return positions_in_images_px(
+            self.projections_px, self.moving_positions_px, self.deformation, image_size_px
+        )
 
     @property
     def moving_positions_px(self) -> Float[Array, "F P 3"]:

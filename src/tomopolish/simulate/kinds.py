@@ -23,11 +23,6 @@ class TiltKind(str, Enum):
     BLANK = "blank"
 
     @property
-    def is_special(self) -> bool:
-        """Whether the image is not like most."""
-        return self is not TiltKind.GOOD
-
-    @property
     def shows_all(self) -> bool:
         """Whether the image shows all particles, so that its geometry can be judged."""
         return self in (TiltKind.GOOD, TiltKind.DISPLACED)

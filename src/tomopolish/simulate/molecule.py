@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.shapes import Array, Complex, Float, Float32
+from tomopolish.simulate.specimen import random_directions
 
 _PHASES_AT_ONCE = 4_000_000
 
@@ -79,18 +80,13 @@ def synthesise_molecule(
     centres = np.zeros((lobes, 3))
     for i in range(1, lobes):
         j = int(rng.integers(0, i))
-        centres[i] = centres[j] + 0.85 * (radii[i] + radii[j]) * _unit_vectors(rng, 1)[0]
+        centres[i] = centres[j] + 0.85 * (radii[i] + radii[j]) * random_directions(1, rng)[0]
     share = radii**3 / np.sum(radii**3)
     lobe = rng.choice(lobes, size=blobs, p=share)
-    within = _unit_vectors(rng, blobs) * np.cbrt(rng.uniform(0, 1, (blobs, 1)))
+    within = random_directions(blobs, rng) * np.cbrt(rng.uniform(0, 1, (blobs, 1)))
     points = centres[lobe] + radii[lobe, None] * within
     weights = rng.uniform(0.5, 1.5, blobs)
     sigmas = blob_sigma_px * rng.uniform(0.6, 1.4, blobs)
     points -= weights @ points / weights.sum()
     points *= np.min((diameter_px / 2 - 2 * sigmas) / np.linalg.norm(points, axis=1))
     return Molecule(centres_px=points, sigmas_px=sigmas, weights=weights)
-
-
-def _unit_vectors(rng: np.random.Generator, count: int) -> Float[Array, "n 3"]:
-    vectors = rng.normal(size=(count, 3))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

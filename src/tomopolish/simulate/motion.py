@@ -2,97 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
-from tomopolish.settings.simulation import PlantedMotion
-from tomopolish.shapes import Array, Float, Int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ExposureSteps:
-    """Order and dose of the tilt images, on which the velocities of particles depend.
-
-    Attributes
-    ----------
-    chronological
-        File index of the m-th exposed image.
-    frame_dose
-        Dose of a typical image, e⁻/Å².
-    weights
-        Variance of the motion in each step over that in a typical step (`TiltSeries.step_weights`); None: all
-        steps are equal.
-    """
-
-    chronological: Int[Array, "F"]
-    frame_dose: float
-    weights: Float[Array, "T"] | None = None
-
-    @property
-    def scales(self) -> Float[Array, "T 1 1"]:
-        """Standard deviation of each step's velocities over that of a typical step."""
-        weights = np.ones(len(self.chronological) - 1) if self.weights is None else self.weights
-        return np.sqrt(weights)[:, None, None]
+from tomopolish.physics.exposure import step_weights
+from tomopolish.settings.simulation import SimulationSettings
+from tomopolish.shapes import Array, Float
 
 
 def random_trajectories(
-    motion: PlantedMotion,
+    settings: SimulationSettings,
     positions_px: Float[Array, "P 3"],
-    steps: ExposureSteps,
-    *,
-    pixel_size_angstrom: float,
+    pre_exposure: Float[Array, "F"],
     rng: np.random.Generator,
+    *,
+    earlier: tuple[Float[Array, "Q 3"], Float[Array, "Q F 3"]] | None = None,
 ) -> Float[Array, "P F 3"]:
     """Draw each particle's offset in each tilt image (file order), px; zero in the chronologically first.
 
     Velocities are independent in time; each component is a Gaussian process over the particles' positions
-    with standard deviation frame dose · velocity scale / pixel size in a typical step.
+    with standard deviation frame dose · velocity scale / pixel size in a typical step. Without motion in the
+    settings, all offsets are zero.
+
+    Parameters
+    ----------
+    earlier
+        Positions and trajectories of other particles in the same specimen. Together with them, the result is
+        a draw from one Gaussian process.
     """
-    sigma_velocity = steps.frame_dose * motion.velocity_scale / pixel_size_angstrom
-    sigma_distance = steps.frame_dose * motion.distance_scale / pixel_size_angstrom
-    distance = cdist(positions_px, positions_px) / sigma_distance
-    correlation = np.exp(-(distance**2) if motion.squared_exponential else -distance)
-    values, vectors = scipy.linalg.eigh(correlation)
-    factor = vectors * np.sqrt(np.maximum(values, 0.0))
-    drawn = rng.normal(size=(len(steps.chronological) - 1, *positions_px.shape))
-    return _accumulated(sigma_velocity * (factor @ drawn) * steps.scales, steps.chronological)
-
-
-def continued_trajectories(
-    motion: PlantedMotion,
-    positions_px: Float[Array, "P 3"],
-    steps: ExposureSteps,
-    *,
-    earlier_px: Float[Array, "Q 3"],
-    earlier_trajectories_px: Float[Array, "Q F 3"],
-    pixel_size_angstrom: float,
-    rng: np.random.Generator,
-) -> Float[Array, "P F 3"]:
-    """Draw the motion of further particles, conditional on that of earlier particles in the same specimen.
-
-    Together they are a draw from the single Gaussian process that `random_trajectories` draws from.
-    """
-    sigma_velocity = steps.frame_dose * motion.velocity_scale / pixel_size_angstrom
-    sigma_distance = steps.frame_dose * motion.distance_scale / pixel_size_angstrom
+    trajectories = np.zeros((len(positions_px), len(pre_exposure), 3))
+    motion, acquisition = settings.motion, settings.acquisition
+    if motion is None:
+        return trajectories
+    sigma_velocity = acquisition.frame_dose * motion.velocity_scale / acquisition.pixel_size_angstrom
+    sigma_distance = acquisition.frame_dose * motion.distance_scale / acquisition.pixel_size_angstrom
 
     def correlation(a: Array, b: Array) -> Array:
         distance = cdist(a, b) / sigma_distance
         return np.exp(-(distance**2) if motion.squared_exponential else -distance)
 
-    across = correlation(positions_px, earlier_px)
-    weights = across @ scipy.linalg.pinvh(correlation(earlier_px, earlier_px))
-    values, vectors = scipy.linalg.eigh(correlation(positions_px, positions_px) - weights @ across.T)
+    chronological = np.argsort(pre_exposure, kind="stable")
+    covariance = correlation(positions_px, positions_px)
+    known: Array | float = 0.0
+    if earlier is not None:
+        earlier_px, earlier_trajectories_px = earlier
+        across = correlation(positions_px, earlier_px)
+        weights = across @ scipy.linalg.pinvh(correlation(earlier_px, earlier_px))
+        covariance = covariance - weights @ across.T
+        known = weights @ np.swapaxes(np.diff(earlier_trajectories_px[:, chronological], axis=1), 0, 1)
+    values, vectors = scipy.linalg.eigh(covariance)
     factor = vectors * np.sqrt(np.maximum(values, 0.0))
-    known = np.swapaxes(np.diff(earlier_trajectories_px[:, steps.chronological], axis=1), 0, 1)
-    drawn = rng.normal(size=(len(steps.chronological) - 1, *positions_px.shape))
-    own = sigma_velocity * (factor @ drawn) * steps.scales
-    return _accumulated(weights @ known + own, steps.chronological)
-
-
-def _accumulated(velocity: Float[Array, "V P 3"], chronological: Int[Array, "F"]) -> Float[Array, "P F 3"]:
-    trajectories = np.zeros((velocity.shape[1], len(chronological), 3))
+    drawn = rng.normal(size=(len(chronological) - 1, *positions_px.shape))
+    scales = np.sqrt(step_weights(pre_exposure))[:, None, None]
+    velocity = known + sigma_velocity * (factor @ drawn) * scales
     trajectories[:, chronological[1:]] = np.swapaxes(np.cumsum(velocity, axis=0), 0, 1)
     return trajectories

@@ -12,8 +12,8 @@ from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Array, Float, Int
 from tomopolish.simulate.kinds import PickKind
-from tomopolish.simulate.scene import Scene, random_stream, true_positions_2d_px
-from tomopolish.simulate.specimen import random_positions_px, random_rotations
+from tomopolish.simulate.scene import Scene, random_stream
+from tomopolish.simulate.specimen import random_directions, random_positions_px, random_rotations
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +67,8 @@ def draw_picks(
         When the false particles do not fit.
     """
     count, dirt = len(particles), settings.dirt
-    turned = _share_of(dirt.misoriented, np.arange(count), random_stream(settings.seed, "misoriented", index))
+    mixed = random_stream(settings.seed, "misoriented", index).permutation(count)
+    turned = np.sort(mixed[: round(dirt.misoriented * count)])
     upright = np.setdiff1d(np.arange(count), turned)
     doubles_rng = random_stream(settings.seed, "picked twice", index)
     twice = np.sort(doubles_rng.permutation(upright)[: round(dirt.picked_twice * count)])
@@ -86,29 +87,19 @@ def draw_picks(
     return _in_order(settings, index, particles, everything, rotations, kinds, original)
 
 
-def _share_of(share: float, members: Int[Array, "M"], rng: np.random.Generator) -> Int[Array, "n"]:
-    return np.sort(rng.permutation(members)[: round(share * len(members))])
-
-
 def _with_duplicates(
     settings: SimulationSettings, scene: Scene, twice: Int[Array, "n"], rng: np.random.Generator
 ) -> Scene:
     """Add the second picks of some particles, with position errors of their own."""
-    source = np.concatenate([np.arange(len(scene.positions_px)), twice])
     errors = scene.error_factor * settings.errors.position_px * rng.normal(size=(len(twice), 3))
     return replace(
-        scene,
-        positions_px=scene.positions_px[source],
+        scene.of_particles(np.concatenate([np.arange(len(scene.positions_px)), twice])),
         input_positions_px=np.concatenate([scene.input_positions_px, scene.positions_px[twice] + errors]),
-        rotations=scene.rotations[source],
-        trajectories_px=scene.trajectories_px[source],
-        positions_2d_px=scene.positions_2d_px[:, source],
     )
 
 
 def _turns(settings: SimulationSettings, index: int, count: int) -> Float[Array, "n 3 3"]:
-    axes = random_stream(settings.seed, "misoriented", index, 1).normal(size=(count, 3))
-    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    axes = random_directions(count, random_stream(settings.seed, "misoriented", index, 1))
     turns: Array = rotation_from_vector(np.deg2rad(settings.dirt.misoriented_turn_degrees) * axes)
     return turns
 
@@ -139,16 +130,12 @@ def _with_false(
         occupied_px=np.concatenate([scene.positions_px, *[other.positions_px for other in others]]),
     )
     still = np.zeros((count, len(scene.projections_px), 3))
-    places = true_positions_2d_px(
-        scene.projections_px, positions, still, scene.deformation, acquisition.image_size_px
-    )
     return replace(
         scene,
         positions_px=np.concatenate([scene.positions_px, positions]),
         input_positions_px=np.concatenate([scene.input_positions_px, positions]),
         rotations=np.concatenate([scene.rotations, random_rotations(count, rng)]),
         trajectories_px=np.concatenate([scene.trajectories_px, still]),
-        positions_2d_px=np.concatenate([scene.positions_2d_px, places], axis=1),
     )
 
 
@@ -182,14 +169,7 @@ def _in_order(
             optics_group=(number % len(true.optics_groups))[order],
             optics_groups=true.optics_groups,
         ),
-        scene=replace(
-            scene,
-            positions_px=scene.positions_px[order],
-            input_positions_px=scene.input_positions_px[order],
-            rotations=scene.rotations[order],
-            trajectories_px=scene.trajectories_px[order],
-            positions_2d_px=scene.positions_2d_px[:, order],
-        ),
+        scene=scene.of_particles(order),
         kinds=tuple(kinds[int(i)] for i in order),
         originals=np.where(original[order] >= 0, place_of[original[order]], -1),
     )

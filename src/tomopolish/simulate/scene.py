@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from tomopolish.dataset.model import Deformation
 from tomopolish.errors import InputError
-from tomopolish.physics.exposure import step_weights
 from tomopolish.physics.geometry import (
     project,
-    project_trajectories,
     relion5_projections,
-    rotation_from_vector,
     tomogram_centre_px,
+    turned_projections,
 )
 from tomopolish.settings.simulation import PlantedErrors, SimulationSettings
 from tomopolish.shapes import Array, Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
 from tomopolish.simulate.kinds import TiltKind
-from tomopolish.simulate.motion import ExposureSteps, random_trajectories
+from tomopolish.simulate.motion import random_trajectories
 from tomopolish.simulate.specimen import random_positions_px, random_rotations, tomogram_size_px
-from tomopolish.simulate.tilt_kinds import displacements_px, draw_tilt_kinds
 from tomopolish.simulate.truth import visible_pairs
-from tomopolish.simulate.warp import random_warp, warp_displacement_px
+from tomopolish.simulate.warp import positions_in_images_px, random_warp
 
 # Each purpose has its own random stream, so that a change for one purpose does not affect the others. A
 # stream is known by its place here: new ones are added at the end.
@@ -47,6 +46,7 @@ class Scene:
     angles_degrees: Float[Array, "F"]
     pre_exposure: Float[Array, "F"]
     tomogram_size_px: tuple[int, int, int]
+    image_size_px: tuple[int, int]
     projections_px: Float[Array, "F 4 4"]
     input_projections_px: Float[Array, "F 4 4"]
     positions_px: Float[Array, "P 3"]
@@ -54,14 +54,38 @@ class Scene:
     rotations: Float[Array, "P 3 3"]
     trajectories_px: Float[Array, "P F 3"]
     deformation: Deformation | None
-    positions_2d_px: Float[Array, "F P 2"]
     tilt_kinds: tuple[TiltKind, ...] = ()
     error_factor: float = 1.0
 
-    @property
-    def chronological(self) -> Int[Array, "F"]:
-        """File index of the m-th exposed image."""
-        return np.argsort(self.pre_exposure, kind="stable")
+    @cached_property
+    def positions_2d_px(self) -> Float[Array, "F P 2"]:
+        """2D positions of the particles in the images, trajectories and warp included."""
+        moving = self.positions_px + np.swapaxes(self.trajectories_px, 0, 1)
+        return positions_in_images_px(self.projections_px, moving, self.deformation, self.image_size_px)
+
+    def of_particles(self, which: Int[Array, "n"]) -> Scene:
+        """Return the scene of some of its particles, in their order."""
+        return replace(
+            self,
+            positions_px=self.positions_px[which],
+            input_positions_px=self.input_positions_px[which],
+            rotations=self.rotations[which],
+            trajectories_px=self.trajectories_px[which],
+        )
+
+    def with_errors(self, errors: ErrorDirections, factor: float) -> Scene:
+        """Return the scene in which the input, which is true so far, has planted errors."""
+        return replace(
+            self,
+            projections_px=turned_projections(
+                self.projections_px,
+                factor * errors.rotation_vectors,
+                factor * errors.shifts_px,
+                tomogram_centre_px(self.tomogram_size_px),
+            ),
+            input_positions_px=self.positions_px + factor * errors.positions_px,
+            error_factor=factor,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,19 +95,6 @@ class ErrorDirections:
     rotation_vectors: Float[Array, "F 3"]
     shifts_px: Float[Array, "F 2"]
     positions_px: Float[Array, "P 3"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _WithoutErrors:
-    """Draws of a tomogram before the planted errors are scaled; sizes in px as in `Scene`."""
-
-    input_projections_px: Float[Array, "F 4 4"]
-    positions_px: Float[Array, "P 3"]
-    trajectories_px: Float[Array, "P F 3"]
-    deformation: Deformation | None
-    tomogram_size_px: tuple[int, int, int]
-    image_size_px: tuple[int, int]
-    box_px: int
 
 
 def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diameter_px: float) -> Scene:
@@ -122,82 +133,67 @@ def build_scene(settings: SimulationSettings, index: int, *, box_px: int, diamet
         pixel_size_angstrom=pixel,
         rng=particles_rng,
     )
-    trajectories = _trajectories(settings, index, positions, exposure)
-    deformation = _deformation(settings, index, len(rows))
-    directions = _draw_errors(
-        settings.errors, len(rows), len(positions), random_stream(settings.seed, "errors", index)
-    )
-    drawn = _WithoutErrors(
-        input_projections_px=stated,
-        positions_px=positions,
-        trajectories_px=trajectories,
-        deformation=deformation,
-        tomogram_size_px=size,
-        image_size_px=image_size,
-        box_px=box_px,
-    )
-    factor = _error_factor(drawn, directions, settings.errors.max_displacement_px)
-    true = perturbed_projections(stated, directions, factor, size)
-    kinds = draw_tilt_kinds(settings.dirt, angles, _dirt_streams(settings.seed, index))
-    true[:, :2, 3] += displacements_px(
-        settings.dirt, kinds, random_stream(settings.seed, "displaced images", index, 1)
-    )
-    return Scene(
+    scene = Scene(
         angles_degrees=angles,
         pre_exposure=exposure,
         tomogram_size_px=size,
-        projections_px=true,
+        image_size_px=image_size,
+        projections_px=stated,
         input_projections_px=stated,
         positions_px=positions,
-        input_positions_px=positions + factor * directions.positions_px,
+        input_positions_px=positions,
         rotations=random_rotations(len(positions), particles_rng),
-        trajectories_px=trajectories,
-        deformation=deformation,
-        positions_2d_px=true_positions_2d_px(true, positions, trajectories, deformation, image_size),
-        tilt_kinds=kinds,
-        error_factor=factor,
+        trajectories_px=random_trajectories(
+            settings, positions, exposure, random_stream(settings.seed, "motion", index)
+        ),
+        deformation=_deformation(settings, index, len(rows)),
+        tilt_kinds=draw_tilt_kinds(settings, index, angles),
     )
+    errors = _draw_errors(
+        settings.errors, len(rows), len(positions), random_stream(settings.seed, "errors", index)
+    )
+    factor = _error_factor(scene, errors, box_px, settings.errors.max_displacement_px)
+    scene = scene.with_errors(errors, factor)
+    projections = scene.projections_px.copy()
+    projections[:, :2, 3] += _displacements_px(settings, index, scene.tilt_kinds)
+    return replace(scene, projections_px=projections)
 
 
-def _dirt_streams(seed: int, index: int) -> dict[TiltKind, np.random.Generator]:
-    return {kind: random_stream(seed, f"{kind.value} images", index) for kind in TiltKind if kind.is_special}
+def draw_tilt_kinds(
+    settings: SimulationSettings, index: int, angles_degrees: Float[Array, "F"]
+) -> tuple[TiltKind, ...]:
+    """Draw the kind of each tilt image, file order; every image has one kind.
 
-
-def true_positions_2d_px(
-    projections_px: Float[Array, "F 4 4"],
-    positions_px: Float[Array, "P 3"],
-    trajectories_px: Float[Array, "P F 3"],
-    deformation: Deformation | None,
-    image_size_px: tuple[int, int],
-) -> Float[Array, "F P 2"]:
-    """Return the 2D positions of moving particles in warped images: q + g(q) with q the projection.
-
-    See docs/dev/conventions.md, Objective.
+    Covered images are among the more tilted half, as bars and edges come into view with the tilt. Raises
+    InputError when there are too few tilt images.
     """
-    moving = positions_px + np.swapaxes(trajectories_px, 0, 1)
-    q = project_trajectories(projections_px, moving)[..., :2]
-    return q if deformation is None else q + warp_displacement_px(deformation, q, image_size_px)
+    tilts, dirt = len(angles_degrees), settings.dirt
+    tilted = np.argsort(-np.abs(angles_degrees), kind="stable")[: (tilts + 1) // 2]
+    kinds = [TiltKind.GOOD] * tilts
+    for kind, count, candidates in (
+        (TiltKind.COVERED, dirt.covered_images, tilted),
+        (TiltKind.DISPLACED, dirt.displaced_images, np.arange(tilts)),
+        (TiltKind.BLANK, dirt.blank_images, np.arange(tilts)),
+    ):
+        drawn = random_stream(settings.seed, f"{kind.value} images", index).permutation(candidates)
+        free = [int(tilt) for tilt in drawn if kinds[tilt] is TiltKind.GOOD]
+        if count > len(free):
+            raise InputError(
+                f"simulation: {count} of {tilts} tilt images cannot be {kind.value}: only {len(free)} can; "
+                "give fewer"
+            )
+        for tilt in free[:count]:
+            kinds[tilt] = kind
+    return tuple(kinds)
 
 
-def perturbed_projections(
-    projections_px: Float[Array, "F 4 4"],
-    directions: ErrorDirections,
-    factor: float,
-    tomogram_size_px: tuple[int, int, int],
-) -> Float[Array, "F 4 4"]:
-    """Rotate projections about the projected tomogram centre, in the images' frames, and shift them.
-
-    See docs/dev/conventions.md, Objective.
-    """
-    turn = rotation_from_vector(factor * directions.rotation_vectors)
-    centre = tomogram_centre_px(tomogram_size_px)
-    rotation = projections_px[:, :3, :3]
-    projected_centre = rotation @ centre + projections_px[:, :3, 3]
-    result = projections_px.copy()
-    result[:, :3, :3] = turn @ rotation
-    result[:, :3, 3] = projected_centre - result[:, :3, :3] @ centre
-    result[:, :2, 3] += factor * directions.shifts_px
-    return result
+def _displacements_px(
+    settings: SimulationSettings, index: int, kinds: Sequence[TiltKind]
+) -> Float[Array, "F 2"]:
+    """Return how far each tilt image is off besides the usual errors; zero except for displaced images."""
+    direction = random_stream(settings.seed, "displaced images", index, 1).uniform(0, 2 * np.pi, len(kinds))
+    distance = settings.dirt.displaced_by_px * np.array([kind is TiltKind.DISPLACED for kind in kinds])
+    return distance[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1)
 
 
 def _draw_errors(
@@ -207,24 +203,6 @@ def _draw_errors(
         rotation_vectors=np.deg2rad(errors.angle_degrees) * rng.normal(size=(tilts, 3)),
         shifts_px=errors.shift_px * rng.normal(size=(tilts, 2)),
         positions_px=errors.position_px * rng.normal(size=(particles, 3)),
-    )
-
-
-def _trajectories(
-    settings: SimulationSettings, index: int, positions: Float[Array, "P 3"], exposure: Float[Array, "F"]
-) -> Float[Array, "P F 3"]:
-    if settings.motion is None:
-        return np.zeros((len(positions), len(exposure), 3))
-    return random_trajectories(
-        settings.motion,
-        positions,
-        ExposureSteps(
-            chronological=np.argsort(exposure, kind="stable"),
-            frame_dose=settings.acquisition.frame_dose,
-            weights=step_weights(exposure),
-        ),
-        pixel_size_angstrom=settings.acquisition.pixel_size_angstrom,
-        rng=random_stream(settings.seed, "motion", index),
     )
 
 
@@ -244,23 +222,25 @@ def _deformation(settings: SimulationSettings, index: int, tilts: int) -> Deform
     return Deformation(model=warp.model, grid=warp.grid, coefficients=rows)
 
 
-def _error_factor(drawn: _WithoutErrors, directions: ErrorDirections, target_px: float | None) -> float:
+def _error_factor(scene: Scene, errors: ErrorDirections, box_px: int, target_px: float | None) -> float:
     """Return the factor on all errors with which the largest visible displacement equals the target.
 
     Without a target the factor is 1. Raises InputError when no factor reaches the target.
+
+    Parameters
+    ----------
+    scene
+        Without errors.
     """
     if target_px is None:
         return 1.0
-    stated, positions = drawn.input_projections_px, drawn.positions_px
 
     def largest(factor: float) -> float:
-        true = perturbed_projections(stated, directions, factor, drawn.tomogram_size_px)
-        true_2d = true_positions_2d_px(
-            true, positions, drawn.trajectories_px, drawn.deformation, drawn.image_size_px
-        )
-        believed = project(stated, positions + factor * directions.positions_px)[..., :2]
-        visible = visible_pairs(true_2d, drawn.image_size_px, drawn.box_px)
-        return float(np.max(np.linalg.norm(true_2d - believed, axis=-1), initial=0.0, where=visible))
+        wrong = scene.with_errors(errors, factor)
+        believed = project(wrong.input_projections_px, wrong.input_positions_px)[..., :2]
+        visible = visible_pairs(wrong.positions_2d_px, wrong.image_size_px, box_px)
+        apart = np.linalg.norm(wrong.positions_2d_px - believed, axis=-1)
+        return float(np.max(apart, initial=0.0, where=visible))
 
     if largest(0.0) >= target_px:
         raise InputError(

@@ -77,6 +77,12 @@ def _add_apart(
     return np.concatenate([placed, candidates[accepted]])
 
 
+def random_directions(count: int, rng: np.random.Generator) -> Float[Array, "n 3"]:
+    """Draw unit vectors, uniform over the sphere."""
+    vectors = rng.normal(size=(count, 3))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 def random_rotations(count: int, rng: np.random.Generator) -> Float[Array, "n 3 3"]:
     """Draw uniform rotation matrices, from normal quaternions."""
     w, x, y, z = (q := rng.normal(size=(4, count))) / np.linalg.norm(q, axis=0)

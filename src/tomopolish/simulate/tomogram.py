@@ -18,6 +18,7 @@ from tomopolish.shapes import Array, Float, Float32
 from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
 from tomopolish.simulate.beads import bead_painter, bead_positions_px
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
+from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.picks import draw_picks
 from tomopolish.simulate.rendered_images import RenderedImages
@@ -199,7 +200,6 @@ def settings_record(settings: SimulationSettings) -> Mapping[str, Any]:
 class _Companion:
     structure: Structure
     scene: Scene
-    particles: Particles
     species: SimulatedSpecies
 
 
@@ -230,7 +230,7 @@ def _companions(
             truth=truth,
             box_px=further.box_px,
         )
-        companions.append(_Companion(structure=further, scene=scene, particles=particles, species=species))
+        companions.append(_Companion(structure=further, scene=scene, species=species))
     return companions
 
 
@@ -252,7 +252,8 @@ def _other_painters(
 ) -> tuple[TiltPainter, ...]:
     """Return the painters of further species and of beads."""
     painters = [
-        _painter(member.structure, true_series, member.particles, member.scene) for member in companions
+        _painter(member.structure, true_series, member.species.particles, member.scene)
+        for member in companions
     ]
     if beads_px is not None:
         painters.append(bead_painter(settings, true_series, scene, beads_px))
@@ -341,5 +342,5 @@ def _truth(
         deformation=scene.deformation,
         particle_names=names,
         settings=settings_record(settings),
-        tilt_kinds=scene.tilt_kinds if any(kind.is_special for kind in scene.tilt_kinds) else (),
+        tilt_kinds=scene.tilt_kinds if any(kind is not TiltKind.GOOD for kind in scene.tilt_kinds) else (),
     )

@@ -8,7 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.dataset.model import Deformation
+from tomopolish.physics.geometry import project_trajectories
 from tomopolish.shapes import Array, Float
+
+
+def positions_in_images_px(
+    projections_px: Float[Array, "F 4 4"],
+    moving_px: Float[Array, "F P 3"],
+    deformation: Deformation | None,
+    image_size_px: tuple[int, int],
+) -> Float[Array, "F P 2"]:
+    """Return the 2D positions q + g(q) of particles in warped images, with q the projection, px."""
+    q = project_trajectories(projections_px, moving_px)[..., :2]
+    return q if deformation is None else q + warp_displacement_px(deformation, q, image_size_px)
 
 
 def warp_displacement_px(
