@@ -13,7 +13,7 @@ from tomopolish.dataset.relion.pipeline_nodes import FILE_NAME as NODES_NAME
 from tomopolish.dataset.relion.pipeline_nodes import write_output_nodes
 from tomopolish.dataset.species import Project
 from tomopolish.errors import RunStopped
-from tomopolish.output.exports.chimerax_maps import write_map_comparison
+from tomopolish.output.exports.chimerax import write_map_comparison
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
 from tomopolish.output.rounds import FILE_NAME as TABLE_NAME
 from tomopolish.output.rounds import write_rounds

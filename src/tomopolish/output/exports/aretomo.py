@@ -23,7 +23,7 @@ import numpy as np
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.images import MrcImages
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.output.exports.tilt_model import TiltModel, middle_px, pivot_of, tilt_model
+from tomopolish.output.exports.tilt_model import TiltModel, middle_px, tilt_model
 from tomopolish.shapes import Array, Float, Int
 
 _COLUMNS = "# SEC     ROT         GMAG       TX          TY      SMEAN     SFIT    SCALE     BASE     TILT"
@@ -88,12 +88,7 @@ def raw_stack(series: TiltSeries) -> RawStack:
 
 def aretomo_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
     """Return the projections of a tilt series in AreTomo's model, exact at the mean of the points."""
-    return tilt_model(
-        series.projections_px,
-        image_centre_px=middle_px(series.image_size_px),
-        volume_centre_px=middle_px(series.tomogram_size_px),
-        pivot_px=pivot_of(points_px, series.tomogram_size_px),
-    )
+    return tilt_model(series, middle_px, points_px)
 
 
 def write_aretomo(folder: Path, stem: str, model: TiltModel, stack: RawStack) -> None:

@@ -1,6 +1,7 @@
-"""ChimeraX: particles and trajectories as marker sets (`.cmm`, XML).
+"""ChimeraX: particles and trajectories as marker sets (`.cmm`, XML), and command files that open files.
 
-Markers and links are those of https://www.cgl.ucsf.edu/chimerax/docs/user/commands/marker.html.
+Markers and links are those of https://www.cgl.ucsf.edu/chimerax/docs/user/commands/marker.html, commands
+those of https://www.cgl.ucsf.edu/chimerax/docs/user/index.html.
 Coordinates are Å from the centre of the tomogram's first voxel, which is the origin of a map whose header
 gives none.
 """
@@ -13,6 +14,7 @@ from typing import TextIO
 from xml.sax.saxutils import quoteattr
 
 from tomopolish.dataset.files import atomic_write
+from tomopolish.output.drawing import AFTER, BEFORE
 from tomopolish.output.trails import Trails
 from tomopolish.shapes import Array, Float
 
@@ -22,6 +24,8 @@ RADIUS_ANGSTROM, RADIUS_OF_TOMOGRAM = 40.0, 0.01
 """Radius of a marker: that of a molecule, or a share of the tomogram's longest edge if that is more."""
 LINE_OF_TOMOGRAM = 0.0005
 """Least radius of a trajectory's line, of the same edge."""
+LEVEL = 3.0
+"""Contour level of maps, in standard deviations of each."""
 
 
 def write_markers(
@@ -34,15 +38,8 @@ def write_markers(
 ) -> None:
     """Write a marker for each particle, coloured by half set and with the particle's name as its note.
 
-    Parameters
-    ----------
-    longest_edge_angstrom
-        Of the tomogram, at whose scale the markers must be visible.
-
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
+    Markers are visible at the scale of the tomogram, of which the longest edge is given. Raises RunError when
+    the file cannot be written.
     """
     radius = max(RADIUS_ANGSTROM, RADIUS_OF_TOMOGRAM * longest_edge_angstrom)
     with atomic_write(path) as handle:
@@ -55,10 +52,7 @@ def write_markers(
 def write_marker_tracks(path: Path, tomogram: str, lines: Trails, longest_edge_angstrom: float) -> None:
     """Write trajectories, Å, as chains of linked markers, coloured by exposure from dark blue to yellow.
 
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
+    Raises RunError when the file cannot be written.
     """
     colours = lines.colours / 255.0
     radius = lines.radius(LINE_OF_TOMOGRAM * longest_edge_angstrom)
@@ -104,17 +98,12 @@ def write_scene(folder: Path, stem: str, *, motion: bool, picks: Path | None) ->
     """Write `<stem>.cxc`, which opens a tomogram's markers, and `<stem>_artiax.cxc` for its orientations.
 
     ChimeraX executes a command file in its own folder, so that paths are relative to it; names are file names
-    without quotes.
+    without quotes. Raises RunError when a file cannot be written.
 
     Parameters
     ----------
     picks
         Particles with orientations, relative to the folder; None: none are exported.
-
-    Raises
-    ------
-    RunError
-        when a file cannot be written.
     """
     opened = [f'open "particles/{stem}.cmm"', *([f'open "motion/{stem}.cmm"'] if motion else [])]
     comment = f"# Shows the particles of {stem}; open its tomogram first, or after them."
@@ -123,6 +112,28 @@ def write_scene(folder: Path, stem: str, *, motion: bool, picks: Path | None) ->
         comment = f"# Shows the particles of {stem} with their orientations; needs the ArtiaX plugin."
         orientations = ["artiax start", f'open "{picks.as_posix()}" format copick']
         _write_commands(folder / f"{stem}_artiax.cxc", [comment, *orientations])
+
+
+def write_map_comparison(path: Path, before: Path, after: Path) -> None:
+    """Write a command file that opens the map before and after at equal contour levels.
+
+    It names the maps by absolute paths. Raises RunError when the file cannot be written.
+    """
+    lines = [
+        "# Opens the sharpened map of the input (#1) and of the best round (#2) side by side.",
+        f"open {_quoted_path(before)} id 1",
+        f"open {_quoted_path(after)} id 2",
+        f"volume #1 sdLevel {LEVEL:g} color {BEFORE}",
+        f"volume #2 sdLevel {LEVEL:g} color {AFTER}",
+        "tile #1,2",
+        "view",
+    ]
+    _write_commands(path, lines)
+
+
+def _quoted_path(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def _write_commands(path: Path, lines: Sequence[str]) -> None:

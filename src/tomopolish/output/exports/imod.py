@@ -28,20 +28,13 @@ from tomopolish.shapes import Array, Float
 
 def imod_model(series: TiltSeries) -> TiltModel:
     """Return the projections of a tilt series in IMOD's model, which is exact for rotations and shifts."""
-    return tilt_model(
-        series.projections_px,
-        image_centre_px=middle_px(series.image_size_px),
-        volume_centre_px=middle_px(series.tomogram_size_px),
-    )
+    return tilt_model(series, middle_px)
 
 
 def write_imod(folder: Path, stem: str, model: TiltModel) -> None:
-    """Write `<stem>.xf`, `.tlt` and `.xtilt`, one line per tilt image in file order.
+    """Write `<stem>.xf`, `.tlt` and `.xtilt`, a line per tilt image in file order.
 
-    Raises
-    ------
-    RunError
-        when a file cannot be written.
+    Raises RunError when a file cannot be written.
     """
     write_transforms(folder / f"{stem}.xf", model)
     write_angles(folder / f"{stem}.tlt", model.tilt_degrees)

@@ -16,19 +16,9 @@ from tomopolish.shapes import Array, Float
 
 
 def write_points(path: Path, positions_px: Float[Array, "P 3"], voxel_px: float = 1.0) -> None:
-    """Write positions as points.
+    """Write positions, px, as points, in voxels of `voxel_px` px of the displayed tomogram.
 
-    Parameters
-    ----------
-    positions_px
-        Tomogram frame, px.
-    voxel_px
-        Size of the displayed tomogram's voxels, px.
-
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
+    Raises RunError when the file cannot be written.
     """
     with atomic_write(path) as handle:
         handle.write("index,axis-0,axis-1,axis-2\n")
@@ -37,17 +27,9 @@ def write_points(path: Path, positions_px: Float[Array, "P 3"], voxel_px: float 
 
 
 def write_tracks(path: Path, lines: Trails, voxel_px: float = 1.0) -> None:
-    """Write trajectories, px, as tracks; t counts tilt images in the order of exposure.
+    """Write trajectories, px, as tracks in such voxels; t counts tilt images in the order of exposure.
 
-    Parameters
-    ----------
-    voxel_px
-        Size of the displayed tomogram's voxels, px.
-
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
+    Raises RunError when the file cannot be written.
     """
     with atomic_write(path) as handle:
         handle.write("track_id,t,z,y,x\n")

@@ -48,7 +48,7 @@ def write_picks(
         points.append(
             {
                 "location": _location(position),
-                "transformation_": _rounded(matrix),
+                "transformation_": np.round(matrix, _DIGITS).tolist(),
                 "instance_id": number,
                 "score": 1.0,
             }
@@ -77,14 +77,10 @@ def write_annotation(
             point = {
                 "type": "orientedPoint",
                 "location": _location(position),
-                "xyz_rotation_matrix": _rounded(rotation),
+                "xyz_rotation_matrix": np.round(rotation, _DIGITS).tolist(),
             }
             handle.write(f"{json.dumps(point)}\n")
 
 
 def _location(position: Float[Array, "3"]) -> dict[str, float]:
     return dict(zip("xyz", map(float, np.round(position, 4)), strict=True))
-
-
-def _rounded(matrix: Float[Array, "n n"]) -> list[list[float]]:
-    return [[float(value) for value in row] for row in np.round(matrix, _DIGITS)]

@@ -10,10 +10,12 @@ The centres q_c and X_c differ between these programs, and not all of them have 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from tomopolish.dataset.model import TiltSeries
 from tomopolish.physics.geometry import project, relion5_parameters, rotation_x, rotation_y, rotation_z
 from tomopolish.shapes import Array, Float
 
@@ -64,35 +66,34 @@ class TiltModel:
 
 
 def tilt_model(
-    projections_px: Float[Array, "F 4 4"],
-    *,
-    image_centre_px: Float[Array, "2"],
-    volume_centre_px: Float[Array, "3"],
-    pivot_px: Float[Array, "3"] | None = None,
+    series: TiltSeries,
+    centre_px: Callable[[tuple[int, ...]], Float[Array, "n"]],
+    points_px: Float[Array, "P 3"] | None = None,
 ) -> TiltModel:
-    """Return projections decomposed into axis, tilt, pitch and shift.
+    """Return the projections of a tilt series, decomposed into axis, tilt, pitch and shift.
 
     Parameters
     ----------
-    projections_px
-        Rotation and shift of each tilt image; file order.
-    image_centre_px, volume_centre_px
-        Origins of the format's coordinates, px from the first pixel's centre.
-    pivot_px
-        Omit the pitch, and choose the shifts so that the projection of this point is exact: the error
-        grows with the distance from it. None: with the pitch, an exact decomposition.
+    centre_px
+        Origin of the format's coordinates for a size: `middle_px` or `half_size_px`.
+    points_px
+        Omit the pitch, and choose the shifts so that the projection of the mean of these points (of the
+        tomogram's middle where there are none) is exact: the error grows with the distance from it. None:
+        with the pitch, an exact decomposition.
     """
-    angles, _ = relion5_parameters(projections_px, (0, 0), (0, 0, 0))
+    image_centre_px, volume_centre_px = centre_px(series.image_size_px), centre_px(series.tomogram_size_px)
+    angles, _ = relion5_parameters(series.projections_px, (0, 0), (0, 0, 0))
     pitch, tilt, axis = angles.T
     # The same rotation is Rz(axis + 180°) Ry(180° − tilt) Rx(pitch + 180°): use the smaller pitch of the two.
     behind = np.abs(pitch) > 90
     pitch = np.where(behind, pitch - np.copysign(180.0, pitch), pitch)
     tilt = np.where(behind, np.copysign(180.0, tilt) - tilt, tilt)
     axis = np.where(behind, axis - np.copysign(180.0, axis), axis)
-    if pivot_px is not None:
+    fixed = volume_centre_px
+    if points_px is not None:
         pitch = np.zeros_like(pitch)
-    fixed = volume_centre_px if pivot_px is None else pivot_px
-    seen = project(projections_px, fixed[None])[:, 0, :2]
+        fixed = points_px.mean(axis=0) if len(points_px) else middle_px(series.tomogram_size_px)
+    seen = project(series.projections_px, fixed[None])[:, 0, :2]
     turned = _rotation(axis, tilt, pitch)[:, :2] @ (fixed - volume_centre_px)
     return TiltModel(
         axis_degrees=axis,
@@ -102,11 +103,6 @@ def tilt_model(
         image_centre_px=image_centre_px,
         volume_centre_px=volume_centre_px,
     )
-
-
-def pivot_of(points_px: Float[Array, "P 3"], tomogram_size_px: tuple[int, int, int]) -> Float[Array, "3"]:
-    """Return the mean of the points; the middle of the tomogram where there are none."""
-    return points_px.mean(axis=0) if len(points_px) else middle_px(tomogram_size_px)
 
 
 def _rotation(

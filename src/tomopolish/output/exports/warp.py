@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.output.exports.imod import write_angles, write_transforms
-from tomopolish.output.exports.tilt_model import TiltModel, half_size_px, pivot_of, tilt_model
+from tomopolish.output.exports.tilt_model import TiltModel, half_size_px, tilt_model
 from tomopolish.shapes import Array, Float
 
 SUFFIX = ".tomostar"
@@ -25,12 +25,7 @@ SUFFIX = ".tomostar"
 
 def warp_model(series: TiltSeries, points_px: Float[Array, "P 3"]) -> TiltModel:
     """Return the projections of a tilt series in Warp's model, which are exact at the mean of the points."""
-    return tilt_model(
-        series.projections_px,
-        image_centre_px=half_size_px(series.image_size_px),
-        volume_centre_px=half_size_px(series.tomogram_size_px),
-        pivot_px=pivot_of(points_px, series.tomogram_size_px),
-    )
+    return tilt_model(series, half_size_px, points_px)
 
 
 def write_warp(folder: Path, stem: str, model: TiltModel) -> None:
