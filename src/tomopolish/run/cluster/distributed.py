@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.errors import RunError
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
-from tomopolish.run.cluster.launch import Cluster, cluster_of_run, threads_of_worker
+from tomopolish.run.cluster.launch import DIED_REPEATEDLY, Cluster, cluster_of_run, threads_of_worker
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
 from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
 from tomopolish.run.failures import Failure, forget
@@ -286,9 +286,5 @@ def _outcome(future: Future) -> Done:
             raise
         error = problem
     if isinstance(error, KilledWorker):
-        sentence = (
-            "its worker died repeatedly: killed, or out of memory; give workers more memory "
-            "(--worker_memory, --slurm_memory), or start fewer workers"
-        )
-        return Done(seconds=0.0, failure=sentence)
+        return Done(seconds=0.0, failure=f"its worker {DIED_REPEATEDLY}")
     return Done.failed(0.0, error)

@@ -46,6 +46,12 @@ SECONDS_TO_CANCEL = 60
 LEAST_WORKER_BYTES = 200_000_000
 """Memory of a worker that has imported the program and is idle, as measured."""
 
+DIED_REPEATEDLY = (
+    "died repeatedly: killed, out of memory, or at the time limit of its job; give workers more memory "
+    "(--worker_memory, --slurm_memory) or time (--slurm_walltime), or start fewer"
+)
+"""Fate of a worker that was replaced as often as is allowed."""
+
 CONFIGURATION = {
     "distributed.scheduler.allowed-failures": 2,
     "distributed.worker.http.routes": [],

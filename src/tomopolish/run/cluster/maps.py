@@ -13,7 +13,7 @@ from tomopolish.errors import RunError
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.physics.symmetry import point_group
 from tomopolish.plain_text import counted
-from tomopolish.run.cluster.launch import Cluster, threads_of_worker
+from tomopolish.run.cluster.launch import DIED_REPEATEDLY, Cluster, threads_of_worker
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
 from tomopolish.run.commands.reconstruct import BackProjection, add_tomograms, back_project, usable
 from tomopolish.run.reporter import Reporter, SilentReporter
@@ -132,8 +132,5 @@ def _awaited(cluster: Cluster, future: Future, look: Callable[[], None]) -> Part
     try:
         found: PartialSums = future.result()
     except KilledWorker as error:
-        raise RunError(
-            "a worker died repeatedly during back-projection: killed, or out of memory; give workers more "
-            "memory (--worker_memory, --slurm_memory), or start fewer workers"
-        ) from error
+        raise RunError(f"back-projection failed since a worker {DIED_REPEATEDLY}") from error
     return found
