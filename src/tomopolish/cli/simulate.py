@@ -11,13 +11,13 @@ import click
 from tomopolish.cli.fields import settings_of
 from tomopolish.cli.grouped import FILE, NUMBER, Section, command, invocation, overwrite_flag
 from tomopolish.errors import InputError
+from tomopolish.settings.alignment import DEFORMATION_MODELS
 from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import CompanionSettings, MoleculeSettings
 from tomopolish.settings.simulation import (
     DOSE_SCHEMES,
     FILE_ORDERS,
     IMAGE_TYPES,
-    WARP_MODELS,
     AcquisitionSettings,
     NoiseSettings,
     PlantedErrors,
@@ -121,7 +121,7 @@ def _motion() -> Section:
 def _warp() -> Section:
     section = Section("Image deformation", PlantedWarp)
     section.flag("--deformation", "Warp the tilt images.")
-    _choice(section, "--def_model", WARP_MODELS, "Form of the warp.")
+    _choice(section, "--def_model", DEFORMATION_MODELS, "Form of the warp.")
     section.value("--def_w", "N", "Columns of the warp's grid.")
     section.value("--def_h", "N", "Rows of the warp's grid.")
     section.value("--def_amplitude", "PX", "Root mean square displacement by the warp.")

@@ -17,8 +17,7 @@ from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414
 from tomopolish.settings.joint import JointSettings, check_joint
 from tomopolish.settings.motion import MotionSettings as MotionSettings  # noqa: PLC0414  likewise
 from tomopolish.settings.motion import check_auto
-from tomopolish.settings.refuse import refuse as _refuse
-from tomopolish.settings.refuse import refuse_above, refuse_unwritable
+from tomopolish.settings.refuse import refuse, refuse_above, refuse_unwritable
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
@@ -52,26 +51,24 @@ class WindowSettings:
     max_frame: int | None = None
 
     def __post_init__(self) -> None:
-        _refuse(
+        refuse(
             self.box_px < 24 or self.box_px % 2 == 1,
             f"--b {self.box_px} is not a valid box size: give an even number of pixels, 24 or more",
         )
-        _refuse(self.range_px < 1, f"--r {self.range_px} leaves nothing to search: give 1 px or more")
-        _refuse(
+        refuse(self.range_px < 1, f"--r {self.range_px} leaves nothing to search: give 1 px or more")
+        refuse(
             2 * self.range_px > self.box_px,
             f"--r {self.range_px} does not fit into --b {self.box_px}: "
             f"the range can be at most half of the box, {self.box_px // 2}",
         )
-        _refuse(
-            not self.range_penalty >= 0, f"--range_reg {self.range_penalty:g} is negative: give 0 or more"
-        )
-        _refuse(not self.padding >= 1, f"--pad {self.padding:g} would crop the windows: give 1 or more")
+        refuse(not self.range_penalty >= 0, f"--range_reg {self.range_penalty:g} is negative: give 0 or more")
+        refuse(not self.padding >= 1, f"--pad {self.padding:g} would crop the windows: give 1 or more")
         refuse_above("--b", self.box_px, 4096, "no tilt image has room for such a box")
         refuse_above("--pad", self.padding, 8, "memory and time grow with its square; 1 to 4 are usual")
         refuse_above("--range_reg", self.range_penalty, 1e6, "1 already keeps displacements within --r")
-        _refuse(self.min_frame < 0, f"--min_frame {self.min_frame} is negative: frames count from 0")
+        refuse(self.min_frame < 0, f"--min_frame {self.min_frame} is negative: frames count from 0")
         if self.max_frame is not None:
-            _refuse(
+            refuse(
                 self.max_frame <= self.min_frame,
                 f"--max_frame {self.max_frame} must exceed --min_frame {self.min_frame}",
             )
@@ -114,26 +111,26 @@ class WeightSettings:
     cutoff_fraction: float = 0.02
 
     def __post_init__(self) -> None:
-        _refuse(
+        refuse(
             self.freq_cutoff_angstrom is not None and not self.freq_cutoff_angstrom > 0,
             f"--freq_cutoff {self.freq_cutoff_angstrom} is not a valid resolution: give Å, or -1 for none",
         )
-        _refuse(
+        refuse(
             not self.fsc_thresh_width >= 0,
             f"--fsc_thresh_width {self.fsc_thresh_width:g} is negative: give 0 shells or more",
         )
-        _refuse(
+        refuse(
             self.hp_sigma is not None and not self.hp_sigma > 0,
             f"--hp {self.hp_sigma} is not a valid width: give it in Fourier pixels, or -1 for no high-pass",
         )
-        _refuse(
+        refuse(
             not 0 <= self.cutoff_fraction < 1,
             f"--cutoff_fract {self.cutoff_fraction:g} is not a valid fraction: give 0 to below 1",
         )
         refuse_above("--fsc_thresh_width", self.fsc_thresh_width, 4096, "no map has as many shells")
         refuse_above("--hp", self.hp_sigma, 4096, "it would leave no frequency of any box")
-        _refuse(abs(self.srp) > 10, f"--srp {self.srp:g} leaves one frequency only: give -10 to 10")
-        _refuse(
+        refuse(abs(self.srp) > 10, f"--srp {self.srp:g} leaves one frequency only: give -10 to 10")
+        refuse(
             self.whiten_abs and not self.whiten,
             "--no_whiten and --whiten_abs contradict each other: give one of them",
         )
@@ -181,30 +178,27 @@ class FitSettings:
     outliers: bool = True
 
     def __post_init__(self) -> None:
-        _refuse(
+        refuse(
             self.reference_scale is not None and not self.reference_scale > 0,
             f"--ref_scale {self.reference_scale} is not a valid factor: give auto, or a number above 0",
         )
-        _refuse(
+        refuse(
             self.held_out_fraction is not None and not 0 <= self.held_out_fraction <= 0.5,
             f"--hold_out {self.held_out_fraction} is not a valid share: give auto, or 0 (none) to 0.5",
         )
-        _refuse(
+        refuse(
             self.max_iterations is not None and self.max_iterations < 1,
             f"--it {self.max_iterations} allows no iteration: give 1 or more, or 0 for as many as are needed",
         )
         refuse_above(
-            "--it",
-            self.max_iterations,
-            100_000,
-            "10 to 50 are usual, and 0 for as many as are needed",
+            "--it", self.max_iterations, 100_000, "10 to 50 are usual, and 0 for as many as are needed"
         )
         refuse_above("--ref_scale", self.reference_scale, 1e9, "auto estimates the factor from the images")
-        _refuse(
+        refuse(
             self.shift_only_by_particles and not self.shift_only,
             "--shift_only_by_particles only works with --shift_only: give both",
         )
-        _refuse(
+        refuse(
             self.shift_only and self.const_shifts,
             "--shift_only refines the shifts alone, which --const_s fixes: give one of them",
         )
@@ -232,15 +226,15 @@ class DeformationSettings:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        _refuse(
+        refuse(
             self.model not in DEFORMATION_MODELS,
             f"--def_model {self.model} is unknown: choose {listed(DEFORMATION_MODELS, 'or')}",
         )
-        _refuse(
+        refuse(
             min(self.grid) < (1 if self.model == "linear" else 2),
             f"--def_w {self.grid[0]} --def_h {self.grid[1]} is not a valid grid: give 2 or more for both",
         )
-        _refuse(not self.regulariser >= 0, f"--def_reg {self.regulariser:g} is negative: give 0 or more")
+        refuse(not self.regulariser >= 0, f"--def_reg {self.regulariser:g} is negative: give 0 or more")
         for option, nodes in zip(("--def_w", "--def_h"), self.grid, strict=True):
             refuse_above(option, nodes, 20, "no tilt image can determine such a fine warp; 2 to 6 are usual")
         refuse_above("--def_reg", self.regulariser, 1e12, "0 estimates it from the images")
@@ -295,16 +289,16 @@ class RunSettings:
     cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:
-        _refuse(self.threads < 1, f"--j {self.threads} is not a valid number of threads: give 1 or more")
+        refuse(self.threads < 1, f"--j {self.threads} is not a valid number of threads: give 1 or more")
         refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*", self.device)
-        _refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
-        _refuse(
+        refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
+        refuse(
             self.output_folder.exists() and not self.output_folder.is_dir(),
             f"--o {self.output_folder} is a file: name a folder for the output",
         )
         refuse_unwritable("--o", self.output_folder)
-        _refuse(
+        refuse(
             bool(self.only) and self.evaluate,
             "--only writes no refined sets that --evaluate could compare: give one of them",
         )
@@ -328,27 +322,22 @@ class AlignSettings:
     joint: JointSettings = field(default_factory=JointSettings)
 
     def __post_init__(self) -> None:
-        validate(self)
-
-
-def validate(settings: AlignSettings) -> None:
-    """Raise InputError, which names the options or arguments, for invalid combinations of options."""
-    fit, motion, deformation, joint = settings.fit, settings.motion, settings.deformation, settings.joint
-    _refuse(
-        fit.shift_only and motion is not None,
-        "--shift_only and --motion exclude each other: shifts alone cannot describe particle motion",
-    )
-    _refuse(
-        fit.shift_only and deformation is not None,
-        "--shift_only and --deformation exclude each other: shifts alone cannot describe a warp",
-    )
-    _refuse(
-        motion is not None and fit.const_positions,
-        "--motion and --const_p exclude each other: particles that move cannot keep their positions",
-    )
-    _refuse(
-        all((fit.const_positions, fit.const_angles, fit.const_shifts)) and not (deformation or joint.any),
-        "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
-    )
-    check_auto(motion, fit.held_out_fraction, settings.weights.in_units_of_noise)
-    check_joint(joint, fit.shift_only, settings.weights.in_units_of_noise)
+        fit, motion, deformation, joint = self.fit, self.motion, self.deformation, self.joint
+        refuse(
+            fit.shift_only and motion is not None,
+            "--shift_only and --motion exclude each other: shifts alone cannot describe particle motion",
+        )
+        refuse(
+            fit.shift_only and deformation is not None,
+            "--shift_only and --deformation exclude each other: shifts alone cannot describe a warp",
+        )
+        refuse(
+            motion is not None and fit.const_positions,
+            "--motion and --const_p exclude each other: particles that move cannot keep their positions",
+        )
+        refuse(
+            all((fit.const_positions, fit.const_angles, fit.const_shifts)) and not (deformation or joint.any),
+            "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
+        )
+        check_auto(motion, fit.held_out_fraction, self.weights.in_units_of_noise)
+        check_joint(joint, fit.shift_only, self.weights.in_units_of_noise)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopolish.settings.refuse import refuse as _refuse
-from tomopolish.settings.refuse import refuse_above
+from tomopolish.settings.refuse import refuse, refuse_above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +34,11 @@ class SlurmSettings:
     prologue: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _refuse(self.gpus < 0, f"--slurm_gpus {self.gpus} is negative: give 0 or more")
+        refuse(self.gpus < 0, f"--slurm_gpus {self.gpus} is negative: give 0 or more")
         refuse_above("--slurm_gpus", self.gpus, 64, "no machine has more")
         single = (self.partition, self.account, self.qos, self.walltime)
         texts = (*(text or "" for text in single), self.memory, *self.directives)
-        _refuse(
+        refuse(
             any("\n" in text or "\r" in text for text in texts),
             "an option for Slurm spans several lines: give one --slurm_directive for each line",
         )
@@ -106,42 +105,42 @@ class ClusterSettings:
         return self.scheduler is None and self.slurm is None
 
     def __post_init__(self) -> None:
-        _refuse(
+        refuse(
             self.workers is not None and self.workers < 1,
             f"--workers {self.workers} is not a valid number of workers: give 1 or more",
         )
         refuse_above("--workers", self.workers, 10_000, "a worker needs cores and memory of its own")
-        _refuse(
+        refuse(
             self.scheduler is not None and self.slurm is not None,
             "--scheduler and --slurm exclude each other: the running cluster has its workers already",
         )
-        _refuse(
+        refuse(
             self.scheduler is not None and self.workers is not None,
             "--scheduler and --workers exclude each other: the running cluster has its workers already",
         )
-        _refuse(
+        refuse(
             self.scheduler is None and self.workers is None,
             "--slurm needs --workers: how many jobs to start",
         )
-        _refuse(
+        refuse(
             self.worker_memory is not None and self.slurm is not None,
             "--worker_memory is for workers on this machine: with --slurm, give --slurm_memory",
         )
-        _refuse(
+        refuse(
             self.worker_memory is not None and self.scheduler is not None,
             "--worker_memory is for workers on this machine: those of a running cluster have their own",
         )
-        _refuse(
+        refuse(
             self.tls is not None and self.scheduler is None,
             "--tls_ca_file, --tls_cert and --tls_key are for --scheduler: workers that this run starts get "
             "certificates of the run; leave them out",
         )
-        _refuse(
+        refuse(
             self.tls is not None and not (self.scheduler or "").startswith("tls://"),
             f"--tls_ca_file and --tls_cert need an address that begins with tls://, not --scheduler "
             f"{self.scheduler}",
         )
-        _refuse(
+        refuse(
             self.connect_timeout_s is not None and not self.connect_timeout_s > 0,
             "--connect_timeout must be above 0 seconds",
         )

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tomopolish.errors import InputError
 from tomopolish.plain_text import listed
-from tomopolish.settings.refuse import refuse as _refuse
-from tomopolish.settings.refuse import refuse_unwritable
+from tomopolish.settings.refuse import refuse, refuse_unwritable
 from tomopolish.settings.tilts import TiltSelection
 from tomopolish.settings.wording import as_called
 
@@ -29,7 +28,7 @@ def species_name(path: Path) -> str:
 
 def refuse_version(version: int | None) -> None:
     """Raise InputError for a version of RELION that is neither 4, 5 nor None (that of the tomogram set)."""
-    _refuse(version not in (None, 4, 5), f"--relion_version {version} is unknown: give auto, 4 or 5")
+    refuse(version not in (None, 4, 5), f"--relion_version {version} is unknown: give auto, 4 or 5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +53,12 @@ class SpeciesPaths:
     symmetry: str | None = None
 
     def __post_init__(self) -> None:
-        _refuse(
+        refuse(
             re.fullmatch(r"\w[\w.+-]*", self.name) is None,
             f"{self.name!r} cannot be the name of a species and of its folder: give letters, digits, "
             "and . _ + -",
         )
-        _refuse(
+        refuse(
             self.name.casefold() in _RESERVED or re.fullmatch(r"round\d+", self.name.casefold()) is not None,
             f"{self.name!r} cannot be the name of a species, since the output has a folder of that name for "
             "other files: give another name",
@@ -120,7 +119,7 @@ class InputPaths:
         if not self.may_lack_references or any(references.values()):
             needed |= references
         missing = [option for option, path in needed.items() if path is None]
-        _refuse(
+        refuse(
             len(missing) == len(needed),
             f"no input given: name an optimisation set with --i, or its parts with {', '.join(needed)}",
         )
@@ -142,7 +141,7 @@ class InputPaths:
     def _check_species(self) -> None:
         parts = {option: path for option, path in self._parts().items() if option != "--t"}
         stated = [option for option, path in parts.items() if path is not None]
-        _refuse(
+        refuse(
             self.optimisation_set is not None,
             "an optimisation set and a list of species exclude each other: give one of them",
         )
@@ -155,7 +154,7 @@ class InputPaths:
         sets: dict[str, Path] = {}
         for species in self.species:
             namesake = sets.get(species.name.casefold())
-            _refuse(
+            refuse(
                 namesake is not None,
                 f"{namesake} and {species.optimisation_set} would both be the species {species.name}: give "
                 "them names that differ in more than case; on the command line in a YAML file for --i, whose "

@@ -42,12 +42,7 @@ class JointSettings:
 def check_joint(joint: JointSettings, shift_only: bool, noise: bool) -> None:
     """Raise InputError, which names the options, where other options exclude a joint refinement.
 
-    Parameters
-    ----------
-    shift_only
-        Whether only shifts are refined.
-    noise
-        Whether frequencies are weighted by the inverse noise power.
+    `noise` says whether frequencies are weighted by the inverse noise power.
     """
     if not joint.any:
         return

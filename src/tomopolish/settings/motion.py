@@ -55,12 +55,8 @@ class MotionSettings:
 def check_auto(motion: MotionSettings | None, held_out_fraction: float | None, noise: bool) -> None:
     """Raise InputError, which names the options, where motion is to be tried but cannot be.
 
-    Parameters
-    ----------
-    held_out_fraction
-        Share of the pairs that are held out; None: chosen by their number.
-    noise
-        Whether frequencies are weighted by the inverse noise power.
+    `held_out_fraction` is None where it is chosen by the number of pairs; `noise` says whether frequencies
+    are weighted by the inverse noise power.
     """
     if motion is None or not motion.auto:
         return

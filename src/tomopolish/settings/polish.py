@@ -52,7 +52,4 @@ class PolishSettings:
             high is not None and not high > 0,
             f"--ini_high {high} is not a valid resolution: give a number above 0, in Å",
         )
-        refuse(
-            self.align.fit.shift_only,
-            "--shift_only leaves nothing to repeat: use align for it",
-        )
+        refuse(self.align.fit.shift_only, "--shift_only leaves nothing to repeat: use align for it")

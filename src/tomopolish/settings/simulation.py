@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from tomopolish.settings.alignment import DEFORMATION_MODELS
 from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulated_structure import (
     CompanionSettings,
@@ -17,7 +18,6 @@ DOSE_SCHEMES = ("dose-symmetric", "bidirectional", "continuous")
 FILE_ORDERS = ("angle", "exposure", "shuffled")
 DIALECTS = ("relion5", "relion4")
 IMAGE_TYPES = ("float16", "float32", "int16")
-WARP_MODELS = ("linear", "spline", "Fourier")
 LARGEST_BEAD_PX = 256
 
 
@@ -315,7 +315,7 @@ class PlantedWarp:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        require_choice(self.model, WARP_MODELS, "the warp model", "--def_model")
+        require_choice(self.model, DEFORMATION_MODELS, "the warp model", "--def_model")
         require(
             2 <= min(self.grid) <= max(self.grid) <= 20,
             f"a warp grid of {self.grid} cannot be used; give 2 to 20 for both",

@@ -52,16 +52,10 @@ class TiltSelection:
 
 
 def excluded_tilts(values: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read values of `--exclude_tilts`, as ``TS_01:1,2,40`` or ``TS_01:3-7``; tomograms may be repeated.
+    """Return tomogram → numbers of images, ascending, of values of `--exclude_tilts`.
 
-    Returns
-    -------
-    Tomogram → numbers of images, ascending.
-
-    Raises
-    ------
-    InputError
-        When a value has another form.
+    Values are as ``TS_01:1,2,40`` or ``TS_01:3-7``, and tomograms may be repeated. Raises InputError when a
+    value has another form.
     """
     excluded: dict[str, set[int]] = {}
     for value in values:

@@ -35,6 +35,7 @@ from tomopolish.dataset.star import StarTable
 from tomopolish.errors import InputError
 from tomopolish.physics.exposure import image_exposures, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
+from tomopolish.settings.alignment import DEFORMATION_MODELS
 from tomopolish.settings.tilts import TiltSelection
 from tomopolish.shapes import Float
 
@@ -49,7 +50,6 @@ STAGE_ANGLE = "rlnTomoNominalStageTiltAngle"
 COEFFICIENTS = "rlnTomoDeformationCoefficients"
 DEFORMATION_TYPE = "rlnTomoDeformationType"
 DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY")
-DEFORMATION_MODELS = {name.lower(): name for name in ("linear", "spline", "Fourier")}
 STATED_TWICE = (PIXEL_SIZE, "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 """Columns that the particles' optics groups repeat."""
 HAND = "rlnTomoHand"
@@ -238,7 +238,7 @@ def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformati
     if not values.table.is_stated(COEFFICIENTS):
         return None
     cell = general.value(DEFORMATION_TYPE, row)
-    model = DEFORMATION_MODELS.get(cell.lower())
+    model = next((name for name in DEFORMATION_MODELS if name.lower() == cell.lower()), None)
     if model is None:
         raise general.error(
             f"{DEFORMATION_TYPE} is {cell[:60]!r}, but must be linear, spline or Fourier; correct the cell",
