@@ -10,9 +10,8 @@ import pytest
 
 from tomopolish.cli import COMMANDS
 from tomopolish.output.next_steps import Place, next_steps
-from tomopolish.results.ranking import tomogram_warnings, worst_first
-from tomopolish.results.tomogram import Evidence, TomogramStatistics
-from tomopolish.results.verdict import verdict
+from tomopolish.results.tomogram import Evidence, TomogramStatistics, tomogram_warnings
+from tomopolish.results.verdict import verdict, worst_first
 
 EVIDENCE = Evidence(
     particles=80, pairs=200, gain=300.0, standard_error=20.0, agreement_before=0.3, agreement_after=0.7

@@ -185,7 +185,7 @@ class AlignmentRun(Plots, Result):
 
     def _run_warnings(self) -> list[str]:
         """Return the warnings that belong to no single tomogram's result."""
-        from tomopolish.results.ranking import tomogram_warnings
+        from tomopolish.results.tomogram import tomogram_warnings
 
         statistics = {name: result.statistics for name, result in self.results.items()}
         known = {in_python(sentence) for sentence in tomogram_warnings(statistics)}

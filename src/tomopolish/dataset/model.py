@@ -76,6 +76,12 @@ class LeftOutTilt:
     reason: str
 
 
+def _usable(tilts: int, left_out: Sequence[LeftOutTilt]) -> Bool[Array, "F"]:
+    usable = np.ones(tilts, dtype=bool)
+    usable[[one.tilt for one in left_out]] = False
+    return usable
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltSeries:
     """One tilt series: geometry, optics and a source of its images.
@@ -127,9 +133,7 @@ class TiltSeries:
     @property
     def usable(self) -> Bool[Array, "F"]:
         """Tilt images that are not left out."""
-        usable = np.ones(len(self), dtype=bool)
-        usable[[one.tilt for one in self.left_out]] = False
-        return usable
+        return _usable(len(self), self.left_out)
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -224,7 +228,23 @@ class Tomogram:
 
         Rows, half sets and optics groups have no meaning where there are several species.
         """
-        return join_particles(self.species, len(self.series))
+        if len(self.species) == 1:
+            return self.species[0]
+        moves = any(p.trajectories_px is not None for p in self.species)
+        paths = [
+            np.zeros((len(p), len(self.series), 3)) if p.trajectories_px is None else p.trajectories_px
+            for p in self.species
+        ]
+        return Particles(
+            rows=np.concatenate([p.rows for p in self.species]),
+            names=tuple(name for p in self.species for name in p.names),
+            positions_px=np.concatenate([p.positions_px for p in self.species]),
+            rotations=np.concatenate([p.rotations for p in self.species]),
+            half_set=np.concatenate([p.half_set for p in self.species]),
+            optics_group=np.concatenate([p.optics_group for p in self.species]),
+            optics_groups=self.species[0].optics_groups,
+            trajectories_px=np.concatenate(paths) if moves else None,
+        )
 
     @property
     def parts(self) -> tuple[slice, ...]:
@@ -236,26 +256,6 @@ class Tomogram:
     def owner(self) -> Int[Array, "P"]:
         """Species of each of `particles`."""
         return np.repeat(np.arange(len(self.species)), [len(p) for p in self.species])
-
-
-def join_particles(species: Sequence[Particles], tilts: int) -> Particles:
-    """Return the particles of several species in sequence; see `Tomogram.particles`."""
-    if len(species) == 1:
-        return species[0]
-    moves = any(p.trajectories_px is not None for p in species)
-    paths = [
-        p.trajectories_px if p.trajectories_px is not None else np.zeros((len(p), tilts, 3)) for p in species
-    ]
-    return Particles(
-        rows=np.concatenate([p.rows for p in species]),
-        names=tuple(name for p in species for name in p.names),
-        positions_px=np.concatenate([p.positions_px for p in species]),
-        rotations=np.concatenate([p.rotations for p in species]),
-        half_set=np.concatenate([p.half_set for p in species]),
-        optics_group=np.concatenate([p.optics_group for p in species]),
-        optics_groups=species[0].optics_groups,
-        trajectories_px=np.concatenate(paths) if moves else None,
-    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -340,4 +340,9 @@ class Alignment:
     rotations: Float[Array, "P 3 3"] | None = None
     optics: RefinedOptics = field(default_factory=RefinedOptics)
     left_out: tuple[LeftOutTilt, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> Bool[Array, "F"]:
+        """Tilt images that were not left out."""
+        return _usable(len(self.projections_px), self.left_out)

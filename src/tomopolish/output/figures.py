@@ -10,9 +10,8 @@ import numpy as np
 from tomopolish.output.drawing import AFTER, BEFORE, GREY, THIRD, count_in_whole_numbers, new_figure
 from tomopolish.output.report.data import ScoreHistogram, TomogramDetails
 from tomopolish.output.summary import NO_EVIDENCE
-from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TomogramStatistics
-from tomopolish.results.verdict import Verdict
+from tomopolish.results.verdict import Verdict, worst_first
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

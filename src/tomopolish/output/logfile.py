@@ -18,9 +18,8 @@ from tomopolish.output.next_steps import NextStep
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
 from tomopolish.output.table import Table
 from tomopolish.plain_text import counted, one_line
-from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import TomogramStatistics
-from tomopolish.results.verdict import Verdict, sentence, verdict_on
+from tomopolish.results.verdict import Verdict, sentence, verdict_on, worst_first
 from tomopolish.shapes import Array, Float
 
 FILE_NAME = "logfile.pdf"

@@ -12,9 +12,8 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.output.motion import motion_outcome
 from tomopolish.output.tuning import kernel_name
 from tomopolish.plain_text import one_line
-from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import Evidence, MotionTrial, TomogramResult, TomogramStatistics
-from tomopolish.results.verdict import Verdict, verdict_on
+from tomopolish.results.verdict import Verdict, verdict_on, worst_first
 
 FILE_NAME = "summary.csv"
 FIRST = ("tomogram", "verdict", "failure", "agreement_before", "agreement_after", "gain_per_pair")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,6 +77,20 @@ class TomogramStatistics:
     def gain_per_visible_pair(self) -> float:
         """Mean gain in log-likelihood of a fitted pair."""
         return self.log_likelihood_gain / max(self.visible_pairs, 1)
+
+
+def tomogram_warnings(statistics: Mapping[str, TomogramStatistics]) -> list[str]:
+    """Return the warnings of all tomograms, each with its tomogram's name."""
+    return [
+        sentence if name in sentence else f"{name}: {sentence}"
+        for name, figures in statistics.items()
+        for sentence in figures.warnings
+    ]
+
+
+def all_warnings(of_run: Iterable[str], statistics: Mapping[str, TomogramStatistics]) -> tuple[str, ...]:
+    """Return the warnings of a run and of its tomograms, each once."""
+    return tuple(dict.fromkeys([*of_run, *tomogram_warnings(statistics)]))
 
 
 MAP_THRESHOLDS = (FSC_THRESHOLD, 0.5)
@@ -330,6 +344,4 @@ class TomogramResult:
     @property
     def usable(self) -> Bool[Array, "F"]:
         """Tilt images that are not left out."""
-        usable = np.ones(len(self.alignment.projections_px), dtype=bool)
-        usable[[one.tilt for one in self.left_out]] = False
-        return usable
+        return self.alignment.usable

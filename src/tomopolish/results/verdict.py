@@ -15,7 +15,7 @@ from scipy.special import stdtr
 
 from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.results.doubts import WORSE_MAPS, causes, shared_doubts
-from tomopolish.results.tomogram import Evidence, MapComparison
+from tomopolish.results.tomogram import Evidence, MapComparison, TomogramStatistics
 from tomopolish.shapes import Float
 
 Array = np.ndarray
@@ -162,6 +162,26 @@ def verdict(evidence: Mapping[str, Evidence], maps: MapComparison | None = None)
 def verdict_on(verdict: Verdict | None, name: str) -> str:
     """Return the verdict on a tomogram: better, worse, undecided, not judged or not tested."""
     return "not tested" if verdict is None else verdict.of_tomogram(name)
+
+
+WORST_FIRST = ("worse", "not judged", "undecided", "not tested", "better")
+"""Verdicts on a tomogram, those that a user should look at first in front."""
+
+
+def worst_first(statistics: Mapping[str, TomogramStatistics], verdict: Verdict | None) -> list[str]:
+    """Return the names of tomograms: by verdict, then by agreement, the lowest first.
+
+    The agreement is that of held-out pairs after the refinement; tomograms without any follow, by their gain
+    per fitted pair.
+    """
+
+    def place(name: str) -> tuple[int, float, float]:
+        figures = statistics[name]
+        evidence = figures.evidence
+        agreement = float("inf") if evidence is None else evidence.agreement_after
+        return WORST_FIRST.index(verdict_on(verdict, name)), agreement, figures.gain_per_visible_pair
+
+    return sorted(statistics, key=place)
 
 
 def hardly_moved(moves: Evidence | Verdict, probability: float) -> bool:

@@ -13,7 +13,7 @@ from tomopolish.dataset.relion.pipeline_nodes import NODE_TYPES, write_output_no
 from tomopolish.output.logfile import FILE_NAME, RunPages, TomogramPage, write_logfile
 from tomopolish.output.next_steps import next_steps
 from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
-from tomopolish.results.ranking import all_warnings
+from tomopolish.results.tomogram import all_warnings
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.local import RunReport

@@ -24,9 +24,8 @@ from tomopolish.output.table import (
     time_table,
     times_of_all,
 )
-from tomopolish.results.ranking import worst_first
 from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
-from tomopolish.results.verdict import Verdict, verdict
+from tomopolish.results.verdict import Verdict, verdict, worst_first
 from tomopolish.results.verdict import sentence as in_words
 from tomopolish.run.failures import Failure, forget
 from tomopolish.run.fingerprint import common_fingerprint

@@ -36,8 +36,6 @@ class UncertaintyFile:
         errors = alignment.errors
         if errors is None:
             return
-        left_in = np.ones(len(series), dtype=bool)
-        left_in[[one.tilt for one in alignment.left_out]] = False
         self._tilts.append(
             {
                 "rlnTomoName": [series.name] * len(series),
@@ -53,7 +51,7 @@ class UncertaintyFile:
                 **_optional("tomopolishSharedRelativeScale", errors.shared_relative_scale),
                 **_optional("tomopolishSharedBfactor", errors.shared_bfactor_angstrom2),
                 "tomopolishWeaklyDetermined": _flags(errors.weak_tilts()),
-                LEFT_OUT: _flags(~left_in),
+                LEFT_OUT: _flags(~alignment.usable),
             }
         )
         particles = {

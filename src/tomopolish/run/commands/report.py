@@ -25,9 +25,8 @@ from tomopolish.output.report.page import (
     write_tomogram,
 )
 from tomopolish.plain_text import counted
-from tomopolish.results.ranking import all_warnings, worst_first
-from tomopolish.results.tomogram import MapComparison, TomogramResult
-from tomopolish.results.verdict import Verdict, sentence, verdict
+from tomopolish.results.tomogram import MapComparison, TomogramResult, all_warnings
+from tomopolish.results.verdict import Verdict, sentence, verdict, worst_first
 from tomopolish.run.comparison import read_comparison
 from tomopolish.run.failures import Failure
 from tomopolish.run.folder.guard import Guard
