@@ -15,7 +15,6 @@ from tomopolish.dataset.images import (
     NOT_FINITE,
     MrcImages,
     open_micrographs,
-    open_sections,
     open_stack,
 )
 from tomopolish.dataset.mrc import read_header, split_section, write_stack, write_volume
@@ -208,12 +207,12 @@ def test_a_stack_that_is_cut_off_lacks_its_last_images(tmp_path: Path) -> None:
 
 def test_rows_may_name_the_sections_of_a_stack(tmp_path: Path) -> None:
     data = make_stack(tmp_path / "s.mrcs", shape=(5, 20, 24))
-    images = open_sections(tmp_path / "s.mrcs", [4, 1, 7], named_in="t.star")
+    images = open_stack(tmp_path / "s.mrcs", 3, named=[4, 1, 7], named_in="t.star")
     np.testing.assert_array_equal(images.read(0), data[4])
     np.testing.assert_array_equal(images.read(1), data[1])
     assert images.unreadable[0].tilt == 2 and "section 8 is named" in images.unreadable[0].reason
     with pytest.raises(InputError, match="row 1: section 6 is named"):
-        open_sections(tmp_path / "s.mrcs", [5, 6], named_in="t.star")
+        open_stack(tmp_path / "s.mrcs", 2, named=[5, 6], named_in="t.star")
 
 
 def test_faulty_micrographs_cost_themselves(tmp_path: Path) -> None:

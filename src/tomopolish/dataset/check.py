@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopolish.dataset.defocus_checks import defocus_warnings
 from tomopolish.dataset.exposure_checks import exposure_warnings
-from tomopolish.dataset.images import INSTEAD_OF_PLACEHOLDERS, MrcImages
+from tomopolish.dataset.images import INSTEAD_OF_PLACEHOLDERS, LEAST_PX, MrcImages
 from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.pixel_sizes import ALIKE, SAME, Agreement, compare_pixel_sizes, times_binned
@@ -292,7 +292,7 @@ def _pixel_size_remarks(dataset: Dataset, place: str, tilt_series: TiltSeries) -
 def _check_images(place: str, tilt_series: TiltSeries, box_px: int) -> None:
     images = tilt_series.images
     w, h = images.size_px
-    if min(w, h) < 16:
+    if min(w, h) < LEAST_PX:
         raise InputError(
             f"{place}: the tilt images have {w} x {h} px and are placeholders; {INSTEAD_OF_PLACEHOLDERS}"
         )

@@ -12,6 +12,7 @@ import numpy as np
 from tomopolish.dataset.model import LeftOutTilt
 from tomopolish.dataset.mrc import MrcFile, read_header
 from tomopolish.errors import InputError, RunError
+from tomopolish.plain_text import counted
 from tomopolish.shapes import Float32
 
 Array = np.ndarray
@@ -24,6 +25,9 @@ INSTEAD_OF_PLACEHOLDERS = (
     "real stacks come from warptomo2relion, of Python's reliontomotools, or from RELION 5)"
 )
 """Remedy for placeholders in place of images."""
+
+LEAST_PX = 16
+"""Smallest edge of an image that is no placeholder."""
 
 Section = tuple[MrcFile, int]
 """A file and the number of one of its sections, from 0."""
@@ -66,13 +70,7 @@ class MrcImages:
         return image
 
     def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
-        """Read like `read`, but into existing memory: new pages take longer than the copy.
-
-        Parameters
-        ----------
-        image
-            Receives its number of rows, from `row` on.
-        """
+        """Read as many rows as `image` has, from `row` on; new memory would take longer than the copy."""
         file, section = self._section(tilt)
         file.read_section_into(section, image, row)
 
@@ -90,18 +88,21 @@ class MrcImages:
         return CONSTANT if finite.max() == finite.min() else None
 
     @property
+    def files(self) -> dict[Path, MrcFile]:
+        """Header of each file, in the order of the images."""
+        return {section[0].path: section[0] for section in self.sections if section is not None}
+
+    @property
     def surplus(self) -> str | None:
         """Return a sentence when files are longer than their headers say, else None."""
-        files = {place[0].path: place[0] for place in self.sections if place is not None}
-        sentences = [sentence for file in files.values() if (sentence := file.surplus)]
+        sentences = [sentence for file in self.files.values() if (sentence := file.surplus)]
         if len(sentences) > 1:
             return f"{sentences[0]} (the same is true of {len(sentences) - 1} more files of the series)"
         return sentences[0] if sentences else None
 
     def changed_files(self) -> tuple[Path, ...]:
         """Return the files that have changed since their headers were read."""
-        files = {place[0].path: place[0] for place in self.sections if place is not None}
-        return tuple(path for path, file in files.items() if file.has_changed())
+        return tuple(path for path, file in self.files.items() if file.has_changed())
 
     def describe(self, tilt: int) -> str:
         """Return the name of a tilt image for messages."""
@@ -116,42 +117,41 @@ class MrcImages:
         return section
 
 
-def open_stack(path: Path, tilts: int, *, named_in: str, remedy: str = GIVE_STACK) -> MrcImages:
-    """Return the images of a stack that must have one section for each of `tilts` rows.
+def open_stack(
+    path: Path, tilts: int, *, named_in: str, named: Sequence[int] = (), remedy: str = GIVE_STACK
+) -> MrcImages:
+    """Return the images of a stack with one section for each of `tilts` rows, or with those that rows name.
+
+    The image of a row is left out if the stack does not have the section that the row names.
 
     Parameters
     ----------
     named_in
         Place where the stack is named, for messages.
+    named
+        Sections (from 0) that rows name, in any order; they count where rows and sections differ in number.
     remedy
-        Remedy where rows and sections differ in number, for messages.
+        Remedy where they differ, and not every row names a section; for messages.
 
     Raises
     ------
     InputError
-        When the stack cannot be read, or rows and sections differ in number.
+        When the stack cannot be read, or has no section for any row.
     """
-    file = header_named_in(path, named_in)
-    if file.shape[0] != tilts:
+    try:
+        file = read_header(path, sections_may_lack=True)
+    except InputError as problem:
+        raise InputError(f"{named_in}: {problem}") from None
+    count, h, w = file.shape
+    if count != tilts != len(named):
         hint = ""
-        if is_placeholder_size(file):
+        if min(h, w) < LEAST_PX:
             hint, remedy = ", which is a placeholder", INSTEAD_OF_PLACEHOLDERS
         raise InputError(
-            f"{named_in}: the tilt series has {tilts} row{'' if tilts == 1 else 's'}, but its stack "
-            f"{file.path} has "
-            f"{file.shape[0]} section{'' if file.shape[0] == 1 else 's'} of "
-            f"{file.shape[2]} x {file.shape[1]} px{hint}; {remedy}"
+            f"{named_in}: the tilt series has {counted(tilts, 'row')}, but its stack {file.path} has "
+            f"{counted(count, 'section')} of {w} x {h} px{hint}; {remedy}"
         )
-    return _gathered([(file, section) for section in range(tilts)], {}, named_in)
-
-
-def open_sections(path: Path, sections: Sequence[int], *, named_in: str) -> MrcImages:
-    """Return the images of a stack whose rows name their sections (from 0), in any order and number.
-
-    The image of a row is left out if the stack does not have its section. Raises InputError when the stack
-    cannot be read, or has none of the sections.
-    """
-    file = header_named_in(path, named_in)
+    sections = range(tilts) if count == tilts else named
     return _gathered([(file, section) for section in sections], {}, named_in)
 
 
@@ -225,16 +225,3 @@ def _lacking(file: MrcFile, section: int, size: tuple[int, ...]) -> str | None:
             f"{size[1]} x {size[0]}; give all tilt images one size"
         )
     return None
-
-
-def header_named_in(path: Path, place: str) -> MrcFile:
-    """Return the header of a stack, which may be cut off; an InputError says where the file is named."""
-    try:
-        return read_header(path, sections_may_lack=True)
-    except InputError as problem:
-        raise InputError(f"{place}: {problem}") from None
-
-
-def is_placeholder_size(file: MrcFile) -> bool:
-    """Return whether images are too small to be tilt images."""
-    return min(file.shape[1:]) < 16

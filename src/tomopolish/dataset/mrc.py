@@ -21,7 +21,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from tomopolish.dataset.contents import recognised
 from tomopolish.dataset.files import atomic_path
 from tomopolish.dataset.half_precision import widen
-from tomopolish.dataset.opening import open_regular
+from tomopolish.dataset.opening import open_regular, unreadable
 from tomopolish.errors import InputError, RunError
 from tomopolish.shapes import Float32, Shaped
 
@@ -219,11 +219,8 @@ def _read_raw(path: Path) -> tuple[bytes, tuple[int, int, int]]:
         with open_regular(path) as handle:
             raw: bytes = handle.read(_HEADER_BYTES)
             state = _state(os.fstat(handle.fileno()))
-    except FileNotFoundError:
-        raise InputError(f"{path}: file not found; correct the path") from None
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
+        raise unreadable(str(path), problem) from None
     content = recognised(raw)
     if content is not None and not content.is_mrc:
         remedy = content.remedy or "give an MRC file"

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from tomopolish.errors import InputError
+
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -66,6 +68,14 @@ def read_json(path: Path) -> Any:
         return json.loads(content.decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def unreadable(shown: str, problem: OSError | ValueError) -> InputError:
+    """Return the error for a file that cannot be opened or read; `shown` is its name in messages."""
+    if isinstance(problem, FileNotFoundError):
+        return InputError(f"{shown}: file not found; correct the path")
+    reason = getattr(problem, "strerror", None) or problem
+    return InputError(f"{shown}: cannot be read ({reason}); check the path")
 
 
 def _check_kind(state: os.stat_result, path: Path) -> None:

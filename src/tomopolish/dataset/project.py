@@ -193,7 +193,7 @@ class Dataset:
             with contextlib.suppress(InputError):
                 images = self.tomograms.load(name).images
                 if isinstance(images, MrcImages):
-                    paths.update(dict.fromkeys(place[0].path for place in images.sections if place))
+                    paths.update(dict.fromkeys(images.files))
         return list(paths)
 
     def references(self, *, keep: bool = False) -> References:
@@ -343,10 +343,6 @@ class Dataset:
     def __getstate__(self) -> dict[str, Any]:
         names = ("files", "relion_version", "selection", "only")
         return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
 
 
 def open_dataset(

@@ -176,9 +176,6 @@ class Project:
     def __getstate__(self) -> dict[str, Any]:
         return {"species": self.species}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        object.__setattr__(self, "species", state["species"])
-
 
 def join_species(species: Sequence[Species]) -> Project:
     """Return the project of data sets that share their tomograms.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tomopolish.dataset.contents import SAMPLE_BYTES, recognised
 from tomopolish.dataset.files import atomic_write
-from tomopolish.dataset.opening import open_regular
+from tomopolish.dataset.opening import open_regular, unreadable
 from tomopolish.dataset.star_syntax import print_table, read_tables
 from tomopolish.dataset.star_table import StarTable, format_floats, format_vectors
 from tomopolish.errors import InputError
@@ -26,17 +26,14 @@ class StarFile:
 
     @cached_property
     def _first_by_name(self) -> dict[str, StarTable]:
-        index: dict[str, StarTable] = {}
-        for table in self.tables:
-            index.setdefault(table.name, table)
-        return index
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._first_by_name or name.lower() in self._first_by_lower_case
+        return {table.name: table for table in reversed(self.tables)}
 
     @cached_property
     def _first_by_lower_case(self) -> dict[str, StarTable]:
         return {table.name.lower(): table for table in reversed(self.tables)}
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in self._first_by_lower_case
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,17 +47,15 @@ class StarFile:
 
     def table(self, name: str) -> StarTable:
         """Return the first table of that name, also in other capitals; raises InputError without any."""
-        if name in self._first_by_name:
-            return self._first_by_name[name]
-        try:
-            return self._first_by_lower_case[name.lower()]
-        except KeyError:
+        table = self._first_by_name.get(name, self._first_by_lower_case.get(name.lower()))
+        if table is None:
             have = ", ".join(f"'data_{n}'" if n else "one without a name" for n in self.names[:5])
             raise InputError(
                 f"{self.source}: there is no table 'data_{name}' "
                 f"({f'the file contains {have}' if have else 'this is an empty file'}); "
                 "check that this is the right file"
-            ) from None
+            )
+        return table
 
     def with_table(self, table: StarTable) -> StarFile:
         """Return a copy in which `table` replaces the first table of its name, or is appended."""
@@ -83,13 +78,12 @@ def read_star(path: Path | str, *, shown_as: str | None = None) -> StarFile:
             _check_content(handle.read(SAMPLE_BYTES), source)
             handle.seek(0)
             return StarFile(tables=read_tables(handle, source), source=source)
-    except FileNotFoundError:
-        reason = "file not found; correct the path, or start in the project's folder"
     except IsADirectoryError:
-        reason = "this is a folder; give a STAR file"
+        raise InputError(f"{source}: this is a folder; give a STAR file") from None
+    except FileNotFoundError as problem:
+        raise InputError(f"{unreadable(source, problem)}, or start in the project's folder") from None
     except (OSError, ValueError) as problem:
-        reason = f"cannot be read ({getattr(problem, 'strerror', None) or problem}); check the path"
-    raise InputError(f"{source}: {reason}")
+        raise unreadable(source, problem) from None
 
 
 def _check_content(sample: bytes, source: str) -> None:

@@ -49,7 +49,7 @@ def basis_of(project: Project, settings: AlignSettings, tomogram: Tomogram) -> d
     with contextlib.suppress(InputError):  # a table without a file for each tilt series
         series.append(first.tomograms.series_file(tomogram.series.name))
     images = tomogram.series.images
-    stacks = [place[0].path for place in images.sections if place] if isinstance(images, MrcImages) else []
+    stacks = list(images.files) if isinstance(images, MrcImages) else []
     files = {
         REFERENCES: [p[part] for p in paths for part in _MAPS if part in p],
         SERIES: series,

@@ -12,13 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.files import exists, not_found, resolve_path, searched_folders
-from tomopolish.dataset.images import (
-    MrcImages,
-    header_named_in,
-    open_micrographs,
-    open_sections,
-    open_stack,
-)
+from tomopolish.dataset.images import MrcImages, open_micrographs, open_stack
 from tomopolish.dataset.model import Deformation, TiltSeries
 from tomopolish.dataset.mrc import split_section
 from tomopolish.dataset.relion.image_values import LARGEST_NUMBER, ImageValues
@@ -349,13 +343,11 @@ def _open_images(general: StarTable, row: int, series: StarTable, folders: Image
             searched = searched_folders(file_name, general_file, working_directory)
             raise InputError(f"{named_in}: {not_found(file_name, searched)}")
         named = [section for section, _ in entries if section is not None]
-        if len(named) == len(series) != header_named_in(path, named_in).shape[0]:
-            return open_sections(path, named, named_in=named_in)
         remedy = (
             "give the stack that belongs to this table, or a table with a row for each section, and leave "
             f"images out with --exclude_tilts {general.value('rlnTomoName', row)}:NUMBERS"
         )
-        return open_stack(path, len(series), named_in=named_in, remedy=remedy)
+        return open_stack(path, len(series), named_in=named_in, named=named, remedy=remedy)
     if not entries:
         raise general.error(
             f"no tilt images are named; add {STACK} here, or {MICROGRAPH} to {series.source}", row=row

@@ -14,7 +14,7 @@ import numpy as np
 
 from tomopolish.dataset.cells import ENCODING, ON_ERROR
 from tomopolish.dataset.files import atomic_write, shown_path
-from tomopolish.dataset.opening import open_regular
+from tomopolish.dataset.opening import open_regular, unreadable
 from tomopolish.dataset.relion.required import Needed, check_columns
 from tomopolish.dataset.relion.roles import ROLES, check_kind
 from tomopolish.dataset.star import StarTable, read_star
@@ -45,11 +45,8 @@ class TrajectorySet:
         try:
             with open_regular(self.path) as handle:
                 return _index_blocks(handle)
-        except FileNotFoundError:
-            raise InputError(f"{self.source}: file not found; correct the path") from None
         except (OSError, ValueError) as problem:
-            reason = getattr(problem, "strerror", None) or problem
-            raise InputError(f"{self.source}: cannot be read ({reason}); check the path") from None
+            raise unreadable(self.source, problem) from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._extents
