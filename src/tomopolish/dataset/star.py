@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,13 @@ from tomopolish.dataset.contents import SAMPLE_BYTES, recognised
 from tomopolish.dataset.files import atomic_write
 from tomopolish.dataset.opening import open_regular, unreadable
 from tomopolish.dataset.star_syntax import print_table, read_tables
-from tomopolish.dataset.star_table import StarTable, format_floats, format_vectors
+from tomopolish.dataset.star_table import StarTable, float_columns, format_floats, format_vectors
 from tomopolish.errors import InputError
 
-__all__ = ["StarFile", "StarTable", "format_floats", "format_vectors", "read_star", "write_star"]
+__all__ = [
+    "GrowingFile", "StarFile", "StarTable", "float_columns", "format_floats", "format_vectors", "read_star",
+    "write_star",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,3 +102,34 @@ def write_star(path: Path | str, tables: StarFile | Iterable[StarTable]) -> None
     with atomic_write(Path(path)) as handle:
         for table in tables.tables if isinstance(tables, StarFile) else tables:
             handle.writelines(print_table(table))
+
+
+class GrowingFile:
+    """A STAR file whose tables grow tomogram by tomogram; it is written at the end, unless it has no rows."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path = path
+        self._version = version
+        self._parts: dict[str, list[Mapping[str, Sequence[str]]]] = {}
+
+    def append(self, table: str, columns: Mapping[str, Sequence[str]]) -> None:
+        """Append rows to a table; rows without a column that others have get 0 there."""
+        self._parts.setdefault(table, []).append(columns)
+
+    def write(self) -> None:
+        """Write the file; raises RunError when it cannot be written."""
+        if self._parts:
+            tables = [
+                StarTable(name=name, columns=_joined(parts), version=self._version)
+                for name, parts in self._parts.items()
+            ]
+            write_star(self._path, tables)
+
+
+def _joined(parts: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
+    labels = dict.fromkeys(label for part in parts for label in part)
+    zeros = [["0.000000"] * len(next(iter(part.values()))) for part in parts]
+    return {
+        label: [cell for part, none in zip(parts, zeros, strict=True) for cell in part.get(label, none)]
+        for label in labels
+    }

@@ -154,9 +154,7 @@ class StarTable:
 
     def vector(self, label: str, row: int) -> Float[Array, "n"]:
         """Return one cell of the form ``[a,b,c]`` as numbers."""
-        return self._vector(label, row, self.strings(label)[row].strip())
-
-    def _vector(self, label: str, row: int, cell: str) -> Float[Array, "n"]:
+        cell = self.value(label, row).strip()
         if not (cell.startswith("[") and cell.endswith("]")):
             raise self._bad(label, row, "a vector of the form [a,b,c]")
         inside = cell[1:-1].strip()
@@ -168,15 +166,6 @@ class StarTable:
             wanted = f"numbers up to {LARGEST_NUMBER:g}" if np.isfinite(values).all() else "finite numbers"
             raise self._bad(label, row, f"a vector of {wanted}")
         return values
-
-    def vectors(self, label: str, length: int | None = None) -> Float[Array, "rows n"]:
-        """Return a column of vectors of one length (`length`, or that of the first row)."""
-        rows = [self._vector(label, row, cell.strip()) for row, cell in enumerate(self.strings(label))]
-        expected = length if length is not None else (len(rows[0]) if rows else 0)
-        for row, values in enumerate(rows):
-            if len(values) != expected:
-                raise self._bad(label, row, f"a vector of {expected} numbers")
-        return np.array(rows, dtype=np.float64).reshape(len(rows), expected)
 
     def value(self, label: str, row: int = 0) -> str:
         """Return one cell."""
@@ -219,6 +208,11 @@ def format_floats(values: Float[Array, "n"] | Sequence[float]) -> list[str]:
     """Return numbers as fixed-point cells; a negative zero loses its sign."""
     rounded = np.round(np.asarray(values, dtype=np.float64), 6) + 0.0  # adding zero removes the sign of -0
     return [f"{value:.6f}" for value in rounded.tolist()]
+
+
+def float_columns(labels: Sequence[str], values: Float[Array, "rows n"]) -> dict[str, list[str]]:
+    """Return columns of fixed-point cells, the first of `values` under the first label, and so on."""
+    return {label: format_floats(values[:, i]) for i, label in enumerate(labels)}
 
 
 def format_vectors(rows: Float[Array, "rows n"]) -> list[str]:

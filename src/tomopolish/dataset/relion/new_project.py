@@ -11,11 +11,12 @@ from tomopolish.dataset.model import OpticsGroup, Particles, References, TiltSer
 from tomopolish.dataset.mrc import write_volume
 from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.relion.kinds import LABELS
+from tomopolish.dataset.relion.particles import CENTRED, CORNERED, ORIGIN, PARTICLE_ANGLES
 from tomopolish.dataset.relion.projections import ANGLES, MATRIX_ROWS, SHIFTS
 from tomopolish.dataset.relion.tilt_series import MICROGRAPH, PIXEL_SIZE, SERIES_FILE, STACK
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.relion.tomograms import Dialect
-from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
+from tomopolish.dataset.star import StarTable, float_columns, format_floats, format_vectors, write_star
 from tomopolish.physics.geometry import euler_zyz_angles, relion5_parameters
 from tomopolish.shapes import Float
 
@@ -142,9 +143,8 @@ def _tilt_columns(series: TiltSeries, nominal_angles_degrees: Float[Array, "F"],
         angles, shifts_px = relion5_parameters(
             series.projections_px, series.image_size_px, series.tomogram_size_px
         )
-        columns |= {label: format_floats(angles[:, i]) for i, label in enumerate(ANGLES)}
-        shifts = shifts_px * series.pixel_size_angstrom
-        columns |= {label: format_floats(shifts[:, i]) for i, label in enumerate(SHIFTS)}
+        columns |= float_columns(ANGLES, angles)
+        columns |= float_columns(SHIFTS, shifts_px * series.pixel_size_angstrom)
     else:
         matrices = series.projections_px
         columns |= {label: format_vectors(matrices[:, i]) for i, label in enumerate(MATRIX_ROWS)}
@@ -203,18 +203,13 @@ def _particle_columns(series: TiltSeries, particles: Particles, dialect: Dialect
     }
     if dialect is Dialect.RELION_5:
         centred = particles.positions_px - np.asarray(series.tomogram_size_px) / 2
-        coordinates, pattern = centred * series.pixel_size_angstrom, "rlnCenteredCoordinate{}Angst"
+        columns |= float_columns(CENTRED, centred * series.pixel_size_angstrom)
     else:
-        coordinates, pattern = particles.positions_px - 1, "rlnCoordinate{}"
-    columns |= {pattern.format(axis): format_floats(coordinates[:, i]) for i, axis in enumerate("XYZ")}
-    angles = euler_zyz_angles(particles.rotations)
-    columns |= {
-        label: format_floats(angles[:, i])
-        for i, label in enumerate(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"))
-    }
+        columns |= float_columns(CORNERED, particles.positions_px - 1)
+    columns |= float_columns(PARTICLE_ANGLES, euler_zyz_angles(particles.rotations))
     columns["rlnOpticsGroup"] = [str(group + 1) for group in particles.optics_group]
     columns["rlnRandomSubset"] = [str(half + 1) for half in particles.half_set]
-    columns |= {f"rlnOrigin{axis}Angst": format_floats(np.zeros(count)) for axis in "XYZ"}
+    columns |= float_columns(ORIGIN, np.zeros((count, 3)))
     return columns
 
 

@@ -5,7 +5,7 @@ See docs/dev/conventions.md, Geometry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import repeat
@@ -249,11 +249,7 @@ class ParticleUpdate:
     def __init__(self, particles: ParticleTable) -> None:
         self._particles = particles
         self._labels = CENTRED if particles.is_centred else CORNERED
-        self._values = np.zeros((len(particles), 3))
-        self._angles = np.zeros((len(particles), 3))
-        self._is_refined, self._is_turned = np.zeros((2, len(particles)), dtype=bool)
-        self._probability = np.ones(len(particles))
-        self._is_judged = np.zeros(len(particles), dtype=bool)
+        self._new: dict[str, tuple[Float[Array, "rows"], Bool[Array, "rows"]]] = {}  # values, and where
 
     def add(
         self,
@@ -264,73 +260,51 @@ class ParticleUpdate:
     ) -> None:
         """Set the positions (tomogram frame, px) of some rows, and their origins to zero.
 
-        Parameters
-        ----------
-        rotations
-            Particle → tomogram rotations; None: the orientations stay as they were.
+        `rotations` are from particle to tomogram; None: the orientations stay as they were.
         """
         if self._particles.is_centred:
             centre = np.array(tilt_series.tomogram_size_px) / 2
-            self._values[rows] = (positions_px - centre) * tilt_series.pixel_size_angstrom
+            positions = (positions_px - centre) * tilt_series.pixel_size_angstrom
         else:
-            self._values[rows] = positions_px - self._particles.corner_px
-        self._is_refined[rows] = True
+            positions = positions_px - self._particles.corner_px
+        self._set(self._labels, rows, positions)
+        stated = [label for label in ORIGIN if label in self._particles.table]
+        self._set(stated, rows, np.zeros((len(rows), len(stated))))
         if rotations is not None:
             subtomogram = self._particles.subtomogram_rotations(rows)
-            self._angles[rows] = euler_zyz_angles(np.swapaxes(subtomogram, 1, 2) @ rotations)
-            self._is_turned[rows] = True
+            angles = euler_zyz_angles(np.swapaxes(subtomogram, 1, 2) @ rotations)
+            self._set(PARTICLE_ANGLES, rows, angles)
 
     def add_probability(self, rows: Int[Array, "P"], probability: Float[Array, "P"]) -> None:
         """Set the figure of merit of some rows, by which RELION's subset selection can choose particles."""
-        self._probability[rows] = probability
-        self._is_judged[rows] = True
+        self._set((FIGURE_OF_MERIT,), rows, probability[:, None])
+
+    def _set(self, labels: Sequence[str], rows: Int[Array, "P"], values: Float[Array, "P n"]) -> None:
+        count = len(self._particles)
+        for label, column in zip(labels, values.T, strict=True):
+            cells, is_new = self._new.setdefault(label, (np.zeros(count), np.zeros(count, dtype=bool)))
+            cells[rows], is_new[rows] = column, True
 
     def table(self, *, with_names: bool = False) -> StarTable:
         """Return the table ``particles`` with the refined positions.
 
-        Parameters
-        ----------
-        with_names
-            Whether other files name particles, so that made names must be in the table.
+        `with_names` says whether other files name particles, so that made names must be in the table.
         """
         table, naming = self._particles.table, self._particles.naming
-        columns = {label: self._merged(label, self._values[:, i]) for i, label in enumerate(self._labels)}
-        zeros = np.zeros(len(table))
-        columns |= {label: self._merged(label, zeros) for label in ORIGIN if label in table}
-        if self._is_turned.any():
-            columns |= {label: self._turned(i) for i, label in enumerate(PARTICLE_ANGLES)}
-        if self._is_judged.any():
-            columns[FIGURE_OF_MERIT] = self._figures_of_merit()
+        in_order = (*self._labels, *ORIGIN, *PARTICLE_ANGLES, FIGURE_OF_MERIT)
+        columns: dict[str, Sequence[str]] = {
+            label: Cells.of(self._merged(label, *self._new[label]))
+            for label in in_order
+            if label in self._new
+        }
         if with_names and naming.fault is not None:
-            return table.with_columns({**columns, NAME: naming.names})
+            columns[NAME] = naming.names
         return table.with_columns(columns)
 
-    def _figures_of_merit(self) -> Cells:
-        """Return the column of figures of merit; rows that were not judged keep theirs, or have 1."""
-        table = self._particles.table
-        judged = format_floats(self._probability)
-        if FIGURE_OF_MERIT in table:
-            before = list(table.strings(FIGURE_OF_MERIT))
-            judged = [
-                new if is_new else old
-                for new, is_new, old in zip(judged, self._is_judged, before, strict=True)
-            ]
-        return Cells.of(iter(judged))
-
-    def _merged(self, label: str, values: Float[Array, "rows"]) -> Cells:
-        """Return a column with the values of refined rows; the cells of other rows are unchanged."""
-        before = iter(self._particles.table.strings(label))
-        return Cells.of(self._merged_cells(before, values, self._is_refined))
-
-    def _turned(self, angle: int) -> Cells:
-        """Return a column of angles with those of refined rows; a table without angles gets 0 elsewhere."""
-        table, label = self._particles.table, PARTICLE_ANGLES[angle]
-        before = iter(table.strings(label)) if label in table else repeat("0")
-        return Cells.of(self._merged_cells(before, self._angles[:, angle], self._is_turned))
-
-    def _merged_cells(
-        self, before: Iterator[str], values: Float[Array, "rows"], is_new: Bool[Array, "rows"]
-    ) -> Iterator[str]:
+    def _merged(self, label: str, values: Float[Array, "rows"], is_new: Bool[Array, "rows"]) -> Iterator[str]:
+        """Yield a column with new cells; the others are unchanged, or neutral where there is no column."""
+        table, neutral = self._particles.table, "1.000000" if label == FIGURE_OF_MERIT else "0"
+        before = iter(table.strings(label)) if label in table else repeat(neutral)
         for start in range(0, len(values), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             refined = is_new[part].tolist()

@@ -16,7 +16,7 @@ from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.relion.image_values import ImageValues
 from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.remarks import Remark
-from tomopolish.dataset.star import StarTable, format_floats, format_vectors
+from tomopolish.dataset.star import StarTable, float_columns, format_vectors
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project, relion5_parameters, relion5_projections
 from tomopolish.shapes import Float
@@ -134,9 +134,8 @@ def projection_columns(
         columns |= {label: format_vectors(matrices[:, i]) for i, label in enumerate(MATRIX_ROWS)}
     if not in_matrices or any(label in series for label in (*ANGLES, *SHIFTS)):
         angles, shifts_px = relion5_parameters(projections_px, image_size_px, size.px)
-        shifts = shifts_px * pixel_size_angstrom
-        columns |= {label: format_floats(angles[:, i]) for i, label in enumerate(ANGLES)}
-        columns |= {label: format_floats(shifts[:, i]) for i, label in enumerate(SHIFTS)}
+        columns |= float_columns(ANGLES, angles)
+        columns |= float_columns(SHIFTS, shifts_px * pixel_size_angstrom)
     return columns
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.model import Alignment, TiltSeries
 from tomopolish.dataset.scores import ItemScores
-from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
+from tomopolish.dataset.star import GrowingFile, StarTable, format_floats, read_star
 from tomopolish.dataset.star_table import is_unset
 from tomopolish.shapes import Bool, Float
 
@@ -27,22 +27,11 @@ UNSTATED = "flagged"
 """Reason of a flagged item whose table states none."""
 
 
-class ScoresFile:
+class ScoresFile(GrowingFile):
     """Collects tomograms one at a time and writes the file at the end; nothing is written without scores."""
 
-    def __init__(self, path: Path, version: str) -> None:
-        self._path = path
-        self._version = version
-        self._columns: dict[str, dict[str, list[str]]] = {}
-
     def add(self, series: TiltSeries, names: Sequence[str], alignment: Alignment) -> None:
-        """Take one tomogram's scores, if it has any.
-
-        Parameters
-        ----------
-        names
-            Of the particles, in the order of the alignment.
-        """
+        """Add one tomogram's scores, if it has any; `names` are those of the alignment's particles."""
         scores = alignment.scores
         if scores is None:
             return
@@ -51,9 +40,9 @@ class ScoresFile:
             (TILT_IMAGES, {EXPOSURE: format_floats(series.pre_exposure)}, scores.tilts),
         ):
             count = len(items.reasons)
-            self._append(table, {TOMOGRAM: [series.name] * count, **identity, **_columns(items)})
+            self.append(table, {TOMOGRAM: [series.name] * count, **identity, **_columns(items)})
         flagged = [str(int(items.flagged.sum())) for items in (scores.particles, scores.tilts)]
-        self._append(
+        self.append(
             TOMOGRAMS,
             {
                 TOMOGRAM: [series.name],
@@ -63,21 +52,6 @@ class ScoresFile:
                 "tomopolishFlaggedTiltImages": flagged[1:],
             },
         )
-
-    def _append(self, table: str, columns: dict[str, list[str]]) -> None:
-        into = self._columns.setdefault(table, {label: [] for label in columns})
-        for label, cells in columns.items():
-            into[label].extend(cells)
-
-    def write(self) -> None:
-        """Write the file; raises RunError when it cannot be written."""
-        if not self._columns:
-            return
-        tables = tuple(
-            StarTable(name=name, columns=columns, is_loop=True, version=self._version)
-            for name, columns in self._columns.items()
-        )
-        write_star(self._path, StarFile(tables=tables))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,13 +80,7 @@ class ReadScores:
 
 
 def read_scores(path: Path) -> ReadScores:
-    """Read a file of scores.
-
-    Raises
-    ------
-    InputError
-        When it is missing or malformed.
-    """
+    """Return the content of a file of scores; raises InputError when it is missing or malformed."""
     star = read_star(path)
     table = star.table(PARTICLES)
     probability, flags = table.floats(PROBABILITY), table.ints(FLAGGED).astype(bool)

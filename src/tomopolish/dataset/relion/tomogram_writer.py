@@ -26,7 +26,7 @@ from tomopolish.dataset.relion.tilt_series import (
 )
 from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet
-from tomopolish.dataset.star import StarTable, format_floats, format_vectors, write_star
+from tomopolish.dataset.star import StarTable, float_columns, format_floats, format_vectors, write_star
 from tomopolish.errors import InputError
 from tomopolish.shapes import Bool
 
@@ -203,7 +203,7 @@ def _refined_columns(tilt_series: TiltSeries, table: StarTable, alignment: Align
         columns[COEFFICIENTS] = format_vectors(alignment.deformation.coefficients)
     optics = alignment.optics
     if optics.defocus_angstrom is not None:
-        columns |= {DEFOCUS[i]: format_floats(optics.defocus_angstrom[:, i]) for i in range(2)}
+        columns |= float_columns(DEFOCUS[:2], optics.defocus_angstrom)
     if optics.astigmatism_degrees is not None:
         columns[DEFOCUS[2]] = format_floats(optics.astigmatism_degrees)
     if optics.phase_shift_degrees is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopolish.dataset.model import Alignment, TiltSeries
-from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
+from tomopolish.dataset.star import GrowingFile, float_columns, format_floats, read_star
 
 Array = np.ndarray
 
@@ -16,27 +16,19 @@ FILE_NAME = "uncertainty.star"
 TILT_IMAGES, LEFT_OUT = "tilt_images", "tomopolishLeftOut"
 
 
-class UncertaintyFile:
-    """Collects tomograms one at a time and writes the file at the end, unless none has errors."""
+class UncertaintyFile(GrowingFile):
+    """Collects tomograms one at a time and writes the file at the end, unless none has errors.
 
-    def __init__(self, path: Path, version: str) -> None:
-        self._path = path
-        self._version = version
-        self._tilts: list[dict[str, Sequence[str]]] = []
-        self._particles: list[dict[str, Sequence[str]]] = []
+    A tomogram of one image has no motion, so that its error is 0 beside tomograms with motion.
+    """
 
     def add(self, series: TiltSeries, names: Sequence[str], alignment: Alignment) -> None:
-        """Add one tomogram's errors, if it has any.
-
-        Parameters
-        ----------
-        names
-            Names of the particles, in the order of the alignment.
-        """
+        """Add one tomogram's errors, if it has any; `names` are those of the alignment's particles."""
         errors = alignment.errors
         if errors is None:
             return
-        self._tilts.append(
+        self.append(
+            TILT_IMAGES,
             {
                 "rlnTomoName": [series.name] * len(series),
                 "rlnMicrographPreExposure": format_floats(series.pre_exposure),
@@ -52,7 +44,7 @@ class UncertaintyFile:
                 **_optional("tomopolishSharedBfactor", errors.shared_bfactor_angstrom2),
                 "tomopolishWeaklyDetermined": _flags(errors.weak_tilts()),
                 LEFT_OUT: _flags(~alignment.usable),
-            }
+            },
         )
         particles = {
             "rlnTomoName": [series.name] * len(names),
@@ -64,17 +56,7 @@ class UncertaintyFile:
         particles |= _optional("tomopolishSigmaMotionAngst", errors.motion_angstrom)
         if errors.orientations_degrees is not None:
             particles |= _columns("tomopolishSigmaOrientation", "", errors.orientations_degrees)
-        self._particles.append(particles)
-
-    def write(self) -> None:
-        """Write the file; raises RunError when it cannot be written."""
-        if not self._tilts:
-            return
-        tables = tuple(
-            StarTable(name=name, columns=_joined(parts), is_loop=True, version=self._version)
-            for name, parts in ((TILT_IMAGES, self._tilts), ("particles", self._particles))
-        )
-        write_star(self._path, StarFile(tables=tables))
+        self.append("particles", particles)
 
 
 def read_left_out(path: Path) -> dict[str, tuple[int, ...]]:
@@ -93,25 +75,13 @@ def read_left_out(path: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _columns(stem: str, unit: str, values: Array) -> dict[str, Sequence[str]]:
-    return {
-        f"{stem}{axis}{unit}": format_floats(column) for axis, column in zip("XYZ", values.T, strict=False)
-    }
+def _columns(stem: str, unit: str, values: Array) -> dict[str, list[str]]:
+    return float_columns([f"{stem}{axis}{unit}" for axis in "XYZ"[: values.shape[1]]], values)
 
 
-def _optional(label: str, values: Array | None) -> dict[str, Sequence[str]]:
+def _optional(label: str, values: Array | None) -> dict[str, list[str]]:
     return {} if values is None else {label: format_floats(values)}
 
 
 def _flags(values: Array) -> list[str]:
     return [str(int(v)) for v in values]
-
-
-def _joined(parts: list[dict[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """Return stacked columns; a tomogram of one image has no motion, so that its error is 0."""
-    labels = dict.fromkeys(label for part in parts for label in part)
-    nothing = [format_floats([0.0] * len(part["rlnTomoName"])) for part in parts]
-    return {
-        label: [cell for part, zeros in zip(parts, nothing, strict=True) for cell in part.get(label, zeros)]
-        for label in labels
-    }
