@@ -90,7 +90,7 @@ def test_a_pure_noise_particle_does_not_pull_and_a_blank_image_is_empty() -> Non
     windows = replace(windows, values=values.astype(np.float32), power=60.0 * windows.visible)
     from tomopolish.solve.surface import smooth_surface
 
-    problem = problem.with_surface(smooth_surface(windows))
+    problem = replace(problem, surface=smooth_surface(windows))
     options = RefineOptions(owner=np.zeros(12, dtype=np.int64))
     found = refine(problem, windows, np.zeros(problem.layout.size), options)
     assert found.trust is not None and found.problem.pair_weights is not None

@@ -13,9 +13,9 @@ from small_project import align_one, make_problem, make_settings
 from tomopolish import pipeline
 from tomopolish.models.deformation import deformation_from
 from tomopolish.settings.alignment import DEFORMATION_MODELS, DeformationSettings, MotionSettings
-from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.elimination import WarpFactor
-from tomopolish.solve.warp_prior import informed_warp_precision
+from tomopolish.solve.prior_widths import informed_warp_precision
+from tomopolish.solve.surface import correlation_length_px
 
 
 @pytest.mark.parametrize("model", DEFORMATION_MODELS)

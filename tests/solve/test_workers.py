@@ -1,4 +1,4 @@
-"""Threads of the solver: they share the work, change no result, and leave none to linear algebra."""
+"""Threads of the solver: they share the work, and change no result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from relion_runs import open_project
 from small_project import compute_windows, make_settings
@@ -17,7 +16,6 @@ from tomopolish.settings.alignment import MotionSettings
 from tomopolish.solve import products
 from tomopolish.solve.problem import evaluate
 from tomopolish.solve.products import multiply_hessian
-from tomopolish.solve.surface import both_sides
 from tomopolish.solve.workers import Workers
 
 
@@ -66,23 +64,3 @@ def test_evaluation_and_products_do_not_depend_on_threads(
         if field.name != "spread":
             np.testing.assert_array_equal(getattr(shared, field.name), getattr(alone, field.name))
     np.testing.assert_array_equal(product, multiply_hessian(problem, alone, vector))
-
-
-def test_products_on_threads_use_one_thread_each() -> None:
-    found = []
-
-    class Watched(np.ndarray):
-        """Windows that note how many threads linear algebra has while they are read."""
-
-        def __getitem__(self, index: object) -> np.ndarray:
-            found.extend(part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas")
-            return np.asarray(super().__getitem__(index))
-
-    windows = np.ones((3, 2, 8, 8), dtype=np.float32)
-    result = np.empty_like(windows)
-    with threadpool_limits(2, user_api="blas"), Workers(2) as workers:
-        both_sides(lambda tilt: windows.view(Watched)[tilt], np.eye(8), result, workers.pool)
-        after = [part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"]
-    assert found and set(found) == {1}
-    assert set(after) == {2}
-    np.testing.assert_array_equal(result, windows)

@@ -365,7 +365,7 @@ def _final_fit(task: _Task, memory: WindowMemory, first: _FirstFit) -> tuple[Ref
     """
     anew = is_small(memory.pairs)
     problem = replace(
-        first.problem.with_surface(memory.put_back(first.problem.surface)),
+        replace(first.problem, surface=memory.put_back(first.problem.surface)),
         pair_weights=None if anew else first.refinement.problem.pair_weights,
     )
     task = replace(task, options=replace(task.options, robust_start=anew))
@@ -386,7 +386,6 @@ def _continued(before: Refinement, refinement: Refinement, start: Float[Array, "
     counted = replace(
         refinement,
         evaluations=before.evaluations + refinement.evaluations,
-        coarse_evaluations=before.coarse_evaluations + refinement.coarse_evaluations,
     )
     if start is None:
         return counted

@@ -16,12 +16,12 @@ from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.problem import build_problem
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Array, Bool, Float, Int
-from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.maximisation import Tally
 from tomopolish.solve.outliers import PERHAPS
 from tomopolish.solve.problem import evaluate
 from tomopolish.solve.refine import ENOUGH
 from tomopolish.solve.second_search import CERTAIN, EVALUATIONS, move_to_likelier
+from tomopolish.solve.surface import correlation_length_px
 from tomopolish.solve.workers import Workers
 
 FAINT = 0.35

@@ -10,8 +10,7 @@ import numpy as np
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.shapes import Array, Bool, Float, Float32
-from tomopolish.solve.correlation_length import correlation_length_px
-from tomopolish.solve.surface import DisplacementSurface, add_pairs, smooth_surface
+from tomopolish.solve.surface import DisplacementSurface, add_pairs, correlation_length_px, smooth_surface
 
 
 @dataclass(eq=False)

@@ -23,10 +23,9 @@ from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Array, Float
 from tomopolish.solve.elimination import curvature_over_time, followed_fields
-from tomopolish.solve.prior_widths import initial_precision
+from tomopolish.solve.prior_widths import initial_precision, initial_warp_precision
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.surface import DisplacementSurface, smooth_surface
-from tomopolish.solve.warp_prior import initial_warp_precision
 
 REFIT_TOLERANCE_PX = 0.1
 

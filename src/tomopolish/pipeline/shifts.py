@@ -55,13 +55,13 @@ def refine_shifts(
     -------
     The solution, in the form of the full refinement, and warnings.
     """
-    peaks = summed_peaks(windows if micrographs is None else micrographs)
+    shifts_px, at_the_edge = summed_peaks(windows if micrographs is None else micrographs)
     start = np.zeros(problem.layout.size)
-    vector = problem.layout.fill(shifts_px=shifts_before_warp(problem, peaks.shifts_px))
+    vector = problem.layout.fill(shifts_px=shifts_before_warp(problem, shifts_px))
     before, after = evaluate(problem, start), evaluate(problem, vector)
     warnings: tuple[str, ...] = ()
-    if peaks.at_the_edge.any():
-        listed = ", ".join(str(i + 1) for i in np.flatnonzero(peaks.at_the_edge))
+    if at_the_edge.any():
+        listed = ", ".join(str(i + 1) for i in np.flatnonzero(at_the_edge))
         warnings = (
             f"the best shifts of tilt images {listed} of {series.name} are at the limit of the search range: "
             "increase --r",
@@ -73,7 +73,6 @@ def refine_shifts(
         log_likelihood=after.log_likelihood,
         converged=True,
         evaluations=2,
-        coarse_evaluations=0,
         history=(before.objective, after.objective),
     )
     return refinement, warnings

@@ -150,10 +150,8 @@ def warp_factor(
     """
     layout = problem.layout
     warps, size = layout.warp_shape
-    own = warps > 1
     free = layout.unpack(problem.free)
     tilt_free = np.concatenate([free.angles, free.shifts_px], axis=1)
-    blocks = np.zeros((warps, size, size))
     assert state.warp is not None
     basis = state.warp.inverse @ state.warp.basis()
     basis *= problem.surface.visible[..., None, None]
@@ -165,7 +163,7 @@ def warp_factor(
     cross = np.swapaxes(A * tilt_free[:, None], 1, 2) @ weighted
     remaining = np.swapaxes(flat, 1, 2) @ weighted
     remaining -= np.swapaxes(cross, 1, 2) @ np.linalg.solve(tilt_blocks, cross)
-    blocks += remaining if own else remaining.sum(axis=0)
+    blocks = remaining if warps > 1 else remaining.sum(axis=0, keepdims=True)
     index = np.arange(size)
     blocks[:, index, index] += prior
     return WarpFactor(factors=tuple(definite_cholesky(block) for block in blocks))

@@ -12,7 +12,7 @@ windows instead of wrong ones.
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -155,12 +155,10 @@ def mean_field_start(
             move_tilts and move_particles
         ):
             break
-    return Parameters(
-        angles=start.angles,
+    return replace(
+        start,
         shifts_px=start.shifts_px + belief.mean_shifts_px,
         positions_px=start.positions_px + belief.mean_positions_px,
-        motion=start.motion,
-        warp=start.warp,
     )
 
 
@@ -298,13 +296,6 @@ def search_tilt(
     return turns[best], windows.grid_px[[place[best] % size, place[best] // size]]
 
 
-def undisplaced(problem: Problem, parameters: Parameters) -> Float[Array, "F P 2"]:
-    """Return the displacement of each pair from its anchor if its particle had its input position."""
-    start = problem.layout.unpack(problem.layout.pack(parameters))
-    start.positions_px[...] = 0
-    return predicted_positions(problem, start) - problem.anchors_px
-
-
 def place_particles(
     problem: Problem,
     windows: CoarseWindows,
@@ -326,7 +317,8 @@ def place_particles(
     precision, now = problem.layout.unpack(problem.precision).positions_px, parameters.positions_px
     visible = problem.surface.visible
     rows = np.ascontiguousarray(problem.projections_px[:, :2, :3])
-    start = undisplaced(problem, parameters)
+    at_input = replace(parameters, positions_px=np.zeros(now.shape))
+    start = predicted_positions(problem, at_input) - problem.anchors_px
     moved = start + np.einsum("fij,pj->fpi", rows, now)
     still = np.zeros((len(start), 1), dtype=np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from tomopolish.models.motion_inverse import MotionInverse
 from tomopolish.shapes import Float
 from tomopolish.solve.lifted import lift, lifted_gradient, multiply_lifted, split
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
-from tomopolish.solve.preconditioner import CoupledFactor, LiftedFactor, SchurFactor, factorise
+from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.workers import Spread, alone
 
@@ -20,8 +21,6 @@ TOLERANCE = 1e-9
 COARSE_TOLERANCE = 1e-5
 WIDER = 4.0
 """First trust region of a problem with motion, over the last one of the same problem with other weights."""
-COARSE_EVALUATIONS = 8
-"""Maximum number of evaluations on blurred windows."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -34,8 +33,8 @@ class Tally:
         Maximum number of evaluations on unblurred windows.
     enough
         Gain in log-likelihood, in nats, that is too small for another step.
-    evaluations, coarse_evaluations
-        Number of evaluations on unblurred and on blurred windows.
+    evaluations
+        Number of evaluations on unblurred windows.
     motion
         The last approximate inverse of motion's curvature.
     precision, radius
@@ -46,7 +45,6 @@ class Tally:
     max_evaluations: int
     enough: float
     evaluations: int = 0
-    coarse_evaluations: int = 0
     motion: MotionInverse | None = None
     precision: Float[Array, "N"] | None = None
     radius: float = np.inf
@@ -79,13 +77,6 @@ class Tally:
         self.evaluations += solution.evaluations
         if moves:
             self.precision, self.radius = problem.precision, solution.radius
-        return solution
-
-    def coarse_newton(self, problem: Problem, start: Float[Array, "N"], spread: Spread) -> Solution[State]:
-        """Maximise on blurred windows, in few evaluations."""
-        options = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=COARSE_EVALUATIONS)
-        solution = newton(problem, start, options, spread)
-        self.coarse_evaluations += solution.evaluations
         return solution
 
 
@@ -123,13 +114,13 @@ def newton(
     first: SchurFactor | CoupledFactor | None = None
     kept = tally or Tally(max_evaluations=options.max_evaluations, enough=options.enough)
 
-    def factor(at: _LiftedState) -> LiftedFactor:
+    def factor(at: _LiftedState) -> Callable[[Array], Array]:
         nonlocal first
         current = factorise(problem, at.state, near=first, near_motion=kept.motion)
         first = first or current
         if isinstance(current, CoupledFactor) and current.motion is not None:
             kept.motion = current.motion
-        return LiftedFactor(problem=problem, factor=current)
+        return current.solve
 
     def look(lifted: Array) -> _LiftedState:
         vector, offsets = split(problem, lifted)

@@ -53,11 +53,9 @@ StateT = TypeVar("StateT")
 EvaluatedT = TypeVar("EvaluatedT", bound=Evaluated)
 
 
-class Factor(Protocol):
-    """A positive-definite approximation of the negative Hessian."""
-
-    def solve(self, vector: Array) -> Array:
-        """Apply its inverse; the result is a new array, which the method changes."""
+Solve = Callable[[Array], Array]
+"""Applies the inverse of a positive-definite approximation of the negative Hessian, the factor; the result is
+a new array, which the method changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +171,7 @@ class Step:
 def maximise(
     evaluate: Callable[[Array], EvaluatedT],
     multiply: Callable[[EvaluatedT, Array], Array],
-    factorise: Callable[[EvaluatedT], Factor],
+    factorise: Callable[[EvaluatedT], Solve],
     start: Float[Array, "N"],
     options: NewtonOptions,
 ) -> Solution[EvaluatedT]:
@@ -192,13 +190,13 @@ def maximise(
     history = [state.objective]
     evaluations, products = 1, 0
     radius, converged = options.radius, False
-    factor, rejected = factorise(state), None
+    solve, rejected = factorise(state), None
     while evaluations < options.max_evaluations:
         current = state
         enough = max(options.enough, options.relative_tolerance * (abs(state.objective) + 1))
         step = (rejected and rejected.within(radius)) or truncated_cg(
             partial(multiply, current),
-            factor,
+            solve,
             current.gradient,
             radius,
             options.max_products,
@@ -219,7 +217,7 @@ def maximise(
         if ratio > 1e-4:
             state, rejected = trial, None
             history.append(state.objective)
-            factor = factorise(state)
+            solve = factorise(state)
     return Solution(
         state=state,
         converged=converged,
@@ -232,7 +230,7 @@ def maximise(
 
 def truncated_cg(
     product: Callable[[Array], Array],
-    factor: Factor,
+    solve: Solve,
     gradient: Float[Array, "N"],
     radius: float,
     max_products: int,
@@ -255,7 +253,7 @@ def truncated_cg(
     quick = accuracy is None
     step = np.zeros_like(gradient)
     residual = gradient.copy()
-    z = factor.solve(residual)
+    z = solve(residual)
     direction = z.copy()
     rz = start = float(residual @ z)
     # Norms of step and direction in the factor's metric follow from recurrences (Conn et al., 7.5.1).
@@ -293,7 +291,7 @@ def truncated_cg(
         if quick and used >= PATIENCE and used * gain <= SLOW * predicted:
             break
         residual = daxpy(Hd, residual, a=-alpha)
-        z = factor.solve(residual)
+        z = solve(residual)
         rz_new = float(residual @ z)
         beta = rz_new / rz
         direction = daxpy(direction, z, a=beta)

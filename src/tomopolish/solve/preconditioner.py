@@ -23,7 +23,7 @@ from tomopolish.solve.elimination import (
     warp_factor,
 )
 from tomopolish.solve.kernels import pairs as pair_kernels
-from tomopolish.solve.lifted import joined, split
+from tomopolish.solve.lifted import split
 from tomopolish.solve.problem import Problem, State
 from tomopolish.solve.products import forces_of_step, static_forces
 
@@ -65,7 +65,7 @@ class SchurFactor:
     free: Bool[Array, "N"]
 
     def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Apply the inverse to the static part."""
+        """Apply the inverse to the static part of a flat, or lifted, vector."""
         result, size = np.zeros_like(vector), self.layout.static_size
         result[:size] = self.solve_static(vector[:size])
         return result
@@ -121,12 +121,7 @@ class CoupledFactor:
     motion: MotionInverse | None
     warp: WarpFactor | None
 
-    def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
-        """Apply the inverse to a flat vector."""
-        step: Array = self.solve_lifted(joined(self.problem, vector, None))[: self.problem.layout.size]
-        return step
-
-    def solve_lifted(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
+    def solve(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
         """Return the lifted step for a lifted residual."""
         first, left = self._after_static(residual)
         total = self.with_static_response(left)
@@ -156,7 +151,11 @@ class CoupledFactor:
         return first, left
 
     def with_static_response(self, residual: Float[Array, "L"]) -> Float[Array, "L"]:
-        """Return a step of the coefficients for their residual, and the static step that it entails."""
+        """Return a step of the coefficients for their residual, and the static step that it entails.
+
+        For a Hessian whose static part is that of the factor, every step that starts from `eliminated`
+        residuals leaves none in the static parameters; this is then the inverse, in two thirds of the time.
+        """
         layout, (vector, forces) = self.problem.layout, split(self.problem, residual)
         step = np.zeros_like(residual)
         own, offsets = split(self.problem, step)
@@ -168,35 +167,6 @@ class CoupledFactor:
         pulled = static_forces(self.problem, self.state, own, offsets)
         own[: layout.static_size] -= self.static.solve_static(pulled)
         return step
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LiftedFactor:
-    """A factor that takes lifted residuals and returns lifted steps."""
-
-    problem: Problem
-    factor: SchurFactor | CoupledFactor
-
-    def solve(self, vector: Float[Array, "L"]) -> Float[Array, "L"]:
-        """Apply the inverse."""
-        if isinstance(self.factor, CoupledFactor):
-            return self.factor.solve_lifted(vector)
-        return joined(self.problem, self.factor.solve(split(self.problem, vector)[0]), None)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ReducedFactor:
-    """Coefficients alone, once projections and positions are eliminated exactly; all vectors are lifted.
-
-    For a Hessian whose static part is that of the factor, every step that starts from `eliminated` residuals
-    leaves none in the static parameters, which saves a third of the work of `CoupledFactor`.
-    """
-
-    coupled: CoupledFactor
-
-    def solve(self, vector: Float[Array, "L"]) -> Float[Array, "L"]:
-        """Apply the inverse to a residual that is zero in the static parameters."""
-        return self.coupled.with_static_response(vector)
 
 
 def factorise(

@@ -6,7 +6,7 @@ maximised; the solver uses its negative as a cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -85,10 +85,6 @@ class Problem:
     def log_prior(self, vector: Float[Array, "N"]) -> float:
         """Return the logarithm of the Gaussian prior at a point, up to a constant."""
         return -0.5 * float(np.sum(self.precision * vector**2))
-
-    def with_surface(self, surface: DisplacementSurface) -> Problem:
-        """Return the same problem on other surfaces."""
-        return replace(self, surface=surface)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,11 +17,10 @@ from tomopolish.solve.maximisation import COARSE_TOLERANCE, TOLERANCE, Tally
 from tomopolish.solve.newton import Solution
 from tomopolish.solve.outliers import Trust, judge, peak_length_px
 from tomopolish.solve.preconditioner import CoupledFactor, factorise
-from tomopolish.solve.prior_widths import informed_precision
+from tomopolish.solve.prior_widths import informed_precision, informed_warp_precision, spread_is_estimated
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.search import search
 from tomopolish.solve.second_search import move_misplaced
-from tomopolish.solve.warp_prior import informed_warp_precision, spread_is_estimated
 from tomopolish.solve.workers import Workers
 
 Array = np.ndarray
@@ -76,8 +75,6 @@ class Refinement:
         Log-likelihood at the start vector and at the solution, with the same windows.
     evaluations
         Number of evaluations of the objective on unblurred windows.
-    coarse_evaluations
-        Number of evaluations on blurred windows.
     history
         Objective after each accepted step on the unblurred windows.
     trust
@@ -90,7 +87,6 @@ class Refinement:
     log_likelihood: float
     converged: bool
     evaluations: int
-    coarse_evaluations: int
     history: tuple[float, ...]
     trust: Trust | None = None
 
@@ -163,7 +159,6 @@ def _refine(
         log_likelihood=evaluate(informed, solution.state.vector, workers.over).log_likelihood,
         converged=solution.converged,
         evaluations=tally.evaluations,
-        coarse_evaluations=tally.coarse_evaluations,
         history=history,
         trust=trust,
     )

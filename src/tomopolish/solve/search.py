@@ -23,7 +23,8 @@ from tomopolish.solve.initial import (
     search_tilt,
     turns_around,
 )
-from tomopolish.solve.maximisation import COARSE_TOLERANCE, Tally
+from tomopolish.solve.maximisation import COARSE_TOLERANCE, Tally, newton
+from tomopolish.solve.newton import NewtonOptions
 from tomopolish.solve.prior_widths import informed_precision
 from tomopolish.solve.problem import Problem, State, pair_values
 from tomopolish.solve.surface import DisplacementSurface
@@ -35,6 +36,8 @@ FEWEST_SEARCHED = 300
 """Number of particles that determine the projections in a search, if there are as many."""
 ENOUGH_POWER = 2000.0
 """Power of their predictions in an average tilt image, in nats, for which more particles are taken."""
+BLURRED = NewtonOptions(relative_tolerance=COARSE_TOLERANCE, max_evaluations=8)
+"""When to stop on blurred windows."""
 SEARCH_ROUNDS = 3
 SAME_OPTIMUM = 0.5
 """Objectives that differ by less than this, in nats, belong to the same optimum."""
@@ -153,11 +156,11 @@ def _place_others(
     surface = problem.surface
     spread = 1 / np.sqrt(problem.layout.unpack(problem.precision).positions_px.mean())
     reach = min(surface.range_px, NEAR * max(spread, surface.length_px))
-    places = _places(problem, vector, others, ball(reach, surface.length_px), workers.pool)
+    places = _places(problem, vector, others, ball(reach, surface.length_px), workers)
     best = tally.newton(problem, places, workers.over, COARSE_TOLERANCE).state
     weak = doubtful(problem, pair_values(problem, best.vector), power, axis=0)
     weak = np.intersect1d(weak, others)
-    return _places(problem, best.vector, weak, ball(surface.range_px, surface.length_px), workers.pool)
+    return _places(problem, best.vector, weak, ball(surface.range_px, surface.length_px), workers)
 
 
 def _places(
@@ -191,15 +194,15 @@ def _search_together(
 
     Tilt images and particles that gain too little log-likelihood are then searched again.
     """
-    layout, pool, visible = problem.layout, workers.pool, problem.surface.visible
+    layout, visible = problem.layout, problem.surface.visible
     length = problem.surface.length_px
-    coarse = coarse_windows(problem.surface, pool)
-    vector = layout.pack(mean_field_start(problem, coarse, layout.unpack(start), pool))
+    coarse = coarse_windows(problem.surface, workers)
+    vector = layout.pack(mean_field_start(problem, coarse, layout.unpack(start), workers))
 
-    surfaces = [coarse_surface(coarse, visible, blur_px, pool) for blur_px in (length, length / 2)]
+    surfaces = [coarse_surface(coarse, visible, blur_px, workers) for blur_px in (length, length / 2)]
 
     def blurred(problem: Problem, vector: Array, surface: DisplacementSurface) -> Array:
-        return tally.coarse_newton(problem.with_surface(surface), vector, workers.over).state.vector
+        return newton(replace(problem, surface=surface), vector, BLURRED, workers.over).state.vector
 
     for surface in surfaces:
         vector = blurred(problem, vector, surface)
@@ -207,7 +210,7 @@ def _search_together(
     for _ in range(SEARCH_ROUNDS):
         # The displacements of all limit those of tilt images and particles that are searched again.
         informed = replace(problem, precision=informed_precision(problem, best.vector))
-        changed = search_doubtful(informed, power, coarse, best, pool)
+        changed = search_doubtful(informed, power, coarse, best, workers)
         if changed is None:
             break
         vector = blurred(informed, changed, surfaces[-1])

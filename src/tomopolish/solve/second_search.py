@@ -124,7 +124,7 @@ def _likeliest_places(
         score -= 0.5 * precision.positions_px[part] @ (tried**2).T
         best[first : first + TOGETHER] = tried[np.argmax(score, axis=1)]
 
-    for _ in workers.pool.map(search, range(0, len(which), TOGETHER)):
+    for _ in workers.map(search, range(0, len(which), TOGETHER)):
         pass
     return best
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,22 +10,6 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SummedPeaks:
-    """Highest points of the summed windows.
-
-    Attributes
-    ----------
-    shifts_px
-        (x, y); zero for tilt images that show no particle.
-    at_the_edge
-        Tilt images whose highest sample is the first or last of the range: the true shift may lie beyond.
-    """
-
-    shifts_px: Float[Array, "F 2"]
-    at_the_edge: Bool[Array, "F"]
 
 
 def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
@@ -43,11 +27,16 @@ def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:
     )
 
 
-def summed_peaks(windows: CorrelationWindows) -> SummedPeaks:
+def summed_peaks(windows: CorrelationWindows) -> tuple[Float[Array, "F 2"], Bool[Array, "F"]]:
     """Find each tilt image's best shift within [−range, range), interpolated between samples as in RELION.
 
     See `parabola_peaks`; the highest point of interpolating splines lies 0.04–0.05 px (RMS) from it on the
     reference data, at most 0.18 px.
+
+    Returns
+    -------
+    Shifts (x, y) in px, zero for tilt images that show no particle; and the tilt images whose highest sample
+    is the first or last of the range, so that the true shift may lie beyond.
     """
     total = summed_windows(windows)
     half = round(windows.range_px / windows.step_px)
@@ -59,8 +48,7 @@ def summed_peaks(windows: CorrelationWindows) -> SummedPeaks:
     shifts = (parabola_peaks(values, best + first) - windows.origin) * windows.step_px
     blind = ~total.visible[:, 0] | (np.ptp(searched, axis=1) == 0)
     shifts[blind] = 0
-    edge = ((best == 0) | (best == 2 * half - 1)).any(axis=1) & ~blind
-    return SummedPeaks(shifts_px=shifts, at_the_edge=edge)
+    return shifts, ((best == 0) | (best == 2 * half - 1)).any(axis=1) & ~blind
 
 
 def parabola_peaks(values: Float32[Array, "F n n"], highest: Int[Array, "F 2"]) -> Float[Array, "F 2"]:

@@ -15,10 +15,8 @@ import numpy as np
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import MARGIN_SAMPLES, CorrelationWindows
 from tomopolish.shapes import Bool, Float, Float32, Int
-from tomopolish.solve.correlation_length import correlation_length_px
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.kernels import splines as spline_kernels
-from tomopolish.solve.workers import one_blas_thread
 
 Array = np.ndarray
 
@@ -30,6 +28,9 @@ NEGLIGIBLE = 1e-12
 
 TOGETHER = 32
 """Number of windows that are interpolated at a time, so that they stay in cache."""
+
+SAMPLED = 500
+"""Number of evenly spread windows that determine the correlation length."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,6 +89,25 @@ class SurfaceValues:
         )
 
 
+def correlation_length_px(windows: CorrelationWindows) -> float:
+    """Return the correlation length of the windows: σ of the Gaussian that fits their autocorrelation.
+
+    Signal and noise pass through the same weights and so have the same correlation length, which follows from
+    the windows' mean squared value and slope.
+    """
+    tilts, particles = np.nonzero(windows.visible)
+    every = max(1, len(tilts) // SAMPLED)
+    values = windows.values[tilts[::every], particles[::every]]
+    values = values.astype(np.float64)  # squares of tiny numbers are zero in single precision
+    if not values.size:
+        return windows.step_px
+    square = np.mean(np.square(values))
+    slope = sum(np.mean(np.square(np.diff(values, axis=axis))) for axis in (1, 2))
+    if slope == 0:  # windows without any signal
+        return windows.step_px
+    return max(float(np.sqrt(2 * square / slope)) * windows.step_px, windows.step_px)
+
+
 def smooth_surface(
     windows: CorrelationWindows,
     range_penalty: float = 0.0,
@@ -105,7 +125,7 @@ def smooth_surface(
     into
         Memory of the coefficients, which may be that of the windows' values; None: new memory.
     """
-    length_px = correlation_length_px(windows)
+    length_px = correlation_length_px(windows)  # before its memory changes
     coefficients = PackedSamples.zeros(windows.values.shape) if into is None else into
 
     def interpolate(tilt: int) -> None:
@@ -113,12 +133,8 @@ def smooth_surface(
             part = (tilt, slice(first, first + TOGETHER))
             coefficients.put(part, _coefficients(windows.values[part]))
 
-    if pool is None:
-        for tilt in range(len(coefficients)):
-            interpolate(tilt)
-    else:
-        for _ in pool.map(interpolate, range(len(coefficients))):
-            pass
+    for _ in (map if pool is None else pool.map)(interpolate, range(len(coefficients))):
+        pass
     return DisplacementSurface(
         coefficients=coefficients,
         visible=windows.visible,
@@ -214,13 +230,8 @@ def both_sides(
         else:
             np.matmul(lines, right, out=result[tilt].reshape(-1, result.shape[-1]))
 
-    if pool is None:
-        for tilt in range(len(result)):
-            multiply(tilt)
-        return
-    with one_blas_thread():
-        for _ in pool.map(multiply, range(len(result))):
-            pass
+    for _ in (map if pool is None else pool.map)(multiply, range(len(result))):
+        pass
 
 
 def spline_filter(fade: Float[Array, "n"], blur_samples: float) -> Float[Array, "n n"]:

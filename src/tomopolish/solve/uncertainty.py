@@ -23,13 +23,7 @@ from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.lifted import joined, multiply_lifted, split
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.outliers import SHOWN
-from tomopolish.solve.preconditioner import (
-    CoupledFactor,
-    ReducedFactor,
-    SchurFactor,
-    factorise,
-    positive_curvature,
-)
+from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.products import collect, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
@@ -268,14 +262,13 @@ def _sampled(
     Trajectories have the prior's variance where motion cannot be represented by the problem's coefficients.
     """
     layout, draw = problem.layout, _sampler(problem, state)
-    reduced = ReducedFactor(coupled=factor)
 
     def sample(number: int) -> tuple[Array, Array | None, float]:
         drawn = draw(np.random.default_rng([seed, number]))
         static, left = factor.eliminated(drawn)
         step = truncated_cg(
             lambda v: multiply_lifted(problem, state, v),
-            reduced,
+            factor.with_static_response,
             left,
             np.inf,
             PROBE_PRODUCTS,
