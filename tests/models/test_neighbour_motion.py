@@ -176,17 +176,18 @@ def test_velocities_that_projections_follow_cost_what_their_priors_say() -> None
     process, others = motion(), followed()
     inverse = process.near_inverse(information(), 1.0, others)
     amounts = np.random.default_rng(8).normal(size=3 * (TILTS - 1))
-    shared = inverse.coefficients(inverse.fields.velocities(amounts))
+    follow = inverse.fields
+    shared = inverse.coefficients(follow.times(follow.shapes, amounts))
     moved = np.diff(process.offsets_px(shared)[process.chronological], axis=0)
     expected = amounts.reshape(TILTS - 1, 1, 3) * np.sqrt(WEIGHTS)[:, None, None]
     np.testing.assert_allclose(moved, np.broadcast_to(expected, moved.shape), atol=1e-5)
-    fields = [inverse.fields.velocities(unit) for unit in np.eye(len(amounts))]
+    fields = [follow.times(follow.shapes, unit) for unit in np.eye(len(amounts))]
     columns = np.stack([inverse.coefficients(field).ravel() for field in fields], axis=1)
     gram = columns.T @ columns
-    by_prior = np.array([inverse.fields.prior_products(field) for field in fields])
+    by_prior = np.array([follow.transposed_times(follow.pulled, field) for field in fields])
     np.testing.assert_allclose(by_prior, gram, atol=1e-5 * gram.max())
     again = np.array(
-        [inverse.fields.collected(inverse.fields.prior_forces(unit)) for unit in np.eye(len(gram))]
+        [follow.transposed_times(follow.shapes, follow.times(follow.pulled, e)) for e in np.eye(len(gram))]
     )
     np.testing.assert_allclose(again, gram, atol=1e-5 * gram.max())
     right = columns @ np.linalg.solve(gram, (gram + others.curvature) @ amounts)

@@ -171,25 +171,6 @@ class LeadingInverse:
     fields: FieldCoefficients
     of_fields: Float[Array, "TJ TJ"]
 
-    @classmethod
-    def of(
-        cls,
-        apart: MotionInverse,
-        prior: float,
-        fields: FieldCoefficients,
-        held: Float[Array, "TJ TJ"],
-    ) -> LeadingInverse:
-        """Return the inverse.
-
-        Parameters
-        ----------
-        prior
-            Precision of the coefficients' prior.
-        held
-            Curvature that the projections' priors add for the fields.
-        """
-        return cls(apart=apart, fields=fields, of_fields=inverse_for_fields(fields.independent, held, prior))
-
     def solve(self, coefficients: Float[Array, "..."]) -> Float[Array, "..."]:
         """Apply the inverse."""
         if not len(self.fields.shapes):

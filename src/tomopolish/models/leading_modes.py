@@ -17,8 +17,9 @@ import numpy as np
 from tomopolish.models import motion_kernels
 from tomopolish.models.courses import on_threads, paths
 from tomopolish.models.gaussian_process import GaussianProcessMotion
-from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse
-from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse, StepByProducts
+from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse, inverse_for_fields
+from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
+from tomopolish.models.protocols import StepByProducts
 from tomopolish.shapes import Float, Float32, Int
 
 Array = np.ndarray
@@ -165,7 +166,11 @@ class LeadingModes(StepByProducts):
             )
         information = np.maximum(np.sum(self.courses * (time @ self.courses), axis=0), 0)
         curvature = prior + self._of_each(self._variances_px2) * np.repeat(information, self.counts)
-        return LeadingInverse.of(DiagonalInverse(curvature=curvature), prior, fields, followed.curvature)
+        return LeadingInverse(
+            apart=DiagonalInverse(curvature=curvature),
+            fields=fields,
+            of_fields=inverse_for_fields(fields.independent, followed.curvature, prior),
+        )
 
     @cached_property
     def _rough_factor(self) -> Float32[Array, "P K"]:

@@ -12,9 +12,9 @@ import numpy as np
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.errors import InputError
 from tomopolish.models.gaussian_process import GaussianProcessMotion
-from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse, StepByProducts
+from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
 from tomopolish.models.neighbour_motion import NeighbourMotion
-from tomopolish.models.protocols import BuildsMotion, MotionModel
+from tomopolish.models.protocols import BuildsMotion, MotionModel, StepByProducts
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.shapes import Float, Int
 

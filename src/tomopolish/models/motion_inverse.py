@@ -23,30 +23,6 @@ class MotionInverse(Protocol):
         """Apply the matrix."""
 
 
-class HasOffsets(Protocol):
-    """Part of `protocols.MotionModel`."""
-
-    def offsets_px(self, coefficients: Float[Array, "..."], rough: bool = False) -> Float[Array, "F P 3"]:
-        """Return the offset of every particle from its static position in every tilt image, px."""
-
-    def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "..."]:
-        """Return the gradient with respect to the coefficients from that with respect to the offsets."""
-
-
-class StepByProducts:
-    """Steps of a model of motion by products with its offsets, their adjoint, and an inverse."""
-
-    def step(
-        self: HasOffsets,
-        inverse: MotionInverse,
-        residual: Float[Array, "..."],
-        forces: Float[Array, "F P 3"],
-    ) -> tuple[Float[Array, "..."], Float[Array, "F P 3"]]:
-        """Return a step of the coefficients, and the offsets that it makes; see `MotionModel`."""
-        coefficients = inverse.solve(residual + self.adjoint(forces, rough=True))
-        return coefficients, self.offsets_px(coefficients, rough=True)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Followed:
     """Velocities of all particles that the projections can follow, so that images do not show them.

@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopolish.models import neighbour_kernels
 from tomopolish.models.courses import on_threads, parts
-from tomopolish.models.leading_inverse import INDEPENDENT, inverse_for_fields
+from tomopolish.models.leading_inverse import INDEPENDENT
 from tomopolish.models.neighbour_predictions import BLOCK, Predictions
 from tomopolish.models.sparse_rows import SparseRows
 from tomopolish.shapes import Float, Float32
@@ -66,28 +66,16 @@ class SharedVelocities:
             independent=np.kron(np.eye(steps), vectors[:, apart] / np.sqrt(shares[apart]) / length[:, None]),
         )
 
-    def velocities(self, amounts: Float[Array, "TJ"]) -> Float32[Array, "P Q"]:
-        """Return F times amounts."""
-        return self._times(self.shapes, amounts)
-
-    def collected(self, pulled: Float32[Array, "P Q"]) -> Float[Array, "TJ"]:
-        """Return Fᵀ times what velocities collect."""
-        return self._transposed_times(self.shapes, pulled)
-
-    def prior_forces(self, amounts: Float[Array, "TJ"]) -> Float32[Array, "P Q"]:
-        """Return K⁻¹F times amounts."""
-        return self._times(self.pulled, amounts)
-
-    def prior_products(self, velocities: Float32[Array, "P Q"]) -> Float[Array, "TJ"]:
-        """Return FᵀK⁻¹ times velocities."""
-        return self._transposed_times(self.pulled, velocities)
-
-    def _times(self, shapes: Array, amounts: Array) -> Array:
+    def times(self, shapes: Float32[Array, "J 3 P"], amounts: Float[Array, "TJ"]) -> Float32[Array, "P Q"]:
+        """Return F times amounts, or K⁻¹F times amounts, of `shapes` or `pulled`."""
         table = amounts.astype(np.float32).reshape(len(self.courses), -1)
         along = np.tensordot(table, self.courses, ([0], [0]))
         return np.asarray(np.tensordot(shapes, along, ([0, 1], [0, 1])))
 
-    def _transposed_times(self, shapes: Array, values: Array) -> Array:
+    def transposed_times(
+        self, shapes: Float32[Array, "J 3 P"], values: Float32[Array, "P Q"]
+    ) -> Float[Array, "TJ"]:
+        """Return the transpose of `times` applied to values of particles."""
         along = (shapes.reshape(-1, shapes.shape[2]) @ values).reshape(len(shapes), 3, -1)
         return np.tensordot(self.courses, along, ([1, 2], [1, 2])).ravel().astype(np.float64)
 
@@ -126,15 +114,7 @@ class MeasuredInverse:
         prior: float,
         threads: int,
     ) -> MeasuredInverse:
-        """Return the inverse.
-
-        Parameters
-        ----------
-        average
-            λ of each course for an average particle.
-        shares
-            λ of each particle over that.
-        """
+        """Return the inverse; arguments are as the attributes."""
         places = rough.places
 
         def factor(block: slice) -> tuple[Array, Array]:
@@ -191,39 +171,16 @@ class NeighbourInverse:
     fields: SharedVelocities
     of_fields: Float[Array, "TJ TJ"]
 
-    @classmethod
-    def of(
-        cls,
-        predictions: Predictions,
-        apart: MeasuredInverse,
-        fields: SharedVelocities,
-        held: Float[Array, "TJ TJ"],
-    ) -> NeighbourInverse:
-        """Return the inverse.
-
-        Parameters
-        ----------
-        held
-            Curvature that the projections' priors add for the fields.
-        """
-        whitening, transposed = predictions.rough_whitening
-        return cls(
-            whitening=whitening,
-            transposed=transposed,
-            apart=apart,
-            fields=fields,
-            of_fields=inverse_for_fields(fields.independent, held, apart.prior),
-        )
-
     def velocities(self, pulled: Float32[Array, "P Q"]) -> Float32[Array, "P Q"]:
         """Apply the inverse to what velocities collect."""
         fields, basis = self.fields, self.fields.independent
         if not len(fields.shapes):
             return self.apart.velocities(pulled)
-        along = fields.collected(pulled)
-        result = self.apart.velocities(pulled - fields.prior_forces(basis @ (basis.T @ along)))
-        back = self.of_fields @ along - basis @ (basis.T @ fields.prior_products(result))
-        result += fields.velocities(back)
+        along = fields.transposed_times(fields.shapes, pulled)
+        prior_forces = fields.times(fields.pulled, basis @ (basis.T @ along))
+        result = self.apart.velocities(pulled - prior_forces)
+        back = self.of_fields @ along - basis @ (basis.T @ fields.transposed_times(fields.pulled, result))
+        result += fields.times(fields.shapes, back)
         return result
 
     def pulled(self, coefficients: Float[Array, "P Q"]) -> Float32[Array, "P Q"]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tomopolish.models import motion_kernels, neighbour_kernels
 from tomopolish.models.courses import PANEL, on_threads, parts, paths
+from tomopolish.models.leading_inverse import inverse_for_fields
 from tomopolish.models.motion_inverse import Followed, MotionInverse
 from tomopolish.models.neighbour_inverse import MeasuredInverse, NeighbourInverse, SharedVelocities
 from tomopolish.models.neighbour_predictions import Predictions, far_apart, nearest_before
@@ -145,7 +146,14 @@ class NeighbourMotion:
             if known
             else SharedVelocities.of(followed.fields[:, self.order], self.predictions, self.courses)
         )
-        return NeighbourInverse.of(self.predictions, apart, fields, followed.curvature)
+        whitening, transposed = self.predictions.rough_whitening
+        return NeighbourInverse(
+            whitening=whitening,
+            transposed=transposed,
+            apart=apart,
+            fields=fields,
+            of_fields=inverse_for_fields(fields.independent, followed.curvature, prior),
+        )
 
     def _offsets(self, velocities: Float[Array, "P Q"], of_courses: Float[Array, "T Q"]) -> Array:
         """Return offsets, by tilt image and particle, from velocities of ordered particles."""

@@ -77,7 +77,7 @@ class MotionModel(Protocol):
         """Return a step of the coefficients, and the offsets that it makes; single precision suffices.
 
         The step is the inverse times the sum of a residual and of what the coefficients collect from forces
-        on the offsets. `motion_inverse.StepByProducts` takes it as that says.
+        on the offsets. `StepByProducts` takes it as that says.
 
         Parameters
         ----------
@@ -87,6 +87,20 @@ class MotionModel(Protocol):
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "..."]:
         """Return the coefficients that fit the offsets best; exact where the model can represent them."""
+
+
+class StepByProducts:
+    """Steps of a model of motion by products with its offsets, their adjoint, and an inverse."""
+
+    def step(
+        self: MotionModel,
+        inverse: MotionInverse,
+        residual: Float[Array, "..."],
+        forces: Float[Array, "F P 3"],
+    ) -> tuple[Float[Array, "..."], Float[Array, "F P 3"]]:
+        """Return a step of the coefficients, and the offsets that it makes; see `MotionModel`."""
+        coefficients = inverse.solve(residual + self.adjoint(forces, rough=True))
+        return coefficients, self.offsets_px(coefficients, rough=True)
 
 
 @runtime_checkable

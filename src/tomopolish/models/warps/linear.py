@@ -72,12 +72,10 @@ class LinearWarp:
         """Return the gradient with respect to the coefficients from that with respect to displacements."""
         x, y = self._centred(positions_px)
         along_x, along_y = gradient[..., 0], gradient[..., 1]
-        return self._collect(x * along_x, x * along_y, y * along_y)
+        terms = x * along_x, x * along_y, y * along_y
+        by_tilt = np.stack([term.sum(axis=1) for term in terms], axis=-1)
+        return by_tilt if self.warps > 1 else by_tilt.sum(axis=0, keepdims=True)
 
     def _centred(self, positions_px: Array) -> tuple[Array, Array]:
         width, height = self.image_size_px
         return positions_px[..., 0] - width / 2, positions_px[..., 1] - height / 2
-
-    def _collect(self, *terms: Array) -> Array:
-        by_tilt = np.stack([term.sum(axis=1) for term in terms], axis=-1)
-        return by_tilt if self.warps > 1 else by_tilt.sum(axis=0, keepdims=True)
