@@ -21,8 +21,8 @@ from tomopolish.imaging.derivatives import ALWAYS
 from tomopolish.imaging.device_arrays import CupyArrays
 from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.devices_cuda import CudaCorrelator
-from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.weights import frequency_weights
+from tomopolish.imaging.windows import pair_geometry
 from tomopolish.pipeline import PreparedReferences, joint_images, windows
 from tomopolish.pipeline.joint_images import JointImages
 from tomopolish.pipeline.joint_state import JointState
@@ -154,7 +154,7 @@ def joint_pass(
     """Return a function that makes one pass of a joint refinement, at all frequencies, over all pairs."""
     series = screened(series)
     box_px = references.box_px
-    visible = input_geometry(series, particles, box_px, series.usable).visible
+    visible = pair_geometry(series, particles, box_px, series.usable).visible
     tomogram = Tomogram(series=series, species=(particles,))
     noise = np.ones((1, box_px // 2 + 1))
     images = JointImages(

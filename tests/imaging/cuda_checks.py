@@ -117,7 +117,6 @@ def make_tasks(groups: tuple[OpticsGroup, ...], padding: float, box_px: int = BO
     geometry = pair_geometry(series, particles, box_px, np.ones(2, dtype=bool))
     assert geometry.visible.all()
     geometry.visible[1, 1] = False
-    mask = box_mask(box_px)
     return [
         TiltTask(
             image=images[tilt],
@@ -125,7 +124,6 @@ def make_tasks(groups: tuple[OpticsGroup, ...], padding: float, box_px: int = BO
             geometry=geometry,
             particles=particles,
             frequencies=tilt_frequencies(series, tilt, prepared.weight.half_plane, groups, 0.02),
-            mask=mask,
             reference=prepared.transform,
             displacements_px=window_samples(REACH, padding),
         )

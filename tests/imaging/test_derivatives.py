@@ -28,7 +28,7 @@ from tomopolish.imaging.derivatives import (
 )
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.kept_spectra import KeptSpectra, kept_bytes
-from tomopolish.imaging.windows import PairGeometry, TiltTask, box_mask, correlate_tilt, pair_geometry
+from tomopolish.imaging.windows import PairGeometry, TiltTask, correlate_tilt, pair_geometry
 from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.pipeline import PreparedReferences, prepare
 from tomopolish.pipeline.joint_state import changed_ctf
@@ -64,7 +64,6 @@ class Scene:
                 geometry=self.geometry,
                 particles=self.particles,
                 frequencies=used.frequencies,
-                mask=box_mask(BOX),
                 reference=self.references.transform,
                 displacements_px=np.arange(-4, 4.0),
             ),

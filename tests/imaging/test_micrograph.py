@@ -14,7 +14,7 @@ from small_project import make_settings
 from tomopolish.dataset.model import Particles, References, TiltSeries
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, micrograph_window
-from tomopolish.imaging.windows import TiltTask, box_mask, pair_geometry, window_samples
+from tomopolish.imaging.windows import TiltTask, pair_geometry, window_samples
 from tomopolish.pipeline import prepare
 from tomopolish.settings.alignment import WeightSettings
 
@@ -32,7 +32,6 @@ def predict(
         geometry=pair_geometry(series, particles, BOX, np.ones(len(series), dtype=bool)),
         particles=particles,
         frequencies=tilt_frequencies(series, tilt, weight, particles.optics_groups, 0.0),
-        mask=box_mask(BOX),
         reference=prepared.transform,
         displacements_px=np.zeros(0),
     )

@@ -23,7 +23,7 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.imaging import windows as windows_module
 from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.held_out import empty_windows
-from tomopolish.imaging.windows import TiltTask, box_mask, correlate_tilt, pair_geometry, window_samples
+from tomopolish.imaging.windows import TiltTask, correlate_tilt, pair_geometry, window_samples
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline import prepare
 from tomopolish.settings.alignment import WeightSettings
@@ -57,7 +57,6 @@ def first_image(
         geometry=pair_geometry(series, particles, BOX, np.ones(len(series), dtype=bool)),
         particles=particles,
         frequencies=tilt_frequencies(series, 0, PREPARED.weight.half_plane, particles.optics_groups, 0.0),
-        mask=box_mask(BOX),
         reference=PREPARED.transform,
         displacements_px=displacements_px,
     )

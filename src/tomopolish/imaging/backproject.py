@@ -18,19 +18,17 @@ from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.dataset.screening import losing, screened, without_lost
 from tomopolish.errors import InputError, UnusableImageError
-from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
-from tomopolish.imaging.input_geometry import input_geometry
+from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.kernels.backproject import back_project
 from tomopolish.imaging.noise import noise_power
 from tomopolish.imaging.reference import ReferenceTransform
 from tomopolish.imaging.weights import whitening
 from tomopolish.imaging.windows import (
     CHUNK_BYTES,
-    PairGeometry,
     TiltTask,
-    box_mask,
     box_spectra,
     pair_batch,
+    pair_geometry,
 )
 from tomopolish.physics.fourier import radius_half_space
 from tomopolish.progress import Progress, SilentProgress
@@ -79,7 +77,9 @@ class Reconstruction:
         """
         series = screened(series)
         box_px = self.box_px
-        geometry = input_geometry(series, particles, box_px, series.usable)
+        geometry = pair_geometry(series, particles, box_px, series.usable)
+        nothing = np.zeros((2, 1, 1, 1), dtype=np.complex64)
+        no_reference = ReferenceTransform(values=nothing, reach=0, box_px=box_px)
         busy = np.flatnonzero(geometry.visible.any(axis=1))
         progress = progress or SilentProgress()
         with progress.stage("back-projection", len(busy)) as stage:
@@ -87,7 +87,15 @@ class Reconstruction:
                 weight = whitening(noise_power(image, box_px, box_px / 2, pool), box_px)
                 with contextlib.suppress(UnusableImageError), losing(series, tilt):
                     frequencies = tilt_frequencies(series, tilt, weight, particles.optics_groups, 0.0)
-                    self._add_tilt(_task(image, tilt, geometry, particles, frequencies, box_px), pool)
+                    task = TiltTask(
+                        image=image,
+                        tilt=tilt,
+                        geometry=geometry,
+                        particles=particles,
+                        frequencies=frequencies,
+                        reference=no_reference,
+                    )
+                    self._add_tilt(task, pool)
                 stage.advance()
         return without_lost(series)
 
@@ -123,27 +131,6 @@ def empty_reconstruction(box_px: int, symmetry: Float[Array, "G 3 3"]) -> Recons
     shape = (2, LANES, 2 * reach + 2, 2 * reach + 2, reach + 2, 3)
     return Reconstruction(
         box_px=box_px, symmetry=symmetry.astype(np.float32), totals=np.zeros(shape, np.float32)
-    )
-
-
-def _task(
-    image: Array,
-    tilt: int,
-    geometry: PairGeometry,
-    particles: Particles,
-    frequencies: TiltFrequencies,
-    box_px: int,
-) -> TiltTask:
-    nothing = np.zeros((2, 1, 1, 1), dtype=np.complex64)
-    return TiltTask(
-        image=image,
-        tilt=tilt,
-        geometry=geometry,
-        particles=particles,
-        frequencies=frequencies,
-        mask=box_mask(box_px),
-        reference=ReferenceTransform(values=nothing, reach=0, box_px=box_px),
-        displacements_px=np.zeros(1),
     )
 
 

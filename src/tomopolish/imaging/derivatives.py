@@ -286,9 +286,9 @@ def tilt_derivatives(
         else:
             spectra = kept.weighted(rows[part])
         for comparison, pairs, result in zip(comparisons, batches, results, strict=True):
-            products = _values if comparison.values_only else _derivatives
-            observed = _Observed.of(spectra, comparison.used, are_weighted=kept is not None)
-            result.matched[part], result.normal[part] = products(comparison, pairs.part(part), observed)
+            result.matched[part], result.normal[part] = _products(
+                comparison, pairs.part(part), spectra, are_kept=kept is not None
+            )
 
     for _ in pool.map(work, _chunks(batches[0], first.task.reference.box_px)):
         pass
@@ -314,30 +314,20 @@ def _chunks(batch: PairBatch, box_px: int) -> list[Int[Array, "b"]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Observed:
-    """Spectra of boxes, and the index and the weight of each frequency in use."""
+def _products(
+    comparison: Comparison, batch: PairBatch, spectra: Float32[Array, "B 2 2 R C"], *, are_kept: bool
+) -> tuple[Array, Array]:
+    """Compute the products of a batch of pairs; see `kernels.derivatives.pair_derivatives`.
 
-    spectra: Float32[Array, "B 2 2 R C"]
-    place: Int[Array, "K"]
-    weight: Float32[Array, "K"]
-
-    @classmethod
-    def of(cls, spectra: Array, used: UsedFrequencies, *, are_weighted: bool) -> _Observed:
-        """Return spectra of an image's boxes, or, if they are weighted, listed ones that were kept."""
-        if are_weighted:
-            return cls(spectra=spectra, place=used.number, weight=np.ones_like(used.image_weight))
-        return cls(spectra=spectra, place=used.place, weight=used.image_weight)
-
-
-def _derivatives(comparison: Comparison, batch: PairBatch, observed: _Observed) -> tuple[Array, Array]:
-    """Compute the derivatives of a batch of pairs; see `kernels.derivatives.pair_derivatives`."""
+    Parameters
+    ----------
+    spectra
+        Of an image's boxes or, if they were kept, the frequencies in use, weighted.
+    """
     task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
-    matched = np.empty((len(batch.corners), unknowns))
-    normal = np.empty((len(batch.corners), unknowns, unknowns))
-    kernels.pair_derivatives(
-        observed.spectra,
-        observed.place,
+    pairs_and_image = (
+        spectra,
+        used.number if are_kept else used.place,
         task.reference.box_px,
         task.reference.flat,
         task.reference.reach,
@@ -346,44 +336,16 @@ def _derivatives(comparison: Comparison, batch: PairBatch, observed: _Observed) 
         (batch.centre - task.reference.box_px // 2).astype(np.float32),
         used.kx,
         used.ky,
-        observed.weight,
+        np.ones_like(used.image_weight) if are_kept else used.image_weight,
         used.amplitude,
-        used.damping,
-        used.rates,
-        batch.defocus,
-        used.phase,
-        used.odd,
-        batch.optics_group,
-        matched,
-        normal,
     )
-    return matched, normal
-
-
-def _values(comparison: Comparison, batch: PairBatch, observed: _Observed) -> tuple[Array, Array]:
-    """Compute the values of a batch of pairs alone; see `kernels.derivatives.pair_values`."""
-    task, used, unknowns = comparison.task, comparison.used, comparison.unknowns
-    values = np.empty((len(batch.corners), 2))
-    kernels.pair_values(
-        observed.spectra,
-        observed.place,
-        task.reference.box_px,
-        task.reference.flat,
-        task.reference.reach,
-        batch.half_set,
-        batch.views,
-        (batch.centre - task.reference.box_px // 2).astype(np.float32),
-        used.kx,
-        used.ky,
-        observed.weight,
-        used.amplitude,
-        batch.defocus,
-        used.phase,
-        used.odd,
-        batch.optics_group,
-        values,
-    )
-    matched = np.zeros((len(values), unknowns))
-    normal = np.zeros((len(values), unknowns, unknowns))
-    matched[:, GEOMETRY], normal[:, GEOMETRY, GEOMETRY] = values.T
+    optics = batch.defocus, used.phase, used.odd, batch.optics_group
+    matched = np.zeros((len(batch.corners), unknowns))
+    normal = np.zeros((len(batch.corners), unknowns, unknowns))
+    if comparison.values_only:
+        values = np.empty((len(batch.corners), 2))
+        kernels.pair_values(*pairs_and_image, *optics, values)
+        matched[:, GEOMETRY], normal[:, GEOMETRY, GEOMETRY] = values.T
+    else:
+        kernels.pair_derivatives(*pairs_and_image, used.damping, used.rates, *optics, matched, normal)
     return matched, normal

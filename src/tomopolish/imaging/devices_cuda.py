@@ -26,6 +26,7 @@ from tomopolish.imaging.windows import (
     PairBatch,
     SmallInverse,
     TiltTask,
+    box_mask,
     pair_batch,
     small_inverse_matrices,
 )
@@ -92,7 +93,7 @@ class CudaCorrelator:
             ordinary = ordinary_tiles(image, box_px, grid)
             # Rows of tiles that other images contribute need not be transferred.
             strips = [image[rows] for rows in grid.pixel_rows(box_px)]
-            step_down = grid.step_down if grid.shares_rows else box_px
+            step_down = min(grid.step_down, box_px)
             on_device = self._send(strips)
             down, right = on_device.strides
             total = xp.zeros((box_px, grid.frequencies), dtype=np.float64)
@@ -166,7 +167,7 @@ class CudaCorrelator:
         return image
 
     def _upload_boxes(self, task: TiltTask) -> _BoxesOnDevice:
-        upload, mask = self.arrays.upload, task.mask
+        upload, mask = self.arrays.upload, box_mask(task.reference.box_px)
         if mask not in self._resident:
             self._resident[mask] = upload(mask.falloff), upload(mask.outside)
         return _BoxesOnDevice(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -55,12 +55,7 @@ class HeldOutWindows:
 
     def at(self, places: Int[Array, "M"]) -> HeldOutWindows:
         """Return copies of some windows."""
-        return HeldOutWindows(
-            tilts=self.tilts[places],
-            particles=self.particles[places],
-            values=self.values[places],
-            power=self.power[places],
-        )
+        return HeldOutWindows(**{f.name: getattr(self, f.name)[places] for f in fields(self)})
 
     def among(self, chunk: Int[Array, "B"]) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
         """Return the held-out particles in a chunk of one tilt image, by index in the chunk and here."""

@@ -106,8 +106,6 @@ class TileGrid:
         Number of tiles.
     frequencies
         Columns kx = 0 … frequencies − 1 of the transforms are needed.
-    shares_rows
-        Whether tiles overlap those above them.
     """
 
     top: int
@@ -116,7 +114,6 @@ class TileGrid:
     rows: int
     columns: int
     frequencies: int
-    shares_rows: bool
 
     def rows_of_tiles(self, box_px: int) -> list[slice]:
         """Return the rows of pixels of each row of tiles."""
@@ -141,8 +138,8 @@ def tile_grid(
     """
     height, width = image_shape
     step = box_px // 2
-    every, plenty = 1, ((height - box_px) // step + 1) * ((width - box_px) // step + 1) > ENOUGH_TILES
-    if plenty:
+    every = 1
+    if ((height - box_px) // step + 1) * ((width - box_px) // step + 1) > ENOUGH_TILES:
         step = box_px
         rows, columns = (height - box_px) // step + 1, (width - box_px) // step + 1
         excess = rows * columns * (turn.count if turn else 1) // ENOUGH_IN_SERIES
@@ -156,7 +153,6 @@ def tile_grid(
         rows=((height - box_px) // step - first) // every + 1,
         columns=(width - box_px) // step + 1,
         frequencies=min(int(np.ceil(last_frequency)) + 2, box_px // 2 + 1),
-        shares_rows=not plenty,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
 import numpy as np
@@ -22,6 +22,7 @@ from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.reference import ReferenceTransform
+from tomopolish.models.deformation import deformation_from
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.physics.geometry import depth_px, project, project_trajectories
 from tomopolish.shapes import Bool, Float, Float32, Int
@@ -118,23 +119,20 @@ def pair_geometry(
     particles: Particles,
     box_px: int,
     taking_part: Bool[Array, "F"],
-    warp_px: Float[Array, "F P 2"] | float = 0.0,
 ) -> PairGeometry:
-    """Project all particles with the input geometry (docs/dev/conventions.md, Geometry, Correlation windows).
+    """Project all particles with the input geometry, trajectories and deformation included.
 
-    Parameters
-    ----------
-    taking_part
-        Tilt images that are used.
-    warp_px
-        Displacement of the 2D positions by an input deformation.
+    See docs/dev/conventions.md, Geometry, Correlation windows. `taking_part` marks the tilt images that are
+    used.
     """
     if particles.trajectories_px is None:
-        projected = project(series.projections_px, particles.positions_px)
+        anchors = project(series.projections_px, particles.positions_px)[..., :2]
     else:
         points = particles.positions_px + np.moveaxis(particles.trajectories_px, 1, 0)
-        projected = project_trajectories(series.projections_px, points)
-    anchors = projected[..., :2] + warp_px
+        anchors = project_trajectories(series.projections_px, points)[..., :2]
+    if series.deformation is not None:
+        model, coefficients = deformation_from(series.deformation, series.image_size_px)
+        anchors = anchors + model.displacement_px(anchors, coefficients)
     views = np.einsum("fij,pjk->fpik", series.projections_px[:, :2, :3], particles.rotations)
     depth = depth_px(series.projections_px, particles.positions_px, series.tomogram_size_px)
     return PairGeometry(
@@ -227,16 +225,21 @@ def small_inverse(product: Float32[Array, "P 4 R C"], matrices: SmallInverse) ->
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltTask:
-    """Image, geometry, weights and reference that the pairs of one tilt image share."""
+    """Image, geometry, weights and reference that the pairs of one tilt image share.
+
+    Attributes
+    ----------
+    displacements_px
+        Of the samples of windows; empty where none are made.
+    """
 
     image: Float32[Array, "h w"]
     tilt: int
     geometry: PairGeometry
     particles: Particles
     frequencies: TiltFrequencies
-    mask: BoxMask
     reference: ReferenceTransform
-    displacements_px: Float[Array, "n"]
+    displacements_px: Float[Array, "n"] = field(default_factory=lambda: np.zeros(0))
 
 
 def correlate_tilt(
@@ -305,14 +308,7 @@ class PairBatch:
 
     def part(self, index: slice | Int[Array, "H"]) -> PairBatch:
         """Select some of the pairs."""
-        return PairBatch(
-            corners=self.corners[index],
-            centre=self.centre[index],
-            views=self.views[index],
-            defocus=self.defocus[index],
-            half_set=self.half_set[index],
-            optics_group=self.optics_group[index],
-        )
+        return PairBatch(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def joined_with(self, more: PairBatch) -> PairBatch:
         """Return these pairs and further pairs of the same tilt image."""
@@ -352,7 +348,7 @@ def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]
 
     The thread's next call overwrites the result.
     """
-    mask, tables = task.mask, fft_plan(task.reference.box_px).tables
+    mask, tables = box_mask(task.reference.box_px), fft_plan(task.reference.box_px).tables
     spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
     box_kernels.box_spectra(task.image, batch.corners, mask.falloff, mask.outside, *tables, spectra)
     return spectra

@@ -18,9 +18,8 @@ from tomopolish.imaging.derivatives import (
 )
 from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.frequencies import tilt_frequencies
-from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.kept_spectra import KeptSpectra, kept_bytes
-from tomopolish.imaging.windows import BoxMask, PairGeometry, TiltTask, box_mask
+from tomopolish.imaging.windows import PairGeometry, TiltTask, pair_geometry
 from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.pipeline.joint_held_out import HeldOutPairs, HeldOutValues
 from tomopolish.pipeline.joint_state import JointState
@@ -297,7 +296,6 @@ class _View:
     state: JointState
     starts: tuple[int, ...]
     geometry: tuple[PairGeometry, ...]
-    masks: tuple[BoxMask, ...]
 
     @classmethod
     def of(cls, images: JointImages, origin: Tomogram, state: JointState) -> _View:
@@ -310,10 +308,9 @@ class _View:
             state=state,
             starts=tuple(part.start for part in tomogram.parts),
             geometry=tuple(
-                input_geometry(series, particles, box_px, series.usable)
+                pair_geometry(series, particles, box_px, series.usable)
                 for particles, box_px in zip(tomogram.species, boxes, strict=True)
             ),
-            masks=tuple(box_mask(box_px) for box_px in boxes),
         )
 
     def among(self, number: int, particles: Int[Array, "N"]) -> Int[Array, "B"]:
@@ -341,9 +338,7 @@ class _View:
             geometry=self.geometry[number],
             particles=particles,
             frequencies=used.frequencies,
-            mask=self.masks[number],
             reference=reference.transform,
-            displacements_px=np.zeros(1),
         )
         return Comparison(task=task, used=used, other_half=other_half, values_only=values_only)
 

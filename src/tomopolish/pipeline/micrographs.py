@@ -12,15 +12,13 @@ from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.frequencies import tilt_frequencies
-from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, micrograph_window
 from tomopolish.imaging.noise import noise_power
 from tomopolish.imaging.windows import (
-    BoxMask,
     CorrelationWindows,
     PairGeometry,
     TiltTask,
-    box_mask,
+    pair_geometry,
     window_samples,
 )
 from tomopolish.pipeline.references import PreparedReferences
@@ -37,7 +35,6 @@ class _Model:
     particles: Particles
     references: PreparedReferences
     geometry: PairGeometry
-    mask: BoxMask
 
 
 def micrograph_windows(
@@ -66,8 +63,7 @@ def micrograph_windows(
         _Model(
             particles=particles,
             references=reference,
-            geometry=input_geometry(series, particles, reference.box_px, taking_part),
-            mask=box_mask(reference.box_px),
+            geometry=pair_geometry(series, particles, reference.box_px, taking_part),
         )
         for particles, reference in zip(tomogram.species, references, strict=True)
     ]
@@ -120,7 +116,5 @@ def _task(
         frequencies=tilt_frequencies(
             series, tilt, weight, model.particles.optics_groups, settings.weights.cutoff_fraction
         ),
-        mask=model.mask,
         reference=model.references.transform,
-        displacements_px=np.zeros(0),
     )

@@ -22,7 +22,6 @@ from tomopolish.imaging.held_out import (
     empty_windows,
     joined_windows,
 )
-from tomopolish.imaging.input_geometry import input_geometry
 from tomopolish.imaging.noise import Turn, tile_grid
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.tempering import temper
@@ -30,7 +29,7 @@ from tomopolish.imaging.weights import frequency_weights
 from tomopolish.imaging.windows import (
     CorrelationWindows,
     TiltTask,
-    box_mask,
+    pair_geometry,
     window_samples,
 )
 from tomopolish.pipeline.references import PreparedReferences
@@ -76,8 +75,7 @@ def correlation_windows(
         series = without_lost(series)
         cutoff = settings.weights.cutoff_fraction
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
-        mask = box_mask(box)
-        geometry = input_geometry(series, particles, box, frames_taking_part(series, settings))
+        geometry = pair_geometry(series, particles, box, frames_taking_part(series, settings))
         windows = CorrelationWindows(
             values=PackedSamples.zeros((*geometry.visible.shape, len(samples), len(samples))),
             anchors_px=geometry.anchors_px,
@@ -102,7 +100,6 @@ def correlation_windows(
                 geometry=geometry,
                 particles=particles,
                 frequencies=frequencies,
-                mask=mask,
                 reference=references.transform,
                 displacements_px=samples,
             )
