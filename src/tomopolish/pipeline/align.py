@@ -18,15 +18,13 @@ from tomopolish.pipeline.premises import (
     error_angstrom,
     examine,
     moved_angstrom,
-    reference_doubts,
     with_findings,
 )
 from tomopolish.pipeline.problem import join_windows
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
-from tomopolish.pipeline.result import diagnostics
+from tomopolish.pipeline.result import diagnostics, solution
 from tomopolish.pipeline.shifts import by_micrographs, shifts_alone
-from tomopolish.pipeline.solution import solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.progress import Progress
 from tomopolish.results.tomogram import TomogramResult
@@ -124,6 +122,6 @@ def _align_present(
         else:
             result, uncertainty = solution(fit, settings, resources, references, weights)
             assert result.record is not None
-            kinds = (*reference_doubts(references), *examine(fit, result.record, settings))
+            kinds = examine(fit, result.record, settings, references)
             result = with_findings(result, kinds, moved_angstrom(fit), error_angstrom(fit, uncertainty))
     return replace(result, diagnostics=shown)

@@ -9,9 +9,9 @@ import numpy as np
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.results.tomogram import Evidence
-from tomopolish.shapes import Array, Float, Int
+from tomopolish.shapes import Array, Float, Float32, Int
 from tomopolish.solve.outliers import SHOWN
-from tomopolish.solve.problem import Problem, predicted_positions
+from tomopolish.solve.problem import Problem
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import evaluate_surface, smooth_surface
 
@@ -28,10 +28,15 @@ def held_out_that_show(windows: CorrelationWindows, *problems: Problem) -> HeldO
     return held
 
 
-def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Array, "P"]) -> Evidence | None:
-    """Compare held-out pairs at a geometry that was refined without them with the input geometry.
+def weigh(
+    windows: CorrelationWindows,
+    refinement: Refinement,
+    factors: Float[Array, "P"],
+    before: Refinement | None = None,
+) -> Evidence | None:
+    """Compare held-out pairs at a geometry that was refined without them with an earlier geometry.
 
-    Particles and tilt images that the fit found to be false or empty are not asked.
+    Particles and tilt images that a fit found to be false or empty are not asked.
 
     Pairs of one particle share its errors of shape and orientation, so the standard error of the gain is that
     of a sum over independent particles.
@@ -40,51 +45,39 @@ def weigh(windows: CorrelationWindows, refinement: Refinement, factors: Float[Ar
     ----------
     factors
         By which each particle's reference was multiplied; agreements are on the scale before.
+    before
+        The earlier geometry, also refined without them; None: that of the input.
 
     Returns
     -------
-    None when no pair was held out.
+    None when no pair was held out that counts in all fits.
     """
-    held = held_out_that_show(windows, refinement.problem)
+    fits = [refinement] if before is None else [before, refinement]
+    held = held_out_that_show(windows, *(fit.problem for fit in fits))
     if held is None:
         return None
-    before, after = (
-        _values(windows, held, displacements)
-        for displacements in (np.zeros((len(held), 2)), _displacements(windows, held, refinement))
+    moved = [fit.displacements_px[held.tilts, held.particles] for fit in fits]
+    if before is None:
+        moved.insert(0, np.zeros_like(moved[0]))
+    earlier, later = (values_at(windows, held.values, displacements) for displacements in moved)
+    return evidence(held.particles, earlier, later, held.power, factors[held.particles])
+
+
+def values_at(
+    windows: CorrelationWindows, values: Float32[Array, "N n n"], displacements_px: Float[Array, "N 2"]
+) -> Float[Array, "N"]:
+    """Return the log-likelihoods of pairs at displacements, from their own windows in place of `windows`."""
+    count = len(values)
+    in_a_row = replace(
+        windows,
+        values=values[None],
+        anchors_px=np.zeros((1, count, 2)),
+        visible=np.ones((1, count), dtype=bool),
+        power=np.ones((1, count)),
+        held_out=None,
+        checks=None,
     )
-    return evidence(held.particles, before, after, held.power, factors[held.particles])
-
-
-def compare(
-    windows: CorrelationWindows, before: Refinement, after: Refinement, factors: Float[Array, "P"]
-) -> Evidence | None:
-    """Compare held-out pairs at two geometries that were refined without them; parameters as in `weigh`.
-
-    Returns
-    -------
-    None when no pair was held out whose particle and tilt image count in both fits.
-    """
-    held = held_out_that_show(windows, before.problem, after.problem)
-    if held is None:
-        return None
-    values = [_values(windows, held, _displacements(windows, held, fit)) for fit in (before, after)]
-    return evidence(held.particles, values[0], values[1], held.power, factors[held.particles])
-
-
-def _displacements(
-    windows: CorrelationWindows, held: HeldOutWindows, refinement: Refinement
-) -> Float[Array, "H 2"]:
-    """Return how far held-out pairs are displaced from their anchors at a solution."""
-    place, problem = (held.tilts, held.particles), refinement.problem
-    positions = predicted_positions(problem, problem.layout.unpack(refinement.vector))
-    return positions[place] - windows.anchors_px[place]
-
-
-def _values(
-    windows: CorrelationWindows, held: HeldOutWindows, displacements_px: Float[Array, "H 2"]
-) -> Float[Array, "H"]:
-    """Return the log-likelihood of held-out pairs at displacements."""
-    return evaluate_surface(smooth_surface(_in_a_row(windows, held)), displacements_px[None]).value[0]
+    return evaluate_surface(smooth_surface(in_a_row), displacements_px[None]).value[0]
 
 
 def evidence(
@@ -118,17 +111,4 @@ def evidence(
         agreement_before=float((before / factor).sum()) / total if total > 0 else 0.0,
         agreement_error=float(1 / np.sqrt(total)) if total > 0 else 0.0,
         agreement_after=float((after / factor).sum()) / total if total > 0 else 0.0,
-    )
-
-
-def _in_a_row(windows: CorrelationWindows, held: HeldOutWindows) -> CorrelationWindows:
-    """Held-out pairs as the pairs of one tilt image."""
-    place = (held.tilts, held.particles)
-    return replace(
-        windows,
-        values=held.values[None],
-        anchors_px=windows.anchors_px[place][None],
-        visible=np.ones((1, len(held)), dtype=bool),
-        power=held.power[None],
-        held_out=None,
     )

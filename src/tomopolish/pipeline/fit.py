@@ -12,11 +12,11 @@ import numpy as np
 from tomopolish.dataset.model import Tomogram
 from tomopolish.imaging.held_out import is_small
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.pipeline.evidence import compare, weigh
+from tomopolish.pipeline.evidence import weigh
 from tomopolish.pipeline.intensity import (
     SCALE_CORRECTIONS,
-    SCALE_TOLERANCE,
     SEARCHED_AGAIN,
+    are_off,
     intensity_scales,
     ratio,
 )
@@ -226,7 +226,7 @@ def _with_motion_tried(
         squared_exponential=prior.squared_exponential,
         absolute=prior.absolute,
         input_moves=input_moves,
-        evidence=compare(windows, still.refinement, moving.refinement, still.applied[task.tomogram.owner]),
+        evidence=weigh(windows, moving.refinement, still.applied[task.tomogram.owner], still.refinement),
     )
     return (moving_task, moving, trial) if trial.helps else (task, still, trial)
 
@@ -292,7 +292,7 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
         if before is not None:
             refinement = _continued(before, refinement, start if is_near else None)
         scale = intensity_scales(memory.windows, refinement, owner)
-        off = (scale > 0) & (ratio(scale) > SCALE_TOLERANCE)
+        off = are_off(scale)
         right = fixed or not off.any() or not corrections_left
         if right and not still:
             break  # windows and problem have one scale

@@ -9,7 +9,7 @@ import numpy as np
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.fourier import column_multiplicity, radius_half_plane
 from tomopolish.pipeline.references import PreparedReferences
-from tomopolish.shapes import Array, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.problem import pair_values
 from tomopolish.solve.refine import Refinement
 
@@ -24,6 +24,11 @@ SEARCHED_AGAIN = 4.0
 def ratio(factors: Float[Array, "S"]) -> Float[Array, "S"]:
     """Return factors, or their inverse where they are below 1."""
     return np.maximum(factors, 1 / np.maximum(factors, 1e-12))
+
+
+def are_off(factors: Float[Array, "S"]) -> Bool[Array, "S"]:
+    """Return which factors differ from 1 by more than references may differ from the images."""
+    return (factors > 0) & (ratio(factors) > SCALE_TOLERANCE)
 
 
 def intensity_scales(

@@ -14,7 +14,6 @@ import numpy as np
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.devices import acquire_correlator
-from tomopolish.models.deformation import deformation_record
 from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.intensity import factors_without_noise
@@ -28,15 +27,13 @@ from tomopolish.pipeline.premises import (
     error_angstrom,
     examine,
     moved_angstrom,
-    reference_doubts,
     with_findings,
 )
-from tomopolish.pipeline.problem import join_windows
+from tomopolish.pipeline.problem import join_windows, refined_deformation
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
-from tomopolish.pipeline.result import refined_geometry
-from tomopolish.pipeline.solution import solution
+from tomopolish.pipeline.result import refined_geometry, solution
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.results.tomogram import BinnedAgreement, FitRecord, MotionTrial, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
@@ -100,10 +97,10 @@ def before_joint(
     """Return what remains of a fit when its windows are given up."""
     problem, vector = fit.refinement.problem, fit.refinement.vector
     geometry = refined_geometry(fit, expected_curvature(problem, vector, fit.windows.power), settings)
+    deformation = refined_deformation(problem, vector, settings)
     series, species = fit.tomogram.series, []
-    if settings.deformation is not None:
-        warp = problem.layout.unpack(vector).warp
-        series = replace(series, deformation=deformation_record(settings.deformation, warp, len(series)))
+    if deformation is not None:
+        series = replace(series, deformation=deformation)
     for particles, part in zip(fit.tomogram.species, fit.tomogram.parts, strict=True):
         paths = None if geometry.trajectories_px is None else geometry.trajectories_px[part]
         species.append(replace(particles, positions_px=geometry.positions_px[part], trajectories_px=paths))
@@ -126,7 +123,7 @@ def before_joint(
         evaluations=fit.refinement.evaluations,
         warnings=fit.warnings,
         motion=fit.motion,
-        doubts=(*reference_doubts(references), *examine(fit, record, settings)),
+        doubts=examine(fit, record, settings, references),
         moved_angstrom=moved_angstrom(fit),
         placed=Placed.of(fit),
         windows_bytes=WINDOW_BYTES * int(windows.visible.sum()) * int(np.prod(windows.values.shape[2:])),

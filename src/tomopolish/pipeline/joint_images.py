@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -130,13 +130,11 @@ class JointImages:
         result = NormalEquations.zero(visible.shape[0], visible.shape[1], len(state.names))
 
         def add(tilt: int, image: Float32[Array, "h w"]) -> None:
-            for number in range(len(view.starts)):
-                chosen = view.among(number, np.flatnonzero(visible[tilt]))
-                if len(chosen):
-                    comparison = view.comparison(number, tilt, image, limit)
-                    kept = self._spectra(number, comparison, chosen)
-                    (pairs,) = self.correlator.tilt_derivatives([comparison], chosen, kept)
-                    view.add_to(result, number, tilt, chosen, pairs)
+            for number, chosen in self._by_species(np.flatnonzero(visible[tilt])):
+                comparison = view.comparison(number, tilt, image, limit)
+                kept = self._spectra(number, comparison, chosen)
+                (pairs,) = self.correlator.tilt_derivatives([comparison], chosen, kept)
+                view.add_to(result, number, tilt, chosen, pairs)
 
         self._each(np.flatnonzero(visible.any(axis=1)), add)
         return result
@@ -164,10 +162,7 @@ class JointImages:
 
         def compare(tilt: int, image: Float32[Array, "h w"]) -> None:
             here = np.flatnonzero(held.tilts == tilt)
-            for number, start in enumerate(own.starts):
-                chosen = own.among(number, held.particles[here])
-                if not len(chosen):
-                    continue
+            for number, chosen in self._by_species(held.particles[here]):
                 comparisons = [own.comparison(number, tilt, image, limit)]
                 comparisons += [
                     v.comparison(number, tilt, image, limit, other_half=True, values_only=True)
@@ -176,8 +171,9 @@ class JointImages:
                 kept = self._spectra(number, comparisons[0], chosen)
                 pairs, *values = self.correlator.tilt_derivatives(comparisons, chosen, kept)
                 own.add_to(result, number, tilt, chosen, pairs)
-                place = here[np.isin(held.particles[here], start + chosen)]
-                weights = self.pair_weights[tilt, start + chosen]
+                members = self.tomogram.parts[number].start + chosen
+                place = here[np.isin(held.particles[here], members)]
+                weights = self.pair_weights[tilt, members]
                 for i, part in enumerate(values):
                     matched[i, place] = weights * part.matched[:, GEOMETRY]
                     power[i, place] = weights * part.normal[:, GEOMETRY, GEOMETRY]
@@ -202,10 +198,7 @@ class JointImages:
 
         def compare(tilt: int, image: Float32[Array, "h w"]) -> None:
             nonlocal squares, components
-            for number, start in enumerate(views[0].starts):
-                chosen = views[0].among(number, np.flatnonzero(self.visible[tilt]))
-                if not len(chosen):
-                    continue
+            for number, chosen in self._by_species(np.flatnonzero(self.visible[tilt])):
                 comparisons = [
                     view.comparison(number, tilt, image, limit, other_half=other)
                     for view, (_, other) in zip(views, states, strict=True)
@@ -214,7 +207,7 @@ class JointImages:
                 compared = self.correlator.tilt_derivatives(comparisons, chosen, kept)
                 for view, result, pairs in zip(views, results, compared, strict=True):
                     view.add_to(result, number, tilt, chosen, pairs)
-                weights = self.pair_weights[tilt, start + chosen]
+                weights = self.pair_weights[tilt, self.tomogram.parts[number].start + chosen]
                 squares += float(weights @ compared[0].squares_without_shifts())
                 components += float(weights.sum()) * (comparisons[0].unknowns - 2)
 
@@ -247,17 +240,21 @@ class JointImages:
         self.shared[number, tilt] = made_up_to, used
         return used if limit == made_up_to else used.up_to(limit * reference.box_px)
 
+    def _by_species(self, particles: Int[Array, "N"]) -> Iterator[tuple[int, Int[Array, "B"]]]:
+        """Yield the species of some particles, and its particles among them, counted from its first."""
+        for number, part in enumerate(self.tomogram.parts):
+            own = particles[(particles >= part.start) & (particles < part.stop)] - part.start
+            if len(own):
+                yield number, own
+
     def _spectra(self, number: int, comparison: Comparison, chosen: Int[Array, "B"]) -> KeptSpectra | None:
         """Return the kept transforms of a tilt image's pairs, some of which are chosen; None: not kept."""
         key = number, comparison.task.tilt
         if key not in self.keeps:
             return None
         if key not in self.kept:
-            pairs, used = (
-                np.flatnonzero(self.visible[key[1], self.tomogram.parts[number]]),
-                self.shared[key][1],
-            )
-            corners = comparison.batch(pairs).corners
+            pairs = np.flatnonzero(self.visible[key[1], self.tomogram.parts[number]])
+            corners, used = comparison.batch(pairs).corners, self.shared[key][1]
             self.kept[key] = KeptSpectra.within(
                 self.keeps[key], pairs, corners, used.place, used.image_weight
             )
@@ -294,7 +291,6 @@ class _View:
     images: JointImages
     tomogram: Tomogram
     state: JointState
-    starts: tuple[int, ...]
     geometry: tuple[PairGeometry, ...]
 
     @classmethod
@@ -306,17 +302,11 @@ class _View:
             images=images,
             tomogram=tomogram,
             state=state,
-            starts=tuple(part.start for part in tomogram.parts),
             geometry=tuple(
                 pair_geometry(series, particles, box_px, series.usable)
                 for particles, box_px in zip(tomogram.species, boxes, strict=True)
             ),
         )
-
-    def among(self, number: int, particles: Int[Array, "N"]) -> Int[Array, "B"]:
-        """Return the particles of one species among some of all species, counted from its first."""
-        own = particles - self.starts[number]
-        return own[(own >= 0) & (own < len(self.tomogram.species[number]))]
 
     def comparison(
         self,
@@ -351,10 +341,11 @@ class _View:
         pairs: PairDerivatives,
     ) -> None:
         """Add weighted pairs of one species and tilt image to the equations of all species."""
-        particles, series, start = self.tomogram.species[number], self.tomogram.series, self.starts[number]
+        particles, series = self.tomogram.species[number], self.tomogram.series
+        members = self.tomogram.parts[number].start + chosen
         R = series.projections_px[tilt, :3, :3]
         points = particles.positions_px[chosen] - tomogram_centre_px(series.tomogram_size_px)
         if particles.trajectories_px is not None:
             points = points + particles.trajectories_px[chosen, tilt]
-        pairs = pairs.times(self.images.pair_weights[tilt, start + chosen])
-        equations.add(tilt, start + chosen, pairs, R, R @ particles.rotations[chosen], points @ R.T)
+        pairs = pairs.times(self.images.pair_weights[tilt, members])
+        equations.add(tilt, members, pairs, R, R @ particles.rotations[chosen], points @ R.T)

@@ -9,7 +9,6 @@ import numpy as np
 
 from tomopolish.dataset.alignment_errors import AlignmentErrors
 from tomopolish.dataset.model import Alignment, RefinedOptics, Tomogram
-from tomopolish.dataset.scores import AlignmentScores
 from tomopolish.imaging.derivatives import ASTIGMATISM, BFACTOR, DEFOCUS, PHASE_SHIFT, SCALE
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline.joint import JointFit
@@ -64,7 +63,7 @@ def _with_views(
     alignment: Alignment, joint: JointFit, ctf: TiltCtf, part: slice, turned: Float[Array, "P"] | None
 ) -> Alignment:
     """Return the alignment of some particles with their orientations and the optics."""
-    chosen = joint.chosen
+    chosen, scores, own_turns = joint.chosen, alignment.scores, None if turned is None else turned[part]
     defocus = np.stack([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom], axis=-1)
     return replace(
         alignment,
@@ -77,15 +76,9 @@ def _with_views(
             bfactor_angstrom2=ctf.bfactor_angstrom2 if BFACTOR in chosen else None,
         ),
         errors=alignment.errors and _with_errors(alignment.errors, joint, part),
-        scores=alignment.scores and _with_turns(alignment.scores, turned, part),
+        scores=scores and replace(scores, particles=replace(scores.particles, turned_degrees=own_turns)),
         warnings=(*alignment.warnings, *joint.warnings),
     )
-
-
-def _with_turns(scores: AlignmentScores, turned: Float[Array, "P"] | None, part: slice) -> AlignmentScores:
-    """Return the scores with the angle by which each particle was turned."""
-    own = None if turned is None else turned[part]
-    return replace(scores, particles=replace(scores.particles, turned_degrees=own))
 
 
 def _with_errors(errors: AlignmentErrors, joint: JointFit, part: slice) -> AlignmentErrors:

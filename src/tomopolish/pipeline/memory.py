@@ -27,6 +27,8 @@ class WindowMemory:
         The windows, with the latest scale.
     visible
         Pairs that take part or are held out.
+    holds_windows
+        Whether the windows have not been consumed.
     """
 
     windows: CorrelationWindows
@@ -34,7 +36,7 @@ class WindowMemory:
     _values: PackedSamples
     _length_px: float
     _taken_out: Float32[Array, "H n n"] | None = None
-    _consumed: bool = False
+    holds_windows: bool = True
 
     @classmethod
     def of(cls, windows: CorrelationWindows) -> WindowMemory:
@@ -54,11 +56,6 @@ class WindowMemory:
     def pairs(self) -> int:
         """Number of pairs that take part or are held out."""
         return int(self.visible.sum())
-
-    @property
-    def holds_windows(self) -> bool:
-        """Whether the windows have not been consumed."""
-        return not self._consumed
 
     def scale(self, factors: Float[Array, "P"]) -> None:
         """Scale the windows to those of references multiplied by a factor for each particle.
@@ -84,7 +81,7 @@ class WindowMemory:
     def consume_into_surfaces(self, range_penalty: float, pool: Executor) -> DisplacementSurface:
         """Return surfaces of the windows, in the windows' memory; the windows are lost."""
         assert self.holds_windows
-        self._consumed = True
+        self.holds_windows = False
         return smooth_surface(self.windows, range_penalty=range_penalty, pool=pool, into=self._values)
 
     def put_back(self, surface: DisplacementSurface) -> DisplacementSurface:

@@ -12,12 +12,10 @@ import numpy as np
 
 from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.models.deformation import deformation_record
-from tomopolish.pipeline.problem import build_problem
+from tomopolish.pipeline.problem import build_problem, refined_deformation
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Array, Int
-from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import Problem, predicted_positions
 from tomopolish.solve.refine import Refinement
 from tomopolish.solve.surface import DisplacementSurface
@@ -75,15 +73,13 @@ def _groups(
     """Return groups of particles with their static solution; none where they are too few."""
     problem, vector = refinement.problem, refinement.vector
     blocks = problem.layout.unpack(vector)
-    seen = problem.surface.visible
-    if problem.pair_weights is not None:
-        seen = seen & (problem.pair_weights >= SHOWN)
+    seen = refinement.shown
     chosen = some_of(np.flatnonzero(seen.any(axis=0)), MOST_PARTICLES)
     if len(chosen) < FEWEST_PARTICLES or seen[:, chosen].any(axis=1).sum() < FEWEST_TILTS:
         return []
     series = tomogram.series
-    if settings.deformation is not None:  # a warp that moves along would absorb motion
-        warp = deformation_record(settings.deformation, blocks.warp, len(series))
+    warp = refined_deformation(problem, vector, settings)
+    if warp is not None:  # a warp that moves along would absorb motion
         series = replace(series, deformation=warp)
     places = predicted_positions(problem, blocks)
     counts = [len(species) for species in tomogram.species]

@@ -11,15 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from tomopolish.imaging.checks import BANDS, MIRRORS
+from tomopolish.pipeline.evidence import values_at
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results import doubts
 from tomopolish.results.tomogram import FitRecord, TomogramResult
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Array, Bool, Float, Float32
+from tomopolish.shapes import Array, Float, Float32
 from tomopolish.solve.outliers import SHOWN
-from tomopolish.solve.problem import predicted_positions
-from tomopolish.solve.surface import evaluate_surface, smooth_surface
 from tomopolish.solve.uncertainty import Uncertainty
 
 SIGNIFICANT = 4.0
@@ -45,17 +44,17 @@ MOSTLY_FALSE = 0.5
 """Share of false particles from which on the premise that there are particles fails."""
 
 
-def reference_doubts(references: Sequence[PreparedReferences]) -> tuple[str, ...]:
-    """Return the doubts about the half maps of all species."""
-    return tuple(dict.fromkeys(kind for reference in references for kind in reference.doubts))
+def examine(
+    fit: Fit, record: FitRecord, settings: AlignSettings, references: Sequence[PreparedReferences]
+) -> tuple[str, ...]:
+    """Return the doubts about the half maps of all species, and about one tomogram's evidence.
 
-
-def examine(fit: Fit, record: FitRecord, settings: AlignSettings) -> tuple[str, ...]:
-    """Return the doubts about one tomogram's evidence (`results.doubts`)."""
+    They are those of `results.doubts`.
+    """
     evidence = fit.evidence
+    found = [kind for reference in references for kind in reference.doubts]
     if evidence is None:
-        return ()
-    found = []
+        return tuple(found)
     if _is_inverted(record):
         found.append(doubts.INVERTED)
     found += _doubts_of_checks(fit, settings.weights.in_units_of_noise)
@@ -72,11 +71,7 @@ def examine(fit: Fit, record: FitRecord, settings: AlignSettings) -> tuple[str, 
 
 def moved_angstrom(fit: Fit) -> float:
     """Return how far pairs moved in the images, RMS, Å."""
-    problem, seen = fit.refinement.problem, _seen(fit)
-    moved = (
-        predicted_positions(problem, problem.layout.unpack(fit.refinement.vector)) - fit.windows.anchors_px
-    )
-    return _rms_angstrom(fit, np.sum(moved**2, axis=-1)[seen])
+    return _rms_angstrom(fit, np.sum(fit.refinement.displacements_px**2, axis=-1)[fit.refinement.shown])
 
 
 def error_angstrom(fit: Fit, uncertainty: Uncertainty) -> float:
@@ -84,13 +79,7 @@ def error_angstrom(fit: Fit, uncertainty: Uncertainty) -> float:
     rows = fit.refinement.problem.projections_px[:, :2, :3]
     placed = np.einsum("fij,pj->fp", rows**2, uncertainty.positions_px**2)
     variance = placed + np.sum(uncertainty.shifts_px**2, axis=1)[:, None]
-    return _rms_angstrom(fit, variance[_seen(fit)])
-
-
-def _seen(fit: Fit) -> Bool[Array, "F P"]:
-    """Return the visible pairs of particles and tilt images that are likely to show what is predicted."""
-    weights = fit.refinement.problem.pair_weights
-    return fit.windows.visible if weights is None else fit.windows.visible & (weights >= SHOWN)
+    return _rms_angstrom(fit, variance[fit.refinement.shown])
 
 
 def _rms_angstrom(fit: Fit, squares_px2: Float[Array, "N"]) -> float:
@@ -132,41 +121,23 @@ def _doubts_of_checks(fit: Fit, in_units_of_noise: bool) -> list[str]:
 
     Pairs whose box holds more noise than their tilt image do not count.
     """
-    checks, problem = fit.windows.checks, fit.refinement.problem
+    checks = fit.windows.checks
     if checks is None:
         return []
     place = (checks.tilts, checks.particles)
-    counted = fit.windows.visible[place]
-    if problem.pair_weights is not None:
-        counted = counted & (problem.pair_weights[place] >= SHOWN)
+    counted = fit.refinement.shown[place]
     if fit.windows.tempering is not None:
         counted = counted & (fit.windows.tempering[place] == 1)
     if not counted.any():
         return []
     kinds = [doubts.MIRRORED] if _is_mirrored(checks.values[:, counted]) else []
     if in_units_of_noise:
-        place = (checks.tilts[counted], checks.particles[counted])
-        moved = predicted_positions(problem, problem.layout.unpack(fit.refinement.vector))[place]
-        moved = moved - fit.windows.anchors_px[place]
+        moved = fit.refinement.displacements_px[place][counted]
         bands = checks.values[len(MIRRORS) :, counted]
-        gained = np.stack([_values_at(fit, values, moved) for values in bands]).sum(axis=1)
+        gained = np.stack([values_at(fit.windows, values, moved) for values in bands]).sum(axis=1)
         if _lacks_detail(gained, checks.power[len(MIRRORS) :, counted].sum(axis=1)):
             kinds.append(doubts.NO_DETAIL)
     return kinds
-
-
-def _values_at(fit: Fit, values: Array, moved_px: Float[Array, "C 2"]) -> Float[Array, "C"]:
-    """Return the values of pairs' windows at displacements."""
-    windows = replace(
-        fit.windows,
-        values=values[None],
-        anchors_px=np.zeros((1, len(values), 2)),
-        visible=np.ones((1, len(values)), dtype=bool),
-        power=np.ones((1, len(values))),
-        held_out=None,
-        checks=None,
-    )
-    return evaluate_surface(smooth_surface(windows), moved_px[None]).value[0]
 
 
 def _is_mirrored(windows: Float32[Array, "V C n n"]) -> bool:

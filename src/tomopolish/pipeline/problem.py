@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.dataset.model import Particles, TiltSeries
+from tomopolish.dataset.model import Deformation, Particles, TiltSeries
 from tomopolish.imaging.held_out import join_checks, join_held_out
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.models.deformation import deformation_from, deformation_model, refit
+from tomopolish.models.deformation import deformation_from, deformation_model, deformation_record, refit
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_modes import LeadingModes
 from tomopolish.models.motion import motion_model, scale_px
@@ -112,6 +112,15 @@ def build_problem(
             warp=1.0,
         ).astype(bool),
     )
+
+
+def refined_deformation(
+    problem: Problem, vector: Float[Array, "N"], settings: AlignSettings
+) -> Deformation | None:
+    """Return the warps of a solution; None where warps are not refined."""
+    if settings.deformation is None:
+        return None
+    return deformation_record(settings.deformation, problem.layout.unpack(vector).warp, problem.layout.tilts)
 
 
 def with_leading_modes(

@@ -9,7 +9,7 @@ from tomopolish.pipeline.record_kernels import add_shifted
 from tomopolish.pipeline.shown import by_depth_and_defocus
 from tomopolish.results.tomogram import FitRecord, InputGeometry
 from tomopolish.shapes import Array, Float, Float32
-from tomopolish.solve.problem import pair_values, predicted_positions
+from tomopolish.solve.problem import pair_values
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 from tomopolish.solve.workers import Spread, Workers, alone
 
@@ -18,10 +18,9 @@ def fit_record(fit: Fit, threads: int = 1) -> FitRecord:
     """Return the record of a fit for reports."""
     tomogram, windows, refinement = fit.tomogram, fit.windows, fit.refinement
     series, particles = tomogram.series, tomogram.particles
-    problem = refinement.problem
-    positions = predicted_positions(problem, problem.layout.unpack(refinement.vector))
+    problem, moved = refinement.problem, refinement.displacements_px
     half = round(windows.range_px / windows.step_px)
-    still = np.zeros(positions.shape)
+    still = np.zeros_like(moved)
     before = np.where(windows.visible, evaluate_surface(problem.surface, still).value, 0.0)
     after = np.where(windows.visible, pair_values(problem, refinement.vector), 0.0)
     power = np.where(windows.visible, windows.power, 0.0)
@@ -30,8 +29,8 @@ def fit_record(fit: Fit, threads: int = 1) -> FitRecord:
     )
     with Workers(threads) as workers:
         shown = [
-            shifted_sums(problem.surface, moved, half, workers.over)
-            for moved in (still, positions - windows.anchors_px)
+            shifted_sums(problem.surface, displacements, half, workers.over)
+            for displacements in (still, moved)
         ]
     return FitRecord(
         given=InputGeometry(

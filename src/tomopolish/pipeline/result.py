@@ -1,29 +1,37 @@
-"""Results of a solution: projections, positions, trajectories, warps, and statistics."""
+"""The result of a fit: projections, positions, trajectories, warps, uncertainty, statistics and record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tomopolish.dataset.alignment_errors import AlignmentErrors
-from tomopolish.dataset.model import Alignment, Deformation, TiltSeries, Tomogram
+from tomopolish.dataset.model import Alignment, TiltSeries, Tomogram
 from tomopolish.dataset.screening import screening_warnings
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.models.deformation import deformation_record
 from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px, turned_projections
 from tomopolish.pipeline.fit import Fit
+from tomopolish.pipeline.problem import refined_deformation
+from tomopolish.pipeline.record import fit_record
+from tomopolish.pipeline.references import PreparedReferences
+from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers, numbers_flagged
+from tomopolish.pipeline.shells import by_frequency
+from tomopolish.pipeline.shown import tilt_picture
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Array, Float
 from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
 from tomopolish.solve.outliers import SHOWN
-from tomopolish.solve.problem import predicted_positions
-from tomopolish.solve.refine import Refinement
-from tomopolish.solve.uncertainty import ExpectedCurvature, Uncertainty
+from tomopolish.solve.uncertainty import (
+    ExpectedCurvature,
+    Uncertainty,
+    estimate_uncertainty,
+    expected_curvature,
+)
 
 RELION_BORDER = 3
 NEAR_EDGE = 0.9
@@ -45,6 +53,45 @@ class RefinedGeometry:
     positions_px: Float[Array, "P 3"]
     trajectories_px: Float[Array, "P F 3"] | None
     frame: Frame | None
+
+
+def solution(
+    fit: Fit,
+    settings: AlignSettings,
+    resources: Resources,
+    references: Sequence[PreparedReferences],
+    weights: Sequence[Float[Array, "G s c"] | None],
+    given: Tomogram | None = None,
+) -> tuple[TomogramResult, Uncertainty]:
+    """Return the result of a fit, and its standard errors.
+
+    Parameters
+    ----------
+    references, weights
+        References, and frequency weights of the windows, of each species.
+    given
+        Input from which movements are counted; None: that of the fit.
+    """
+    with resources.stage("uncertainty"):
+        problem, vector = fit.refinement.problem, fit.refinement.vector
+        curvature = expected_curvature(problem, vector, fit.windows.power)
+        geometry = refined_geometry(fit, curvature, settings)
+        uncertainty = estimate_uncertainty(
+            problem,
+            curvature,
+            None if geometry.frame is None else geometry.frame.positions_share,
+            threads=resources.threads,
+        )
+    boxes_px = [reference.box_px for reference in references]
+    result = summarise(
+        fit, geometry, uncertainty, settings, resources.seconds, boxes_px, given or fit.tomogram
+    )
+    record = replace(
+        fit_record(fit, resources.threads),
+        by_frequency=by_frequency(fit, references, weights, settings),
+        picture=tilt_picture(fit.tomogram.series, fit.windows),
+    )
+    return replace(result, record=record), uncertainty
 
 
 def refined_geometry(fit: Fit, curvature: ExpectedCurvature, settings: AlignSettings) -> RefinedGeometry:
@@ -113,12 +160,13 @@ def summarise(
     warnings = (
         *screening_warnings(series),
         *fit.warnings,
-        *_warnings(series, windows, refinement, settings),
+        *_warnings(series, fit, settings),
     )
     displaced = geometry.positions_px - joined.positions_px
     scores = alignment_scores(fit, _lengths(moved), _lengths(displaced), geometry.positions_px, boxes_px)
     flagged_particles, flagged_tilts = numbers_flagged(scores)
     uncertainty = errors_of_outliers(fit, uncertainty)
+    deformation = refined_deformation(refinement.problem, refinement.vector, settings)
     alignments = []
     for particles, part, own_scores in zip(fit.tomogram.species, fit.tomogram.parts, scores, strict=True):
         alignments.append(
@@ -128,7 +176,7 @@ def summarise(
                 rows=particles.rows,
                 positions_px=geometry.positions_px[part],
                 trajectories_px=None if geometry.trajectories_px is None else geometry.trajectories_px[part],
-                deformation=_deformation(series, refinement, settings),
+                deformation=deformation,
                 errors=alignment_errors(series, windows, uncertainty, part),
                 scores=own_scores,
                 left_out=series.left_out,
@@ -204,17 +252,8 @@ def diagnostics(series: TiltSeries, windows: CorrelationWindows) -> Diagnostics:
     )
 
 
-def _deformation(series: TiltSeries, refinement: Refinement, settings: AlignSettings) -> Deformation | None:
-    if settings.deformation is None:
-        return None
-    parameters = refinement.problem.layout.unpack(refinement.vector)
-    return deformation_record(settings.deformation, parameters.warp, len(series))
-
-
-def _warnings(
-    series: TiltSeries, windows: CorrelationWindows, refinement: Refinement, settings: AlignSettings
-) -> tuple[str, ...]:
-    warnings = []
+def _warnings(series: TiltSeries, fit: Fit, settings: AlignSettings) -> tuple[str, ...]:
+    warnings, windows, refinement = [], fit.windows, fit.refinement
     taking_part = frames_taking_part(series, settings)
     if not taking_part.any() and series.usable.any():
         warnings.append(
@@ -231,7 +270,7 @@ def _warnings(
         warnings.append(
             f"tilt images {listed} of {series.name} have no frequency left to compare (dose, --cutoff_fract)"
         )
-    warnings += _at_the_edge(series, windows, refinement)
+    warnings += _at_the_edge(series, fit)
     warnings += _uneven_exposure(series, settings)
     if not refinement.converged:
         warnings.append(
@@ -241,19 +280,17 @@ def _warnings(
     return tuple(warnings)
 
 
-def _at_the_edge(series: TiltSeries, windows: CorrelationWindows, refinement: Refinement) -> list[str]:
+def _at_the_edge(series: TiltSeries, fit: Fit) -> list[str]:
     """Say that the range may be too small, where many pairs ended near its edge."""
-    problem, seen = refinement.problem, windows.visible
-    if problem.pair_weights is not None:
-        seen = seen & (problem.pair_weights >= SHOWN)
-    moved = predicted_positions(problem, problem.layout.unpack(refinement.vector)) - windows.anchors_px
-    far = np.hypot(moved[..., 0], moved[..., 1])[seen] > NEAR_EDGE * windows.range_px
+    range_px = fit.windows.range_px
+    moved = fit.refinement.displacements_px[fit.refinement.shown]
+    far = np.hypot(moved[:, 0], moved[:, 1]) > NEAR_EDGE * range_px
     share = float(far.mean()) if len(far) else 0.0
     if share < MANY_AT_EDGE:
         return []
     return [
         f"{100 * share:.0f} % of the particle images of {series.name} ended at the edge of their windows "
-        f"(--r {windows.range_px}): try --r {2 * windows.range_px}"
+        f"(--r {range_px}): try --r {2 * range_px}"
     ]
 
 

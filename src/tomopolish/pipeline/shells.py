@@ -17,7 +17,7 @@ from scipy.fft import fft2
 from scipy.special import j0
 
 from tomopolish.dataset.model import OpticsGroup, TiltSeries
-from tomopolish.imaging.frequencies import TiltFrequencies, tilt_frequencies
+from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit
@@ -25,7 +25,6 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.results.tomogram import BinnedAgreement
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Array, Float, Int
-from tomopolish.solve.problem import predicted_positions
 
 MOST_PAIRS = 600
 """Maximum number of held-out pairs that are transformed: more would only take time."""
@@ -102,20 +101,19 @@ def by_frequency(
 
 def _held_out_pairs(fit: Fit) -> _Pairs | None:
     """Return held-out pairs of particles and images that show what is predicted; None without any."""
-    windows, problem = fit.windows, fit.refinement.problem
-    held = held_out_that_show(windows, problem)
+    windows = fit.windows
+    held = held_out_that_show(windows, fit.refinement.problem)
     if held is None or not held.power.sum() > 0:
         return None
     chosen = np.unique(np.linspace(0, len(held) - 1, MOST_PAIRS).round().astype(np.int64))
     place = (held.tilts[chosen], held.particles[chosen])
-    refined = predicted_positions(problem, problem.layout.unpack(fit.refinement.vector))[place]
     owner = fit.tomogram.owner[place[1]]
     factor = np.array(fit.applied)[owner]
     return _Pairs(
         tilts=place[0],
         values=held.values[chosen] / factor[:, None, None],
         power=held.power[chosen] / factor**2,
-        moved=(refined - windows.anchors_px[place]) / windows.step_px,
+        moved=fit.refinement.displacements_px[place] / windows.step_px,
         owner=owner,
     )
 
@@ -162,13 +160,10 @@ def _predicted_shells(
     ky, kx = np.stack([np.arange(rows), -np.arange(rows)])[..., None], np.arange(columns)
     shell = np.round(np.hypot(ky, kx)).astype(np.int64)
     inside = shell < len(shell_power)
-    power = (shared.signal_weight * np.sin(_gamma(shared, ky, kx)) ** 2)[inside]
-    return shell_power * np.bincount(shell[inside], weights=power, minlength=len(shell_power))
-
-
-def _gamma(shared: TiltFrequencies, ky: Array, kx: Array) -> Float[Array, "2 R C"]:
     xx, xy, yy = shared.defocus
-    return xx * kx**2 + xy * kx * ky + yy * ky**2 + shared.phase[0]
+    gamma = xx * kx**2 + xy * kx * ky + yy * ky**2 + shared.phase[0]
+    power = (shared.signal_weight * np.sin(gamma) ** 2)[inside]
+    return shell_power * np.bincount(shell[inside], weights=power, minlength=len(shell_power))
 
 
 def _predicted_window(

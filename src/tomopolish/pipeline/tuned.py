@@ -13,7 +13,7 @@ from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.errors import RunError
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import project
-from tomopolish.pipeline.intensity import SCALE_TOLERANCE, intensity_scales
+from tomopolish.pipeline.intensity import are_off, intensity_scales
 from tomopolish.pipeline.memory import WindowMemory
 from tomopolish.pipeline.motion_trial import problems, some_of
 from tomopolish.pipeline.problem import build_problem, start_vector
@@ -87,10 +87,9 @@ def _solution(
     memory = WindowMemory.of(windows)
     memory.scale(np.full(len(particles), 1.0 if chosen_scale is None else chosen_scale))
     refinement = _refined(series, particles, memory.windows, settings)
-    scale = float(intensity_scales(memory.windows, refinement, owner)[0])
-    off = scale > 0 and max(scale, 1 / scale) > SCALE_TOLERANCE
-    if chosen_scale is None and settings.weights.whiten and off:
-        memory.scale(np.full(len(particles), scale))
+    scales = intensity_scales(memory.windows, refinement, owner)
+    if chosen_scale is None and settings.weights.whiten and are_off(scales).any():
+        memory.scale(scales[owner])
         refinement = _refined(series, particles, memory.windows, settings)
     return memory.windows, refinement
 

@@ -15,10 +15,10 @@ from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Bool, Float, Int
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, TOLERANCE, Tally
 from tomopolish.solve.newton import Solution
-from tomopolish.solve.outliers import Trust, judge, peak_length_px
+from tomopolish.solve.outliers import SHOWN, Trust, judge, peak_length_px
 from tomopolish.solve.preconditioner import CoupledFactor, factorise
 from tomopolish.solve.prior_widths import informed_precision, informed_warp_precision, spread_is_estimated
-from tomopolish.solve.problem import Problem, State, evaluate
+from tomopolish.solve.problem import Problem, State, evaluate, predicted_positions
 from tomopolish.solve.search import search
 from tomopolish.solve.second_search import move_misplaced
 from tomopolish.solve.workers import Workers
@@ -89,6 +89,18 @@ class Refinement:
     evaluations: int
     history: tuple[float, ...]
     trust: Trust | None = None
+
+    @property
+    def displacements_px(self) -> Float[Array, "F P 2"]:
+        """Displacement of each pair from its anchor at the solution."""
+        parameters = self.problem.layout.unpack(self.vector)
+        return predicted_positions(self.problem, parameters) - self.problem.anchors_px
+
+    @property
+    def shown(self) -> Bool[Array, "F P"]:
+        """Visible pairs of particles and tilt images that are likely to show what is predicted."""
+        visible, weights = self.problem.surface.visible, self.problem.pair_weights
+        return visible if weights is None else visible & (weights >= SHOWN)
 
 
 def static_parameters(layout: Layout) -> Bool[Array, "N"]:
