@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,9 +13,7 @@ from tomopolish.dataset.relion.scores import ReadScores
 from tomopolish.dataset.relion.tomograms import TomogramSet
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
-from tomopolish.shapes import Bool
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool
 
 MOST_NAMED = 8
 """Maximum number of tomograms that a sentence lists by name."""

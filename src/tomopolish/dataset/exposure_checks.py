@@ -8,9 +8,7 @@ from tomopolish.dataset.left_out import numbered
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.physics.exposure import repeated
 from tomopolish.physics.geometry import tilt_angles_degrees
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 LABEL = "rlnMicrographPreExposure"
 

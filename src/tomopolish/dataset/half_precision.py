@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.jit import kernel
-
-Array = np.ndarray
+from tomopolish.shapes import Array
 
 BLOCK = 4096
 """Numbers in a block, which stay in the first cache between two steps."""

@@ -13,9 +13,7 @@ from tomopolish.dataset.model import LeftOutTilt
 from tomopolish.dataset.mrc import MrcFile, read_header
 from tomopolish.errors import InputError, RunError
 from tomopolish.plain_text import counted
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 CONSTANT = "the image is constant"
 NOT_FINITE = "the image has too few pixels that are finite numbers"

@@ -12,9 +12,7 @@ from tomopolish.dataset.model import LeftOutTilt, TiltSeries
 from tomopolish.dataset.relion.tomograms import TomogramSet
 from tomopolish.errors import InputError, RunError
 from tomopolish.settings.tilts import TiltSelection
-from tomopolish.shapes import Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Int
 
 MOST_LISTED = 8
 """Maximum number of tilt images, or ranges of them, that a sentence lists by number."""

@@ -20,9 +20,7 @@ from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.scores import AlignmentScores
 from tomopolish.physics.exposure import image_exposures, step_weights, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
-from tomopolish.shapes import Bool, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
 
 @runtime_checkable

@@ -23,9 +23,7 @@ from tomopolish.dataset.files import atomic_path
 from tomopolish.dataset.half_precision import widen
 from tomopolish.dataset.opening import open_regular, unreadable
 from tomopolish.errors import InputError, RunError
-from tomopolish.shapes import Float32, Shaped
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32, Shaped
 
 _HEADER_BYTES = 1024
 MOST_SECTION_PX = 1 << 30

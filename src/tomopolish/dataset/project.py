@@ -36,9 +36,7 @@ from tomopolish.dataset.relion.uncertainty import FILE_NAME as UNCERTAINTY
 from tomopolish.dataset.relion.uncertainty import UncertaintyFile
 from tomopolish.errors import InputError
 from tomopolish.settings.tilts import TiltSelection
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 COMPONENTS = {
     "tomograms": "tomograms",

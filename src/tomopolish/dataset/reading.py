@@ -11,9 +11,8 @@ import numpy as np
 
 from tomopolish.dataset.model import ReusesMemory, TiltSeries
 from tomopolish.errors import UnusableImageError
-from tomopolish.shapes import Float32
+from tomopolish.shapes import Array, Float32
 
-Array = np.ndarray
 T = TypeVar("T")
 
 COMPUTING_PER_READING = 4

@@ -13,9 +13,7 @@ from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes, times
 from tomopolish.dataset.relion.fsc_file import read_fsc
 from tomopolish.dataset.relion.optimisation_set import OptimisationSet
 from tomopolish.errors import InputError
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 LARGEST_VALUE = 1e12
 """Largest value of a map, and 1/smallest: squares and their sums are finite in single precision."""

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float
 
 SHOWS_NOTHING = "shows nothing of the reference"
 WEAK = "agrees less than the others"

@@ -18,9 +18,7 @@ from tomopolish.dataset.images import CONSTANT, NOT_FINITE
 from tomopolish.dataset.left_out import left_out_sentences, numbered
 from tomopolish.dataset.model import LeftOutTilt, ReusesMemory, TiltImages, TiltSeries
 from tomopolish.errors import RunError, UnusableImageError
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 DEVIATIONS = 20.0
 """Half the range of pixels, in standard deviations: noise, signal and gold beads stay well inside."""

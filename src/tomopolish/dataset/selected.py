@@ -19,9 +19,7 @@ from tomopolish.dataset.relion.trajectories import write_trajectory_tables
 from tomopolish.dataset.species import Project
 from tomopolish.dataset.star import StarTable, write_star
 from tomopolish.errors import InputError
-from tomopolish.shapes import Bool
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool
 
 VISIBLE = "rlnTomoVisibleFrames"
 """Vector with a value for each tilt image, by which RELION 5 reads a particle's image stack."""

@@ -15,9 +15,7 @@ import numpy as np
 
 from tomopolish.dataset.cells import Cells, is_number
 from tomopolish.errors import InputError
-from tomopolish.shapes import Bool, Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Int
 
 _UNSET = frozenset(
     ("", "?", ".", "<na>", "na", "n/a", "#n/a", "none", "null", "nan", "-nan", "+nan", "nat", "undefined")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float
 
 EVEN_TOLERANCE = 1e-2
 """Relative difference below which exposures of images count as equal, because files round them."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 FSC_THRESHOLD = 0.143
 """FSC of two half maps at which the resolution of their mean is stated."""

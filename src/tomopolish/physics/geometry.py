@@ -15,9 +15,7 @@ import warnings
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def rotation_x(angle_degrees: Float[Array, "..."] | float) -> Float[Array, "... 3 3"]:

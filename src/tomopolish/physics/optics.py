@@ -8,9 +8,7 @@ from math import factorial
 
 import numpy as np
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomopolish.errors import InputError
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def point_group(name: str) -> Float[Array, "G 3 3"]:

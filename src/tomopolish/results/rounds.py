@@ -9,9 +9,7 @@ import numpy as np
 
 from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.plain_text import listed
-from tomopolish.shapes import Bool, Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float
 
 LEAST_GAIN = 0.002
 """Least rise of the mean FSC that counts; what follows is worth no further round."""

@@ -12,9 +12,7 @@ from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.results.held_out import Evidence as Evidence  # noqa: PLC0414  they belong to a result
 from tomopolish.results.held_out import GroupEvidence as GroupEvidence  # noqa: PLC0414
 from tomopolish.results.held_out import MotionTrial as MotionTrial  # noqa: PLC0414
-from tomopolish.shapes import Bool, Float, Float32, UInt8
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32, UInt8
 
 
 @dataclass(frozen=True, kw_only=True)

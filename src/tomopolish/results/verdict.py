@@ -16,9 +16,7 @@ from scipy.special import stdtr
 from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.results.doubts import WORSE_MAPS, causes, shared_doubts
 from tomopolish.results.tomogram import Evidence, MapComparison, TomogramStatistics
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 SIGNIFICANCE = 0.025
 """Probability of a false "it helped", and of a false "it harmed"."""

@@ -22,9 +22,7 @@ from tomopolish.dataset.relion.roles import ROLES, check_kind
 from tomopolish.dataset.star import StarFile, read_star, write_star
 from tomopolish.dataset.star_table import StarTable, format_floats
 from tomopolish.errors import InputError
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 FSC_TABLE = "fsc"
 CORRECTED_FSC = "rlnFourierShellCorrelationCorrected"

@@ -12,9 +12,7 @@ from tomopolish.dataset.model import LeftOutTilt
 from tomopolish.dataset.star import StarTable
 from tomopolish.dataset.star_table import is_unset
 from tomopolish.errors import InputError
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 LARGEST_NUMBER = 1e7
 """Largest angle, shift or element of a matrix, within the range of single precision."""

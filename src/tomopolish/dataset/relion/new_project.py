@@ -18,9 +18,8 @@ from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.star import StarTable, float_columns, format_floats, format_vectors, write_star
 from tomopolish.physics.geometry import euler_zyz_angles, relion5_parameters
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 
-Array = np.ndarray
 Columns = dict[str, list[str]]
 
 STACK_NAME = "tilt_series/{}.mrcs"  # of a tomogram's images, within the project's folder

@@ -16,9 +16,7 @@ from tomopolish.dataset.relion.tilt_series import STATED_TWICE
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarFile, StarTable
 from tomopolish.errors import InputError
-from tomopolish.shapes import Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Int
 
 OPTICS = "rlnOpticsGroup"
 TABLE = "optics"

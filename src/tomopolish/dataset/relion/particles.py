@@ -32,9 +32,7 @@ from tomopolish.dataset.relion.roles import ROLES, check_kind, wrong_star
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
 from tomopolish.physics.geometry import euler_zyz, euler_zyz_angles
-from tomopolish.shapes import Bool, Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Int
 
 TABLE = "particles"
 TOMOGRAM = "rlnTomoName"

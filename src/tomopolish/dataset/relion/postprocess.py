@@ -10,9 +10,7 @@ import numpy as np
 
 from tomopolish.dataset.relion.fsc_file import fsc_table
 from tomopolish.dataset.star import StarTable, format_floats, write_star
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 _GUINIER = {
     "inverse square": "rlnResolutionSquared",

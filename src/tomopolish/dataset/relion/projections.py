@@ -19,9 +19,7 @@ from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable, float_columns, format_vectors
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project, relion5_parameters, relion5_projections
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 ANGLES = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
 SHIFTS = ("rlnTomoXShiftAngst", "rlnTomoYShiftAngst")

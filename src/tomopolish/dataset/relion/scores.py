@@ -12,9 +12,7 @@ from tomopolish.dataset.model import Alignment, TiltSeries
 from tomopolish.dataset.scores import ItemScores
 from tomopolish.dataset.star import GrowingFile, StarTable, format_floats, read_star
 from tomopolish.dataset.star_table import is_unset
-from tomopolish.shapes import Bool, Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float
 
 FILE_NAME = "scores.star"
 PARTICLES, TILT_IMAGES, TOMOGRAMS = "particles", "tilt_images", "tomograms"

@@ -31,9 +31,7 @@ from tomopolish.physics.exposure import image_exposures, typical_exposure
 from tomopolish.physics.optics import Microscope, TiltCtf
 from tomopolish.settings.alignment import DEFORMATION_MODELS
 from tomopolish.settings.tilts import TiltSelection
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 STACK = "rlnTomoTiltSeriesName"
 MICROGRAPH = "rlnMicrographName"

@@ -15,9 +15,7 @@ import numpy as np
 from tomopolish.dataset.relion.numbers import number, positive_integer
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 

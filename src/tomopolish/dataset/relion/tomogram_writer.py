@@ -28,9 +28,7 @@ from tomopolish.dataset.relion.tomogram_size import TomogramSize
 from tomopolish.dataset.relion.tomograms import Dialect, TomogramSet
 from tomopolish.dataset.star import StarTable, float_columns, format_floats, format_vectors, write_star
 from tomopolish.errors import InputError
-from tomopolish.shapes import Bool
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool
 
 FRAME_COUNT = "rlnTomoFrameCount"
 

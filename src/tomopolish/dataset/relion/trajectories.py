@@ -20,9 +20,7 @@ from tomopolish.dataset.relion.roles import ROLES, check_kind
 from tomopolish.dataset.star import StarTable, read_star
 from tomopolish.dataset.star_syntax import BOM, MOST_LINE_BYTES, parse_tables, print_table
 from tomopolish.errors import InputError
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 GENERAL = "general"
 COLUMNS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tomopolish.dataset.model import Alignment, TiltSeries
 from tomopolish.dataset.star import GrowingFile, float_columns, format_floats, read_star
-
-Array = np.ndarray
+from tomopolish.shapes import Array
 
 FILE_NAME = "uncertainty.star"
 TILT_IMAGES, LEFT_OUT = "tilt_images", "tomopolishLeftOut"
