@@ -44,6 +44,12 @@ def listed(words: Sequence[str], conjunction: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
+def first_names(names: Sequence[str], most: int = 8) -> str:
+    """Return the first of many names, and the number of the rest: a, b and 7 more."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it must be."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

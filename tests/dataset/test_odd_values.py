@@ -12,9 +12,9 @@ import pytest
 from small_project import make_series
 from star_edits import constant_stack, drop_column, edit, noise_map, set_cell, set_column
 from tomopolish.dataset.check import check_project
-from tomopolish.dataset.defocus_checks import defocus_warnings
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.project import open_dataset
+from tomopolish.dataset.series_checks import defocus_warnings
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 

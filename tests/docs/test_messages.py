@@ -19,7 +19,7 @@ QUOTED = [
     for cell in re.findall(r"^\| (`.+?) \|", MESSAGES, re.MULTILINE)
     for words in re.findall("`(.+?)`", cell)
 ]
-CHECKS = ("dataset/check.py", "dataset/defocus_checks.py", "dataset/exposure_checks.py", "pipeline/result.py")
+CHECKS = ("dataset/check.py", "dataset/series_checks.py", "pipeline/result.py")
 """Modules all of whose warnings have an entry."""
 
 

@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tomopolish.dataset.defocus_checks import defocus_warnings
-from tomopolish.dataset.exposure_checks import exposure_warnings
 from tomopolish.dataset.images import INSTEAD_OF_PLACEHOLDERS, LEAST_PX, MrcImages
 from tomopolish.dataset.left_out import check_selection, left_out_sentences, without_dummies
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.dataset.pixel_sizes import ALIKE, SAME, Agreement, compare_pixel_sizes, times_binned
 from tomopolish.dataset.project import Dataset
-from tomopolish.dataset.reference_checks import check_references
+from tomopolish.dataset.references import check_references
 from tomopolish.dataset.relion.particle_names import count_repeated
 from tomopolish.dataset.relion.particles import (
     CENTRED,
@@ -30,6 +28,7 @@ from tomopolish.dataset.relion.particles import (
 )
 from tomopolish.dataset.relion.tilt_series import PIXEL_SIZE
 from tomopolish.dataset.remarks import Remark, Remarks
+from tomopolish.dataset.series_checks import defocus_warnings, exposure_warnings
 from tomopolish.dataset.species import Project, Species
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import project
@@ -76,11 +75,12 @@ def check_project(
     faults: dict[str, InputError] = {}
     of_series: dict[str, None] = {}  # in order, and each once for all species
     for species in project.species:
-        check_selection(species.dataset.tomograms, species.dataset.selection)
-        sentences = check_particles(species.dataset, is_single=project.is_single)
-        if uses_references(species.dataset):
-            sentences += check_references(species.dataset, species.box_px)
-        remarks, names = Remarks(), species.dataset.tomogram_names
+        dataset = species.dataset
+        check_selection(dataset.tomograms, dataset.selection)
+        sentences = check_particles(dataset, is_single=project.is_single)
+        if uses_references(dataset):
+            sentences += check_references(dataset.references(keep=True), dataset.files, species.box_px)
+        remarks, names = Remarks(), dataset.tomogram_names
         for done, name in enumerate(names, start=1):
             try:
                 of_tomogram, pairs = check_tomogram(species, name, remarks, of_series, further)

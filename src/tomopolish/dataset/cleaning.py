@@ -15,9 +15,6 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.shapes import Array, Bool
 
-MOST_NAMED = 8
-"""Maximum number of tomograms that a sentence lists by name."""
-
 SAME_SET = "give the scores that were written beside this set"
 
 
@@ -149,12 +146,6 @@ def listed_counts(counts: Mapping[str, int]) -> str:
     """Return numbers with their reasons, the largest first: ``3 (picked twice), 1 (not visible)``."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return ", ".join(f"{number} ({reason})" for reason, number in ordered)
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """Return the first names of many, and the number of the rest."""
-    rest = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _flagged_tilts(scores: Sequence[ReadScores]) -> dict[str, tuple[str, ...]]:

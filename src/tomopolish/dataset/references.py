@@ -13,6 +13,7 @@ from tomopolish.dataset.pixel_sizes import Agreement, compare_pixel_sizes, times
 from tomopolish.dataset.relion.fsc_file import read_fsc
 from tomopolish.dataset.relion.optimisation_set import OptimisationSet
 from tomopolish.errors import InputError
+from tomopolish.physics.fourier import FSC_THRESHOLD
 from tomopolish.shapes import Array, Float32
 
 LARGEST_VALUE = 1e12
@@ -77,6 +78,27 @@ def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> Refer
         fsc_box=None if fsc is None else fsc.box_px,
         remarks=tuple(remarks),
     )
+
+
+def check_references(references: References, files: OptimisationSet, box_px: int) -> list[str]:
+    """Return warnings of references; raises InputError when the box is smaller than the maps."""
+    shown, size = files.shown("half map 1"), references.size_px
+    if box_px < size:
+        raise InputError(
+            f"--b {box_px}: the box is smaller than the map {shown} ({size} px); give --b {size} or more, "
+            "or crop the maps"
+        )
+    warnings = list(references.remarks)
+    if np.array_equal(references.half_maps[0], references.half_maps[1]):
+        warnings.append(
+            f"{shown}: both half maps are identical, so that signal and noise cannot be separated"
+        )
+    if references.fsc is not None and references.fsc[1:3].min() < FSC_THRESHOLD:
+        warnings.append(
+            f"{files.shown('fsc')}: the FSC is below {FSC_THRESHOLD:g} in its first shells; little signal is "
+            "used"
+        )
+    return warnings
 
 
 def _check_scale(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tomopolish.plain_text import first_names
+
 _MOST_NAMES = 3
 _AMOUNT = "{amount}"
 
@@ -42,14 +44,7 @@ class Remarks:
     def sentences(self) -> list[str]:
         """Return one sentence for each kind of remark, naming the first tomograms."""
         return [
-            f"{_named(tomograms)}: {sentence.replace(_AMOUNT, f'{self._amounts[sentence]:.3g}')}"
+            f"tomogram{'' if len(tomograms) == 1 else 's'} {first_names(tomograms, _MOST_NAMES)}: "
+            f"{sentence.replace(_AMOUNT, f'{self._amounts[sentence]:.3g}')}"
             for sentence, tomograms in self._tomograms.items()
         ]
-
-
-def _named(tomograms: list[str]) -> str:
-    if len(tomograms) == 1:
-        return f"tomogram {tomograms[0]}"
-    listed = ", ".join(tomograms[:_MOST_NAMES])
-    more = len(tomograms) - _MOST_NAMES
-    return f"tomograms {listed}" + (f" and {more} more" if more > 0 else "")

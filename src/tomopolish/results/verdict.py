@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from tomopolish.physics.fourier import FSC_THRESHOLD
+from tomopolish.plain_text import first_names
 from tomopolish.results.doubts import WORSE_MAPS, causes, shared_doubts
 from tomopolish.results.tomogram import Evidence, MapComparison, TomogramStatistics
 from tomopolish.shapes import Array, Float
@@ -210,9 +211,10 @@ def sentence(verdict: Verdict | None, maps: MapComparison | None = None) -> str:
 
 
 def _on_pairs(verdict: Verdict) -> str:
+    gain = verdict.gain_per_pair
     figure = (
-        f"the log-likelihood per held-out particle image {_changed(verdict.gain_per_pair)} by "
-        f"{abs(verdict.gain_per_pair):.3g} ± {verdict.standard_error_per_pair:.2g} "
+        f"the log-likelihood per held-out particle image {'rose' if gain >= 0 else 'fell'} by "
+        f"{abs(gain):.3g} ± {verdict.standard_error_per_pair:.2g} "
         f"({_chance_words(verdict)}), and the agreement with the other half's map changed from "
         f"{100 * verdict.agreement_before:.0f} % to {100 * verdict.agreement_after:.0f} %"
     )
@@ -240,29 +242,16 @@ def _on_pairs(verdict: Verdict) -> str:
         return head
     tail = f"{len(verdict.better)} of {verdict.tomograms} tomograms improved significantly"
     tail += f", {len(verdict.undecided)} undecided" if verdict.undecided else ""
-    tail += f", {_worse(verdict.worse)}"
-    if verdict.not_judged:
-        tail += f", {len(verdict.not_judged)} cannot be judged: {_named(verdict.not_judged)}"
+    worse, not_judged = verdict.worse, verdict.not_judged
+    tail += f", {len(worse)} became worse: {first_names(worse, NAMED)}" if worse else ", none became worse"
+    if not_judged:
+        tail += f", {len(not_judged)} cannot be judged: {first_names(not_judged, NAMED)}"
     return f"{head} {tail}."
-
-
-def _changed(gain: float) -> str:
-    return "rose" if gain >= 0 else "fell"
 
 
 def _chance_words(verdict: Verdict) -> str:
     chance = verdict.probability if verdict.gain_per_pair >= 0 else 1 - verdict.probability
     return "p < 1e-6" if chance < 1e-6 else f"p = {chance:.2g}"
-
-
-def _worse(names: tuple[str, ...]) -> str:
-    return f"{len(names)} became worse: {_named(names)}" if names else "none became worse"
-
-
-def _named(names: tuple[str, ...]) -> str:
-    """Return the names, of which the last are counted where they are many."""
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{rest}"
 
 
 def _chance(gain: float, standard_error: float, freedom: float) -> float:

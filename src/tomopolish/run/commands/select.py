@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tomopolish.dataset.cleaning import Choice, Criteria, choose, listed_counts, listed_names
+from tomopolish.dataset.cleaning import Choice, Criteria, choose, listed_counts
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.scores import FILE_NAME as SCORES
 from tomopolish.dataset.relion.scores import read_scores
@@ -15,6 +15,7 @@ from tomopolish.dataset.selected import check_tilts, has_image_stacks, selected_
 from tomopolish.dataset.species import Project, Species, join_species
 from tomopolish.errors import InputError
 from tomopolish.output.note import NOTE_NAMES, note_lines, write_note
+from tomopolish.plain_text import first_names
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
@@ -95,7 +96,7 @@ class Selection:
                 said.append(
                     self.project.named(
                         species,
-                        f"No particle of {listed_names(chosen.emptied)} remains, so that particles.star does "
+                        f"No particle of {first_names(chosen.emptied)} remains, so that particles.star does "
                         "not list any there.",
                     )
                 )
@@ -254,7 +255,7 @@ def _warnings(selection: Selection) -> list[str]:
             said.append(
                 project.named(
                     species,
-                    f"all particles of {listed_names(chosen.unscored)} remain, since they have no scores, as "
+                    f"all particles of {first_names(chosen.unscored)} remain, since they have no scores, as "
                     "where a tomogram failed",
                 )
             )
@@ -268,7 +269,7 @@ def _warnings(selection: Selection) -> list[str]:
             )
     if choice.without_tilts:
         said.append(
-            f"no tilt image of {listed_names(choice.without_tilts)} would remain: the particles there are "
+            f"no tilt image of {first_names(choice.without_tilts)} would remain: the particles there are "
             "left out instead"
         )
     return said
