@@ -25,9 +25,9 @@ class Needed:
     labels: tuple[str, ...]
     source: str = ""
 
-    def lacking(self, table: StarTable) -> Needed:
+    def lacking(self, table: StarTable) -> list[str]:
         """Return the columns that a table lacks."""
-        return Needed(labels=tuple(label for label in self.labels if label not in table), source=self.source)
+        return [label for label in self.labels if label not in table]
 
 
 def check_columns(table: StarTable, needed: Iterable[Needed], remedy: str = "") -> None:
@@ -35,29 +35,16 @@ def check_columns(table: StarTable, needed: Iterable[Needed], remedy: str = "") 
 
     `remedy` is the advice to the user; "" for the usual one.
     """
-    error = missing_columns(table, [group.lacking(table) for group in needed], remedy)
-    if error is not None:
-        raise error
-
-
-def missing_columns(table: StarTable, missing: Sequence[Needed], remedy: str = "") -> InputError | None:
-    """Return the error that names missing columns; None where there are none.
-
-    `remedy` is the advice to the user; "" for the usual one.
-    """
-    groups = [group for group in missing if group.labels]
-    count = sum(len(group.labels) for group in groups)
-    if not count:
-        return None
-    if count == 1:
-        source = f" (it comes {groups[0].source})" if groups[0].source else ""
+    missing = [(labels, group.source) for group in needed if (labels := group.lacking(table))]
+    if not missing:
+        return
+    (first, *further), source = missing[0]
+    if len(missing) == 1 and not further:
+        comes = f" (it comes {source})" if source else ""
         usual = "add it, or export the table again"
-        return table.error(f"the column {groups[0].labels[0]} is missing{source}; {remedy or usual}")
-    named = "; ".join(
-        f"{listed(group.labels)} ({group.source})" if group.source else listed(group.labels)
-        for group in groups
-    )
-    return table.error(f"columns are missing: {named}; {remedy or 'add them, or export the table again'}")
+        raise table.error(f"the column {first} is missing{comes}; {remedy or usual}")
+    named = "; ".join(listed(labels) + (f" ({source})" if source else "") for labels, source in missing)
+    raise table.error(f"columns are missing: {named}; {remedy or 'add them, or export the table again'}")
 
 
 def table_with(star: StarFile, name: str, marks: Sequence[str]) -> StarTable:

@@ -22,7 +22,7 @@ from tomopolish.dataset.relion.projections import (
     needed_for_projections,
     read_projections,
 )
-from tomopolish.dataset.relion.required import Needed, missing_columns
+from tomopolish.dataset.relion.required import Needed, check_columns
 from tomopolish.dataset.relion.tomogram_size import read_tomogram_size
 from tomopolish.dataset.remarks import Remark
 from tomopolish.dataset.star import StarTable
@@ -42,7 +42,14 @@ STAGE_ANGLE = "rlnTomoNominalStageTiltAngle"
 COEFFICIENTS = "rlnTomoDeformationCoefficients"
 DEFORMATION_TYPE = "rlnTomoDeformationType"
 DEFORMATION_GRID = ("rlnTomoDeformationGridSizeX", "rlnTomoDeformationGridSizeY")
-STATED_TWICE = (PIXEL_SIZE, "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
+_MICROSCOPE = (
+    ("rlnVoltage", 10, 5000, "which is not a voltage in kV; give kV, such as 300"),
+    ("rlnSphericalAberration", 0, 100, "which is not a Cs in mm; give mm, such as 2.7"),
+    ("rlnAmplitudeContrast", 0, 1, "but must lie between 0 and 1; correct it"),
+)
+"""Column, its least and largest value, and the complaint about others."""
+
+STATED_TWICE = (PIXEL_SIZE, *(label for label, *_ in _MICROSCOPE))
 """Columns that the particles' optics groups repeat."""
 HAND = "rlnTomoHand"
 HAND_SOURCE = (
@@ -92,33 +99,23 @@ def load_tilt_series(
 
     An image that cannot be read, or whose row lacks a value that only this image needs, is left out.
 
+    Raises InputError, which names file, table and row, when any other value is missing, of the wrong type, or
+    impossible, or no image is left.
+
     Parameters
     ----------
-    general, row
-        Table ``global`` and the tomogram's row in it.
-    series
-        One row per tilt image.
-    folders
-        Files and folders in which relative names are resolved.
     selection
         Images that the user has chosen to leave out.
     optics
         The particles' optics groups, for a pixel size or microscope that `general` does not state.
     geometry_only
-        Whether only the geometry is used: microscope, CTF and exposures that cannot be read then have
-        meaningless values.
-
-    Raises
-    ------
-    InputError
-        When any other value is missing, of the wrong type, or impossible, or no image is left; the message
-        names file, table and row.
+        Whether microscope, CTF and exposures that cannot be read have meaningless values.
     """
     if not len(series):
         raise series.error("the tilt series has no tilt image; remove this tomogram from the sets")
     if not geometry_only:
         _check_columns(series)
-    pixel_size = positive(*_place(PIXEL_SIZE, general, row, optics))
+    pixel_size = read_pixel_size(general, row, optics)
     name, values = general.value("rlnTomoName", row), ImageValues(table=series)
     values.leave_out_numbers(selection.excluded.get(name, ()), "--exclude_tilts")
     images = _open_images(general, row, series, folders)
@@ -142,7 +139,7 @@ def load_tilt_series(
         pixel_size_angstrom=pixel_size,
         hand=read(1.0, lambda: _hand(general, row)),
         defocus_slope=read(1.0, lambda: number(general, "rlnTomoDefocusSlope", row, default=1.0)),
-        microscope=read(_NO_MICROSCOPE, lambda: read_microscope(general, row, optics)),
+        microscope=read(_NO_MICROSCOPE, lambda: _microscope(general, row, optics)),
         ctf=ctf,
         pre_exposure=exposure,
         bfactor_per_dose=bfactor_per_dose,
@@ -173,36 +170,22 @@ def _no_ctf(tilts: int) -> TiltCtf:
     )
 
 
-def _place(label: str, general: StarTable, row: int, optics: StarTable | None) -> tuple[StarTable, str, int]:
-    """Return where a value is read, as arguments of the functions in `numbers`."""
-    table, place = source_of(label, general, row, optics)
-    return table, label, place
+def read_pixel_size(general: StarTable, row: int, optics: StarTable | None) -> float:
+    """Return the pixel size of a tomogram's tilt images, Å; `optics` is as in `load_tilt_series`."""
+    table, place = source_of(PIXEL_SIZE, general, row, optics)
+    return positive(table, PIXEL_SIZE, place)
 
 
-def read_microscope(general: StarTable, row: int, optics: StarTable | None = None) -> Microscope:
-    """Return voltage, Cs and amplitude contrast of a row; raises InputError for impossible values.
-
-    `optics` are the particles' optics groups, for values that the row does not state.
-    """
-    table, label, place = _place("rlnVoltage", general, row, optics)
-    voltage = number(table, label, place)
-    if not 10 <= voltage <= 5000:
-        raise table.error(
-            f"rlnVoltage is {voltage:g}, which is not a voltage in kV; give kV, such as 300", row=place
-        )
-    table, label, place = _place("rlnSphericalAberration", general, row, optics)
-    cs = number(table, label, place)
-    if not 0 <= cs <= 100:
-        raise table.error(
-            f"rlnSphericalAberration is {cs:g}, which is not a Cs in mm; give mm, such as 2.7", row=place
-        )
-    table, label, place = _place("rlnAmplitudeContrast", general, row, optics)
-    q0 = number(table, label, place)
-    if not 0 <= q0 <= 1:
-        raise table.error(
-            f"rlnAmplitudeContrast is {q0:g}, but must lie between 0 and 1; correct it", row=place
-        )
-    return Microscope(voltage_kv=voltage, spherical_aberration_mm=cs, amplitude_contrast=q0)
+def _microscope(general: StarTable, row: int, optics: StarTable | None) -> Microscope:
+    values = []
+    for label, least, most, problem in _MICROSCOPE:
+        table, place = source_of(label, general, row, optics)
+        value = number(table, label, place)
+        if not least <= value <= most:
+            raise table.error(f"{label} is {value:g}, {problem}", row=place)
+        values.append(value)
+    voltage, cs, amplitude_contrast = values
+    return Microscope(voltage_kv=voltage, spherical_aberration_mm=cs, amplitude_contrast=amplitude_contrast)
 
 
 def _from_second_source(general: StarTable, row: int, optics: StarTable | None) -> list[Remark]:
@@ -215,14 +198,11 @@ def _from_second_source(general: StarTable, row: int, optics: StarTable | None) 
 
 def _filled_cells(series: StarTable) -> list[Remark]:
     """Return remarks on columns with values in some rows only; a column without any counts as missing."""
-    remarks = []
-    for label, default in _DEFAULTS.items():
-        unset = series.unset_rows(label)
-        if 0 < len(unset) < len(series):
-            remarks.append(
-                Remark(sentence=f"{label} is not set in every row; {default:g} is assumed in the others")
-            )
-    return remarks
+    return [
+        Remark(sentence=f"{label} is not set in every row; {default:g} is assumed in the others")
+        for label, default in _DEFAULTS.items()
+        if 0 < len(series.unset_rows(label)) < len(series)
+    ]
 
 
 def _deformation(general: StarTable, row: int, values: ImageValues) -> Deformation | None:
@@ -255,10 +235,8 @@ def _check_columns(series: StarTable) -> None:
         Needed(labels=(PRE_EXPOSURE,), source="from Import"),
     ]
     missing = [group.lacking(series) for group in needed]
-    if any(group.labels for group in missing[1:]) or (aligned and missing[0].labels):
-        error = missing_columns(series, missing, "" if aligned else _RUN_THEM)
-        if error is not None:
-            raise error
+    if any(missing[1:]) or (aligned and missing[0]):
+        check_columns(series, needed, "" if aligned else _RUN_THEM)
 
 
 def _hand(general: StarTable, row: int) -> float:

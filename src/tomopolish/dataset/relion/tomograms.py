@@ -9,19 +9,19 @@ from pathlib import Path
 
 from tomopolish.dataset.files import exists, not_found, resolve_path, searched_folders, shown_path
 from tomopolish.dataset.model import TiltSeries
-from tomopolish.dataset.relion.numbers import positive, source_of
+from tomopolish.dataset.relion.numbers import source_of
 from tomopolish.dataset.relion.projections import has_projections
 from tomopolish.dataset.relion.required import Needed, check_columns, table_with
 from tomopolish.dataset.relion.roles import ROLES, check_kind
 from tomopolish.dataset.relion.tilt_series import (
     HAND,
     HAND_SOURCE,
-    PIXEL_SIZE,
     SERIES_FILE,
     STACK,
     STATED_TWICE,
     ImageFolders,
     load_tilt_series,
+    read_pixel_size,
 )
 from tomopolish.dataset.relion.tomogram_size import SIZES, is_set
 from tomopolish.dataset.star import StarFile, StarTable, read_star
@@ -156,13 +156,7 @@ class TomogramSet:
         return series_table(self.series_star(name), name, alone=self.dialect is Dialect.RELION_5)
 
     def load(self, name: str, *, geometry_only: bool = False) -> TiltSeries:
-        """Return one tilt series (its images stay on disk); `geometry_only` is as in `load_tilt_series`.
-
-        Raises
-        ------
-        InputError
-            When a value is missing, of the wrong type, or impossible; the message names file, table and row.
-        """
+        """Return one tilt series, whose images stay on disk; see `load_tilt_series`."""
         return load_tilt_series(
             self.general,
             self.row(name),
@@ -179,8 +173,7 @@ class TomogramSet:
 
     def pixel_size_angstrom(self, name: str) -> float:
         """Return the pixel size of a tomogram's tilt images; raises InputError when it is not stated."""
-        table, row = source_of(PIXEL_SIZE, self.general, self.row(name), self.optics)
-        return positive(table, PIXEL_SIZE, row)
+        return read_pixel_size(self.general, self.row(name), self.optics)
 
 
 def series_table(star: StarFile, name: str, *, alone: bool) -> StarTable:
