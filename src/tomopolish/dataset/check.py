@@ -83,7 +83,7 @@ def check_project(
         remarks, names = Remarks(), dataset.tomogram_names
         for done, name in enumerate(names, start=1):
             try:
-                of_tomogram, pairs = check_tomogram(species, name, remarks, of_series, further)
+                of_tomogram, pairs = _check_tomogram(species, name, remarks, of_series, further)
             except InputError as problem:
                 if unusable is None or len(visible) == 1:
                     raise
@@ -140,12 +140,8 @@ def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
     """Check the particle set, also against the tomogram set; returns warnings.
 
     `is_single` says whether tomograms without these particles are not refined, as with a single species.
-
-    Raises
-    ------
-    InputError
-        When a column is missing or wrong, no particle has a known tomogram, or trajectories cannot be found
-        by name.
+    Raises InputError when a column is missing or wrong, no particle has a known tomogram, or trajectories
+    cannot be found by name.
     """
     dataset.check_columns()
     particles, tomograms = dataset.particles, dataset.tomograms
@@ -222,32 +218,18 @@ def _name_warnings(dataset: Dataset) -> list[str]:
     ]
 
 
-def check_tomogram(
+def _check_tomogram(
     species: Species,
     name: str,
     remarks: Remarks,
     of_series: dict[str, None],
     further: Callable[[Species, TiltSeries, Particles], None],
 ) -> tuple[list[str], int]:
-    """Check one tomogram with the particles of one species.
+    """Check one tomogram with one species; returns warnings of its particles and the number of visible pairs.
 
-    Parameters
-    ----------
-    remarks
-        Receives remarks that many tomograms may have in common.
-    of_series
-        Receives warnings of the tilt series, which are the same for all species.
-    further
-        As in `check_project`.
-
-    Returns
-    -------
-    Warnings of the particles, and the number of visible particle–tilt pairs.
-
-    Raises
-    ------
-    InputError
-        When the tilt series or its particles cannot be read, disagree, or do not fit the box.
+    `remarks` receives those that many tomograms may have in common, `of_series` the warnings of the tilt
+    series, which are the same for all species; `further` is as in `check_project`. Raises InputError when the
+    tilt series or its particles cannot be read, disagree, or do not fit the box.
     """
     dataset, box_px = species.dataset, species.box_px
     tilt_series, particles = dataset.load(name)

@@ -102,17 +102,9 @@ class Choice:
 
 
 def choose(project: Project, scores: Sequence[ReadScores], criteria: Criteria) -> Choice:
-    """Return the particles and tilt images that remain.
+    """Return the particles and tilt images that remain, by the scores of each species.
 
-    Parameters
-    ----------
-    scores
-        Scores of each species.
-
-    Raises
-    ------
-    InputError
-        When scores belong to another set, or no particle of a species would remain.
+    Raises InputError when scores belong to another set, or no particle of a species would remain.
     """
     known = project.first.tomograms
     flags = {name: reasons for name, reasons in _flagged_tilts(scores).items() if name in known}

@@ -120,7 +120,8 @@ def open_stack(
 ) -> MrcImages:
     """Return the images of a stack with one section for each of `tilts` rows, or with those that rows name.
 
-    The image of a row is left out if the stack does not have the section that the row names.
+    The image of a row is left out if the stack does not have the section that the row names. Raises
+    InputError when the stack cannot be read, or has no section for any row.
 
     Parameters
     ----------
@@ -130,11 +131,6 @@ def open_stack(
         Sections (from 0) that rows name, in any order; they count where rows and sections differ in number.
     remedy
         Remedy where they differ, and not every row names a section; for messages.
-
-    Raises
-    ------
-    InputError
-        When the stack cannot be read, or has no section for any row.
     """
     try:
         file = read_header(path, sections_may_lack=True)
@@ -162,11 +158,7 @@ def open_micrographs(
     """Return images that are named one by one, as (section or None, file).
 
     An image that cannot be read, or has another size than most, is unreadable; raises InputError if all are.
-
-    Parameters
-    ----------
-    absent
-        Rows whose files are known to be missing, with the reason for messages.
+    `absent` are rows whose files are known to be missing, with the reason for messages.
     """
     headers: dict[Path, MrcFile | str] = {}
     places: list[Section | None] = []

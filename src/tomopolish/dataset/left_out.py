@@ -47,15 +47,7 @@ def left_out_sentences(name: str, left_out: Sequence[LeftOutTilt]) -> list[str]:
 def without_dummies(place: str, tilt_series: TiltSeries) -> TiltSeries:
     """Return a tilt series without images that are placeholders or unreadable, judged by three rows of each.
 
-    Parameters
-    ----------
-    place
-        Place where the tilt series is named, for messages.
-
-    Raises
-    ------
-    InputError
-        When no image is left.
+    `place` is where the tilt series is named, for messages. Raises InputError when no image is left.
     """
     images, left_out = tilt_series.images, list(tilt_series.left_out)
     if not isinstance(images, MrcImages):
@@ -77,13 +69,7 @@ def without_dummies(place: str, tilt_series: TiltSeries) -> TiltSeries:
 
 
 def check_selection(tomograms: TomogramSet, selection: TiltSelection) -> None:
-    """Raise an error where tilt images to leave out do not exist.
-
-    Raises
-    ------
-    InputError
-        When `--exclude_tilts` names a tomogram or a tilt image that is not in the set.
-    """
+    """Raise InputError where `--exclude_tilts` names a tomogram or a tilt image that is not in the set."""
     for name, numbers in selection.excluded.items():
         option = f"--exclude_tilts {name}:{numbers[-1]}"
         if name not in tomograms:

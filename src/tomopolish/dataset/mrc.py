@@ -161,10 +161,7 @@ class MrcFile:
 def read_header(path: Path, *, sections_may_lack: bool = False) -> MrcFile:
     """Return the checked header of an MRC file; raises InputError, which names the file.
 
-    Parameters
-    ----------
-    sections_may_lack
-        Whether a file that is cut off is accepted, as long as it contains its first section.
+    With `sections_may_lack`, a file that is cut off is accepted, as long as it contains its first section.
     """
     raw, state = _read_raw(path)
     size = state[0]

@@ -26,12 +26,8 @@ def open_regular(path: Path, *, buffering: int = -1) -> Any:
     Opening a named pipe would wait for its writer, reading a device might never end, and opening some devices
     moves them: therefore the kind of file is checked before and again after opening.
 
-    Raises
-    ------
-    OSError
-        When it cannot be opened, or is not a regular file; ``strerror`` says what it is.
-    ValueError
-        When the name is not valid (it contains a NUL).
+    Raises OSError when it cannot be opened, or is not a regular file (``strerror`` says what it is), and
+    ValueError when the name contains a NUL.
     """
     _check_kind(os.stat(path), path)  # noqa: PTH116  the same call as below
     descriptor = os.open(path, _FLAGS)
@@ -53,14 +49,9 @@ def read_small(path: Path, most_bytes: int) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a regular JSON file.
+    """Return the content of a regular JSON file; raises OSError as `open_regular`.
 
-    Raises
-    ------
-    OSError
-        As `open_regular`.
-    ValueError
-        When it is not JSON, or nested too deeply for Python.
+    Raises ValueError when it is not JSON, or nested too deeply for Python.
     """
     with open_regular(path) as handle:
         content: bytes = handle.read()

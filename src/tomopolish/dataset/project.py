@@ -149,16 +149,9 @@ class Dataset:
     def load(self, name: str, *, geometry_only: bool = False) -> tuple[TiltSeries, Particles]:
         """Return one tomogram: its tilt series (images stay on disk) and its particles.
 
-        Parameters
-        ----------
-        geometry_only
-            Whether only the geometry is used: optics, exposures and half sets that cannot be read then have
-            meaningless values.
-
-        Raises
-        ------
-        InputError
-            When a value is missing, of the wrong type, or impossible; the message names file, table and row.
+        With `geometry_only`, optics, exposures and half sets that cannot be read have meaningless values.
+        Raises InputError, which names file, table and row, when a value is missing, of the wrong type, or
+        impossible.
         """
         if not geometry_only:
             self.check_columns()
@@ -195,18 +188,10 @@ class Dataset:
         return list(paths)
 
     def references(self, *, keep: bool = False) -> References:
-        """Return half maps, mask and FSC.
+        """Return half maps, mask and FSC; raises InputError like `read_references`.
 
-        Parameters
-        ----------
-        keep
-            Whether they are needed again soon: the next call returns the same ones without reading. They are
-            large, and are not cached longer.
-
-        Raises
-        ------
-        InputError
-            When a file is missing, malformed or does not fit the others.
+        With `keep`, the next call returns the same ones without reading. They are large, and are not cached
+        longer.
         """
         kept: References | None = self.__dict__.pop(_KEPT, None)
         found = read_references(self.files, self.pixel_size_angstrom) if kept is None else kept
@@ -225,7 +210,9 @@ class Dataset:
         place: Path | None = None,
         projections_in: str | None = None,
     ) -> OptimisationSet:
-        """Write the refined sets; tomograms without an alignment keep their input values.
+        """Write the refined sets, and return the new optimisation set; raises RunError when that fails.
+
+        Tomograms without an alignment keep their input values.
 
         Parameters
         ----------
@@ -246,15 +233,6 @@ class Dataset:
         projections_in
             Folder within `out_folder` that also receives a file with the tilt table of each refined tomogram
             (``TOMOGRAM_projections.star``), as RELION 5's job writes them into ``temp``.
-
-        Returns
-        -------
-        The new optimisation set, as written.
-
-        Raises
-        ------
-        RunError
-            When a file cannot be written.
         """
         shared = self.files.working_directory / out_folder
         place = place or shared
@@ -353,19 +331,14 @@ def open_dataset(
 ) -> Dataset:
     """Return a data set from an optimisation set, its components, or both (components override it).
 
+    Raises InputError when the tomogram, particle or trajectory set is missing or malformed.
+
     Parameters
     ----------
     working_directory
         RELION's project folder, where paths, here and in the files, begin; by default the current one.
-    relion_version, selection
-        As in `Dataset`.
     components
-        Paths by name: `tomograms`, `particles`, `trajectories`, `ref1`, `ref2`, `mask`, `fsc`.
-
-    Raises
-    ------
-    InputError
-        When the tomogram, particle or trajectory set is missing or malformed.
+        Paths by name: the keys of `COMPONENTS`.
     """
     for name in components:
         if name not in COMPONENTS:

@@ -29,17 +29,8 @@ _REMEDIES = {
 def read_references(files: OptimisationSet, pixel_size_angstrom: float) -> References:
     """Return half maps, and mask and FSC where there are any.
 
-    Parameters
-    ----------
-    files
-        Paths of all files.
-    pixel_size_angstrom
-        The tilt series' pixel size, which is used; headers need not state it.
-
-    Raises
-    ------
-    InputError
-        When a file is missing or malformed, or the files do not fit each other or the pixel size.
+    `pixel_size_angstrom` is the tilt series', which is used; headers need not state it. Raises InputError
+    when a file is missing or malformed, or the files do not fit each other or the pixel size.
     """
     folder = files.working_directory
     headers, remarks = check_headers(files, pixel_size_angstrom)

@@ -51,10 +51,7 @@ class PixelRange:
 def pixel_range(pixels: Float32[Array, "..."]) -> PixelRange:
     """Return the range of an image's pixels, from a sample of them.
 
-    Raises
-    ------
-    UnusableImageError
-        When there is no range: too few finite numbers, a constant, or a power beyond single precision.
+    Raises UnusableImageError for too few finite numbers, a constant, or a power beyond single precision.
     """
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
     if finite.size < (1 - MOST_NOT_FINITE) * pixels.size:
@@ -135,13 +132,6 @@ class ScreenedImages:
 class ScreenedFiles(ScreenedImages):
     """Images of a source that reads into existing memory, a few rows at a time."""
 
-    def read(self, tilt: int) -> Float32[Array, "h w"]:
-        """Return one tilt image; raises UnusableImageError, and records it, when it cannot be used."""
-        w, h = self.size_px
-        image = np.empty((h, w), dtype=np.float32)
-        self.read_into(tilt, image)
-        return image
-
     def read_into(self, tilt: int, image: Float32[Array, "n w"], row: int = 0) -> None:
         """Read as many rows as `image` has, from `row` on; raises like `read`."""
         assert isinstance(self.images, ReusesMemory)
@@ -186,10 +176,7 @@ def screened(series: TiltSeries) -> TiltSeries:
 def without_lost(series: TiltSeries) -> TiltSeries:
     """Return a series without the images that could not be used so far and those already left out.
 
-    Raises
-    ------
-    RunError
-        When no image is left.
+    Raises RunError when no image is left.
     """
     lost = series.images.lost if isinstance(series.images, ScreenedImages) else {}
     known = {one.tilt for one in series.left_out}

@@ -32,12 +32,9 @@ Remaining = Mapping[str, Bool[Array, "F"]]
 
 
 def check_tilts(tomograms: TomogramSet, remaining: Remaining) -> None:
-    """Raise an error where rows cannot be removed, since an image's place in its stack is that of its row.
+    """Raise InputError where rows cannot be removed, since an image's place in its stack is that of its row.
 
-    Raises
-    ------
-    InputError
-        It states the options of `align` that leave out the same tilt images.
+    It states the options of `align` that leave out the same tilt images.
     """
     bound = [name for name in remaining if not _has_sections(tomograms, name)]
     if not bound:
@@ -95,23 +92,17 @@ def write_selected(
 ) -> None:
     """Write the sets of a project with some of their particles and tilt images.
 
+    Raises InputError when a trajectory is missing, or has another length than its tilt series, and RunError
+    when a file cannot be written.
+
     Parameters
     ----------
     particles
         Of each species, whether each particle remains.
     remaining
         Tilt images that remain; None: no tomogram set is written, and that of the input is named.
-    out_folder
-        Final folder of the sets, by which they name each other.
-    place
-        Folder that they are written into.
-
-    Raises
-    ------
-    InputError
-        When a trajectory is missing, or has another length than its tilt series.
-    RunError
-        When a file cannot be written.
+    out_folder, place
+        Final folder of the sets, by which they name each other, and folder that they are written into.
     """
     first = project.first
     shared = first.files.working_directory / out_folder

@@ -138,17 +138,7 @@ class Project:
     ) -> None:
         """Write the refined tomograms once, and the other sets of each species; if several, into folders.
 
-        Parameters
-        ----------
-        alignments
-            Alignments for each species, as in `Dataset.write`.
-        place, projections_in
-            As in `Dataset.write`.
-
-        Raises
-        ------
-        RunError
-            When a file cannot be written.
+        `alignments` has a mapping for each species; the rest, and errors, are as in `Dataset.write`.
         """
         for number, (species, alignment_of) in enumerate(zip(self.species, alignments, strict=True)):
             species.dataset.write(
@@ -181,12 +171,7 @@ def join_species(species: Sequence[Species]) -> Project:
     """Return the project of data sets that share their tomograms.
 
     The tomogram set of the first is used. Sets from other files must describe the tomograms with their
-    particles in the same way: geometry, optics, doses and images.
-
-    Raises
-    ------
-    InputError
-        When two tomogram sets disagree.
+    particles in the same way: geometry, optics, doses and images. Otherwise, InputError is raised.
     """
     first = species[0]
     shared = first.dataset.files.require("tomograms")

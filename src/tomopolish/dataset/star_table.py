@@ -116,10 +116,7 @@ class StarTable:
     def floats(self, label: str, *, default: float | None = None) -> Float[Array, "rows"]:
         """Return a column as finite numbers.
 
-        Parameters
-        ----------
-        default
-            Value of a missing column, and of a cell without a value; None: both raise InputError.
+        `default` is the value of a missing column, and of cells without one; None: both raise InputError.
         """
         if label not in self and default is not None:
             return np.full(len(self), default, dtype=np.float64)

@@ -15,16 +15,8 @@ def image_exposures(accumulated: Float[Array, "F"]) -> Float[Array, "F"]:
 
     Images with the same accumulated exposure share the step after it evenly. No step is stated after the last
     image: this image, and images that share its accumulated exposure, get the median of the exposures of the
-    preceding images.
-
-    Parameters
-    ----------
-    accumulated
-        Exposure before each image, ascending.
-
-    Returns
-    -------
-    Exposures; all zero where all accumulated exposures are equal, so that none can be determined.
+    preceding images. All are zero where all accumulated exposures are equal, so that none can be determined.
+    `accumulated` is the exposure before each image, ascending.
     """
     exposures = np.zeros(len(accumulated))
     if not len(accumulated) or accumulated[-1] == accumulated[0]:
@@ -61,13 +53,8 @@ def repeated(accumulated: Float[Array, "F"]) -> Bool[Array, "F"]:
 def step_weights(accumulated: Float[Array, "F"]) -> Float[Array, "T"]:
     """Return the exposure between each image and the next, divided by that of a typical image.
 
-    The steps are in order of exposure. All are exactly 1 where all images have the same exposure, or where
-    exposures cannot be determined.
-
-    Parameters
-    ----------
-    accumulated
-        Exposure before each image; any order.
+    The steps are in order of exposure, `accumulated` in any order. All are exactly 1 where all images have
+    the same exposure, or where exposures cannot be determined.
     """
     exposures = image_exposures(np.sort(accumulated))
     if is_even(exposures):

@@ -39,15 +39,10 @@ def column_multiplicity(box_px: int) -> Float[Array, "columns"]:
 
 
 def shell_average(values: Float[Array, "box columns"], box_px: int) -> Float[Array, "shells"]:
-    """Return the radial average; each pixel is shared linearly between its two nearest shells.
+    """Return the mean of shells 0 … s/2; each pixel is shared linearly between its two nearest shells.
 
-    See docs/dev/conventions.md, References and weights.
-
-    The half plane is averaged as stored: each stored pixel counts once.
-
-    Returns
-    -------
-    The mean of shells 0 … s/2; shells that received no pixel are 0.
+    See docs/dev/conventions.md, References and weights. The half plane is averaged as stored: each stored
+    pixel counts once. Shells that received no pixel are 0.
     """
     n = box_px // 2 + 1
     radius = radius_half_plane(box_px).ravel()

@@ -105,12 +105,8 @@ def cross_matrix(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
 def rotation_vector(rotation: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
     """Return the rotation vectors (radians) of rotation matrices; the inverse of `rotation_from_vector`.
 
-    A rounded matrix is replaced by the rotation nearest to it.
-
-    Raises
-    ------
-    ValueError
-        When a matrix contains a reflection, or is singular.
+    A rounded matrix is replaced by the rotation nearest to it. Raises ValueError when a matrix contains a
+    reflection, or is singular.
     """
     rotation = np.asarray(rotation, dtype=np.float64)
     vectors: Array = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_rotvec()
@@ -142,14 +138,7 @@ def relion5_projections(
 ) -> Float[Array, "F 4 4"]:
     """Return the projection matrices from RELION 5's parameters (docs/dev/conventions.md, Geometry).
 
-    Parameters
-    ----------
-    angles_degrees
-        (XTilt, YTilt, ZRot) of each tilt image.
-    shifts_px
-        (x, y) shift of each tilt image, px.
-    image_size_px, tomogram_size_px
-        (w, h) and (W, H, D).
+    The angles are (XTilt, YTilt, ZRot), the shifts (x, y), and the sizes (w, h) and (W, H, D).
     """
     matrices = np.zeros((len(angles_degrees), 4, 4))
     rotation = (
@@ -223,12 +212,7 @@ def turned_projections(
 ) -> Float[Array, "F 4 4"]:
     """Return projections turned about the projection of a point by rotation vectors, and shifted.
 
-    Parameters
-    ----------
-    vectors
-        Rotation vectors in each image's frame, radians.
-    centre_px
-        Point of the tomogram whose projection is moved by the shift alone.
+    The vectors are in each image's frame, radians; the projection of `centre_px` is moved by the shift alone.
     """
     turned = projections_px.copy()
     turned[:, :3, :3] = rotation_from_vector(vectors) @ projections_px[:, :3, :3]

@@ -15,12 +15,7 @@ def point_group(name: str) -> Float[Array, "G 3 3"]:
 
     T has its threefold axis along (1, 1, 1) and twofold axes along x, y, z; O its fourfold axes along
     x, y, z; I1 (or I) has fivefold axes in the xz plane at (±1, 0, golden ratio), I2 is I1 turned
-    by 90° about z.
-
-    Raises
-    ------
-    InputError
-        When the name is not that of a point group.
+    by 90° about z. Raises InputError when the name is not that of a point group.
     """
     group = name.strip().upper()
     if re.fullmatch(r"[CD][1-9]\d?|[TO]", group):

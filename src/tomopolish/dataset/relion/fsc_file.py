@@ -67,19 +67,9 @@ class FscCurve:
 
 
 def read_fsc(path: Path, *, shown_as: str, map_px: int, pixel_size_angstrom: float) -> FscCurve:
-    """Return an FSC curve.
+    """Return the FSC of maps with an edge of `map_px`, for tilt series of a pixel size.
 
-    Parameters
-    ----------
-    shown_as
-        Name of the file in messages.
-    map_px, pixel_size_angstrom
-        Edge of the maps that it belongs to, and the tilt series' pixel size.
-
-    Raises
-    ------
-    InputError
-        When the file is missing, or contains no curve.
+    `shown_as` is the file's name in messages. Raises InputError when it is missing, or contains no curve.
     """
     table, label = _curve_in(read_star(path, shown_as=shown_as), path)
     remarks = []

@@ -53,12 +53,7 @@ class ImageValues:
         """Return a column as finite numbers from `least` (None: −`most`) to `most`.
 
         Rows without such a number are left out, and have the value `lacking`. A default is used for a missing
-        column, and for cells that say that there is no value.
-
-        Raises
-        ------
-        InputError
-            When a column without a default is missing.
+        column, and for cells that say that there is no value; without it, a missing column raises InputError.
         """
         lowest = -most if least is None else least
         if label not in self.table and default is not None:
@@ -101,10 +96,7 @@ class ImageValues:
     def left_out(self) -> tuple[LeftOutTilt, ...]:
         """Return the images of the rows that cannot be used.
 
-        Raises
-        ------
-        InputError
-            When none can be used; the message names the first that cannot.
+        Raises InputError, which names the first of them, when none can be used.
         """
         rows = sorted(self.reasons)
         if len(rows) == len(self.table):

@@ -61,12 +61,7 @@ class NewProjectWriter:
     ) -> None:
         """Add a tomogram with its particles; all tomograms must share their optics groups.
 
-        Parameters
-        ----------
-        nominal_angles_degrees
-            Tilt angles of the stage, file order.
-        box_px
-            Size of the particle images, for the optics table.
+        The nominal angles are those of the stage, in file order; `box_px` is the size of the particle images.
         """
         table = self._table(series.name, _tilt_columns(series, nominal_angles_degrees, self._dialect))
         if self._dialect is Dialect.RELION_5:

@@ -24,10 +24,7 @@ SMALLEST = 1e-6
 def number(table: StarTable, label: str, row: int, default: float | None = None) -> float:
     """Return a cell as a finite number.
 
-    Parameters
-    ----------
-    default
-        Value of a missing column, or a cell without a value; None: both raise InputError.
+    `default` is the value of a missing column, or a cell without a value; None: both raise InputError.
     """
     if default is not None and table.stated(label, row) is None:
         return default
@@ -62,15 +59,10 @@ def positive_integer(table: StarTable, label: str, row: int) -> int:
 
 
 def source_of(label: str, general: StarTable, row: int, second: StarTable | None) -> tuple[StarTable, int]:
-    """Return the table and row from which a value is read.
+    """Return the table and row from which a value is read, which belongs into a row of `general`.
 
-    Parameters
-    ----------
-    general, row
-        Table and row in which it belongs.
-    second
-        Table that is used where the first has no value, if all of its rows agree; the particles' optics
-        groups repeat the tomograms' pixel size and microscope.
+    `second` is used where the first has no value, if all of its rows agree; the particles' optics groups
+    repeat the tomograms' pixel size and microscope.
     """
     if second is None or general.stated(label, row) is not None:
         return general, row

@@ -67,14 +67,9 @@ class OptimisationSet:
         *,
         version: str | None = None,
     ) -> OptimisationSet:
-        """Return a copy with some components replaced.
+        """Return a copy with some components replaced; `named` are the user's names of them.
 
-        Parameters
-        ----------
-        named
-            The user's names of them.
-        version
-            Version tag of a table that has none.
+        `version` is the version tag of a table that has none.
         """
         names = {c: shown_path(path, self.working_directory) for c, path in files.items()}
         kept = {c: file for c, file in self.named.items() if c not in files}

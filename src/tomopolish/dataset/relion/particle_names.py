@@ -51,15 +51,7 @@ class ParticleNames:
 
 
 def particle_names(table: StarTable, tomograms: Sequence[str]) -> ParticleNames:
-    """Return the names of all particles.
-
-    Parameters
-    ----------
-    table
-        Table ``particles``.
-    tomograms
-        The tomogram of each of its rows.
-    """
+    """Return the names of all particles of a table; `tomograms` are those of its rows."""
     fault = _fault(table)
     if fault is None:
         return ParticleNames(names=list(table.strings(NAME)))

@@ -167,16 +167,8 @@ class ParticleTable:
     def particles(self, tilt_series: TiltSeries, *, geometry_only: bool = False) -> Particles:
         """Return the particles of one tomogram, without trajectories.
 
-        Parameters
-        ----------
-        geometry_only
-            Whether only the geometry is used: half sets and optics groups that cannot be read then have
-            meaningless values.
-
-        Raises
-        ------
-        InputError
-            When a column is missing or a cell of the wrong type; the message names file, table and row.
+        With `geometry_only`, half sets and optics groups that cannot be read have meaningless values. Raises
+        InputError, which names file, table and row, when a column is missing or a cell of the wrong type.
         """
         if not geometry_only:
             self.check_columns()

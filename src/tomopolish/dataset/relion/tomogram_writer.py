@@ -74,12 +74,8 @@ class TomogramSetWriter:
     def add(self, tilt_series: TiltSeries, alignment: Alignment) -> None:
         """Add the result of one tomogram.
 
-        Raises
-        ------
-        InputError
-            When the tomogram's input table can no longer be read.
-        RunError
-            When its new file cannot be written.
+        Raises InputError when its input table can no longer be read, RunError when its new file cannot be
+        written.
         """
         name = tilt_series.name
         table = self._set.series(name)

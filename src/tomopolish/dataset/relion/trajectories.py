@@ -67,10 +67,7 @@ class TrajectorySet:
     def load(self, names: Sequence[str], tilts: int) -> Float[Array, "P F 3"]:
         """Return the offsets of particles in each tilt image (file order), Å.
 
-        Raises
-        ------
-        InputError
-            When a particle has no trajectory, or one of another length than `tilts`.
+        Raises InputError when a particle has no trajectory, or one of another length than `tilts`.
         """
         offsets = np.zeros((len(names), tilts, 3))
         for i, table in enumerate(self.tables(names, tilts)):
