@@ -32,9 +32,7 @@ from tomopolish.imaging.windows import (
 )
 from tomopolish.physics.fourier import radius_half_space
 from tomopolish.progress import Progress, SilentProgress
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 LANES = 2
 """Accumulators per half set; a constant, so that sums do not depend on the number of threads."""

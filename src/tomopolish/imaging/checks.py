@@ -13,9 +13,7 @@ import numpy as np
 from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.held_out import CheckWindows
 from tomopolish.imaging.windows import TiltTask
-from tomopolish.shapes import Bool, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Int
 
 MOST_CHECKED = 120
 MOST_IN_A_TILT = 15

@@ -18,9 +18,7 @@ from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.kernels import derivatives as kernels
 from tomopolish.imaging.windows import CHUNK_BYTES, PairBatch, TiltTask, box_spectra, pair_batch
 from tomopolish.physics.fourier import column_multiplicity
-from tomopolish.shapes import Complex64, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex64, Float, Float32, Int
 
 GEOMETRY = kernels.SCALE
 """Number of unknowns of a pair's geometry, a rotation and a shift; those of optics follow."""

@@ -10,9 +10,7 @@ from tomopolish.imaging.derivatives import Comparison
 from tomopolish.imaging.device_arrays import DeviceArray, DeviceArrays
 from tomopolish.imaging.kernels import derivatives_cuda as kernels
 from tomopolish.imaging.windows import PairBatch
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 SHIFTS = (3, 4)
 """Unknowns of a pair that are shifts, px."""

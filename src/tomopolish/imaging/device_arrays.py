@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numba
 import numpy as np
 
-Array = np.ndarray
+from tomopolish.shapes import Array
+
 DeviceArray = Any
 
 LARGE_BYTES = 2**22

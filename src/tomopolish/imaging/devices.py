@@ -26,12 +26,11 @@ from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.noise import Turn, noise_power
 from tomopolish.imaging.windows import TiltTask, correlate_tilt
-from tomopolish.shapes import Float, Float32, Int
+from tomopolish.shapes import Array, Float, Float32, Int
 
 if TYPE_CHECKING:
     from tomopolish.imaging.devices_cuda import CudaCorrelator
 
-Array = np.ndarray
 
 INSTALL = "install it with: pip install 'tomopolish[gpu]'"
 

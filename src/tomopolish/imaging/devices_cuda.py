@@ -30,9 +30,7 @@ from tomopolish.imaging.windows import (
     pair_batch,
     small_inverse_matrices,
 )
-from tomopolish.shapes import Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Int
 
 BATCH_BYTES = 2**28
 """Size of a batch's boxes. With transforms, work space and products a batch takes about six times this."""

@@ -17,9 +17,7 @@ from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.micrograph import predict_boxes
 from tomopolish.imaging.windows import CHUNK_BYTES, TiltTask
 from tomopolish.physics.fourier import column_multiplicity
-from tomopolish.shapes import Bool, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
 BLOCKS = 16
 """Blocks along the edge of a box."""

@@ -7,9 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from tomopolish.shapes import Complex64, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex64, Int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

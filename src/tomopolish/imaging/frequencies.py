@@ -14,9 +14,7 @@ from tomopolish.errors import UnusableImageError
 from tomopolish.imaging.weights import used_columns
 from tomopolish.physics.fourier import column_multiplicity, radius_half_plane, row_frequencies
 from tomopolish.physics.optics import aberration_phases, ctf_phase, dose_weight
-from tomopolish.shapes import Complex64, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex64, Float, Float32, Int
 
 LARGEST_WEIGHT = 1e25
 """Weight whose products with images and references single precision still holds."""

@@ -9,9 +9,7 @@ import numpy as np
 import scipy.fft
 
 from tomopolish.physics.fourier import FSC_THRESHOLD, radius_half_space, shell_sums
-from tomopolish.shapes import Complex, Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex, Float, Float32
 
 RANDOMISE_BELOW = 0.8
 

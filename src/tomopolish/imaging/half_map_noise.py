@@ -21,9 +21,7 @@ import numpy as np
 
 from tomopolish.dataset.model import References
 from tomopolish.imaging.reference import TAPER_WIDTH_PX, falloff, sampled_slices
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 def noise_extent(references: References, box_px: int) -> float:

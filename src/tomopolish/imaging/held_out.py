@@ -7,9 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
 SHARE = 0.1
 LARGEST_SHARE = 0.25

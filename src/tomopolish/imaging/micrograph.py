@@ -17,9 +17,7 @@ from tomopolish.imaging.weights import ReferenceWeight, shared_filters, whitenin
 from tomopolish.imaging.windows import CHUNK_BYTES, PairBatch, TiltTask, pair_batch
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.settings.alignment import WeightSettings
-from tomopolish.shapes import Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32, Int
 
 FLOOR_OF_WHITENING = 3.0
 """Multiple of the image's variance that is added to the noise power before whitening."""

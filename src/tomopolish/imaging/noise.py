@@ -14,9 +14,7 @@ from tomopolish.imaging.fft_plan import fft_plan
 from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.physics.fourier import shell_average
-from tomopolish.shapes import Bool, Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32
 
 TILES_PER_TASK = 16
 ENOUGH_TILES = 256

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from tomopolish.imaging.kernels import packed as kernels
-from tomopolish.shapes import Float, Float32, Int, Int16
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32, Int, Int16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,9 +14,7 @@ from scipy import ndimage
 
 from tomopolish.imaging.fsc import ShellCorrelation, map_correlation
 from tomopolish.physics.fourier import radius_half_space, shell_sums
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 MASK_RESOLUTION_ANGSTROM = 15.0
 """Resolution of the map that is thresholded for a mask."""

@@ -11,9 +11,7 @@ from tomopolish.dataset.model import References
 from tomopolish.errors import InputError
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.physics.fourier import radius_half_space
-from tomopolish.shapes import Complex64, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Complex64, Float, Float32, Int
 
 TAPER_WIDTH_PX = 10
 GRIDDING_FLOOR = 0.02

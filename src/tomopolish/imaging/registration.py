@@ -11,9 +11,7 @@ from scipy import ndimage
 from tomopolish.imaging.fsc import ShellCorrelation
 from tomopolish.physics.fourier import radius_half_space
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 RELIABLE_FSC = 0.5
 """Shells up to the first below it are compared."""

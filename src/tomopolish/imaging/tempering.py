@@ -11,9 +11,7 @@ import numpy as np
 
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.kernels.windows import mean_magnitudes
-from tomopolish.shapes import Bool, Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32
 
 CLEAR = 3.0
 PEAK_POWER = 200.0

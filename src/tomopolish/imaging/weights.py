@@ -14,9 +14,7 @@ from tomopolish.errors import InputError
 from tomopolish.imaging.reference import ReferenceTransform, shell_signal_to_noise
 from tomopolish.physics.fourier import FSC_THRESHOLD, radius_half_plane, shell_interpolate
 from tomopolish.settings.alignment import WeightSettings
-from tomopolish.shapes import Bool, Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Int
 
 SNR_THRESHOLD = 0.05
 

@@ -25,9 +25,7 @@ from tomopolish.imaging.reference import ReferenceTransform
 from tomopolish.models.deformation import deformation_from
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.physics.geometry import depth_px, project, project_trajectories
-from tomopolish.shapes import Bool, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
 MARGIN_SAMPLES = 4
 EDGE_WIDTH_PX = 5

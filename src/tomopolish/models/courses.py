@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 PANEL = 256
 """Number of particles that a thread moves at a time."""

@@ -16,9 +16,7 @@ from tomopolish.models.warps.fourier import FourierWarp
 from tomopolish.models.warps.linear import LinearWarp
 from tomopolish.models.warps.spline import SplineWarp
 from tomopolish.settings.alignment import DEFORMATION_MODELS, DeformationSettings
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 _SAMPLES_PER_NODE = 4
 _MIN_SAMPLES = 25

@@ -17,9 +17,7 @@ from scipy.spatial.distance import cdist
 from tomopolish.models import motion_kernels
 from tomopolish.models.motion_inverse import Followed, MotionInverse, ProductInverse
 from tomopolish.models.protocols import StepByProducts
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 RANK_TOLERANCE = 1e-8
 """Modes whose variance is below this fraction of a particle's own are left out.

@@ -13,9 +13,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from tomopolish.models.motion_inverse import MotionInverse
-from tomopolish.shapes import Bool, Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Int
 
 INDEPENDENT = 1e-8
 """Share of the fields' mean square down to which they count as independent of each other."""

@@ -20,9 +20,7 @@ from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.leading_inverse import FieldCoefficients, LeadingInverse, inverse_for_fields
 from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionInverse
 from tomopolish.models.protocols import StepByProducts
-from tomopolish.shapes import Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32, Int
 
 CAUTION = 2.0
 """Factor on the information of an average particle's images, since some show more than others."""

@@ -16,9 +16,7 @@ from tomopolish.models.motion_inverse import DiagonalInverse, Followed, MotionIn
 from tomopolish.models.neighbour_motion import NeighbourMotion
 from tomopolish.models.protocols import BuildsMotion, MotionModel, StepByProducts
 from tomopolish.settings.alignment import MotionSettings
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 MANY = 1000
 """Number of particles from which on neighbours predict velocities, where the covariance is exponential."""

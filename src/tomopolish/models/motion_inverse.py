@@ -10,9 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 
 @runtime_checkable

@@ -16,9 +16,7 @@ from tomopolish.models.courses import on_threads, parts
 from tomopolish.models.leading_inverse import INDEPENDENT
 from tomopolish.models.neighbour_predictions import BLOCK, Predictions
 from tomopolish.models.sparse_rows import SparseRows
-from tomopolish.shapes import Float, Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32
 
 SIMILAR = 0.15
 """Relative change of information for which an inverse is used again, since a new one takes long."""

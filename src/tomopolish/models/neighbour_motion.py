@@ -20,9 +20,7 @@ from tomopolish.models.leading_inverse import inverse_for_fields
 from tomopolish.models.motion_inverse import Followed, MotionInverse
 from tomopolish.models.neighbour_inverse import MeasuredInverse, NeighbourInverse, SharedVelocities
 from tomopolish.models.neighbour_predictions import Predictions, far_apart, nearest_before
-from tomopolish.shapes import Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Float32, Int
 
 NEIGHBOURS, ROUGHLY = 128, 16
 """Number of particles from which a particle's velocity is predicted, and for the solver's approximations."""

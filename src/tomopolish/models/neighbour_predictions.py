@@ -12,9 +12,7 @@ from scipy.spatial.distance import cdist
 from tomopolish.models import neighbour_kernels
 from tomopolish.models.courses import on_threads, parts
 from tomopolish.models.sparse_rows import SparseRows
-from tomopolish.shapes import Float, Int, Int16
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int, Int16
 
 LEAST_VARIANCE = 1e-8
 """Smallest variance of a velocity given its neighbours', over its own: particles may lie at one place."""

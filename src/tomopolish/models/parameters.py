@@ -7,9 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from tomopolish.dataset.model import Particles, TiltSeries
 from tomopolish.models.motion_inverse import Followed, MotionInverse
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 
 @runtime_checkable

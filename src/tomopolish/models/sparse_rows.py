@@ -8,9 +8,7 @@ import numpy as np
 
 from tomopolish.models import neighbour_kernels
 from tomopolish.models.courses import PANEL, on_threads, parts
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 TOGETHER = 4
 """Entries that the kernel reads together; rows have a multiple of that, with zeros at their ends."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.imaging.packed import PackedSamples
-from tomopolish.shapes import Bool, Float, Float32
+from tomopolish.shapes import Array, Bool, Float, Float32
 from tomopolish.solve.surface import (
     B_SPLINE,
     DisplacementSurface,
@@ -16,8 +16,6 @@ from tomopolish.solve.surface import (
     spline_filter,
     spline_samples,
 )
-
-Array = np.ndarray
 
 SAMPLES_PER_LENGTH = 1.25
 BLUR_PER_LENGTH = 0.5

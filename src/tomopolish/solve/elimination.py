@@ -15,11 +15,9 @@ import numpy as np
 
 from tomopolish.errors import RunError
 from tomopolish.models.motion_inverse import Followed, MotionInverse
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State
-
-Array = np.ndarray
 
 
 def motion_inverse(

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.physics.geometry import mean_rotation, rotation_from_vector
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.net_rotation import NO_ROTATION, choose_net_rotation
 from tomopolish.solve.outliers import SHOWN, Trust
 from tomopolish.solve.problem import Problem, pair_values
 from tomopolish.solve.uncertainty import ExpectedCurvature
-
-Array = np.ndarray
 
 SUPPORTED = 0.5
 """A particle counts as shown when its share of the predicted log-likelihood, divided by the median share,

@@ -18,12 +18,10 @@ import numpy as np
 
 from tomopolish.models.parameters import Parameters
 from tomopolish.physics.geometry import rotation_from_vector
-from tomopolish.shapes import Bool, Float, Float32, Int
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 from tomopolish.solve.coarse import CoarseWindows, blur_matrix
 from tomopolish.solve.kernels import search as search_kernels
 from tomopolish.solve.problem import Problem, predicted_positions, unwarped_positions
-
-Array = np.ndarray
 
 MIN_SWEEPS = 4
 MAX_SWEEPS = 12

@@ -13,10 +13,8 @@ from scipy.linalg import cho_solve, solve_triangular
 
 from tomopolish.imaging.derivatives import GEOMETRY, PairDerivatives
 from tomopolish.physics.geometry import cross_matrix
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.elimination import definite_cholesky
-
-Array = np.ndarray
 
 PARTICLE = 6
 """Unknowns of a particle: rotation about its own axes (rad), shift in the tomogram (px)."""

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.problem import Problem, State
 from tomopolish.solve.products import forces_of_step
-
-Array = np.ndarray
 
 
 def lift(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "L"]:

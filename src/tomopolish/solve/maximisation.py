@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.models.motion_inverse import MotionInverse
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.lifted import lift, lifted_gradient, multiply_lifted, split
 from tomopolish.solve.newton import NewtonOptions, Solution, maximise
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise
 from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.workers import Spread, alone
-
-Array = np.ndarray
 
 TOLERANCE = 1e-9
 COARSE_TOLERANCE = 1e-5

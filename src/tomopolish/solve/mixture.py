@@ -15,9 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 ITERATIONS = 200
 TOLERANCE = 1e-3

@@ -21,9 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.physics.geometry import cross_matrix, rotation_from_vector, rotation_vector
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 USUAL_DEGREES = 0.01
 UNUSUAL_DEGREES = 0.1

@@ -18,10 +18,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from scipy.linalg.blas import daxpy
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
-
+from tomopolish.shapes import Array, Float
 
 SLOW, PATIENCE = 0.5, 8
 """Gain of an iteration over the average of all so far, below which a step ends, after so many iterations."""

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, log_ndtr
 
-from tomopolish.shapes import Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.mixture import BEST_OF_MANY, Mixture, estimate_mixture, log_normal
 from tomopolish.solve.problem import Problem, State, pair_values
-
-Array = np.ndarray
 
 SHOWN = 0.5
 """Probability from which on a particle or a tilt image counts as shown."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from tomopolish.models.motion_inverse import MotionInverse
 from tomopolish.models.parameters import Layout
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.elimination import (
     WarpFactor,
     definite_cholesky,
@@ -26,8 +26,6 @@ from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.lifted import split
 from tomopolish.solve.problem import Problem, State
 from tomopolish.solve.products import forces_of_step, static_forces
-
-Array = np.ndarray
 
 
 def positive_curvature(curvature: Float[Array, "F P 3"]) -> Float[Array, "F P 3"]:

@@ -14,13 +14,11 @@ import numpy as np
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
 from tomopolish.models.protocols import DeformationModel
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.elimination import WarpFactor
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.surface import correlation_length_px
-
-Array = np.ndarray
 
 MIN_SPREAD_PX = 0.1
 STRAY, MOST_STRAYS = 4.0, 0.05

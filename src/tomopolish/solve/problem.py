@@ -15,13 +15,11 @@ from tomopolish.models.deformation import NoDeformation
 from tomopolish.models.parameters import Layout, Parameters
 from tomopolish.models.protocols import DeformationModel, MotionModel
 from tomopolish.physics.geometry import left_jacobian, rotation_from_vector
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.surface import DisplacementSurface, evaluate_surface
 from tomopolish.solve.warp_at import WarpAt, warp_at
 from tomopolish.solve.workers import Spread, alone
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.models.parameters import Layout, Parameters
-from tomopolish.shapes import Float
+from tomopolish.shapes import Array, Float
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.problem import Problem, State
 from tomopolish.solve.warp_at import apply
 from tomopolish.solve.workers import alone
-
-Array = np.ndarray
 
 MANY_PAIRS = 20_000
 """Number of pairs from which on threads save more than they cost."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.models.parameters import Layout
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, TOLERANCE, Tally
 from tomopolish.solve.newton import Solution
 from tomopolish.solve.outliers import SHOWN, Trust, judge, peak_length_px
@@ -22,8 +22,6 @@ from tomopolish.solve.problem import Problem, State, evaluate, predicted_positio
 from tomopolish.solve.search import search
 from tomopolish.solve.second_search import move_misplaced
 from tomopolish.solve.workers import Workers
-
-Array = np.ndarray
 
 ENOUGH = 1e-3
 """Gain, in nats, that is too small for another step: it is far below the uncertainty due to noise."""

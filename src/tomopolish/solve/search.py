@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopolish.models.motion import NoMotion
 from tomopolish.models.parameters import Layout
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.coarse import CoarseWindows, coarse_surface, coarse_windows
 from tomopolish.solve.initial import (
     ball,
@@ -29,8 +29,6 @@ from tomopolish.solve.prior_widths import informed_precision
 from tomopolish.solve.problem import Problem, State, pair_values
 from tomopolish.solve.surface import DisplacementSurface
 from tomopolish.solve.workers import Workers
-
-Array = np.ndarray
 
 FEWEST_SEARCHED = 300
 """Number of particles that determine the projections in a search, if there are as many."""

@@ -12,15 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.initial import ball
 from tomopolish.solve.kernels.search import score_places
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, Tally
 from tomopolish.solve.outliers import Trust
 from tomopolish.solve.problem import Problem, State, pair_values, predicted_positions
 from tomopolish.solve.workers import Workers
-
-Array = np.ndarray
 
 CERTAIN, FAR = 0.99, 4.0
 """Probability from which on a particle is not searched again, if its displacement is below so many standard

@@ -7,9 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.shapes import Bool, Float, Float32, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
 
 def summed_windows(windows: CorrelationWindows) -> CorrelationWindows:

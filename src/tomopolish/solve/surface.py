@@ -14,11 +14,9 @@ import numpy as np
 
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import MARGIN_SAMPLES, CorrelationWindows
-from tomopolish.shapes import Bool, Float, Float32, Int
+from tomopolish.shapes import Array, Bool, Float, Float32, Int
 from tomopolish.solve.kernels import pairs as pair_kernels
 from tomopolish.solve.kernels import splines as spline_kernels
-
-Array = np.ndarray
 
 B_SPLINE = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
 """Weights of four B-spline coefficients; the curvature is continuous as well."""

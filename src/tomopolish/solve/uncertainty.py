@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.lifted import joined, multiply_lifted, split
 from tomopolish.solve.newton import truncated_cg
 from tomopolish.solve.outliers import SHOWN
@@ -28,8 +28,6 @@ from tomopolish.solve.problem import Problem, State, evaluate
 from tomopolish.solve.products import collect, multiply_hessian
 from tomopolish.solve.surface import evaluate_surface
 from tomopolish.solve.unseen_moves import Gauge
-
-Array = np.ndarray
 
 PROBES = ((2_000, 100), (50_000, 40), (np.inf, 20))
 """Number of draws up to a number of pairs. With many pairs each draw takes long and fewer are made; the

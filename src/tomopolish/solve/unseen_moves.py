@@ -10,10 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tomopolish.shapes import Bool, Float
+from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.problem import Problem, State
-
-Array = np.ndarray
 
 
 class Gauge:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopolish.models.protocols import DeformationModel
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 MOST_FUNCTIONS = 64
 MOST_VALUES = 2**22

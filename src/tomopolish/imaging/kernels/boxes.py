@@ -27,6 +27,12 @@ def _row(parts, first, lanes):  # type: ignore[no-untyped-def]
 
 
 @inlined(fastmath=True, error_model="numpy")
+def _put(re, im, i, value):  # type: ignore[no-untyped-def]
+    re[i] = value.real
+    im[i] = value.imag
+
+
+@inlined(fastmath=True, error_model="numpy")
 def _two(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
     """Combine two rows of lanes, the first of which begins at a, and multiply them by the twiddles.
 
@@ -38,12 +44,8 @@ def _two(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
     for i in range(lanes):
         p = complex(ar[i], ai[i])
         q = complex(br[i], bi[i])
-        y = p + q
-        ar[i] = y.real
-        ai[i] = y.imag
-        y = (p - q) * w
-        br[i] = y.real
-        bi[i] = y.imag
+        _put(ar, ai, i, p + q)
+        _put(br, bi, i, (p - q) * w)
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -59,15 +61,9 @@ def _three(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         both = q + r
         side = _SIN_60 * (q - r)
         middle = p - _HALF * both
-        y = p + both
-        ar[i] = y.real
-        ai[i] = y.imag
-        y = (middle - side) * w
-        br[i] = y.real
-        bi[i] = y.imag
-        y = (middle + side) * w2
-        cr[i] = y.real
-        ci[i] = y.imag
+        _put(ar, ai, i, p + both)
+        _put(br, bi, i, (middle - side) * w)
+        _put(cr, ci, i, (middle + side) * w2)
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -84,18 +80,10 @@ def _four(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         s = complex(dr[i], di[i])
         even, odd = p + r, p - r
         both, side = q + s, _J * (q - s)
-        y = even + both
-        ar[i] = y.real
-        ai[i] = y.imag
-        y = (odd - side) * w
-        br[i] = y.real
-        bi[i] = y.imag
-        y = (even - both) * w2
-        cr[i] = y.real
-        ci[i] = y.imag
-        y = (odd + side) * w3
-        dr[i] = y.real
-        di[i] = y.imag
+        _put(ar, ai, i, even + both)
+        _put(br, bi, i, (odd - side) * w)
+        _put(cr, ci, i, (even - both) * w2)
+        _put(dr, di, i, (odd + side) * w3)
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -118,21 +106,11 @@ def _five(re, im, a, apart, lanes, turns):  # type: ignore[no-untyped-def]
         second = p + _COS_144 * outer + _COS_72 * inner
         aside = _SIN_72 * out + _SIN_144 * inn
         beside = _SIN_144 * out - _SIN_72 * inn
-        y = p + outer + inner
-        ar[i] = y.real
-        ai[i] = y.imag
-        y = (first - aside) * w
-        br[i] = y.real
-        bi[i] = y.imag
-        y = (second - beside) * w2
-        cr[i] = y.real
-        ci[i] = y.imag
-        y = (second + beside) * w3
-        dr[i] = y.real
-        di[i] = y.imag
-        y = (first + aside) * w4
-        er[i] = y.real
-        ei[i] = y.imag
+        _put(ar, ai, i, p + outer + inner)
+        _put(br, bi, i, (first - aside) * w)
+        _put(cr, ci, i, (second - beside) * w2)
+        _put(dr, di, i, (second + beside) * w3)
+        _put(er, ei, i, (first + aside) * w4)
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -149,8 +127,7 @@ def _any(re, im, a, apart, lanes, turns, roots, work):  # type: ignore[no-untype
                 y = complex(in_r[i], in_i[i]) * w
                 if j:
                     y += complex(out_r[i], out_i[i])
-                out_r[i] = y.real
-                out_i[i] = y.imag
+                _put(out_r, out_i, i, y)
     for k in range(count):
         in_r, in_i = work[0, k], work[1, k]
         out_r, out_i = _row(re, a + k * apart, lanes), _row(im, a + k * apart, lanes)

@@ -8,9 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 class CompiledWarp(ABC):

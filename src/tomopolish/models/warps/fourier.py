@@ -10,9 +10,7 @@ import numpy as np
 
 from tomopolish.models.warps import fourier_kernels
 from tomopolish.models.warps.compiled import CompiledWarp
-from tomopolish.shapes import Float, Int
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

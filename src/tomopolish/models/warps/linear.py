@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 @dataclass(frozen=True, kw_only=True)

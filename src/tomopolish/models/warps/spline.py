@@ -14,9 +14,7 @@ import numpy as np
 from tomopolish.errors import InputError
 from tomopolish.models.warps import spline_kernels
 from tomopolish.models.warps.compiled import CompiledWarp
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 
 @dataclass(frozen=True, kw_only=True)
