@@ -1,4 +1,4 @@
-"""The reference's Fourier transform, prepared for slicing (docs/dev/conventions.md, References)."""
+"""The reference's transform, prepared for slicing (docs/dev/conventions.md, References and weights)."""
 
 from __future__ import annotations
 
@@ -85,8 +85,6 @@ def prepare_half_maps(
 ) -> ReferenceTransform:
     """Mask, pad, taper, correct for trilinear interpolation, and transform both half maps.
 
-    See docs/dev/conventions.md, References and weights.
-
     Parameters
     ----------
     last_frequency
@@ -157,8 +155,6 @@ def cropped(transform: ReferenceTransform, last_frequency: float) -> ReferenceTr
 
 def shell_signal_to_noise(transform: ReferenceTransform) -> Float[Array, "shells"]:
     """Return the signal-to-noise per shell from the two half maps' difference: (τ² − σ²)/τ².
-
-    See docs/dev/conventions.md, References and weights.
 
     Parameters
     ----------

@@ -52,8 +52,6 @@ def reference_weight(
 ) -> ReferenceWeight:
     """Return the weight from the FSC, or, without an FSC, from the half maps' own signal-to-noise ratio.
 
-    See docs/dev/conventions.md, References and weights.
-
     Parameters
     ----------
     references
@@ -118,10 +116,7 @@ def whitening(shells: Float[Array, "shells"], box_px: int) -> Float[Array, "box 
 
 
 def shared_filters(box_px: int, settings: WeightSettings) -> Float[Array, "box columns"]:
-    """Return the optional factors: (r/s_h)^p and the high-pass 1 − exp(−r²/2σ²).
-
-    See docs/dev/conventions.md, References and weights.
-    """
+    """Return the optional factors: (r/s_h)^p and the high-pass 1 − exp(−r²/2σ²)."""
     radius = radius_half_plane(box_px)
     factor = np.ones_like(radius)
     if settings.srp != 0:
@@ -139,8 +134,6 @@ def frequency_weights(
     usable: Bool[Array, "F"] | None = None,
 ) -> Float[Array, "G box columns"]:
     """Return the weight w(k) of every frequency: whitening × reference weight × filters.
-
-    See docs/dev/conventions.md, References and weights.
 
     Parameters
     ----------
@@ -170,10 +163,7 @@ def used_columns(
     box_px: int,
     cutoff_fraction: float,
 ) -> Int[Array, "box"]:
-    """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image.
-
-    See docs/dev/conventions.md, References and weights.
-    """
+    """Count the columns kx = 0 … n − 1 that are used in each row ky of one tilt image."""
     radius = radius_half_plane(box_px)
     use: Bool[Array, "box columns"] = (
         (radius <= box_px / 2) & (dose_weight > cutoff_fraction) & (weight > cutoff_fraction * weight.mean())

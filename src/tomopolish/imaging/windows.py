@@ -144,10 +144,7 @@ def pair_geometry(
 def is_visible(
     positions_px: Float[Array, "... 2"], image_size_px: tuple[int, int], box_px: int
 ) -> Bool[Array, "..."]:
-    """Return whether 2D positions lie at least half a box from the image's edges.
-
-    See docs/dev/conventions.md, Correlation windows.
-    """
+    """Return whether 2D positions lie at least half a box from the image's edges."""
     inside = (positions_px >= box_px / 2) & (positions_px <= np.asarray(image_size_px) - box_px / 2)
     return np.all(inside, axis=-1)
 
@@ -162,10 +159,7 @@ class BoxMask:
 
 @cache
 def box_mask(box_px: int) -> BoxMask:
-    """Return a mask that is 1 inside radius s/2 − 5 and falls as a raised cosine to 0 at s/2.
-
-    See docs/dev/conventions.md, Correlation windows.
-    """
+    """Return a mask that is 1 inside radius s/2 − 5 and falls as a raised cosine to 0 at s/2."""
     axis = np.arange(box_px) - box_px // 2
     radius = np.hypot(axis[:, None], axis[None, :])
     ramp = np.clip((radius - (box_px / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
@@ -248,8 +242,6 @@ def correlate_tilt(
     held_out: HeldOutWindows | None = None,
 ) -> None:
     """Fill windows and power of one tilt image's visible particles; other entries are not changed.
-
-    See docs/dev/conventions.md, Correlation windows.
 
     Parameters
     ----------

@@ -28,13 +28,9 @@ trajectories in files (1e-6 Å) into coefficients of order one.
 
 
 MANY = 1500
-"""Number of particles from which on the way to the eigenvectors depends on the spectrum, to save time."""
+"""Number of particles from which on it is used that a smooth covariance has a low rank, to save time."""
 SAMPLED = 200
 """Number of evenly spread particles that show the spectrum."""
-TAKEN_OUT, BLOCK, KRYLOV_STEPS = 12, 40, 7
-"""Number of largest eigenvalues that are computed in double precision, and the size of their Krylov space."""
-ROUNDED = 1e-4
-"""Smallest eigenvalue for which single precision suffices."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -201,19 +197,11 @@ def _modes(correlation: Float[Array, "P P"], most: int | None) -> Float[Array, "
         values, vectors = eigh(correlation, subset_by_index=[count - most, count - 1], overwrite_a=True)
     elif count >= MANY and _is_smooth(correlation):
         values, vectors = _few_eigenvectors(correlation)
-    elif count >= MANY:
-        values, vectors = _many_eigenvectors(correlation)
     else:
-        values, vectors = _eigenvectors(correlation)
+        values, vectors = eigh(correlation.T, driver="evd", overwrite_a=True)
     significant = int(np.count_nonzero(values > RANK_TOLERANCE))
     vectors *= np.sqrt(np.maximum(values, 0))
     return np.asfortranarray(vectors[:, ::-1][:, :significant])
-
-
-def _eigenvectors(correlation: Float[Array, "P P"]) -> tuple[Float[Array, "P"], Float[Array, "P P"]]:
-    """Return all eigenvalues and eigenvectors, ascending; the matrix is overwritten."""
-    values, vectors = eigh(correlation.T, driver="evd", overwrite_a=True)
-    return values, vectors
 
 
 def _is_smooth(correlation: Float[Array, "P P"]) -> bool:
@@ -234,40 +222,3 @@ def _few_eigenvectors(correlation: Float[Array, "P P"]) -> tuple[Float[Array, "K
     tall[pivots - 1] = np.tril(factor[:, :rank])
     values, turns = eigh(tall.T @ tall, driver="evd")
     return values, (tall @ turns) / np.sqrt(np.maximum(values, np.finfo(float).tiny))
-
-
-def _many_eigenvectors(correlation: Float[Array, "P P"]) -> tuple[Float[Array, "P"], Float[Array, "P P"]]:
-    """Return all eigenvalues and eigenvectors, ascending, in single precision but for the largest.
-
-    With the largest eigenvalues taken out, rounding changes the others by about 10⁻⁶. Where some are not far
-    above that, or the largest do not stand out, all are computed in double precision.
-    """
-    largest, leading = _largest(correlation)
-    if np.abs(correlation @ leading - leading * largest).max() > 1e-2 * ROUNDED:
-        return _eigenvectors(correlation)
-    # In the place of the largest eigenvalues stands one that is far from all others.
-    apart = 2 * largest[0]
-    lowered = correlation - (leading * (largest - apart)) @ leading.T
-    values, vectors = eigh(lowered.astype(np.float32), driver="evd", overwrite_a=True, check_finite=False)
-    del lowered
-    if values[0] < ROUNDED:
-        return _eigenvectors(correlation)
-    kept = len(values) - len(largest)
-    return (
-        np.concatenate([values[:kept], largest]),
-        np.concatenate([vectors[:, :kept], leading], axis=1, dtype=np.float64),
-    )
-
-
-def _largest(matrix: Float[Array, "P P"]) -> tuple[Float[Array, "L"], Float[Array, "P L"]]:
-    """Return the largest eigenvalues and their eigenvectors, ascending, by a block Krylov method."""
-    block = np.random.default_rng(0).standard_normal((len(matrix), BLOCK))
-    basis = np.zeros((len(matrix), 0))
-    for _ in range(KRYLOV_STEPS):
-        for _ in range(2):  # once is not orthogonal to working precision
-            block -= basis @ (basis.T @ block)
-            block, _ = np.linalg.qr(block)
-        basis = np.concatenate([basis, block], axis=1)
-        block = matrix @ block
-    values, turns = np.linalg.eigh(basis.T @ (matrix @ basis))
-    return values[-TAKEN_OUT:], basis @ turns[:, -TAKEN_OUT:]
