@@ -35,9 +35,7 @@ def test_smoothed_errors_use_all_measurements_and_know_their_size() -> None:
     tomogram = planted(np.random.default_rng(2), prior, tilts=5, particles=6, visible=0.7)
     values, covariance = dense(tomogram, prior)
     inverse = np.linalg.inv(covariance)
-    found = smoothed_errors(tomogram, prior)
-    squares = np.concatenate([e.squares for e in found])
-    expected = np.concatenate([e.expected for e in found])
+    squares, expected = map(np.concatenate, smoothed_errors(tomogram, prior))
     np.testing.assert_allclose(squares, np.square(inverse @ values).reshape(-1, 2).sum(axis=1), rtol=1e-8)
     np.testing.assert_allclose(expected, np.diag(inverse).reshape(-1, 2).sum(axis=1), rtol=1e-8)
 
@@ -56,7 +54,7 @@ def test_a_tilt_image_without_measurements_lets_time_pass() -> None:
     values, covariance = dense(tomogram, prior)
     expected = -0.5 * values @ np.linalg.solve(covariance, values) - 0.5 * np.linalg.slogdet(covariance)[1]
     assert log_evidence(tomogram, prior) == pytest.approx(expected, rel=1e-9)
-    assert [len(e.squares) for e in smoothed_errors(tomogram, prior)][2] == 0
+    assert all(len(by_tilt[2]) == 0 for by_tilt in smoothed_errors(tomogram, prior))
 
 
 def with_motion(problem: Problem, prior: MotionPrior) -> Problem:

@@ -130,10 +130,11 @@ class AlignmentRun(Plots, Result):
         from tomopolish.output.summary import tomogram_rows
 
         species = [one.name for one in self.project.species]
+        statistics = {name: result.statistics for name, result in self.results.items()}
         return data_frame(
             table,
             {
-                "tomograms": lambda: tomogram_rows(self.results, self.failures, self.verdict),
+                "tomograms": lambda: tomogram_rows(statistics, self.failures, self.verdict),
                 "tilts": lambda: tilt_rows(self.results),
                 "particles": lambda: particle_rows(self.results, species),
             },

@@ -16,6 +16,7 @@ from tomopolish.output.drawing import VERDICTS, count_in_whole_numbers, new_figu
 from tomopolish.output.motion import motion_sentence, motion_words, tried
 from tomopolish.output.next_steps import NextStep
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
+from tomopolish.output.summary import NO_EVIDENCE
 from tomopolish.output.table import Table
 from tomopolish.plain_text import counted, one_line
 from tomopolish.results.tomogram import TomogramStatistics
@@ -105,11 +106,9 @@ def write_logfile(path: Path, run: RunPages, pages: Iterable[TomogramPage]) -> N
 
 def first_page(run: RunPages) -> Any:
     """Return the page with the verdict, what to do next, the warnings, and a table, the worst first."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=PAGE_INCHES)
-    title = f"tomopolish: {counted(len(run.statistics), 'tomogram')} refined, {len(run.failures)} failed"
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure = _page(
+        f"tomopolish: {counted(len(run.statistics), 'tomogram')} refined, {len(run.failures)} failed"
+    )
     column = _Column(figure)
     column.verdict(sentence(run.outcome), run.outcome)
     column.heading("What next")
@@ -226,18 +225,17 @@ def _over_tomograms(statistics: Mapping[str, TomogramStatistics]) -> Any:
     figure = _page("All tomograms, in the order of the run")
     number = np.arange(1, len(tomograms) + 1)
     per_pair = [s.gain_per_visible_pair for s in tomograms]
-    evidence = [s.evidence for s in tomograms]
-    nan = float("nan")
+    evidence = [s.evidence or NO_EVIDENCE for s in tomograms]
     agreement = {
-        "before": [nan if e is None else e.agreement_before for e in evidence],
-        "after": [nan if e is None else e.agreement_after for e in evidence],
+        "before": [e.agreement_before for e in evidence],
+        "after": [e.agreement_after for e in evidence],
     }
     changes = {
         "shifts": [s.rms_shift_angstrom for s in tomograms],
         "positions": [s.rms_position_angstrom for s in tomograms],
     }
     first, second, third = figure.subplots(3, 1)
-    if any(e is not None for e in evidence):
+    if any(s.evidence is not None for s in tomograms):
         _plot(first, number, agreement, "tomogram", "agreement of held-out pairs")
     else:
         _plot(first, number, {"": [s.evaluations for s in tomograms]}, "tomogram", "evaluations")

@@ -17,7 +17,7 @@ from tomopolish.output.report.marks import (
     tilt_probabilities,
 )
 from tomopolish.output.tuning import kernel_name
-from tomopolish.results.tomogram import FitRecord, TomogramResult
+from tomopolish.results.tomogram import TomogramResult
 from tomopolish.shapes import Array, Bool, Float
 from tomopolish.simulate.evaluate import Evaluation, TomogramEvaluation
 from tomopolish.simulate.geometry_errors import GeometryErrors
@@ -90,7 +90,7 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
     errors = position_errors(result.alignments)
     owner = [s for s, a in zip(species, result.alignments, strict=True) for _ in a.rows]
     moved = (refined - source.positions_px) * source.pixel_size_angstrom
-    agreement, remarks = _particle_agreement(record), _remarks(particle_marks(result))
+    agreement, remarks = record.particle_agreement, _remarks(particle_marks(result))
     probability = particle_probabilities(result)
     for number, particle in enumerate(source.particle_names):
         yield {
@@ -106,13 +106,6 @@ def _particles_of(name: str, result: TomogramResult, species: Sequence[str]) -> 
             **_vector("error_{}_angstrom", errors[number]),
             "remarks": remarks[number],
         }
-
-
-def _particle_agreement(record: FitRecord) -> Float[Array, "P 2"]:
-    power = record.particle_power[:, None]
-    agreement = np.full(record.particle_log_likelihood.shape, np.nan)
-    np.divide(record.particle_log_likelihood, power, out=agreement, where=power > 0)
-    return agreement
 
 
 def _remarks(marks: Mapping[str, Bool[Array, "N"]]) -> list[str]:

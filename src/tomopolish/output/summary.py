@@ -12,7 +12,7 @@ from tomopolish.dataset.files import atomic_write
 from tomopolish.output.motion import motion_outcome
 from tomopolish.output.tuning import kernel_name
 from tomopolish.plain_text import one_line
-from tomopolish.results.tomogram import Evidence, MotionTrial, TomogramResult, TomogramStatistics
+from tomopolish.results.tomogram import Evidence, MotionTrial, TomogramStatistics
 from tomopolish.results.verdict import Verdict, verdict_on, worst_first
 
 FILE_NAME = "summary.csv"
@@ -37,19 +37,12 @@ NO_EVIDENCE = Evidence(
 
 
 def tomogram_rows(
-    results: Mapping[str, TomogramResult], failures: Mapping[str, str], verdict: Verdict | None
+    statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str], verdict: Verdict | None
 ) -> list[Row]:
     """Return a row of figures for each tomogram; of one that failed, only the reason, in ``failure``.
 
     ``gain_per_pair`` is the rise of the log-likelihood per held-out pair.
     """
-    return rows_of({name: result.statistics for name, result in results.items()}, failures, verdict)
-
-
-def rows_of(
-    statistics: Mapping[str, TomogramStatistics], failures: Mapping[str, str], verdict: Verdict | None
-) -> list[Row]:
-    """Return the rows of `tomogram_rows` from the statistics alone."""
     rows = [
         {"tomogram": name, **_figures(figures), "verdict": verdict_on(verdict, name), "failure": ""}
         for name, figures in statistics.items()
@@ -108,7 +101,7 @@ def write_summary(
     file cannot be written.
     """
     ranked = {name: statistics[name] for name in worst_first(statistics, verdict)}
-    rows = sorted(rows_of(ranked, failures, verdict), key=lambda row: row["failure"] == "")
+    rows = sorted(tomogram_rows(ranked, failures, verdict), key=lambda row: row["failure"] == "")
     known = dict.fromkeys(name for row in rows for name in row)
     names = [*FIRST, *(name for name in known if name not in FIRST)]
     with atomic_write(path) as stream:

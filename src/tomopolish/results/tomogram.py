@@ -319,6 +319,21 @@ class FitRecord:
     picture: TiltPicture | None = None
     joint: JointRecord | None = None
 
+    @property
+    def tilt_agreement(self) -> Float[Array, "F 2"]:
+        """Agreement of each tilt image's pairs before and after; NaN where it shows no particle."""
+        return _share(self.tilt_log_likelihood, self.tilt_power)
+
+    @property
+    def particle_agreement(self) -> Float[Array, "P 2"]:
+        """Agreement of each particle's pairs before and after; NaN where no image shows it."""
+        return _share(self.particle_log_likelihood, self.particle_power)
+
+
+def _share(log_likelihood: Float[Array, "N 2"], power: Float[Array, "N"]) -> Float[Array, "N 2"]:
+    expected = power[:, None]
+    return np.divide(log_likelihood, expected, out=np.full(log_likelihood.shape, np.nan), where=expected > 0)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -73,20 +73,6 @@ class SimulatedTomogram:
     companions: tuple[SimulatedSpecies, ...] = ()
 
 
-@dataclass(frozen=True)
-class _NoImages:
-    """Placeholder for the images until their painter exists."""
-
-    size_px: tuple[int, int]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, tilt: int) -> Float32[Array, "h w"]:
-        raise NotImplementedError
-
-
 def simulate_tomogram(
     settings: SimulationSettings, index: int = 0, structure: Structure | None = None
 ) -> SimulatedTomogram:
@@ -126,9 +112,15 @@ def simulate_tomogram(
     if settings.dirt.beads:
         beads = bead_positions_px(settings, index, scene, structure.diameter_px)
     true_series = _true_series(settings, index, scene, series)
+    painters = [
+        _painter(member.structure, true_series, member.species.particles, member.scene)
+        for member in companions
+    ]
+    if beads is not None:
+        painters.append(bead_painter(settings, true_series, scene, beads))
     images = RenderedImages(
         painter=_painter(structure, true_series, particles, scene),
-        others=_other_painters(settings, true_series, scene, companions, beads),
+        others=tuple(painters),
         settings=settings,
         angles_degrees=scene.angles_degrees,
         tilt_kinds=scene.tilt_kinds,
@@ -243,26 +235,9 @@ def _painter(structure: Structure, series: TiltSeries, particles: Particles, sce
     )
 
 
-def _other_painters(
-    settings: SimulationSettings,
-    true_series: TiltSeries,
-    scene: Scene,
-    companions: Sequence[_Companion],
-    beads_px: Float[Array, "B 3"] | None,
-) -> tuple[TiltPainter, ...]:
-    """Return the painters of further species and of beads."""
-    painters = [
-        _painter(member.structure, true_series, member.species.particles, member.scene)
-        for member in companions
-    ]
-    if beads_px is not None:
-        painters.append(bead_painter(settings, true_series, scene, beads_px))
-    return tuple(painters)
-
-
 def _input_series(settings: SimulationSettings, index: int, scene: Scene) -> TiltSeries:
     acquisition = settings.acquisition
-    tilts = len(scene.angles_degrees)
+    tilts, (w, h) = len(scene.angles_degrees), acquisition.image_size_px
     defocus_rng = random_stream(settings.seed, "optics", index)
     defocus_change = defocus_rng.normal(scale=acquisition.defocus_spread_angstrom, size=tilts)
     return TiltSeries(
@@ -279,7 +254,7 @@ def _input_series(settings: SimulationSettings, index: int, scene: Scene) -> Til
         pre_exposure=scene.pre_exposure,
         bfactor_per_dose=np.full(tilts, acquisition.bfactor_per_dose),
         fractional_dose=acquisition.frame_dose if acquisition.state_frame_dose else None,
-        images=_NoImages(acquisition.image_size_px, tilts),
+        images=ImageStack(stack=np.broadcast_to(np.float32(0), (tilts, h, w))),  # until a painter exists
     )
 
 

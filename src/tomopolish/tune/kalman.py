@@ -40,21 +40,6 @@ class FilterStep:
     gain: Float[Array, "2V 3P"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ErrorEstimate:
-    """Smoothed errors of one tilt image's measurements.
-
-    Attributes
-    ----------
-    squares
-        ``squares / expected`` is the ratio of each pair's squared smoothed error to its expectation, both
-        summed over x and y.
-    """
-
-    squares: Float[Array, "V"]
-    expected: Float[Array, "V"]
-
-
 def log_evidence(tomogram: LinearTomogram, prior: MotionPrior) -> float:
     """Return the log-evidence of a motion prior, nats, up to a constant of the tomogram's measurements."""
     value = 0.0
@@ -97,13 +82,20 @@ def _walk(tomogram: LinearTomogram, prior: MotionPrior, weight: float) -> Float[
     return np.kron(prior.covariance_px(tomogram.positions_px, tomogram.scale_px, weight), np.eye(3))
 
 
-def smoothed_errors(tomogram: LinearTomogram, prior: MotionPrior) -> list[ErrorEstimate]:
-    """Estimate each measurement's error from all tilt images, in order of exposure."""
-    steps = list(filter_steps(tomogram, prior))
+def smoothed_errors(
+    tomogram: LinearTomogram, prior: MotionPrior
+) -> tuple[list[Float[Array, "V"]], list[Float[Array, "V"]]]:
+    """Estimate each pair's error from all tilt images; by tilt image, in order of exposure.
+
+    Returns the squares of the errors, summed over x and y, and their expectations.
+    """
+    steps = filter_steps(tomogram, prior)
     count = len(tomogram.positions_px)
     r, N = np.zeros(3 * count), np.zeros((3 * count, 3 * count))
-    estimates = []
-    for step in reversed(steps):
+    nothing = np.zeros(0)
+    squares, expected = ([nothing] * len(tomogram.frames) for _ in range(2))
+    seen = [m for m, frame in enumerate(tomogram.frames) if len(frame.particles)]
+    for m, step in reversed(list(zip(seen, steps, strict=True))):
         frame = step.frame
         inverse = scipy.linalg.solve_triangular(
             step.factor, np.eye(len(step.factor)), lower=True, check_finite=False
@@ -119,12 +111,6 @@ def smoothed_errors(tomogram: LinearTomogram, prior: MotionPrior) -> list[ErrorE
         N[:, rows] -= MZ
         N[rows] -= MZ.T
         N[np.ix_(rows, rows)] += Z.T @ D @ Z
-        estimates.append(
-            ErrorEstimate(
-                squares=np.square(u).reshape(-1, 2).sum(axis=1),
-                expected=np.diag(D).reshape(-1, 2).sum(axis=1),
-            )
-        )
-    filled = iter(estimates[::-1])
-    empty = ErrorEstimate(squares=np.zeros(0), expected=np.zeros(0))
-    return [next(filled) if len(frame.particles) else empty for frame in tomogram.frames]
+        squares[m] = np.square(u).reshape(-1, 2).sum(axis=1)
+        expected[m] = np.diag(D).reshape(-1, 2).sum(axis=1)
+    return squares, expected

@@ -88,11 +88,10 @@ def fit_noise(
     model = start
     for _ in range(rounds):
         errors = smoothed_errors(tomogram.with_noise(model.variances(crowded)), prior)
-        squares = np.array([e.squares.sum() for e in errors])
-        expected = np.array([e.expected.sum() for e in errors])
+        squares, expected = (np.array([pairs.sum() for pairs in by_tilt]) for by_tilt in errors)
         overall = squares.sum() / max(expected.sum(), 1e-12)
         growth = (squares + PRIOR_COORDINATES * overall) / (expected + PRIOR_COORDINATES)
-        slope = _slope(model, [e.squares for e in errors], [e.expected for e in errors], growth, crowded)
+        slope = _slope(model, *errors, growth, crowded)
         frames = model.frames * growth
         # The frames' factors keep their mean variance when the slope changes.
         before = _mean_factor(model.slope, crowded)

@@ -162,15 +162,6 @@ class WarpGrids:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Windows:
-    """Summed correlation windows before and after, by exposure; see `results.tomogram.FitRecord`."""
-
-    step_angstrom: float
-    before: Float[Array, "F n n"]
-    after: Float[Array, "F n n"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class TomogramDetails:
     """Content of a tomogram's own part of a report.
 
@@ -182,6 +173,8 @@ class TomogramDetails:
         Reasons why it cannot be judged, with remedies.
     warps
         None where the images are not deformed.
+    windows_before, windows_after
+        Summed correlation windows, by exposure; see `results.tomogram.FitRecord`.
     objective
         Log-posterior after each accepted step.
     scores
@@ -199,7 +192,9 @@ class TomogramDetails:
     tilts: TiltCurves
     particles: ParticleMoves
     warps: WarpGrids | None
-    windows: Windows
+    windows_before: Float[Array, "F n n"]
+    windows_after: Float[Array, "F n n"]
+    window_step_angstrom: float
     objective: Float[Array, "K"]
     tilts_to_inspect: tuple[Flag, ...]
     particles_to_inspect: tuple[Flag, ...]

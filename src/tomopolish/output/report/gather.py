@@ -14,7 +14,6 @@ from tomopolish.output.report.data import (
     TomogramDetails,
     TomogramSummary,
     WarpGrids,
-    Windows,
 )
 from tomopolish.output.report.joint import by_exposure
 from tomopolish.output.report.marks import (
@@ -77,11 +76,9 @@ def tomogram_details(name: str, result: TomogramResult, verdict: str) -> Tomogra
         tilts=tilt_curves(result, record, order),
         particles=_particle_moves(result, record, order),
         warps=_warp_grids(result.alignment, record, order),
-        windows=Windows(
-            step_angstrom=record.window_step_angstrom,
-            before=record.windows_before[order].astype(np.float64),
-            after=record.windows_after[order].astype(np.float64),
-        ),
+        windows_before=record.windows_before[order].astype(np.float64),
+        windows_after=record.windows_after[order].astype(np.float64),
+        window_step_angstrom=record.window_step_angstrom,
         objective=record.objective,
         tilts_to_inspect=flags(_tilt_names(record), tilt_marks(result), tilt_probabilities(result)),
         particles_to_inspect=flags(
@@ -104,9 +101,6 @@ def tilt_curves(result: TomogramResult, record: FitRecord, order: Int[Array, "F"
     errors = next((a.errors for a in result.alignments if a.errors is not None), None)
     unknown = np.full((len(order), 3), np.nan)
     sizes = (source.image_size_px, source.tomogram_size_px)
-    power = record.tilt_power[:, None]
-    agreement = np.full((len(order), 2), np.nan)
-    np.divide(record.tilt_log_likelihood, power, out=agreement, where=power > 0)
     before = np.swapaxes(source.projections_px[:, :3, :3], 1, 2)
     in_use = np.ones((len(order), 1))
     in_use[[image.tilt for image in result.left_out]] = np.nan  # images left out appear in no figure
@@ -122,7 +116,7 @@ def tilt_curves(result: TomogramResult, record: FitRecord, order: Int[Array, "F"
         shift_errors_angstrom=(in_use * (unknown[:, :2] if errors is None else errors.shifts_angstrom))[
             order
         ],
-        agreement=agreement[order],
+        agreement=record.tilt_agreement[order],
     )
 
 

@@ -91,9 +91,7 @@ def particle_agreement(result: TomogramResult) -> Float[Array, "P"]:
     """Return the agreement of each particle: its score's, or that of its fitted pairs where it has none."""
     record = result.record
     assert record is not None
-    fitted = np.full(len(record.particle_power), np.nan)
-    gained, power = record.particle_log_likelihood[:, 1], record.particle_power
-    np.divide(gained, power, out=fitted, where=power > 0)
+    fitted = record.particle_agreement[:, 1]
     scored = _scores(result, lambda particles: particles.agreement, np.nan)
     return np.where(np.isfinite(scored) & np.isfinite(fitted), scored, fitted)
 

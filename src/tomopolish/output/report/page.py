@@ -70,50 +70,24 @@ def write_overview(
 ) -> None:
     """Write the report: the overview, and the details of tomograms without a separate page.
 
+    Raises RunError when the file cannot be written.
+
     Parameters
     ----------
     details
         Tomograms whose details are in this file.
     pages
         Tomogram → its separate page, relative to this page.
-
-    Raises
-    ------
-    RunError
-        when the file cannot be written.
     """
     links = {name: _link(target) for name, target in pages.items()}
     links |= {d.name: f"#tomogram-{number}" for number, d in enumerate(details)}
-    _write(
-        path,
-        run=run,
-        details=details,
-        links=links,
-        ways=None,
-        plotly=_plotly(),
-        overview=overview_payload(run, links),
-    )
+    overview = overview_payload(run, links)
+    _write(path, run=run, details=details, links=links, ways=None, plotly=_plotly(), overview=overview)
 
 
 def write_tomogram(path: Path, details: TomogramDetails, ways: PageLinks) -> None:
     """Write a tomogram's page beside the plotting library; raises RunError when that fails."""
-    linked = {
-        name: None if value is None else _link(value)
-        for name, value in (
-            ("overview", ways.overview),
-            ("previous", ways.previous),
-            ("following", ways.following),
-        )
-    }
-    _write(
-        path,
-        run=None,
-        details=[details],
-        links={},
-        ways={**linked, "place": ways.place},
-        plotly=None,
-        overview=None,
-    )
+    _write(path, run=None, details=[details], links={}, ways=ways, plotly=None, overview=None)
 
 
 def _write(path: Path, **content: Any) -> None:
@@ -149,6 +123,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
+    environment.filters["link"] = _link
     environment.filters["motion_words"] = motion_words
     return environment
 

@@ -23,7 +23,7 @@ from tomopolish.shapes import Array, Float32
 
 def details_payload(details: TomogramDetails) -> dict[str, Any]:
     """Return the data of all figures of one tomogram."""
-    tilts, particles, windows = details.tilts, details.particles, details.windows
+    tilts, particles = details.tilts, details.particles
     return {
         "pixel": details.particles.pixel_size_angstrom,
         "tilts": {
@@ -61,9 +61,9 @@ def details_payload(details: TomogramDetails) -> dict[str, Any]:
         },
         "warps": None if details.warps is None else _warps(details.warps),
         "windows": {
-            "step": windows.step_angstrom,
-            "before": packed(windows.before),
-            "after": packed(windows.after),
+            "step": details.window_step_angstrom,
+            "before": packed(details.windows_before),
+            "after": packed(details.windows_after),
         },
         "objective": rounded(details.objective, 12),
         "scores": None if details.scores is None else _scores(details.scores),
