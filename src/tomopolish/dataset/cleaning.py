@@ -147,7 +147,7 @@ def _flagged_tilts(scores: Sequence[ReadScores]) -> dict[str, tuple[str, ...]]:
     """
     flags: dict[str, tuple[str, ...]] = {}
     for of_species in scores:
-        for name, reasons in of_species.tilt_reasons.items():
+        for name, (_, reasons) in of_species.tilts.items():
             before = flags.get(name, reasons)
             if len(before) != len(reasons):
                 raise InputError(
@@ -192,11 +192,11 @@ def _particles(
 
 def _reason(scores: ReadScores, key: tuple[str, str], criteria: Criteria) -> str:
     """Return why a particle is left out; empty where it remains."""
-    probability, flagged = scores.particles[key]
+    probability, reason = scores.particles[key]
     least = criteria.min_probability
     is_improbable = least is not None and probability < least
-    if flagged and (criteria.flagged or is_improbable):
-        return scores.particle_reasons[key]
+    if reason and (criteria.flagged or is_improbable):
+        return reason
     return f"probability below {least:g}" if is_improbable else ""
 
 

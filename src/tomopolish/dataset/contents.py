@@ -106,11 +106,9 @@ def _text_kind(sample: bytes) -> str:
     """Return the kind of a text by its beginning; "" where it is unknown."""
     text = sample.decode("utf-8", errors="replace").removeprefix("\ufeff")
     whole_lines = text.rpartition("\n")[0] if len(sample) == SAMPLE_BYTES else text
-    found = next((name for pattern, name in _TEXT if pattern.match(whole_lines or text)), "")
-    if not found and _are_numbers((whole_lines or text).split()):
+    beginning = whole_lines or text
+    found = next((name for pattern, name in _TEXT if pattern.match(beginning)), "")
+    words = beginning.split()
+    if not found and words and all(map(is_number, words)):
         return "a list of numbers, as IMOD's .tlt and .xf files are"
     return found
-
-
-def _are_numbers(words: list[str]) -> bool:
-    return bool(words) and all(map(is_number, words))

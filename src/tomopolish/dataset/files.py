@@ -75,9 +75,8 @@ def _nearest_name(named: str, folders: Sequence[Path]) -> str | None:
             names = [entry.name for entry in itertools.islice(wanted.parent.iterdir(), _MOST_NAMES)]
         except (OSError, ValueError):
             continue
-        names = [
-            name for name in names if _digits(name) == _digits(wanted.name)
-        ]  # not the name of another tomogram
+        # A name with other digits would be that of another tomogram.
+        names = [name for name in names if _digits(name) == _digits(wanted.name)]
         found = difflib.get_close_matches(wanted.name, names, n=1, cutoff=0.75)
         if found:
             return str(Path(named).with_name(found[0]))
@@ -137,10 +136,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as problem:
-        if problem.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # some file systems cannot, mostly for folders
+        if problem.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot, mostly for folders
             raise
     finally:
         os.close(descriptor)

@@ -50,7 +50,8 @@ COMPONENTS = {
 """Keywords of `open_dataset`, and the names of the components in `OptimisationSet`."""
 
 _KEPT = "_kept_references"
-_TABLES = ("_tomogram_file", "tomograms", "particles", "trajectories", "tomogram_names")
+_TABLES = ("_tomogram_file", "particles", "trajectories")
+"""Properties that are read from files."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -301,19 +302,17 @@ class Dataset:
         return np.zeros((len(names), tilts, 3))
 
     def selecting(self, selection: TiltSelection) -> Dataset:
-        """Return the data set with another selection of tilt images; tables are not read again."""
-        other = replace(self, selection=selection)
-        known = {name: self.__dict__[name] for name in _TABLES if name in self.__dict__}
-        if "tomograms" in known:
-            known["tomograms"] = replace(known["tomograms"], selection=selection)
-        other.__dict__.update(known)
-        return other
+        """Return the data set with another selection of tilt images."""
+        return self._with(selection=selection)
 
     def restricted_to(self, names: Collection[str]) -> Dataset:
-        """Return the data set of some of its tomograms; tables are not read again."""
-        other = replace(self, only=frozenset(names))
-        known = [name for name in _TABLES if name in self.__dict__ and name != "tomogram_names"]
-        other.__dict__.update({name: self.__dict__[name] for name in known})
+        """Return the data set of some of its tomograms."""
+        return self._with(only=frozenset(names))
+
+    def _with(self, **changes: Any) -> Dataset:
+        """Return a copy with other fields, for which tables are not read again."""
+        other = replace(self, **changes)
+        other.__dict__.update({name: self.__dict__[name] for name in _TABLES if name in self.__dict__})
         return other
 
     def __getstate__(self) -> dict[str, Any]:

@@ -232,13 +232,10 @@ class _Parser:
     def _add_table(self) -> None:
         if len(self._tables) >= MOST_TABLES:
             raise InputError(f"{self._source}: there are more than {MOST_TABLES} tables; give another file")
-        self._tables.append(self._table())
-
-    def _table(self) -> StarTable:
         columns = list(self._columns.values())
         if columns and columns[0]:
             self._join(columns)
-        return StarTable(
+        table = StarTable(
             name=self._name or "",
             columns={
                 label: Cells([(joined[i], rows) for joined, rows in self._joined])
@@ -249,6 +246,7 @@ class _Parser:
             continues=self._parts > 0,
             source=self._source,
         )
+        self._tables.append(table)
 
     def _error(self, problem: str, row: int | None = None) -> InputError:
         place = StarTable(name=self._name or "", source=self._source).place

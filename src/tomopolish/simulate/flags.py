@@ -76,10 +76,14 @@ class FlagQuality:
 def flag_quality(truths: Mapping[str, Truth], scores: ReadScores) -> FlagQuality:
     """Compare the scores of all tomograms with their truth; tomograms without a truth are left out."""
     of_tomogram: dict[str, dict[str, tuple[float, bool]]] = {}
-    for (tomogram, name), cell in scores.particles.items():
-        of_tomogram.setdefault(tomogram, {})[name] = cell
+    for (tomogram, name), (probability, reason) in scores.particles.items():
+        of_tomogram.setdefault(tomogram, {})[name] = probability, bool(reason)
     particles = [particle_counts(truths[name], of) for name, of in of_tomogram.items() if name in truths]
-    tilts = [tilt_counts(truths[name], *cells) for name, cells in scores.tilts.items() if name in truths]
+    tilts = [
+        tilt_counts(truths[name], probabilities, np.array([bool(reason) for reason in reasons], dtype=bool))
+        for name, (probabilities, reasons) in scores.tilts.items()
+        if name in truths
+    ]
     return FlagQuality(particles=_total(particles), tilt_images=_total(tilts))
 
 

@@ -17,7 +17,7 @@ from tomopolish.dataset.relion.tilt_series import MICROGRAPH, PIXEL_SIZE, SERIES
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.relion.tomograms import Dialect
 from tomopolish.dataset.star import StarTable, float_columns, format_floats, format_vectors, write_star
-from tomopolish.physics.geometry import euler_zyz_angles, relion5_parameters
+from tomopolish.physics.geometry import euler_zyz_angles, relion5_parameters, tomogram_centre_px
 from tomopolish.shapes import Array, Float
 
 Columns = dict[str, list[str]]
@@ -196,7 +196,7 @@ def _particle_columns(series: TiltSeries, particles: Particles, dialect: Dialect
         "rlnTomoParticleName": list(particles.names),
     }
     if dialect is Dialect.RELION_5:
-        centred = particles.positions_px - np.asarray(series.tomogram_size_px) / 2
+        centred = particles.positions_px - tomogram_centre_px(series.tomogram_size_px)
         columns |= float_columns(CENTRED, centred * series.pixel_size_angstrom)
     else:
         columns |= float_columns(CORNERED, particles.positions_px - 1)

@@ -31,7 +31,7 @@ from tomopolish.dataset.relion.required import Needed, check_columns, table_with
 from tomopolish.dataset.relion.roles import ROLES, check_kind, wrong_star
 from tomopolish.dataset.relion.tomogram_size import SIZES
 from tomopolish.dataset.star import StarFile, StarTable, format_floats, read_star, write_star
-from tomopolish.physics.geometry import euler_zyz, euler_zyz_angles
+from tomopolish.physics.geometry import euler_zyz, euler_zyz_angles, tomogram_centre_px
 from tomopolish.shapes import Array, Bool, Float, Int
 
 TABLE = "particles"
@@ -202,7 +202,9 @@ class ParticleTable:
     def _coordinates_px(self, rows: Int[Array, "P"], tilt_series: TiltSeries) -> Float[Array, "P 3"]:
         if self.is_centred:
             centred = np.stack([self._column(label)[rows] for label in CENTRED], axis=-1)
-            return centred / tilt_series.pixel_size_angstrom + np.array(tilt_series.tomogram_size_px) / 2
+            return centred / tilt_series.pixel_size_angstrom + tomogram_centre_px(
+                tilt_series.tomogram_size_px
+            )
         if any(tilt_series.size_is_assumed):
             raise self.table.error(
                 f"{', '.join(CORNERED)} count from the corner of tomogram {tilt_series.name}, whose size "
@@ -253,7 +255,7 @@ class ParticleUpdate:
         `rotations` are from particle to tomogram; None: the orientations stay as they were.
         """
         if self._particles.is_centred:
-            centre = np.array(tilt_series.tomogram_size_px) / 2
+            centre = tomogram_centre_px(tilt_series.tomogram_size_px)
             positions = (positions_px - centre) * tilt_series.pixel_size_angstrom
         else:
             positions = positions_px - self._particles.corner_px

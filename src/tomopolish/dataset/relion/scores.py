@@ -12,7 +12,7 @@ from tomopolish.dataset.model import Alignment, TiltSeries
 from tomopolish.dataset.scores import ItemScores
 from tomopolish.dataset.star import GrowingFile, StarTable, format_floats, read_star
 from tomopolish.dataset.star_table import is_unset
-from tomopolish.shapes import Array, Bool, Float
+from tomopolish.shapes import Array, Float
 
 FILE_NAME = "scores.star"
 PARTICLES, TILT_IMAGES, TOMOGRAMS = "particles", "tilt_images", "tomograms"
@@ -59,53 +59,42 @@ class ReadScores:
     Attributes
     ----------
     particles
-        (tomogram, particle) → probability and whether it is flagged.
+        (tomogram, particle) → probability, and why it is flagged; empty where it is not.
     tilts
-        Tomogram → probabilities and flags of its tilt images, in the order of its rows.
-    particle_reasons
-        (tomogram, particle) → why it is flagged, of flagged ones.
-    tilt_reasons
-        Tomogram → why each tilt image is flagged; empty where it is not.
+        Tomogram → probabilities of its tilt images, and why each is flagged, in the order of its rows.
     source
         The file, for messages.
     """
 
-    particles: dict[tuple[str, str], tuple[float, bool]]
-    tilts: dict[str, tuple[Float[Array, "F"], Bool[Array, "F"]]]
-    particle_reasons: dict[tuple[str, str], str]
-    tilt_reasons: dict[str, tuple[str, ...]]
-    source: str = "(new file)"
+    particles: dict[tuple[str, str], tuple[float, str]]
+    tilts: dict[str, tuple[Float[Array, "F"], tuple[str, ...]]]
+    source: str
 
 
 def read_scores(path: Path) -> ReadScores:
     """Return the content of a file of scores; raises InputError when it is missing or malformed."""
     star = read_star(path)
     table = star.table(PARTICLES)
-    probability, flags = table.floats(PROBABILITY), table.ints(FLAGGED).astype(bool)
-    cells = zip(probability.tolist(), flags.tolist(), strict=True)
-    keys = list(zip(table.strings(TOMOGRAM), table.strings(PARTICLE), strict=True))
+    cells = zip(table.floats(PROBABILITY).tolist(), _reasons(table), strict=True)
+    keys = zip(table.strings(TOMOGRAM), table.strings(PARTICLE), strict=True)
     tilts = star.table(TILT_IMAGES)
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(tilts.strings(TOMOGRAM)):
         rows.setdefault(name, []).append(row)
-    probability, flagged = tilts.floats(PROBABILITY), tilts.ints(FLAGGED).astype(bool)
-    reasons = _reasons(tilts, flagged)
-    stated = zip(keys, _reasons(table, flags), strict=True)
+    probability, reasons = tilts.floats(PROBABILITY), _reasons(tilts)
     return ReadScores(
         particles=dict(zip(keys, cells, strict=True)),
-        tilts={name: (probability[of_name], flagged[of_name]) for name, of_name in rows.items()},
-        particle_reasons={key: reason for key, reason in stated if reason},
-        tilt_reasons={name: tuple(reasons[row] for row in of_name) for name, of_name in rows.items()},
+        tilts={name: (probability[own], tuple(reasons[row] for row in own)) for name, own in rows.items()},
         source=star.source,
     )
 
 
-def _reasons(table: StarTable, flagged: Bool[Array, "rows"]) -> list[str]:
+def _reasons(table: StarTable) -> list[str]:
     """Return why each row is flagged; empty where it is not."""
     cells = table.strings(REASON) if REASON in table else [UNSTATED] * len(table)
     return [
         "" if not flag else UNSTATED if is_unset(cell) else cell
-        for cell, flag in zip(cells, flagged.tolist(), strict=True)
+        for cell, flag in zip(cells, table.ints(FLAGGED).tolist(), strict=True)
     ]
 
 
