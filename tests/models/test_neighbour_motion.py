@@ -18,7 +18,6 @@ from tomopolish.models import (
     neighbour_kernels,
     neighbour_motion,
     neighbour_predictions,
-    sparse_rows,
 )
 from tomopolish.models.gaussian_process import GaussianProcessMotion
 from tomopolish.models.motion_inverse import Followed
@@ -96,7 +95,7 @@ def test_the_most_probable_velocities_hardly_depend_on_what_neighbours_leave_out
 
 def test_adjoint_is_the_transpose_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbour_predictions, "BLOCK", 5)
-    for module in (neighbour_motion, sparse_rows):
+    for module in (neighbour_motion, neighbour_predictions):
         monkeypatch.setattr(module, "PANEL", 50)
     alone, three = motion(), motion(threads=3)
     rng = np.random.default_rng(5)
@@ -199,7 +198,7 @@ def test_a_step_is_the_inverse_of_a_residual_and_what_forces_add_and_threads_cha
 ) -> None:
     monkeypatch.setattr(neighbour_predictions, "BLOCK", 5)
     monkeypatch.setattr(neighbour_inverse, "BLOCK", 5)
-    for module in (neighbour_motion, sparse_rows):
+    for module in (neighbour_motion, neighbour_predictions):
         monkeypatch.setattr(module, "PANEL", 50)
     alone, three = motion(), motion(threads=3)
     rng = np.random.default_rng(3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from tomopolish.physics.fourier import FSC_THRESHOLD, radius_half_space, shell_sums
+from tomopolish.physics.fourier import FSC_THRESHOLD, last_shell_above, radius_half_space, shell_sums
 from tomopolish.shapes import Array, Complex, Float, Float32
 
 RANDOMISE_BELOW = 0.8
@@ -53,8 +53,7 @@ class ShellCorrelation:
 
     def resolution_angstrom(self, pixel_size_angstrom: float, threshold: float = FSC_THRESHOLD) -> float:
         """Return the resolution, Å, of the last shell before the corrected curve falls below a threshold."""
-        below = np.flatnonzero(self.corrected[1:] < threshold)
-        shell = int(below[0]) if len(below) else len(self.corrected) - 1
+        shell = last_shell_above(self.corrected, threshold)
         return self.box_px * pixel_size_angstrom / max(shell, 1)
 
 
@@ -123,8 +122,7 @@ def weighted_slices(
     left out.
     """
     curve = np.clip(correlation.corrected, 0, 1)
-    below = np.flatnonzero(curve[1:] < FSC_THRESHOLD)
-    curve = np.where(np.arange(len(curve)) <= (below[0] if len(below) else len(curve)), curve, 0.0)
+    curve = np.where(np.arange(len(curve)) <= last_shell_above(curve, FSC_THRESHOLD), curve, 0.0)
     size = halves.shape[-1]
     shell = np.minimum(np.round(radius_half_space(size)), len(curve) - 1).astype(np.int64)
     transform = scipy.fft.rfftn(halves.mean(axis=0))

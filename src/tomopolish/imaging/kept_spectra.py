@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.imaging.kernels import kept_spectra as kernels
+from tomopolish.imaging.kernels import packed as kernels
 from tomopolish.shapes import Array, Float32, Int, Int8
 
 BYTES_PER_FREQUENCY = 2

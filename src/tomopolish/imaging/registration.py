@@ -9,7 +9,7 @@ import scipy.fft
 from scipy import ndimage
 
 from tomopolish.imaging.fsc import ShellCorrelation
-from tomopolish.physics.fourier import radius_half_space
+from tomopolish.physics.fourier import last_shell_above, radius_half_space
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.shapes import Array, Float, Float32
 
@@ -89,9 +89,7 @@ def _resampled(coefficients: Array, rotation: Array, shift: Array) -> Array:
 
 def _low_passed(volume: Float32[Array, "s s s"], fsc: ShellCorrelation) -> Float[Array, "s s s"]:
     curve = np.clip(fsc.corrected, 0.0, 1.0)
-    below = np.flatnonzero(curve[1:] < RELIABLE_FSC)
-    if len(below):
-        curve[max(int(below[0]) + 1, 2) :] = 0.0
+    curve[max(last_shell_above(curve, RELIABLE_FSC) + 1, 2) :] = 0.0
     size = volume.shape[-1]
     weight = np.interp(radius_half_space(size), np.arange(len(curve)), curve, right=0.0)
     return scipy.fft.irfftn(scipy.fft.rfftn(volume) * weight, s=(size,) * 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tomopolish.imaging.held_out import HeldOutWindows
-from tomopolish.imaging.kernels.windows import mean_magnitudes
+from tomopolish.imaging.kernels.compare import mean_magnitudes
 from tomopolish.shapes import Array, Bool, Float, Float32
 
 CLEAR = 3.0

@@ -132,11 +132,6 @@ class GaussianProcessMotion(StepByProducts):
         """Eigenvalue of each mode: the variance of its velocity, summed over the particles."""
         return np.asarray(np.sum(self.factor**2, axis=0))
 
-    @cached_property
-    def own_variances_px2(self) -> Float[Array, "K"]:
-        """Eigenvalues less their part that moves all particles alike."""
-        return self.variances_px2 - np.square(self.factor.sum(axis=0)) / max(len(self.factor), 1)
-
     def offsets_px(self, coefficients: Float[Array, "K T 3"], rough: bool = False) -> Float[Array, "F P 3"]:
         """Return each particle's offset from its static position in each tilt image (file order), px."""
         modes, steps, _ = self.shape
@@ -172,9 +167,10 @@ class GaussianProcessMotion(StepByProducts):
         self, time: Float[Array, "T T"], prior: float, followed: Followed, near: MotionInverse | None = None
     ) -> ProductInverse:
         """Return an approximate inverse of the coefficients' curvature; see `MotionModel`."""
-        return ProductInverse.of(
-            self.own_variances_px2 if len(followed.fields) else self.variances_px2, time, prior
-        )
+        variances = self.variances_px2
+        if len(followed.fields):  # less the part that moves all particles alike
+            variances = variances - np.square(self.factor.sum(axis=0)) / max(len(self.factor), 1)
+        return ProductInverse.of(variances, time, prior)
 
 
 def _correlation(

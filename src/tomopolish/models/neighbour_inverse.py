@@ -14,8 +14,7 @@ import numpy as np
 from tomopolish.models import neighbour_kernels
 from tomopolish.models.courses import on_threads, parts
 from tomopolish.models.leading_inverse import INDEPENDENT
-from tomopolish.models.neighbour_predictions import BLOCK, Predictions
-from tomopolish.models.sparse_rows import SparseRows
+from tomopolish.models.neighbour_predictions import BLOCK, Predictions, SparseRows
 from tomopolish.shapes import Array, Float, Float32
 
 SIMILAR = 0.15

@@ -64,6 +64,12 @@ def shell_interpolate(shells: Float[Array, "shells"], box_px: int) -> Float[Arra
     return np.interp(radius, np.arange(len(shells)), shells)
 
 
+def last_shell_above(curve: Float[Array, "shells"], threshold: float) -> int:
+    """Return the last shell before a curve first falls below a threshold; shell 0 always counts."""
+    below = np.flatnonzero(curve[1:] < threshold)
+    return int(below[0]) if len(below) else len(curve) - 1
+
+
 def radius_half_space(size: int) -> Float[Array, "s s h"]:
     """Return the radius of every pixel of a map's half-space transform, as ``rfftn`` gives it, Fourier px."""
     k = row_frequencies(size)

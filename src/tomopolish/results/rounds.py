@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.physics.fourier import FSC_THRESHOLD
+from tomopolish.physics.fourier import FSC_THRESHOLD, last_shell_above
 from tomopolish.plain_text import listed
 from tomopolish.shapes import Array, Bool, Float
 
@@ -127,10 +127,7 @@ class Round:
 
 def last_shell(curves: Sequence[SpeciesRound]) -> int:
     """Return the last shell over which FSC curves are averaged: a little beyond the best resolution."""
-    lasts = []
-    for each in curves:
-        below = np.flatnonzero(np.array(each.fsc[1:]) < FSC_THRESHOLD)
-        lasts.append(int(below[0]) if len(below) else len(each.fsc) - 1)
+    lasts = [last_shell_above(np.array(each.fsc), FSC_THRESHOLD) for each in curves]
     return min(max(max(lasts) + SHELLS_BEYOND, 1), len(curves[0].fsc) - 1)
 
 

@@ -156,7 +156,7 @@ def warp_factor(
     curvature = state.curvature[..., [0, 1, 1, 2]].reshape(*state.curvature.shape[:2], 2, 2)
     flat = basis.reshape(layout.tilts, -1, size)
     weighted = (curvature @ basis).reshape(flat.shape)
-    A = _tilt_jacobian(state.turned, state.turn_rate).reshape(layout.tilts, -1, 5)
+    A = tilt_jacobian(state).reshape(layout.tilts, -1, 5)
     # Parameters that are not free cannot reproduce any part of the warp.
     cross = np.swapaxes(A * tilt_free[:, None], 1, 2) @ weighted
     remaining = np.swapaxes(flat, 1, 2) @ weighted
@@ -167,14 +167,12 @@ def warp_factor(
     return WarpFactor(factors=tuple(definite_cholesky(block) for block in blocks))
 
 
-def _tilt_jacobian(
-    turned: Float[Array, "F P 3"], turn_rate: Float[Array, "F 3 3"]
-) -> Float[Array, "F P 2 5"]:
-    """Differentiate 2D positions with respect to their projection's angles and shifts."""
-    x, y, z = np.moveaxis(turned, -1, 0)
+def tilt_jacobian(state: State) -> Float[Array, "F P 2 5"]:
+    """Differentiate unwarped 2D positions with respect to their projection's angles and shifts."""
+    x, y, z = np.moveaxis(state.turned, -1, 0)
     zero = np.zeros_like(x)
     cross = np.stack([np.stack([zero, z, -y], axis=-1), np.stack([-z, zero, x], axis=-1)], axis=-2)
-    about = cross @ turn_rate[:, None]
+    about = cross @ state.turn_rate[:, None]
     return np.concatenate([about, np.broadcast_to(np.eye(2), (*x.shape, 2, 2))], axis=-1)
 
 

@@ -26,6 +26,8 @@ SLOW, PATIENCE = 0.5, 8
 CAUTION = 0.2
 """Fraction of the smallest gain of interest down to which steps are computed: the factor estimates it."""
 
+MOST_PRODUCTS = 100
+"""Maximum number of products with the Hessian in one step."""
 KEPT = 8
 """Number of a step's first iterations that are kept, so that a shorter step takes no further products."""
 
@@ -67,8 +69,6 @@ class NewtonOptions:
         Stop as well when a step is predicted to gain less than this; it also limits the accuracy of steps.
     max_evaluations
         Maximum number of evaluations of the objective, including that at the start.
-    max_products
-        Maximum number of products with the Hessian in one step.
     radius
         Of the first trust region.
     """
@@ -76,7 +76,6 @@ class NewtonOptions:
     relative_tolerance: float = 1e-9
     enough: float = 0.0
     max_evaluations: int = 60
-    max_products: int = 100
     radius: float = np.inf
 
 
@@ -196,7 +195,7 @@ def maximise(
             solve,
             current.gradient,
             radius,
-            options.max_products,
+            MOST_PRODUCTS,
             enough=CAUTION * enough,
         )
         products += step.products

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, log_ndtr
 
-from tomopolish.shapes import Array, Float, Int
+from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.mixture import BEST_OF_MANY, Mixture, estimate_mixture, log_normal
 from tomopolish.solve.problem import Problem, State, pair_values
 
@@ -76,6 +76,12 @@ class Trust:
         """Return whether the pairs' weights differ so much from those of a problem that its fit would."""
         before = 1.0 if problem.pair_weights is None else problem.pair_weights
         return bool(np.abs(self.weights - before).max(initial=0.0) > SETTLED)
+
+
+def shown_pairs(problem: Problem) -> Bool[Array, "F P"]:
+    """Return the visible pairs of particles and tilt images that are likely to show what is predicted."""
+    visible, weights = problem.surface.visible, problem.pair_weights
+    return visible if weights is None else visible & (weights >= SHOWN)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

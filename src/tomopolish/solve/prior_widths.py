@@ -16,7 +16,7 @@ from tomopolish.models.parameters import Layout
 from tomopolish.models.protocols import DeformationModel
 from tomopolish.shapes import Array, Float
 from tomopolish.solve.elimination import WarpFactor
-from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.outliers import shown_pairs
 from tomopolish.solve.problem import Problem
 from tomopolish.solve.surface import correlation_length_px
 
@@ -44,9 +44,7 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
     layout = problem.layout
     blocks = layout.unpack(vector)
     current = layout.unpack(problem.precision)
-    seen = problem.surface.visible
-    if problem.pair_weights is not None:  # false particles and empty images say nothing of the others
-        seen = seen & (problem.pair_weights >= SHOWN)
+    seen = shown_pairs(problem)  # false particles and empty images say nothing of the others
     parts: dict[str, Array] = {"motion": current.motion, "warp": current.warp}
     for name, count in (
         ("angles", seen.sum(axis=1)),

@@ -181,6 +181,15 @@ def pair_values(problem: Problem, vector: Float[Array, "N"]) -> Float[Array, "F 
     return evaluate_surface(problem.surface, positions - problem.anchors_px).value
 
 
+def pair_gradients(problem: Problem, state: State) -> Float[Array, "F P 2"]:
+    """Return the gradient of each pair's log-likelihood by its 2D position, without the pairs' weights."""
+    positions = state.positions_2d_px
+    if problem.warps:
+        warp = problem.layout.unpack(state.vector).warp
+        positions = positions + problem.deformation.displacement_px(positions, warp)
+    return evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
+
+
 def evaluate(
     problem: Problem,
     vector: Float[Array, "N"],

@@ -15,7 +15,7 @@ from tomopolish.models.parameters import Layout
 from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.maximisation import COARSE_TOLERANCE, TOLERANCE, Tally
 from tomopolish.solve.newton import Solution
-from tomopolish.solve.outliers import SHOWN, Trust, judge, peak_length_px
+from tomopolish.solve.outliers import Trust, judge, peak_length_px, shown_pairs
 from tomopolish.solve.preconditioner import CoupledFactor, factorise
 from tomopolish.solve.prior_widths import informed_precision, informed_warp_precision, spread_is_estimated
 from tomopolish.solve.problem import Problem, State, evaluate, predicted_positions
@@ -97,8 +97,7 @@ class Refinement:
     @property
     def shown(self) -> Bool[Array, "F P"]:
         """Visible pairs of particles and tilt images that are likely to show what is predicted."""
-        visible, weights = self.problem.surface.visible, self.problem.pair_weights
-        return visible if weights is None else visible & (weights >= SHOWN)
+        return shown_pairs(self.problem)
 
 
 def static_parameters(layout: Layout) -> Bool[Array, "N"]:
@@ -127,51 +126,39 @@ def refine(
         Called after each level.
     """
     with Workers(options.threads) as workers:
-        return _refine(problem, windows, start, options, advance, workers)
-
-
-def _refine(
-    problem: Problem,
-    windows: CorrelationWindows,
-    start: Float[Array, "N"],
-    options: RefineOptions,
-    advance: Callable[[], None],
-    workers: Workers,
-) -> Refinement:
-    """Return the result of `refine`, with running threads."""
-    sharp = problem
-    static = replace(sharp, free=problem.free & static_parameters(problem.layout))
-    tally = Tally(max_evaluations=options.max_evaluations, enough=options.enough)
-    vector = start
-    if options.robust_start:
-        vector = search(static, windows.power, start, tally, workers)
+        sharp = problem
+        static = replace(sharp, free=problem.free & static_parameters(problem.layout))
+        tally = Tally(max_evaluations=options.max_evaluations, enough=options.enough)
+        vector = start
+        if options.robust_start:
+            vector = search(static, windows.power, start, tally, workers)
+            advance()
+        estimated = spread_is_estimated(problem.deformation)
+        solution = tally.newton(sharp, vector, workers.over, COARSE_TOLERANCE)
+        sharp, solution, trust = _judged(sharp, solution, windows, options, tally, workers)
+        history, informed = solution.history, sharp
+        # Displacements of well-determined tilt images and particles limit those of weakly determined ones.
+        for left in reversed(range(PRIOR_ROUNDS if estimated else 1)):
+            precision = _informed(sharp, informed, solution.state, windows.range_px)
+            now, before = (problem.layout.unpack(p).warp for p in (precision, informed.precision))
+            last = not left or bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
+            informed = replace(sharp, precision=precision)
+            tolerance = TOLERANCE if last else COARSE_TOLERANCE
+            solution = tally.newton(informed, solution.state.vector, workers.over, tolerance)
+            history += solution.history[1:]
+            if last or tally.evaluations >= options.max_evaluations:
+                break
         advance()
-    estimated = spread_is_estimated(problem.deformation)
-    solution = tally.newton(sharp, vector, workers.over, COARSE_TOLERANCE)
-    sharp, solution, trust = _judged(sharp, solution, windows, options, tally, workers)
-    history, informed = solution.history, sharp
-    # The displacements of well-determined tilt images and particles limit those of weakly determined ones.
-    for left in reversed(range(PRIOR_ROUNDS if estimated else 1)):
-        precision = _informed(sharp, informed, solution.state, windows.range_px)
-        now, before = (problem.layout.unpack(p).warp for p in (precision, informed.precision))
-        last = not left or bool(np.allclose(now, before, rtol=PRIOR_TOLERANCE))
-        informed = replace(sharp, precision=precision)
-        tolerance = TOLERANCE if last else COARSE_TOLERANCE
-        solution = tally.newton(informed, solution.state.vector, workers.over, tolerance)
-        history += solution.history[1:]
-        if last or tally.evaluations >= options.max_evaluations:
-            break
-    advance()
-    return Refinement(
-        vector=solution.state.vector,
-        problem=informed,
-        start_log_likelihood=evaluate(informed, start, workers.over).log_likelihood,
-        log_likelihood=evaluate(informed, solution.state.vector, workers.over).log_likelihood,
-        converged=solution.converged,
-        evaluations=tally.evaluations,
-        history=history,
-        trust=trust,
-    )
+        return Refinement(
+            vector=solution.state.vector,
+            problem=informed,
+            start_log_likelihood=evaluate(informed, start, workers.over).log_likelihood,
+            log_likelihood=evaluate(informed, solution.state.vector, workers.over).log_likelihood,
+            converged=solution.converged,
+            evaluations=tally.evaluations,
+            history=history,
+            trust=trust,
+        )
 
 
 def _judged(

@@ -19,14 +19,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.shapes import Array, Bool, Float, Int
+from tomopolish.shapes import Array, Float, Int
 from tomopolish.solve.lifted import joined, multiply_lifted, split
 from tomopolish.solve.newton import truncated_cg
-from tomopolish.solve.outliers import SHOWN
+from tomopolish.solve.outliers import shown_pairs
 from tomopolish.solve.preconditioner import CoupledFactor, SchurFactor, factorise, positive_curvature
-from tomopolish.solve.problem import Problem, State, evaluate
+from tomopolish.solve.problem import Problem, State, evaluate, pair_gradients
 from tomopolish.solve.products import collect, multiply_hessian
-from tomopolish.solve.surface import evaluate_surface
 from tomopolish.solve.unseen_moves import Gauge
 
 PROBES = ((2_000, 100), (50_000, 40), (np.inf, 20))
@@ -122,7 +121,7 @@ def expected_curvature(
         Weighted power of each pair's prediction (`CorrelationWindows.power`).
     """
     state = expected_state(problem, evaluate(problem, vector), power)
-    misfit = pair_misfit(problem, vector, state)
+    misfit = pair_misfit(problem, state)
     return ExpectedCurvature(
         state=state, misfit=misfit, dispersion=misfit.dispersion(_static_parameters(problem))
     )
@@ -209,7 +208,7 @@ class _InverseWithWarp:
     warp
         Indices of the coefficients among all parameters.
     through
-        Inverse of the static part times its coupling to the coefficients.
+        Inverse of the static part times its coupling to the coefficients, whose own rows are zero.
     coefficients
         The coefficients' own block of the inverse.
     """
@@ -234,7 +233,7 @@ class _InverseWithWarp:
     def solve(self, vector: Float[Array, "N"]) -> Float[Array, "N"]:
         """Apply the inverse."""
         result = self.static.solve(vector)
-        left = self.coefficients @ (vector[self.warp] - self.through.T @ self._static_part(vector))
+        left = self.coefficients @ (vector[self.warp] - self.through.T @ vector)
         result -= self.through @ left
         result[self.warp] = left
         return result
@@ -245,11 +244,6 @@ class _InverseWithWarp:
         result += np.sum((self.through @ self.coefficients) * self.through, axis=1)
         result[self.warp] = np.diag(self.coefficients)
         return result
-
-    def _static_part(self, vector: Array) -> Array:
-        part = vector.copy()
-        part[self.warp] = 0
-        return part
 
 
 def _sampled(
@@ -308,14 +302,10 @@ def expected_state(problem: Problem, state: State, power: Float[Array, "F P"]) -
     return replace(state, curvature=positive_curvature(weight[..., None] * per_power[:, None, :]))
 
 
-def pair_misfit(problem: Problem, vector: Float[Array, "N"], state: State) -> Misfit:
+def pair_misfit(problem: Problem, state: State) -> Misfit:
     """Return the misfit of pairs that show what the references predict, against their expected curvature."""
-    positions = state.positions_2d_px
-    if problem.warps:
-        parameters = problem.layout.unpack(vector)
-        positions = positions + problem.deformation.displacement_px(positions, parameters.warp)
-    gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
-    seen = _shown(problem)
+    gradient = pair_gradients(problem, state)
+    seen = shown_pairs(problem)
     xx, xy, yy = state.curvature[seen].T
     gx, gy = gradient[seen].T
     det = xx * yy - xy**2
@@ -324,14 +314,9 @@ def pair_misfit(problem: Problem, vector: Float[Array, "N"], state: State) -> Mi
     return Misfit(squares=float(squares), components=2 * int(sound.sum()))
 
 
-def _shown(problem: Problem) -> Bool[Array, "F P"]:
-    seen = problem.surface.visible
-    return seen if problem.pair_weights is None else seen & (problem.pair_weights >= SHOWN)
-
-
 def _static_parameters(problem: Problem) -> int:
     """Return the number of free angles, shifts and positions that pairs show."""
-    seen, free = _shown(problem), problem.layout.unpack(problem.free)
+    seen, free = shown_pairs(problem), problem.layout.unpack(problem.free)
     return sum(
         int(block[rows].sum())
         for block, rows in (

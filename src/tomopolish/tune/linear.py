@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.shapes import Array, Float, Int
-from tomopolish.solve.problem import Problem, State, evaluate
-from tomopolish.solve.surface import evaluate_surface
+from tomopolish.solve.elimination import tilt_jacobian
+from tomopolish.solve.problem import Problem, State, evaluate, pair_gradients
 from tomopolish.solve.uncertainty import expected_state
 
 FLAT = 1e-6
@@ -109,7 +109,7 @@ def linearise(
     A = state.rotations[:, :2]
     offsets = problem.motion.offsets_px(layout.unpack(vector).motion)
     offsets = offsets + layout.unpack(vector).positions_px
-    B = _tilt_derivatives(state)
+    B = tilt_jacobian(state)
     blocks = layout.unpack(vector)
     tilt_parameters = np.concatenate([blocks.angles, blocks.shifts_px], axis=1)
     prior, free = layout.unpack(problem.precision), layout.unpack(problem.free)
@@ -143,19 +143,7 @@ def linearise(
 
 def _forces(problem: Problem, state: State) -> Float[Array, "F P 2"]:
     """Return the gradient of each pair's log-likelihood with respect to its unwarped 2D position."""
-    positions = state.positions_2d_px
-    if problem.warps:
-        warp = problem.layout.unpack(state.vector).warp
-        positions = positions + problem.deformation.displacement_px(positions, warp)
-    gradient = evaluate_surface(problem.surface, positions - problem.anchors_px).gradient
+    gradient = pair_gradients(problem, state)
     if state.warp is None:
         return gradient
     return np.einsum("fpji,fpj->fpi", state.warp.jacobian, gradient)
-
-
-def _tilt_derivatives(state: State) -> Float[Array, "F P 2 5"]:
-    """Return the derivatives of each unwarped 2D position by its projection's three angles and two shifts."""
-    axes = np.swapaxes(state.turn_rate, 1, 2)
-    turning = np.cross(axes[:, None], state.turned[:, :, None])[..., :2]
-    shifts = np.broadcast_to(np.eye(2), (*state.turned.shape[:2], 2, 2))
-    return np.concatenate([np.swapaxes(turning, 2, 3), shifts], axis=-1)

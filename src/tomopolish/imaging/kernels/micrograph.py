@@ -19,15 +19,10 @@ def predict_spectra(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    reference, reach : (N,) float32 and int, `ReferenceTransform.flat`, `.reach`
-    half_set, group : (B,) int64
-    views : (B, 2, 3) float32, first two rows of each view matrix
+    reference, reach, half_set, views, columns_used, defocus, phase, odd, group
+        As in `kernels.compare.correlate_spectra`
     centre : (B, 2) float32, position of the particle's centre in its box, px
-    columns_used : (2, R) int64, number of columns in use in rows ky = 0 … R − 1 and in rows −ky
     weight : (2, R, C) float32, all real factors
-    defocus : (B, 3) float32, phase per kx², kx·ky and ky²
-    phase : (G, 2, R, C) float32, γ without defocus
-    odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) where it is 1
     spectra : (B, s, C) complex64, written; columns kx = 0 … C − 1
     """
     size, columns = spectra.shape[1], spectra.shape[2]
