@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from tomopolish.errors import RunError, RunStopped
-from tomopolish.run import devices
-from tomopolish.run.devices import runner_for, several_at_once
-from tomopolish.run.local import one_after_another
+from tomopolish.run import local
+from tomopolish.run.local import one_after_another, runner_for, several_at_once
 from tomopolish.run.reporter import SilentReporter
 
 NAMES = [f"TS_{i}" for i in range(6)]
@@ -89,7 +88,7 @@ def test_nothing_to_do_prepares_nothing() -> None:
 
 def test_one_device_takes_one_tomogram_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runner_for("cpu").func is one_after_another  # type: ignore[attr-defined]
-    monkeypatch.setattr(devices, "tomograms_at_once", lambda device: 2)
+    monkeypatch.setattr(local, "tomograms_at_once", lambda device: 2)
     runner: Any = runner_for("cuda:0,cuda:1")
     assert runner.func is several_at_once
     assert runner.keywords["count"] == 2

@@ -17,7 +17,7 @@ from star_edits import drop_column, set_column
 from tomopolish.cli import run
 from tomopolish.dataset.model import TiltSeries
 from tomopolish.dataset.project import Dataset
-from tomopolish.run import memory, plan
+from tomopolish.run import needs, plan
 from tomopolish.run.limits import MemoryLimit
 from tomopolish.run.needs import free_bytes, memory_bytes, size_in_words, stored_bytes
 from tomopolish.settings.alignment import MotionSettings
@@ -164,7 +164,7 @@ def test_tomograms_beyond_the_memory_cannot_be_refined(
     command: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = MemoryLimit(room_bytes=100_000, name="the memory limit of this job")
-    monkeypatch.setattr(memory, "memory_limits", lambda threads: [limit])
+    monkeypatch.setattr(needs, "memory_limits", lambda threads: [limit])
     monkeypatch.setattr("tomopolish.run.inputs.refuse_maps_beyond_memory", lambda *_: None)
     assert run([command, *ALIGN[1:], "--o", "out", "--dry_run"]) == 1
     said = capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_maps_beyond_the_memory_are_refused_before_they_are_read(
     options: list[str], project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = MemoryLimit(room_bytes=2_000_000, name="the memory of this machine")
-    monkeypatch.setattr(memory, "memory_limits", lambda threads: [limit])
+    monkeypatch.setattr(needs, "memory_limits", lambda threads: [limit])
     monkeypatch.setattr("tomopolish.dataset.project.read_references", lambda *_: pytest.fail("was read"))
     assert run([*ALIGN, "--o", "out", *options]) == 2
     said = capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_smooth_motion_takes_memory_with_the_square_of_the_particles() -> None:
     moving = replace(settings, motion=MotionSettings(squared_exponential=True))
     static, motion = (memory_bytes(series, 100_000, s, (48,)) for s in (settings, moving))
     assert static < 10e9 and motion > 80e9
-    assert memory.least_bytes(series, 100_000, moving) > 80e9
+    assert needs.least_bytes(series, 100_000, moving) > 80e9
     few = replace(moving, motion=MotionSettings(max_deformations=50))
     assert static < memory_bytes(series, 100_000, few, (48,)) < motion
 
@@ -210,7 +210,7 @@ def test_motion_that_neighbours_predict_takes_memory_with_the_number_of_particle
         for number in (10_000, 20_000)
     ]
     assert by_number[1] == pytest.approx(2 * by_number[0], rel=0.01)
-    assert memory.least_bytes(series, 100_000, moving) < 10e9
+    assert needs.least_bytes(series, 100_000, moving) < 10e9
 
 
 @pytest.mark.parametrize("options", [[], ["--motion", "--diag"]])

@@ -11,7 +11,7 @@ import pytest
 
 from small_project import make_series, make_settings
 from tomopolish.errors import RunError
-from tomopolish.run import limits, memory
+from tomopolish.run import limits, needs
 from tomopolish.run.limits import MemoryLimit, cgroup_bytes, memory_limits, threads_that_fit
 
 ALIGN = ["align", "--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report", "--device", "cpu"]
@@ -62,18 +62,18 @@ def test_a_tomogram_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(2)
     series = make_series(rng, np.zeros((4, 40, 50)))
     settings = make_settings(24, 3)
-    least = memory.least_bytes(series, 6, settings)
+    least = needs.least_bytes(series, 6, settings)
     assert 4 * (6 * 4 * 7**2 + 2000) <= least <= 4 * (6 * 4 * 20**2 + 2000)
     for room, fits in ((least, True), (least - 1, False)):
         limit = MemoryLimit(room_bytes=room, name="the memory of this machine")
-        monkeypatch.setattr(memory, "memory_limits", lambda threads, limit=limit: [limit])
+        monkeypatch.setattr(needs, "memory_limits", lambda threads, limit=limit: [limit])
         if fits:
-            memory.refuse_beyond_memory(series, 6, settings)
+            needs.refuse_beyond_memory(series, 6, settings)
         else:
             with pytest.raises(
                 RunError, match=r"it needs at least .* GB .* and the memory of this machine is"
             ):
-                memory.refuse_beyond_memory(series, 6, settings)
+                needs.refuse_beyond_memory(series, 6, settings)
 
 
 @pytest.mark.parametrize(

@@ -15,23 +15,22 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import TomopolishError
 from tomopolish.imaging.devices import cuda_devices
 from tomopolish.output.summary import FILE_NAME as SUMMARY_NAME
+from tomopolish.output.table import Table
 from tomopolish.run.cluster.distributed import refine_on_cluster, run_on_cluster
 from tomopolish.run.cluster.launch import Cluster, check_installed, job_script
 from tomopolish.run.commands.report import report_run
 from tomopolish.run.comparison import Structure, evaluate_maps
-from tomopolish.run.devices import runner_for
 from tomopolish.run.facts import show_start
 from tomopolish.run.inputs import checked_project, open_project, show_unusable
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.journal.recording import warnings_beside_reports
-from tomopolish.run.local import Runner, RunReport, refine, show_closing
+from tomopolish.run.local import Runner, RunReport, refine, runner_for, show_closing
 from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
 from tomopolish.run.parts import part_of
 from tomopolish.run.plan import Plan, TomogramSizes, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
-from tomopolish.run.species import species_lines, species_table
 from tomopolish.run.streams import lost_messages
 from tomopolish.run.work import Stages
 from tomopolish.settings.alignment import AlignSettings
@@ -119,7 +118,7 @@ def align_project(
     sizes = TomogramSizes(settings=settings) if settings.run.dry_run else None
     look = None if sizes is None else sizes.add
     project, unusable = checked_project(settings, reporter, project, look=look)
-    lines = [*([] if project.is_single else species_lines(project, settings)), *project.conventions]
+    lines = [*_species_lines(project, settings), *project.conventions]
     output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
     output.check()
     if sizes is not None:
@@ -145,7 +144,7 @@ def align_project(
         ]
         report, page = _write_the_rest(folder, report, structures, reporter)
         if not project.is_single:
-            reporter.show(species_table(project, report))
+            reporter.show(_species_table(project, report))
         sets = [settings.run.output_folder / name for name in folder.sets]
         show_closing(report, sets, reporter, page, settings.run.output_folder / SUMMARY_NAME)
         _keep_lost_messages(folder)
@@ -163,6 +162,30 @@ def _stored_part(
         f"--only joins the finished tomograms, and writes the refined sets into {whole}"
     )
     return AlignOutcome(project=project, report=report)
+
+
+def _species_lines(project: Project, settings: AlignSettings) -> list[str]:
+    """Return the species of a run as lines for its note; none for a single one."""
+    if project.is_single:
+        return []
+    return [
+        f"species: {s.name} from {paths.optimisation_set}, box {s.box_px} px"
+        for s, paths in zip(project.species, settings.inputs.species, strict=True)
+    ]
+
+
+def _species_table(project: Project, report: RunReport) -> Table:
+    """Return a table of each species' refined particles."""
+    rows = []
+    for number, species in enumerate(project.species):
+        counts = [len(result.alignments[number].rows) for result in report.results.values()]
+        held = sum(count > 0 for count in counts)
+        rows.append((species.name, f"{species.box_px}", f"{held}", f"{sum(counts)}"))
+    return Table(
+        title="Species (all determine the same projections)",
+        columns=("species", "box\n(px)", "tomograms", "particles"),
+        rows=rows,
+    )
 
 
 def align_in_memory(

@@ -11,7 +11,7 @@ from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.species import Project, Species, join_species
 from tomopolish.errors import InputError
 from tomopolish.pipeline import check_models
-from tomopolish.run.memory import refuse_maps_beyond_memory
+from tomopolish.run.needs import refuse_maps_beyond_memory
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings, InputPaths
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tomopolish.errors import InputError
 
@@ -26,17 +26,8 @@ CGROUP_FOLDER = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class MemoryLimit:
-    """A limit that this process cannot exceed.
-
-    Attributes
-    ----------
-    room_bytes
-        Memory that one tomogram may use.
-    name
-        Name of the limit in messages.
-    """
+class MemoryLimit(NamedTuple):
+    """A limit that this process cannot exceed: the memory that one tomogram may use, and its name."""
 
     room_bytes: int
     name: str
@@ -45,13 +36,8 @@ class MemoryLimit:
 def check_address_space() -> None:
     """Refuse to continue where the libraries do not fit into the address space; call it before their import.
 
-    Where address space is limited, BLAS is kept from starting a thread for each of the machine's
-    cores.
-
-    Raises
-    ------
-    InputError
-        When the address space is too small; the message says how much is needed.
+    Where address space is limited, BLAS is kept from starting a thread for each of the machine's cores.
+    Raises InputError when the address space is too small; the message says how much is needed.
     """
     limit = address_space()
     if limit is None:
@@ -80,14 +66,9 @@ def address_space() -> int | None:
 
 
 def memory_limits(threads: int) -> list[MemoryLimit]:
-    """Return the limits of the memory for a tomogram, the lowest limit first.
-
-    Parameters
-    ----------
-    threads
-        Number of threads that refine it.
-    """
-    limits = [MemoryLimit(room_bytes=_machine_bytes(), name="the memory of this machine")]
+    """Return the limits of the memory for a tomogram that so many threads refine, the lowest limit first."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [MemoryLimit(room_bytes=machine, name="the memory of this machine")]
     group = cgroup_bytes()
     if group is not None:
         name = "the memory limit of this job or container (cgroup)"
@@ -97,7 +78,7 @@ def memory_limits(threads: int) -> list[MemoryLimit]:
         room = max(0, space - LIBRARY_BYTES - threads * THREAD_BYTES)
         name = f"what the limit of address space (ulimit -v, {gigabytes(space)}) leaves"
         limits.append(MemoryLimit(room_bytes=room, name=name))
-    return sorted(limits, key=lambda limit: limit.room_bytes)
+    return sorted(limits)
 
 
 def cgroup_bytes(groups: Path = CGROUPS, folder: Path = CGROUP_FOLDER) -> int | None:
@@ -138,7 +119,3 @@ def _number(path: Path) -> int | None:
     except (OSError, ValueError):  # no such group within this container, or "max"
         return None
     return number if number < _UNLIMITED else None
-
-
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""A run on this machine: refine tomogram after tomogram, and show the closing tables.
+"""A run on this machine: refine tomogram after tomogram, or several at once, and show the closing tables.
 
 The computation is passed in (`Stages`), so that the loop can be tested, or run elsewhere, without it.
 """
@@ -6,15 +6,17 @@ The computation is passed in (`Stages`), so that the loop can be tested, or run 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from tomopolish.dataset.relion.scores import FILE_NAME as SCORES_NAME
 from tomopolish.dataset.species import Project
 from tomopolish.errors import RunError, RunStopped
+from tomopolish.imaging.devices import tomograms_at_once
 from tomopolish.output.motion import motion_table, tried
 from tomopolish.output.table import (
     change_table,
@@ -140,17 +142,56 @@ def _check_stored(work: Work[Any], names: Sequence[str], reporter: Reporter) -> 
     return failures
 
 
+def runner_for(device: str, *, debug: bool = False) -> Runner:
+    """Return the function that refines the tomograms of a run on this machine.
+
+    Raises InputError when `device` names a CUDA device that cannot be used.
+    """
+    count = tomograms_at_once(device)
+    if count == 1:
+        return partial(one_after_another, debug=debug)
+    return partial(several_at_once, count=count, debug=debug)
+
+
 def one_after_another(
     work: Work[Any], names: Sequence[str], reporter: Reporter, *, debug: bool = False
 ) -> Outcomes:
     """Refine tomograms in this process; returns the results that are in no store, and the failures."""
+    if not names:
+        return {}, {}
+    prepared = work.prepare()
+    return _collected(
+        work, ((name, refine_one(work, name, prepared, reporter, debug=debug)) for name in names)
+    )
+
+
+def several_at_once(
+    work: Work[Any], names: Sequence[str], reporter: Reporter, *, count: int, debug: bool = False
+) -> Outcomes:
+    """Refine up to `count` tomograms at a time, each in a thread; otherwise like `one_after_another`.
+
+    Each thread reserves a device while it computes windows. When an error ends the run, tomograms that are
+    being refined finish, and no others begin.
+    """
+    if not names:
+        return {}, {}
+    prepared = work.prepare()
+    with ThreadPoolExecutor(count) as pool:
+        futures = {
+            name: pool.submit(refine_one, work, name, prepared, reporter, debug=debug) for name in names
+        }
+        try:
+            return _collected(work, ((name, future.result()) for name, future in futures.items()))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _collected(work: Work[Any], outcomes: Iterable[tuple[str, TomogramResult | str]]) -> Outcomes:
+    """Return the results that are in no store, and the failures."""
     results: dict[str, TomogramResult] = {}
     failures: dict[str, str] = {}
-    if not names:
-        return results, failures
-    prepared = work.prepare()
-    for name in names:
-        outcome = refine_one(work, name, prepared, reporter, debug=debug)
+    for name, outcome in outcomes:
         if isinstance(outcome, str):
             failures[name] = outcome
         elif work.store is None:

@@ -22,11 +22,11 @@ from tomopolish.plain_text import counted
 from tomopolish.run.facts import processors, reference_facts
 from tomopolish.run.fingerprint import common_fingerprint
 from tomopolish.run.limits import memory_limits
-from tomopolish.run.memory import refuse_beyond_memory
 from tomopolish.run.needs import (
     REPORT_BYTES,
     free_bytes,
     memory_bytes,
+    refuse_beyond_memory,
     sets_bytes,
     size_in_words,
     stored_bytes,

@@ -24,7 +24,7 @@ from tomopolish.run.fingerprint import (
     digest,
     tomogram_fingerprint,
 )
-from tomopolish.run.memory import refuse_beyond_memory, take_memory_of_products
+from tomopolish.run.needs import refuse_beyond_memory, take_memory_of_products
 from tomopolish.run.parts import PARTS_FOLDER, take_over
 from tomopolish.run.reporter import Reporter
 from tomopolish.run.store import DamagedResultError, ResultsStore, StoredResult
