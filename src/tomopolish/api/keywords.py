@@ -189,7 +189,7 @@ def public(options: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            from tomopolish.run.journal.recording import recording
+            from tomopolish.run.journal.recording import Recording, recording
 
             for name in kwargs:
                 if name not in known:
@@ -197,13 +197,14 @@ def public(options: Any = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 check_address_space()
                 stated = {**dict(zip(known, args, strict=False)), **kwargs}
-                with recording(
-                    function.__name__,
-                    (),
-                    stated,
+                begun = Recording(
+                    command=function.__name__,
+                    command_line=(),
+                    options=stated,
                     from_python=True,
                     writes_provenance=function.__name__ in WITH_PROVENANCE,
-                ):
+                )
+                with recording(begun):
                     return function(*args, **kwargs)
             except TomopolishError as problem:
                 problem.args = (in_python(str(problem)),)

@@ -216,22 +216,26 @@ def _add_long_names(options: Sequence[GroupedOption]) -> None:
 
 def _recorded(name: str, callback: Callable[..., int], has_folder: bool, **values: Any) -> int:
     """Carry out a command, and record its messages and how it was run."""
-    from tomopolish.run.journal.recording import LOG, SHOWN, recording
+    from tomopolish.run.journal.recording import LOG, SHOWN, Recording, recording
 
     context = click.get_current_context()
     quiet, verbose = values.pop("quiet", False), values.pop("verbose", False)
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose contradict each other: give one of them.")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    called = context.ensure_object(Invocation).command
-    options = resolved_options(context)
-    with showing(level), recording(name, called, options, writes_provenance=has_folder) as recorded:
+    begun = Recording(
+        command=name,
+        command_line=context.ensure_object(Invocation).command,
+        options=resolved_options(context),
+        writes_provenance=has_folder,
+    )
+    with showing(level), recording(begun):
         try:
-            recorded.status = _within_limits(callback, values)
+            begun.status = _within_limits(callback, values)
         except (Exception, KeyboardInterrupt) as error:
             LOG.error("%s", _failure(error), extra=SHOWN)
             raise
-    return recorded.status
+    return begun.status
 
 
 def _failure(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from tomopolish.output.table import Table
 from tomopolish.run.cluster.distributed import refine_on_cluster, run_on_cluster
 from tomopolish.run.cluster.launch import Cluster, check_installed, job_script
 from tomopolish.run.commands.report import report_run
-from tomopolish.run.comparison import Structure, evaluate_maps
+from tomopolish.run.comparison import evaluate_maps
 from tomopolish.run.facts import show_start
 from tomopolish.run.inputs import checked_project, open_project, show_unusable
 from tomopolish.run.invocation import Invocation
@@ -76,12 +76,10 @@ def run_align(
     settings: AlignSettings,
     invocation: Invocation,
     *,
-    reporter: Reporter | None = None,
     stages: Stages[Any] = STAGES,
 ) -> int:
     """Carry out a run and return its exit status, 1 when a tomogram failed; raises as `align_project`."""
-    reporter = reporter or reporter_for(sys.stdout)
-    return align_project(settings, invocation, reporter, stages=stages).exit_status
+    return align_project(settings, invocation, reporter_for(sys.stdout), stages=stages).exit_status
 
 
 def align_project(
@@ -138,11 +136,7 @@ def align_project(
             return _stored_part(project, settings, report, reporter)
         written = folder.write_sets(report)
         folder.store.add_to_run(warnings=[*warnings_beside_reports(), *watched.warnings])
-        structures = [
-            Structure(name=s.name, before=s.dataset, after=path, box_px=s.box_px)
-            for s, path in zip(project.species, written, strict=True)
-        ]
-        report, page = _write_the_rest(folder, report, structures, reporter)
+        report, page = _write_the_rest(folder, report, written, reporter)
         if not project.is_single:
             reporter.show(_species_table(project, report))
         sets = [settings.run.output_folder / name for name in folder.sets]
@@ -235,12 +229,13 @@ def _show_plan(
 
 
 def _write_the_rest(
-    folder: AlignmentFolder, report: RunReport, structures: Sequence[Structure], reporter: Reporter
+    folder: AlignmentFolder, report: RunReport, refined: Sequence[Path], reporter: Reporter
 ) -> tuple[RunReport, Path | None]:
     """Write the comparison of maps, RELION's job files and the page; returns the results with the maps."""
     settings, debug = folder.output.settings, folder.output.invocation.debug
-    maps = evaluate_maps(structures, settings, folder.out, reporter, debug=debug)
-    report = replace(report, maps=maps) if maps else report
+    if settings.run.evaluate:
+        maps = evaluate_maps(folder.output.project, refined, settings, folder.out, reporter, debug=debug)
+        report = replace(report, maps=maps)
     if settings.run.pipeline_folder is not None:
         write_job_files(folder, report, settings.run.pipeline_folder)
     return report, report_run(folder, report, reporter, debug=debug)

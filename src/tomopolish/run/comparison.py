@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from tomopolish.dataset.mrc import read_header, write_stack, write_volume
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.fsc_file import read_curves, write_fsc
+from tomopolish.dataset.species import Project
 from tomopolish.errors import RunStopped, TomopolishError
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation, weighted_slices
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison
@@ -37,49 +37,35 @@ MAPS = {
 """Curve → the maps that it belongs to."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Structure:
-    """Input data set and refined optimisation set of one structure, of which half maps are reconstructed."""
-
-    name: str
-    before: Dataset
-    after: Path
-    box_px: int
-
-
 def evaluate_maps(
-    structures: Sequence[Structure],
+    project: Project,
+    refined: Sequence[Path],
     settings: AlignSettings,
     out: OutputFolder,
     reporter: Reporter,
     *,
     debug: bool = False,
 ) -> dict[str, MapComparison]:
-    """Compare the maps of each structure if `--evaluate` was given; all are written to ``evaluation/``.
+    """Compare the maps of each species with those of its refined set; all are written to ``evaluation/``.
 
-    A fault is reported as a warning and does not end the run, whose results have been written.
-
-    Raises
-    ------
-    RunStopped
-        When the run was asked to end.
+    A fault is reported as a warning and does not end the run, whose results have been written. Raises
+    RunStopped when the run was asked to end.
     """
     comparisons: dict[str, MapComparison] = {}
-    for structure in structures if settings.run.evaluate else ():
-        suffix = f"_{structure.name}" if comparisons else ""
+    for species, path in zip(project.species, refined, strict=True):
+        before, suffix = species.dataset, f"_{species.name}" if comparisons else ""
         try:
-            folder = structure.before.files.working_directory
             with out.new_files() as new:
-                comparisons[structure.name] = compare_maps(
+                comparisons[species.name] = compare_maps(
                     new,
-                    structure.before,
+                    before,
                     open_dataset(
-                        structure.after.absolute(),
-                        working_directory=folder,
-                        relion_version=structure.before.relion_version,
-                        selection=structure.before.selection,
+                        path.absolute(),
+                        working_directory=before.files.working_directory,
+                        relion_version=before.relion_version,
+                        selection=before.selection,
                     ),
-                    structure.box_px,
+                    species.box_px,
                     reporter,
                     threads=settings.run.threads,
                     suffix=suffix,
@@ -106,10 +92,7 @@ def compare_maps(
 ) -> MapComparison:
     """Reconstruct both data sets' maps, without symmetry, and write them with both FSC curves.
 
-    Raises
-    ------
-    TomopolishError
-        When images cannot be read, or curves cannot be written.
+    Raises TomopolishError when images cannot be read, or curves cannot be written.
     """
     references = before.references()
     pixel = before.pixel_size_angstrom

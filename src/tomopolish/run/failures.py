@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write, file_name_of
-from tomopolish.dataset.opening import open_regular
 from tomopolish.errors import RunError, TomopolishError
 from tomopolish.plain_text import one_line, safe_to_show, uncoloured
+from tomopolish.run.journal.log_file import has_title
 from tomopolish.version import program_version
 
 RESUME = "the same command with --only_do_unfinished resumes with the tomograms that are not finished"
@@ -83,7 +83,7 @@ def reason(error: BaseException) -> str:
 def forget(folder: Path, name: str) -> None:
     """Remove the details of an earlier internal error, after the failed work has succeeded."""
     path = folder / ERRORS_FOLDER / f"{file_name_of(name)}.txt"
-    if _is_ours(path):
+    if has_title(path, _TITLE):
         with contextlib.suppress(OSError):
             path.unlink()
             path.parent.rmdir()  # it fails where the folder contains other files
@@ -111,7 +111,7 @@ def _write_details(details: str, folder: Path | None, name: str) -> Path | None:
     if folder is not None and folder.is_dir():
         path = folder / ERRORS_FOLDER / file_name
         with contextlib.suppress(RunError):
-            if _is_ours(path) or not path.exists():
+            if has_title(path, _TITLE) or not path.exists():
                 with atomic_write(path) as stream:
                     stream.write(details)
                 return path
@@ -122,14 +122,6 @@ def _write_details(details: str, folder: Path | None, name: str) -> Path | None:
             temporary.write(details)
         return Path(temporary.name)
     return None
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with open_regular(path) as stream:
-            return bool(stream.read(len(_TITLE)) == _TITLE.encode())
-    except OSError:
-        return False
 
 
 def _details(error: BaseException) -> str:

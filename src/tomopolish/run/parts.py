@@ -7,13 +7,12 @@ tomograms takes over the results that are still valid.
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from tomopolish.dataset.files import atomic_path, file_name_of
+from tomopolish.dataset.files import file_name_of
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.run.store import FOLDER_NAME, DamagedResultError, ResultsStore, StoredResult
@@ -21,8 +20,6 @@ from tomopolish.settings.alignment import AlignSettings
 
 PARTS_FOLDER = "only"
 """Folder of these runs, in the output folder."""
-
-Valid = Callable[[StoredResult], bool]
 
 
 def part_of(project: Project, settings: AlignSettings) -> tuple[Project, AlignSettings]:
@@ -49,25 +46,13 @@ def _folder_name(names: Sequence[str]) -> str:
     return f"{first}-and-{len(names) - 1}-{hashlib.blake2b(text, digest_size=4).hexdigest()}"
 
 
-def take_over(store: ResultsStore, name: str, is_valid: Valid, *, copies: bool) -> bool:
-    """Return whether a run over some tomograms has a valid result of a tomogram; `copies` it into the store.
-
-    Raises RunError when it cannot be written.
-    """
-    for part in _parts(store):
-        path = part.path(name)
+def results_of_parts(store: ResultsStore, name: str) -> Iterator[tuple[Path, StoredResult]]:
+    """Yield the files and results of a tomogram that runs over some tomograms have stored."""
+    for folder in sorted((store.folder.parent / PARTS_FOLDER).glob(f"*/{FOLDER_NAME}")):
+        part = ResultsStore(folder=folder)
         try:
-            stored = part.read(name) if path.exists() else None
+            stored = part.read(name)
         except DamagedResultError:
             continue
-        if stored is not None and is_valid(stored):
-            if copies:
-                with atomic_path(store.path(name), durable=True) as temporary:
-                    shutil.copyfile(path, temporary)
-            return True
-    return False
-
-
-def _parts(store: ResultsStore) -> Iterator[ResultsStore]:
-    for folder in sorted(Path(store.folder.parent / PARTS_FOLDER).glob(f"*/{FOLDER_NAME}")):
-        yield ResultsStore(folder=folder)
+        if stored is not None:
+            yield part.path(name), stored

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Generic, TypeVar
 
+from tomopolish.dataset.files import atomic_path
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.species import Project, SpeciesReferences
 from tomopolish.errors import RunError
@@ -25,9 +26,9 @@ from tomopolish.run.fingerprint import (
     tomogram_fingerprint,
 )
 from tomopolish.run.needs import refuse_beyond_memory, take_memory_of_products
-from tomopolish.run.parts import PARTS_FOLDER, take_over
+from tomopolish.run.parts import PARTS_FOLDER, results_of_parts
 from tomopolish.run.reporter import Reporter
-from tomopolish.run.store import DamagedResultError, ResultsStore, StoredResult
+from tomopolish.run.store import DamagedResultError, ResultsStore
 from tomopolish.settings.alignment import AlignSettings
 
 Prepared = TypeVar("Prepared")
@@ -83,17 +84,14 @@ class Work(Generic[Prepared]):
         refuse_beyond_memory(tomogram.series, sum(map(len, tomogram.species)), self.settings)
         result = self.stages.align_tomogram(tomogram, prepared, self.settings, progress)
         if result.diagnostics:
-            write_diagnostics(self._diagnostics_folder, name, result.diagnostics)
+            folder = self.settings.run.output_folder if self.store is None else self.store.folder
+            write_diagnostics(folder, name, result.diagnostics)
             result = replace(result, diagnostics=())
         if self.store is not None:
             self.store.save(name, result, fingerprint, basis)
         for path in changed_images(tomogram.series):
             raise RunError(f"{path} changed while the tomogram was refined; {REFINE_AGAIN}")
         return result
-
-    @property
-    def _diagnostics_folder(self) -> Path:
-        return self.settings.run.output_folder if self.store is None else self.store.folder
 
     def finished(self, reporter: Reporter, *, writes: bool = True) -> tuple[str, ...]:
         """Return the tomograms whose stored result is still valid; shows which are not, and why.
@@ -125,12 +123,14 @@ class Work(Generic[Prepared]):
             return False
         tomogram = self.project.tomogram(name)
         fingerprint = tomogram_fingerprint(self.common, tomogram)
-
-        def is_valid(stored: StoredResult) -> bool:
-            same = not differences(stored.fingerprint, fingerprint)
-            return same and not _misfits(stored.result, tomogram)
-
-        return take_over(self.store, name, is_valid, copies=writes)
+        for path, stored in results_of_parts(self.store, name):
+            if differences(stored.fingerprint, fingerprint) or _misfits(stored.result, tomogram):
+                continue
+            if writes:
+                with atomic_path(self.store.path(name), durable=True) as temporary:
+                    shutil.copyfile(path, temporary)
+            return True
+        return False
 
     def fault(self, name: str) -> str | None:
         """Return why a stored result cannot be part of this run; None where it can.

@@ -24,7 +24,7 @@ from tomopolish.output.tuning import (
 )
 from tomopolish.pipeline.tuned import open_tomogram
 from tomopolish.run.failures import Failure
-from tomopolish.run.folder.guard import Guard, Inputs
+from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.inputs import checked_project
 from tomopolish.run.invocation import Invocation
@@ -82,6 +82,8 @@ class TuneOutcome:
 
     Attributes
     ----------
+    motion
+        The prior for alignments; None where the images show no motion that neighbours share.
     tomograms
         Those that were used, in the order of `tuning.noises`.
     ready
@@ -91,14 +93,10 @@ class TuneOutcome:
     """
 
     tuning: Tuning
+    motion: MotionSettings | None
     tomograms: tuple[str, ...]
     ready: str
     failures: Mapping[str, str]
-
-    @property
-    def motion(self) -> MotionSettings | None:
-        """The prior for alignments; None where the images show no motion that neighbours share."""
-        return best_motion(self.tuning)
 
 
 def run_tune(
@@ -128,27 +126,23 @@ def run_tune(
     dataset = project.first
     names = most_particles(dataset, settings.tomograms, unusable)
     folder = settings.align.run.output_folder
-    guard = Guard(
-        folder=folder,
-        shown=f"--o {folder}",
-        command="tune",
-        inputs=Inputs(sets=dataset.input_files, images=dataset.image_files),
-        overwrite=settings.align.run.overwrite,
-    )
+    guard = Guard.of(dataset, folder, "tune", overwrite=settings.align.run.overwrite)
     with own_folder(guard, invocation.command, [JSON_NAME, PLOT_NAME]) as out:
         note = note_lines(invocation.command, datetime.now().astimezone())
         tuning, used, failures = _tuned(dataset, names, settings, reporter)
-        ready = align_call(best_motion(tuning))
+        motion = None if tuning.is_still else tuning.chosen.prior.settings
+        ready = align_call(motion)
         with out.new_files() as new:
             _write(new, tuning, used, ready)
             write_note(new / out.free_name(NOTE_NAMES), note)
         _show(folder, tuning, reporter, ready)
-    return TuneOutcome(tuning=tuning, tomograms=tuple(used), ready=ready, failures={**unusable, **failures})
-
-
-def best_motion(tuning: Tuning) -> MotionSettings | None:
-    """Return the prior to align with; None where the images show no motion that neighbours share."""
-    return None if tuning.is_still else tuning.chosen.prior.settings
+    return TuneOutcome(
+        tuning=tuning,
+        motion=motion,
+        tomograms=tuple(used),
+        ready=ready,
+        failures={**unusable, **failures},
+    )
 
 
 def _tuned(

@@ -223,7 +223,7 @@ def _take_over(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool)
         if not is_locked and earlier.lives_here():
             raise _refusal(state_folder, shown)
     elif earlier is not None:
-        quiet = _seconds_since_change(state_folder, path)
+        quiet = _seconds_since_beat(state_folder)
         if quiet < QUIET_SECONDS:
             raise FolderInUseError(
                 f"{shown} is in use by {earlier}; it was last seen {max(quiet, 0):.0f} s ago. "
@@ -233,12 +233,12 @@ def _take_over(state_folder: Path, owner: Owner, shown: str, *, is_locked: bool)
     path.unlink(missing_ok=True)
 
 
-def _seconds_since_change(state_folder: Path, path: Path) -> float:
-    """Return the age of a file by the clock of its file system, which may not be this machine's."""
+def _seconds_since_beat(state_folder: Path) -> float:
+    """Return the age of the record by the clock of its file system, which may not be this machine's."""
     clock = state_folder / LOCK_NAME
     clock.touch()
     try:
-        return clock.stat().st_mtime - path.stat().st_mtime
+        return clock.stat().st_mtime - (state_folder / OWNER_NAME).stat().st_mtime
     except FileNotFoundError:
         return float("inf")
 

@@ -73,31 +73,18 @@ class OutputFolder:
                 return name
         return names[-1]
 
-    def claim(self, name: str, files: Iterable[str]) -> Path:
-        """Create a folder within this one for files that are written while the command runs.
+    def claim(self, name: str, files: Iterable[str]) -> None:
+        """Reserve a folder within this one for `files`, which the command writes while it runs.
 
-        Parameters
-        ----------
-        files
-            Names of the files that the command may write there.
-
-        Returns
-        -------
-        The path of the folder.
-
-        Raises
-        ------
-        InputError
-            When it contains such files that this program did not write.
+        Raises InputError when it contains such files that this program did not write.
         """
-        written, path = self.written, self.folder / name
+        written = self.written
         if written.folders.get(name) != self.guard.command:
             self.guard.check(f"{name}/{file}" for file in files)
             write_written(
                 self.folder, replace(written, folders={**written.folders, name: self.guard.command})
             )
-        remove_leftovers(path)
-        return path
+        remove_leftovers(self.folder / name)
 
     @contextlib.contextmanager
     def new_files(
@@ -210,15 +197,7 @@ def own_folder(
 
 
 def check_folder(guard: Guard) -> None:
-    """Raise an error for a folder that cannot be written or is in use, without writing there.
-
-    Raises
-    ------
-    FolderInUseError
-        When another process owns the folder.
-    InputError
-        When the folder cannot be written.
-    """
+    """Refuse a folder that cannot be written (InputError) or is in use (FolderInUseError); writes nothing."""
     folder = guard.folder.absolute()
     place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if not place.is_dir():

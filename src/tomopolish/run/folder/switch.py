@@ -14,7 +14,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tomopolish.dataset.files import atomic_write, sync
@@ -62,11 +62,8 @@ class Switch:
 def carry_out(folder: Path, switch: Switch) -> None:
     """Carry out a switch; once it has begun, this process or a later one finishes it.
 
-    Raises
-    ------
-    RunError
-        When a folder cannot be written, which changes nothing, or a file cannot be put in place: then the
-        journal stays.
+    Raises RunError when a folder cannot be written, which changes nothing, or a file cannot be put in place:
+    then the journal stays.
     """
     for parent in dict.fromkeys((folder / name).parent for name in [*switch.sources, *switch.obsolete]):
         _make_folder(parent)
@@ -212,16 +209,7 @@ def _remove_empty_parents(folder: Path, name: str) -> None:
 
 def _write_journal(folder: Path, switch: Switch) -> None:
     with atomic_write(folder / STATE_FOLDER / JOURNAL_NAME, durable=True) as stream:
-        json.dump(
-            {
-                "command": switch.command,
-                "sources": dict(switch.sources),
-                "joining": list(switch.joining),
-                "obsolete": list(switch.obsolete),
-                "replaced": {name: list(stamp) for name, stamp in switch.replaced.items()},
-            },
-            stream,
-        )
+        json.dump(asdict(switch), stream)
 
 
 def _read_journal(folder: Path) -> Switch | None:

@@ -106,11 +106,11 @@ def commit(package: Path = Path(__file__).parents[2]) -> str | None:
     return answer.stdout.strip() or None
 
 
-def write_provenance(path: Path, parts: Sequence[str]) -> None:
-    """Write a file of several parts of YAML atomically; raises RunError when that fails."""
+def write_provenance(path: Path, text: str) -> None:
+    """Write YAML into a file atomically, below the title; raises RunError when that fails."""
     with atomic_write(path) as stream:
         stream.write(f"{TITLE}; 'tomopolish COMMAND --config FILE' repeats it\n")
-        stream.writelines(parts)
+        stream.write(text)
 
 
 def in_words(command_line: Sequence[str]) -> str:

@@ -126,7 +126,8 @@ class Recording:
         else:
             self._log = opened
             waiting, self._waiting = self._waiting, []
-            self._log.write(_started(self))
+            line = f"tomopolish {program_version()}: {in_words(self.command_line)}"
+            self._log.write(_message(line, self.started))
             for record in waiting:
                 self._log.write(record)
         name = file_name(folder, self.command) if self.writes_provenance else None
@@ -149,7 +150,8 @@ class Recording:
             self._write()
         if self._log is not None:
             seconds = (self._end - self.started).total_seconds()
-            self._log.write(_record(logging.INFO, f"ended with exit status {status} after {seconds:.1f} s"))
+            line = f"ended with exit status {status} after {seconds:.1f} s"
+            self._log.write(_message(line, self._end))
             self._log.close()
             self._log = None
             self._is_faulty = True  # nothing more is written
@@ -176,7 +178,7 @@ class Recording:
         }
         text = in_yaml(content) + self._inputs
         try:
-            write_provenance(self._path, [text])
+            write_provenance(self._path, text)
             self._written = text
         except RunError as problem:
             self._path = None
@@ -221,27 +223,13 @@ def warnings_beside_reports() -> list[str]:
 
 
 @contextlib.contextmanager
-def recording(
-    command: str,
-    command_line: Sequence[str],
-    options: Mapping[str, Any],
-    *,
-    from_python: bool = False,
-    writes_provenance: bool = True,
-) -> Iterator[Recording]:
+def recording(begun: Recording) -> Iterator[None]:
     """Record a command within the block, which sets the exit status of a command that returns one."""
-    begun = Recording(
-        command=command,
-        command_line=command_line,
-        options=options,
-        from_python=from_python,
-        writes_provenance=writes_provenance,
-    )
     token = _current.set(begun)
     _attach(begun)
     try:
         with before_forced_end(lambda: begun.end(requested_end())):
-            yield begun
+            yield
     except BaseException as error:
         request = requested_end()
         begun.end(request if request is not None else _status_of(error))
@@ -283,13 +271,7 @@ def is_record(path: Path) -> bool:
     return has_title(path, LOG_TITLE) or has_title(path, TITLE)
 
 
-def _started(begun: Recording) -> logging.LogRecord:
-    line = f"tomopolish {program_version()}: {in_words(begun.command_line)}"
-    return _record(logging.INFO, line, begun.started)
-
-
-def _record(level: int, message: str, time: datetime | None = None) -> logging.LogRecord:
-    record = logging.LogRecord(LOG.name, level, "", 0, message, None, None)
-    if time is not None:
-        record.created = time.timestamp()
+def _message(text: str, time: datetime) -> logging.LogRecord:
+    record = logging.LogRecord(LOG.name, logging.INFO, "", 0, text, None, None)
+    record.created = time.timestamp()
     return record
