@@ -16,8 +16,6 @@ class InputError(TomopolishError):
 class RunError(TomopolishError):
     """A run on valid input failed."""
 
-    exit_code = 1
-
 
 class UnusableImageError(RunError):
     """A tilt image cannot be used; the text completes a sentence with the reason."""
@@ -25,5 +23,3 @@ class UnusableImageError(RunError):
 
 class RunStopped(TomopolishError):  # noqa: N818  nothing went wrong
     """The run was asked to stop: no tomogram has failed, and no further tomogram is started."""
-
-    exit_code = 1

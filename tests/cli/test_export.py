@@ -21,6 +21,8 @@ from tomopolish.dataset.star import format_floats, read_star, write_star
 from tomopolish.output.exports.points import PICKS_NAME
 from tomopolish.physics.geometry import relion5_projections
 from tomopolish.run.commands import export as exports
+from tomopolish.run.invocation import Invocation
+from tomopolish.run.reporter import SilentReporter
 
 ALL = {
     *[f"imod/{name}.{end}" for name in ("TS_01", "TS_02") for end in ("xf", "tlt", "xtilt")],
@@ -257,7 +259,7 @@ def test_what_cannot_work_is_refused(
 def test_from_python_the_residuals_are_numbers(project: Path) -> None:
     dataset: Dataset = tomopolish.load("optimisation_set.star").first
     settings = exports.ExportSettings(output_folder=Path("out"), formats=("aretomo",))
-    found = exports.export_dataset(dataset, settings)
+    found = exports.export_dataset(dataset, settings, SilentReporter(), Invocation())
     assert found.tomograms["TS_01"].residual_px["aretomo"] < 1e-3
     assert not found.failures
 

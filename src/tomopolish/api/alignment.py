@@ -11,7 +11,7 @@ from tomopolish.api.keywords import AlignOptions, AnyPath, public
 from tomopolish.api.plotting import Plots
 from tomopolish.api.projects import project_of, python_call, with_boxes
 from tomopolish.api.requests import align_request
-from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.api.showing import Result, data_frame, named_table, reporter_of
 from tomopolish.plain_text import counted
 from tomopolish.run.invocation import Invocation
 from tomopolish.settings.wording import in_python
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tomopolish.output.table import Table
     from tomopolish.results.tomogram import MapComparison, TomogramResult
     from tomopolish.results.verdict import Verdict
-    from tomopolish.run.align import AlignOutcome
+    from tomopolish.run.plan import Plan
 
 OUTCOMES = {
     "doubtful": "cannot be judged",
@@ -83,12 +83,8 @@ class AlignmentRun(Plots, Result):
         """Return the number of tomograms, the verdict, and where the results are."""
         failed = [f"{len(self.failures)} failed"] if self.failures else []
         place = "in memory" if self.output_folder is None else f"{self.output_folder}/"
-        return [counted(len(self.results), "tomogram"), *failed, self._outcome(), place]
-
-    def _outcome(self) -> str:
-        if self.verdict is None:
-            return "not tested"
-        return OUTCOMES[self.verdict.outcome]
+        outcome = "not tested" if self.verdict is None else OUTCOMES[self.verdict.outcome]
+        return [counted(len(self.results), "tomogram"), *failed, outcome, place]
 
     def sentence(self) -> str:
         """Say whether the refinement helped, by how much, and which tomograms got worse, as the command."""
@@ -131,7 +127,7 @@ class AlignmentRun(Plots, Result):
 
         species = [one.name for one in self.project.species]
         statistics = {name: result.statistics for name, result in self.results.items()}
-        return data_frame(
+        return named_table(
             table,
             {
                 "tomograms": lambda: tomogram_rows(statistics, self.failures, self.verdict),
@@ -226,12 +222,11 @@ class AlignmentPlan(Result):
     warnings: tuple[str, ...]
     memory_bytes: int
     seconds: float
-    _outcome: AlignOutcome
+    _plan: Plan
 
     def facts(self) -> list[str]:
         """Return the number of tomograms, memory and time."""
-        assert self._outcome.plan is not None
-        number = counted(len(self._outcome.plan.tomograms), "tomogram")
+        number = counted(len(self._plan.tomograms), "tomogram")
         unusable = [f"{len(self.unusable)} unusable"] if self.unusable else []
         return [number, *unusable, f"{self.memory_bytes / 1e6:.0f} MB", f"{self.seconds:.0f} s"]
 
@@ -239,24 +234,20 @@ class AlignmentPlan(Result):
         """Sum the plan up."""
         from tomopolish.run.plan import plan_summary
 
-        assert self._outcome.plan is not None
-        return plan_summary(self._outcome.plan.tomograms, self.unusable)
+        return plan_summary(self._plan.tomograms, self.unusable)
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """The command's table of tomograms."""
         from tomopolish.run.plan import plan_table
 
-        assert self._outcome.plan is not None
-        return (plan_table(self._outcome.plan.tomograms),)
+        return (plan_table(self._plan.tomograms),)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return estimates as a pandas DataFrame, a row for each tomogram; raises RunError without pandas."""
         from dataclasses import asdict
 
-        assert self._outcome.plan is not None
-        tomograms = self._outcome.plan.tomograms
-        return data_frame("tomograms", {"tomograms": lambda: [asdict(one) for one in tomograms]})
+        return data_frame([asdict(one) for one in self._plan.tomograms])
 
 
 @public(AlignOptions)
@@ -364,5 +355,5 @@ def plan(
         warnings=reporter.warnings,
         memory_bytes=max((one.memory_bytes for one in planned.tomograms), default=0),
         seconds=sum(one.seconds for one in planned.tomograms),
-        _outcome=outcome,
+        _plan=planned,
     )

@@ -71,7 +71,7 @@ class EvaluationRun(Result):
         """Return errors as a pandas DataFrame, a row for each tomogram; raises RunError without pandas."""
         from tomopolish.output.rows import evaluation_rows
 
-        return data_frame("tomograms", {"tomograms": lambda: evaluation_rows(self.evaluation)})
+        return data_frame(evaluation_rows(self.evaluation))
 
     def to_json(self) -> str:
         """Return the errors as the JSON that `tomopolish evaluate --json` prints."""

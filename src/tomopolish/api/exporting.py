@@ -56,29 +56,26 @@ class ExportRun(Result):
     @property
     def tables(self) -> tuple[Table, ...]:
         """The command's table of residuals."""
-        from tomopolish.run.commands.export import Export, export_table
+        from tomopolish.run.commands.export import export_table
 
-        return (export_table(Export(tomograms=self.tomograms, failures=self.failures)),)
+        return (export_table(self.tomograms),)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return residuals as a pandas DataFrame, a row for each tomogram; raises RunError without pandas."""
-
-        def rows() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = [
-                {
-                    "tomogram": name,
-                    "tilts": one.tilts,
-                    "particles": one.particles,
-                    **{f"residual_{key}_px": value for key, value in one.residual_px.items()},
-                    "motion_px": one.motion_px,
-                    "deformation_px": one.deformation_px,
-                    "failure": "",
-                }
-                for name, one in self.tomograms.items()
-            ]
-            return found + [{"tomogram": name, "failure": reason} for name, reason in self.failures.items()]
-
-        return data_frame("tomograms", {"tomograms": rows})
+        rows: list[dict[str, Any]] = [
+            {
+                "tomogram": name,
+                "tilts": one.tilts,
+                "particles": one.particles,
+                **{f"residual_{key}_px": value for key, value in one.residual_px.items()},
+                "motion_px": one.motion_px,
+                "deformation_px": one.deformation_px,
+                "failure": "",
+            }
+            for name, one in self.tomograms.items()
+        ]
+        rows += [{"tomogram": name, "failure": reason} for name, reason in self.failures.items()]
+        return data_frame(rows)
 
 
 @public()

@@ -87,7 +87,7 @@ class PolishRun(Result):
         """Return a row for each round as a pandas DataFrame; raises RunError without pandas."""
         from tomopolish.output.rounds import round_rows
 
-        return data_frame("rounds", {"rounds": lambda: round_rows(self.rounds)})
+        return data_frame(round_rows(self.rounds))
 
 
 @public(PolishOptions)

@@ -71,7 +71,7 @@ class ReconstructionRun(Result):
         """Return the FSC as a pandas DataFrame, a row for each shell; raises RunError without pandas."""
         from tomopolish.output.rows import shell_rows
 
-        return data_frame("shells", {"shells": lambda: shell_rows(self.fsc, self.pixel_size_angstrom)})
+        return data_frame(shell_rows(self.fsc, self.pixel_size_angstrom))
 
 
 @public(ReconstructOptions)

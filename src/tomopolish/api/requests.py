@@ -47,15 +47,8 @@ def align_request(
 def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[str, Any]) -> AlignSettings:
     """Return the settings of an alignment of a project whose boxes are chosen.
 
-    Parameters
-    ----------
-    keywords
-        Keywords of `align`, ``threads`` and ``range_px`` included; others are ignored.
-
-    Raises
-    ------
-    InputError
-        When they cannot work.
+    `keywords` are those of `align`, ``threads`` and ``range_px`` included; others are ignored. Raises
+    InputError when they cannot work.
     """
     keywords = {**keywords, "box_px": project.boxes_px[0]}
     pipeline, chosen = keywords.get("pipeline_folder"), keywords.get("only") or ()
@@ -67,17 +60,16 @@ def align_settings(project: Project, output_folder: AnyPath, keywords: Mapping[s
         "only": (chosen,) if isinstance(chosen, str) else tuple(chosen),
     }
     usual = dict.fromkeys(USUAL, True) if keywords.get("joint") else {}
-    settings = AlignSettings(
+    return AlignSettings(
         inputs=_inputs(project),
         windows=settings_of(WindowSettings, keywords),
         run=settings_of(RunSettings, run),
         weights=settings_of(WeightSettings, keywords),
         fit=settings_of(FitSettings, keywords),
         motion=_motion(keywords),
-        deformation=_model("deformation", keywords, DeformationSettings),
+        deformation=_deformation(keywords),
         joint=settings_of(JointSettings, {**usual, **keywords}),
     )
-    return settings
 
 
 def _motion(keywords: Mapping[str, Any]) -> MotionSettings | None:
@@ -90,11 +82,11 @@ def _motion(keywords: Mapping[str, Any]) -> MotionSettings | None:
     raise InputError(f'motion={value!r} must be MotionSettings(...), "auto", or None to refine none')
 
 
-def _model(name: str, keywords: Mapping[str, Any], kind: type[Any]) -> Any:
-    value = keywords.get(name)
-    if value is None or isinstance(value, kind):
+def _deformation(keywords: Mapping[str, Any]) -> DeformationSettings | None:
+    value = keywords.get("deformation")
+    if value is None or isinstance(value, DeformationSettings):
         return value
-    raise InputError(f"{name}={value!r} must be {kind.__name__}(...), or None to refine none")
+    raise InputError(f"deformation={value!r} must be DeformationSettings(...), or None to refine none")
 
 
 def _inputs(project: Project) -> InputPaths:

@@ -65,16 +65,13 @@ class SelectionRun(Result):
 
         Raises RunError without pandas.
         """
-
-        def rows() -> list[dict[str, Any]]:
-            selection = self.selection
-            return [
-                {"species": species.name, "particle": name, "left_out": reason}
-                for species, chosen in zip(selection.project.species, selection.choice.particles, strict=True)
-                for name, reason in zip(species.dataset.particles.names, chosen.reasons, strict=True)
-            ]
-
-        return data_frame("particles", {"particles": rows})
+        selection = self.selection
+        rows = [
+            {"species": species.name, "particle": name, "left_out": reason}
+            for species, chosen in zip(selection.project.species, selection.choice.particles, strict=True)
+            for name, reason in zip(species.dataset.particles.names, chosen.reasons, strict=True)
+        ]
+        return data_frame(rows)
 
 
 @public(SelectOptions)

@@ -68,30 +68,23 @@ def _escaped(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def data_frame(table: str, tables: Mapping[str, Callable[[], Rows]]) -> pandas.DataFrame:
-    """Return one of several tables as a data frame.
+def named_table(table: str, tables: Mapping[str, Callable[[], Rows]]) -> pandas.DataFrame:
+    """Return one of several tables as a data frame; raises InputError when there is none of that name.
 
-    Parameters
-    ----------
-    table
-        The table's name.
-    tables
-        Name → function that returns the rows, which all have the same columns.
-
-    Raises
-    ------
-    InputError
-        When there is no table of that name.
-    RunError
-        When pandas is missing.
+    `tables` has for each name a function that returns the rows.
     """
     if table not in tables:
         raise InputError(f"table={table!r} is unknown: give one of {', '.join(map(repr, tables))}")
+    return data_frame(tables[table]())
+
+
+def data_frame(rows: Rows) -> pandas.DataFrame:
+    """Return rows, which all have the same columns, as a data frame; raises RunError without pandas."""
     try:
         import pandas
     except ImportError:
         raise RunError("a data frame needs pandas, which is not installed: pip install pandas") from None
-    return pandas.DataFrame.from_records(list(tables[table]()))
+    return pandas.DataFrame.from_records(list(rows))
 
 
 def reporter_of(show_progress: bool) -> PassingReporter:

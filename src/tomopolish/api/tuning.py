@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tomopolish.api.keywords import AnyPath, TuneOptions, checked, public, settings_of
 from tomopolish.api.projects import project_of, python_call, selecting, single, with_boxes
 from tomopolish.api.requests import align_settings
-from tomopolish.api.showing import Result, data_frame, reporter_of
+from tomopolish.api.showing import Result, named_table, reporter_of
 from tomopolish.plain_text import counted
 from tomopolish.settings.alignment import MotionSettings
 from tomopolish.settings.wording import in_python
@@ -93,7 +93,7 @@ class TuningRun(Result):
         """
         from tomopolish.output.rows import candidate_rows, distance_rows, noise_rows
 
-        return data_frame(
+        return named_table(
             table,
             {
                 "tomograms": lambda: noise_rows(self.tuning, self.tomograms, self.failures),
@@ -157,9 +157,7 @@ def tune(
         return python_call("align", chosen, "FOLDER", **carried, **prior).command[-1]
 
     reporter = reporter_of(show_progress)
-    outcome = run_tune(
-        settings, invocation, align_call, reporter=reporter, project=selecting(chosen, keywords)
-    )
+    outcome = run_tune(settings, invocation, align_call, reporter, project=selecting(chosen, keywords))
     folder = settings.align.run.output_folder
     return TuningRun(
         motion=outcome.motion,

@@ -52,7 +52,7 @@ def _export(**values: Any) -> int:
     dataset = open_sets(values)
     reporter = reporter_for(sys.stdout)
     export = export_dataset(dataset, settings, reporter, invocation())
-    reporter.show(export_table(export))
+    reporter.show(export_table(export.tomograms))
     reporter.say(f"\nIn {settings.output_folder}: {', '.join(settings.formats)}.")
     if export.failures:
         reporter.say(f"Left out: {', '.join(export.failures)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,6 +66,7 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
             raise InputError(f"{option.opts[0]} has no effect on tuning: remove it, and give it to align")
 
     from tomopolish.run.commands.tune import TuneSettings, run_tune
+    from tomopolish.run.reporter import reporter_for
 
     settings = TuneSettings(
         align=settings_from({**values, "motion": "on"}),
@@ -76,7 +78,8 @@ def _tune(tomograms: int, max_particles: int, **values: Any) -> int:
     carried = [
         word for name, option in named.items() if name not in FOUND for word in _words(option, values[name])
     ]
-    run_tune(settings, invocation(), lambda motion: _align_command(carried, motion))
+    reporter = reporter_for(sys.stdout)
+    run_tune(settings, invocation(), lambda motion: _align_command(carried, motion), reporter)
     return 0
 
 

@@ -28,7 +28,7 @@ from tomopolish.physics.geometry import project
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.run.reporter import Reporter
 from tomopolish.settings.refuse import refuse
 from tomopolish.shapes import Float
 
@@ -123,8 +123,8 @@ class Export:
 def export_dataset(
     dataset: Dataset,
     settings: ExportSettings,
-    reporter: Reporter | None = None,
-    invocation: Invocation | None = None,
+    reporter: Reporter,
+    invocation: Invocation,
 ) -> Export:
     """Write all tomograms of a data set, also those without particles, in the chosen formats.
 
@@ -138,8 +138,8 @@ def export_dataset(
         When a file cannot be written.
     """
     guard = Guard.of(dataset, settings.output_folder, "export", overwrite=settings.overwrite)
-    with own_folder(guard, (invocation or Invocation()).command) as out, out.new_files() as new:
-        return _write_all(dataset, settings, new, reporter or SilentReporter())
+    with own_folder(guard, invocation.command) as out, out.new_files() as new:
+        return _write_all(dataset, settings, new, reporter)
 
 
 def _write_all(dataset: Dataset, settings: ExportSettings, out: Path, reporter: Reporter) -> Export:
@@ -195,15 +195,15 @@ def alignment_models(
     return models
 
 
-def export_table(export: Export) -> Table:
+def export_table(tomograms: Mapping[str, ExportedTomogram]) -> Table:
     """Return the residuals, one row per tomogram."""
-    formats = list(dict.fromkeys(key for t in export.tomograms.values() for key in t.residual_px))
+    formats = list(dict.fromkeys(key for t in tomograms.values() for key in t.residual_px))
     return Table(
         title="Exported tomograms (residual: largest error of a particle's projection by a file)",
         columns=("tomogram", "tilts", "particles", *[f"{ALIGNMENTS[key]}\n(px)" for key in formats]),
         rows=[
             (name, f"{t.tilts}", f"{t.particles}", *[f"{t.residual_px[key]:.3f}" for key in formats])
-            for name, t in export.tomograms.items()
+            for name, t in tomograms.items()
         ],
     )
 

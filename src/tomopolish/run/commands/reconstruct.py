@@ -25,7 +25,7 @@ from tomopolish.results.tomogram import MAP_THRESHOLDS
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.reporter import Reporter, SilentReporter
+from tomopolish.run.reporter import Reporter
 from tomopolish.settings.refuse import refuse, refuse_above
 from tomopolish.shapes import Float32
 
@@ -107,8 +107,8 @@ class WrittenMaps:
 def reconstruct_dataset(
     dataset: Dataset,
     settings: ReconstructSettings,
-    reporter: Reporter | None = None,
-    invocation: Invocation | None = None,
+    reporter: Reporter,
+    invocation: Invocation,
 ) -> WrittenMaps:
     """Write half1.mrc, half2.mrc, merged.mrc, fsc.star, and the optimisation set that names them.
 
@@ -126,12 +126,11 @@ def reconstruct_dataset(
     if not dataset.tomogram_names:
         check_particles(dataset)  # says why there are none
     size = settings.crop_px or settings.box_px
-    reporter = reporter or SilentReporter()
     for sentence in dataset.conventions:
         reporter.say(sentence)
     mask = _mask(dataset, size)
     guard = Guard.of(dataset, settings.output_folder, COMMAND, overwrite=settings.overwrite)
-    with own_folder(guard, (invocation or Invocation()).command, [*MAP_NAMES, FSC_NAME, SET_NAME]) as out:
+    with own_folder(guard, invocation.command, [*MAP_NAMES, FSC_NAME, SET_NAME]) as out:
         reconstruction = back_project(dataset, settings.box_px, settings.symmetry, settings.threads, reporter)
         for sentence in reconstruction.remark_sentences():
             reporter.warn(sentence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +27,7 @@ from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.inputs import checked_project
 from tomopolish.run.invocation import Invocation
-from tomopolish.run.reporter import Reporter, reporter_for
+from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.settings.refuse import refuse
 from tomopolish.tune.tomogram import TunedTomogram
@@ -103,8 +102,8 @@ def run_tune(
     settings: TuneSettings,
     invocation: Invocation,
     align_call: Callable[[MotionSettings | None], str],
+    reporter: Reporter,
     *,
-    reporter: Reporter | None = None,
     project: Project | None = None,
 ) -> TuneOutcome:
     """Find the motion prior with the greatest evidence, and write it with its plot into the output folder.
@@ -121,7 +120,6 @@ def run_tune(
     TomopolishError
         When the inputs cannot be used, no tomogram could be aligned, or the results cannot be written.
     """
-    reporter = reporter or reporter_for(sys.stdout)
     project, unusable = checked_project(settings.align, reporter, project)
     dataset = project.first
     names = most_particles(dataset, settings.tomograms, unusable)
