@@ -30,7 +30,7 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self.function, self._options, self._is_ready = function, {"nogil": True, **options}, False
-        self.compiled = kernel_cache.compiled(numba.njit, self._options)(function)
+        self.compiled = kernel_cache.compiled(function, self._options)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel; the first call compiles it, or loads it from the cache of an earlier run."""

@@ -115,29 +115,19 @@ def _fault_above(path: Path) -> str:
     return ""
 
 
-def compiled(decorator: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    """Return one of numba's decorators with options; it caches compiled code where that is safe.
-
-    Parameters
-    ----------
-    decorator
-        `numba.njit`, or another decorator with the option ``cache``.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        path, _ = folder()
-        if path is None:
-            return decorator(**options)(function)
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(path)
-        try:
-            return decorator(cache=True, **options)(function)
-        except RuntimeError:  # there is no source file
-            return decorator(**options)(function)
-        finally:
-            numba.config.CACHE_DIR = before
-
-    return decorate
+def compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Return a function with `numba.njit` and its options; compiled code is cached where that is safe."""
+    path, _ = folder()
+    if path is None:
+        return numba.njit(**options)(function)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(path)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no source file
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 def has(kernel: str) -> bool:

@@ -34,11 +34,8 @@ def type_and_default(option: str, settings: Sequence[type[Any]]) -> tuple[str, A
 def settings_of(settings: type[S], values: Mapping[str, Any], **stated: Any) -> S:
     """Return settings whose fields have the values of their options; raises InputError as the settings do.
 
-    Parameters
-    ----------
-    stated
-        Values of fields that no option sets by its value alone. Other fields without an option among the
-        values keep their defaults.
+    Fields that no option sets by its value alone are `stated`. Other fields without an option among the
+    values keep their defaults.
     """
     chosen = {
         field.name: _value(field, values)

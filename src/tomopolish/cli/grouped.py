@@ -162,12 +162,8 @@ def command(
     """Return a command with sections of options; `callback` returns the exit status.
 
     The callback gets at most as many threads (`--j`) as fit into the address space, where that is limited.
-    Its messages and how it was run are recorded in its output folder.
-
-    Parameters
-    ----------
-    writes
-        Whether its messages can be shown in part; None: if it has an output folder (`--o`).
+    Its messages and how it was run are recorded in its output folder. Messages of a command that `writes`
+    can be shown in part; None: if it has an output folder (`--o`).
     """
     options: list[GroupedOption] = [option for section in sections for option in section.options]
     has_folder = any(option.name == "o" for option in options)

@@ -18,10 +18,7 @@ _KEYS = ("name", "optimisation_set", "box", "sym")
 def species_from(inputs: Sequence[Path], boxes_px: Sequence[int]) -> tuple[SpeciesPaths, ...]:
     """Return the species that the options name; none where there is one optimisation set, or only its parts.
 
-    Raises
-    ------
-    InputError
-        When boxes and species do not correspond, or a YAML file is malformed.
+    Raises InputError when boxes and species do not correspond, or a YAML file is malformed.
     """
     if any(path.suffix.lower() in YAML for path in inputs):
         if len(inputs) > 1:

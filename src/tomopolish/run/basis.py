@@ -17,20 +17,20 @@ from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.plain_text import listed
-from tomopolish.run.fingerprint import REFERENCES, Fingerprint
+from tomopolish.run.fingerprint import (
+    IMAGES,
+    OPTIONS,
+    PARTICLES,
+    REFERENCES,
+    SERIES,
+    VERSION,
+    Fingerprint,
+)
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.settings.wording import OFF, options_that_set
 
 Basis = Mapping[str, Mapping[str, str]]
 """Part of a fingerprint → option or file → its value, or its size and time of change."""
-
-OPTIONS, SERIES, IMAGES, PARTICLES, VERSION = (
-    "options",
-    "tilt series",
-    "tilt images",
-    "particles",
-    "program's version",
-)
 
 MOST_NAMED = 4
 """Maximum number of options and files that are named."""
@@ -107,14 +107,8 @@ def changes_in_words(
 ) -> str:
     """Return a clause on the parts that changed, with the options or files that did, where they are known.
 
-    Parameters
-    ----------
-    changed
-        Names of the parts.
-    old, new
-        Fingerprints of the stored result and of this run.
-    before, now
-        What they stand for.
+    The fingerprint of the stored result is `old` and stands for `before`, that of this run is `new` and
+    stands for `now`.
     """
     details = [
         f"{old[part]} → {new[part]}" for part in changed if part == VERSION and part in old and part in new

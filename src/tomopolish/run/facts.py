@@ -18,15 +18,8 @@ from tomopolish.settings.alignment import AlignSettings
 def show_start(project: Project, settings: AlignSettings, reporter: Reporter, *, writes: bool = True) -> None:
     """Show what a run starts from, and record it; the references are kept for the next call that needs them.
 
-    Parameters
-    ----------
-    writes
-        Whether the run has an output folder.
-
-    Raises
-    ------
-    InputError
-        When the references cannot be read, or leave no frequency.
+    A run that `writes` has an output folder. Raises InputError when the references cannot be read, or leave
+    no frequency.
     """
     lines = []
     for species in project.species:

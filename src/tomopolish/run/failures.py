@@ -57,13 +57,8 @@ class Failure:
     def recorded(self, folder: Path | None, name: str) -> str:
         """Return the complete sentence, after writing the details of an internal error to a file.
 
-        Parameters
-        ----------
-        folder
-            The output folder; if None or missing, the file is written to the system's folder for
-            temporary files.
-        name
-            Name of the failed tomogram or task, which names the file.
+        The file is named after the failed tomogram or task, and is in the output folder or, if that is None
+        or missing, in the system's folder for temporary files.
         """
         if self.details is None:
             return self.sentence

@@ -25,9 +25,9 @@ Fingerprint = Mapping[str, str]
 _NO_INFLUENCE = ("run", "inputs")
 """Fields of the settings that do not change a result; contents of the inputs have separate digests."""
 
-
-REFERENCES = "references"
-"""Name of the part for half maps, mask and FSC."""
+VERSION, OPTIONS, REFERENCES = "program's version", "options", "references"
+SERIES, IMAGES, PARTICLES = "tilt series", "tilt images", "particles"
+"""Names of the parts of a fingerprint; the references are half maps, mask and FSC."""
 
 
 class _Hash(Protocol):
@@ -38,8 +38,8 @@ def common_fingerprint(settings: AlignSettings, references: Any) -> Fingerprint:
     """Return the digests that all tomograms of a run share."""
     options = [getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in _NO_INFLUENCE]
     return {
-        "program's version": program_version(),
-        "options": digest(options),
+        VERSION: program_version(),
+        OPTIONS: digest(options),
         REFERENCES: digest(references),
     }
 
@@ -50,9 +50,9 @@ def tomogram_fingerprint(common: Fingerprint, tomogram: Tomogram) -> Fingerprint
     geometry = {f.name: getattr(series, f.name) for f in dataclasses.fields(series) if f.name != "images"}
     return {
         **common,
-        "tilt series": digest(geometry),
-        "tilt images": digest(_image_identities(series)),
-        "particles": digest(tomogram.species),
+        SERIES: digest(geometry),
+        IMAGES: digest(_image_identities(series)),
+        PARTICLES: digest(tomogram.species),
     }
 
 

@@ -9,27 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """How the program was called.
-
-    Attributes
-    ----------
-    command
-        The command line, for the notes of a run.
-    debug
-        Whether tracebacks of failures are shown.
-    """
+    """How the program was called: the command line, and whether tracebacks of failures are shown."""
 
     command: tuple[str, ...] = ("tomopolish",)
     debug: bool = False
 
 
 def path_after(arguments: Sequence[str], *options: str) -> Path | None:
-    """Return the path that follows an option in a command line, which need not be valid; None without it.
+    """Return the path that follows an option, by one of its names, in a command line; None without it.
 
-    Parameters
-    ----------
-    options
-        Names of the option.
+    The command line need not be valid.
     """
     found = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):

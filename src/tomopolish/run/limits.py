@@ -84,10 +84,7 @@ def memory_limits(threads: int) -> list[MemoryLimit]:
 def cgroup_bytes(groups: Path = CGROUPS, folder: Path = CGROUP_FOLDER) -> int | None:
     """Return the lowest memory limit of the control groups that this process is in; None: there is none.
 
-    Parameters
-    ----------
-    groups, folder
-        Linux's list of the process's groups, and the folder where they are mounted (versions 1 and 2).
+    `groups` is Linux's list of the process's groups, which are mounted in `folder` (versions 1 and 2).
     """
     try:
         lines = groups.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -204,12 +204,8 @@ def refine_one(
 ) -> TomogramResult | str:
     """Refine and report one tomogram; returns its result, or the reason why there is none.
 
-    Raises
-    ------
-    RunError
-        When the tomogram fails and the settings are strict.
-    RunStopped
-        When the run was asked to end.
+    Raises RunError when the tomogram fails and the settings are strict, and RunStopped when the run was asked
+    to end.
     """
     try:
         with reporter.tomogram(name) as progress:

@@ -62,19 +62,9 @@ class SpeciesAlignments(Mapping[str, Alignment]):
 def write_refined_sets(
     project: Project, results: Mapping[str, TomogramResult], folder: Path, place: Path
 ) -> None:
-    """Write the refined sets of all species.
+    """Write the refined sets of all species into `place`; they name each other by their final `folder`.
 
-    Parameters
-    ----------
-    folder
-        Final folder of the sets, by which they name each other.
-    place
-        Folder that they are written into.
-
-    Raises
-    ------
-    RunError
-        When a file cannot be written.
+    Raises RunError when a file cannot be written.
     """
     of_species = species_alignments(project, results)
     moving = any(a.trajectories_px is not None for alignments in of_species for a in alignments.values())
@@ -139,13 +129,7 @@ def planned_files(project: Project, settings: AlignSettings) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlignmentOutput:
-    """Output of an alignment.
-
-    Attributes
-    ----------
-    lines
-        Further lines of the note.
-    """
+    """Output of an alignment; its note ends with `lines`."""
 
     project: Project
     settings: AlignSettings
@@ -167,9 +151,7 @@ class AlignmentOutput:
     def check(self) -> None:
         """Refuse a folder that cannot be used, or in which results would replace files that they must not.
 
-        Nothing is changed there.
-
-        Raises InputError; its message names the file.
+        Nothing is changed there. Raises InputError, which names the file.
         """
         self.guard.check(planned_files(self.project, self.settings))
         check_folder(self.guard)
@@ -178,10 +160,8 @@ class AlignmentOutput:
     def folder(self, reporter: Reporter) -> Iterator[AlignmentFolder]:
         """Own the output folder within the block, and write a note there.
 
-        Raises
-        ------
-        InputError
-            When the folder cannot be written, is in use, or a result would replace a file that it must not.
+        Raises InputError when the folder cannot be written, is in use, or a result would replace a file that
+        it must not.
         """
         planned, run = planned_files(self.project, self.settings), self.settings.run
         with own_folder(self.guard, self.invocation.command, planned) as out:
@@ -204,15 +184,7 @@ class AlignmentOutput:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlignmentFolder:
-    """The output folder while it is owned by a run.
-
-    Attributes
-    ----------
-    store
-        Results of single tomograms.
-    started
-        Start of the run.
-    """
+    """The output folder while it is owned by a run, with the store of the results of single tomograms."""
 
     output: AlignmentOutput
     out: OutputFolder
@@ -248,11 +220,8 @@ class AlignmentFolder:
     def write_sets(self, report: RunReport) -> list[Path]:
         """Move the refined sets into the folder, replacing all files of an earlier run; returns their paths.
 
-        Raises
-        ------
-        RunError
-            When a file cannot be written; the folder then is unchanged, or is completed by the
-            next command.
+        Raises RunError when a file cannot be written; the folder then is unchanged, or is completed by the
+        next command.
         """
         run = self.output.settings.run
         shown = {path.name: f"{FOLDER_NAME}/{path.name}" for path in self._diagnostics() if run.diagnostics}

@@ -92,18 +92,10 @@ class TomogramSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Plan of a run.
+    """Plan of a run: the tomograms that would be refined, and those that cannot be, with the reason.
 
-    Attributes
-    ----------
-    tomograms
-        Tomograms that would be refined.
-    unusable
-        Tomograms that cannot be refined, with the reason.
-    facts
-        Lines on resolution, mask, processors, memory and disk.
-    warnings
-        Warnings of memory or disk space that would not suffice.
+    The facts are lines on resolution, mask, processors, memory and disk; the warnings are of memory or disk
+    space that would not suffice.
     """
 
     tomograms: list[TomogramPlan]

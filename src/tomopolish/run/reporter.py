@@ -107,15 +107,7 @@ class SilentReporter:
 
 
 class PassingReporter:
-    """A reporter that passes everything on and collects the warnings; others are made from it.
-
-    Parameters
-    ----------
-    reporter
-        Receives what is passed on.
-    worded
-        Returns each sentence as it is passed on and collected.
-    """
+    """A reporter that passes everything on, in the words that `worded` returns, and collects the warnings."""
 
     def __init__(self, reporter: Reporter, worded: Callable[[str], str] = str) -> None:
         self._reporter = reporter
@@ -154,16 +146,20 @@ class PassingReporter:
 
 
 class _WarnsOnce:
-    """Remembers warnings that have been shown: a check and the run that follows may give the same warning."""
+    """Shows each warning once: a check and the run that follows may give the same warning."""
 
     def __init__(self) -> None:
         self._warned: set[str] = set()
 
-    def is_new(self, sentence: str) -> bool:
-        """Return whether a warning is given for the first time."""
-        new = sentence not in self._warned
-        self._warned.add(sentence)
-        return new
+    def warn(self, sentence: str) -> None:
+        """Show a warning, unless it has been shown: one line on stderr, or above the bars."""
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            LOG.warning("%s", sentence, extra=SHOWN)
+            self._show_warning(one_line(f"warning: {sentence}"))
+
+    def _show_warning(self, line: str) -> None:
+        print(line, file=forgiving(sys.stderr), flush=True)
 
 
 class PlainReporter(_WarnsOnce):
@@ -202,12 +198,6 @@ class PlainReporter(_WarnsOnce):
         self._pace.skip()
         self.say(f"{name} ({self._begun}/{self._tomograms}): {sentence}")
 
-    def warn(self, sentence: str) -> None:
-        """Show a warning: one line on stderr, once."""
-        if self.is_new(sentence):
-            LOG.warning("%s", sentence, extra=SHOWN)
-            _warn(sentence)
-
     def say(self, sentence: str) -> None:
         """Print a line."""
         _log(sentence)
@@ -227,18 +217,7 @@ class PlainReporter(_WarnsOnce):
 
 
 class Pace:
-    """Estimate of the remaining time from the time so far.
-
-    Parameters
-    ----------
-    total
-        Number of tomograms.
-
-    Attributes
-    ----------
-    done
-        Number of tomograms that have ended.
-    """
+    """Estimate of the remaining time from the time so far; `done` of `total` tomograms have ended."""
 
     def __init__(self, total: int = 0) -> None:
         self._total = total
@@ -325,15 +304,11 @@ class TerminalReporter(_WarnsOnce):
         self._bars.console.print(one_line(f"{name}: {sentence}"), markup=False)
         self._bars.advance(self._whole)
 
-    def warn(self, sentence: str) -> None:
-        """Show a warning: one line on stderr, above the bars, once."""
-        if not self.is_new(sentence):
-            return
-        LOG.warning("%s", sentence, extra=SHOWN)
+    def _show_warning(self, line: str) -> None:
         if self._bars is None or not sys.stderr.isatty():
-            _warn(sentence)
+            super()._show_warning(line)
         else:
-            self._bars.console.print(one_line(f"warning: {sentence}"), style="yellow", markup=False)
+            self._bars.console.print(line, style="yellow", markup=False)
 
     def say(self, sentence: str) -> None:
         """Print a line."""
@@ -387,7 +362,3 @@ def _log(sentence: str) -> None:
 
 def _log_detail(sentence: str) -> None:
     LOG.debug("%s", sentence, extra=SHOWN)
-
-
-def _warn(sentence: str) -> None:
-    print(one_line(f"warning: {sentence}"), file=forgiving(sys.stderr), flush=True)

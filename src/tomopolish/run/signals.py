@@ -35,13 +35,7 @@ SENTENCES = {
 
 
 class AskedToEnd(KeyboardInterrupt):
-    """A signal asks the process to end.
-
-    Attributes
-    ----------
-    number
-        Number of the signal.
-    """
+    """A signal asks the process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

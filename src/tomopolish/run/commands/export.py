@@ -128,14 +128,8 @@ def export_dataset(
 ) -> Export:
     """Write all tomograms of a data set, also those without particles, in the chosen formats.
 
-    A tomogram that cannot be read is left out, with a warning.
-
-    Raises
-    ------
-    InputError
-        When a file would replace a file that it must not.
-    RunError
-        When a file cannot be written.
+    A tomogram that cannot be read is left out, with a warning. Raises InputError when a file would replace a
+    file that it must not, and RunError when a file cannot be written.
     """
     guard = Guard.of(dataset, settings.output_folder, "export", overwrite=settings.overwrite)
     with own_folder(guard, invocation.command) as out, out.new_files() as new:

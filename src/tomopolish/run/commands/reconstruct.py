@@ -112,15 +112,9 @@ def reconstruct_dataset(
 ) -> WrittenMaps:
     """Write half1.mrc, half2.mrc, merged.mrc, fsc.star, and the optimisation set that names them.
 
-    A tomogram that cannot be used is left out, with a warning.
-
-    Raises
-    ------
-    InputError
-        When a set is missing or malformed, the mask does not have the maps' size, or a file would replace a
-        file that it must not.
-    RunError
-        When no tomogram can be used, or a file cannot be written.
+    A tomogram that cannot be used is left out, with a warning. Raises InputError when a set is missing or
+    malformed, the mask does not have the maps' size, or a file would replace a file that it must not, and
+    RunError when no tomogram can be used, or a file cannot be written.
     """
     check_selection(dataset.tomograms, dataset.selection)
     if not dataset.tomogram_names:
@@ -172,14 +166,8 @@ def back_project(
 ) -> BackProjection:
     """Return the back-projection of all tomograms of a data set.
 
-    A tomogram that cannot be used is left out, with a warning.
-
-    Raises
-    ------
-    InputError
-        When a set lacks columns, or the point group is unknown.
-    RunError
-        When no tomogram can be used.
+    A tomogram that cannot be used is left out, with a warning. Raises InputError when a set lacks columns, or
+    the point group is unknown, and RunError when no tomogram can be used.
     """
     dataset.check_columns()
     sums = empty_reconstruction(box_px, point_group(symmetry))

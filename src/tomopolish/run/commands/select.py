@@ -73,13 +73,7 @@ class SelectSettings:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """A selection that was written.
-
-    Attributes
-    ----------
-    optimisation_sets
-        Species → its new optimisation set.
-    """
+    """A selection that was written, with the new optimisation set of each species."""
 
     project: Project
     choice: Choice
@@ -101,8 +95,9 @@ class Selection:
                     )
                 )
         total = sum(map(len, choice.tilts.values()))
-        counts = choice.tilt_counts()
-        hint = "" if counts or not choice.flagged_tilts else _flagged(choice.flagged_tilts)
+        counts, flagged, hint = choice.tilt_counts(), choice.flagged_tilts, ""
+        if flagged and not counts:
+            hint = f"; {flagged} {'is' if flagged == 1 else 'are'} flagged, which --drop_tilts leaves out"
         said.append(
             f"{total - sum(counts.values())} of {total} tilt images remain"
             f"{_after(listed_counts(counts))}{hint}."
@@ -115,17 +110,10 @@ def _after(left_out: str) -> str:
     return f"; left out: {left_out}" if left_out else ""
 
 
-def _flagged(count: int) -> str:
-    return f"; {count} {'is' if count == 1 else 'are'} flagged, which --drop_tilts leaves out"
-
-
 def sets_in(path: Path) -> list[Path]:
     """Return the optimisation sets of an output folder, or the one that a path is.
 
-    Raises
-    ------
-    InputError
-        When the folder has none.
+    Raises InputError when the folder has none.
     """
     if not path.is_dir():
         return [path]
@@ -142,15 +130,8 @@ def sets_in(path: Path) -> list[Path]:
 def open_sets(paths: Sequence[Path], working_directory: Path | None = None) -> Project:
     """Open output folders and optimisation sets; several are species of the same tomograms.
 
-    Parameters
-    ----------
-    working_directory
-        As in `open_dataset`.
-
-    Raises
-    ------
-    InputError
-        When a set is missing or malformed, or two do not belong together.
+    The working directory is that of `open_dataset`. Raises InputError when a set is missing or malformed, or
+    two do not belong together.
     """
     sets = [found for path in paths for found in sets_in(path)]
     if len(sets) == 1:

@@ -33,19 +33,10 @@ def run_simulate(
 ) -> Path:
     """Write a simulated project with its truth; returns the path of its optimisation set.
 
-    The folder must be new or empty, or contain only an earlier simulation, which is replaced.
-
-    Parameters
-    ----------
-    overwrite
-        Whether the folder may contain other files; those with the names of the project's files are replaced.
-
-    Raises
-    ------
-    InputError
-        When the settings cannot be simulated, or the folder contains anything else.
-    RunError
-        When a file cannot be written.
+    The folder must be new or empty, or contain only an earlier simulation, which is replaced; with
+    `overwrite` it may contain other files, and those with the names of the project's files are replaced.
+    Raises InputError when the settings cannot be simulated, or the folder contains anything else, and
+    RunError when a file cannot be written.
     """
     refuse(threads < 1, f"--j {threads} is not a valid number of threads: give 1 or more")
     refuse_above("--j", threads, 4096, "give the number of this machine's cores")

@@ -119,10 +119,7 @@ def _process_start(process: int) -> str:
 
 
 def refuse_if_owned(state_folder: Path, shown: str) -> None:
-    """Raise FolderInUseError where another process has the lock of a folder; does not take it.
-
-    The parameters are those of `sole_owner`.
-    """
+    """Raise FolderInUseError where another process has the lock of a folder; does not take it."""
     if not (state_folder / LOCK_NAME).exists():
         return
     lock = FileLock(state_folder / LOCK_NAME, timeout=0, mode=0o666)
@@ -139,21 +136,9 @@ def refuse_if_owned(state_folder: Path, shown: str) -> None:
 def sole_owner(state_folder: Path, command: Sequence[str], shown: str) -> Iterator[None]:
     """Own a folder within the block.
 
-    Parameters
-    ----------
-    state_folder
-        Existing folder of the program within it.
-    command
-        Command line, for messages to other processes.
-    shown
-        Name of the folder in messages.
-
-    Raises
-    ------
-    FolderInUseError
-        When another process owns it.
-    OSError
-        When nothing can be written there.
+    The program has an existing folder in it, `state_folder`; messages to other processes have the `command`
+    line, and name the folder as `shown`. Raises FolderInUseError when another process owns it, and OSError
+    when nothing can be written there.
     """
     lock = FileLock(state_folder / LOCK_NAME, timeout=0, mode=0o666)
     try:

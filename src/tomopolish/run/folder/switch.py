@@ -74,12 +74,8 @@ def carry_out(folder: Path, switch: Switch) -> None:
 def finish_interrupted(folder: Path, *, overwrite: bool) -> bool:
     """Finish the switch that an earlier process has begun; returns whether there was one.
 
-    Raises
-    ------
-    InputError
-        When a file that must be replaced has been changed since, unless `overwrite`.
-    RunError
-        When a file cannot be put in place.
+    Raises InputError when a file that must be replaced has been changed since, unless `overwrite`, and
+    RunError when a file cannot be put in place.
     """
     switch = _read_journal(folder)
     if switch is None:
