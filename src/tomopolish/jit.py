@@ -57,7 +57,8 @@ class Kernel:
         is_cached = kernel_cache.has(name)
         with contextlib.nullcontext() if is_cached else kernel_cache.alone():
             if not is_cached and self is not _smallest:
-                _announce_without_delay()
+                _smallest.compiled(0)  # takes no time, so that the announcement is made before the others
+                _announce(_smallest.compiled.stats)
             try:
                 self.compiled.compile(types)
             except Exception:
@@ -106,12 +107,6 @@ def _announce(stats: Any) -> None:
     else:
         _log.info(COMPILING)
         _log.warning("kernels are not cached for later runs: %s; set TOMOPOLISH_CACHE_DIR", fault)
-
-
-def _announce_without_delay() -> None:
-    """Compile a kernel that takes no time, and announce it, before one that takes longer."""
-    _smallest.compiled(0)
-    _announce(_smallest.compiled.stats)
 
 
 @kernel()

@@ -13,7 +13,6 @@ from tomopolish.api.requests import align_request
 from tomopolish.api.showing import Result, data_frame, reporter_of
 from tomopolish.errors import InputError
 from tomopolish.plain_text import counted
-from tomopolish.settings.joint import USUAL
 
 if TYPE_CHECKING:
     import pandas
@@ -149,7 +148,7 @@ def polish(
     stated = {"symmetry": symmetry, **keywords}
     invocation = python_call("polish", chosen, output_folder, **stated)
     if not any(name in options for name in ("joint", *(field.name for field in fields(JointSettings)))):
-        keywords |= dict.fromkeys(USUAL, True)
+        keywords["joint"] = True
     chosen, align = align_request(chosen, output_folder, keywords)
     settings = settings_of(PolishSettings, {**own, "align": align})
     reporter = reporter_of(show_progress)

@@ -207,7 +207,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
     for name in ("aniso", "per_tilt_aniso"):
         if values[name]:
             raise InputError(f"--{name} does nothing in RELION and nothing here: leave it out")
-    inputs = _input_paths(values)
+    inputs, auto = _input_paths(values), values["motion"] == "auto"
     return AlignSettings(
         inputs=inputs,
         windows=settings_of(
@@ -215,7 +215,7 @@ def settings_from(values: Mapping[str, Any]) -> AlignSettings:
         ),
         weights=settings_of(WeightSettings, values),
         fit=settings_of(FitSettings, values),
-        motion=_motion_settings(values) if values["motion"] else None,
+        motion=settings_of(MotionSettings, values, auto=auto) if values["motion"] else None,
         deformation=settings_of(DeformationSettings, values) if values["deformation"] else None,
         joint=_joint_settings(values),
         run=settings_of(RunSettings, values, dry_run=values["dry_run"], cluster=cluster_from(values)),
@@ -236,10 +236,6 @@ def _input_paths(values: Mapping[str, Any]) -> InputPaths:
         tilts=tilt_selection(values),
         may_lack_references=values.get("may_lack_references", False),
     )
-
-
-def _motion_settings(values: Mapping[str, Any]) -> MotionSettings:
-    return settings_of(MotionSettings, values, auto=values["motion"] == "auto")
 
 
 def _joint_settings(values: Mapping[str, Any]) -> JointSettings:

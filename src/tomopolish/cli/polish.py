@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from tomopolish.cli import align
 from tomopolish.cli.grouped import NUMBER, Section, command, copied_options, invocation
-from tomopolish.settings.joint import USUAL, JointSettings
+from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.polish import MOST_ROUNDS, PolishSettings
 
 OTHERWISE: dict[str, Any] = {
@@ -60,12 +60,10 @@ def _sections() -> list[Section]:
 
 def settings_from(values: Mapping[str, Any]) -> PolishSettings:
     """Return parsed options as settings; raises InputError on invalid combinations."""
-    chosen = {field.name: values[field.name] for field in fields(JointSettings)}
-    if not values["no_joint"] and not any(chosen.values()):
-        chosen |= dict.fromkeys(USUAL, True)
-    settings = align.settings_from({**OTHERWISE, **values})
+    is_chosen = any(values[field.name] for field in fields(JointSettings))
+    usual = {"joint": not values["no_joint"] and not is_chosen}
     return PolishSettings(
-        align=replace(settings, joint=JointSettings(**chosen)),
+        align=align.settings_from({**OTHERWISE, **values, **usual}),
         symmetry=values["sym"],
         crop_px=values["crop"],
         max_rounds=values["rounds"],

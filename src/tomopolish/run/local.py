@@ -128,7 +128,9 @@ def refine(
             failures.update(_check_stored(work, [name for name in names if name not in failures], reporter))
     done = [name for name in names if name not in failures]
     if not done:
-        raise RunError(f"no tomogram could be refined, nothing was written; {_first(failures)}")
+        reasons = (f"{name}: {sentence}" for name, sentence in failures.items())
+        first = next(reasons, "it contains no particles")
+        raise RunError(f"no tomogram could be refined, nothing was written; {first}")
     results = unstored if store is None else StoredResults(store=store, names=done)
     return RunReport(results=results, failures={name: failures[name] for name in names if name in failures})
 
@@ -271,7 +273,3 @@ def _to_look_at(report: RunReport) -> dict[str, TomogramStatistics]:
         return report.statistics
     names = worst_first(report.statistics, report.verdict)[:MOST_SHOWN]
     return {name: report.statistics[name] for name in names}
-
-
-def _first(failures: Mapping[str, str]) -> str:
-    return next((f"{name}: {sentence}" for name, sentence in failures.items()), "it contains no particles")

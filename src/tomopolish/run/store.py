@@ -129,7 +129,10 @@ class ResultsStore:
 
 def _read(stream: BinaryIO, name: str) -> StoredResult:
     """Return a result; raises ValueError, or any error of the libraries, where the file is damaged."""
-    _check_digest(stream)
+    digest = _digest(stream)
+    if stream.read() != digest:
+        raise ValueError("its content does not match its checksum")
+    stream.seek(0)
     with np.load(stream, allow_pickle=False) as file:
         header: dict[str, Any] = json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))
         if header["tomogram"] != name:
@@ -148,13 +151,6 @@ def _name_in(path: Path) -> str:
             return str(json.loads(bytes(file[_HEADER]).decode("utf-8", "surrogatepass"))["tomogram"])
     except Exception:  # a damaged file can raise any error in the libraries
         return path.stem
-
-
-def _check_digest(stream: BinaryIO) -> None:
-    digest = _digest(stream)
-    if stream.read() != digest:
-        raise ValueError("its content does not match its checksum")
-    stream.seek(0)
 
 
 def _digest(stream: BinaryIO) -> bytes:

@@ -131,7 +131,9 @@ def run_tune(
         motion = None if tuning.is_still else tuning.chosen.prior.settings
         ready = align_call(motion)
         with out.new_files() as new:
-            _write(new, tuning, used, ready)
+            with atomic_write(new / JSON_NAME) as stream:
+                stream.write(tuning_json(tuning, used, ready))
+            write_surface(new / PLOT_NAME, tuning)
             write_note(new / out.free_name(NOTE_NAMES), note)
         _show(folder, tuning, reporter, ready)
     return TuneOutcome(
@@ -206,12 +208,6 @@ def _opened(
         first = next((f"{name}: {sentence}" for name, sentence in failures.items()), "none is usable")
         raise RunError(f"no tomogram could be aligned; {first}")
     return tomograms, failures
-
-
-def _write(folder: Path, tuning: Tuning, names: Sequence[str], command: str) -> None:
-    with atomic_write(folder / JSON_NAME) as stream:
-        stream.write(tuning_json(tuning, names, command))
-    write_surface(folder / PLOT_NAME, tuning)
 
 
 def _show(folder: Path, tuning: Tuning, reporter: Reporter, command: str) -> None:

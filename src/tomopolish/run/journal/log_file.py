@@ -67,18 +67,14 @@ def open_log(folder: Path) -> LogFile | str:
             reason = f"{path}: {problem.strerror or problem}"
             continue
         log = LogFile(descriptor, path)
-        if _is_empty(descriptor):
+        state = os.fstat(descriptor)
+        if stat.S_ISREG(state.st_mode) and state.st_size == 0:
             log.add(TITLE)
             return log
         if has_title(path, TITLE):
             return log
         os.close(descriptor)
     return reason
-
-
-def _is_empty(descriptor: int) -> bool:
-    state = os.fstat(descriptor)
-    return stat.S_ISREG(state.st_mode) and state.st_size == 0
 
 
 def has_title(path: Path, title: str) -> bool:

@@ -81,12 +81,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-@functools.cache
-def _own_commit() -> str | None:
-    """Return the commit of this program, whose code a process loads once."""
-    return commit()
-
-
 def commit(package: Path = Path(__file__).parents[2]) -> str | None:
     """Return the commit of the source tree that a package is in; None where it is installed without one."""
     root = package.parents[1]
@@ -104,6 +98,10 @@ def commit(package: Path = Path(__file__).parents[2]) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
+
+
+_own_commit = functools.cache(commit)
+"""Returns the commit of this program, whose code a process loads once."""
 
 
 def write_provenance(path: Path, text: str) -> None:
