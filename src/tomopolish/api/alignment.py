@@ -97,10 +97,9 @@ class AlignmentRun(Plots, Result):
         """The command's closing tables: changes, evidence, maps, times."""
         from tomopolish.output.table import change_table, evidence_table, maps_table, time_table
 
-        statistics = {name: result.statistics for name, result in self.results.items()}
-        evidence = [] if self.verdict is None else [evidence_table(statistics, self.verdict)]
+        evidence = [] if self.verdict is None else [evidence_table(self._statistics, self.verdict)]
         maps = [maps_table(self.maps)] if self.maps else []
-        return (change_table(statistics), *evidence, *maps, time_table(statistics))
+        return (change_table(self._statistics), *evidence, *maps, time_table(self._statistics))
 
     def remarks(self) -> tuple[str, ...]:
         """Return the warnings, which a notebook shows below the sentence."""
@@ -126,11 +125,10 @@ class AlignmentRun(Plots, Result):
         from tomopolish.output.summary import tomogram_rows
 
         species = [one.name for one in self.project.species]
-        statistics = {name: result.statistics for name, result in self.results.items()}
         return named_table(
             table,
             {
-                "tomograms": lambda: tomogram_rows(statistics, self.failures, self.verdict),
+                "tomograms": lambda: tomogram_rows(self._statistics, self.failures, self.verdict),
                 "tilts": lambda: tilt_rows(self.results),
                 "particles": lambda: particle_rows(self.results, species),
             },
@@ -184,8 +182,7 @@ class AlignmentRun(Plots, Result):
         """Return the warnings that belong to no single tomogram's result."""
         from tomopolish.results.tomogram import tomogram_warnings
 
-        statistics = {name: result.statistics for name, result in self.results.items()}
-        known = {in_python(sentence) for sentence in tomogram_warnings(statistics)}
+        known = {in_python(sentence) for sentence in tomogram_warnings(self._statistics)}
         return [sentence for sentence in self.warnings if sentence not in known]
 
     def _guard(self, folder: AnyPath, overwrite: bool) -> Any:

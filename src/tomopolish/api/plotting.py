@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tomopolish.errors import InputError
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tomopolish.output.report.data import TomogramDetails
-    from tomopolish.results.tomogram import MapComparison, TomogramResult
+    from tomopolish.results.tomogram import MapComparison, TomogramResult, TomogramStatistics
     from tomopolish.results.verdict import Verdict
 
 
@@ -29,7 +30,7 @@ class Plots:
         """Return the agreement of held-out pairs before and after, by tomogram, the worst first."""
         from tomopolish.output.figures import tomograms_figure
 
-        return tomograms_figure({n: result.statistics for n, result in self.results.items()}, self.verdict)
+        return tomograms_figure(self._statistics, self.verdict)
 
     def plot_resolution(self, tomogram: str | None = None) -> Figure:
         """Return the agreement of held-out pairs by resolution, before and after; None: of all tomograms.
@@ -81,6 +82,10 @@ class Plots:
         if not self.maps:
             raise InputError("there are no maps to compare: align with evaluate=True")
         return maps_figure(self.maps)
+
+    @cached_property
+    def _statistics(self) -> dict[str, TomogramStatistics]:
+        return {name: result.statistics for name, result in self.results.items()}
 
     def _chosen(self, tomogram: str | None) -> Mapping[str, TomogramResult]:
         if tomogram is None:
