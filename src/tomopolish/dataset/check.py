@@ -164,7 +164,6 @@ def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
     halves = np.bincount(particles.half_sets, minlength=2)
     if halves.min() == 0:
         warnings.append(f"{table.place}: all particles are in half set {1 + int(np.argmax(halves))}")
-    _ = particles.optics_indices, particles.optics_groups
     if particles.optics_fault is not None:
         warnings.append(particles.optics_fault)
     warnings += [

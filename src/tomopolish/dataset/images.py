@@ -137,7 +137,7 @@ def open_stack(
     except InputError as problem:
         raise InputError(f"{named_in}: {problem}") from None
     count, h, w = file.shape
-    if count != tilts != len(named):
+    if tilts not in (count, len(named)):
         hint = ""
         if min(h, w) < LEAST_PX:
             hint, remedy = ", which is a placeholder", INSTEAD_OF_PLACEHOLDERS

@@ -122,7 +122,7 @@ class StarTable:
             return np.full(len(self), default, dtype=np.float64)
         cells = self.strings(label)
         try:
-            values = _numbers(cells)
+            values = np.fromiter(map(float, cells), np.float64, len(cells))
         except ValueError:
             if default is None or not any(map(is_unset, cells)):
                 row = next(i for i, cell in enumerate(cells) if not is_number(cell))
@@ -187,10 +187,6 @@ class StarTable:
         cell = self.strings(label)[row]
         shown = cell if len(cell) <= 60 else cell[:57] + "..."
         return self.error(f"{label} is {shown!r}, which is not {wanted}; correct the cell", row=row)
-
-
-def _numbers(cells: Sequence[str]) -> Float[Array, "n"]:
-    return np.fromiter(map(float, cells), np.float64, len(cells))
 
 
 def is_usable(values: Float[Array, "*n"]) -> Bool[Array, "*n"]:

@@ -123,7 +123,7 @@ class NewProjectWriter:
 
 def _cells(value: float) -> list[str]:
     """Return the single cell of a column with one row."""
-    return format_floats(np.array([value]))
+    return format_floats([value])
 
 
 def _extend(columns: Columns, more: Columns) -> None:

@@ -139,7 +139,6 @@ class ParticleTable:
     @cached_property
     def half_sets(self) -> Int[Array, "rows"]:
         """Half set of every particle, 0 or 1; raises InputError, which names a row in neither half."""
-        self.check_columns()
         values = self.table.ints(HALF_SET)
         wrong = (values != 1) & (values != 2)
         if wrong.any():

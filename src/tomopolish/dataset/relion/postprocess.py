@@ -63,7 +63,7 @@ def write_postprocess(path: Path, content: PostprocessFile, version: str | None 
             "rlnFittedInterceptGuinierPlot": intercept,
             "rlnCorrelationFitGuinierPlot": correlation,
         }
-    cells = {label: format_floats(np.array([value])) for label, value in general.items()}
+    cells = {label: format_floats([value]) for label, value in general.items()}
     cells |= {
         "rlnUnfilteredMapHalf1": [content.half_maps[0]],
         "rlnUnfilteredMapHalf2": [content.half_maps[1]],

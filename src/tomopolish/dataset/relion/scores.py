@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tomopolish.dataset.model import Alignment, TiltSeries
 from tomopolish.dataset.scores import ItemScores
 from tomopolish.dataset.star import GrowingFile, StarTable, format_floats, read_star
@@ -33,6 +31,7 @@ class ScoresFile(GrowingFile):
         scores = alignment.scores
         if scores is None:
             return
+        probability = scores.particles.probability.mean() if len(names) else 1.0
         for table, identity, items in (
             (PARTICLES, {PARTICLE: list(names)}, scores.particles),
             (TILT_IMAGES, {EXPOSURE: format_floats(series.pre_exposure)}, scores.tilts),
@@ -44,8 +43,8 @@ class ScoresFile(GrowingFile):
             TOMOGRAMS,
             {
                 TOMOGRAM: [series.name],
-                AGREEMENT: format_floats(np.array([scores.agreement])),
-                PROBABILITY: format_floats(np.array([_mean(scores.particles.probability)])),
+                AGREEMENT: format_floats([scores.agreement]),
+                PROBABILITY: format_floats([probability]),
                 "tomopolishFlaggedParticles": flagged[:1],
                 "tomopolishFlaggedTiltImages": flagged[1:],
             },
@@ -110,7 +109,3 @@ def _columns(items: ItemScores) -> dict[str, list[str]]:
         FLAGGED: [str(int(flag)) for flag in items.flagged],
         REASON: [reason or NONE for reason in items.reasons],
     }
-
-
-def _mean(values: Float[Array, "N"]) -> float:
-    return float(values.mean()) if len(values) else 1.0
