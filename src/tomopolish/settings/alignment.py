@@ -14,9 +14,8 @@ from pathlib import Path
 from tomopolish.plain_text import listed
 from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
-from tomopolish.settings.joint import JointSettings, check_joint
+from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.motion import MotionSettings as MotionSettings  # noqa: PLC0414  likewise
-from tomopolish.settings.motion import check_auto
 from tomopolish.settings.refuse import refuse, refuse_above, refuse_unwritable
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
@@ -339,5 +338,27 @@ class AlignSettings:
             all((fit.const_positions, fit.const_angles, fit.const_shifts)) and not (deformation or joint.any),
             "--const_p, --const_a and --const_s together leave nothing to refine: drop one of them",
         )
-        check_auto(motion, fit.held_out_fraction, self.weights.in_units_of_noise)
-        check_joint(joint, fit.shift_only, self.weights.in_units_of_noise)
+        is_auto = motion is not None and motion.auto
+        refuse(
+            is_auto and type(motion) is not MotionSettings,
+            f"--motion auto finds the scales of MotionSettings, not those of {type(motion).__name__}",
+        )
+        refuse(
+            is_auto and fit.held_out_fraction == 0,
+            "--motion auto keeps motion where held-out pairs gain from it, but --hold_out 0 holds none out",
+        )
+        refuse(
+            is_auto and not self.weights.in_units_of_noise,
+            "--no_whiten and --whiten_abs exclude --motion auto, whose weights must be those of the noise: "
+            "drop one of them",
+        )
+        names = ", ".join(joint.chosen)
+        refuse(
+            joint.any and fit.shift_only,
+            f"--shift_only excludes a joint refinement ({names}): shifts alone change no view and no optics",
+        )
+        refuse(
+            joint.any and not self.weights.in_units_of_noise,
+            f"--no_whiten and --whiten_abs exclude a joint refinement ({names}), whose weights must be those "
+            "of the noise: drop one of them",
+        )

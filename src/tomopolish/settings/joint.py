@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from tomopolish.settings.refuse import refuse
-
 USUAL = ("orientations", "defocus", "tilt_scale", "tilt_bfactor")
 """Fields that `--joint` sets."""
 
@@ -34,25 +32,11 @@ class JointSettings:
     tilt_bfactor: bool = False
 
     @property
+    def chosen(self) -> list[str]:
+        """Fields of the unknowns that are refined."""
+        return [field.name for field in fields(self) if getattr(self, field.name)]
+
+    @property
     def any(self) -> bool:
         """Whether anything is refined beside the geometry."""
-        return any(getattr(self, field.name) for field in fields(self))
-
-
-def check_joint(joint: JointSettings, shift_only: bool, noise: bool) -> None:
-    """Raise InputError, which names the options, where other options exclude a joint refinement.
-
-    `noise` says whether frequencies are weighted by the inverse noise power.
-    """
-    if not joint.any:
-        return
-    names = ", ".join(field.name for field in fields(joint) if getattr(joint, field.name))
-    refuse(
-        shift_only,
-        f"--shift_only excludes a joint refinement ({names}): shifts alone change no view and no optics",
-    )
-    refuse(
-        not noise,
-        f"--no_whiten and --whiten_abs exclude a joint refinement ({names}), whose weights must be those of "
-        "the noise: drop one of them",
-    )
+        return bool(self.chosen)

@@ -50,26 +50,3 @@ class MotionSettings:
             self.max_deformations is not None and self.max_deformations < 1,
             f"--max_ed {self.max_deformations} keeps no deformation: give 1 or more, or -1 for all",
         )
-
-
-def check_auto(motion: MotionSettings | None, held_out_fraction: float | None, noise: bool) -> None:
-    """Raise InputError, which names the options, where motion is to be tried but cannot be.
-
-    `held_out_fraction` is None where it is chosen by the number of pairs; `noise` says whether frequencies
-    are weighted by the inverse noise power.
-    """
-    if motion is None or not motion.auto:
-        return
-    refuse(
-        type(motion) is not MotionSettings,
-        f"--motion auto finds the scales of MotionSettings, not those of {type(motion).__name__}",
-    )
-    refuse(
-        held_out_fraction == 0,
-        "--motion auto keeps motion where held-out pairs gain from it, but --hold_out 0 holds none out",
-    )
-    refuse(
-        not noise,
-        "--no_whiten and --whiten_abs exclude --motion auto, whose weights must be those of the noise: drop "
-        "one of them",
-    )
