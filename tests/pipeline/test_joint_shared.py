@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tomopolish.physics.geometry import rotation_from_vector
-from tomopolish.pipeline.joint_shared import EnvelopePrior, Envelopes, Predicted, blur_by_turns
+from tomopolish.pipeline.joint_shared import Envelopes, Predicted, blur_by_turns
 from tomopolish.solve.joint import NormalEquations
 
 IMAGES = 5
@@ -25,26 +25,26 @@ def envelopes(has_mean: tuple[bool, bool] = (True, True)) -> Envelopes:
     species = [predicted(1, 20), predicted(2, 14)]
     weights = np.random.default_rng(3).uniform(0.5, 1.5, size=(IMAGES, 2)) * has_mean
     weights[3] = 0
-    prior = EnvelopePrior(
+    return Envelopes(
+        species=species,
         precision=np.where(has_mean, PRECISION, 1e6 * PRECISION),
         mean_weights=weights / np.maximum(weights.sum(axis=0), 1e-9),
     )
-    return Envelopes(species=species, prior=prior)
 
 
 def solved(problem: Envelopes, errors: list[np.ndarray]) -> np.ndarray:
     """Return ln s and B by least squares of each image, repeated until the mean is right."""
-    prior, mean = problem.prior, np.zeros(2)
+    precision, mean = problem.precision, np.zeros(2)
     result = np.zeros((IMAGES, 2))
     for _ in range(400):
         for image in (0, 1, 2, 4):
-            rows, values = [np.diag(np.sqrt(prior.precision))], [np.sqrt(prior.precision) * mean]
+            rows, values = [np.diag(np.sqrt(precision))], [np.sqrt(precision) * mean]
             for one, error in zip(problem.species, errors, strict=True):
                 root = np.sqrt(one.information[image])
                 rows.append(root[:, None] * one.changes.T)
                 values.append(-root * error)
             result[image] = np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)[0]
-        mean = np.sum(prior.mean_weights * result, axis=0)
+        mean = np.sum(problem.mean_weights * result, axis=0)
     return result
 
 

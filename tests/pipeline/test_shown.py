@@ -10,8 +10,8 @@ from test_evidence import align, simulated
 
 from small_project import Stack, make_problem
 from tomopolish.errors import RunError
+from tomopolish.pipeline.record import by_depth_and_defocus, tilt_picture
 from tomopolish.pipeline.shells import _predicted_window, _ring_sums
-from tomopolish.pipeline.shown import by_depth_and_defocus, tilt_picture
 from tomopolish.results.tomogram import BinnedAgreement
 from tomopolish.run.codec import decode, encode
 

@@ -91,7 +91,7 @@ class TuningRun(Result):
         RunError
             When pandas is not installed.
         """
-        from tomopolish.output.rows import candidate_rows, distance_rows, noise_rows
+        from tomopolish.output.tuning import candidate_rows, distance_rows, noise_rows
 
         return named_table(
             table,

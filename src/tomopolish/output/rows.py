@@ -16,12 +16,10 @@ from tomopolish.output.report.marks import (
     tilt_marks,
     tilt_probabilities,
 )
-from tomopolish.output.tuning import kernel_name
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.shapes import Array, Bool, Float
 from tomopolish.simulate.evaluate import Evaluation, TomogramEvaluation
 from tomopolish.simulate.geometry_errors import GeometryErrors
-from tomopolish.tune.tuning import Tuning
 
 Row = dict[str, Any]
 AXES = ("x", "y", "z")
@@ -151,54 +149,6 @@ def _ended(name: str, ending: str) -> str:
     """Return ``rms_2d_before_angstrom`` for ``rms_2d_angstrom``: units come last."""
     quantity, _, unit = name.rpartition("_")
     return f"{quantity}_{ending}_{unit}"
-
-
-def distance_rows(tuning: Tuning) -> list[Row]:
-    """Return the best velocity scale and the log-evidence for each kernel and distance scale.
-
-    Scales are in Å per e⁻/Å², or in Å per tilt image and Å for absolute ones; log-evidence is relative to the
-    chosen prior's.
-    """
-    best = tuning.chosen.log_evidence
-    return [
-        {
-            "kernel": kernel_name(ridge.squared_exponential),
-            "distance_scale": distance,
-            "velocity_scale": profile.scale,
-            "log_evidence": profile.best - best,
-        }
-        for ridge in tuning.ridges
-        for distance, profile in zip(ridge.distance_scales, ridge.profiles, strict=True)
-    ]
-
-
-def candidate_rows(tuning: Tuning) -> list[Row]:
-    """Return the default prior and the best ones, in the units of `distance_rows`."""
-    return [
-        {
-            "kernel": kernel_name(c.prior.squared_exponential),
-            "distance_scale": c.prior.distance_scale,
-            "velocity_scale": c.prior.velocity_scale,
-            "drift_scale": c.prior.drift_scale,
-            "log_evidence": c.log_evidence - tuning.chosen.log_evidence,
-            "chosen": c is tuning.chosen,
-        }
-        for c in tuning.candidates
-    ]
-
-
-def noise_rows(tuning: Tuning, tomograms: Sequence[str], failures: Mapping[str, str]) -> list[Row]:
-    """Return a row for each tomogram: variance of errors over that assumed, and its growth with crowding."""
-    rows: list[Row] = [
-        {
-            "tomogram": name,
-            "median_noise_factor": float(np.median(noise.frames)),
-            "growth_with_crowding": noise.slope,
-            "failure": "",
-        }
-        for name, noise in zip(tomograms, tuning.noises, strict=True)
-    ]
-    return rows + [{"tomogram": name, "failure": reason} for name, reason in failures.items()]
 
 
 def shell_rows(fsc: ShellCorrelation, pixel_size_angstrom: float) -> list[Row]:

@@ -1,9 +1,9 @@
-"""Results of a tuning: tables, sentences, JSON and a plot."""
+"""Results of a tuning: rows for data frames, tables, sentences, JSON and a plot."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,68 @@ SHOWN_NATS = 20.0
 CELLS = 60
 
 
+def distance_rows(tuning: Tuning) -> list[dict[str, Any]]:
+    """Return the best velocity scale and the log-evidence for each kernel and distance scale.
+
+    Scales are in Å per e⁻/Å², or in Å per tilt image and Å for absolute ones; log-evidence is relative to the
+    chosen prior's.
+    """
+    best = tuning.chosen.log_evidence
+    return [
+        {
+            "kernel": kernel_name(ridge.squared_exponential),
+            "distance_scale": distance,
+            "velocity_scale": profile.scale,
+            "log_evidence": profile.best - best,
+        }
+        for ridge in tuning.ridges
+        for distance, profile in zip(ridge.distance_scales, ridge.profiles, strict=True)
+    ]
+
+
+def candidate_rows(tuning: Tuning) -> list[dict[str, Any]]:
+    """Return the default prior and the best ones, in the units of `distance_rows`."""
+    return [
+        {
+            "kernel": kernel_name(c.prior.squared_exponential),
+            "distance_scale": c.prior.distance_scale,
+            "velocity_scale": c.prior.velocity_scale,
+            "drift_scale": c.prior.drift_scale,
+            "log_evidence": c.log_evidence - tuning.chosen.log_evidence,
+            "chosen": c is tuning.chosen,
+        }
+        for c in tuning.candidates
+    ]
+
+
+def noise_rows(tuning: Tuning, tomograms: Sequence[str], failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return a row for each tomogram: variance of errors over that assumed, and its growth with crowding."""
+    rows: list[dict[str, Any]] = [
+        {
+            "tomogram": name,
+            "median_noise_factor": float(np.median(noise.frames)),
+            "growth_with_crowding": noise.slope,
+            "failure": "",
+        }
+        for name, noise in zip(tomograms, tuning.noises, strict=True)
+    ]
+    return rows + [{"tomogram": name, "failure": reason} for name, reason in failures.items()]
+
+
 def distance_table(tuning: Tuning) -> Table:
     """Return the best velocity scale and the log-evidence for each distance scale and kernel."""
-    best = tuning.chosen.log_evidence
-    rows = []
-    for ridge in tuning.ridges:
-        for distance, profile in zip(ridge.distance_scales, ridge.profiles, strict=True):
-            rows.append(
-                (
-                    kernel_name(ridge.squared_exponential),
-                    f"{distance:.0f}",
-                    f"{profile.scale:.3g}",
-                    f"{profile.best - best:+.1f}",
-                )
-            )
     return Table(
         title="Evidence of motion priors (drift of single particles as for the best)",
         columns=("kernel", "--s_div", "best\n--s_vel", "log-evidence\n(nats)"),
-        rows=rows,
+        rows=[
+            (
+                row["kernel"],
+                f"{row['distance_scale']:.0f}",
+                f"{row['velocity_scale']:.3g}",
+                f"{row['log_evidence']:+.1f}",
+            )
+            for row in distance_rows(tuning)
+        ],
     )
 
 

@@ -59,18 +59,22 @@ class Predicted:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EnvelopePrior:
-    """Gaussian priors of ln s and B.
+class Envelopes:
+    """Weighted least squares of each image's ln s and B, with priors whose mean follows them.
+
+    The unknowns minimise Σ I (ln s − B k²/4 + e)² + (θ − μ)ᵀ Λ (θ − μ), with I the information, e relative
+    errors of the predictions, Λ the prior's precision and μ its mean.
 
     Attributes
     ----------
     precision
-        Inverse variance of each unknown.
+        Inverse variance of the prior of each unknown.
     mean_weights
         Weights, of sum 1, with which each image's unknowns determine the prior's mean; zeros of an unknown
         whose mean is known.
     """
 
+    species: Sequence[Predicted]
     precision: Float[Array, "2"]
     mean_weights: Float[Array, "F 2"]
 
@@ -78,18 +82,6 @@ class EnvelopePrior:
     def has_mean(self) -> Bool[Array, "2"]:
         """Unknowns whose mean is estimated."""
         return np.asarray(self.mean_weights.any(axis=0))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Envelopes:
-    """Weighted least squares of each image's ln s and B, with priors whose mean follows them.
-
-    The unknowns minimise Σ I (ln s − B k²/4 + e)² + (θ − μ)ᵀ Λ (θ − μ), with I the information, e relative
-    errors of the predictions, Λ the prior's precision and μ its mean.
-    """
-
-    species: Sequence[Predicted]
-    prior: EnvelopePrior
 
     @cached_property
     def curvature(self) -> Float[Array, "F 2 2"]:
@@ -99,23 +91,21 @@ class Envelopes:
     @cached_property
     def posterior(self) -> Float[Array, "F 2 2"]:
         """Covariance at a known mean."""
-        inverse: Array = np.linalg.inv(self.curvature + np.diag(self.prior.precision))
+        inverse: Array = np.linalg.inv(self.curvature + np.diag(self.precision))
         return inverse
 
     @cached_property
     def by_mean(self) -> Float[Array, "F 2 2"]:
         """Change of the unknowns by that of the prior's mean, if it is not known; unseen images stay."""
-        follows = self.prior.has_mean
         seen = self.curvature[:, 0, 0] > 0
-        return self.posterior * self.prior.precision * follows * seen[:, None, None]
+        return self.posterior * self.precision * self.has_mean * seen[:, None, None]
 
     def changes_by(self, gradients: Float[Array, "F 2 N"]) -> Float[Array, "F 2 N"]:
         """Return the changes of each image's ln s and B by N more gradients of its log-likelihood."""
-        weights = self.prior.mean_weights
-        own = np.einsum("fi,fij->ij", weights, self.posterior @ self.curvature)
+        own = np.einsum("fi,fij->ij", self.mean_weights, self.posterior @ self.curvature)
         alone = self.posterior @ gradients
-        moved = np.einsum("fi,fik->ik", weights, alone)
-        mean = np.linalg.solve(_among(self.prior.has_mean, own), moved)
+        moved = np.einsum("fi,fik->ik", self.mean_weights, alone)
+        mean = np.linalg.solve(_among(self.has_mean, own), moved)
         changed: Array = alone + self.by_mean @ mean
         return changed
 
@@ -127,8 +117,8 @@ class Envelopes:
 
     def variance_by_mean(self) -> Float[Array, "F 2"]:
         """Return the variance of ln s and B by that of the prior's mean."""
-        own = np.einsum("i,fij->ij", self.prior.precision, self.posterior @ self.curvature)
-        covariance = np.linalg.inv(_among(self.prior.has_mean, own))
+        own = np.einsum("i,fij->ij", self.precision, self.posterior @ self.curvature)
+        covariance = np.linalg.inv(_among(self.has_mean, own))
         return np.einsum("fij,jk,fik->fi", self.by_mean, covariance, self.by_mean)
 
 
@@ -163,15 +153,15 @@ def envelopes_at(refiner: Refiner, point: Point, limit: float) -> Envelopes:
     weights = np.multiply.outer(
         images.visible.any(axis=1), [float(name not in priors.put_back) for name in ENVELOPE]
     )
-    prior = EnvelopePrior(
-        precision=np.array([priors.precision(name) for name in ENVELOPE]),
-        mean_weights=weights / np.maximum(weights.sum(axis=0), np.finfo(float).tiny),
-    )
     species = _with_moments(
         [_predicted(images, point.state, number, limit) for number in range(len(images.references))],
         point.equations.tilts[:, places[0], places],
     )
-    return Envelopes(species=species, prior=prior)
+    return Envelopes(
+        species=species,
+        precision=np.array([priors.precision(name) for name in ENVELOPE]),
+        mean_weights=weights / np.maximum(weights.sum(axis=0), np.finfo(float).tiny),
+    )
 
 
 def blur_by_turns(equations: NormalEquations, variance: Float[Array, "P 3"]) -> float:

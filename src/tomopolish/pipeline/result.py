@@ -14,12 +14,11 @@ from tomopolish.imaging.windows import CorrelationWindows
 from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px, turned_projections
 from tomopolish.pipeline.fit import Fit
 from tomopolish.pipeline.problem import refined_deformation
-from tomopolish.pipeline.record import fit_record
+from tomopolish.pipeline.record import fit_record, tilt_picture
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.scores import alignment_scores, errors_of_outliers, numbers_flagged
 from tomopolish.pipeline.shells import by_frequency
-from tomopolish.pipeline.shown import tilt_picture
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
@@ -163,7 +162,8 @@ def summarise(
         *_warnings(series, fit, settings),
     )
     displaced = geometry.positions_px - joined.positions_px
-    scores = alignment_scores(fit, _lengths(moved), _lengths(displaced), geometry.positions_px, boxes_px)
+    tilts_px, particles_px = np.linalg.norm(moved, axis=1), np.linalg.norm(displaced, axis=1)
+    scores = alignment_scores(fit, tilts_px, particles_px, geometry.positions_px, boxes_px)
     flagged_particles, flagged_tilts = numbers_flagged(scores)
     uncertainty = errors_of_outliers(fit, uncertainty)
     deformation = refined_deformation(refinement.problem, refinement.vector, settings)
@@ -304,10 +304,6 @@ def _uneven_exposure(series: TiltSeries, settings: AlignSettings) -> list[str]:
         "e⁻/Å²): the variance of motion from each image to the next follows that image's exposure; --s_vel "
         f"and --s_div apply to images of {series.frame_dose:.3g} e⁻/Å²"
     ]
-
-
-def _lengths(vectors: Float[Array, "N k"]) -> Float[Array, "N"]:
-    return np.sqrt(np.sum(vectors**2, axis=1))
 
 
 def _rms(vectors: Array) -> float:

@@ -71,7 +71,12 @@ def correlation_windows(
     """
     box = references.box_px
     with acquire_correlator(settings.run.device, pool) as correlator:
-        used = _weights(series, references, settings, correlator, progress) if weights is None else weights
+        if weights is None:
+            noise = _noise(series, references, settings, correlator, progress)
+            usable = without_lost(series).usable
+            used = frequency_weights(noise, references.weight, box, settings.weights, usable)
+        else:
+            used = weights
         series = without_lost(series)
         cutoff = settings.weights.cutoff_fraction
         samples = window_samples(settings.windows.range_px, settings.windows.padding)
@@ -158,19 +163,6 @@ def without_tilts(windows: CorrelationWindows, usable: Bool[Array, "F"]) -> Corr
         power=np.where(usable[:, None], windows.power, 0.0),
         held_out=windows.held_out and windows.held_out.of_tilts(usable),
     )
-
-
-def _weights(
-    series: TiltSeries,
-    references: PreparedReferences,
-    settings: AlignSettings,
-    correlator: Correlator,
-    progress: Progress,
-) -> Float[Array, "G s c"]:
-    """Return the frequency weights from the noise of the tilt images."""
-    noise = _noise(series, references, settings, correlator, progress)
-    usable = without_lost(series).usable
-    return frequency_weights(noise, references.weight, references.box_px, settings.weights, usable)
 
 
 def _noise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from tomopolish.output.report.data import (
     TomogramSummary,
     WarpGrids,
 )
-from tomopolish.output.report.joint import by_exposure
 from tomopolish.output.report.marks import (
     flags,
     particle_agreement,
@@ -34,7 +34,7 @@ from tomopolish.physics.geometry import (
     tomogram_centre_px,
 )
 from tomopolish.results.doubts import causes
-from tomopolish.results.tomogram import FitRecord, TomogramResult
+from tomopolish.results.tomogram import FitRecord, JointRecord, TomogramResult
 from tomopolish.shapes import Array, Float, Int
 
 MOST_PARTICLES = 2000
@@ -91,7 +91,7 @@ def tomogram_details(name: str, result: TomogramResult, verdict: str) -> Tomogra
         picture=None
         if record.picture is None
         else (int(np.flatnonzero(order == record.picture.tilt)[0]), record.picture),
-        joint=record.joint and by_exposure(record.joint, order),
+        joint=record.joint and _by_exposure(record.joint, order),
     )
 
 
@@ -243,3 +243,11 @@ def _tilt_names(record: FitRecord) -> list[str]:
 
 def _median_length(vectors: Float[Array, "N k"]) -> float:
     return float(np.median(np.linalg.norm(vectors, axis=1))) if len(vectors) else float("nan")
+
+
+def _by_exposure(joint: JointRecord, order: Int[Array, "F"]) -> JointRecord:
+    """Return the quantities of the tilt images in an order of the tilt images (indices into the file)."""
+    images = tuple(
+        replace(q, before=q.before[order], after=q.after[order], error=q.error[order]) for q in joint.images
+    )
+    return replace(joint, images=images)

@@ -14,11 +14,12 @@ from tomopolish.output.report.data import (
     TomogramSummary,
     WarpGrids,
 )
-from tomopolish.output.report.joint import joint_payload
 from tomopolish.output.report.packing import grey_block, packed, rounded
 from tomopolish.output.summary import NO_EVIDENCE
-from tomopolish.results.tomogram import BinnedAgreement, MapComparison, TiltPicture
+from tomopolish.results.tomogram import BinnedAgreement, JointRecord, MapComparison, TiltPicture
 from tomopolish.shapes import Array, Float32
+
+TURN_BINS = 30
 
 
 def details_payload(details: TomogramDetails) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def details_payload(details: TomogramDetails) -> dict[str, Any]:
         "depth": _binned(details.by_depth),
         "defocus": _binned(details.by_defocus),
         "picture": None if details.picture is None else _picture(*details.picture),
-        "joint": None if details.joint is None else joint_payload(details.joint),
+        "joint": None if details.joint is None else _joint(details.joint),
     }
 
 
@@ -106,6 +107,33 @@ def _warps(warps: WarpGrids) -> dict[str, Any]:
         "y": rounded(warps.y_px),
         "before": None if warps.before_angstrom is None else packed(warps.before_angstrom),
         "after": None if warps.after_angstrom is None else packed(warps.after_angstrom),
+    }
+
+
+def _joint(joint: JointRecord) -> dict[str, Any]:
+    """Return the data of the figures on orientations and optics."""
+    images = joint.images
+    return {
+        "images": [{"name": q.name, "unit": q.unit} for q in images],
+        "before": [rounded(q.before) for q in images],
+        "after": [rounded(q.after) for q in images],
+        "change": [rounded(q.after - q.before) for q in images],
+        "sigma": [rounded(q.error, 3) for q in images],
+        "turns": _turns(joint),
+    }
+
+
+def _turns(joint: JointRecord) -> dict[str, Any] | None:
+    """Return the number of particles by the angle by which they were turned; None where none was."""
+    turned = joint.turned_degrees
+    if turned is None or not len(turned) or not turned.any():
+        return None
+    counts, edges = np.histogram(turned, bins=TURN_BINS, range=(0.0, float(turned.max())))
+    errors = joint.turn_errors_degrees
+    return {
+        "edges": rounded(edges, 4),
+        "counts": counts.tolist(),
+        "error": None if errors is None else rounded(np.median(errors), 3),
     }
 
 
