@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_many_windows_are_interpolated_in_their_own_memory_and_on_threads() -> N
     packed = PackedSamples.zeros(found.values.shape)
     for tilt, values in enumerate(found.values):
         packed.put(tilt, values)
-    expected = smooth_surface(replace(found, values=packed.copy())).coefficients
+    expected = smooth_surface(replace(found, values=deepcopy(packed))).coefficients
     with ThreadPoolExecutor(2) as pool:
         again = smooth_surface(replace(found, values=packed), pool=pool, into=packed).coefficients
     assert again is packed

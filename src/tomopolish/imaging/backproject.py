@@ -24,9 +24,9 @@ from tomopolish.imaging.noise import noise_power
 from tomopolish.imaging.reference import ReferenceTransform
 from tomopolish.imaging.weights import whitening
 from tomopolish.imaging.windows import (
-    CHUNK_BYTES,
     TiltTask,
     box_spectra,
+    chunks,
     pair_batch,
     pair_geometry,
 )
@@ -100,13 +100,12 @@ class Reconstruction:
     def _add_tilt(self, task: TiltTask, pool: Executor) -> None:
         half_set = task.particles.half_set
         seen = task.geometry.visible[task.tilt]
-        size = max(1, CHUNK_BYTES // (4 * self.box_px**2))
 
         def work(lane: tuple[int, int]) -> None:
             half, part = lane
             selected = np.flatnonzero(seen & (half_set == half))[part::LANES]
-            for start in range(0, len(selected), size):
-                _add_chunk(task, selected[start : start + size], self.symmetry, self.totals[half, part])
+            for chunk in chunks(selected, self.box_px):
+                _add_chunk(task, chunk, self.symmetry, self.totals[half, part])
 
         for _ in pool.map(work, [(half, part) for half in range(2) for part in range(LANES)]):
             pass

@@ -16,7 +16,7 @@ import numpy as np
 from tomopolish.imaging.frequencies import TiltFrequencies
 from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.kernels import derivatives as kernels
-from tomopolish.imaging.windows import CHUNK_BYTES, PairBatch, TiltTask, box_spectra, pair_batch
+from tomopolish.imaging.windows import PairBatch, TiltTask, box_spectra, chunks, pair_batch
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.shapes import Array, Complex64, Float, Float32, Int
 
@@ -308,8 +308,7 @@ def _fill(kept: KeptSpectra, comparison: Comparison, pool: Executor) -> None:
 def _chunks(batch: PairBatch, box_px: int) -> list[Int[Array, "b"]]:
     """Return the pairs in parts, by half map and position, so that the data of a part stay in cache."""
     order = np.lexsort((batch.corners[:, 0], batch.corners[:, 1] // (box_px // 2), batch.half_set))
-    size = max(1, CHUNK_BYTES // (4 * box_px**2))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    return chunks(order, box_px)
 
 
 def _products(

@@ -15,7 +15,7 @@ from scipy import ndimage
 from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.held_out import HeldOutWindows
 from tomopolish.imaging.micrograph import predict_boxes
-from tomopolish.imaging.windows import CHUNK_BYTES, TiltTask
+from tomopolish.imaging.windows import TiltTask, chunks
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
@@ -133,18 +133,17 @@ def _shown_shares(task: TiltTask, pairs: Int[Array, "B"], hidden: Bool[Array, "h
     twice = column_multiplicity(box_px)[: frequencies.weight.shape[2]]
     amplitude = np.sqrt(frequencies.signal_weight / twice).astype(np.float32)
     weighted = replace(task, frequencies=replace(frequencies, weight=amplitude))
-    shares = np.ones(len(pairs))
-    size = max(1, CHUNK_BYTES // (4 * box_px**2))
-    for first in range(0, len(pairs), size):
-        boxes, batch = predict_boxes(weighted, pairs[first : first + size])
-        for i, (box, (x, y)) in enumerate(zip(boxes, batch.corners, strict=True), first):
+    shares = []
+    for chunk in chunks(pairs, box_px):
+        boxes, batch = predict_boxes(weighted, chunk)
+        for box, (x, y) in zip(boxes, batch.corners, strict=True):
             square = box**2
             inside = (
                 np.clip(np.arange(at, at + box_px), 0, n - 1)
                 for at, n in zip((y, x), hidden.shape, strict=True)
             )
-            shares[i] = 1 - square[hidden[np.ix_(*inside)]].sum() / max(float(square.sum()), 1e-30)
-    return shares
+            shares.append(1 - square[hidden[np.ix_(*inside)]].sum() / max(float(square.sum()), 1e-30))
+    return np.array(shares)
 
 
 def _block_means(image: Float32[Array, "h w"], edge: int) -> Float[Array, "m n"]:

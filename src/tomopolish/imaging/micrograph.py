@@ -8,13 +8,14 @@ neighbours are noise.
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from functools import partial
 
 import numpy as np
 import scipy.fft
 
 from tomopolish.imaging.kernels import micrograph as micrograph_kernels
 from tomopolish.imaging.weights import ReferenceWeight, shared_filters, whitening
-from tomopolish.imaging.windows import CHUNK_BYTES, PairBatch, TiltTask, pair_batch
+from tomopolish.imaging.windows import PairBatch, TiltTask, chunks, pair_batch
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.settings.alignment import WeightSettings
 from tomopolish.shapes import Array, Float, Float32, Int
@@ -74,12 +75,7 @@ def add_prediction(task: TiltTask, pool: Executor, micrograph: Float32[Array, "h
     height, width = micrograph.shape
     corners = np.floor(task.geometry.anchors_px[task.tilt] + 0.5).astype(np.int64) - box_px // 2
     shown = np.flatnonzero(np.all((corners < (width, height)) & (corners > -box_px), axis=1))
-    size = max(1, CHUNK_BYTES // (4 * box_px**2))
-
-    def work(start: int) -> tuple[Array, PairBatch]:
-        return predict_boxes(task, shown[start : start + size])
-
-    for boxes, batch in pool.map(work, range(0, len(shown), size)):
+    for boxes, batch in pool.map(partial(predict_boxes, task), chunks(shown, box_px)):
         for image, (x, y) in zip(boxes, batch.corners, strict=True):
             rows, columns = (
                 slice(max(y, 0), min(y + box_px, height)),

@@ -100,10 +100,6 @@ class PackedSamples:
         """Set the samples of some tilt images or pairs to zero, even if they are not finite."""
         self.numbers[index], self.units[index] = 0, 0
 
-    def copy(self) -> PackedSamples:
-        """Return a copy."""
-        return PackedSamples(numbers=self.numbers.copy(), units=self.units.copy())
-
     def of_tilts(self, part: slice) -> PackedSamples:
         """Return the samples of a range of tilt images, in the same memory."""
         return PackedSamples(numbers=self.numbers[part], units=self.units[part])

@@ -30,6 +30,7 @@ from tomopolish.shapes import Array, Bool, Float, Float32, Int
 MARGIN_SAMPLES = 4
 EDGE_WIDTH_PX = 5
 CHUNK_BYTES = 2**21
+"""Size of the boxes of a chunk of pairs, which thus stay in cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -234,6 +235,12 @@ class TiltTask:
     displacements_px: Float[Array, "n"] = field(default_factory=lambda: np.zeros(0))
 
 
+def chunks(pairs: Int[Array, "B"], box_px: int) -> list[Int[Array, "b"]]:
+    """Divide pairs into chunks that fit into cache; these do not depend on the number of threads."""
+    size = max(1, CHUNK_BYTES // (4 * box_px**2))
+    return [pairs[first : first + size] for first in range(0, len(pairs), size)]
+
+
 def correlate_tilt(
     task: TiltTask,
     pool: Executor,
@@ -252,14 +259,13 @@ def correlate_tilt(
     # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
     x, y = task.geometry.anchors_px[task.tilt, seen].T
     seen = seen[np.lexsort((x, y // (task.reference.box_px / 2), task.particles.half_set[seen]))]
-    size = max(1, CHUNK_BYTES // (4 * task.reference.box_px**2))
     _, rows, columns = task.frequencies.weight.shape
     matrices = small_inverse_matrices(task.reference.box_px, rows, columns, task.displacements_px)
 
     all_pairs = pair_batch(task, seen)
 
-    def work(start: int) -> None:
-        chunk, batch = seen[start : start + size], all_pairs.part(slice(start, start + size))
+    def work(part: Int[Array, "b"]) -> None:
+        chunk, batch = seen[part], all_pairs.part(part)
         spectra = box_spectra(task, batch)
         product, power[chunk] = _compare(task, batch, spectra)
         values[chunk] = small_inverse(product, matrices)
@@ -269,7 +275,7 @@ def correlate_tilt(
                 product, held_out.power[place] = _compare(task, batch.of_other_half(judged), spectra[judged])
                 held_out.values[place] = small_inverse(product, matrices)
 
-    for _ in pool.map(work, range(0, len(seen), size)):
+    for _ in pool.map(work, chunks(np.arange(len(seen)), task.reference.box_px)):
         pass
 
 
