@@ -26,7 +26,7 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.job_files import write_job_files
 from tomopolish.run.journal.recording import warnings_beside_reports
 from tomopolish.run.local import Runner, RunReport, refine, runner_for, show_closing
-from tomopolish.run.outputs import AlignmentFolder, AlignmentOutput
+from tomopolish.run.outputs import AlignmentFolder, alignment_folder, check_output
 from tomopolish.run.parts import part_of
 from tomopolish.run.plan import Plan, TomogramSizes, plan_run, show_finished, show_plan
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
@@ -117,11 +117,10 @@ def align_project(
     look = None if sizes is None else sizes.add
     project, unusable = checked_project(settings, reporter, project, look=look)
     lines = [*_species_lines(project, settings), *project.conventions]
-    output = AlignmentOutput(project=project, settings=settings, invocation=invocation, lines=lines)
-    output.check()
+    check_output(project, settings)
     if sizes is not None:
         return _show_plan(project, sizes, stages, unusable, reporter)
-    with output.folder(reporter) as folder:
+    with alignment_folder(project, settings, invocation, lines, reporter) as folder:
         show_start(project, settings, reporter)
         report = refine(
             project,
@@ -232,9 +231,9 @@ def _write_the_rest(
     folder: AlignmentFolder, report: RunReport, refined: Sequence[Path], reporter: Reporter
 ) -> tuple[RunReport, Path | None]:
     """Write the comparison of maps, RELION's job files and the page; returns the results with the maps."""
-    settings, debug = folder.output.settings, folder.output.invocation.debug
+    settings, debug = folder.settings, folder.debug
     if settings.run.evaluate:
-        maps = evaluate_maps(folder.output.project, refined, settings, folder.out, reporter, debug=debug)
+        maps = evaluate_maps(folder.project, refined, settings, folder.out, reporter, debug=debug)
         report = replace(report, maps=maps)
     if settings.run.pipeline_folder is not None:
         write_job_files(folder, report, settings.run.pipeline_folder)

@@ -25,7 +25,7 @@ MOST_PAGES = 200
 
 def write_job_files(folder: AlignmentFolder, report: RunReport, job_folder: Path) -> None:
     """Write ``logfile.pdf`` and the list of results; raises TomopolishError when a file cannot be written."""
-    project, out = folder.output.project, folder.out
+    project, out = folder.project, folder.out
     beside = job_folder.resolve() == out.folder.resolve()
     with out.new_files() as new:
         pages = islice(_pages(project.first, report), MOST_PAGES)
@@ -43,7 +43,7 @@ def write_job_files(folder: AlignmentFolder, report: RunReport, job_folder: Path
 
 def _run_pages(folder: AlignmentFolder, report: RunReport) -> RunPages:
     """Return what the pages on all tomograms show."""
-    settings = folder.output.settings.run
+    settings = folder.settings.run
     page = settings.output_folder / REPORT_NAME
     return RunPages(
         statistics=report.statistics,

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path, PurePath
 
 from tomopolish.dataset.files import safe_file_name, unique_file_names
@@ -127,79 +126,81 @@ def planned_files(project: Project, settings: AlignSettings) -> list[str]:
     return names
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AlignmentOutput:
-    """Output of an alignment; its note ends with `lines`."""
+def check_output(project: Project, settings: AlignSettings) -> None:
+    """Refuse a folder that cannot be used, or in which results would replace files that they must not.
 
-    project: Project
-    settings: AlignSettings
-    invocation: Invocation
-    lines: Sequence[str] = ()
+    Nothing is changed there. Raises InputError, which names the file.
+    """
+    guard = _guard(project, settings)
+    guard.check(planned_files(project, settings))
+    check_folder(guard)
 
-    @cached_property
-    def guard(self) -> Guard:
-        """The rule which files may be replaced in the output folder."""
-        run = self.settings.run
-        return Guard(
-            folder=run.output_folder,
-            shown=f"--o {run.output_folder}",
-            command=COMMAND,
-            inputs=inputs_of(self.project, [s.optimisation_set for s in self.settings.inputs.species]),
-            overwrite=run.overwrite,
+
+def _guard(project: Project, settings: AlignSettings) -> Guard:
+    run = settings.run
+    return Guard(
+        folder=run.output_folder,
+        shown=f"--o {run.output_folder}",
+        command=COMMAND,
+        inputs=inputs_of(project, [s.optimisation_set for s in settings.inputs.species]),
+        overwrite=run.overwrite,
+    )
+
+
+@contextlib.contextmanager
+def alignment_folder(
+    project: Project,
+    settings: AlignSettings,
+    invocation: Invocation,
+    lines: Sequence[str],
+    reporter: Reporter,
+) -> Iterator[AlignmentFolder]:
+    """Own the output folder of a run within the block, and write a note there, which ends with `lines`.
+
+    Raises InputError when the folder cannot be written, is in use, or a result would replace a file that
+    it must not.
+    """
+    planned, run = planned_files(project, settings), settings.run
+    with own_folder(_guard(project, settings), invocation.command, planned) as out:
+        store = ResultsStore(folder=out.folder / FOLDER_NAME)
+        out.claim(FOLDER_NAME, [*(store.path(name).name for name in project.tomogram_names), RUN_NAME])
+        note = note_lines(invocation.command, datetime.now().astimezone(), lines)
+        started = AlignmentFolder(
+            project=project, settings=settings, debug=invocation.debug, out=out, store=store, note=note
         )
-
-    def check(self) -> None:
-        """Refuse a folder that cannot be used, or in which results would replace files that they must not.
-
-        Nothing is changed there. Raises InputError, which names the file.
-        """
-        self.guard.check(planned_files(self.project, self.settings))
-        check_folder(self.guard)
-
-    @contextlib.contextmanager
-    def folder(self, reporter: Reporter) -> Iterator[AlignmentFolder]:
-        """Own the output folder within the block, and write a note there.
-
-        Raises InputError when the folder cannot be written, is in use, or a result would replace a file that
-        it must not.
-        """
-        planned, run = planned_files(self.project, self.settings), self.settings.run
-        with own_folder(self.guard, self.invocation.command, planned) as out:
-            store = ResultsStore(folder=out.folder / FOLDER_NAME)
-            results = [store.path(name).name for name in self.project.tomogram_names]
-            out.claim(FOLDER_NAME, [*results, RUN_NAME])
-            started = AlignmentFolder(output=self, out=out, store=store, started=datetime.now().astimezone())
-            if out.was_completed:
-                reporter.say(f"{run.output_folder}: the files of an interrupted run are now all in place")
-            out.standing = started.standing
-            if started.has_earlier_sets() and not run.only_do_unfinished:
-                reporter.say(
-                    f"{run.output_folder} has the result of an earlier run: it is replaced when this run has "
-                    "its own"
-                )
-            started.begin()
-            say_at_the_end(started.standing())
-            yield started
+        if out.was_completed:
+            reporter.say(f"{run.output_folder}: the files of an interrupted run are now all in place")
+        out.standing = started.standing
+        if started.has_earlier_sets() and not run.only_do_unfinished:
+            reporter.say(
+                f"{run.output_folder} has the result of an earlier run: it is replaced when this run has "
+                "its own"
+            )
+        started.begin()
+        say_at_the_end(started.standing())
+        yield started
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlignmentFolder:
     """The output folder while it is owned by a run, with the store of the results of single tomograms."""
 
-    output: AlignmentOutput
+    project: Project
+    settings: AlignSettings
+    debug: bool
     out: OutputFolder
     store: ResultsStore
-    started: datetime
+    note: Sequence[str]
 
     @property
     def sets(self) -> list[str]:
         """Optimisation sets of all species, within the folder."""
-        return optimisation_sets(self.output.project)
+        return optimisation_sets(self.project)
 
     @property
     def place(self) -> Place:
         """Paths of the results, as the user named the folder."""
-        folder, project = self.output.settings.run.output_folder, self.output.project
+        folder, project = self.settings.run.output_folder, self.project
         return Place(
             folder=str(folder),
             sets=tuple(str(folder / name) for name in self.sets),
@@ -208,14 +209,13 @@ class AlignmentFolder:
 
     def begin(self) -> None:
         """Write this run's note; into the folder itself only if it has no refined sets of another run."""
-        note = self._note()
-        self.store.start_run(note)
-        if not self.output.settings.run.only_do_unfinished:
+        self.store.start_run(self.note)
+        if not self.settings.run.only_do_unfinished:
             for path in self._diagnostics():
                 path.unlink(missing_ok=True)
         if not self.has_earlier_sets():
             with self.out.new_files() as new:
-                write_note(new / self.out.free_name(NOTE_NAMES), note)
+                write_note(new / self.out.free_name(NOTE_NAMES), self.note)
 
     def write_sets(self, report: RunReport) -> list[Path]:
         """Move the refined sets into the folder, replacing all files of an earlier run; returns their paths.
@@ -223,16 +223,16 @@ class AlignmentFolder:
         Raises RunError when a file cannot be written; the folder then is unchanged, or is completed by the
         next command.
         """
-        run = self.output.settings.run
+        run = self.settings.run
         shown = {path.name: f"{FOLDER_NAME}/{path.name}" for path in self._diagnostics() if run.diagnostics}
         with self.out.new_files(joining=self.sets, obsolete=self._is_obsolete, ready=shown) as new:
-            project = self.output.project
+            project = self.project
             write_refined_sets(project, report.results, run.output_folder, new)
             alignments = species_alignments(project, report.results)
             for (name, species), of_species in zip(project.folders.items(), alignments, strict=True):
                 write_meshes(new / name, species.dataset, of_species)
             write_summary(new / SUMMARY_NAME, report.statistics, report.failures, report.verdict)
-            write_note(new / self.out.free_name(NOTE_NAMES), self._note())
+            write_note(new / self.out.free_name(NOTE_NAMES), self.note)
         boxes = {name: s.box_px for name, s in zip(self.sets, project.species, strict=True)}
         self.store.add_to_run(tomograms=list(report.results), failures=dict(report.failures), boxes_px=boxes)
         return [self.out.folder / name for name in self.sets]
@@ -241,14 +241,11 @@ class AlignmentFolder:
         """Append lines to the note; raises TomopolishError when it cannot be written."""
         name = self.out.free_name(NOTE_NAMES)
         with self.out.new_files() as new:
-            write_note(new / name, [*self._note(), *lines])
-
-    def _note(self) -> list[str]:
-        return note_lines(self.output.invocation.command, self.started, self.output.lines)
+            write_note(new / name, [*self.note, *lines])
 
     def standing(self) -> str:
         """Return a sentence on what the folder contains and how to resume, for a run that is asked to end."""
-        folder = self.output.settings.run.output_folder
+        folder = self.settings.run.output_folder
         if self.out.put_in_place.issuperset(self.sets):
             return f"the refined sets in {folder} are complete, but a report or comparison may be missing"
         earlier = f"; those of an earlier run in {folder} are unchanged" if self.has_earlier_sets() else ""
@@ -262,9 +259,7 @@ class AlignmentFolder:
         )
 
     def _is_obsolete(self, name: str) -> bool:
-        kept = self.output.settings.run.only_do_unfinished and any(
-            PurePath(name).match(p) for p in _DIAGNOSTICS
-        )
+        kept = self.settings.run.only_do_unfinished and any(PurePath(name).match(p) for p in _DIAGNOSTICS)
         return not kept
 
     def _diagnostics(self) -> list[Path]:

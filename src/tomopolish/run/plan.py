@@ -72,10 +72,11 @@ class TomogramSizes:
 
     def add(self, species: Species, series: TiltSeries, particles: Particles) -> None:
         """Add the particles of a species in one tomogram."""
-        pairs = visible_pairs(series, particles, self.settings, species.box_px)
+        taking_part = frames_taking_part(series, self.settings)
+        visible = pair_geometry(series, particles, species.box_px, taking_part).visible
         self.series[series.name] = series
         self.particles.setdefault(series.name, {})[species.name] = len(particles)
-        self.visible_pairs.setdefault(series.name, {})[species.name] = pairs
+        self.visible_pairs.setdefault(series.name, {})[species.name] = int(np.count_nonzero(visible))
 
     def beyond_memory(self, names: Iterable[str]) -> dict[str, str]:
         """Return those of the named tomograms that need more memory than this machine has, and why."""
@@ -216,13 +217,6 @@ def plan_summary(plans: list[TomogramPlan], unusable: Mapping[str, str]) -> str:
         f"Everything checked: {tomograms}, {pairs} visible pairs, about {memory / 1e6:.0f} MB of memory "
         f"and {seconds:.0f} s{without}; nothing was written."
     )
-
-
-def visible_pairs(series: TiltSeries, particles: Particles, settings: AlignSettings, box_px: int) -> int:
-    """Return the number of visible pairs of particle and tilt image."""
-    taking_part = frames_taking_part(series, settings)
-    geometry = pair_geometry(series, particles, box_px, taking_part)
-    return int(np.count_nonzero(geometry.visible))
 
 
 def fft_seconds_per_pair(box_px: int, threads: int) -> float:

@@ -129,7 +129,7 @@ def report_run(
 
     Returns the path of the report; None where there is none.
     """
-    if not folder.output.settings.run.report:
+    if not folder.settings.run.report:
         return None
     if len(report.results) > ALL_IN_ONE:
         reporter.say(f"Writing the report of {len(report.results)} tomograms")
@@ -151,7 +151,7 @@ def report_run(
         sentence = Failure.of(error).recorded(folder.out.folder, "report")
         reporter.warn(f"{REPORT_NAME} was left out: {sentence}")
         return None
-    return folder.output.settings.run.output_folder / REPORT_NAME
+    return folder.settings.run.output_folder / REPORT_NAME
 
 
 def report_of_folder(
