@@ -136,18 +136,16 @@ class GaussianProcessMotion(StepByProducts):
         """Return each particle's offset from its static position in each tilt image (file order), px."""
         modes, steps, _ = self.shape
         # Summing over time first makes one matrix product of the whole trajectory.
-        moved = np.cumsum(coefficients * self.step_scales[:, None], axis=1).reshape(modes, 3 * steps)
+        accumulated = np.empty((modes, 3 * steps))
+        motion_kernels.accumulate(coefficients, self.step_scales, accumulated)
         offsets = np.empty((steps + 1, len(self.factor), 3))
-        motion_kernels.place(self.factor @ moved, 0, self.chronological, offsets)
+        motion_kernels.place(self.factor @ accumulated, 0, self.chronological, offsets)
         return offsets
 
     def adjoint(self, gradient: Float[Array, "F P 3"], rough: bool = False) -> Float[Array, "K T 3"]:
         """Return the gradient with respect to the coefficients from that with respect to the offsets."""
-        particles, steps = len(self.factor), len(gradient) - 1
-        forces = np.empty((particles, 3 * steps))
-        motion_kernels.gather(gradient, 0, self.chronological, forces)
-        later = np.cumsum(forces.reshape(particles, steps, 3)[:, ::-1], axis=1)[:, ::-1]
-        sums = (later * self.step_scales[:, None]).reshape(particles, 3 * steps)
+        sums = np.empty((len(self.factor), 3 * (len(gradient) - 1)))
+        motion_kernels.suffix_sums(gradient, self.chronological, self.step_scales, sums)
         return np.asarray(self.factor.T @ sums).reshape(self.shape)
 
     def coefficients(self, offsets_px: Float[Array, "F P 3"]) -> Float[Array, "K T 3"]:

@@ -1,4 +1,4 @@
-"""Compiled loops of motion over particles and tilt images, which put values in the order of the exposures.
+"""Compiled loops of motion over particles and tilt images: sums over time, and the order of the exposures.
 
 The loops run on one thread, without Python's lock.
 """
@@ -6,6 +6,18 @@ The loops run on one thread, without Python's lock.
 from __future__ import annotations
 
 from tomopolish.jit import kernel
+
+
+@kernel()
+def accumulate(coefficients, scales, sums):  # type: ignore[no-untyped-def]
+    """Sum over time, up to each step, each times its scale: (K, T, 3) and (T,) to (K, 3T)."""
+    modes, steps, _ = coefficients.shape
+    for k in range(modes):
+        for axis in range(3):
+            total = 0.0
+            for t in range(steps):
+                total += scales[t] * coefficients[k, t, axis]
+                sums[k, 3 * t + axis] = total
 
 
 @kernel()
@@ -31,3 +43,15 @@ def gather(values, begin, chronological, gathered):  # type: ignore[no-untyped-d
         for p in range(len(gathered)):
             for axis in range(3):
                 gathered[p, 3 * (m - 1) + axis] = values[chronological[m], begin + p, axis]
+
+
+@kernel()
+def suffix_sums(values, chronological, scales, sums):  # type: ignore[no-untyped-def]
+    """Sum over all later tilt images, the transpose of `accumulate` and `place`: (F, P, 3) to (P, 3T)."""
+    steps = len(chronological) - 1
+    for p in range(len(sums)):
+        for axis in range(3):
+            total = 0.0
+            for m in range(steps, 0, -1):
+                total += values[chronological[m], p, axis]
+                sums[p, 3 * (m - 1) + axis] = scales[m - 1] * total
