@@ -16,7 +16,7 @@ from tomopolish.settings.cluster import ClusterSettings
 from tomopolish.settings.inputs import InputPaths as InputPaths  # noqa: PLC0414  it belongs to the settings
 from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.motion import MotionSettings as MotionSettings  # noqa: PLC0414  likewise
-from tomopolish.settings.refuse import refuse, refuse_above, refuse_unwritable
+from tomopolish.settings.refuse import refuse, refuse_above, refuse_threads, refuse_unwritable
 
 DEFORMATION_MODELS = ("linear", "spline", "Fourier")
 
@@ -288,8 +288,7 @@ class RunSettings:
     cluster: ClusterSettings | None = None
 
     def __post_init__(self) -> None:
-        refuse(self.threads < 1, f"--j {self.threads} is not a valid number of threads: give 1 or more")
-        refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
+        refuse_threads(self.threads)
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?(,cuda(:\d+)?)*", self.device)
         refuse(not known, f"--device {self.device} is unknown: give auto, cpu, cuda or cuda:0,cuda:1")
         refuse(

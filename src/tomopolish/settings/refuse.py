@@ -27,6 +27,12 @@ def refuse_above(option: str, value: float | None, most: float, reason: str) -> 
         refuse(value > most, f"{option} {value:g} is above {most:g}, the largest value allowed: {reason}")
 
 
+def refuse_threads(threads: int) -> None:
+    """Raise InputError for a number of threads below 1, or above that of any machine's cores."""
+    refuse(threads < 1, f"--j {threads} is not a valid number of threads: give 1 or more")
+    refuse_above("--j", threads, 4096, "give the number of this machine's cores")
+
+
 def refuse_unwritable(option: str, path: Path | None) -> None:
     """Raise InputError for a path that the new sets would name, but that no STAR file can hold."""
     refuse(

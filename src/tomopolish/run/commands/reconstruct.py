@@ -26,7 +26,7 @@ from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter
-from tomopolish.settings.refuse import refuse, refuse_above
+from tomopolish.settings.refuse import refuse, refuse_above, refuse_threads
 from tomopolish.shapes import Float32
 
 Array = np.ndarray
@@ -68,8 +68,7 @@ class ReconstructSettings:
             self.crop_px is not None and (self.crop_px % 2 == 1 or not 8 <= self.crop_px <= self.box_px),
             f"--crop {self.crop_px} must be even, 8 or more, and at most --b {self.box_px}",
         )
-        refuse(self.threads < 1, f"--j {self.threads} is not a valid number of threads: give 1 or more")
-        refuse_above("--j", self.threads, 4096, "give the number of this machine's cores")
+        refuse_threads(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

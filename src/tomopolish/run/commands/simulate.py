@@ -15,7 +15,7 @@ from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.journal.recording import is_record
 from tomopolish.run.reporter import Reporter
-from tomopolish.settings.refuse import refuse, refuse_above
+from tomopolish.settings.refuse import refuse_threads
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.simulate.project import write_project
 
@@ -38,8 +38,7 @@ def run_simulate(
     Raises InputError when the settings cannot be simulated, or the folder contains anything else, and
     RunError when a file cannot be written.
     """
-    refuse(threads < 1, f"--j {threads} is not a valid number of threads: give 1 or more")
-    refuse_above("--j", threads, 4096, "give the number of this machine's cores")
+    refuse_threads(threads)
     shown = f"--o {folder}"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{shown} is a file: give a folder for the project")
