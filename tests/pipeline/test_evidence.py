@@ -178,7 +178,7 @@ def test_all_pairs_have_one_scale_however_often_it_is_corrected(monkeypatch: pyt
     refine, corrected = fit_module.refine, np.array([2.0])
 
     def refine_and_look(problem, windows, *rest):  # type: ignore[no-untyped-def]
-        surfaces.append(problem.surface.coefficients.copy())
+        surfaces.append(np.array(problem.surface.coefficients))
         return refine(problem, windows, *rest)
 
     monkeypatch.setattr(fit_module, "refine", refine_and_look)

@@ -13,7 +13,6 @@ from simulation_cases import varied
 from tomopolish.dataset.project import open_dataset
 from tomopolish.errors import InputError
 from tomopolish.physics.geometry import rotation_vector
-from tomopolish.simulate.kinds import PickKind, TiltKind
 from tomopolish.simulate.parts import (
     DirtSettings,
     PlantedErrors,
@@ -24,6 +23,7 @@ from tomopolish.simulate.parts import (
     simulate_tomogram,
     write_project,
 )
+from tomopolish.simulate.truth import PickKind, TiltKind
 
 
 def _dirty(settings: SimulationSettings, **dirt: object) -> SimulatedTomogram:

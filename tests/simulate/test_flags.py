@@ -16,7 +16,6 @@ from tomopolish.errors import InputError
 from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.simulate.evaluate import evaluate_geometry, input_geometry
 from tomopolish.simulate.flags import particle_counts, tilt_counts
-from tomopolish.simulate.kinds import PickKind
 from tomopolish.simulate.parts import (
     DirtSettings,
     SimulatedTomogram,
@@ -25,6 +24,7 @@ from tomopolish.simulate.parts import (
     simulate_tomogram,
     write_project,
 )
+from tomopolish.simulate.truth import PickKind
 
 DIRT = DirtSettings(false_particles=0.4, misoriented=0.2, picked_twice=0.3, blank_images=1, covered_images=1)
 

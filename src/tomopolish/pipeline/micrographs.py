@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 import numpy as np
 
-from tomopolish.dataset.model import Particles, TiltSeries, Tomogram
+from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.reading import image_alone, prefetch
 from tomopolish.dataset.screening import without_lost
 from tomopolish.imaging.frequencies import tilt_frequencies
@@ -16,7 +15,6 @@ from tomopolish.imaging.micrograph import add_prediction, micrograph_weight, mic
 from tomopolish.imaging.noise import noise_power
 from tomopolish.imaging.windows import (
     CorrelationWindows,
-    PairGeometry,
     TiltTask,
     pair_geometry,
     window_samples,
@@ -25,16 +23,7 @@ from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.progress import Progress
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Array, Float32
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Model:
-    """Particles of one structure, with their reference and positions."""
-
-    particles: Particles
-    references: PreparedReferences
-    geometry: PairGeometry
+from tomopolish.shapes import Array, Float, Float32
 
 
 def micrograph_windows(
@@ -59,26 +48,29 @@ def micrograph_windows(
     series = without_lost(tomogram.series)
     taking_part = frames_taking_part(series, settings)
     samples = window_samples(settings.windows.range_px, settings.windows.padding)
-    models = [
-        _Model(
-            particles=particles,
-            references=reference,
-            geometry=pair_geometry(series, particles, reference.box_px, taking_part),
-        )
+    geometries = [
+        pair_geometry(series, particles, reference.box_px, taking_part)
         for particles, reference in zip(tomogram.species, references, strict=True)
     ]
-    shown = np.any([model.geometry.visible.any(axis=1) for model in models], axis=0)
+    shown = np.any([geometry.visible.any(axis=1) for geometry in geometries], axis=0)
     values = np.zeros((len(series), 1, len(samples), len(samples)), dtype=np.float32)
     busy = np.flatnonzero(shown)
     with progress.stage("micrographs", len(busy)) as stage:
         for tilt, image in prefetch(series, busy, image_alone, threads=settings.run.threads):
-            micrograph, centred = (
-                np.zeros_like(image),
-                image - image.mean(dtype=np.float64).astype(np.float32),
-            )
+            micrograph = np.zeros_like(image)
+            centred = image - image.mean(dtype=np.float64).astype(np.float32)
             variance = float(np.vdot(centred, centred)) / centred.size
-            for model in models:
-                task = _task(series, model, settings, image, variance, tilt, pool)
+            for particles, reference, geometry in zip(tomogram.species, references, geometries, strict=True):
+                weight = _weight(image, variance, reference, settings, pool)
+                groups, cutoff = particles.optics_groups, settings.weights.cutoff_fraction
+                task = TiltTask(
+                    image=image,
+                    tilt=tilt,
+                    geometry=geometry,
+                    particles=particles,
+                    frequencies=tilt_frequencies(series, tilt, weight, groups, cutoff),
+                    reference=reference.transform,
+                )
                 add_prediction(task, pool, micrograph)
             values[tilt, 0] = micrograph_window(centred, micrograph, samples, settings.run.threads)
             stage.advance()
@@ -93,28 +85,15 @@ def micrograph_windows(
     )
 
 
-def _task(
-    series: TiltSeries,
-    model: _Model,
-    settings: AlignSettings,
+def _weight(
     image: Float32[Array, "h w"],
     variance: float,
-    tilt: int,
+    reference: PreparedReferences,
+    settings: AlignSettings,
     pool: Executor,
-) -> TiltTask:
-    """Return the task of predicting one tilt image; frequencies are weighted by its own noise."""
-    box, reference = model.references.box_px, model.references.weight
-    noise = np.zeros(box // 2 + 1)
+) -> Float[Array, "box columns"]:
+    """Return the weights of the frequencies of one tilt image, by its own noise."""
+    noise = np.zeros(reference.box_px // 2 + 1)
     if settings.weights.whiten:
-        noise = noise_power(image, box, reference.last_frequency, pool)
-    weight = micrograph_weight(noise, variance, reference, box, settings.weights)
-    return TiltTask(
-        image=image,
-        tilt=tilt,
-        geometry=model.geometry,
-        particles=model.particles,
-        frequencies=tilt_frequencies(
-            series, tilt, weight, model.particles.optics_groups, settings.weights.cutoff_fraction
-        ),
-        reference=model.references.transform,
-    )
+        noise = noise_power(image, reference.box_px, reference.weight.last_frequency, pool)
+    return micrograph_weight(noise, variance, reference.weight, reference.box_px, settings.weights)

@@ -147,7 +147,8 @@ def _held_out(
     series: TiltSeries, visible: Bool[Array, "F P"], settings: AlignSettings, samples: int
 ) -> tuple[list[HeldOutWindows], CheckWindows | None]:
     """Draw pairs to hold out, and some of them to compare again; returns empty windows for them."""
-    chosen = choose_held_out(visible, settings.fit.held_out_fraction, _seed(series))
+    seed = zlib.crc32(series.name.encode("utf-8", "surrogatepass"))  # choices depend on the name alone
+    chosen = choose_held_out(visible, settings.fit.held_out_fraction, seed)
     held = [empty_windows(tilt, np.flatnonzero(row), samples) for tilt, row in enumerate(chosen)]
     return held, no_checks(chosen, samples)
 
@@ -195,8 +196,3 @@ def _noise(
         for _ in overlap(ahead, measure, at_once):
             stage.advance()
     return noise
-
-
-def _seed(series: TiltSeries) -> int:
-    """Return the seed of a tomogram's random choices, which depends on its name alone."""
-    return zlib.crc32(series.name.encode("utf-8", "surrogatepass"))

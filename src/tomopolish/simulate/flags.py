@@ -9,8 +9,7 @@ import numpy as np
 
 from tomopolish.dataset.relion.scores import ReadScores
 from tomopolish.shapes import Array, Bool, Float
-from tomopolish.simulate.kinds import PickKind
-from tomopolish.simulate.truth import Truth
+from tomopolish.simulate.truth import PickKind, Truth
 
 BINS = 10
 

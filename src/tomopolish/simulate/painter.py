@@ -111,7 +111,9 @@ class TiltPainter:
         """
         sums = np.zeros((2, *shape), dtype=np.float32)
         box_px, grid = len(plane), self.volume.grid.view(np.float32)
-        phase = self._phase_per_defocus(1 / box_px)
+        # φ = ∂γ/∂Δf at one Fourier px, radians per Å; it grows with the square of the frequency.
+        wavelength = self.series.microscope.wavelength_angstrom
+        phase = -np.pi * wavelength * (1 / box_px / self.series.pixel_size_angstrom) ** 2
         limit = box_px * self._last_frequency_per_px(tilt)
         for particle in members:
             corner = np.floor(centres_px[particle] + 0.5).astype(int) - box_px // 2
@@ -130,11 +132,6 @@ class TiltPainter:
             add_parts(scipy.fft.ifft2(plane, overwrite_x=True), int(corner[0]), int(corner[1]), sums)
         cosine, sine = (scipy.fft.rfft2(part, overwrite_x=True) for part in sums)
         return cosine, sine
-
-    def _phase_per_defocus(self, k_per_px: float) -> float:
-        """Return φ = ∂γ/∂Δf at a spatial frequency, radians per Å; it grows with the frequency's square."""
-        k = k_per_px / self.series.pixel_size_angstrom
-        return -np.pi * self.series.microscope.wavelength_angstrom * k**2
 
     def _last_frequency_per_px(self, tilt: int) -> float:
         """Return the frequency beyond which damping and dose leave less than `FAINTEST`, at most Nyquist."""

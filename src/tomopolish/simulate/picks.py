@@ -11,9 +11,10 @@ from tomopolish.dataset.model import Particles
 from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Array, Float, Int
-from tomopolish.simulate.kinds import PickKind
+from tomopolish.simulate.acquisition import optics_groups
 from tomopolish.simulate.scene import Scene, random_stream
 from tomopolish.simulate.specimen import random_directions, random_positions_px, random_rotations
+from tomopolish.simulate.truth import PickKind
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,13 +79,29 @@ def draw_picks(
     doubled = _with_duplicates(settings, scene, twice, doubles_rng)
     everything = _with_false(settings, index, doubled, false, others, box_px=box_px, diameter_px=diameter_px)
     rotations = everything.rotations.copy()
-    rotations[turned] = rotations[turned] @ _turns(settings, index, len(turned))
+    axes = random_directions(len(turned), random_stream(settings.seed, "misoriented", index, 1))
+    turns = rotation_from_vector(np.deg2rad(dirt.misoriented_turn_degrees) * axes)
+    rotations[turned] = rotations[turned] @ turns
     kinds = [PickKind.GOOD] * count + [PickKind.DUPLICATE] * len(twice) + [PickKind.FALSE] * false
     for turned_particle in turned:
         kinds[turned_particle] = PickKind.MISORIENTED
     original = np.full(len(kinds), -1)
     original[count : count + len(twice)] = twice
-    return _in_order(settings, index, particles, everything, rotations, kinds, original)
+    return _in_order(settings, index, count, everything, rotations, kinds, original)
+
+
+def input_particles(settings: SimulationSettings, index: int, scene: Scene) -> Particles:
+    """Return the particles of a scene in tomogram `index` as the files state them, in their order."""
+    groups, number = optics_groups(settings.acquisition), np.arange(len(scene.positions_px))
+    return Particles(
+        rows=index * len(number) + number,
+        names=tuple(f"{settings.tomogram_name(index)}/{i + 1}" for i in number),
+        positions_px=scene.input_positions_px,
+        rotations=scene.rotations,
+        half_set=number % 2,
+        optics_group=number % len(groups),
+        optics_groups=groups,
+    )
 
 
 def _with_duplicates(
@@ -96,12 +113,6 @@ def _with_duplicates(
         scene.of_particles(np.concatenate([np.arange(len(scene.positions_px)), twice])),
         input_positions_px=np.concatenate([scene.input_positions_px, scene.positions_px[twice] + errors]),
     )
-
-
-def _turns(settings: SimulationSettings, index: int, count: int) -> Float[Array, "n 3 3"]:
-    axes = random_directions(count, random_stream(settings.seed, "misoriented", index, 1))
-    turns: Array = rotation_from_vector(np.deg2rad(settings.dirt.misoriented_turn_degrees) * axes)
-    return turns
 
 
 def _with_false(
@@ -142,14 +153,14 @@ def _with_false(
 def _in_order(
     settings: SimulationSettings,
     index: int,
-    true: Particles,
+    count: int,
     scene: Scene,
     rotations: Float[Array, "P 3 3"],
     kinds: Sequence[PickKind],
     original: Int[Array, "P"],
 ) -> Picks:
-    """Put the picks into the files' order; half sets and optics groups are dealt out before."""
-    count, total = len(true), len(kinds)
+    """Put the picks, of which `count` are true, into the files' order; half sets are dealt out before."""
+    total = len(kinds)
     places = np.sort(
         random_stream(settings.seed, "order of picks", index).permutation(total)[: total - count]
     )
@@ -157,18 +168,9 @@ def _in_order(
     order[places] = np.arange(count, total)
     order[np.setdiff1d(np.arange(total), places)] = np.arange(count)
     place_of = np.argsort(order)
-    number = np.arange(total)
-    name = settings.tomogram_name(index)
+    dealt = input_particles(settings, index, replace(scene, rotations=rotations))
     return Picks(
-        particles=Particles(
-            rows=index * total + number,
-            names=tuple(f"{name}/{i + 1}" for i in number),
-            positions_px=scene.input_positions_px[order],
-            rotations=rotations[order],
-            half_set=(number % 2)[order],
-            optics_group=(number % len(true.optics_groups))[order],
-            optics_groups=true.optics_groups,
-        ),
+        particles=replace(dealt.subset(order), rows=dealt.rows, names=dealt.names),
         scene=scene.of_particles(order),
         kinds=tuple(kinds[int(i)] for i in order),
         originals=np.where(original[order] >= 0, place_of[original[order]], -1),

@@ -15,10 +15,10 @@ from tomopolish.simulate.image_dirt import (
     background,
     covered_share,
 )
-from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.noise import noise_image
 from tomopolish.simulate.painter import TiltPainter
 from tomopolish.simulate.scene import random_stream
+from tomopolish.simulate.truth import TiltKind
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,10 +19,9 @@ from tomopolish.physics.geometry import (
 from tomopolish.settings.simulation import PlantedErrors, SimulationSettings
 from tomopolish.shapes import Array, Float, Int
 from tomopolish.simulate.acquisition import file_rows, pre_exposures, tilt_angles_degrees
-from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.motion import random_trajectories
 from tomopolish.simulate.specimen import random_positions_px, random_rotations, tomogram_size_px
-from tomopolish.simulate.truth import visible_pairs
+from tomopolish.simulate.truth import TiltKind, visible_pairs
 from tomopolish.simulate.warp import positions_in_images_px, random_warp
 
 # Each purpose has its own random stream, so that a change for one purpose does not affect the others. A

@@ -64,7 +64,8 @@ def build_structure(settings: SimulationSettings) -> Structure:
     mask = molecule_mask(raw, molecule.mask)
     if molecule.map_path:
         raw = raw * mask
-    density = raw * np.float32(np.sqrt(_target_snr(settings) / pair_snr(raw, settings)))
+    noise = NoiseSettings() if settings.noise.is_silent else settings.noise  # the default without noise
+    density = raw * np.float32(np.sqrt(noise.pair_snr / pair_snr(raw, settings)))
     size = density.shape[0]
     return Structure(
         density=density,
@@ -117,11 +118,6 @@ def _mean_transfer_over_noise(
         envelope = envelope * dose_weight(np.sqrt(k2), doses[tilt], acquisition.bfactor_per_dose)
         total += (np.sin(phase) * envelope) ** 2 / noise_power(settings, k_per_px, float(angle))
     return total / len(angles)
-
-
-def _target_snr(settings: SimulationSettings) -> float:
-    """Return the signal-to-noise ratio that scales the map; the default without noise."""
-    return NoiseSettings().pair_snr if settings.noise.is_silent else settings.noise.pair_snr
 
 
 def _synthetic_map(settings: MoleculeSettings) -> Float32[Array, "s s s"]:

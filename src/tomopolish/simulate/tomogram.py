@@ -15,16 +15,15 @@ from tomopolish.physics.geometry import tomogram_centre_px
 from tomopolish.settings.dirt import DirtSettings
 from tomopolish.settings.simulation import SimulationSettings
 from tomopolish.shapes import Array, Float, Float32
-from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, optics_groups, tilt_ctf
+from tomopolish.simulate.acquisition import inelastic_amplitude, microscope, tilt_ctf
 from tomopolish.simulate.beads import bead_painter, bead_positions_px
 from tomopolish.simulate.companions import SimulatedSpecies, companion_scene, companion_structure
-from tomopolish.simulate.kinds import TiltKind
 from tomopolish.simulate.painter import TiltPainter
-from tomopolish.simulate.picks import draw_picks
+from tomopolish.simulate.picks import draw_picks, input_particles
 from tomopolish.simulate.rendered_images import RenderedImages
 from tomopolish.simulate.scene import Scene, build_scene, random_stream
 from tomopolish.simulate.structure import Structure, build_structure
-from tomopolish.simulate.truth import Truth
+from tomopolish.simulate.truth import TiltKind, Truth
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +96,7 @@ def simulate_tomogram(
         )
     scene = build_scene(settings, index, box_px=structure.box_px, diameter_px=structure.diameter_px)
     series = _input_series(settings, index, scene)
-    particles = _input_particles(settings, index, scene)
+    particles = input_particles(settings, index, scene)
     companions = _companions(settings, index, scene, structure)
     picks = draw_picks(
         settings,
@@ -212,8 +211,7 @@ def _companions(
             box_px=further.box_px,
             diameter_px=diameter,
         )
-        particles = _input_particles(settings, index, scene)
-        particles = replace(particles, rows=index * companion.particles + np.arange(companion.particles))
+        particles = input_particles(settings, index, scene)
         truth = _truth(settings, index, scene, particles.names, further.box_px)
         species = SimulatedSpecies(
             name=companion.name,
@@ -280,21 +278,6 @@ def _defocus_errors(settings: SimulationSettings, index: int, tilts: int) -> Flo
         return np.zeros(tilts)
     rng = random_stream(settings.seed, "defocus errors", index)
     return rng.normal(scale=settings.dirt.defocus_error_angstrom, size=tilts)
-
-
-def _input_particles(settings: SimulationSettings, index: int, scene: Scene) -> Particles:
-    count = len(scene.positions_px)
-    groups = optics_groups(settings.acquisition)
-    number = np.arange(count)
-    return Particles(
-        rows=index * settings.specimen.particles + number,
-        names=tuple(f"{settings.tomogram_name(index)}/{i + 1}" for i in number),
-        positions_px=scene.input_positions_px,
-        rotations=scene.rotations,
-        half_set=number % 2,
-        optics_group=number % len(groups),
-        optics_groups=groups,
-    )
 
 
 def _truth(

@@ -1,10 +1,11 @@
-"""The truth behind simulated images, in memory and as ``truth.json``."""
+"""The truth behind simulated images, in memory and as ``truth.json``, and kinds of picks and tilt images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,29 @@ from tomopolish.dataset.model import Deformation, Particles, TiltSeries
 from tomopolish.dataset.opening import read_json
 from tomopolish.errors import InputError
 from tomopolish.shapes import Array, Bool, Float, Int
-from tomopolish.simulate.kinds import PickKind, TiltKind
+
+
+class PickKind(str, Enum):
+    """Whether a pick shows a particle, once, in the stated orientation."""
+
+    GOOD = "good"
+    FALSE = "false"
+    MISORIENTED = "misoriented"
+    DUPLICATE = "duplicate"
+
+
+class TiltKind(str, Enum):
+    """Whether a tilt image shows the specimen, all of it, about where the input expects it."""
+
+    GOOD = "good"
+    COVERED = "covered"
+    DISPLACED = "displaced"
+    BLANK = "blank"
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether the image shows all particles, so that its geometry can be judged."""
+        return self in (TiltKind.GOOD, TiltKind.DISPLACED)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
