@@ -20,13 +20,12 @@ from tomopolish.errors import RunError
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.cluster.launch import DIED_REPEATEDLY, Cluster, cluster_of_run, threads_of_worker
-from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
+from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS, scheduler_lost
 from tomopolish.run.cluster.worker_device import DeviceClaim, claim_device
 from tomopolish.run.failures import Failure, forget
 from tomopolish.run.limits import threads_that_fit
 from tomopolish.run.reporter import Pace, Reporter
 from tomopolish.run.work import Work, report_failure, report_warnings
-from tomopolish.settings.alignment import RunSettings
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -102,7 +101,9 @@ def _held(token: str, work: Work[Any]) -> _Held:
             _held_by_token.clear()
             atexit.register(gc.freeze)  # else Python looks for garbage as the worker ends, for half a second
             claim = claim_device(work.settings.run.device)
-            run = replace(work.settings.run, threads=_threads(work.settings.run), device=claim.device)
+            run = replace(
+                work.settings.run, threads=threads_here(work.settings.run.threads), device=claim.device
+            )
             mine = replace(work, settings=replace(work.settings, run=run))
             try:
                 _held_by_token[token] = _Held(work=mine, prepared=mine.prepare(in_worker=True), claim=claim)
@@ -112,11 +113,11 @@ def _held(token: str, work: Work[Any]) -> _Held:
         return _held_by_token[token]
 
 
-def _threads(run: RunSettings) -> int:
-    """Return the number of threads for each tomogram that this worker refines at a time."""
+def threads_here(threads: int) -> int:
+    """Return the share of a worker's threads that each of the tasks has that it runs at a time."""
     from distributed import get_worker
 
-    return threads_that_fit(max(1, run.threads // int(get_worker().state.nthreads)))
+    return threads_that_fit(max(1, threads // int(get_worker().state.nthreads)))
 
 
 def run_on_cluster(
@@ -176,10 +177,7 @@ def refine_on_cluster(
                 if done.failure is not None:
                     failures[name] = done.failure
     except OSError as error:
-        raise RunError(
-            f"the connection to the cluster is lost ({error}); --only_do_unfinished resumes after the "
-            "finished tomograms"
-        ) from error
+        raise scheduler_lost(error) from error
     finally:
         fleet.cancel()
     return {}, failures
@@ -271,9 +269,7 @@ def _outcome(future: Future) -> Done:
     from distributed.scheduler import KilledWorker
 
     if future.status not in ("finished", "error"):
-        raise RunError(
-            "the cluster's scheduler is gone; --only_do_unfinished resumes after the finished tomograms"
-        )
+        raise scheduler_lost()
     try:
         done: Done = future.result(timeout=SECONDS_TO_SEND)
         return done

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,9 @@ from tomopolish.errors import RunError
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.physics.symmetry import point_group
 from tomopolish.plain_text import counted
+from tomopolish.run.cluster.distributed import threads_here
 from tomopolish.run.cluster.launch import DIED_REPEATEDLY, Cluster, threads_of_worker
-from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS
+from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS, scheduler_lost
 from tomopolish.run.commands.reconstruct import BackProjection, add_tomograms, back_project, usable
 from tomopolish.run.reporter import Reporter, SilentReporter
 from tomopolish.settings.alignment import RunSettings
@@ -45,6 +48,13 @@ def back_project_part(
     sums = empty_reconstruction(box_px, point_group(symmetry))
     projected = add_tomograms(sums, dataset, names, threads, reporter)
     return PartialSums(projected=projected, warnings=tuple(reporter.warnings))
+
+
+def _part_in_worker(
+    dataset: Dataset, names: Sequence[str], box_px: int, symmetry: str, threads: int
+) -> PartialSums:
+    """Return `back_project_part` in this process, a worker whose tasks share the threads."""
+    return back_project_part(dataset, names, box_px, symmetry, threads_here(threads))
 
 
 def added(first: PartialSums, second: PartialSums) -> PartialSums:
@@ -83,7 +93,7 @@ def back_projector(
         reporter.say(f"Back-projection of {counted(len(names), 'tomogram')} in {counted(count, 'part')}")
         futures = [
             cluster.client.submit(
-                back_project_part, dataset, names[i::count], box_px, symmetry, threads, pure=False
+                _part_in_worker, dataset, names[i::count], box_px, symmetry, threads, pure=False
             )
             for i in range(count)
         ]
@@ -119,18 +129,20 @@ def _awaited(cluster: Cluster, future: Future, look: Callable[[], None]) -> Part
     from distributed.scheduler import KilledWorker
 
     client: Any = cluster.client
-    while not future.done():
-        look()
-        cluster.renew()
-        cluster.workers.look(arrived=bool(client.scheduler_info()["workers"]))
-        try:
-            future.result(timeout=SECONDS_BETWEEN_LOOKS)
-        except (TimeoutError, asyncio.TimeoutError):  # the same from Python 3.11 on
-            continue
-        except Exception:  # the next call raises it
-            break
     try:
-        found: PartialSums = future.result()
+        while not future.done():
+            look()
+            cluster.renew()
+            cluster.workers.look(arrived=bool(client.scheduler_info()["workers"]))
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):  # the same from Python 3.11 on
+                future.result(timeout=SECONDS_BETWEEN_LOOKS)
+        result: PartialSums = future.result()
+        return result
     except KilledWorker as error:
         raise RunError(f"back-projection failed since a worker {DIED_REPEATEDLY}") from error
-    return found
+    except CancelledError as error:
+        raise scheduler_lost() from error
+    except OSError as error:
+        if future.status == "error":  # an error of the worker's files
+            raise
+        raise scheduler_lost(error) from error

@@ -158,3 +158,11 @@ async def _answer(address: str, security: Security, seconds: float, stop: thread
             asked.cancel()
             return
     asked.result()
+
+
+def scheduler_lost(error: OSError | None = None) -> RunError:
+    """Return the error of a run whose scheduler is gone, or whose connection to it failed with an error."""
+    reason = "the cluster's scheduler is gone"
+    if error is not None:
+        reason = f"the connection to the cluster is lost ({error})"
+    return RunError(f"{reason}; --only_do_unfinished resumes after the finished tomograms")
