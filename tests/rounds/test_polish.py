@@ -7,6 +7,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from polish_inputs import without_references
 
 from tomopolish.cli import run
 from tomopolish.dataset.project import open_dataset
@@ -14,13 +15,6 @@ from tomopolish.dataset.star import read_star
 
 OPTIONS = ["--i", "optimisation_set.star", "--b", "48", "--r", "6", "--no_report"]
 TINY = ["--rounds", "1", "--no_joint", "--hold_out", "0"]
-
-
-def without_references(project: Path) -> None:
-    """Leave only the sets in the optimisation set."""
-    lines = (project / "optimisation_set.star").read_text().splitlines()
-    kept = [line for line in lines if "Reference" not in line]
-    (project / "optimisation_set.star").write_text("\n".join([*kept, ""]))
 
 
 def test_the_output_names_the_best_round_with_its_maps(project: Path) -> None:

@@ -19,6 +19,7 @@ from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
 from tomopolish.imaging.postprocess import SharpenedMap, sharpened_map, soft_mask
 from tomopolish.results.rounds import SpeciesRound
 from tomopolish.results.tomogram import MAP_THRESHOLDS
+from tomopolish.rounds.references import reopened_dataset
 from tomopolish.run.commands.reconstruct import BackProjection
 from tomopolish.settings.polish import PolishSettings
 from tomopolish.shapes import Float32
@@ -157,9 +158,15 @@ def write_set(dataset: Dataset, maps: SpeciesMaps) -> None:
     write_optimisation_set(maps.optimisation_set, replace(updated, table=table))
 
 
-def are_complete(folder: Path) -> bool:
-    """Return whether a folder has all files of a round's maps."""
-    return all((folder / name).is_file() for name in (*MAPS, FSC, SET))
+def are_complete(folder: Path, species: Species) -> bool:
+    """Return whether a folder has all maps of a species in a round, and all files that their set names."""
+    if not all((folder / name).is_file() for name in (*MAPS, FSC, SET)):
+        return False
+    try:
+        files = reopened_dataset(species.dataset, folder / SET).input_files()
+    except InputError:
+        return False
+    return all(path.is_file() for path in files)
 
 
 def _write_postprocess(

@@ -85,6 +85,15 @@ def write_outputs(
     return None if page is None else settings.align.run.output_folder / PAGE
 
 
+def remove_outputs(out: OutputFolder, project: Project) -> None:
+    """Remove what the run's folder names of its rounds, the optimisation sets first.
+
+    Raises RunError when a file cannot be removed.
+    """
+    with out.new_files(joining=[f"{name}{SET}" for name in project.folders], obsolete=lambda _: True):
+        pass
+
+
 def _write_page(
     path: Path,
     rounds: Sequence[Round],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -27,8 +26,9 @@ from tomopolish.rounds.align import (
     round_inputs,
     round_settings,
 )
+from tomopolish.rounds.earlier import refuse_other_run, start_again
 from tomopolish.rounds.half_maps import MapTarget, maps_of_round
-from tomopolish.rounds.journal import Journal, run_key
+from tomopolish.rounds.journal import Journal, RunBasis, run_basis
 from tomopolish.rounds.maps import FOLDER, SET, SpeciesMaps, are_complete, map_sizes
 from tomopolish.rounds.outputs import COMMAND, planned_files, write_outputs
 from tomopolish.rounds.plan import show_plan
@@ -52,6 +52,8 @@ from tomopolish.settings.polish import PolishSettings
 RESUME = "the same command with --only_do_unfinished continues with the round that is not finished"
 FRAME = "one_frame"
 """Folder of a round's sets whose half sets were brought into one frame."""
+ROUNDS_KEPT = 2
+"""Rounds of another run that `--only_do_unfinished` keeps: their finished tomograms may be reused."""
 LARGE_GAIN = 10 * LEAST_GAIN
 """Gain in FSC that held-out pairs must confirm where the references come from elsewhere."""
 
@@ -131,6 +133,8 @@ def polish_project(
     )
     guard.check(planned)
     check_folder(guard)
+    basis = run_basis(project, settings)
+    refuse_other_run(guard, basis, run)
     if sizes is not None:
         return PolishOutcome(unusable=show_plan(project, settings, sizes, sizes_px, unusable, reporter))
     with own_folder(guard, invocation.command, planned) as out:
@@ -142,6 +146,7 @@ def polish_project(
             control=control,
             stages=stages,
             out=out,
+            basis=basis,
             sizes_px=sizes_px,
         )
         return polisher.run()
@@ -158,6 +163,7 @@ class _Polisher:
     control: PipelineControl
     stages: Stages[Any]
     out: OutputFolder
+    basis: RunBasis
     sizes_px: tuple[int, ...]
     rounds: list[Round] = field(default_factory=list)
     page: Path | None = None
@@ -166,21 +172,16 @@ class _Polisher:
     def run(self) -> PolishOutcome:
         """Carry out what is not finished yet."""
         resume = self.settings.align.run.only_do_unfinished
-        journal, key = Journal(folder=self.out.folder), run_key(self.project, self.settings)
-        if not (resume or self.settings.align.run.overwrite) and journal.exists():
-            raise InputError(
-                f"{self.out.guard.shown} has the rounds of an earlier run: give --only_do_unfinished to "
-                "continue it, --overwrite to make all rounds again, or another folder"
-            )
-        if resume:
-            self._take_up(journal, key)
+        journal = Journal(folder=self.out.folder)
+        kept = self._take_up(journal) if resume else 0
         if not self.rounds:
-            self._clear(keep_first=resume)
+            self._say_how_to_resume(0)
+            start_again(self.out, self.project, kept)
         reason = reason_to_stop(self.rounds, self.settings.max_rounds) if self.rounds else None
         if reason is not None:
             self._report(reason)
         if reason is None:
-            reason = self._remaining_rounds(journal, key, resume=resume)
+            reason = self._remaining_rounds(journal, resume=resume)
         best = best_round(self.rounds)
         self.reporter.show(rounds_table(self.rounds))
         self.reporter.say(f"\n{reason} {gain_sentence(self.rounds)}")
@@ -191,7 +192,7 @@ class _Polisher:
         sets = tuple(self.out.folder / name / SET for name in self.project.folders)
         return PolishOutcome(rounds=tuple(self.rounds), reason=reason, optimisation_sets=sets, page=self.page)
 
-    def _remaining_rounds(self, journal: Journal, key: str, *, resume: bool) -> str:
+    def _remaining_rounds(self, journal: Journal, *, resume: bool) -> str:
         """Carry out rounds until there is a reason to stop, and return it."""
         reason: str | None = None
         with cluster_of_run(self.settings.align.run, self.reporter, self.control.look) as self.cluster:
@@ -203,49 +204,31 @@ class _Polisher:
                     self.rounds.append(self._round(number, resume=resume))
                 finally:  # the alignment within it speaks of itself
                     self._say_how_to_resume(number)
-                journal.write(key, self.rounds)
+                journal.write(self.basis, self.rounds)
                 reason = reason_to_stop(self.rounds, self.settings.max_rounds)
                 self._report(reason or "")
         return reason
 
-    def _take_up(self, journal: Journal, key: str) -> None:
-        """Continue after the rounds that an earlier run has finished with the same options and inputs."""
-        earlier = journal.read(key)
+    def _take_up(self, journal: Journal) -> int:
+        """Continue after the finished rounds of an earlier run; returns how many rounds' folders may stay."""
+        changes = journal.changes(self.basis) if journal.exists() else ""
+        if changes:
+            self.reporter.say(f"All rounds of the earlier run are made again, because {changes}")
+        earlier = journal.rounds(self.basis)
         for each in earlier:
-            if not all(are_complete(folder) for folder in self._map_folders(each.number)):
+            if not all(map(are_complete, self._map_folders(each.number), self.project.species)):
+                self.reporter.say(
+                    f"Files of {round_name(each.number)} are missing: it and all later rounds are made again"
+                )
                 break
             self.rounds.append(each)
         if self.rounds:
-            self.reporter.say(
-                f"Finished earlier: {', '.join(round_name(each.number) for each in self.rounds)}"
-            )
-        elif journal.exists():
-            self.reporter.say(
-                "Options, inputs or the program have changed since the earlier run: all rounds are made again"
-            )
-
-    def _clear(self, *, keep_first: bool) -> None:
-        """Remove the rounds of an earlier run; raises InputError where an input is among them.
-
-        With `keep_first` the first two rounds stay, whose finished tomograms may be reused.
-        """
-        folder = self.out.folder
-        own = [
-            name
-            for name, command in self.out.written.folders.items()
-            if command == COMMAND and name.startswith("round")
-        ]
-        inputs = inputs_of(self.project)
-        files = [path.resolve() for path in (*inputs.sets(), *inputs.images())]
-        for name in own:
-            for path in files:
-                if path.is_relative_to((folder / name).resolve()):
-                    raise InputError(
-                        f"{self.out.guard.shown} would replace the input {path}: give another folder"
-                    )
-        for name in own:
-            if not keep_first or name not in (round_name(0), round_name(1)):
-                shutil.rmtree(folder / name, ignore_errors=True)
+            done = [round_name(each.number) for each in self.rounds]
+            self.reporter.say(f"Finished earlier: {', '.join(done)}")
+            if len(done) < len(earlier):
+                self._report()
+                journal.write(self.basis, self.rounds)
+        return max(len(earlier), ROUNDS_KEPT)
 
     def _say_how_to_resume(self, number: int) -> None:
         state = f"{round_name(number - 1)} is the last finished round" if number else "no round is finished"

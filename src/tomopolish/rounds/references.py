@@ -36,18 +36,20 @@ def check_half_maps(dataset: Dataset, settings: PolishSettings) -> None:
         )
 
 
+def reopened_dataset(dataset: Dataset, optimisation_set: Path) -> Dataset:
+    """Return the data set of another optimisation set, opened as this one was; raises as `open_dataset`."""
+    return open_dataset(
+        optimisation_set.absolute(),
+        working_directory=dataset.files.working_directory,
+        relion_version=dataset.relion_version,
+        selection=dataset.selection,
+    )
+
+
 def reopened(project: Project, sets: Sequence[Path]) -> Project:
     """Return the project with another optimisation set for each species, opened as its own was."""
     species = [
-        replace(
-            each,
-            dataset=open_dataset(
-                path.absolute(),
-                working_directory=each.dataset.files.working_directory,
-                relion_version=each.dataset.relion_version,
-                selection=each.dataset.selection,
-            ),
-        )
+        replace(each, dataset=reopened_dataset(each.dataset, path))
         for each, path in zip(project.species, sets, strict=True)
     ]
     return join_species(species)

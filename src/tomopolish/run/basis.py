@@ -56,25 +56,29 @@ def basis_of(project: Project, settings: AlignSettings, tomogram: Tomogram) -> d
         IMAGES: stacks,
         PARTICLES: [p[part] for p in paths for part in ("particles", "trajectories") if part in p],
     }
-    return {OPTIONS: options_of(settings), **{part: _states(found, folder) for part, found in files.items()}}
+    return {
+        OPTIONS: options_of(settings),
+        **{part: file_states(found, folder) for part, found in files.items()},
+    }
 
 
 def options_of(settings: AlignSettings) -> dict[str, str]:
     """Return the options that change a result, with their values as a command line has them."""
     values: dict[str, str] = {}
     for group in _GROUPS:
-        values |= _shown(getattr(settings, group))
+        values |= shown_options(getattr(settings, group))
     for model in _MODELS:
         chosen = getattr(settings, model)
         values[f"--{model}"] = "off" if chosen is None else "auto" if getattr(chosen, AUTO, False) else "on"
-        values |= {} if chosen is None else _shown(chosen)
+        values |= {} if chosen is None else shown_options(chosen)
     return values
 
 
-def _shown(group: Any) -> dict[str, str]:
+def shown_options(group: Any, without: Sequence[str] = (AUTO,)) -> dict[str, str]:
+    """Return the fields of a group of settings, without some, as options with their values."""
     shown = {}
     for field in dataclasses.fields(group):
-        if field.name == AUTO:
+        if field.name in without:
             continue
         value = getattr(group, field.name)
         items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
@@ -93,7 +97,8 @@ def _value(option: str, value: Any, of_flag: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _states(paths: Iterable[Path], working_directory: Path) -> dict[str, str]:
+def file_states(paths: Iterable[Path], working_directory: Path) -> dict[str, str]:
+    """Return size and time of change of those files that exist, by the paths that messages show."""
     states = {}
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
