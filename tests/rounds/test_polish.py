@@ -35,6 +35,39 @@ def test_the_output_names_the_best_round_with_its_maps(project: Path) -> None:
     ).read_bytes()
 
 
+def test_other_commands_find_the_rounds_and_do_not_replace_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["polish", *OPTIONS, *TINY, "--o", "out"]) == 0
+    capsys.readouterr()
+    assert run(["select", "--i", "out", "--o", "selected"]) == 2
+    assert "give the best of them, --i out/round01" in capsys.readouterr().err
+    assert run(["select", "--i", "out/round01", "--o", "selected"]) == 0
+    assert run(["select", "--i", "out", "--scores", "out/round01/scores.star", "--o", "new"]) == 0
+    half_map = open_dataset(Path("new/optimisation_set.star")).files.paths["half map 1"]
+    assert half_map == project / "out/round01/maps/half1.mrc"
+    assert run(["report", "out"]) == 2
+    assert "give one of them, such as out/round01" in capsys.readouterr().err
+    particles = (project / "out/round01/particles.star").read_bytes()
+    for folder in ("out/round01", "out/round00/maps/new"):
+        assert run(["align", *OPTIONS, "--o", folder]) == 2
+        assert f"--o {folder} belongs to the output of 'tomopolish polish' in out" in capsys.readouterr().err
+    assert (project / "out/round01/particles.star").read_bytes() == particles
+    assert run(["polish", *OPTIONS, *TINY, "--o", "out/round01/again"]) == 2
+    assert "belongs to the output" in capsys.readouterr().err
+    assert run(["align", *OPTIONS, "--o", "out/round01", "--overwrite", "--dry_run"]) == 0
+
+
+def test_failed_tomograms_are_named_at_the_end(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "tilt_series/TS_02.mrcs").unlink()
+    (project / "tilt_series/TS_02.mrcs").write_text("no images")
+    assert run(["polish", *OPTIONS, *TINY, "--o", "out"]) == 1
+    closing = capsys.readouterr().out.partition("Best: round01")[2]
+    assert "TS_02 failed in round" in closing
+    assert "TS_02.mrcs" in closing
+    assert "The exit status is 1, because 1 tomogram failed" in closing
+
+
 def test_the_postprocess_file_has_the_tables_of_relion(project: Path) -> None:
     assert run(["polish", *OPTIONS, *TINY, "--o", "out"]) == 0
     star = read_star(project / "out/postprocess.star")
@@ -80,6 +113,12 @@ def test_a_dry_run_states_the_disk_space_and_writes_nothing(
     assert "for each round in out" in out
     assert "nothing was written" in out
     assert not (project / "out").exists()
+    options = [option for option in OPTIONS if option != "--no_report"]
+    assert run(["polish", *options, "--o", "out", "--dry_run"]) == 0
+    without, with_report = (
+        float(said.partition("Disk: about ")[2].split()[0]) for said in (out, capsys.readouterr().out)
+    )
+    assert with_report - without == pytest.approx(6.0, abs=0.2)  # MB, for each round
 
 
 def test_a_new_run_removes_the_rounds_of_the_earlier_one_only_on_request(

@@ -8,10 +8,10 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import InputError
 from tomopolish.rounds.journal import Journal, RunBasis
 from tomopolish.rounds.outputs import COMMAND, remove_outputs
-from tomopolish.rounds.wording import round_name
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import OutputFolder
 from tomopolish.run.outputs import inputs_of
+from tomopolish.run.rounds_folder import round_name
 from tomopolish.settings.alignment import RunSettings
 
 

@@ -17,10 +17,10 @@ from tomopolish.run.basis import Basis, changes_in_words, file_states, options_o
 from tomopolish.run.fingerprint import OPTIONS, VERSION, Fingerprint, differences, digest
 from tomopolish.run.folder.written import STATE_FOLDER
 from tomopolish.run.outputs import inputs_of
+from tomopolish.run.rounds_folder import JOURNAL_NAME
 from tomopolish.settings.polish import PolishSettings
 from tomopolish.version import program_version
 
-JOURNAL_NAME = "rounds.json"
 FILES = "input files"
 """Part of the fingerprint of a run, beside version and options."""
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from tomopolish.dataset.species import Project
 from tomopolish.run.facts import processors
 from tomopolish.run.inputs import show_unusable
-from tomopolish.run.needs import sets_bytes, size_in_words
+from tomopolish.run.needs import REPORT_BYTES, sets_bytes, size_in_words
 from tomopolish.run.plan import TomogramSizes, beside_free_space, plan_table, plan_tomograms
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.polish import PolishSettings
 
-MAPS_OF_A_ROUND = 5
+MAPS_OF_A_ROUND = 6
+"""Maps of a species in a round, with a mask, which the first round may make."""
+SETS_OF_A_ROUND = 3
+"""Sets of a round in units of the input's: those of an alignment twice, and those in one frame."""
 ACCUMULATORS = 12
 """Values that a reconstruction holds per voxel of its half space: two half sets, two parts, three sums."""
 PAGE_BYTES = 2_000_000
@@ -47,7 +50,8 @@ def show_plan(
     unusable = {**unusable, **too_large}
     tomograms = plan_tomograms(project, sizes, unusable)
     reporter.show(plan_table(tomograms))
-    round_bytes = sum(each.stored_bytes for each in tomograms) + 2 * sets_bytes(project)
+    round_bytes = sum(each.stored_bytes for each in tomograms) + SETS_OF_A_ROUND * sets_bytes(project)
+    round_bytes += REPORT_BYTES if align.run.report else 0
     round_bytes += sum(MAPS_OF_A_ROUND * 4 * size_px**3 for size_px in sizes_px)
     sums = max(ACCUMULATORS * 4 * (box_px + 2) ** 2 * (box_px // 2 + 2) for box_px in project.boxes_px)
     needed = (settings.max_rounds + 1) * round_bytes + PAGE_BYTES

@@ -33,7 +33,6 @@ from tomopolish.rounds.maps import FOLDER, SET, SpeciesMaps, are_complete, map_s
 from tomopolish.rounds.outputs import COMMAND, planned_files, write_outputs
 from tomopolish.rounds.plan import show_plan
 from tomopolish.rounds.references import check_half_maps, has_references, reopened
-from tomopolish.rounds.wording import round_name
 from tomopolish.run.align import STAGES, AlignOutcome, align_project
 from tomopolish.run.cluster.launch import Cluster, cluster_of_run
 from tomopolish.run.cluster.maps import back_projector
@@ -45,6 +44,7 @@ from tomopolish.run.outputs import inputs_of
 from tomopolish.run.plan import TomogramSizes
 from tomopolish.run.relion_job import PipelineControl, WatchedReporter
 from tomopolish.run.reporter import Reporter, reporter_for
+from tomopolish.run.rounds_folder import round_name
 from tomopolish.run.signals import say_at_the_end
 from tomopolish.run.work import Stages
 from tomopolish.settings.polish import PolishSettings
@@ -189,6 +189,8 @@ class _Polisher:
         self.reporter.say(f"Best: {round_name(best.number)}, named by {listed(shown)}")
         if self.page is not None:
             self.reporter.say(f"Report: {self.page}")
+        for sentence in wording.failures(self.rounds):
+            self.reporter.say(sentence)
         sets = tuple(self.out.folder / name / SET for name in self.project.folders)
         return PolishOutcome(rounds=tuple(self.rounds), reason=reason, optimisation_sets=sets, page=self.page)
 

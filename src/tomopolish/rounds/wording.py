@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tomopolish.physics.fourier import FSC_THRESHOLD
-from tomopolish.plain_text import listed
+from tomopolish.plain_text import counted, listed
 from tomopolish.results.rounds import Round, gained, mean_fsc
-
-
-def round_name(number: int) -> str:
-    """Return the name of a round and of its folder."""
-    return f"round{number:02d}"
 
 
 def resolution(each: Round) -> str:
@@ -54,3 +49,21 @@ def gain(rounds: Sequence[Round]) -> str:
         f"Round {last.number} {how}: {resolution(last)}, {resolution(rounds[-2])} before; mean FSC "
         f"{listed(changes)}"
     )
+
+
+def failures(rounds: Sequence[Round]) -> list[str]:
+    """Say which tomograms failed, in which rounds and why, and that this makes the exit status 1."""
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for each in rounds:
+        for failure in each.failures:
+            numbers.setdefault(failure, []).append(str(each.number))
+    if not numbers:
+        return []
+    count = counted(len({name for name, _ in numbers}), "tomogram")
+    return [
+        *(
+            f"{name} failed in round{'s' if len(failed) > 1 else ''} {listed(failed)}: {reason}"
+            for (name, reason), failed in numbers.items()
+        ),
+        f"The exit status is 1, because {count} failed; a failed tomogram keeps its earlier values",
+    ]

@@ -12,7 +12,7 @@ import pytest
 
 from tomopolish.errors import InputError
 from tomopolish.run.folder.guard import Guard, Inputs
-from tomopolish.run.folder.output import own_folder
+from tomopolish.run.folder.output import check_folder, own_folder
 
 NAMES = ("particles.star", "tilt_series/TS_01.star")
 
@@ -187,3 +187,18 @@ def test_a_folder_within_that_holds_other_files_is_not_taken(tmp_path: Path) -> 
         own_folder(Guard(folder=tmp_path, shown="out", command="align"), ["align"]) as out,
     ):
         out.claim("temp", ["TS_01.npz"])
+
+
+def test_a_folder_of_another_commands_output_is_its_own(tmp_path: Path) -> None:
+    def check(name: str, *, overwrite: bool = False) -> None:
+        check_folder(Guard(folder=tmp_path / name, shown="--o x", command="align", overwrite=overwrite))
+
+    with own_folder(Guard(folder=tmp_path, shown="out", command="polish"), ["polish"]) as out:
+        out.claim("round01", [])
+        check("round01")  # as polish itself does, within the same process
+    for name in ("round01", "round01/maps/new"):
+        with pytest.raises(InputError, match="belongs to the output of 'tomopolish polish'"):
+            check(name)
+        check(name, overwrite=True)
+    check("round02")
+    check("")

@@ -35,6 +35,7 @@ from tomopolish.run.invocation import Invocation
 from tomopolish.run.local import RunReport
 from tomopolish.run.outputs import COMMAND, OPTIMISATION_SET, REPORT_NAME, AlignmentFolder
 from tomopolish.run.reporter import Reporter
+from tomopolish.run.rounds_folder import best_alignment, is_of_rounds, round_name
 from tomopolish.run.store import FOLDER_NAME, DamagedResultError, ResultsStore, StoredResults
 
 PAGES_NAME = "report"
@@ -174,7 +175,7 @@ def report_of_folder(
     """
     store = ResultsStore(folder=folder / FOLDER_NAME)
     if not store.names():
-        raise InputError(f"{folder} contains no results: give the output folder of tomopolish align")
+        raise InputError(f"{folder} contains no results: {_place_of_results(folder)}")
     guard = Guard(folder=folder, shown=str(folder), command=COMMAND, overwrite=overwrite)
     with own_folder(guard, invocation.command, [REPORT_NAME]) as out:
         names, failures, note, warnings = _latest_run(store, out.folder)
@@ -195,6 +196,14 @@ def report_of_folder(
                 place=_place(folder, store.run()),
             )
     return folder / REPORT_NAME, damaged
+
+
+def _place_of_results(folder: Path) -> str:
+    """Return which folder to give where one has no results."""
+    if is_of_rounds(folder):
+        one_round = best_alignment(folder) or folder / round_name(1)
+        return f"those of tomopolish polish are in its rounds; give one of them, such as {one_round}"
+    return "give the output folder of tomopolish align"
 
 
 def _latest_run(store: ResultsStore, folder: Path) -> tuple[list[str], dict[str, str], list[str], list[str]]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tomopolish.dataset.cleaning import Choice, Criteria, choose, listed_counts
+from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.relion.scores import FILE_NAME as SCORES
 from tomopolish.dataset.relion.scores import read_scores
@@ -21,6 +22,7 @@ from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.outputs import OPTIMISATION_SET, inputs_of, optimisation_sets
 from tomopolish.run.reporter import Reporter
+from tomopolish.run.rounds_folder import best_alignment, is_of_rounds
 from tomopolish.settings.inputs import InputPaths, SpeciesPaths, species_name
 from tomopolish.settings.refuse import refuse, refuse_unwritable
 
@@ -224,8 +226,21 @@ def _scores_beside(dataset: Dataset) -> Path:
         raise InputError(f"there is no optimisation set beside which {SCORES} could be: {remedy}")
     path = (dataset.files.working_directory / source).with_name(SCORES)
     if not path.exists():
+        remedy = _best_scores(path) or remedy
         raise InputError(f"{Path(source).with_name(SCORES)}: file not found; {remedy}")
     return path
+
+
+def _best_scores(path: Path) -> str:
+    """Return a remedy where scores are missing in the output of a polishing run; "" elsewhere."""
+    folder = next((each for each in path.parents[:2] if is_of_rounds(each)), None)
+    if folder is None:
+        return ""
+    best = best_alignment(folder)
+    if best is None:
+        return "its best round is the input, which has no scores: run tomopolish align, which writes them"
+    shown = shown_path(best, Path.cwd())
+    return f"the scores of tomopolish polish are in its rounds: give the best of them, --i {shown}"
 
 
 def _warnings(selection: Selection) -> list[str]:

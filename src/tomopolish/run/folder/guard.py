@@ -12,8 +12,9 @@ from pathlib import Path
 from tomopolish.dataset.files import shown_path
 from tomopolish.dataset.project import Dataset
 from tomopolish.errors import InputError
+from tomopolish.run.folder.lock import is_own
 from tomopolish.run.folder.switch import moved_by_interrupted
-from tomopolish.run.folder.written import WrittenFiles, read_written
+from tomopolish.run.folder.written import STATE_FOLDER, WrittenFiles, read_written
 
 _Identity = tuple[int, int]
 """Device and number of a file."""
@@ -109,6 +110,21 @@ class Guard:
                     f"{self.shown}: {name} cannot be written, as a part of that path is a file: move it away"
                 ) from None
             self._check_existing(name, path, state, None if name in moved else written)
+
+    def check_place(self) -> None:
+        """Refuse a folder that is part of another command's output, unless that command runs in this process.
+
+        Raises InputError.
+        """
+        folder = self.folder.absolute()
+        for parent in () if self.overwrite else folder.parents:
+            name = folder.relative_to(parent).parts[0]
+            command = read_written(parent).folders.get(name)
+            if command is not None and not is_own(parent / STATE_FOLDER):
+                raise InputError(
+                    f"{self.shown} belongs to the output of 'tomopolish {command}' in "
+                    f"{shown_path(parent, Path.cwd())}: give another folder, or --overwrite"
+                )
 
     def _check_existing(
         self, name: str, path: Path, state: os.stat_result, written: WrittenFiles | None

@@ -16,7 +16,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -116,6 +116,14 @@ def _process_start(process: int) -> str:
         return stat.rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
+
+
+def is_own(state_folder: Path) -> bool:
+    """Return whether this process owns a folder."""
+    owner = read_owner(state_folder)
+    return owner is not None and replace(owner, command="", started="") == replace(
+        this_process([]), command="", started=""
+    )
 
 
 def refuse_if_owned(state_folder: Path, shown: str) -> None:

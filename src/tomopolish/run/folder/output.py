@@ -197,7 +197,11 @@ def own_folder(
 
 
 def check_folder(guard: Guard) -> None:
-    """Refuse a folder that cannot be written (InputError) or is in use (FolderInUseError); writes nothing."""
+    """Refuse a folder that cannot be written or is part of another output, or is in use; writes nothing.
+
+    Raises InputError, and FolderInUseError where it is in use.
+    """
+    guard.check_place()
     folder = guard.folder.absolute()
     place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if not place.is_dir():
