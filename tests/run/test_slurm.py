@@ -200,17 +200,16 @@ def test_a_slurm_that_refuses_to_replace_a_job_is_asked_again() -> None:
         [RuntimeError("the same")],
         [],
     ]
-    connected = {"job-0"}
-    jobs = SimpleNamespace(
-        connected=lambda: set(connected),
-        ended=set,
-        submit_again=lambda names: answers.pop(0),
-        lost=lambda: None,
-    )
+    jobs = SimpleNamespace(had_workers={"job-0"}, connected=set, ended=set, lost=lambda: None)
+
+    def submit_again(names: set[str]) -> list[RuntimeError]:
+        refusals = answers.pop(0)
+        jobs.had_workers -= set() if refusals else names
+        return refusals
+
+    jobs.submit_again = submit_again
     reporter = Listener()
     renewal = slurm_jobs.Renewal(jobs=jobs, reporter=reporter)  # type: ignore[arg-type]
-    renewal.renew()
-    connected.clear()
     for _ in range(4):
         assert renewal.lost() is None
     assert not answers, "it was asked until it accepted the job, and not once more"

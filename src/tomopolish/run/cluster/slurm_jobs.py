@@ -16,6 +16,7 @@ from typing import Any
 from dask_jobqueue import SLURMCluster
 from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.security import Security
 
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_QUESTIONS
@@ -75,9 +76,24 @@ def _quoted(security: Security) -> Security:
 
 
 class Jobs(SLURMCluster):  # type: ignore[misc]
-    """The Slurm jobs of a run, and their fate."""
+    """The Slurm jobs of a run, and their fate.
+
+    Attributes
+    ----------
+    had_workers
+        Names of the jobs whose workers have connected since they were submitted.
+    """
 
     job_cls = Job
+
+    def __init__(self, **options: Any) -> None:
+        self.had_workers: set[str] = set()
+        super().__init__(**options)
+        self.scheduler.add_plugin(_Arrivals(self))
+
+    def job_of(self, worker: str) -> str:
+        """Return the name of a worker's job; the workers of a job with several GPUs are JOB-0, JOB-1 etc."""
+        return worker if worker in self.worker_spec else worker.rpartition("-")[0]
 
     @property
     def numbers(self) -> list[str]:
@@ -118,9 +134,8 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
     def connected(self) -> set[str]:
         """Return the names of the jobs that have a worker now."""
-        names = [str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())]
-        # The workers of a job with several GPUs are named JOB-0, JOB-1, …
-        return {name if name in self.worker_spec else name.rpartition("-")[0] for name in names}
+        workers = list(self.scheduler_info["workers"].values())
+        return {self.job_of(str(worker["name"])) for worker in workers}
 
     def ended(self, names: Collection[str]) -> set[str]:
         """Return which of the named jobs have ended; none of those that Slurm does not answer about."""
@@ -134,7 +149,20 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
     def submit_again(self, names: Collection[str]) -> list[Exception]:
         """Submit jobs again that have ended; returns the refusals."""
         refusals: list[Exception] = self.sync(_submitted_again, self, names)
+        if not refusals:
+            self.had_workers -= set(names)
         return refusals
+
+
+class _Arrivals(SchedulerPlugin):  # type: ignore[misc]
+    """Notes which jobs' workers connect to the scheduler."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+
+    def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        """Note the job of a worker, which is given by its address."""
+        self.jobs.had_workers.add(self.jobs.job_of(str(scheduler.workers[worker].name)))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -146,13 +174,11 @@ class Renewal:
 
     jobs: Jobs
     reporter: Reporter
-    _have_had_workers: set[str] = field(default_factory=set, init=False)
     _next_look: float = field(default=0.0, init=False)
     _has_warned: bool = field(default=False, init=False)
 
     def look(self) -> None:
         """Renew jobs if it is time; call this about twice a second."""
-        self._have_had_workers |= self.jobs.connected()
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + SECONDS_BETWEEN_QUESTIONS
             self.renew()
@@ -164,9 +190,7 @@ class Renewal:
 
     def renew(self) -> None:
         """Submit jobs again that have ended; jobs that Slurm refuses are submitted again at the next call."""
-        present = self.jobs.connected()
-        self._have_had_workers |= present
-        ended = self.jobs.ended(self._have_had_workers - present)
+        ended = self.jobs.ended(self.jobs.had_workers - self.jobs.connected())
         if not ended:
             return
         if not self._has_warned:
@@ -174,9 +198,7 @@ class Renewal:
             it = "it is" if len(ended) == 1 else "they are"
             self.reporter.say(f"{are} ended, as at the time limit (--slurm_walltime): {it} submitted again")
         refusals = self.jobs.submit_again(ended)
-        if not refusals:
-            self._have_had_workers -= ended
-        elif not self._has_warned:
+        if refusals and not self._has_warned:
             self.reporter.warn(
                 f"Slurm refuses to replace jobs that have ended ({_said(refusals[0])}): the run tries again "
                 f"every {SECONDS_BETWEEN_QUESTIONS:.0f} s"
