@@ -20,7 +20,13 @@ from tomopolish.imaging.derivatives import ALWAYS, BFACTOR, DEFOCUS, GEOMETRY, S
 from tomopolish.imaging.devices import CpuCorrelator
 from tomopolish.imaging.kept_spectra import kept_bytes
 from tomopolish.imaging.weights import frequency_weights
-from tomopolish.physics.geometry import project, rotation_from_vector, rotation_vector, tomogram_centre_px
+from tomopolish.physics.geometry import (
+    mean_rotation,
+    project,
+    rotation_from_vector,
+    rotation_vector,
+    tomogram_centre_px,
+)
 from tomopolish.pipeline import PreparedReferences, joint
 from tomopolish.pipeline.joint_align import taking_part
 from tomopolish.pipeline.joint_held_out import HeldOutPairs
@@ -125,6 +131,12 @@ def found(wrong: Planted) -> TomogramResult:
     return align(wrong, EVERYTHING)
 
 
+@pytest.fixture(scope="module")
+def alone(wrong: Planted) -> TomogramResult:
+    """The geometry refined alone."""
+    return align_one(wrong.series, wrong.particles, wrong.references, make_settings(BOX, 8))
+
+
 def test_planted_errors_are_put_right(wrong: Planted, found: TomogramResult) -> None:
     alignment = found.alignment
     before = np.median(wrong.view_errors(wrong.particles.rotations))
@@ -154,6 +166,36 @@ def test_errors_of_new_unknowns_are_about_right(wrong: Planted, found: TomogramR
     assert errors.defocus_angstrom is not None and alignment.optics.defocus_angstrom is not None
     off = alignment.optics.defocus_angstrom[:, 0] - wrong.true_series.ctf.defocus_u_angstrom
     assert 0.4 < np.sqrt(np.mean((off / errors.defocus_angstrom) ** 2)) < 2.5
+
+
+def test_errors_of_the_geometry_count_from_the_input(alone: TomogramResult, found: TomogramResult) -> None:
+    """The last fit starts where the joint refinement ended, which does not say how far the input was off."""
+    for name in ("positions_angstrom", "shifts_angstrom", "angles_degrees"):
+        joint, static = (np.median(getattr(result.alignment.errors, name)) for result in (found, alone))
+        assert 0.6 * static < joint < 1.5 * static
+
+
+@pytest.mark.parametrize("wanted", [EVERYTHING, JointSettings(tilt_scale=True)], ids=["views", "scale"])
+def test_the_net_rotation_is_that_of_a_refinement_of_geometry_alone(
+    wanted: JointSettings, wrong: Planted, alone: TomogramResult, found: TomogramResult
+) -> None:
+    """Orientations, where they are refined, take up the rest, so that views stay as they were refined."""
+    result = found if wanted is EVERYTHING else align(wrong, wanted)
+    static, refined = (r.alignment.projections_px[:, :3, :3] for r in (alone, result))
+    between = np.swapaxes(static, 1, 2) @ refined
+    assert np.rad2deg(np.linalg.norm(rotation_vector(mean_rotation(between)))) < 0.02
+
+
+def test_views_do_not_change_with_the_frame(wrong: Planted) -> None:
+    tomogram = Tomogram(series=wrong.series, species=(wrong.particles,))
+    state = JointState.of(tomogram, ())
+    W = rotation_from_vector(np.array([0.01, -0.02, 0.03]))
+    refined = np.arange(len(wrong.particles)) % 2 == 0
+    turned = np.where(refined[:, None, None], state.rotations @ W, state.rotations)
+    after = replace(state, rotations=turned).turned(W, tomogram)
+    views = wrong.series.projections_px[:, None, :3, :3]
+    np.testing.assert_allclose(views @ W @ after.rotations[refined], views @ turned[refined], atol=1e-12)
+    np.testing.assert_array_equal(after.rotations[~refined], wrong.particles.rotations[~refined])
 
 
 def test_exact_views_and_optics_stay() -> None:

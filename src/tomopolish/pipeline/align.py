@@ -120,7 +120,7 @@ def _align_present(
             del fit  # with the memory of its windows
             result = align_jointly(earlier, references, weights, settings, resources)
         else:
-            result, uncertainty = solution(fit, settings, resources, references, weights)
+            result, uncertainty, _ = solution(fit, settings, resources, references, weights)
             assert result.record is not None
             kinds = examine(fit, result.record, settings, references)
             result = with_findings(result, kinds, moved_angstrom(fit), error_angstrom(fit, uncertainty))

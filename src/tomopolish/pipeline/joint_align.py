@@ -20,6 +20,7 @@ from tomopolish.pipeline.intensity import factors_without_noise
 from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
 from tomopolish.pipeline.joint_held_out import HeldOutPairs
 from tomopolish.pipeline.joint_images import JointImages
+from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.pipeline.joint_result import with_views
 from tomopolish.pipeline.joint_search import Placed, place_again
 from tomopolish.pipeline.joint_state import JointState
@@ -29,7 +30,7 @@ from tomopolish.pipeline.premises import (
     moved_angstrom,
     with_findings,
 )
-from tomopolish.pipeline.problem import join_windows, refined_deformation
+from tomopolish.pipeline.problem import Earlier, join_windows, refined_deformation
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
@@ -198,9 +199,11 @@ def align_jointly(
     windows = join_windows([without_tilts(part, series.usable) for part in parts])
     del parts
     after = place_again(after, given, windows, first.placed, once)
-    fit = fit_geometry(after, windows, once, resources, continued=first.scales)
+    fit = fit_geometry(after, windows, once, resources, earlier=Earlier(given=given, scales=first.scales))
     del windows
-    result, uncertainty = solution(fit, once, resources, references, known, given)
+    result, uncertainty, frame = solution(fit, once, resources, references, known, given)
+    if ORIENTATIONS in joint.chosen and frame is not None:
+        joint = replace(joint, state=joint.state.turned(frame.rotation, given))
     blur = series.pixel_size_angstrom**2 * (uncertainty.pairs_px2 + joint.blur_px2)
     result = with_views(_combined(result, first, joint), joint, given, after.series.ctf, blur)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))

@@ -87,6 +87,14 @@ class JointState:
         before = np.swapaxes(tomogram.particles.rotations, 1, 2)
         return rotation_vector(before @ self.rotations)
 
+    def turned(self, W: Float[Array, "3 3"], tomogram: Tomogram) -> JointState:
+        """Return the state with refined orientations in a frame whose projections are multiplied by W.
+
+        Views, and the orientations that are those of a tomogram, do not change.
+        """
+        refined = np.any(self.rotations != tomogram.particles.rotations, axis=(1, 2))
+        return replace(self, rotations=np.where(refined[:, None, None], W.T @ self.rotations, self.rotations))
+
     def applied_to(self, tomogram: Tomogram) -> Tomogram:
         """Return the tomogram with this geometry, these views and optics."""
         series = replace(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tomopolish.dataset.model import Deformation, Particles, TiltSeries
+from tomopolish.dataset.model import Deformation, Particles, TiltSeries, Tomogram
 from tomopolish.imaging.held_out import join_checks, join_held_out
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.windows import CorrelationWindows
@@ -19,7 +19,7 @@ from tomopolish.models.motion import motion_model, scale_px
 from tomopolish.models.neighbour_motion import NeighbourMotion
 from tomopolish.models.parameters import Layout
 from tomopolish.models.protocols import MotionModel
-from tomopolish.physics.geometry import tomogram_centre_px
+from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Array, Float
 from tomopolish.solve.elimination import curvature_over_time, followed_fields
@@ -121,6 +121,32 @@ def refined_deformation(
     if settings.deformation is None:
         return None
     return deformation_record(settings.deformation, problem.layout.unpack(vector).warp, problem.layout.tilts)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Earlier:
+    """An earlier refinement of the same images, which ended at a tomogram that is refined again.
+
+    Attributes
+    ----------
+    given
+        Its input, from which the widths of priors count.
+    scales
+        Factor by which each species' references were multiplied.
+    """
+
+    given: Tomogram
+    scales: tuple[float, ...]
+
+    def moved(self, tomogram: Tomogram, layout: Layout) -> Float[Array, "N"]:
+        """Return the angles, shifts and displacements by which the tomogram differs from the input."""
+        before, after = self.given.series.projections_px, tomogram.series.projections_px
+        centre = np.append(tomogram_centre_px(tomogram.series.tomogram_size_px), 1.0)
+        return layout.fill(
+            angles=rotation_vector(after[:, :3, :3] @ np.swapaxes(before[:, :3, :3], 1, 2)),
+            shifts_px=(after - before)[:, :2] @ centre,
+            positions_px=tomogram.particles.positions_px - self.given.particles.positions_px,
+        )
 
 
 def with_leading_modes(

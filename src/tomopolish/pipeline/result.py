@@ -23,7 +23,7 @@ from tomopolish.pipeline.windows import frames_taking_part
 from tomopolish.results.tomogram import Diagnostics, TomogramResult, TomogramStatistics
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Array, Float
-from tomopolish.solve.gauge import Frame, choose_frame, remove_rotation
+from tomopolish.solve.gauge import Frame, Origin, choose_frame, remove_rotation
 from tomopolish.solve.outliers import SHOWN
 from tomopolish.solve.uncertainty import (
     ExpectedCurvature,
@@ -61,20 +61,20 @@ def solution(
     references: Sequence[PreparedReferences],
     weights: Sequence[Float[Array, "G s c"] | None],
     given: Tomogram | None = None,
-) -> tuple[TomogramResult, Uncertainty]:
-    """Return the result of a fit, and its standard errors.
+) -> tuple[TomogramResult, Uncertainty, Frame | None]:
+    """Return the result of a fit, its standard errors, and the frame of its coordinates.
 
     Parameters
     ----------
     references, weights
         References, and frequency weights of the windows, of each species.
     given
-        Input from which movements are counted; None: that of the fit.
+        Input from which movements and the net rotation count; None: that of the fit.
     """
     with resources.stage("uncertainty"):
         problem, vector = fit.refinement.problem, fit.refinement.vector
         curvature = expected_curvature(problem, vector, fit.windows.power)
-        geometry = refined_geometry(fit, curvature, settings)
+        geometry = refined_geometry(fit, curvature, settings, given)
         uncertainty = estimate_uncertainty(
             problem,
             curvature,
@@ -90,30 +90,45 @@ def solution(
         by_frequency=by_frequency(fit, references, weights, settings),
         picture=tilt_picture(fit.tomogram.series, fit.windows),
     )
-    return replace(result, record=record), uncertainty
+    return replace(result, record=record), uncertainty, geometry.frame
 
 
-def refined_geometry(fit: Fit, curvature: ExpectedCurvature, settings: AlignSettings) -> RefinedGeometry:
-    """Return projections, positions and trajectories, with the net rotation that is most probable."""
+def refined_geometry(
+    fit: Fit, curvature: ExpectedCurvature, settings: AlignSettings, given: Tomogram | None = None
+) -> RefinedGeometry:
+    """Return projections, positions and trajectories, with the net rotation that is most probable.
+
+    Parameters
+    ----------
+    given
+        Input from which the net rotation counts; None: that of the fit.
+    """
     series, particles, windows = fit.tomogram.series, fit.tomogram.particles, fit.windows
+    first = (given or fit.tomogram).particles
     problem, vector = fit.refinement.problem, fit.refinement.vector
     parameters = problem.layout.unpack(vector)
     centre = tomogram_centre_px(series.tomogram_size_px)
     projections = turned_projections(series.projections_px, parameters.angles, parameters.shifts_px, centre)
     positions = particles.positions_px + parameters.positions_px
-    trajectories, moved = particles.trajectories_px, parameters.positions_px
+    trajectories, moved = particles.trajectories_px, positions - first.positions_px
     if settings.motion is not None:
         offsets = problem.motion.offsets_px(parameters.motion)
         trajectories = np.ascontiguousarray(np.moveaxis(offsets, 1, 0))
         moved = moved + trajectories.mean(axis=1)
-        if particles.trajectories_px is not None:
-            moved = moved - particles.trajectories_px.mean(axis=1)
+        if first.trajectories_px is not None:
+            moved = moved - first.trajectories_px.mean(axis=1)
     trust = fit.refinement.trust
     seen = np.asarray(windows.visible.any(axis=0))
     blind = np.asarray(~windows.visible.any(axis=1))
     if trust is not None:
         seen, blind = seen & (trust.particles >= SHOWN), blind | (trust.tilts < SHOWN)
-    frame = choose_frame(problem, vector, curvature, moved, windows.power, trust)
+    origin = None
+    if given is not None:
+        displaced = problem.points_px.mean(axis=0) - particles.positions_px
+        origin = Origin(
+            rotations=given.series.projections_px[:, :3, :3], positions_px=first.positions_px + displaced
+        )
+    frame = choose_frame(problem, vector, curvature, moved, windows.power, trust, origin)
     if frame is not None:
         # About the tomogram's centre the projections' shifts stay what they are, as --const_s demands.
         counted = seen if seen.any() else windows.visible.any(axis=0)

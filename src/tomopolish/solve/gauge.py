@@ -38,6 +38,14 @@ class Frame:
     positions_share: Float[Array, "3 3"]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Origin:
+    """Rotations and positions against which the net rotation of a solution is chosen."""
+
+    rotations: Float[Array, "F 3 3"]
+    positions_px: Float[Array, "P 3"]
+
+
 def choose_frame(
     problem: Problem,
     vector: Float[Array, "N"],
@@ -45,6 +53,7 @@ def choose_frame(
     moved_px: Float[Array, "P 3"],
     power: Float[Array, "F P"],
     trust: Trust | None = None,
+    origin: Origin | None = None,
 ) -> Frame | None:
     """Choose the net rotation of a solution; None where angles or positions are not free.
 
@@ -56,11 +65,17 @@ def choose_frame(
         Weighted power of each pair's prediction (`CorrelationWindows.power`).
     trust
         Each particle counts by its probability, and empty images do not count; None: all count.
+    origin
+        Input from which `moved_px` counts; None: that of the problem.
     """
     free, visible = problem.layout.unpack(problem.free), problem.surface.visible
     if not (free.angles.any() and free.positions_px.any() and visible.any()):
         return None
-    R0 = problem.projections_px[:, :3, :3]
+    if origin is None:
+        origin = Origin(
+            rotations=problem.projections_px[:, :3, :3], positions_px=problem.points_px.mean(axis=0)
+        )
+    R0, input_px = origin.rotations, origin.positions_px
     seen = visible.any(axis=1)
     if trust is not None and (seen & (trust.tilts >= SHOWN)).any():
         seen = seen & (trust.tilts >= SHOWN)
@@ -70,7 +85,6 @@ def choose_frame(
     weights = supported(problem, vector, information, power).astype(np.float64)
     if trust is not None:
         weights = weights * np.where(trust.particles >= SHOWN, trust.particles, 0.0)
-    input_px = problem.points_px.mean(axis=0)
     shown = np.flatnonzero(weights)
     covariances = np.linalg.inv(information[shown])
     # Without the prior, the images would have moved the particles slightly further.

@@ -42,7 +42,7 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
     particles that strayed far do not count.
     """
     layout = problem.layout
-    blocks = layout.unpack(vector)
+    blocks = layout.unpack(vector if problem.moved_before is None else vector + problem.moved_before)
     current = layout.unpack(problem.precision)
     seen = shown_pairs(problem)  # false particles and empty images say nothing of the others
     parts: dict[str, Array] = {"motion": current.motion, "warp": current.warp}

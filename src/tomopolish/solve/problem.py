@@ -46,6 +46,9 @@ class Problem:
         Mask of the parameters that may move, flat.
     pair_weights
         Factor of each pair's log-likelihood (`outliers`); None: 1.
+    moved_before
+        How far an earlier refinement has moved the zero vector from the input, by which the prior's widths
+        are estimated, flat; None: zero is the input.
     """
 
     surface: DisplacementSurface
@@ -58,6 +61,7 @@ class Problem:
     precision: Float[Array, "N"]
     free: Bool[Array, "N"]
     pair_weights: Float[Array, "F P"] | None = None
+    moved_before: Float[Array, "N"] | None = None
 
     @property
     def layout(self) -> Layout:
