@@ -14,7 +14,7 @@ from tomopolish.dataset.species import Project
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
 from tomopolish.rounds.frames import between_halves, write_in_one_frame
 from tomopolish.rounds.maps import SpeciesMaps, make_maps
-from tomopolish.run.commands.reconstruct import back_project
+from tomopolish.run.back_projection import back_project
 from tomopolish.run.reporter import SilentReporter
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (

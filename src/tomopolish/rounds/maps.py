@@ -20,7 +20,7 @@ from tomopolish.imaging.postprocess import SharpenedMap, sharpened_map, soft_mas
 from tomopolish.results.rounds import SpeciesRound
 from tomopolish.results.tomogram import MAP_THRESHOLDS
 from tomopolish.rounds.references import reopened_dataset
-from tomopolish.run.commands.reconstruct import BackProjection
+from tomopolish.run.back_projection import BackProjection
 from tomopolish.settings.polish import PolishSettings
 from tomopolish.shapes import Float32
 

@@ -16,8 +16,11 @@ MAPS_OF_A_ROUND = 6
 """Maps of a species in a round, with a mask, which the first round may make."""
 SETS_OF_A_ROUND = 3
 """Sets of a round in units of the input's: those of an alignment twice, and those in one frame."""
-ACCUMULATORS = 12
-"""Values that a reconstruction holds per voxel of its half space: two half sets, two parts, three sums."""
+VALUES_PER_VOXEL = 43
+"""Values of 4 bytes that a reconstruction takes per voxel of its half space, as measured.
+
+It takes most while a map is made of the sums, and 24 while the sums of a group of tomograms are added.
+"""
 PAGE_BYTES = 2_000_000
 
 
@@ -53,7 +56,7 @@ def show_plan(
     round_bytes = sum(each.stored_bytes for each in tomograms) + SETS_OF_A_ROUND * sets_bytes(project)
     round_bytes += REPORT_BYTES if align.run.report else 0
     round_bytes += sum(MAPS_OF_A_ROUND * 4 * size_px**3 for size_px in sizes_px)
-    sums = max(ACCUMULATORS * 4 * (box_px + 2) ** 2 * (box_px // 2 + 2) for box_px in project.boxes_px)
+    sums = max(VALUES_PER_VOXEL * 4 * (box_px + 2) ** 2 * (box_px // 2 + 2) for box_px in project.boxes_px)
     needed = (settings.max_rounds + 1) * round_bytes + PAGE_BYTES
     folder = align.run.output_folder
     disk, short = beside_free_space(

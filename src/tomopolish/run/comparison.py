@@ -16,7 +16,7 @@ from tomopolish.dataset.species import Project
 from tomopolish.errors import RunStopped, TomopolishError
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation, weighted_slices
 from tomopolish.results.tomogram import MAP_THRESHOLDS, MapComparison
-from tomopolish.run.commands.reconstruct import back_project
+from tomopolish.run.back_projection import back_project
 from tomopolish.run.failures import Failure
 from tomopolish.run.folder.output import OutputFolder
 from tomopolish.run.reporter import Reporter

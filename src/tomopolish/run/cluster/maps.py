@@ -1,4 +1,4 @@
-"""Back-projection on workers: each adds up some tomograms, and their sums are added pair by pair."""
+"""Back-projection on workers: each sums groups of tomograms, whose sums are added one after another."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from tomopolish.dataset.project import Dataset
 from tomopolish.errors import RunError
-from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.physics.symmetry import point_group
 from tomopolish.plain_text import counted
+from tomopolish.run.back_projection import (
+    BackProjection,
+    back_project,
+    back_project_group,
+    groups_of,
+    usable,
+)
 from tomopolish.run.cluster.distributed import threads_here
 from tomopolish.run.cluster.launch import DIED_REPEATEDLY, Cluster, threads_of_worker
 from tomopolish.run.cluster.waiting import SECONDS_BETWEEN_LOOKS, scheduler_lost
-from tomopolish.run.commands.reconstruct import BackProjection, add_tomograms, back_project, usable
 from tomopolish.run.reporter import Reporter, SilentReporter
 from tomopolish.settings.alignment import RunSettings
 
@@ -28,8 +33,8 @@ if TYPE_CHECKING:
 BackProjector = Callable[[Dataset, int, str], BackProjection]
 """Returns the back-projection of all tomograms of a data set, of its box and point group."""
 
-PARTS_PER_WORKER = 2
-"""Parts of the tomograms that each worker adds up: more send more sums, fewer wait for the last."""
+ADDING_FIRST = 1
+"""Dask's priority of additions: a worker that has the sums of many groups may run out of memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,8 +50,7 @@ def back_project_part(
 ) -> PartialSums:
     """Return the sums over the named tomograms; one that cannot be used is left out."""
     reporter = SilentReporter()
-    sums = empty_reconstruction(box_px, point_group(symmetry))
-    projected = add_tomograms(sums, dataset, names, threads, reporter)
+    projected = back_project_group(dataset, names, box_px, symmetry, threads, reporter)
     return PartialSums(projected=projected, warnings=tuple(reporter.warnings))
 
 
@@ -57,15 +61,11 @@ def _part_in_worker(
     return back_project_part(dataset, names, box_px, symmetry, threads_here(threads))
 
 
-def added(first: PartialSums, second: PartialSums) -> PartialSums:
+def added(first: PartialSums, later: PartialSums) -> PartialSums:
     """Return the sums of two parts."""
-    one, two = first.projected, second.projected
-    projected = BackProjection(
-        sums=replace(one.sums, totals=one.sums.totals + two.sums.totals),
-        failures={**one.failures, **two.failures},
-        remarks={**one.remarks, **two.remarks},
+    return PartialSums(
+        projected=first.projected.plus(later.projected), warnings=(*first.warnings, *later.warnings)
     )
-    return PartialSums(projected=projected, warnings=(*first.warnings, *second.warnings))
 
 
 def back_projector(
@@ -83,46 +83,23 @@ def back_projector(
     if cluster is None or run.cluster is None:
         return partial(back_project, threads=run.threads, reporter=reporter)
     threads = threads_of_worker(run.cluster, run.threads)
-    parts = PARTS_PER_WORKER * (run.cluster.workers or 1)
+    submit: Any = partial(cluster.client.submit, pure=False)
 
     def on_workers(dataset: Dataset, box_px: int, symmetry: str) -> BackProjection:
         dataset.check_columns()
         point_group(symmetry)  # refuses an unknown one here
-        names = dataset.tomogram_names
-        count = min(len(names), parts)
-        reporter.say(f"Back-projection of {counted(len(names), 'tomogram')} in {counted(count, 'part')}")
-        futures = [
-            cluster.client.submit(
-                _part_in_worker, dataset, names[i::count], box_px, symmetry, threads, pure=False
-            )
-            for i in range(count)
-        ]
-        return usable(dataset, _summed(cluster, futures, dataset, reporter, look))
+        groups = groups_of(dataset.tomogram_names)
+        tomograms = counted(len(dataset.tomogram_names), "tomogram")
+        reporter.say(f"Back-projection of {tomograms} in {counted(len(groups), 'part')}")
+        parts = [submit(_part_in_worker, dataset, names, box_px, symmetry, threads) for names in groups]
+        total = reduce(partial(submit, added, priority=ADDING_FIRST), parts)
+        del parts  # workers then forget those that have been added
+        result = _awaited(cluster, total, look)
+        for sentence in result.warnings:
+            reporter.warn(sentence)
+        return usable(dataset, result.projected)
 
     return on_workers
-
-
-def _summed(
-    cluster: Cluster,
-    parts: Sequence[Future],
-    dataset: Dataset,
-    reporter: Reporter,
-    look: Callable[[], None],
-) -> BackProjection:
-    """Return the sum of all parts, added up in a tree, with remarks in the order of the tomograms.
-
-    Sums of another number of parts differ in their rounding.
-    """
-    submit: Any = partial(cluster.client.submit, pure=False)
-    while len(parts) > 1:
-        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-        parts = [submit(added, *pair) if len(pair) > 1 else pair[0] for pair in pairs]
-    result = _awaited(cluster, parts[0], look)
-    for sentence in result.warnings:
-        reporter.warn(sentence)
-    remarks = result.projected.remarks
-    in_order = {name: remarks[name] for name in dataset.tomogram_names if name in remarks}
-    return replace(result.projected, remarks=in_order)
 
 
 def _awaited(cluster: Cluster, future: Future, look: Callable[[], None]) -> PartialSums:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +14,10 @@ from tomopolish.dataset.mrc import read_header, write_volume
 from tomopolish.dataset.project import Dataset
 from tomopolish.dataset.relion.fsc_file import write_fsc
 from tomopolish.dataset.relion.optimisation_set import write_optimisation_set
-from tomopolish.dataset.remarks import Remark, Remarks
-from tomopolish.dataset.screening import screening_warnings
-from tomopolish.errors import InputError, RunError, RunStopped, TomopolishError
-from tomopolish.imaging.backproject import Reconstruction, empty_reconstruction
+from tomopolish.errors import InputError
 from tomopolish.imaging.fsc import ShellCorrelation, shell_correlation
-from tomopolish.physics.symmetry import point_group
 from tomopolish.results.tomogram import MAP_THRESHOLDS
+from tomopolish.run.back_projection import back_project
 from tomopolish.run.folder.guard import Guard
 from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
@@ -69,30 +65,6 @@ class ReconstructSettings:
             f"--crop {self.crop_px} must be even, 8 or more, and at most --b {self.box_px}",
         )
         refuse_threads(self.threads)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BackProjection:
-    """The sums over some or all tomograms of a data set.
-
-    Attributes
-    ----------
-    failures
-        Tomogram → why it is left out.
-    remarks
-        Tomogram → remarks on reading it.
-    """
-
-    sums: Reconstruction
-    failures: Mapping[str, str]
-    remarks: Mapping[str, Sequence[Remark]]
-
-    def remark_sentences(self) -> list[str]:
-        """Return one sentence for each kind of remark."""
-        remarks = Remarks()
-        for name, of_tomogram in self.remarks.items():
-            remarks.add(name, of_tomogram)
-        return remarks.sentences()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,53 +130,6 @@ def resolution_sentence(
         f"Half maps, merged map and FSC are in {folder}: FSC 0.143 at {high:.2f} Å, 0.5 at {half:.2f} Å."
         + others
     )
-
-
-def back_project(
-    dataset: Dataset, box_px: int, symmetry: str, threads: int, reporter: Reporter
-) -> BackProjection:
-    """Return the back-projection of all tomograms of a data set.
-
-    A tomogram that cannot be used is left out, with a warning. Raises InputError when a set lacks columns, or
-    the point group is unknown, and RunError when no tomogram can be used.
-    """
-    dataset.check_columns()
-    sums = empty_reconstruction(box_px, point_group(symmetry))
-    return usable(dataset, add_tomograms(sums, dataset, dataset.tomogram_names, threads, reporter))
-
-
-def add_tomograms(
-    sums: Reconstruction, dataset: Dataset, names: Sequence[str], threads: int, reporter: Reporter
-) -> BackProjection:
-    """Add the named tomograms to the sums, which are changed, and return them with what was left out.
-
-    A tomogram that cannot be used is left out, with a warning.
-    """
-    failures, remarks = dict[str, str](), dict[str, Sequence[Remark]]()
-    with reporter.open(len(names)), ThreadPoolExecutor(threads) as pool:
-        for name in names:
-            with reporter.tomogram(name) as progress:
-                try:
-                    series, particles = dataset.load(name)
-                    series = sums.add(series, particles, pool, progress)
-                except RunStopped:
-                    raise
-                except TomopolishError as problem:
-                    failures[name] = str(problem)
-                    reporter.warn(f"{name} is left out: {problem}")
-                    continue
-            remarks[name] = series.remarks
-            for sentence in screening_warnings(series):
-                reporter.warn(sentence)
-    return BackProjection(sums=sums, failures=failures, remarks=remarks)
-
-
-def usable(dataset: Dataset, projected: BackProjection) -> BackProjection:
-    """Return a back-projection of all tomograms; raises RunError where none of them could be used."""
-    names = dataset.tomogram_names
-    if len(projected.failures) == len(names):
-        raise RunError(f"no tomogram can be used; {names[0]}: {projected.failures[names[0]]}")
-    return projected
 
 
 def _mask(dataset: Dataset, size: int) -> Float32[Array, "s s s"] | None:
