@@ -63,7 +63,9 @@ def polished(simulated: Path) -> Path:
     return simulated / "out"
 
 
-def test_each_species_has_its_maps_and_figures(project: Path, polished: Path) -> None:
+def test_each_species_has_its_maps_and_figures(
+    project: Path, polished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = read_star(project / "out/rounds.star").table("rounds")
     names, numbers = table.strings("tomopolishSpecies"), table.ints("tomopolishRound")
     best = table.ints("tomopolishIsBest").astype(bool)
@@ -89,6 +91,10 @@ def test_each_species_has_its_maps_and_figures(project: Path, polished: Path) ->
         expected = refined.tomograms.load(tomogram).projections_px
         np.testing.assert_allclose(fas.tomograms.load(tomogram).projections_px, expected, atol=1e-4)
         assert np.abs(expected - before.tomograms.load(tomogram).projections_px).max() > 0.3
+    assert run(["select", "--i", "out", "--o", "selected"]) == 2
+    best_folder = f"out/round{numbers[best][0]:02d}"
+    assert f"--i {best_folder}\n" in capsys.readouterr().err
+    assert run(["select", "--i", best_folder, "--o", "selected"]) == 0
 
 
 def test_a_run_killed_in_round_2_ends_with_the_files_of_an_undisturbed_run(
