@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from tomopolish.dataset.model import Alignment
 from tomopolish.dataset.project import Dataset, open_dataset
 from tomopolish.dataset.species import Project
 from tomopolish.physics.geometry import rotation_from_vector, rotation_vector
+from tomopolish.rounds.align import turned_particles
 from tomopolish.rounds.frames import between_halves, write_in_one_frame
 from tomopolish.rounds.maps import SpeciesMaps, make_maps
 from tomopolish.run.back_projection import back_project
 from tomopolish.run.reporter import SilentReporter
+from tomopolish.settings.joint import JointSettings
 from tomopolish.settings.simulated_structure import MoleculeSettings
 from tomopolish.settings.simulation import (
     AcquisitionSettings,
@@ -86,3 +89,21 @@ def test_a_turned_half_set_is_turned_back(tmp_path: Path, monkeypatch: pytest.Mo
     again = maps_of(back, tmp_path / "after")
     assert again.fsc.corrected[1:12].mean() > maps.fsc.corrected[1:12].mean() + 0.02
     assert between_halves(again) is None
+
+
+@pytest.mark.parametrize(
+    ("helps", "turned"), [((True, False), True), ((False, False), False), ((None, False), True), ((), False)]
+)
+def test_half_sets_are_registered_where_any_orientations_were_kept(
+    helps: tuple[bool | None, ...], turned: bool
+) -> None:
+    """Orientations that went back to the input are in one frame; those that nothing judged may not be."""
+    statistics = {
+        str(i): SimpleNamespace(
+            groups=() if each is None else (SimpleNamespace(group="orientations", helps=each),)
+        )
+        for i, each in enumerate(helps)
+    }
+    refined, fixed = (SimpleNamespace(joint=JointSettings(orientations=wanted)) for wanted in (True, False))
+    assert turned_particles(refined, statistics) == turned  # type: ignore[arg-type]
+    assert not turned_particles(fixed, statistics)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomopolish.pipeline.joint_priors import ORIENTATIONS
 from tomopolish.results.rounds import Round, RoundEvidence
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.results.verdict import Verdict
@@ -93,6 +94,14 @@ def changes(statistics: Mapping[str, TomogramStatistics]) -> dict[str, float]:
         "position_angstrom": rms([s.rms_position_angstrom for s in every]),
         "moved_angstrom": rms([s.evidence.moved_angstrom for s in every if s.evidence is not None]),
     }
+
+
+def turned_particles(settings: AlignSettings, statistics: Mapping[str, TomogramStatistics]) -> bool:
+    """Return whether orientations were refined, and did not go back to the input in every tomogram."""
+    if not settings.joint.orientations:
+        return False
+    judged = [[group.helps for group in s.groups if group.group == ORIENTATIONS] for s in statistics.values()]
+    return any(all(helps) for helps in judged)
 
 
 def kept_groups(statistics: Mapping[str, TomogramStatistics]) -> tuple[tuple[str, int], ...]:

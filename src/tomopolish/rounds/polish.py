@@ -25,6 +25,7 @@ from tomopolish.rounds.align import (
     round_evidence,
     round_inputs,
     round_settings,
+    turned_particles,
 )
 from tomopolish.rounds.earlier import refuse_other_run, start_again
 from tomopolish.rounds.half_maps import MapTarget, maps_of_round
@@ -241,7 +242,7 @@ class _Polisher:
         start = time.perf_counter()
         if number == 0:
             self.reporter.say("Round 0: half maps of the input")
-            maps = self._maps(number, self.project)
+            maps = self._maps(number, self.project, turned=False)
             return self._finished(Round(number=0, **_figures(maps)), start)
         range_px = next_range_px(self.rounds, self.settings, self.project.first.pixel_size_angstrom)
         outcome = self._align(number, range_px, resume=resume)
@@ -249,7 +250,8 @@ class _Polisher:
         assert report is not None, "only a dry run has none"
         refined = reopened(self.project, outcome.sets)
         self.reporter.say(f"Round {number}: half maps")
-        figures = _figures(self._maps(number, refined))
+        turned = turned_particles(self.settings.align, report.statistics)
+        figures = _figures(self._maps(number, refined, turned=turned))
         failures = {**report.failures, **dict(figures["failures"])}
         result = Round(
             number=number,
@@ -261,8 +263,8 @@ class _Polisher:
         )
         return self._finished(result, start)
 
-    def _maps(self, number: int, refined: Project) -> list[SpeciesMaps]:
-        """Reconstruct a round's maps, in one frame where each half set was refined on its own."""
+    def _maps(self, number: int, refined: Project, *, turned: bool) -> list[SpeciesMaps]:
+        """Reconstruct a round's maps; half sets whose particles have turned are brought into one frame."""
         frame = self._folder(number) / FRAME
         for folder in (*self._map_folders(number), frame, *(frame / name for name in self.project.folders)):
             remove_leftovers(folder)
@@ -273,7 +275,6 @@ class _Polisher:
             MapTarget(folder=folder, size_px=size_px, mask=mask)
             for folder, size_px, mask in zip(self._map_folders(number), self.sizes_px, masks, strict=True)
         ]
-        turned = number > 0 and self.settings.align.joint.orientations
         return maps_of_round(
             refined,
             targets,
