@@ -535,6 +535,12 @@ def test_what_is_odd_but_possible_is_a_warning(project: Path, name: str) -> None
         assert part in warning
 
 
+def test_tomograms_that_only_leaves_out_are_not_said_to_lack_particles(project: Path) -> None:
+    with_second_tomogram()
+    dataset = open_dataset(Path("optimisation_set.star")).restricted_to(["TS_01"])
+    assert check_project(Project.of(dataset, 48)) == []
+
+
 def test_visible_pairs_keep_half_a_box_from_the_border(project: Path) -> None:
     from tomopolish.dataset.check import count_visible
     from tomopolish.physics.geometry import project as project_points

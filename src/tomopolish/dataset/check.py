@@ -171,7 +171,7 @@ def check_particles(dataset: Dataset, *, is_single: bool = True) -> list[str]:
         for label in particles.filled_columns
     ]
     warnings += _orientation_warnings(particles)
-    without = len(tomograms.names) - len(dataset.tomogram_names)
+    without = sum(name not in rows for name in tomograms.names)
     if without and is_single:
         warnings.append(
             f"{tomograms.general.place}: tomograms without particles: {without}; they remain unchanged"
