@@ -106,3 +106,5 @@ def test_the_help_lists_only_what_has_a_part(capsys: pytest.CaptureFixture[str])
     assert "--freq_cutoff" in text
     assert "--deformation" not in text
     assert "--s_vel A_PER_DOSE" not in text
+    assert "species" not in text and "one for each" not in text
+    assert "[default: 5000.0]" not in text

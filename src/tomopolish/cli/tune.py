@@ -30,7 +30,9 @@ KEPT = (
 """Options of `align` that have the same meaning here."""
 
 REWORDED = {
-    "s_div": "Use this distance scale instead of searching for the best.",
+    "i": "Optimisation set.",
+    "b": "Box size: edge of the box around each particle image; even.",
+    "s_div": "Use this distance scale, Å per e⁻/Å², instead of searching for the best.",
     "sq_exp_ker": "Use the square-exponential covariance instead of comparing both.",
     "strict": "Stop at the first tomogram that fails instead of leaving it out.",
 }
@@ -54,7 +56,8 @@ def _sections() -> list[Section]:
     borrowed.options = copied_options(ALIGN, REWORDED)
     for option in borrowed.options:
         option.hidden = option.name not in KEPT  # the others are refused on the command line
-        option.records_default = option.name not in SEARCHED
+        if option.name in SEARCHED:  # what align takes without them has no effect here
+            option.records_default = option.show_default = False
     return [subset, borrowed]
 
 
