@@ -23,9 +23,10 @@ from tomopolish.imaging.devices import Correlator
 from tomopolish.imaging.devices_cuda import CudaCorrelator
 from tomopolish.imaging.weights import frequency_weights
 from tomopolish.imaging.windows import pair_geometry
-from tomopolish.pipeline import PreparedReferences, joint_images, windows
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline import PreparedReferences, windows
+from tomopolish.pipeline.joint import images as joint_images
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.state import JointState
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.solve.joint import NormalEquations

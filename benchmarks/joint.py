@@ -32,8 +32,8 @@ from tomopolish.imaging.fsc import shell_correlation
 from tomopolish.physics.geometry import project_trajectories, rotation_from_vector, rotation_vector
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline.align import align_tomogram
-from tomopolish.pipeline.joint_state import JointState
-from tomopolish.pipeline.joint_steps import Point, Refiner
+from tomopolish.pipeline.joint.state import JointState
+from tomopolish.pipeline.joint.steps import Point, Refiner
 from tomopolish.pipeline.references import prepare
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import (

@@ -31,7 +31,7 @@ from tomopolish.imaging.kept_spectra import KeptSpectra, kept_bytes
 from tomopolish.imaging.windows import PairGeometry, TiltTask, correlate_tilt, pair_geometry
 from tomopolish.physics.geometry import rotation_from_vector
 from tomopolish.pipeline import PreparedReferences, prepare
-from tomopolish.pipeline.joint_state import changed_ctf
+from tomopolish.pipeline.joint.state import changed_ctf
 
 BOX, TILT = 32, 1
 OPTICS = (*ALWAYS, ASTIGMATISM, ASTIGMATISM_ASIDE, PHASE_SHIFT)

@@ -27,18 +27,19 @@ from tomopolish.physics.geometry import (
     rotation_vector,
     tomogram_centre_px,
 )
-from tomopolish.pipeline import PreparedReferences, joint
-from tomopolish.pipeline.joint_align import taking_part
-from tomopolish.pipeline.joint_held_out import HeldOutPairs
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_overfit import (
+from tomopolish.pipeline import PreparedReferences
+from tomopolish.pipeline.joint import refine as joint
+from tomopolish.pipeline.joint.held_out import HeldOutPairs
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.overfit import (
     determined_unknowns,
     gradient_by_noise,
     without_overfitting,
 )
-from tomopolish.pipeline.joint_shared import envelopes_at, shared_errors
-from tomopolish.pipeline.joint_state import JointState
-from tomopolish.pipeline.joint_steps import Point, Refiner
+from tomopolish.pipeline.joint.shared import envelopes_at, shared_errors
+from tomopolish.pipeline.joint.state import JointState
+from tomopolish.pipeline.joint.steps import Point, Refiner
+from tomopolish.pipeline.joint.tomogram import taking_part
 from tomopolish.progress import SilentProgress
 from tomopolish.results.tomogram import TomogramResult
 from tomopolish.settings.alignment import DeformationSettings, MotionSettings, WindowSettings

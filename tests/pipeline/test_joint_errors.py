@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, GEOMETRY, PairDerivatives
-from tomopolish.pipeline.joint_errors import ErrorSources, excess_variance, information_by_turns
-from tomopolish.pipeline.joint_result import with_blur
+from tomopolish.pipeline.joint.errors import ErrorSources, excess_variance, information_by_turns
+from tomopolish.pipeline.joint.result import with_blur
 from tomopolish.solve.joint import JointStep, NormalEquations
 
 PARTICLES, IMAGES, RINGS = 400, 12, 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tomopolish.pipeline.joint_overfit import gradient_by_noise
-from tomopolish.pipeline.joint_shared import Predicted
+from tomopolish.pipeline.joint.overfit import gradient_by_noise
+from tomopolish.pipeline.joint.shared import Predicted
 
 PAIRS = 4000
 

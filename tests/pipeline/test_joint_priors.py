@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
-from tomopolish.pipeline.joint_priors import LARGEST_WIDTHS, ORIENTATIONS, Priors
+from tomopolish.pipeline.joint.priors import LARGEST_WIDTHS, ORIENTATIONS, Priors
 
 
 def test_only_widths_at_their_bound_are_named() -> None:

@@ -13,7 +13,7 @@ from tomopolish import pipeline
 from tomopolish.dataset.model import Tomogram
 from tomopolish.dataset.screening import screened
 from tomopolish.imaging.windows import CorrelationWindows
-from tomopolish.pipeline.joint_search import Placed, place_again
+from tomopolish.pipeline.joint.search import Placed, place_again
 from tomopolish.pipeline.windows import correlation_windows, without_tilts
 from tomopolish.progress import SilentProgress
 from tomopolish.settings.alignment import AlignSettings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tomopolish.physics.geometry import rotation_from_vector
-from tomopolish.pipeline.joint_shared import Envelopes, Predicted, blur_by_turns
+from tomopolish.pipeline.joint.shared import Envelopes, Predicted, blur_by_turns
 from tomopolish.solve.joint import NormalEquations
 
 IMAGES = 5

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from tomopolish.dataset.model import Alignment, Tomogram
 from tomopolish.dataset.screening import screened, without_lost
 from tomopolish.pipeline.fit import fit_geometry
-from tomopolish.pipeline.joint_align import align_jointly, before_joint
+from tomopolish.pipeline.joint.tomogram import align_jointly, before_joint
 from tomopolish.pipeline.micrographs import micrograph_windows
 from tomopolish.pipeline.premises import (
     error_angstrom,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopolish.pipeline.joint_priors import ORIENTATIONS
+from tomopolish.pipeline.joint.priors import ORIENTATIONS
 from tomopolish.results.rounds import Round, RoundEvidence
 from tomopolish.results.tomogram import TomogramStatistics
 from tomopolish.results.verdict import Verdict

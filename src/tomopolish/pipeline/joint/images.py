@@ -21,8 +21,8 @@ from tomopolish.imaging.frequencies import tilt_frequencies
 from tomopolish.imaging.kept_spectra import KeptSpectra, kept_bytes
 from tomopolish.imaging.windows import PairGeometry, TiltTask, pair_geometry
 from tomopolish.physics.geometry import tomogram_centre_px
-from tomopolish.pipeline.joint_held_out import HeldOutPairs, HeldOutValues
-from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.joint.held_out import HeldOutPairs, HeldOutValues
+from tomopolish.pipeline.joint.state import JointState
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.settings.alignment import AlignSettings
 from tomopolish.shapes import Array, Bool, Float, Float32, Int, Int8

@@ -17,15 +17,15 @@ from tomopolish.imaging.derivatives import (
     SCALE,
 )
 from tomopolish.physics.geometry import rotation_vector
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_priors import (
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.priors import (
     FIRST_WIDTHS,
     HAVE_A_MEAN,
     LARGEST_WIDTHS,
     ORIENTATIONS,
     Priors,
 )
-from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.joint.state import JointState
 from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.joint import (
     PARTICLE,

@@ -17,13 +17,13 @@ from tomopolish.imaging.devices import acquire_correlator
 from tomopolish.pipeline.evidence import held_out_that_show
 from tomopolish.pipeline.fit import Fit, fit_geometry
 from tomopolish.pipeline.intensity import factors_without_noise
-from tomopolish.pipeline.joint import JointFit, optics_of, refine_jointly
-from tomopolish.pipeline.joint_held_out import HeldOutPairs
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_priors import ORIENTATIONS
-from tomopolish.pipeline.joint_result import with_views
-from tomopolish.pipeline.joint_search import Placed, place_again
-from tomopolish.pipeline.joint_state import JointState
+from tomopolish.pipeline.joint.held_out import HeldOutPairs
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.priors import ORIENTATIONS
+from tomopolish.pipeline.joint.refine import JointFit, optics_of, refine_jointly
+from tomopolish.pipeline.joint.result import with_views
+from tomopolish.pipeline.joint.search import Placed, place_again
+from tomopolish.pipeline.joint.state import JointState
 from tomopolish.pipeline.premises import (
     error_angstrom,
     examine,

@@ -21,9 +21,9 @@ from dataclasses import replace
 import numpy as np
 
 from tomopolish.imaging.derivatives import GEOMETRY
-from tomopolish.pipeline.joint_shared import ENVELOPE, Envelopes, Predicted
-from tomopolish.pipeline.joint_state import JointState
-from tomopolish.pipeline.joint_steps import Point, Refiner
+from tomopolish.pipeline.joint.shared import ENVELOPE, Envelopes, Predicted
+from tomopolish.pipeline.joint.state import JointState
+from tomopolish.pipeline.joint.steps import Point, Refiner
 from tomopolish.shapes import Array, Float
 
 

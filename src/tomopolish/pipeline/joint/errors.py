@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopolish.imaging.derivatives import GEOMETRY
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_steps import LARGEST_TURN, Point, Refiner
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.steps import LARGEST_TURN, Point, Refiner
 from tomopolish.shapes import Array, Bool, Float, Int
 from tomopolish.solve.joint import JointPrior, JointStep, NormalEquations, joint_step, without_net_turn
 from tomopolish.solve.outliers import SHOWN

@@ -21,14 +21,14 @@ from tomopolish.imaging.derivatives import (
     PHASE_SHIFT,
     SCALE,
 )
-from tomopolish.pipeline.joint_errors import with_all_sources
-from tomopolish.pipeline.joint_held_out import judge
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_overfit import without_overfitting
-from tomopolish.pipeline.joint_priors import ORIENTATIONS
-from tomopolish.pipeline.joint_shared import blur_by_turns, envelopes_at, shared_errors
-from tomopolish.pipeline.joint_state import JointState
-from tomopolish.pipeline.joint_steps import Point, Refiner
+from tomopolish.pipeline.joint.errors import with_all_sources
+from tomopolish.pipeline.joint.held_out import judge
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.overfit import without_overfitting
+from tomopolish.pipeline.joint.priors import ORIENTATIONS
+from tomopolish.pipeline.joint.shared import blur_by_turns, envelopes_at, shared_errors
+from tomopolish.pipeline.joint.state import JointState
+from tomopolish.pipeline.joint.steps import Point, Refiner
 from tomopolish.plain_text import listed
 from tomopolish.results.tomogram import Evidence, GroupEvidence
 from tomopolish.settings.joint import JointSettings
@@ -61,7 +61,7 @@ class JointFit:
         Standard errors of what was asked for: ``orientations`` (P, 3), degrees, and of unknowns of the optics
         (F,); 0 where they are those of the input.
     shared
-        The part of those of ln s and B that comes from errors that all images share (`joint_shared`).
+        The part of those of ln s and B that comes from errors that all images share (`shared`).
     blur_px2
         Variance of pairs' 2D positions, both axes together, that blurs as the errors of orientations do.
     passes

@@ -17,10 +17,10 @@ from functools import cached_property
 import numpy as np
 
 from tomopolish.imaging.derivatives import GEOMETRY
-from tomopolish.pipeline.joint_images import JointImages
-from tomopolish.pipeline.joint_priors import HAVE_A_MEAN
-from tomopolish.pipeline.joint_state import JointState
-from tomopolish.pipeline.joint_steps import Point, Refiner
+from tomopolish.pipeline.joint.images import JointImages
+from tomopolish.pipeline.joint.priors import HAVE_A_MEAN
+from tomopolish.pipeline.joint.state import JointState
+from tomopolish.pipeline.joint.steps import Point, Refiner
 from tomopolish.shapes import Array, Bool, Float
 from tomopolish.solve.joint import NormalEquations
 

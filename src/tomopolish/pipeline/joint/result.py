@@ -11,8 +11,8 @@ from tomopolish.dataset.alignment_errors import AlignmentErrors
 from tomopolish.dataset.model import Alignment, RefinedOptics, Tomogram
 from tomopolish.imaging.derivatives import ASTIGMATISM, BFACTOR, DEFOCUS, PHASE_SHIFT, SCALE
 from tomopolish.physics.optics import TiltCtf
-from tomopolish.pipeline.joint import JointFit
-from tomopolish.pipeline.joint_priors import ORIENTATIONS
+from tomopolish.pipeline.joint.priors import ORIENTATIONS
+from tomopolish.pipeline.joint.refine import JointFit
 from tomopolish.results.tomogram import ImageQuantity, JointRecord, TomogramResult
 from tomopolish.shapes import Array, Float
 
