@@ -53,7 +53,7 @@ def evaluate_maps(
     """
     comparisons: dict[str, MapComparison] = {}
     for species, path in zip(project.species, refined, strict=True):
-        before, suffix = species.dataset, f"_{species.name}" if comparisons else ""
+        before, suffix = species.dataset, "" if species is project.species[0] else f"_{species.name}"
         try:
             with out.new_files() as new:
                 comparisons[species.name] = compare_maps(
