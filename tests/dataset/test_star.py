@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tomopolish.dataset.star import (
+    GrowingFile,
     StarFile,
     StarTable,
     format_floats,
@@ -348,3 +349,13 @@ def test_a_large_table_is_read_and_written_in_seconds(tmp_path: Path) -> None:
     assert again.columns["rlnC23"] == number and again.columns["rlnName"] == names
     # Some ten times the time this takes on an idle core.
     assert written - start < 10 and done - written < 10
+
+
+def test_tables_that_grow_have_a_column_that_only_a_later_tomogram_has(tmp_path: Path) -> None:
+    growing = GrowingFile(tmp_path / "scores.star", "# version")
+    growing.append("tilts", {"rlnTomoName": ["TS_01", "TS_01"]})
+    growing.append("tilts", {"rlnTomoName": ["TS_02"], "turn": ["1.500000"]})
+    growing.write()
+    table = read_star(tmp_path / "scores.star").table("tilts")
+    assert list(table.strings("rlnTomoName")) == ["TS_01", "TS_01", "TS_02"]
+    np.testing.assert_array_equal(table.floats("turn"), [0, 0, 1.5])

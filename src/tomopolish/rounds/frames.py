@@ -18,8 +18,6 @@ from tomopolish.errors import TomopolishError
 from tomopolish.imaging.registration import Registration, register
 from tomopolish.rounds.maps import HALF_MAPS, SET, SpeciesMaps
 
-Array = np.ndarray
-
 LEAST_SHARE = 0.02
 """Displacement between half maps, as a share of their resolution, below which they count as registered."""
 

@@ -22,9 +22,7 @@ from tomopolish.results.tomogram import MAP_THRESHOLDS
 from tomopolish.rounds.references import reopened_dataset
 from tomopolish.run.back_projection import BackProjection
 from tomopolish.settings.polish import PolishSettings
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 FOLDER = "maps"
 HALF_MAPS = ("half1.mrc", "half2.mrc")

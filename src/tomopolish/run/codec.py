@@ -19,8 +19,7 @@ from tomopolish.dataset.star_table import is_usable
 from tomopolish.results import held_out
 from tomopolish.results import tomogram as results
 from tomopolish.run.stored_types import check_types
-
-Array = np.ndarray
+from tomopolish.shapes import Array
 
 
 def _dataclasses(module: ModuleType) -> dict[str, type[Any]]:

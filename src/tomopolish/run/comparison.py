@@ -21,9 +21,7 @@ from tomopolish.run.failures import Failure
 from tomopolish.run.folder.output import OutputFolder
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.alignment import AlignSettings
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 FOLDER_NAME = "evaluation"
 BEFORE, AFTER = "fsc_before{}.star", "fsc_after{}.star"

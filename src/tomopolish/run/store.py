@@ -19,8 +19,7 @@ from tomopolish.results.tomogram import TomogramResult
 from tomopolish.run.basis import Basis
 from tomopolish.run.codec import decode_result, encode
 from tomopolish.run.fingerprint import Fingerprint
-
-Array = np.ndarray
+from tomopolish.shapes import Array
 
 FOLDER_NAME = "temp"
 """Folder of the results of single tomograms, in the output folder."""

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
+from tomopolish.shapes import Array
 
-Array = np.ndarray
 Dimensions = dict[str, int]
 """Size of each named dimension of the arrays of an object and its parts."""
 

@@ -30,9 +30,7 @@ from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.refuse import refuse
-from tomopolish.shapes import Float
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float
 
 ALIGNMENTS = {"imod": "IMOD", "aretomo": "AreTomo", "warp": "Warp"}
 SHAPES = {

@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tomopolish.dataset.check import check_particles
 from tomopolish.dataset.left_out import check_selection
 from tomopolish.dataset.mrc import read_header, write_volume
@@ -23,9 +21,7 @@ from tomopolish.run.folder.output import own_folder
 from tomopolish.run.invocation import Invocation
 from tomopolish.run.reporter import Reporter
 from tomopolish.settings.refuse import refuse, refuse_above, refuse_threads
-from tomopolish.shapes import Float32
-
-Array = np.ndarray
+from tomopolish.shapes import Array, Float32
 
 COMMAND = "reconstruct"
 MAP_NAMES = ("half1.mrc", "half2.mrc", "merged.mrc")
