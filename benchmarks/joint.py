@@ -29,7 +29,12 @@ from tomopolish.dataset.model import Alignment, Particles, TiltSeries, Tomogram
 from tomopolish.imaging.backproject import empty_reconstruction
 from tomopolish.imaging.derivatives import BFACTOR, DEFOCUS, SCALE
 from tomopolish.imaging.fsc import shell_correlation
-from tomopolish.physics.geometry import project_trajectories, rotation_from_vector, rotation_vector
+from tomopolish.physics.geometry import (
+    mean_rotation,
+    project_trajectories,
+    rotation_from_vector,
+    rotation_vector,
+)
 from tomopolish.physics.optics import TiltCtf
 from tomopolish.pipeline.align import align_tomogram
 from tomopolish.pipeline.joint.state import JointState
@@ -165,6 +170,15 @@ def calibration(
     """Return errors over stated standard errors, root mean square, of what was refined."""
     stated, good, ratios = alignment.errors, truth.good_tilts, {}
     assert stated is not None
+    # A common turn or shift is the tomogram's, and no image shows it.
+    there, right = alignment.projections_px[good, :3, :3], truth.projections_px[good, :3, :3]
+    net = mean_rotation(np.swapaxes(right, 1, 2) @ there)
+    turns = np.rad2deg(rotation_vector(there @ net.T @ np.swapaxes(right, 1, 2)))
+    ratios["angles"] = _rms(turns / stated.angles_degrees[good])
+    if alignment.trajectories_px is None:
+        shown = truth.good_particles
+        off = (alignment.positions_px @ net.T - truth.positions_px)[shown] * series.pixel_size_angstrom
+        ratios["positions"] = _rms((off - off.mean(axis=0)) / stated.positions_angstrom[shown])
     if stated.orientations_degrees is not None and alignment.rotations is not None:
         known = truth.good_particles & (stated.orientations_degrees > 0).all(axis=1)
         turns = rotation_vector(alignment.rotations @ np.swapaxes(truth.rotations, 1, 2))
@@ -331,11 +345,15 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 def ratio_table(records: Sequence[dict[str, Any]]) -> str:
     """Return errors over stated standard errors, root mean square over the seeds of each case."""
-    lines = ["| case | orientations | defocus | B factor | CTF scale |", "|---|---|---|---|---|"]
+    names = ("positions", "angles", "orientations", "defocus", "bfactor", "scale")
+    lines = [
+        "| case | positions | angles | orientations | defocus | B factor | CTF scale |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for case in dict.fromkeys(record["case"] for record in records):
         ratios = [record.get("ratios", {}) for record in records if record["case"] == case]
         cells = []
-        for name in ("orientations", "defocus", "bfactor", "scale"):
+        for name in names:
             known = [ratio[name] for ratio in ratios if name in ratio]
             cells.append(f"{_rms(np.array(known)):.2f} ({len(known)})" if known else "–")
         lines.append(f"| {case} | {' | '.join(cells)} |")

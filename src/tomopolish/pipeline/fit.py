@@ -349,7 +349,7 @@ def _problem(task: _Task, memory: WindowMemory) -> Problem:
         )
     if task.earlier is None:
         return problem
-    return replace(problem, moved_before=task.earlier.moved(task.tomogram, problem.layout))
+    return replace(problem, moved_before=task.earlier.moved(task.tomogram))
 
 
 def _in_leading_modes(task: _Task, problem: Problem, memory: WindowMemory) -> Problem:

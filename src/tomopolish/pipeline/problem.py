@@ -24,7 +24,7 @@ from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Array, Float
 from tomopolish.solve.elimination import curvature_over_time, followed_fields
 from tomopolish.solve.prior_widths import initial_precision, initial_warp_precision
-from tomopolish.solve.problem import Problem
+from tomopolish.solve.problem import Moved, Problem
 from tomopolish.solve.surface import DisplacementSurface, smooth_surface
 
 REFIT_TOLERANCE_PX = 0.1
@@ -138,11 +138,11 @@ class Earlier:
     given: Tomogram
     scales: tuple[float, ...]
 
-    def moved(self, tomogram: Tomogram, layout: Layout) -> Float[Array, "N"]:
-        """Return the angles, shifts and displacements by which the tomogram differs from the input."""
+    def moved(self, tomogram: Tomogram) -> Moved:
+        """Return how far the tomogram differs from the input."""
         before, after = self.given.series.projections_px, tomogram.series.projections_px
         centre = np.append(tomogram_centre_px(tomogram.series.tomogram_size_px), 1.0)
-        return layout.fill(
+        return Moved(
             angles=rotation_vector(after[:, :3, :3] @ np.swapaxes(before[:, :3, :3], 1, 2)),
             shifts_px=(after - before)[:, :2] @ centre,
             positions_px=tomogram.particles.positions_px - self.given.particles.positions_px,

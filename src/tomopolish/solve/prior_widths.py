@@ -42,7 +42,7 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
     particles that strayed far do not count.
     """
     layout = problem.layout
-    blocks = layout.unpack(vector if problem.moved_before is None else vector + problem.moved_before)
+    blocks = layout.unpack(vector)
     current = layout.unpack(problem.precision)
     seen = shown_pairs(problem)  # false particles and empty images say nothing of the others
     parts: dict[str, Array] = {"motion": current.motion, "warp": current.warp}
@@ -52,6 +52,8 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
         ("positions_px", seen.sum(axis=0)),
     ):
         block, old = getattr(blocks, name), getattr(current, name)
+        if problem.moved_before is not None:
+            block = block + getattr(problem.moved_before, name)
         shown = count > 0 if count.any() else count == 0
         sure = shown & (count >= 0.5 * np.median(count[shown]))
         arm = np.sqrt(old.mean() / current.shifts_px.mean())
