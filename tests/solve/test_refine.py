@@ -16,7 +16,7 @@ from tomopolish.physics.geometry import project
 from tomopolish.pipeline import build_problem
 from tomopolish.solve import search
 from tomopolish.solve.prior_widths import informed_precision
-from tomopolish.solve.problem import Moved, Problem, evaluate, predicted_positions
+from tomopolish.solve.problem import Problem, evaluate, predicted_positions
 from tomopolish.solve.refine import RefineOptions, refine
 
 RANGE = 10
@@ -188,14 +188,6 @@ def test_what_is_not_shown_says_nothing_about_how_far_the_rest_may_go() -> None:
     precision = layout.unpack(informed_precision(case.problem, layout.pack(parts)))
     assert precision.shifts_px[0, 0] == pytest.approx(1 / np.mean(parts.shifts_px[:6] ** 2))
     assert precision.positions_px[0, 0] == pytest.approx(1 / np.mean(parts.positions_px**2))
-
-
-def test_what_an_earlier_refinement_moved_counts_for_the_widths() -> None:
-    case = planted(8, 5.0)
-    blocks = case.problem.layout.unpack(case.truth)
-    moved = Moved(angles=blocks.angles, shifts_px=blocks.shifts_px, positions_px=blocks.positions_px)
-    continued = informed_precision(replace(case.problem, moved_before=moved), np.zeros_like(case.truth))
-    np.testing.assert_allclose(continued, informed_precision(case.problem, case.truth))
 
 
 @pytest.mark.parametrize(("strays", "counted"), [(1, False), (6, True)])

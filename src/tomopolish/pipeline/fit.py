@@ -22,7 +22,7 @@ from tomopolish.pipeline.intensity import (
 )
 from tomopolish.pipeline.memory import WindowMemory
 from tomopolish.pipeline.motion_trial import prior_from_images
-from tomopolish.pipeline.problem import Earlier, build_problem, start_vector, with_leading_modes
+from tomopolish.pipeline.problem import build_problem, start_vector, with_leading_modes
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
 from tomopolish.pipeline.shifts import refine_shifts
@@ -83,8 +83,8 @@ class _Task:
     ----------
     micrographs
         Windows of complete images, where shifts are refined by them alone.
-    earlier
-        The refinement that is continued, if any.
+    continued
+        Factors of each species' references in the fit that is continued, if any.
     """
 
     tomogram: Tomogram
@@ -92,7 +92,7 @@ class _Task:
     options: RefineOptions
     stage: StageProgress
     micrographs: CorrelationWindows | None
-    earlier: Earlier | None
+    continued: Float[Array, "S"] | None
 
     def solve(
         self,
@@ -135,7 +135,7 @@ def fit_geometry(
     settings: AlignSettings,
     resources: Resources,
     micrographs: CorrelationWindows | None = None,
-    earlier: Earlier | None = None,
+    continued: Sequence[float] | None = None,
     references: Sequence[PreparedReferences] = (),
 ) -> Fit:
     """Refine a tomogram; if the references' intensity is wrong, correct it and refine again.
@@ -148,8 +148,9 @@ def fit_geometry(
         Windows of the particles of all species; the fit owns their memory from now on, and changes it.
     micrographs
         Windows of complete images, where shifts are refined by them alone.
-    earlier
-        A refinement of the same images, from whose geometry this one starts without a search.
+    continued
+        Factors of each species' references in an earlier fit, from whose geometry this one starts without a
+        search; None: no earlier fit.
     references
         References of each species, where motion may have to be tried.
     """
@@ -164,11 +165,11 @@ def fit_geometry(
                 enough=max(RefineOptions.enough, ENOUGH_PER_PAIR * memory.pairs),
                 max_evaluations=settings.fit.max_iterations or RefineOptions.max_evaluations,
                 owner=tomogram.owner if settings.fit.outliers else None,
-                robust_start=earlier is None,
+                robust_start=continued is None,
             ),
             stage=stage,
             micrographs=micrographs,
-            earlier=earlier,
+            continued=None if continued is None else np.array(continued),
         )
         first, trial = _first_fit(task, memory), None
         if tried:
@@ -275,8 +276,8 @@ def _first_fit(task: _Task, memory: WindowMemory) -> _FirstFit:
     owner, chosen_scale = tomogram.owner, settings.fit.reference_scale
     task = _to_judge(task, memory)
     applied = np.full(len(tomogram.species), 1.0 if chosen_scale is None else chosen_scale)
-    if task.earlier is not None:
-        applied = np.array(task.earlier.scales)
+    if task.continued is not None:
+        applied = task.continued
     memory.scale(applied[owner])
     fixed = chosen_scale is not None or settings.fit.shift_only or not settings.weights.whiten
     complete = _problem(task, memory)
@@ -340,16 +341,13 @@ def _problem(task: _Task, memory: WindowMemory) -> Problem:
     penalty = task.settings.windows.range_penalty
     make = memory.surfaces if task.settings.fit.shift_only else memory.consume_into_surfaces
     with ThreadPoolExecutor(task.options.threads) as pool:
-        problem = build_problem(
+        return build_problem(
             task.tomogram.series,
             task.tomogram.particles,
             memory.windows,
             task.settings,
             make_surface=partial(make, penalty, pool),
         )
-    if task.earlier is None:
-        return problem
-    return replace(problem, moved_before=task.earlier.moved(task.tomogram))
 
 
 def _in_leading_modes(task: _Task, problem: Problem, memory: WindowMemory) -> Problem:

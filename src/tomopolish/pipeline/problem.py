@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from tomopolish.physics.geometry import rotation_vector, tomogram_centre_px
 from tomopolish.settings.alignment import AlignSettings, MotionSettings
 from tomopolish.shapes import Array, Float
 from tomopolish.solve.elimination import curvature_over_time, followed_fields
-from tomopolish.solve.prior_widths import initial_precision, initial_warp_precision
-from tomopolish.solve.problem import Moved, Problem
+from tomopolish.solve.prior_widths import informed_precision, initial_precision, initial_warp_precision
+from tomopolish.solve.problem import Problem
 from tomopolish.solve.surface import DisplacementSurface, smooth_surface
 
 REFIT_TOLERANCE_PX = 0.1
@@ -123,30 +123,30 @@ def refined_deformation(
     return deformation_record(settings.deformation, problem.layout.unpack(vector).warp, problem.layout.tilts)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Earlier:
-    """An earlier refinement of the same images, which ended at a tomogram that is refined again.
+def with_widths_from_input(
+    problem: Problem, vector: Float[Array, "N"], given: Tomogram, tomogram: Tomogram, range_px: float
+) -> Problem:
+    """Return the problem with priors whose widths count from an earlier input, for standard errors.
 
-    Attributes
+    Parameters
     ----------
     given
-        Its input, from which the widths of priors count.
-    scales
-        Factor by which each species' references were multiplied.
+        Input of an earlier refinement of the same images, which ended at `tomogram`.
+    tomogram
+        Input of the problem.
     """
-
-    given: Tomogram
-    scales: tuple[float, ...]
-
-    def moved(self, tomogram: Tomogram) -> Moved:
-        """Return how far the tomogram differs from the input."""
-        before, after = self.given.series.projections_px, tomogram.series.projections_px
-        centre = np.append(tomogram_centre_px(tomogram.series.tomogram_size_px), 1.0)
-        return Moved(
-            angles=rotation_vector(after[:, :3, :3] @ np.swapaxes(before[:, :3, :3], 1, 2)),
-            shifts_px=(after - before)[:, :2] @ centre,
-            positions_px=tomogram.particles.positions_px - self.given.particles.positions_px,
-        )
+    layout, solved = problem.layout, problem.layout.unpack(problem.precision)
+    before, after = given.series.projections_px, tomogram.series.projections_px
+    centre = np.append(tomogram_centre_px(tomogram.series.tomogram_size_px), 1.0)
+    moved = layout.fill(
+        angles=rotation_vector(after[:, :3, :3] @ np.swapaxes(before[:, :3, :3], 1, 2)),
+        shifts_px=(after - before)[:, :2] @ centre,
+        positions_px=tomogram.particles.positions_px - given.particles.positions_px,
+    )
+    widest = layout.unpack(initial_precision(layout, range_px, tomogram.series.tomogram_size_px))
+    blocks = vars(widest) | {"motion": solved.motion, "warp": solved.warp}
+    wide = replace(problem, precision=layout.fill(**blocks))
+    return replace(problem, precision=informed_precision(wide, vector + moved))
 
 
 def with_leading_modes(

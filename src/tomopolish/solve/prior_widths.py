@@ -52,8 +52,6 @@ def informed_precision(problem: Problem, vector: Float[Array, "N"]) -> Float[Arr
         ("positions_px", seen.sum(axis=0)),
     ):
         block, old = getattr(blocks, name), getattr(current, name)
-        if problem.moved_before is not None:
-            block = block + getattr(problem.moved_before, name)
         shown = count > 0 if count.any() else count == 0
         sure = shown & (count >= 0.5 * np.median(count[shown]))
         arm = np.sqrt(old.mean() / current.shifts_px.mean())

@@ -23,15 +23,6 @@ from tomopolish.solve.workers import Spread, alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Moved:
-    """Angles (radians), shifts and displacements that turn one static geometry into another."""
-
-    angles: Float[Array, "F 3"]
-    shifts_px: Float[Array, "F 2"]
-    positions_px: Float[Array, "P 3"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
     """One tomogram's alignment problem.
 
@@ -55,9 +46,6 @@ class Problem:
         Mask of the parameters that may move, flat.
     pair_weights
         Factor of each pair's log-likelihood (`outliers`); None: 1.
-    moved_before
-        How far an earlier refinement has moved the geometry of the zero vector from the input, from which
-        the prior's widths count; None: it is the input.
     """
 
     surface: DisplacementSurface
@@ -70,7 +58,6 @@ class Problem:
     precision: Float[Array, "N"]
     free: Bool[Array, "N"]
     pair_weights: Float[Array, "F P"] | None = None
-    moved_before: Moved | None = None
 
     @property
     def layout(self) -> Layout:

@@ -30,7 +30,7 @@ from tomopolish.pipeline.premises import (
     moved_angstrom,
     with_findings,
 )
-from tomopolish.pipeline.problem import Earlier, join_windows, refined_deformation
+from tomopolish.pipeline.problem import join_windows, refined_deformation, with_widths_from_input
 from tomopolish.pipeline.record import fit_record
 from tomopolish.pipeline.references import PreparedReferences
 from tomopolish.pipeline.resources import Resources
@@ -199,7 +199,7 @@ def align_jointly(
     windows = join_windows([without_tilts(part, series.usable) for part in parts])
     del parts
     after = place_again(after, given, windows, first.placed, once)
-    fit = fit_geometry(after, windows, once, resources, earlier=Earlier(given=given, scales=first.scales))
+    fit = _counted_from(given, fit_geometry(after, windows, once, resources, continued=first.scales))
     del windows
     result, uncertainty, frame = solution(fit, once, resources, references, known, given)
     if ORIENTATIONS in joint.chosen and frame is not None:
@@ -207,6 +207,16 @@ def align_jointly(
     blur = series.pixel_size_angstrom**2 * (uncertainty.pairs_px2 + joint.blur_px2)
     result = with_views(_combined(result, first, joint), joint, given, after.series.ctf, blur)
     return with_findings(result, first.doubts, first.moved_angstrom, error_angstrom(fit, uncertainty))
+
+
+def _counted_from(given: Tomogram, fit: Fit) -> Fit:
+    """Return a fit with the priors about an earlier input, by which its standard errors are stated.
+
+    Its own priors hold the geometry where the joint refinement found it.
+    """
+    solved = fit.refinement
+    wide = with_widths_from_input(solved.problem, solved.vector, given, fit.tomogram, fit.windows.range_px)
+    return replace(fit, refinement=replace(solved, problem=wide))
 
 
 def _combined(
