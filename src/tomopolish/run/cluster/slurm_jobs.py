@@ -82,12 +82,15 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
     ----------
     had_workers
         Names of the jobs whose workers have connected since they were submitted.
+    present
+        Address → name of the job, of each worker that is connected.
     """
 
     job_cls = Job
 
     def __init__(self, **options: Any) -> None:
         self.had_workers: set[str] = set()
+        self.present: dict[str, str] = {}
         super().__init__(**options)
         self.scheduler.add_plugin(_Arrivals(self))
 
@@ -134,8 +137,7 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
     def connected(self) -> set[str]:
         """Return the names of the jobs that have a worker now."""
-        workers = list(self.scheduler_info["workers"].values())
-        return {self.job_of(str(worker["name"])) for worker in workers}
+        return set(self.present.values())
 
     def ended(self, names: Collection[str]) -> set[str]:
         """Return which of the named jobs have ended; none of those that Slurm does not answer about."""
@@ -155,14 +157,20 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
 
 class _Arrivals(SchedulerPlugin):  # type: ignore[misc]
-    """Notes which jobs' workers connect to the scheduler."""
+    """Notes which jobs' workers connect to the scheduler, and leave it."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
 
     def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Note the job of a worker, which is given by its address."""
-        self.jobs.had_workers.add(self.jobs.job_of(str(scheduler.workers[worker].name)))
+        job = self.jobs.job_of(str(scheduler.workers[worker].name))
+        self.jobs.present[worker] = job
+        self.jobs.had_workers.add(job)
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        """Note that a worker has left."""
+        self.jobs.present.pop(worker, None)
 
 
 @dataclass(kw_only=True, eq=False)
