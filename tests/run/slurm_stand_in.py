@@ -75,6 +75,11 @@ class SlurmStandIn:
         return [path.read_text() for path in sorted(self._jobs.glob("*.script"))]
 
     @property
+    def output(self) -> str:
+        """What the jobs printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self._jobs.glob("*.out")))
+
+    @property
     def submissions(self) -> int:
         """How often a stand-in that refuses was asked to take a job."""
         return len((self._jobs / "submissions").read_text().split())

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ import pytest
 from faulty_stages import STAGES, Project, result_of
 
 from tomopolish.errors import InputError, RunError, RunStopped
+from tomopolish.run.cluster import distributed
 from tomopolish.run.cluster.distributed import refine_on_cluster
 from tomopolish.run.cluster.launch import Cluster, open_cluster, slurm_options, threads_of_worker
 from tomopolish.run.local import RunReport, refine
@@ -74,6 +76,38 @@ def test_a_killed_worker_costs_nothing_but_time(cluster: Cluster, tmp_path: Path
     assert list(report.results) == ["TS_01", "killed once", "TS_02"]
     assert report.failures == {}
     assert not list((tmp_path / "temp").glob("*.part"))
+
+
+def test_messages_lost_with_their_worker_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "SECONDS_BETWEEN_LOOKS", 0.01)
+    fleet = distributed._Fleet(cluster=SimpleNamespace(client=None), work=None, debug=False)  # type: ignore[arg-type]
+    message = distributed.Done(seconds=1.0)
+    lost, late = _Ended("lost"), _Ended("late")
+    for future in (lost, late):
+        fleet._futures[future.key] = (future.key, future)
+        fleet._ended.put(future)
+    assert fleet.finished() == [] and fleet.running == 2
+    for lost.status in ("lost", "pending"):  # while another worker refines its tomogram
+        assert fleet.finished() == [] and fleet.running == 2
+    lost.status, lost.message = "finished", message
+    assert fleet.finished() == [("lost", message)]
+    assert fleet.finished() == [] and fleet.running == 1
+    with pytest.raises(RunError, match="did not deliver a worker's message within 60 s"):
+        fleet.finished()
+
+
+@dataclass
+class _Ended:
+    """A future of Dask's that has ended; its message is on the way, or lost."""
+
+    key: str
+    status: str = "finished"
+    message: distributed.Done | None = None
+
+    def result(self, timeout: float) -> distributed.Done:
+        if self.message is None:
+            raise TimeoutError
+        return self.message
 
 
 def test_faults_stay_with_their_tomogram(cluster: Cluster, tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 3
 """Time after which the scheduler is asked again for its number of workers."""
 
-SECONDS_TO_SEND = 60
+SECONDS_TO_SEND = 10
+TRIES_TO_SEND = 6
+"""Time in which a worker's message must arrive, and how often it is asked for, before the run ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,7 @@ class _Fleet:
         self._token = uuid.uuid4().hex
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._futures: dict[str, tuple[str, Future]] = {}
+        self._without_message: dict[str, int] = {}
         self._submitted = 0
 
     @property
@@ -248,15 +251,35 @@ class _Fleet:
         future.add_done_callback(self._ended.put)
 
     def finished(self) -> list[tuple[str, Done]]:
-        """Return the tomograms that have ended since the last call, after waiting a moment for the first."""
-        ended = []
+        """Return the tomograms that have ended since the last call, after waiting a moment for the first.
+
+        A worker that dies may take its message along: the scheduler then has its tomogram refined again.
+        """
+        ended = [self._futures[key][1] for key in self._without_message]
         try:
             ended.append(self._ended.get(timeout=SECONDS_BETWEEN_LOOKS))
             while True:
                 ended.append(self._ended.get_nowait())
         except Empty:
             pass
-        return [(self._futures.pop(future.key)[0], _outcome(future)) for future in ended]
+        outcomes = {future.key: self._outcome(future) for future in ended}
+        return [
+            (self._futures.pop(key)[0], outcome) for key, outcome in outcomes.items() if outcome is not None
+        ]
+
+    def _outcome(self, future: Future) -> Done | None:
+        """Return a worker's message; None where it was lost or is late, to be asked for again."""
+        tries = self._without_message.pop(future.key, 0)
+        if future.status in ("lost", "pending"):
+            self._without_message[future.key] = 0
+            return None
+        outcome = _outcome(future)
+        if outcome is None:
+            self._without_message[future.key] = tries + 1
+            if tries + 1 == TRIES_TO_SEND:
+                seconds = TRIES_TO_SEND * SECONDS_TO_SEND
+                raise RunError(f"the cluster did not deliver a worker's message within {seconds} s")
+        return outcome
 
     def cancel(self) -> None:
         """Cancel the tomograms that are still with workers."""
@@ -265,16 +288,17 @@ class _Fleet:
             self._client.cancel(futures, force=True)
 
 
-def _outcome(future: Future) -> Done:
+def _outcome(future: Future) -> Done | None:
+    """Return the message of a worker whose task has ended; None where it does not arrive in time."""
     from distributed.scheduler import KilledWorker
 
-    if future.status not in ("finished", "error"):
+    if future.status == "cancelled":
         raise scheduler_lost()
     try:
         done: Done = future.result(timeout=SECONDS_TO_SEND)
         return done
-    except (TimeoutError, asyncio.TimeoutError) as late:
-        raise RunError(f"the cluster did not deliver a worker's message within {SECONDS_TO_SEND} s") from late
+    except (TimeoutError, asyncio.TimeoutError):
+        return None
     except (
         Exception
     ) as problem:  # an error of this tomogram, or of its worker's message: other tomograms are not affected
