@@ -21,15 +21,8 @@ from tomopolish.imaging.kept_spectra import KeptSpectra
 from tomopolish.imaging.kernels import compare_cuda as cuda_kernels
 from tomopolish.imaging.noise import Turn, ordinary_tiles, shells_of_tiles, tile_grid
 from tomopolish.imaging.reference import ReferenceTransform
-from tomopolish.imaging.windows import (
-    BoxMask,
-    PairBatch,
-    SmallInverse,
-    TiltTask,
-    box_mask,
-    pair_batch,
-    small_inverse_matrices,
-)
+from tomopolish.imaging.small_inverse import small_inverse_matrices, unfold
+from tomopolish.imaging.windows import BoxMask, PairBatch, TiltTask, box_mask, pair_batch
 from tomopolish.shapes import Array, Int
 
 BATCH_BYTES = 2**28
@@ -227,7 +220,7 @@ class CudaCorrelator:
         )
         windows = self._small_inverse(product, shared)
         gained = arrays.download(power).sum(axis=1, dtype=np.float64)
-        return arrays.download(windows).transpose(1, 0, 2), gained
+        return arrays.download(windows), gained
 
     def _inverse(
         self, box_px: int, rows: int, columns: int, displacements_px: Array
@@ -235,26 +228,24 @@ class CudaCorrelator:
         """Return the matrices for `_small_inverse`; the last ones stay on the device."""
         key = (box_px, rows, columns, displacements_px.tobytes())
         if self._inverses[0] != key:
-            matrices: SmallInverse = small_inverse_matrices(box_px, rows, columns, displacements_px)
-            self._inverses = (
-                key,
-                (
-                    self.arrays.upload(np.stack([matrices.real_rows, matrices.imaginary_rows])),
-                    self.arrays.upload(matrices.columns.reshape(2, columns, -1)),
-                ),
-            )
+            matrices = small_inverse_matrices(box_px, rows, columns, displacements_px)
+            rows_of_terms = np.concatenate([matrices.rows, matrices.rows])
+            columns_of_terms = np.repeat(matrices.columns, 2, axis=0)
+            self._inverses = (key, (self.arrays.upload(rows_of_terms), self.arrays.upload(columns_of_terms)))
         return self._inverses[1]
 
     def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
-        """Return the products with matrices on both sides, (n, pairs, n), as `windows.small_inverse`.
+        """Return the products with matrices on both sides, (pairs, n, n), as `small_inverse.small_inverse`.
 
         All pairs are arranged side by side, so that many small products become one large product.
         """
         xp, (by_rows, by_columns) = self.arrays.xp, shared.inverse
         _, twice, pairs, columns = product.shape
-        partial = xp.matmul(by_rows, product.reshape(2, twice, pairs * columns))
-        windows = xp.matmul(partial.reshape(2, -1, columns), by_columns).sum(axis=0)
-        return windows.reshape(-1, pairs, windows.shape[-1])
+        partial = xp.matmul(by_rows, product.reshape(4, twice // 2, pairs * columns))
+        terms = xp.matmul(partial.reshape(4, -1, columns), by_columns)
+        size = terms.shape[-1]
+        windows = xp.empty((pairs, 2 * size - 2, 2 * size - 2), dtype=np.float32)
+        return unfold(terms.reshape(4, size, pairs, size).swapaxes(1, 2), windows)
 
 
 def _blocks(pixels: int) -> int:

@@ -71,7 +71,7 @@ def noise_power(
     tops = grid.top + grid.step_down * np.arange(grid.rows)
     corners = np.stack(np.meshgrid(grid.step * np.arange(grid.columns), tops), axis=-1)
     corners = corners[ordinary_tiles(image, box_px, grid)]
-    everything, nothing = np.ones((box_px, box_px), np.float32), np.empty((0, box_px), np.float32)
+    everything, nothing = np.ones((box_px, box_px), np.float32), np.empty((0, 2), np.int64)
     tables, used = fft_plan(box_px).tables, grid.frequencies
 
     def power_of(first: int) -> Array:

@@ -7,7 +7,6 @@ thread extracts, transforms and compares a chunk with its prediction and compute
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -22,8 +21,8 @@ from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.reference import ReferenceTransform
+from tomopolish.imaging.small_inverse import scratch, small_inverse, small_inverse_matrices
 from tomopolish.models.deformation import deformation_from
-from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.physics.geometry import depth_px, project, project_trajectories
 from tomopolish.shapes import Array, Bool, Float, Float32, Int
 
@@ -152,9 +151,18 @@ def is_visible(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoxMask:
-    """Soft circular mask of a box, and an array that is 1 at pixels outside the inscribed circle."""
+    """Soft circular mask of a box.
+
+    Attributes
+    ----------
+    inside
+        First column inside the inscribed circle in each row, and the column after the last.
+    outside
+        1 at pixels outside the circle, elsewhere 0.
+    """
 
     falloff: Float32[Array, "s s"]
+    inside: Int[Array, "s 2"]
     outside: Float32[Array, "s s"]
 
 
@@ -163,10 +171,13 @@ def box_mask(box_px: int) -> BoxMask:
     """Return a mask that is 1 inside radius s/2 − 5 and falls as a raised cosine to 0 at s/2."""
     axis = np.arange(box_px) - box_px // 2
     radius = np.hypot(axis[:, None], axis[None, :])
+    inside = radius <= box_px / 2
+    ends = np.argmax(inside, axis=1), box_px - np.argmax(inside[:, ::-1], axis=1)
     ramp = np.clip((radius - (box_px / 2 - EDGE_WIDTH_PX)) / EDGE_WIDTH_PX, 0, 1)
     return BoxMask(
         falloff=(0.5 + 0.5 * np.cos(np.pi * ramp)).astype(np.float32),
-        outside=(radius > box_px / 2).astype(np.float32),
+        inside=np.stack(ends, axis=1),
+        outside=(~inside).astype(np.float32),
     )
 
 
@@ -174,46 +185,6 @@ def window_samples(range_px: int, padding: float) -> Float[Array, "n"]:
     """Return the displacements of a window's samples, px."""
     half = round(range_px * padding) + MARGIN_SAMPLES
     return np.arange(-half, half) / padding
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SmallInverse:
-    """Matrices of `small_inverse`, the inverse transform at a window's samples.
-
-    With c and s the cosines and sines of 2π k δ/box_px, the transform is
-    cc = (c_y Re E − s_y Im D) c_x − (c_y Im E + s_y Re D) s_x.
-    """
-
-    real_rows: Float32[Array, "n B"]  # [c_y | −s_y]
-    imaginary_rows: Float32[Array, "n B"]  # [c_y | s_y]
-    columns: Float32[Array, "A n"]  # [c_x; −s_x], columns counted as often as the full plane has them
-
-
-def small_inverse_matrices(
-    box_px: int, rows: int, columns: int, displacements_px: Float[Array, "n"]
-) -> SmallInverse:
-    """Return the matrices for products with `rows` × `columns` frequencies."""
-    turn = 2 * np.pi / box_px
-    x_phase = turn * np.outer(np.arange(columns), displacements_px)
-    y_phase = turn * np.outer(displacements_px, np.arange(rows))
-    count = column_multiplicity(box_px)[:columns, None]
-    cosine, sine = np.cos(y_phase), np.sin(y_phase)
-    return SmallInverse(
-        real_rows=np.concatenate([cosine, -sine], axis=1).astype(np.float32),
-        imaginary_rows=np.concatenate([cosine, sine], axis=1).astype(np.float32),
-        columns=np.concatenate([count * np.cos(x_phase), -count * np.sin(x_phase)]).astype(np.float32),
-    )
-
-
-def small_inverse(product: Float32[Array, "P 4 R C"], matrices: SmallInverse) -> Float32[Array, "P n n"]:
-    """Return the real part of the inverse transform at the window's samples only."""
-    count, _, rows, columns = product.shape
-    halves = product.reshape(count, 2, 2 * rows, columns)
-    partial = _scratch("partial", (count, len(matrices.real_rows), 2 * columns), np.float32)
-    np.matmul(matrices.real_rows, halves[:, 0], out=partial[:, :, :columns])
-    np.matmul(matrices.imaginary_rows, halves[:, 1], out=partial[:, :, columns:])
-    size = matrices.columns.shape[1]
-    return (partial.reshape(-1, 2 * columns) @ matrices.columns).reshape(count, -1, size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -345,29 +316,16 @@ def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]
     The thread's next call overwrites the result.
     """
     mask, tables = box_mask(task.reference.box_px), fft_plan(task.reference.box_px).tables
-    spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
-    box_kernels.box_spectra(task.image, batch.corners, mask.falloff, mask.outside, *tables, spectra)
+    spectra = scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
+    box_kernels.box_spectra(task.image, batch.corners, mask.falloff, mask.inside, *tables, spectra)
     return spectra
-
-
-_thread = threading.local()
-
-
-def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
-    """Return memory of this thread that is reused between calls; new pages cost as much as their use."""
-    size = int(np.prod(shape))
-    memory: Array | None = getattr(_thread, name, None)
-    if memory is None or memory.size < size:
-        memory = np.empty(size, dtype=dtype)
-        setattr(_thread, name, memory)
-    return memory[:size].reshape(shape)
 
 
 def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:
     """Multiply boxes' spectra with the predictions; see `kernels.compare.correlate_spectra`."""
     shared = task.frequencies
     _, rows, columns = shared.weight.shape
-    product = _scratch("product", (len(spectra), 4, rows, columns), np.float32)
+    product = scratch("product", (len(spectra), 4, rows, columns), np.float32)
     power = np.empty(len(spectra))
     compare_kernels.correlate_spectra(
         spectra,

@@ -12,7 +12,7 @@ import numpy as np
 
 from tomopolish.jit import inlined, kernel
 
-LANES = 64
+LANES = 128
 """Maximum number of lines that are transformed at once, so that a box's strip fits into the second cache."""
 
 _HALF, _ONE, _J = np.float32(0.5), np.complex64(1), np.complex64(1j)
@@ -176,33 +176,30 @@ def transform_lines(re, im, stride, first, lanes, radices, twiddles, roots, work
 
 
 @inlined(fastmath=True, error_model="numpy")
-def _mean_outside(image, x0, y0, outside):  # type: ignore[no-untyped-def]
-    """Return the mean of a box's pixels where `outside` is 1, as one pixel's value and the rest."""
+def _mean_outside(image, x0, y0, inside):  # type: ignore[no-untyped-def]
+    """Return the mean of a box's pixels before and after those `inside`, as a sum of two numbers."""
     height, width = image.shape
-    size = len(outside)
-    is_inside = x0 >= 0 and x0 + size <= width
-    # Differences from a pixel near the mean lose no digits in float32.
-    pivot = image[min(max(y0, 0), height - 1), min(max(x0, 0), width - 1)]
-    total, count = 0.0, 0.0
+    size = len(inside)
+    total, count = 0.0, 0
     for y in range(size):
-        row, ring = image[min(max(y0 + y, 0), height - 1)], outside[y]
-        part, counted = np.float32(0), np.float32(0)
-        if is_inside:
-            pixels = row[x0 : x0 + size]
-            for x in range(size):
-                part += (pixels[x] - pivot) * ring[x]
-                counted += ring[x]
-        else:
-            for x in range(size):
-                part += (row[min(max(x0 + x, 0), width - 1)] - pivot) * ring[x]
-                counted += ring[x]
-        total, count = total + part, count + counted
-    return pivot, np.float32(total / count)
+        row = image[min(max(y0 + y, 0), height - 1)]
+        for first, end in ((0, inside[y, 0]), (inside[y, 1], size)):
+            if x0 + first >= 0 and x0 + end <= width:
+                pixels = row[x0 + first : x0 + end]
+                for x in range(end - first):
+                    total += pixels[x]
+            else:
+                for x in range(first, end):
+                    total += row[min(max(x0 + x, 0), width - 1)]
+            count += end - first
+    mean = total / count
+    rounded = np.float32(mean)
+    return rounded, np.float32(mean - rounded)
 
 
 @inlined(fastmath={"contract"}, error_model="numpy")
-def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-untyped-def]
-    """Write ``(pixel − pivot − rest) · falloff`` for `lanes` columns of pixels, row after row."""
+def _load(image, x0, y0, lanes, falloff, mean, rest, out):  # type: ignore[no-untyped-def]
+    """Write ``(pixel − mean − rest) · falloff`` for `lanes` columns of pixels, row after row."""
     height, width = image.shape
     is_inside = x0 >= 0 and x0 + lanes <= width
     for y in range(len(falloff)):
@@ -210,10 +207,10 @@ def _load(image, x0, y0, lanes, falloff, pivot, rest, out):  # type: ignore[no-u
         if is_inside:
             pixels = row[x0 : x0 + lanes]
             for x in range(lanes):
-                line[x] = ((pixels[x] - pivot) - rest) * soft[x]
+                line[x] = ((pixels[x] - mean) - rest) * soft[x]
         else:
             for x in range(lanes):
-                line[x] = ((row[min(max(x0 + x, 0), width - 1)] - pivot) - rest) * soft[x]
+                line[x] = ((row[min(max(x0 + x, 0), width - 1)] - mean) - rest) * soft[x]
 
 
 @inlined(fastmath=True, error_model="numpy")
@@ -242,7 +239,7 @@ def _separate(re, im, many, at, mate, first, stride, half, rows):  # type: ignor
 
 
 @kernel(fastmath=True, error_model="numpy")
-def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, place, spectra):  # type: ignore[no-untyped-def]
+def box_spectra(image, corners, falloff, inside, radices, twiddles, roots, place, spectra):  # type: ignore[no-untyped-def]
     """Cut boxes, subtract the mean of the pixels outside the mask, apply the mask, and transform.
 
     Columns of pixels are transformed first, those of the left half as real and those of the right half as
@@ -253,7 +250,8 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
     image : (h, w) float32
     corners : (B, 2) int64, x and y of each box's first pixel; pixels beyond the image repeat its edge
     falloff : (s, s) float32, the mask; s is even
-    outside : (s, s) float32, 1 outside the mask and 0 inside; (0, s): nothing is subtracted
+    inside : (s, 2) int64, first column inside the mask in each row and the column after the last; (0, 2):
+        nothing is subtracted
     radices, twiddles, roots, place : see `fft_plan.FftPlan`
     spectra : (B, 2, 2, R, C) float32, written: real and imaginary part of the unnormalised transform in rows
         ky = 0 … R − 1 and in rows −ky, columns kx = 0 … C − 1; rows −0 are zero
@@ -270,16 +268,16 @@ def box_spectra(image, corners, falloff, outside, radices, twiddles, roots, plac
     at, mate = np.empty(rows, np.int64), np.empty(rows, np.int64)
     for b in range(len(corners)):
         x0, y0 = corners[b, 0], corners[b, 1]
-        pivot = rest = np.float32(0)
-        if len(outside) > 0:
-            pivot, rest = _mean_outside(image, x0, y0, outside)
+        mean = rest = np.float32(0)
+        if len(inside) > 0:
+            mean, rest = _mean_outside(image, x0, y0, inside)
         for strip in range(strips + (stride + LANES - 1) // LANES):
             left = strip * lanes
             if strip < strips:
                 first, apart = 0, min(lanes, half - left)
                 many = apart
-                _load(image, x0 + left, y0, many, falloff[:, left:], pivot, rest, re)
-                _load(image, x0 + half + left, y0, many, falloff[:, half + left :], pivot, rest, im)
+                _load(image, x0 + left, y0, many, falloff[:, left:], mean, rest, re)
+                _load(image, x0 + half + left, y0, many, falloff[:, half + left :], mean, rest, im)
             else:
                 done = (strip - strips) * LANES
                 first, apart, many = front + done, stride, min(LANES, stride - done)

@@ -21,7 +21,7 @@ VECTOR = 16
 
 @inlined(fastmath=True, error_model="numpy")
 def slice_reference(  # type: ignore[no-untyped-def]
-    reference, reach, half, view, columns_used, odd, places, within, slice_re, slice_im
+    reference, reach, half, view, columns_used, odd, column, places, within, slice_re, slice_im
 ):  # fmt: skip
     """Compute the predicted spectrum of one pair before the CTF, over the frequencies in use.
 
@@ -32,12 +32,14 @@ def slice_reference(  # type: ignore[no-untyped-def]
     ----------
     reference, reach : `ReferenceTransform.flat`, `.reach`
     odd : (2, R, C) complex64 factor; (2, R, 0) where it is 1
+    column : (W,) float32, 0, 1, 2 …
     places, within : (W,) uint32 and (4, W) float32, scratch; W is C rounded up to `VECTOR`
     slice_re, slice_im : (2, R, C) float32, written where frequencies are in use
     """
     width, height = 2 * (reach + 1), 2 * reach + 1
     row, layer, first = np.uint64(width), np.uint64(width * height), np.uint64(half * width * height**2)
     tx, ty, tz, side = within[0], within[1], within[2], within[3]
+    ax, ay, az = view[0, 0], view[0, 1], view[0, 2]
     for sign in range(2):
         for r in range(sign, columns_used.shape[1]):
             ky = np.float32(r - 2 * sign * r)
@@ -45,10 +47,8 @@ def slice_reference(  # type: ignore[no-untyped-def]
             count = columns_used[sign, r]
             # Rows are rounded up to full vectors; a remainder would be processed one by one.
             for i in range((count + VECTOR - 1) // VECTOR * VECTOR):
-                k = np.float32(i)
-                places[i], tx[i], ty[i], tz[i], side[i] = locate(
-                    bx + k * view[0, 0], by + k * view[0, 1], bz + k * view[0, 2], reach
-                )
+                k = column[i]
+                places[i], tx[i], ty[i], tz[i], side[i] = locate(bx + k * ax, by + k * ay, bz + k * az, reach)
             for i in range(count):
                 slice_re[sign, r, i], slice_im[sign, r, i] = blend(
                     reference, first + np.uint64(places[i]), row, layer, tx[i], ty[i], tz[i], side[i]
@@ -61,28 +61,53 @@ def slice_reference(  # type: ignore[no-untyped-def]
 
 
 @inlined(fastmath=True, error_model="numpy")
+def centre_phases(  # type: ignore[no-untyped-def]
+    rows, columns, turn_x, turn_y, column, column_re, column_im, re, im
+):  # fmt: skip
+    """Compute e^{i (kx · turn_x + ky · turn_y)}, as the product of a column's and a row's factor.
+
+    Rows are rounded up to `VECTOR`; the excess is overwritten by the next row.
+
+    Parameters
+    ----------
+    column, column_re, column_im : (W,) float32, 0, 1, 2 …, and scratch
+    re, im : (2 R C + VECTOR,) float32, written
+    """
+    quarter, padded = np.float32(np.pi / 2), len(column)
+    for i in range(padded):
+        turn = column[i] * turn_x
+        column_re[i], column_im[i] = sine(turn + quarter), sine(turn)
+    for half in range(2):
+        for r in range(rows):
+            turn = np.float32(r * (1 - 2 * half)) * turn_y
+            row_re, row_im = sine(turn + quarter), sine(turn)
+            begin = (half * rows + r) * columns
+            line_re, line_im = re[begin : begin + padded], im[begin : begin + padded]
+            for i in range(padded):
+                line_re[i] = row_re * column_re[i] - row_im * column_im[i]
+                line_im[i] = row_re * column_im[i] + row_im * column_re[i]
+
+
+@inlined(fastmath=True, error_model="numpy")
 def compare(  # type: ignore[no-untyped-def]
     observed_re, observed_im, slice_re, slice_im, kx, ky, weight, signal_weight, defocus, phase,
-    turn_x, turn_y, re, im,
+    turn_re, turn_im, re, im,
 ):  # fmt: skip
     """Compute w · O · conj(S) · e^{2πi k·centre/s} of one pair, in one long loop of vector instructions.
 
-    All arrays but `defocus` are flat over (2, R, C). `re` and `im` are written; returns Σ w |S|².
+    All arrays but `defocus` are flat over (2, R, C). `turn` is the last factor. `re` and `im` are written;
+    returns Σ w |S|².
     """
     power = np.float32(0)
-    quarter = np.float32(np.pi / 2)
     for i in range(len(kx)):
-        x, y = kx[i], ky[i]
-        ctf = sine(ctf_phase(x, y, phase[i], defocus[0], defocus[1], defocus[2]))
+        ctf = sine(ctf_phase(kx[i], ky[i], phase[i], defocus[0], defocus[1], defocus[2]))
         factor = weight[i] * ctf
         power += signal_weight[i] * ctf * ctf * (slice_re[i] * slice_re[i] + slice_im[i] * slice_im[i])
         o_re, o_im = observed_re[i], observed_im[i]
         p_re = factor * (o_re * slice_re[i] + o_im * slice_im[i])
         p_im = factor * (o_im * slice_re[i] - o_re * slice_im[i])
-        turn = x * turn_x + y * turn_y
-        q_re, q_im = sine(turn + quarter), sine(turn)
-        re[i] = p_re * q_re - p_im * q_im
-        im[i] = p_re * q_im + p_im * q_re
+        re[i] = p_re * turn_re[i] - p_im * turn_im[i]
+        im[i] = p_re * turn_im[i] + p_im * turn_re[i]
     return power
 
 
@@ -129,18 +154,24 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
                 signed[begin + c] = (1 - 2 * ((r + c) & 1)) * weight[half, r, c]
     padded = (columns + VECTOR - 1) // VECTOR * VECTOR
     places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
+    column, factors = np.arange(padded).astype(np.float32), np.empty((2, padded), np.float32)
+    turn = np.empty((2, 2 * plane + VECTOR), np.float32)
     re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
     unit = 2 * np.pi / box_px
     for b in range(spectra.shape[0]):
         slice_reference(
-            reference, reach, half_set[b], views[b], columns_used, odd[group[b]], places, within,
+            reference, reach, half_set[b], views[b], columns_used, odd[group[b]], column, places, within,
             slice_re, slice_im,
+        )  # fmt: skip
+        turn_x, turn_y = np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1])
+        centre_phases(
+            rows, columns, turn_x, turn_y, column, factors[0], factors[1], turn[0], turn[1]
         )  # fmt: skip
         power[b] = compare(
             spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1),
             kx, ky, signed,
             signal_weight.reshape(-1), defocus[b], phase[group[b]].reshape(-1),
-            np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1]), re, im,
+            turn[0], turn[1], re, im,
         )  # fmt: skip
         out = product[b].reshape(-1)
         for i in range(plane):

@@ -63,28 +63,31 @@ def locate(x, y, z, reach):  # type: ignore[no-untyped-def]
 def blend(reference, place, row, layer, tx, ty, tz, side):  # type: ignore[no-untyped-def]
     """Return the trilinear value at a place of `locate`, as (re, im).
 
-    ``reference`` is `ReferenceTransform.flat`, with real and imaginary parts in turn: along y and z four
-    neighbouring floats are interpolated alike, which compilers turn into one vector operation. ``place``
-    counts from the first half map; ``row`` and ``layer`` are the number of floats from a corner to the next
-    along y and z. All are uint64, since signed indices would be tested for wrapping around.
+    ``reference`` is `ReferenceTransform.flat`, with real and imaginary parts in turn: four neighbouring
+    floats have the same weights along y and z, and a sum of four products needs fewer operations than three
+    interpolations. ``place`` counts from the first half map; ``row`` and ``layer`` are the number of floats
+    from a corner to the next along y and z. All are uint64, since signed indices would be tested for
+    wrapping around.
     """
     k1, k2, k3 = np.uint64(1), np.uint64(2), np.uint64(3)
-    a0, a1, a2, a3 = (
-        reference[place],
-        reference[place + k1],
-        reference[place + k2],
-        reference[place + k3],
-    )
-    at = place + row
-    b0, b1, b2, b3 = reference[at], reference[at + k1], reference[at + k2], reference[at + k3]
-    at = place + layer
-    c0, c1, c2, c3 = reference[at], reference[at + k1], reference[at + k2], reference[at + k3]
-    at = place + layer + row
-    d0, d1, d2, d3 = reference[at], reference[at + k1], reference[at + k2], reference[at + k3]
-    a0, a1, a2, a3 = a0 + ty * (b0 - a0), a1 + ty * (b1 - a1), a2 + ty * (b2 - a2), a3 + ty * (b3 - a3)
-    c0, c1, c2, c3 = c0 + ty * (d0 - c0), c1 + ty * (d1 - c1), c2 + ty * (d2 - c2), c3 + ty * (d3 - c3)
-    a0, a1, a2, a3 = a0 + tz * (c0 - a0), a1 + tz * (c1 - a1), a2 + tz * (c2 - a2), a3 + tz * (c3 - a3)
-    return a0 + tx * (a2 - a0), side * (a1 + tx * (a3 - a1))
+    b, c, d = place + row, place + layer, place + layer + row
+    in_d = ty * tz
+    in_b, in_c = ty - in_d, tz - in_d
+    in_a = (np.float32(1) - ty) - in_c
+    left_re = in_a * reference[place] + in_b * reference[b] + in_c * reference[c] + in_d * reference[d]
+    left_im = (
+        in_a * reference[place + k1] + in_b * reference[b + k1] + in_c * reference[c + k1]
+        + in_d * reference[d + k1]
+    )  # fmt: skip
+    right_re = (
+        in_a * reference[place + k2] + in_b * reference[b + k2] + in_c * reference[c + k2]
+        + in_d * reference[d + k2]
+    )  # fmt: skip
+    right_im = (
+        in_a * reference[place + k3] + in_b * reference[b + k3] + in_c * reference[c + k3]
+        + in_d * reference[d + k3]
+    )  # fmt: skip
+    return left_re + tx * (right_re - left_re), side * (left_im + tx * (right_im - left_im))
 
 
 def blend_gradient(reference, place, row, layer, tx, ty, tz, side):  # type: ignore[no-untyped-def]
