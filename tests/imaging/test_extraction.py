@@ -45,16 +45,14 @@ def test_box_anywhere_inside_across_and_beyond_the_edges(x: float, y: float, box
     np.testing.assert_allclose(found, signed(np.fft.rfft2(expected), box // 2 + 1), atol=4e-6 * box**2)
 
 
-@pytest.mark.parametrize(
-    "box", [2, 4, 6, 8, 10, 12, 14, 20, 22, 26, 30, 54, 60, 98, 120, 130, 142, 154, 200, 260, 300]
-)
+@pytest.mark.parametrize("box", [2, 4, 6, 8, 10, 12, 14, 20, 22, 26, 30, 54, 60, 98, 120, 130, 142, 154, 200])
 def test_every_even_length_whatever_its_factors(box: int) -> None:
-    """Some with more than 128 lanes, which are done in strips; only the requested frequencies."""
+    """Some with more than 64 lanes, which are done in strips; only the requested frequencies."""
     assert np.prod(factors(box)) == box
-    image = np.random.default_rng(box).normal(size=(320, 330)).astype(np.float32)
+    image = np.random.default_rng(box).normal(size=(220, 230)).astype(np.float32)
     used = max(1, box // 3)
-    found = spectra(image, np.array([[165.0, 160.0]]), box, used)[0]
-    expected = signed(np.fft.rfft2(spec_windows.cut_box(image, np.array([165.0, 160.0]), box)[0]), used)
+    found = spectra(image, np.array([[115.0, 110.0]]), box, used)[0]
+    expected = signed(np.fft.rfft2(spec_windows.cut_box(image, np.array([115.0, 110.0]), box)[0]), used)
     np.testing.assert_allclose(found, expected, atol=2e-6 * box * np.sqrt(factors(box)[-1]))
 
 

@@ -235,7 +235,7 @@ class CudaCorrelator:
         return self._inverses[1]
 
     def _small_inverse(self, product: DeviceArray, shared: _TiltOnDevice) -> DeviceArray:
-        """Return the products with matrices on both sides, (pairs, n, n), as `small_inverse.small_inverse`.
+        """Return the products with matrices on both sides, (pairs, n, n), as `kernels.compare.small_inverse`.
 
         All pairs are arranged side by side, so that many small products become one large product.
         """

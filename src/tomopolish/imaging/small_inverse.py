@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,22 +10,10 @@ from tomopolish.imaging.device_arrays import DeviceArray
 from tomopolish.physics.fourier import column_multiplicity
 from tomopolish.shapes import Array, Float, Float32
 
-_thread = threading.local()
-
-
-def scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
-    """Return memory of this thread that is reused between calls; new pages cost as much as their use."""
-    size = int(np.prod(shape))
-    memory: Array | None = getattr(_thread, name, None)
-    if memory is None or memory.size < size:
-        memory = np.empty(size, dtype=dtype)
-        setattr(_thread, name, memory)
-    return memory[:size].reshape(shape)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SmallInverse:
-    """Matrices of `small_inverse`: cosines and sines of 2π k δ/box_px, for δ ≥ 0 only.
+    """Matrices of `kernels.compare.small_inverse`: cosines and sines of 2π k δ/box_px, for δ ≥ 0 only.
 
     With c and s as these, the inverse transform at (δx, δy) is
     c_y Re E c_x − s_y Im D c_x − c_y Im E s_x − s_y Re D s_x.
@@ -55,23 +42,6 @@ def small_inverse_matrices(
         rows=np.stack([np.cos(y_phase), np.sin(y_phase)]).astype(np.float32),
         columns=np.stack([count * np.cos(x_phase), count * np.sin(x_phase)]).astype(np.float32),
     )
-
-
-def small_inverse(product: Float32[Array, "P 4 R C"], matrices: SmallInverse) -> Float32[Array, "P n n"]:
-    """Return the real part of the inverse transform at the window's samples only.
-
-    `product` holds Re E, Im D, Im E and Re D (`kernels.compare.correlate_spectra`).
-    """
-    count, _, _, columns = product.shape
-    size = matrices.rows.shape[1]
-    partial = scratch("partial", (4, count, size, columns), np.float32)
-    for term in range(4):
-        np.matmul(matrices.rows[term % 2], product[:, term], out=partial[term])
-    terms = np.empty((4, count, size, size), dtype=np.float32)
-    for half in range(2):
-        both = partial[2 * half : 2 * half + 2].reshape(-1, columns)
-        np.matmul(both, matrices.columns[half], out=terms[2 * half : 2 * half + 2].reshape(-1, size))
-    return unfold(terms, np.empty((count, 2 * size - 2, 2 * size - 2), dtype=np.float32))
 
 
 def unfold(terms: DeviceArray, windows: DeviceArray) -> DeviceArray:

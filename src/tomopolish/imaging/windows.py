@@ -7,6 +7,7 @@ thread extracts, transforms and compares a chunk with its prediction and compute
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -21,7 +22,7 @@ from tomopolish.imaging.kernels import boxes as box_kernels
 from tomopolish.imaging.kernels import compare as compare_kernels
 from tomopolish.imaging.packed import PackedSamples
 from tomopolish.imaging.reference import ReferenceTransform
-from tomopolish.imaging.small_inverse import scratch, small_inverse, small_inverse_matrices
+from tomopolish.imaging.small_inverse import SmallInverse, small_inverse_matrices
 from tomopolish.models.deformation import deformation_from
 from tomopolish.physics.geometry import depth_px, project, project_trajectories
 from tomopolish.shapes import Array, Bool, Float, Float32, Int
@@ -238,13 +239,12 @@ def correlate_tilt(
     def work(part: Int[Array, "b"]) -> None:
         chunk, batch = seen[part], all_pairs.part(part)
         spectra = box_spectra(task, batch)
-        product, power[chunk] = _compare(task, batch, spectra)
-        values[chunk] = small_inverse(product, matrices)
+        _compare(task, batch, spectra, matrices, chunk, values, power)
         if held_out is not None:
             judged, place = held_out.among(chunk)
             if len(judged):
-                product, held_out.power[place] = _compare(task, batch.of_other_half(judged), spectra[judged])
-                held_out.values[place] = small_inverse(product, matrices)
+                batch, spectra = batch.of_other_half(judged), spectra[judged]
+                _compare(task, batch, spectra, matrices, place, held_out.values, held_out.power)
 
     for _ in pool.map(work, chunks(np.arange(len(seen)), task.reference.box_px)):
         pass
@@ -316,17 +316,35 @@ def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]
     The thread's next call overwrites the result.
     """
     mask, tables = box_mask(task.reference.box_px), fft_plan(task.reference.box_px).tables
-    spectra = scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
+    spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
     box_kernels.box_spectra(task.image, batch.corners, mask.falloff, mask.inside, *tables, spectra)
     return spectra
 
 
-def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, Array]:
-    """Multiply boxes' spectra with the predictions; see `kernels.compare.correlate_spectra`."""
+_thread = threading.local()
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
+    """Return memory of this thread that is reused between calls; new pages cost as much as their use."""
+    size = int(np.prod(shape))
+    memory: Array | None = getattr(_thread, name, None)
+    if memory is None or memory.size < size:
+        memory = np.empty(size, dtype=dtype)
+        setattr(_thread, name, memory)
+    return memory[:size].reshape(shape)
+
+
+def _compare(
+    task: TiltTask,
+    batch: PairBatch,
+    spectra: Float32[Array, "B 2 2 R C"],
+    matrices: SmallInverse,
+    places: Int[Array, "B"],
+    values: Float32[Array, "P n n"],
+    power: Float[Array, "P"],
+) -> None:
+    """Compare boxes' spectra with the predictions; see `kernels.compare.correlate_spectra`."""
     shared = task.frequencies
-    _, rows, columns = shared.weight.shape
-    product = scratch("product", (len(spectra), 4, rows, columns), np.float32)
-    power = np.empty(len(spectra))
     compare_kernels.correlate_spectra(
         spectra,
         task.reference.box_px,
@@ -342,7 +360,9 @@ def _compare(task: TiltTask, batch: PairBatch, spectra: Array) -> tuple[Array, A
         shared.phase,
         shared.odd,
         batch.optics_group,
-        product,
+        matrices.rows,
+        matrices.columns,
+        places,
+        values,
         power,
     )
-    return product, power

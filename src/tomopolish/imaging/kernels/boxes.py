@@ -12,7 +12,7 @@ import numpy as np
 
 from tomopolish.jit import inlined, kernel
 
-LANES = 128
+LANES = 64
 """Maximum number of lines that are transformed at once, so that a box's strip fits into the second cache."""
 
 _HALF, _ONE, _J = np.float32(0.5), np.complex64(1), np.complex64(1j)

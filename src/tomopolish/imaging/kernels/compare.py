@@ -111,18 +111,48 @@ def compare(  # type: ignore[no-untyped-def]
     return power
 
 
+@inlined(fastmath=True, error_model="numpy")
+def small_inverse(product, by_rows, by_columns, partial, terms, window):  # type: ignore[no-untyped-def]
+    """Write the real part of the inverse transform at a window's samples; see `small_inverse.SmallInverse`.
+
+    Parameters
+    ----------
+    product : (4, R, C) float32: Re E, Im D, Im E, Re D
+    by_rows, by_columns : (2, h, R) and (2, C, h) float32
+    partial, terms : (h, C) and (4, h, h) float32, scratch
+    window : (n, n) float32, n = 2 (h − 1), written
+    """
+    for term in range(4):
+        np.dot(by_rows[term % 2], product[term], partial)
+        np.dot(partial, by_columns[term // 2], terms[term])
+    half = len(window) // 2
+    for y in range(half + 1):
+        cosines, in_y, in_x, in_both = terms[0, y], terms[1, y], terms[2, y], terms[3, y]
+        line = window[half - y]
+        for x in range(half + 1):
+            line[half - x] = (cosines[x] + in_y[x]) + (in_x[x] - in_both[x])
+        for x in range(half):
+            line[half + x] = (cosines[x] + in_y[x]) - (in_x[x] - in_both[x])
+        if y < half:
+            line = window[half + y]
+            for x in range(half + 1):
+                line[half - x] = (cosines[x] - in_y[x]) + (in_x[x] + in_both[x])
+            for x in range(half):
+                line[half + x] = (cosines[x] - in_y[x]) - (in_x[x] + in_both[x])
+
+
 @kernel(fastmath=True, error_model="numpy")
 def correlate_spectra(  # type: ignore[no-untyped-def]
     spectra, box_px, reference, reach, half_set, views, centre, columns_used, weight, signal_weight, defocus,
-    phase, odd, group, product, power,
+    phase, odd, group, by_rows, by_columns, places, windows, power,
 ):  # fmt: skip
-    """Multiply image spectra with the conjugate of the predicted ones, over the frequencies in use.
+    """Multiply image spectra with the conjugate of the predicted ones, and transform to the windows.
 
     Slice of the reference, then CTF, aberrations, weights, product, and the phase that moves the particle's
     exact centre to the origin: G = w · O · conj(S) · e^{2πi k·centre/s}, up to the sign that results from
     −sin γ and the negative contrast (docs/dev/conventions.md): positive correlation is a match. Rows ky and
-    −ky are processed together, and their sum E and difference D are written as real numbers, which halves the
-    work of the small inverse transform (`windows.small_inverse`).
+    −ky are processed together, and their sum E and difference D are kept as real numbers, which halves the
+    work of the small inverse transform.
 
     Parameters
     ----------
@@ -137,8 +167,10 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
     defocus : (B, 3) float32, phase per kx², kx·ky and ky²
     phase : (G, 2, R, C) float32, γ without defocus
     odd : (G, 2, R, C) complex64 factor of the prediction; (G, 2, R, 0) where it is 1
-    product : (B, 4, R, C) float32, written: Re E, Im D, Im E, Re D
-    power : (B,) float64, written: Σ w |S|² over the full plane
+    by_rows, by_columns : (2, h, R) and (2, C, h) float32, `small_inverse.SmallInverse`
+    places : (B,) int64, place of each pair in the following two
+    windows : (P, n, n) float32, written
+    power : (P,) float64, written: Σ w |S|² over the full plane
     """
     rows, columns = weight.shape[1:]
     plane = rows * columns
@@ -153,32 +185,35 @@ def correlate_spectra(  # type: ignore[no-untyped-def]
                 # The factor e^{2πi k·(s/2)/s} of the box's centre is ±1.
                 signed[begin + c] = (1 - 2 * ((r + c) & 1)) * weight[half, r, c]
     padded = (columns + VECTOR - 1) // VECTOR * VECTOR
-    places, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
+    cells, within = np.empty(padded, np.uint32), np.empty((4, padded), np.float32)
     column, factors = np.arange(padded).astype(np.float32), np.empty((2, padded), np.float32)
     turn = np.empty((2, 2 * plane + VECTOR), np.float32)
     re, im = np.empty(2 * plane, np.float32), np.empty(2 * plane, np.float32)
+    size = by_rows.shape[1]
+    product, partial = np.empty((4, rows, columns), np.float32), np.empty((size, columns), np.float32)
+    terms, out = np.empty((4, size, size), np.float32), product.reshape(-1)
     unit = 2 * np.pi / box_px
     for b in range(spectra.shape[0]):
         slice_reference(
-            reference, reach, half_set[b], views[b], columns_used, odd[group[b]], column, places, within,
+            reference, reach, half_set[b], views[b], columns_used, odd[group[b]], column, cells, within,
             slice_re, slice_im,
         )  # fmt: skip
         turn_x, turn_y = np.float32(unit * centre[b, 0]), np.float32(unit * centre[b, 1])
         centre_phases(
             rows, columns, turn_x, turn_y, column, factors[0], factors[1], turn[0], turn[1]
         )  # fmt: skip
-        power[b] = compare(
+        power[places[b]] = compare(
             spectra[b, 0].reshape(-1), spectra[b, 1].reshape(-1), slice_re.reshape(-1), slice_im.reshape(-1),
             kx, ky, signed,
             signal_weight.reshape(-1), defocus[b], phase[group[b]].reshape(-1),
             turn[0], turn[1], re, im,
         )  # fmt: skip
-        out = product[b].reshape(-1)
         for i in range(plane):
             out[i] = re[i] + re[plane + i]
             out[plane + i] = im[i] - im[plane + i]
             out[2 * plane + i] = im[i] + im[plane + i]
             out[3 * plane + i] = re[i] - re[plane + i]
+        small_inverse(product, by_rows, by_columns, partial, terms, windows[places[b]])
 
 
 @kernel(fastmath=True, error_model="numpy")
