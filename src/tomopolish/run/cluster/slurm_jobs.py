@@ -82,15 +82,12 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
     ----------
     had_workers
         Names of the jobs whose workers have connected since they were submitted.
-    present
-        Address → name of the job, of each worker that is connected.
     """
 
     job_cls = Job
 
     def __init__(self, **options: Any) -> None:
         self.had_workers: set[str] = set()
-        self.present: dict[str, str] = {}
         super().__init__(**options)
         self.scheduler.add_plugin(_Arrivals(self))
 
@@ -137,7 +134,7 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
     def connected(self) -> set[str]:
         """Return the names of the jobs that have a worker now."""
-        return set(self.present.values())
+        return {self.job_of(str(worker.name)) for worker in list(self.scheduler.workers.values())}
 
     def ended(self, names: Collection[str]) -> set[str]:
         """Return which of the named jobs have ended; none of those that Slurm does not answer about."""
@@ -150,27 +147,22 @@ class Jobs(SLURMCluster):  # type: ignore[misc]
 
     def submit_again(self, names: Collection[str]) -> list[Exception]:
         """Submit jobs again that have ended; returns the refusals."""
+        self.had_workers -= set(names)  # before, since a new job's worker may connect at once
         refusals: list[Exception] = self.sync(_submitted_again, self, names)
-        if not refusals:
-            self.had_workers -= set(names)
+        if refusals:
+            self.had_workers |= set(names)
         return refusals
 
 
 class _Arrivals(SchedulerPlugin):  # type: ignore[misc]
-    """Notes which jobs' workers connect to the scheduler, and leave it."""
+    """Notes which jobs' workers connect to the scheduler."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
 
     def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Note the job of a worker, which is given by its address."""
-        job = self.jobs.job_of(str(scheduler.workers[worker].name))
-        self.jobs.present[worker] = job
-        self.jobs.had_workers.add(job)
-
-    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        """Note that a worker has left."""
-        self.jobs.present.pop(worker, None)
+        self.jobs.had_workers.add(self.jobs.job_of(str(scheduler.workers[worker].name)))
 
 
 @dataclass(kw_only=True, eq=False)
