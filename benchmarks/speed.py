@@ -364,6 +364,9 @@ def main() -> None:
                 known[case] = measure(case, arguments.cache, arguments.repetitions)
                 print(table([known[case]]).splitlines()[-1], flush=True)
         found[axis] = [known[case] for case in cases]
+    if "sizes" in found:  # those that were not measured now keep their earlier figures
+        known = {m.case: m for m in recorded(arguments.cache).get("sizes", [])} | known
+        found["sizes"] = [known[case] for case in SIZES if case in known]
     figures = {axis: [asdict(m) for m in measured] for axis, measured in found.items()}
     (arguments.cache / f"{arguments.what}.json").write_text(json.dumps(figures, indent=1))
     print(markdown(found))
