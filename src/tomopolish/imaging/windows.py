@@ -227,6 +227,8 @@ def correlate_tilt(
     held_out
         Held-out pairs of this image, a part of the visible ones; also filled, with the other half map.
     """
+    # Threads write into the arrays themselves, not into copies that a kernel makes of other layouts.
+    assert values.flags.c_contiguous and power.flags.c_contiguous
     seen = np.flatnonzero(task.geometry.visible[task.tilt])
     # Pairs are ordered by half map and position, so that the data of a chunk stay in cache.
     x, y = task.geometry.anchors_px[task.tilt, seen].T
@@ -316,7 +318,7 @@ def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]
     The thread's next call overwrites the result.
     """
     mask, tables = box_mask(task.reference.box_px), fft_plan(task.reference.box_px).tables
-    spectra = _scratch("spectra", (len(batch.corners), 2, *task.frequencies.weight.shape), np.float32)
+    spectra = _memory_of_spectra((len(batch.corners), 2, *task.frequencies.weight.shape))
     box_kernels.box_spectra(task.image, batch.corners, mask.falloff, mask.inside, *tables, spectra)
     return spectra
 
@@ -324,13 +326,12 @@ def box_spectra(task: TiltTask, batch: PairBatch) -> Float32[Array, "B 2 2 R C"]
 _thread = threading.local()
 
 
-def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> Array:
+def _memory_of_spectra(shape: tuple[int, ...]) -> Float32[Array, "B 2 2 R C"]:
     """Return memory of this thread that is reused between calls; new pages cost as much as their use."""
     size = int(np.prod(shape))
-    memory: Array | None = getattr(_thread, name, None)
+    memory: Array | None = getattr(_thread, "spectra", None)
     if memory is None or memory.size < size:
-        memory = np.empty(size, dtype=dtype)
-        setattr(_thread, name, memory)
+        memory = _thread.spectra = np.empty(size, dtype=np.float32)
     return memory[:size].reshape(shape)
 
 
